@@ -1,1 +1,53 @@
-//! Placeholder.
+//! What the parts of Tidemill say to each other and what they store, without any I/O.
+//!
+//! This crate owns the names ([`RunId`], [`NodeId`], [`Fleet`]), the positions ([`Seq`], [`Txid`],
+//! [`Epoch`], [`OpId`]), the [`Event`]s of a run's log and their fold into a [`RunState`], the
+//! documents that live in the bucket and beside the database, the object keys, and the messages
+//! on the sidecar's socket.
+//!
+//! Invariants:
+//! - no I/O, no clock, no randomness, no async: whatever is needed is an argument;
+//! - each type has one canonical text, shared by `Display`, `FromStr`, serde and the object keys;
+//! - a document keeps the fields it does not know, and refuses a version it does not know;
+//! - nothing here panics on what came from outside: parsing returns [`Invalid`] or [`EventError`].
+
+mod bucket_docs;
+mod event;
+mod event_data;
+mod failure;
+mod json;
+mod keys;
+mod lease;
+pub mod limits;
+mod name;
+mod node_state;
+mod position;
+mod run_state;
+mod socket;
+mod time;
+mod token;
+
+pub use bucket_docs::{Base, BreakDoc, EpochDoc, Versions};
+pub use event::{Columns, Event, EventClass, EventError, EventKind};
+pub use event_data::{
+    BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, RunCreated, Seed,
+};
+pub use failure::{Failure, FailureKind};
+pub use json::Json;
+pub use keys::{FleetUrl, Level, LtxName, NodeKeys};
+pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};
+pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};
+pub use node_state::{LastGood, NodeState, Stage};
+pub use position::{Epoch, LogSum, OpId, Seq, Txid};
+pub use run_state::{
+    Attempt, CheckpointRecord, FoldError, Op, OpKind, OpStatus, RunState, RunStatus,
+};
+pub use socket::{
+    AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, GateState, LeaseLine,
+    SidecarStatus, SocketError, SocketErrorKind,
+};
+pub use time::{BootId, BootTime, MachineId, Timestamp};
+pub use token::{ETag, InstanceId, Nonce, SessionId};
+
+/// The version that every JSON document of this release carries as `v`.
+pub const DOCUMENT_VERSION: u32 = 1;

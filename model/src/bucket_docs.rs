@@ -1,0 +1,144 @@
+//! The documents beside Litestream's objects: what an epoch began from, and what in it is broken.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::DOCUMENT_VERSION;
+use crate::name::{Invalid, NodeId};
+use crate::position::{Epoch, LogSum, Seq, Txid};
+use crate::time::Timestamp;
+use crate::token::{InstanceId, Nonce};
+
+/// The versions of the programs that wrote something, by name.
+pub type Versions = BTreeMap<String, String>;
+
+/// Reads a JSON document whose `v` must be 1.
+pub(crate) fn parse_document<T: DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, Invalid> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let version: Version = serde_json::from_slice(bytes)
+        .map_err(|_| Invalid::new(what, &text, "not a JSON document with a version `v`"))?;
+    if version.v != DOCUMENT_VERSION {
+        let rule = "its version is not known: use the version of tidemill that wrote it";
+        return Err(Invalid::new(what, &text, rule));
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|e| Invalid::new(what, &format!("{e}: {text}"), "it does not have this form"))
+}
+
+/// What an epoch began from, `epoch.json`: created once and never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochDoc {
+    /// The document's version, 1.
+    pub v: u32,
+    /// The node.
+    pub node: NodeId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The disk that wrote it.
+    pub instance: InstanceId,
+    /// The nonce of the lease write that claimed the epoch.
+    pub acquired: Nonce,
+    /// When, by the writer's clock.
+    pub at: Timestamp,
+    /// What it began from; `null` for an empty file.
+    pub base: Option<Base>,
+    /// The versions that wrote it.
+    pub versions: Versions,
+    /// Fields of a newer version, kept as they are.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+impl EpochDoc {
+    /// Reads the document.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that its version is not known.
+    pub fn parse(bytes: &[u8]) -> Result<EpochDoc, Invalid> {
+        parse_document("epoch.json", bytes)
+    }
+}
+
+/// What an epoch's file began as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Base {
+    /// A point of an earlier epoch, restored from the bucket.
+    Restored {
+        /// The epoch.
+        epoch: Epoch,
+        /// The transaction.
+        txid: Txid,
+        /// The newest event in it.
+        seq: Seq,
+        /// The running checksum there.
+        sum: LogSum,
+    },
+    /// A file that was on the local disk, which may hold more than the bucket did.
+    Local {
+        /// The head of that file.
+        local: LocalHead,
+    },
+}
+
+/// The head of a local file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalHead {
+    /// The newest event.
+    pub seq: Seq,
+    /// The running checksum there.
+    pub sum: LogSum,
+}
+
+impl Base {
+    /// The newest event of the base and the checksum there.
+    pub fn head(self) -> (Seq, LogSum) {
+        match self {
+            Base::Restored { seq, sum, .. } => (seq, sum),
+            Base::Local { local } => (local.seq, local.sum),
+        }
+    }
+}
+
+/// A range that is not restorable, `breaks/<txid>.json`: no txid between `after` and `until`,
+/// both ends excluded, shows what the file held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakDoc {
+    /// The document's version, 1.
+    pub v: u32,
+    /// The last transaction that is known to be good; `null` if the epoch had none.
+    pub after: Option<Txid>,
+    /// The full copy from which on everything is good again.
+    pub until: Txid,
+    /// Why.
+    pub reason: String,
+    /// When, by the writer's clock.
+    pub at: Timestamp,
+    /// Fields of a newer version, kept as they are.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+impl BreakDoc {
+    /// Reads the document.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that its version is not known.
+    pub fn parse(bytes: &[u8]) -> Result<BreakDoc, Invalid> {
+        parse_document("break", bytes)
+    }
+
+    /// Whether `txid` lies in the broken range.
+    pub fn contains(&self, txid: Txid) -> bool {
+        txid < self.until && self.after.is_none_or(|after| after < txid)
+    }
+}

@@ -1,0 +1,154 @@
+//! Every kind has a golden file: the columns as they are stored, for ever readable.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::event_data::{BlockReasonKind, Durability, Parent, Seed};
+use crate::failure::FailureKind;
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros).unwrap()
+}
+
+fn failure() -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        message: "fetch page: status 503".into(),
+        chain: vec!["connection reset by peer".into()],
+    }
+}
+
+fn sample(kind: EventKind) -> Event {
+    let op = OpId::new(2).unwrap();
+    let name = OpName::new("train").unwrap();
+    let json = |text| Json::parse(text).unwrap();
+    let output = json(r#"{"accuracy":0.9583}"#);
+    let input = json(r#"{"rate":0.1}"#);
+    let child = RunId::new("sweep-1.2").unwrap();
+    match kind {
+        EventKind::NodeStarted => Event::NodeStarted(NodeStarted {
+            node: Some("vm-1".parse().unwrap()),
+            epoch: Some(Epoch::new(2).unwrap()),
+            instance: Some("0f".repeat(16).parse().unwrap()),
+            versions: [("tidemill".to_owned(), "0.1.0".to_owned())].into(),
+        }),
+        EventKind::RunCreated => Event::RunCreated(Box::new(RunCreated {
+            workflow: OpName::new("sweep").unwrap(),
+            input,
+            labels: [("team".to_owned(), "vision".to_owned())].into(),
+            seed: Seed::from_random([1; 16]),
+            parent: Some(Parent { run: RunId::new("sweep-1").unwrap(), op }),
+            app_version: "1.2.0".into(),
+            durability: Durability::Local,
+        })),
+        EventKind::RunStarted => {
+            Event::RunStarted { epoch: Some(Epoch::new(2).unwrap()), attempt: 1 }
+        }
+        EventKind::StepStarted => Event::StepStarted { op, name, input },
+        EventKind::StepAttemptFailed => Event::StepAttemptFailed {
+            op,
+            name,
+            attempt: 1,
+            error: failure(),
+            next_at: at(1_000_000),
+        },
+        EventKind::StepRestarted => Event::StepRestarted { op, name, attempt: 2 },
+        EventKind::StepCompleted => Event::StepCompleted { op, name, output },
+        EventKind::StepFailed => Event::StepFailed { op, name, error: failure(), attempts: 3 },
+        EventKind::Checkpoint => {
+            Event::Checkpoint { op, name, attempt: 1, value: json(r#"{"epoch":3}"#) }
+        }
+        EventKind::TimerStarted => Event::TimerStarted { op, name, fire_at: at(2_000_000) },
+        EventKind::TimerFired => Event::TimerFired { op, name },
+        EventKind::ChildStarted => Event::ChildStarted { op, name, child, input },
+        EventKind::ChildCompleted => Event::ChildCompleted { op, name, output },
+        EventKind::ChildFailed => Event::ChildFailed { op, name, error: failure() },
+        EventKind::Now => Event::Now { op, at: at(3_000_000) },
+        EventKind::OpDropped => Event::OpDropped { op },
+        EventKind::RunCompleted => Event::RunCompleted { output },
+        EventKind::RunFailed => Event::RunFailed { error: failure() },
+        EventKind::RunBlocked => Event::RunBlocked {
+            reason: BlockReason {
+                kind: BlockReasonKind::Nondeterminism,
+                op: Some(op),
+                logged: Some("step_started `train`".into()),
+                asked: Some("step_started `evaluate`".into()),
+                advice: "deploy the code that started this run, then resume it".into(),
+            },
+        },
+        EventKind::RunResumed => Event::RunResumed,
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Golden {
+    kind: String,
+    op: Option<OpId>,
+    name: Option<String>,
+    data: Option<Json>,
+}
+
+fn golden_path(kind: EventKind) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/events");
+    dir.join(format!("{kind}.json"))
+}
+
+/// Set `UPDATE_GOLDEN` to write the file of a kind that is new; a file that exists never changes.
+#[test]
+fn each_kind_is_stored_as_its_golden_file_says() {
+    for &kind in EventKind::ALL {
+        let event = sample(kind);
+        assert_eq!(event.kind(), kind);
+        let columns = event.columns();
+        let golden = Golden {
+            kind: columns.kind.to_owned(),
+            op: columns.op,
+            name: columns.name.map(str::to_owned),
+            data: columns.data.as_deref().map(|data| Json::parse(data).unwrap()),
+        };
+        let written = serde_json::to_string(&golden).unwrap() + "\n";
+        let path = golden_path(kind);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+            std::fs::write(&path, &written).unwrap();
+        }
+        let stored = std::fs::read_to_string(&path)
+            .unwrap_or_else(|e| panic!("{}: {e}; write it with UPDATE_GOLDEN=1", path.display()));
+        assert_eq!(stored, written, "{}", path.display());
+
+        let stored: Golden = serde_json::from_str(&stored).unwrap();
+        let columns = Columns {
+            kind: &stored.kind,
+            op: stored.op,
+            name: stored.name.as_deref(),
+            data: stored.data.as_ref().map(|data| data.as_str().into()),
+        };
+        assert_eq!(Event::from_columns(&columns).unwrap(), event);
+    }
+}
+
+#[test]
+fn fields_of_a_newer_version_are_ignored_and_its_kinds_refused() {
+    let columns = |kind, data: &'static str| Columns {
+        kind,
+        op: OpId::new(1).ok(),
+        name: Some("x"),
+        data: Some(data.into()),
+    };
+    let read = Event::from_columns(&columns("step_completed", r#"{"output":1,"later":2}"#));
+    assert!(matches!(read, Ok(Event::StepCompleted { .. })));
+    let unknown = Event::from_columns(&columns("step_teleported", "{}")).unwrap_err();
+    assert!(unknown.to_string().contains("step_teleported"), "{unknown}");
+}
+
+#[test]
+fn a_row_that_lacks_what_its_kind_needs_is_an_error_not_a_panic() {
+    for &kind in EventKind::ALL {
+        let columns =
+            Columns { kind: kind.as_str(), op: None, name: None, data: Some("[1".into()) };
+        match Event::from_columns(&columns) {
+            Ok(event) => assert_eq!(event, Event::RunResumed),
+            Err(EventError::Missing { .. } | EventError::Data { .. }) => {}
+            Err(other) => panic!("{kind}: {other}"),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The larger payloads that events carry.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::Json;
+use crate::name::{Invalid, NodeId, OpName, RunId};
+use crate::position::{Epoch, OpId};
+use crate::token::InstanceId;
+
+/// Who opened the file in a new epoch: the first event of each epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStarted {
+    /// The node, or `null` for a file without a sidecar.
+    pub node: Option<NodeId>,
+    /// The epoch, or `null` for a file without a sidecar.
+    pub epoch: Option<Epoch>,
+    /// The sidecar's instance, or `null` for a file without a sidecar.
+    pub instance: Option<InstanceId>,
+    /// The versions that wrote what follows, such as `tidemill` and `sqlite`, by name.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// What a run was started with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCreated {
+    /// The workflow's name.
+    pub workflow: OpName,
+    /// The input.
+    pub input: Json,
+    /// Labels: names and values to find runs by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What the run's random numbers and UUIDs come from.
+    pub seed: Seed,
+    /// The run and operation that started it as a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// The version of the author's program.
+    pub app_version: String,
+    /// When effects may be released.
+    pub durability: Durability,
+}
+
+/// The operation that started a run as a child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The parent's id.
+    pub run: RunId,
+    /// The operation in the parent.
+    pub op: OpId,
+}
+
+/// When an effect or acknowledgement may be released; the stricter compares as greater.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// When its commit is on the local disk.
+    #[default]
+    Local,
+    /// When its commit is in the bucket and the lease still stands.
+    Replicated,
+}
+
+/// 128 random bits of a run. Text: 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seed(u128);
+
+impl Seed {
+    /// The seed of 16 random bytes, which the caller takes from the kernel.
+    pub fn from_random(bytes: [u8; 16]) -> Seed {
+        Seed(u128::from_be_bytes(bytes))
+    }
+
+    /// The 16 bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl std::str::FromStr for Seed {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Seed, Invalid> {
+        let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if text.len() != 32 || !digits {
+            return Err(Invalid::new("seed", text, "use 32 hexadecimal digits in lower case"));
+        }
+        Ok(Seed(u128::from_str_radix(text, 16).expect("32 hexadecimal digits fit in 128 bits")))
+    }
+}
+
+impl Serialize for Seed {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seed {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Seed, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why a run is blocked, so that a person can mend it: nothing is guessed and nothing is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockReason {
+    /// What kind of reason it is.
+    pub kind: BlockReasonKind,
+    /// The operation that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<OpId>,
+    /// What the log has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logged: Option<String>,
+    /// What the code asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// What to do.
+    pub advice: String,
+}
+
+/// The kinds of reasons for which a run is blocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockReasonKind {
+    /// The code did something else than the log says it did.
+    Nondeterminism,
+    /// The workflow waits for something that is not an operation of its own.
+    ForeignWait,
+    /// An operation was called or polled outside its run's turn.
+    Misuse,
+    /// The workflow's code panicked.
+    Panic,
+    /// No workflow of this name is registered.
+    UnknownWorkflow,
+    /// The log holds an event that this version does not know, or one that does not fit.
+    UnreadableLog,
+    /// The process crashed again and again during the same operation.
+    Poison,
+    /// The workflow was polled too often in one turn.
+    Runaway,
+    /// A bound on what a run may hold was reached.
+    Limit,
+}

@@ -1,0 +1,18 @@
+//! The bounds on what is stored and sent, in one place, each with the reason for its value.
+
+/// A segment of an object key or path (run, node, fleet): 128 bytes keep the longest key that we
+/// make far below S3's 1,024.
+pub const SEGMENT_BYTES_MAX: usize = 128;
+
+/// A workflow, step or signal name, and a generated run id: 200 bytes.
+pub const NAME_BYTES_MAX: usize = 200;
+
+/// An input, output or error as JSON: 1 MiB. A payload is copied into the WAL and into each
+/// snapshot; larger data belongs in the author's own storage, with its key as the payload.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// A checkpoint as JSON: 64 KiB, because a body may record one every second for days.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
+
+/// Labels of a run: at most 32, each key and value under the rule of names.
+pub const LABELS_MAX: usize = 32;

@@ -1,0 +1,77 @@
+//! The state file beside the database, `workflow.db.node.json`: how far a node's sidecar came.
+//!
+//! It is replaced atomically and synced at each stage, so that an interrupted take-over or cure is
+//! repeated and never mistaken for something that was finished.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bucket_docs::Base;
+use crate::name::{Invalid, NodeId};
+use crate::position::{Epoch, LogSum, Seq, Txid};
+use crate::time::{BootId, MachineId};
+use crate::token::{InstanceId, Nonce};
+
+/// The state of a node on this disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// The document's version, 1.
+    pub v: u32,
+    /// The node.
+    pub node: NodeId,
+    /// This disk's identity, made with this file.
+    pub instance: InstanceId,
+    /// The epoch that was claimed last; none before the first claim.
+    pub epoch: Option<Epoch>,
+    /// The nonce of the write that claimed it.
+    pub acquired: Option<Nonce>,
+    /// How far that epoch came.
+    pub stage: Stage,
+    /// What the epoch began from.
+    pub base: Option<Base>,
+    /// The last barrier that counted in this epoch.
+    pub last_good: Option<LastGood>,
+    /// The boot in which this was written.
+    pub boot: BootId,
+    /// The machine on which this was written.
+    pub machine: MachineId,
+    /// Fields of a newer version, kept as they are.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+impl NodeState {
+    /// Reads the document.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that its version is not known.
+    pub fn parse(bytes: &[u8]) -> Result<NodeState, Invalid> {
+        crate::bucket_docs::parse_document("node state", bytes)
+    }
+}
+
+/// How far an epoch came on this disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The lease is ours (or is about to be claimed); the file is not the epoch's yet.
+    Claimed,
+    /// The epoch's base is in place.
+    Restored,
+    /// The first barrier counted: the file is being shipped.
+    Shipping,
+    /// The app died uncleanly; the replica is being repaired.
+    Cure,
+    /// Another owner has the node; the file is to be moved aside.
+    Fenced,
+}
+
+/// A barrier that counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGood {
+    /// Litestream's transaction.
+    pub txid: Txid,
+    /// The newest event that was read before the barrier was sent.
+    pub seq: Seq,
+    /// The running checksum there.
+    pub sum: LogSum,
+}

@@ -1,0 +1,459 @@
+//! The fold from a run's events to what the run is: one function for live views, for the past,
+//! and for the rebuild of projections.
+//!
+//! The state of a run at any event is the fold of the events up to it, so looking at an earlier
+//! moment needs no other machinery.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+use crate::event_data::{BlockReason, RunCreated};
+use crate::failure::{Failure, FailureKind};
+use crate::json::Json;
+use crate::name::{Invalid, OpName, RunId};
+use crate::position::{Epoch, OpId, Seq};
+use crate::time::Timestamp;
+
+/// What a run is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Created; no process has taken it up yet.
+    Pending,
+    /// At least one step is open, or the workflow itself is about to be polled.
+    Running,
+    /// Everything that is open waits for time, a signal or a child.
+    Suspended,
+    /// Somebody asked it to start nothing new.
+    Paused,
+    /// It cannot go on until somebody mends the reason.
+    Blocked,
+    /// It ended with an output.
+    Completed,
+    /// It ended with an error.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// Every status.
+    pub const ALL: [RunStatus; 8] = [
+        RunStatus::Pending,
+        RunStatus::Running,
+        RunStatus::Suspended,
+        RunStatus::Paused,
+        RunStatus::Blocked,
+        RunStatus::Completed,
+        RunStatus::Failed,
+        RunStatus::Cancelled,
+    ];
+
+    /// The status of a run that was taken up and has not ended, from what it has open: a run that
+    /// only waits is suspended. The engine and the fold share this rule.
+    pub fn active(steps_open: usize, waits_open: usize) -> RunStatus {
+        if steps_open == 0 && waits_open > 0 { RunStatus::Suspended } else { RunStatus::Running }
+    }
+
+    /// The text of the `status` column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunStatus::Pending => "pending",
+            RunStatus::Running => "running",
+            RunStatus::Suspended => "suspended",
+            RunStatus::Paused => "paused",
+            RunStatus::Blocked => "blocked",
+            RunStatus::Completed => "completed",
+            RunStatus::Failed => "failed",
+            RunStatus::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the run has ended for good.
+    pub fn is_final(self) -> bool {
+        match self {
+            RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled => true,
+            RunStatus::Pending
+            | RunStatus::Running
+            | RunStatus::Suspended
+            | RunStatus::Paused
+            | RunStatus::Blocked => false,
+        }
+    }
+}
+
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for RunStatus {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<RunStatus, Invalid> {
+        let rule =
+            "use pending, running, suspended, paused, blocked, completed, failed or cancelled";
+        let found = RunStatus::ALL.into_iter().find(|status| status.as_str() == text);
+        found.ok_or_else(|| Invalid::new("run status", text, rule))
+    }
+}
+
+/// What kind of operation it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpKind {
+    /// A step with its input.
+    Step {
+        /// The input.
+        input: Json,
+    },
+    /// A timer.
+    Timer {
+        /// When it fires.
+        fire_at: Timestamp,
+    },
+    /// A child run.
+    Child {
+        /// The child's id.
+        child: RunId,
+        /// The child's input.
+        input: Json,
+    },
+}
+
+/// How an operation stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpStatus {
+    /// Started; its end is not known.
+    Open,
+    /// Ended with an output (`null` for a timer).
+    Completed(Json),
+    /// Failed for good.
+    Failed(Failure),
+    /// The run dropped it before its end.
+    Dropped,
+}
+
+/// One attempt of a step, from 1, as far as the log tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number.
+    pub number: u32,
+    /// When it was recorded as started; a retry starts at the `next_at` of the failure before it.
+    pub started_at: Timestamp,
+    /// When it ended, if that is known.
+    pub ended_at: Option<Timestamp>,
+    /// Its error, if it failed.
+    pub error: Option<Failure>,
+    /// Whether it replaced an attempt that a crash cut off.
+    pub after_crash: bool,
+}
+
+/// A value that a step's body recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointRecord {
+    /// Where it stands in the log.
+    pub seq: Seq,
+    /// When it was recorded.
+    pub at: Timestamp,
+    /// Which attempt recorded it.
+    pub attempt: u32,
+    /// The value.
+    pub value: Json,
+}
+
+/// One operation of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Op {
+    /// The step's, timer's or child workflow's name.
+    pub name: OpName,
+    /// What kind of operation it is, with what it was given.
+    pub kind: OpKind,
+    /// How it stands.
+    pub status: OpStatus,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// The attempts of a step; empty for a timer or child.
+    pub attempts: Vec<Attempt>,
+    /// The checkpoints of a step.
+    pub checkpoints: Vec<CheckpointRecord>,
+}
+
+/// A run, folded from its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunState {
+    /// The run's id.
+    pub id: RunId,
+    /// What it was started with.
+    pub created: RunCreated,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its last event was written.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How many processes have taken it up.
+    pub attempt: u32,
+    /// The epoch of the last process that took it up.
+    pub epoch: Option<Epoch>,
+    /// Its operations, by id.
+    pub ops: BTreeMap<OpId, Op>,
+    /// Its output, once completed.
+    pub output: Option<Json>,
+    /// Its error, once failed.
+    pub error: Option<Failure>,
+    /// Why it is blocked, while it is.
+    pub blocked: Option<BlockReason>,
+    /// The position of its last event.
+    pub last_seq: Seq,
+}
+
+/// An event that does not fit the events before it: the log is not of this run, or was damaged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {seq} of run {run}: {what}")]
+pub struct FoldError {
+    /// The run.
+    pub run: RunId,
+    /// The event's position.
+    pub seq: Seq,
+    /// What does not fit.
+    pub what: String,
+}
+
+impl RunState {
+    /// The state after a run's first event, which must be `run_created`.
+    ///
+    /// # Errors
+    /// [`FoldError`] if it is not.
+    pub fn create(
+        id: &RunId,
+        seq: Seq,
+        at: Timestamp,
+        event: &Event,
+    ) -> Result<RunState, FoldError> {
+        let Event::RunCreated(created) = event else {
+            let what = format!("a run begins with run_created, not with {}", event.kind());
+            return Err(FoldError { run: id.clone(), seq, what });
+        };
+        Ok(RunState {
+            id: id.clone(),
+            created: (**created).clone(),
+            status: RunStatus::Pending,
+            created_at: at,
+            updated_at: at,
+            ended_at: None,
+            attempt: 0,
+            epoch: None,
+            ops: BTreeMap::new(),
+            output: None,
+            error: None,
+            blocked: None,
+            last_seq: seq,
+        })
+    }
+
+    /// The state after one more event.
+    ///
+    /// # Errors
+    /// [`FoldError`] if the event does not fit; the state is then unchanged.
+    pub fn apply(&mut self, seq: Seq, at: Timestamp, event: &Event) -> Result<(), FoldError> {
+        let misfit = |what: String| FoldError { run: self.id.clone(), seq, what };
+        if self.status.is_final() {
+            return Err(misfit(format!("{} after the run ended", event.kind())));
+        }
+        match event {
+            Event::NodeStarted(_) | Event::RunCreated(_) => {
+                return Err(misfit(format!("{} inside a run", event.kind())));
+            }
+            Event::RunStarted { epoch, attempt } => {
+                self.epoch = *epoch;
+                self.attempt = *attempt;
+                self.blocked = None;
+            }
+            Event::RunResumed => self.blocked = None,
+            Event::RunBlocked { reason } => self.blocked = Some(reason.clone()),
+            Event::RunCompleted { output } => {
+                self.output = Some(output.clone());
+                self.ended_at = Some(at);
+            }
+            Event::RunFailed { error } => {
+                self.error = Some(error.clone());
+                self.ended_at = Some(at);
+            }
+            Event::StepStarted { op, name, input } => {
+                let kind = OpKind::Step { input: input.clone() };
+                self.open(*op, name, kind, at).map_err(misfit_at(&self.id, seq))?;
+            }
+            Event::TimerStarted { op, name, fire_at } => {
+                let kind = OpKind::Timer { fire_at: *fire_at };
+                self.open(*op, name, kind, at).map_err(misfit_at(&self.id, seq))?;
+            }
+            Event::ChildStarted { op, name, child, input } => {
+                let kind = OpKind::Child { child: child.clone(), input: input.clone() };
+                self.open(*op, name, kind, at).map_err(misfit_at(&self.id, seq))?;
+            }
+            Event::Now { .. } => {}
+            Event::StepAttemptFailed { .. }
+            | Event::StepRestarted { .. }
+            | Event::StepCompleted { .. }
+            | Event::StepFailed { .. }
+            | Event::Checkpoint { .. }
+            | Event::TimerFired { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::OpDropped { .. } => {
+                self.progress(seq, at, event).map_err(misfit_at(&self.id, seq))?;
+            }
+        }
+        self.last_seq = seq;
+        self.updated_at = at;
+        self.status = self.status_now();
+        Ok(())
+    }
+
+    fn open(&mut self, id: OpId, name: &OpName, kind: OpKind, at: Timestamp) -> Result<(), String> {
+        if self.ops.contains_key(&id) {
+            return Err(format!("operation {id} starts a second time"));
+        }
+        let attempts = match &kind {
+            OpKind::Step { .. } => vec![Attempt {
+                number: 1,
+                started_at: at,
+                ended_at: None,
+                error: None,
+                after_crash: false,
+            }],
+            OpKind::Timer { .. } | OpKind::Child { .. } => Vec::new(),
+        };
+        let op = Op {
+            name: name.clone(),
+            kind,
+            status: OpStatus::Open,
+            started_at: at,
+            ended_at: None,
+            attempts,
+            checkpoints: Vec::new(),
+        };
+        self.ops.insert(id, op);
+        Ok(())
+    }
+
+    /// Applies an event of an operation that must be open.
+    fn progress(&mut self, seq: Seq, at: Timestamp, event: &Event) -> Result<(), String> {
+        let id = event.op().ok_or_else(|| format!("{} names no operation", event.kind()))?;
+        let op = self.ops.get_mut(&id);
+        let op = op.ok_or_else(|| format!("{} of operation {id}, unknown", event.kind()))?;
+        if op.status != OpStatus::Open {
+            return Err(format!("{} of operation {id}, which has ended", event.kind()));
+        }
+        match event {
+            Event::StepAttemptFailed { attempt, error, next_at, .. } => {
+                op.end_attempt(at, Some(error));
+                op.attempts.push(Attempt {
+                    number: attempt.saturating_add(1),
+                    started_at: *next_at,
+                    ended_at: None,
+                    error: None,
+                    after_crash: false,
+                });
+            }
+            Event::StepRestarted { attempt, .. } => {
+                op.end_attempt(at, None);
+                op.attempts.push(Attempt {
+                    number: *attempt,
+                    started_at: at,
+                    ended_at: None,
+                    error: None,
+                    after_crash: true,
+                });
+            }
+            Event::Checkpoint { attempt, value, .. } => op.checkpoints.push(CheckpointRecord {
+                seq,
+                at,
+                attempt: *attempt,
+                value: value.clone(),
+            }),
+            Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => {
+                op.end(at, OpStatus::Completed(output.clone()));
+            }
+            Event::StepFailed { error, .. } | Event::ChildFailed { error, .. } => {
+                op.end(at, OpStatus::Failed(error.clone()));
+            }
+            Event::TimerFired { .. } => op.end(at, OpStatus::Completed(Json::null())),
+            Event::OpDropped { .. } => op.end(at, OpStatus::Dropped),
+            Event::NodeStarted(_)
+            | Event::RunCreated(_)
+            | Event::RunStarted { .. }
+            | Event::StepStarted { .. }
+            | Event::TimerStarted { .. }
+            | Event::ChildStarted { .. }
+            | Event::Now { .. }
+            | Event::RunCompleted { .. }
+            | Event::RunFailed { .. }
+            | Event::RunBlocked { .. }
+            | Event::RunResumed => return Err(format!("{} is not progress", event.kind())),
+        }
+        Ok(())
+    }
+
+    fn status_now(&self) -> RunStatus {
+        if self.output.is_some() {
+            return RunStatus::Completed;
+        }
+        if let Some(error) = &self.error {
+            return match error.kind {
+                FailureKind::Cancelled => RunStatus::Cancelled,
+                FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => {
+                    RunStatus::Failed
+                }
+            };
+        }
+        if self.blocked.is_some() {
+            return RunStatus::Blocked;
+        }
+        if self.attempt == 0 {
+            return RunStatus::Pending;
+        }
+        let open = || self.ops.values().filter(|op| op.status == OpStatus::Open);
+        let is_step = |op: &&Op| matches!(op.kind, OpKind::Step { .. });
+        let steps = open().filter(is_step).count();
+        RunStatus::active(steps, open().count() - steps)
+    }
+}
+
+fn misfit_at(run: &RunId, seq: Seq) -> impl Fn(String) -> FoldError {
+    let run = run.clone();
+    move |what| FoldError { run: run.clone(), seq, what }
+}
+
+impl Op {
+    fn end_attempt(&mut self, at: Timestamp, error: Option<&Failure>) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.ended_at = Some(at);
+            attempt.error = error.cloned();
+        }
+    }
+
+    fn end(&mut self, at: Timestamp, status: OpStatus) {
+        let error = match &status {
+            OpStatus::Failed(failure) => Some(failure),
+            OpStatus::Open | OpStatus::Completed(_) | OpStatus::Dropped => None,
+        };
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.ended_at = Some(at);
+            attempt.error = error.cloned();
+        }
+        self.ended_at = Some(at);
+        self.status = status;
+    }
+}
+
+#[cfg(test)]
+mod tests;

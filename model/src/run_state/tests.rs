@@ -1,0 +1,99 @@
+use super::*;
+use crate::event_data::{Durability, Seed};
+
+struct Script {
+    state: RunState,
+    seq: Seq,
+}
+
+fn at(seq: Seq) -> Timestamp {
+    Timestamp::from_micros(i64::try_from(seq.get()).unwrap()).unwrap()
+}
+
+fn op(id: u32) -> OpId {
+    OpId::new(id).unwrap()
+}
+
+fn name(text: &str) -> OpName {
+    OpName::new(text).unwrap()
+}
+
+impl Script {
+    fn new() -> Script {
+        let created = Event::RunCreated(Box::new(RunCreated {
+            workflow: name("w"),
+            input: Json::null(),
+            labels: BTreeMap::new(),
+            seed: Seed::from_random([0; 16]),
+            parent: None,
+            app_version: "1".into(),
+            durability: Durability::Local,
+        }));
+        let seq = Seq::ZERO.next();
+        let id = RunId::new("r").unwrap();
+        Script { state: RunState::create(&id, seq, at(seq), &created).unwrap(), seq }
+    }
+
+    fn apply(&mut self, event: &Event) -> Result<RunStatus, FoldError> {
+        self.seq = self.seq.next();
+        self.state.apply(self.seq, at(self.seq), event)?;
+        Ok(self.state.status)
+    }
+}
+
+#[test]
+fn a_run_that_only_waits_is_suspended() {
+    let mut run = Script::new();
+    assert_eq!(run.state.status, RunStatus::Pending);
+    let status = run.apply(&Event::RunStarted { epoch: None, attempt: 1 });
+    assert_eq!(status, Ok(RunStatus::Running));
+    let timer = Event::TimerStarted { op: op(1), name: name("sleep"), fire_at: at(run.seq) };
+    assert_eq!(run.apply(&timer), Ok(RunStatus::Suspended));
+    let step = Event::StepStarted { op: op(2), name: name("s"), input: Json::null() };
+    assert_eq!(run.apply(&step), Ok(RunStatus::Running));
+    assert_eq!(run.apply(&Event::OpDropped { op: op(2) }), Ok(RunStatus::Suspended));
+    let fired = Event::TimerFired { op: op(1), name: name("sleep") };
+    assert_eq!(run.apply(&fired), Ok(RunStatus::Running));
+    assert_eq!(run.apply(&Event::RunCompleted { output: Json::null() }), Ok(RunStatus::Completed));
+}
+
+#[test]
+fn attempts_and_checkpoints_are_kept_in_order() {
+    let mut run = Script::new();
+    run.apply(&Event::RunStarted { epoch: None, attempt: 1 }).unwrap();
+    let step = || (op(1), name("s"));
+    let error = Failure { kind: FailureKind::Failed, message: "no".into(), chain: vec![] };
+    let (id, label) = step();
+    run.apply(&Event::StepStarted { op: id, name: label, input: Json::null() }).unwrap();
+    let (id, label) = step();
+    run.apply(&Event::StepAttemptFailed {
+        op: id,
+        name: label,
+        attempt: 1,
+        error,
+        next_at: at(run.seq),
+    })
+    .unwrap();
+    let (id, label) = step();
+    run.apply(&Event::Checkpoint { op: id, name: label, attempt: 2, value: Json::null() }).unwrap();
+    let (id, label) = step();
+    run.apply(&Event::StepRestarted { op: id, name: label, attempt: 3 }).unwrap();
+    let (id, label) = step();
+    run.apply(&Event::StepCompleted { op: id, name: label, output: Json::null() }).unwrap();
+    let step = &run.state.ops[&op(1)];
+    let numbers: Vec<u32> = step.attempts.iter().map(|a| a.number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert!(step.attempts[0].error.is_some() && step.attempts[2].after_crash);
+    assert_eq!(step.checkpoints[0].attempt, 2);
+    assert_eq!(step.status, OpStatus::Completed(Json::null()));
+}
+
+#[test]
+fn an_event_that_does_not_fit_is_named() {
+    let mut run = Script::new();
+    let lost = Event::StepCompleted { op: op(9), name: name("s"), output: Json::null() };
+    let error = run.apply(&lost).unwrap_err();
+    assert_eq!(error.to_string(), "event 2 of run r: step_completed of operation 9, unknown");
+    run.apply(&Event::RunCompleted { output: Json::null() }).unwrap();
+    assert!(run.apply(&Event::RunResumed).is_err());
+}

@@ -1,0 +1,157 @@
+//! The messages on the sidecar's unix socket.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/attach` [`AttachRequest`] | a stream of lines: one [`AttachHello`], then [`LeaseLine`]s |
+//! | `POST /v1/detach` [`DetachRequest`] | empty |
+//! | `POST /v1/barrier` [`BarrierRequest`] | [`BarrierReply`] |
+//! | `GET /v1/status` | [`SidecarStatus`] |
+//!
+//! A refusal is a [`SocketError`] with a status of 400 or above.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lease::SidecarState;
+use crate::name::NodeId;
+use crate::position::{Epoch, Seq, Txid};
+use crate::time::{BootId, BootTime, Timestamp};
+use crate::token::{InstanceId, SessionId};
+
+/// An app asks to open the file. It keeps the answer's stream open for as long as it lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// The message's version, 1.
+    pub v: u32,
+    /// The app's process.
+    pub pid: u32,
+    /// The app's boot.
+    pub boot: BootId,
+    /// The epoch that the app has open already, when it attaches again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+}
+
+/// The first line of an attachment: the app may open the file now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachHello {
+    /// The attachment.
+    pub session: SessionId,
+    /// The node that the file belongs to.
+    pub node: NodeId,
+    /// The epoch that the file belongs to.
+    pub epoch: Epoch,
+    /// The sidecar's disk.
+    pub instance: InstanceId,
+}
+
+/// Each later line of an attachment: until when the app may act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseLine {
+    /// The boot in which the deadline counts.
+    pub boot: BootId,
+    /// Until then effects may be released.
+    pub deadline_boottime_ns: BootTime,
+    /// What the gate is told.
+    pub state: GateState,
+}
+
+/// What a sidecar tells its app about effects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateState {
+    /// Effects may be released until the deadline.
+    Open,
+    /// The lease could not be renewed: hold effects back until it is.
+    Closed,
+    /// Another owner has the node: leave.
+    Fenced,
+}
+
+/// An app closed its connections and goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachRequest {
+    /// The attachment that ends.
+    pub session: SessionId,
+}
+
+/// Asks that everything committed before this request be in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BarrierRequest {
+    /// How long the caller waits, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// What a barrier covered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BarrierReply {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Litestream's transaction.
+    pub txid: Txid,
+    /// The newest event that was in the file before the barrier was sent.
+    pub seq: Seq,
+}
+
+/// How the sidecar is, `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SidecarStatus {
+    /// The node.
+    pub node: NodeId,
+    /// What it is doing.
+    pub state: SidecarState,
+    /// The epoch; none before it has one.
+    pub epoch: Option<Epoch>,
+    /// The sidecar's process.
+    pub pid: u32,
+    /// Litestream's process, while it runs.
+    pub litestream_pid: Option<u32>,
+    /// Litestream's version.
+    pub litestream_version: Option<String>,
+    /// How often Litestream was restarted because it ended by itself.
+    pub litestream_restarts: u64,
+    /// The app's process, while one is attached.
+    pub app_pid: Option<u32>,
+    /// The last transaction that was shipped.
+    pub shipped_txid: Option<Txid>,
+    /// When it was shipped.
+    pub shipped_at: Option<Timestamp>,
+    /// For how long something has waited to be shipped, in milliseconds; 0 when nothing does.
+    pub lag_ms: u64,
+    /// How much of the WAL waits to be shipped, in bytes.
+    pub lag_bytes: u64,
+    /// The size of the WAL, in bytes.
+    pub wal_bytes: u64,
+    /// How long the last barrier took, in milliseconds.
+    pub barrier_ms: Option<u64>,
+    /// How long ago the lease was last written, in milliseconds.
+    pub lease_age_ms: Option<u64>,
+    /// What is wrong right now, for a person to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Why the sidecar refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct SocketError {
+    /// What to do about it.
+    pub kind: SocketErrorKind,
+    /// For a person to read.
+    pub message: String,
+}
+
+/// The kinds of refusals, named for what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SocketErrorKind {
+    /// The request is wrong: mend it.
+    Invalid,
+    /// Somebody else is attached: end that one first.
+    Conflict,
+    /// Not now: try again.
+    Unavailable,
+    /// Another owner has the node: leave.
+    Fenced,
+    /// It took longer than the request allowed.
+    TimedOut,
+}
