@@ -1,0 +1,56 @@
+/* Holds SQLite inside a commit: preloaded into the app, it delays fdatasync (and fsync) of a WAL
+ * for as long as the file named by TIDEMILL_TEST_HOLD_SYNC exists.
+ *
+ * At that point the commit's frames are in the WAL file, but the writer has not yet published them
+ * in the WAL index: whoever reads the file sees a commit that the database does not have. A
+ * process killed here leaves exactly that, which is otherwise a matter of luck.
+ *
+ * "<file>.hit" appears when a commit has arrived, so that the test need not guess. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Longer than any test waits; a forgotten flag must not hang a process for ever. */
+#define HOLD_MAX_MS 60000
+#define STEP_MS 2
+
+static int is_wal(int fd) {
+    char link[64], path[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path);
+    return length >= 4 && memcmp(path + length - 4, "-wal", 4) == 0;
+}
+
+static void hold(int fd) {
+    const char *flag = getenv("TIDEMILL_TEST_HOLD_SYNC");
+    if (flag == NULL || access(flag, F_OK) != 0 || !is_wal(fd)) {
+        return;
+    }
+    char hit[PATH_MAX];
+    snprintf(hit, sizeof hit, "%s.hit", flag);
+    int mark = open(hit, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (mark >= 0) {
+        close(mark);
+    }
+    struct timespec step = {0, STEP_MS * 1000000L};
+    for (int waited = 0; waited < HOLD_MAX_MS && access(flag, F_OK) == 0; waited += STEP_MS) {
+        nanosleep(&step, NULL);
+    }
+}
+
+int fdatasync(int fd) {
+    hold(fd);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+int fsync(int fd) {
+    hold(fd);
+    return (int)syscall(SYS_fsync, fd);
+}

@@ -1,0 +1,49 @@
+//! Where the programs are that the tests drive.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+/// The `tidemill` command of this build.
+pub(crate) fn tidemill() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_tidemill"))
+}
+
+/// The app made for tests: beside `tidemill`, built by `make test` or by hand.
+pub(crate) fn test_app() -> PathBuf {
+    let path = tidemill().with_file_name("tidemill-test-app");
+    assert!(
+        path.is_file(),
+        "{} is missing: build it with `cargo build --workspace --bins`, as `make test` does",
+        path.display()
+    );
+    path
+}
+
+/// The pinned Litestream.
+pub(crate) fn litestream() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| bring("litestream"));
+    &PATH
+}
+
+/// The MinIO server.
+pub(crate) fn minio() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| bring("minio"));
+    &PATH
+}
+
+/// Asks `tools/bootstrap`, which also checks a binary that the environment names.
+fn bring(tool: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bootstrap");
+    let output = Command::new(script)
+        .args(["--print", tool])
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("run tools/bootstrap");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let path = text.trim().split_once('=').map(|(_, path)| PathBuf::from(path));
+    match path {
+        Some(path) if output.status.success() => path,
+        _ => panic!("tools/bootstrap could not bring {tool}: run it to see why"),
+    }
+}
