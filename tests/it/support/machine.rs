@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::bucket::Bucket;
 use super::http::Api;
 use super::ledger::{self, Ledger};
+use super::process::Finished;
 use super::procfs::{self, Proc};
 use super::supervisor::{Policy, Supervisor};
 use super::unix_http::{self, Reply};
@@ -62,20 +63,12 @@ impl Machine {
     /// A machine with an empty disk that will run `node` of the bucket's fleet.
     pub(crate) fn new(bucket: &Bucket, name: &str, node: &str) -> Self {
         let dir = scratch::folder(name);
-        let mut probe = Command::new("true");
-        process::reach(&mut probe, bucket);
-        let environment = probe
-            .get_envs()
-            .filter_map(|(key, value)| {
-                Some((key.to_str()?.to_owned(), value?.to_str()?.to_owned()))
-            })
-            .collect();
         let settings = Settings {
             node: node.to_owned(),
             fleet: bucket.fleet(),
             db: dir.join("workflow.db"),
             port: free_port(),
-            environment,
+            environment: process::environment(bucket),
             sidecar_args: Vec::new(),
             app: Some(Vec::new()),
             app_environment: Vec::new(),
@@ -167,6 +160,24 @@ impl Machine {
     /// `s3://BUCKET/fleet/NODE`, the source that observer commands take.
     pub(crate) fn source(&self) -> String {
         format!("{}/{}", self.settings.fleet, self.settings.node)
+    }
+
+    /// `tidemill ARGS` with this machine's credentials and endpoint, to its end.
+    #[track_caller]
+    pub(crate) fn tidemill(&self, args: &[&str]) -> Finished {
+        let mut command = Command::new(tools::tidemill());
+        process::reach(&mut command, &self.settings.environment);
+        process::finish("tidemill", command.args(args))
+    }
+
+    /// The node at a moment of its past (`latest`, `e1:…`), restored by `tidemill restore`.
+    #[track_caller]
+    pub(crate) fn restore(&self, moment: &str) -> PathBuf {
+        let target = scratch::folder("restored").join("workflow.db");
+        let source = format!("{}@{moment}", self.source());
+        let to = target.to_str().expect("a test path in UTF-8");
+        self.tidemill(&["restore", "--from", &source, "--to", to]).ok();
+        target
     }
 
     pub(crate) fn log(&self) -> String {
@@ -371,17 +382,15 @@ impl Settings {
             .args(&self.sidecar_args)
             .current_dir(dir)
             .env("TIDEMILL_TEST_MACHINE", dir);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("AWS_") {
-                command.env_remove(name);
-            }
-        }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        process::reach(&mut command, &self.environment);
         if let Some(app) = &self.app {
-            // `env` gives the app variables of its own and then becomes the app.
-            command.args(["--", "env"]);
-            for (name, value) in &self.app_environment {
-                command.arg(format!("{name}={value}"));
+            command.arg("--");
+            if !self.app_environment.is_empty() {
+                // `env` gives the app variables of its own and then becomes the app.
+                command.arg("env");
+                command.args(
+                    self.app_environment.iter().map(|(name, value)| format!("{name}={value}")),
+                );
             }
             command.arg(tools::test_app()).args(["serve", "--listen"]);
             command.arg(format!("127.0.0.1:{}", self.port)).args(app);

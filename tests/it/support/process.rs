@@ -127,22 +127,30 @@ impl Finished {
 pub(crate) fn tidemill(bucket: &Bucket, args: &[&str]) -> Finished {
     let mut command = Command::new(tools::tidemill());
     command.args(args);
-    reach(&mut command, bucket);
+    reach(&mut command, &environment(bucket));
     finish("tidemill", &mut command)
 }
 
-/// Gives a command the bucket's server and credentials, a cache of its own and the pinned
-/// Litestream, and takes the surrounding shell's AWS settings away.
-pub(crate) fn reach(command: &mut Command, bucket: &Bucket) {
+/// What a command needs to reach the bucket's server: endpoint and credentials, a cache of its own
+/// and the pinned Litestream.
+pub(crate) fn environment(bucket: &Bucket) -> Vec<(String, String)> {
+    let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+    let server = bucket.server().environment();
+    let mut all: Vec<_> =
+        server.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    all.push(("XDG_CACHE_HOME".to_owned(), text(&scratch::root().join("cache"))));
+    all.push(("TIDEMILL_LITESTREAM".to_owned(), text(tools::litestream())));
+    all
+}
+
+/// Gives a command this environment, and nothing that the surrounding shell says about AWS.
+pub(crate) fn reach(command: &mut Command, environment: &[(String, String)]) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("AWS_") {
             command.env_remove(name);
         }
     }
-    command
-        .envs(bucket.server().environment())
-        .env("XDG_CACHE_HOME", scratch::root().join("cache"))
-        .env("TIDEMILL_LITESTREAM", tools::litestream());
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
 }
 
 /// Runs a command to its end, a minute at most.
