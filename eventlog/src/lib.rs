@@ -1,1 +1,40 @@
-//! Placeholder.
+//! The file of a Tidemill node, `workflow.db`: one SQLite database whose event log is the truth.
+//!
+//! This crate owns the schema, how an event lies in a row, the running checksum, how the file is
+//! created and opened, the locks and files beside it, and the checks that a file is whole. It
+//! leaves to others when to write: [`Appender`] works inside its caller's transaction.
+//!
+//! Invariants:
+//! - events are only appended; a trigger refuses everything else outside retention;
+//! - each row carries the running checksum of the log up to it, so a page with stale content is
+//!   found even where SQLite's own check passes;
+//! - every other table of ours is a projection: [`projection`] can rebuild it from the events;
+//! - no file is opened for writing with settings under which Litestream would lose commits;
+//! - the clocks and ids of the host are read in [`host`] and nowhere else.
+
+mod append;
+mod beside;
+mod codec;
+mod error;
+mod fsck;
+pub mod host;
+mod lock;
+mod meta;
+mod open;
+pub mod projection;
+pub mod query;
+mod schema;
+mod verify;
+
+pub use append::{Appended, Appender, Head};
+pub use beside::Beside;
+pub use codec::{Row, from_sql, sum_from_sql, sum_to_sql, to_sql};
+pub use error::{Error, ErrorKind, Result};
+pub use fsck::{Finding, FindingKind, Report, fsck};
+pub use lock::{FileLock, Holder, LockError};
+pub use meta::Meta;
+pub use open::{
+    Checkpoints, checkpoint_truncate, create, open_any, open_reader, open_snapshot, open_writer,
+};
+pub use schema::{APPLICATION_ID, SCHEMA_VERSION, SQLITE_VERSION_MIN};
+pub use verify::{BadRow, Scan, head, scan, sum_at, verify};

@@ -1,0 +1,164 @@
+//! How an event lies in a row of `events`, and the hash of a row.
+//!
+//! The hash is xxh3-64, seed 0, over the columns `seq, ts, run, kind, op, name, data` in this
+//! order, each as one byte for its type, its length in 8 bytes little-endian, and its bytes. The
+//! types are SQLite's: 1 integer (8 bytes big-endian), 2 real (8 bytes big-endian of its bits),
+//! 3 text, 4 blob, 5 null (no bytes). A log's running sum is the wrapping sum of its rows' hashes.
+//!
+//! SQLite keeps integers as `i64`; the conversions of sums and positions are here and nowhere else.
+
+use rusqlite::types::ValueRef;
+use tidemill_model::{Columns, Event, EventError, LogSum, OpId, RunId, Seq, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::{Error, Result};
+
+/// A sum as SQLite stores it: the same bits, signed.
+pub fn sum_to_sql(sum: LogSum) -> i64 {
+    sum.get().cast_signed()
+}
+
+/// A sum from what SQLite stores.
+pub fn sum_from_sql(stored: i64) -> LogSum {
+    LogSum::new(stored.cast_unsigned())
+}
+
+/// A position as SQLite stores it.
+pub fn to_sql(seq: Seq) -> i64 {
+    i64::try_from(seq.get()).expect("a seq is at most i64::MAX, which Seq::new checks")
+}
+
+/// A position from what SQLite stores; none if it is negative.
+pub fn from_sql(stored: i64) -> Option<Seq> {
+    Seq::new(u64::try_from(stored).ok()?).ok()
+}
+
+const INTEGER: u8 = 1;
+const REAL: u8 = 2;
+const TEXT: u8 = 3;
+const BLOB: u8 = 4;
+const NULL: u8 = 5;
+
+fn put(into: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    let length = u64::try_from(bytes.len()).expect("a length in memory fits in 64 bits");
+    into.push(tag);
+    into.extend_from_slice(&length.to_le_bytes());
+    into.extend_from_slice(bytes);
+}
+
+fn put_optional(into: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => put(into, TEXT, text.as_bytes()),
+        None => put(into, NULL, &[]),
+    }
+}
+
+/// The hash of a row that is about to be written. `scratch` is overwritten.
+pub(crate) fn hash_columns(
+    scratch: &mut Vec<u8>,
+    seq: Seq,
+    ts: &[u8; 27],
+    run: &str,
+    columns: &Columns<'_>,
+) -> u64 {
+    scratch.clear();
+    put(scratch, INTEGER, &to_sql(seq).to_be_bytes());
+    put(scratch, TEXT, ts);
+    put(scratch, TEXT, run.as_bytes());
+    put(scratch, TEXT, columns.kind.as_bytes());
+    match columns.op {
+        Some(op) => put(scratch, INTEGER, &i64::from(op.get()).to_be_bytes()),
+        None => put(scratch, NULL, &[]),
+    }
+    put_optional(scratch, columns.name);
+    put_optional(scratch, columns.data.as_deref());
+    xxh3_64(scratch)
+}
+
+/// The hash of a row as it is stored, whatever its columns hold: `row` begins with the seven
+/// columns in the order of the hash.
+pub(crate) fn hash_stored(scratch: &mut Vec<u8>, row: &rusqlite::Row<'_>) -> rusqlite::Result<u64> {
+    scratch.clear();
+    for column in 0..7 {
+        match row.get_ref(column)? {
+            ValueRef::Null => put(scratch, NULL, &[]),
+            ValueRef::Integer(value) => put(scratch, INTEGER, &value.to_be_bytes()),
+            ValueRef::Real(value) => put(scratch, REAL, &value.to_bits().to_be_bytes()),
+            ValueRef::Text(bytes) => put(scratch, TEXT, bytes),
+            ValueRef::Blob(bytes) => put(scratch, BLOB, bytes),
+        }
+    }
+    Ok(xxh3_64(scratch))
+}
+
+/// One row of `events` as it is stored; its kind may be of a newer version.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Row {
+    /// Its position.
+    pub seq: Seq,
+    /// When it was written.
+    pub ts: Timestamp,
+    /// The run; none for events of the node.
+    pub run: Option<RunId>,
+    /// The kind's text.
+    pub kind: String,
+    /// The operation.
+    pub op: Option<OpId>,
+    /// The name.
+    pub name: Option<String>,
+    /// What the kind carries, as JSON text.
+    pub data: Option<String>,
+    /// The running checksum.
+    pub sum: LogSum,
+}
+
+impl Row {
+    /// The columns that [`Row::read`] wants, in its order.
+    pub const COLUMNS: &'static str = "seq, ts, run, kind, op, name, data, sum";
+
+    /// Reads a row of a query that begins with [`Row::COLUMNS`].
+    ///
+    /// # Errors
+    /// `Corrupt` if a column is not what its name says, with the seq.
+    pub fn read(row: &rusqlite::Row<'_>) -> Result<Row> {
+        let failed = |e| Error::sqlite("read an event", e);
+        let stored: i64 = row.get(0).map_err(failed)?;
+        let corrupt = |column: &str, what: &dyn std::fmt::Display| {
+            Error::corrupt(format!("event {stored} has an unreadable {column}: {what}"))
+        };
+        let text = |at: usize, column: &str| {
+            let value = row.get_ref(at).map_err(failed)?.as_str().map_err(|e| corrupt(column, &e));
+            value.map(str::to_owned)
+        };
+        let optional = |at: usize, column: &str| {
+            let value = row.get_ref(at).map_err(failed)?.as_str_or_null();
+            Ok::<_, Error>(value.map_err(|e| corrupt(column, &e))?.map(str::to_owned))
+        };
+        let run = text(2, "run")?;
+        let run = if run.is_empty() { None } else { Some(RunId::new(&run)) };
+        let op = row.get::<_, Option<u32>>(4).map_err(|e| corrupt("op", &e))?;
+        Ok(Row {
+            seq: from_sql(stored).ok_or_else(|| corrupt("seq", &"it is negative"))?,
+            ts: text(1, "ts")?.parse().map_err(|e| corrupt("ts", &e))?,
+            run: run.transpose().map_err(|e| corrupt("run", &e))?,
+            kind: text(3, "kind")?,
+            op: op.map(OpId::new).transpose().map_err(|e| corrupt("op", &e))?,
+            name: optional(5, "name")?,
+            data: optional(6, "data")?,
+            sum: sum_from_sql(row.get(7).map_err(|e| corrupt("sum", &e))?),
+        })
+    }
+
+    /// The event.
+    ///
+    /// # Errors
+    /// What is wrong with it; an unknown kind is an error of its own.
+    pub fn event(&self) -> std::result::Result<Event, EventError> {
+        Event::from_columns(&Columns {
+            kind: &self.kind,
+            op: self.op,
+            name: self.name.as_deref(),
+            data: self.data.as_deref().map(Into::into),
+        })
+    }
+}

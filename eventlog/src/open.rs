@@ -1,0 +1,217 @@
+//! Creating and opening the file, with the settings that keep Litestream and SQLite honest.
+//!
+//! Whoever may be shipped must never checkpoint: a checkpoint while Litestream is away makes a
+//! hole in the replica that no later call reports. So a writer says by [`Checkpoints`] who does
+//! it, and a connection of ours never checkpoints when it closes unless it owns the file alone.
+//!
+//! Crash: [`create`] builds the file under another name and renames it into place, so a file of
+//! the right name has its whole schema. A leftover of the other name is replaced.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::schema;
+
+/// How long a connection waits for a lock: Litestream holds the write lock while it cuts the WAL,
+/// which takes milliseconds; only a stuck process holds it for seconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who moves the WAL's pages into the database file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checkpoints {
+    /// Litestream, and nobody else: a sidecar ships this file.
+    ByLitestream,
+    /// The writer itself, as SQLite does by default: no sidecar ever had the file.
+    Own,
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    schema::check_sqlite()?;
+    let failed = |e| open_failed(path, e);
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    Ok(connection)
+}
+
+fn open_failed(path: &Path, source: rusqlite::Error) -> Error {
+    let missing = source.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen);
+    if missing && !path.exists() {
+        return Error::new(ErrorKind::NotFound, format!("there is no file {}", path.display()));
+    }
+    if source.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) {
+        let what = format!("{} is not a tidemill file: name a workflow.db", path.display());
+        return Error::new(ErrorKind::Invalid, what);
+    }
+    Error::sqlite(format_args!("open {}", path.display()), source)
+}
+
+/// Checks what the file is. Reading its header may be the first thing that fails.
+fn checked(connection: Connection, path: &Path) -> Result<Connection> {
+    connection
+        .query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0))
+        .map_err(|e| open_failed(path, e))?;
+    schema::check(&connection, path)?;
+    Ok(connection)
+}
+
+/// Opens the file for writing. The caller holds the app's lock; who checkpoints is decided by
+/// whether a sidecar may ever ship the file.
+///
+/// # Errors
+/// `NotFound`; `Invalid` for a file that is not Tidemill's or of a newer schema; what SQLite says.
+pub fn open_writer(path: &Path, checkpoints: Checkpoints) -> Result<Connection> {
+    let connection = checked(connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)?;
+    prepare_writer(&connection, checkpoints).map_err(|e| open_failed(path, e))?;
+    Ok(connection)
+}
+
+fn prepare_writer(connection: &Connection, checkpoints: Checkpoints) -> rusqlite::Result<()> {
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    assert_eq!(mode, "wal", "a file on a disk can have a WAL");
+    // recursive_triggers lets INSERT OR REPLACE meet the trigger that refuses deletes.
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON;",
+    )?;
+    match checkpoints {
+        Checkpoints::ByLitestream => {
+            never_checkpoint(connection)?;
+        }
+        Checkpoints::Own => {}
+    }
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn never_checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_autocheckpoint = 0", [], |row| row.get::<_, i64>(0))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(())
+}
+
+/// Opens a file that others may be writing, for reading only.
+///
+/// # Errors
+/// As [`open_writer`].
+pub fn open_reader(path: &Path) -> Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    never_checkpoint(&connection).map_err(|e| open_failed(path, e))?;
+    let connection = checked(connection, path)?;
+    connection.execute_batch("PRAGMA query_only = ON").map_err(|e| open_failed(path, e))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Opens a restored file that nobody writes, as it lies on the disk: no lock, no `-shm`, nothing
+/// is created beside it, and its folder may be read-only.
+///
+/// # Errors
+/// As [`open_writer`]; `Conflict` if a WAL lies beside it, because it would not be read.
+pub fn open_snapshot(path: &Path) -> Result<Connection> {
+    if wal_bytes(path) > 0 {
+        let what = format!("{} has a WAL beside it: it is not a snapshot", path.display());
+        return Err(Error::new(ErrorKind::Conflict, what));
+    }
+    if !path.exists() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no file {}", path.display()),
+        ));
+    }
+    let path_absolute = std::path::absolute(path)
+        .map_err(|e| Error::io(format_args!("find {}", path.display()), e))?;
+    let uri = PathBuf::from(format!("file:{}?immutable=1", percent_encoded(&path_absolute)));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = checked(connect(&uri, flags)?, path)?;
+    connection.execute_batch("PRAGMA query_only = ON").map_err(|e| open_failed(path, e))?;
+    Ok(connection)
+}
+
+/// Opens a file that a person named, for reading: one with a WAL as a live file, another as a
+/// snapshot, so that a copy in a read-only folder can be read.
+///
+/// # Errors
+/// As [`open_reader`].
+pub fn open_any(path: &Path) -> Result<Connection> {
+    let live = crate::Beside::new(path).wal().exists();
+    if live { open_reader(path) } else { open_snapshot(path) }
+}
+
+fn wal_bytes(path: &Path) -> u64 {
+    std::fs::metadata(crate::Beside::new(path).wal()).map_or(0, |meta| meta.len())
+}
+
+/// The path in an SQLite URI: every byte but the plain ones as `%XX`.
+fn percent_encoded(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            write!(text, "%{byte:02X}").expect("writing to a string cannot fail");
+        }
+    }
+    text
+}
+
+/// Makes a new file with its schema and closes it, so that Litestream can take it before an app
+/// opens it. The file and its folder are synced.
+///
+/// # Errors
+/// `Conflict` if there is a file already; `NotFound` if its folder does not exist; what SQLite or
+/// the file system say.
+///
+/// # Crash safety
+/// After a crash there is either no file of this name, or the whole one.
+pub fn create(path: &Path) -> Result<()> {
+    let exists = || Error::new(ErrorKind::Conflict, format!("{} exists", path.display()));
+    if path.exists() {
+        return Err(exists());
+    }
+    let building = crate::Beside::new(path).with(".new");
+    for leftover in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(crate::Beside::new(&building).with(leftover));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = connect(&building, flags)?;
+    prepare_writer(&connection, Checkpoints::Own)
+        .and_then(|()| schema::install(&connection))
+        .map_err(|e| open_failed(path, e))?;
+    connection.close().map_err(|(_, e)| open_failed(path, e))?;
+    let failed = |e: std::io::Error| Error::io(format_args!("create {}", path.display()), e);
+    std::fs::File::open(&building).and_then(|file| file.sync_all()).map_err(failed)?;
+    let cwd = rustix::fs::CWD;
+    let no_replace = rustix::fs::RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(cwd, &building, cwd, path, no_replace) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) => return Err(exists()),
+        Err(e) => return Err(failed(e.into())),
+    }
+    sync_folder_of(path).map_err(failed)
+}
+
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Moves the whole WAL into the file and empties it, waiting for readers up to the busy timeout.
+/// Returns whether it was done (SQLite's `busy` = 0). Only for a file that no Litestream has open.
+///
+/// # Errors
+/// What SQLite says.
+pub fn checkpoint_truncate(connection: &Connection) -> Result<bool> {
+    let busy = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+        .map_err(|e| Error::sqlite("checkpoint the file", e))?;
+    Ok(busy == 0)
+}

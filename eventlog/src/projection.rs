@@ -1,0 +1,317 @@
+//! The tables that follow from the events: `tidemill_runs` and `tidemill_timers`.
+//!
+//! The writer calls [`project`] for each event that it appends, and [`set_status`] when a run's
+//! status is another one at the end of a transaction, all in that transaction. [`rebuild`] makes
+//! the same rows from the events alone, and [`compare`] says where they differ.
+//!
+//! A step's events touch nothing here. A status that only held between two events of one
+//! transaction is never stored, because nobody could have seen it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::Connection;
+use tidemill_model::{
+    Event, OpId, OpKind, OpStatus, Parent, RunCreated, RunId, RunState, RunStatus, Seq, Timestamp,
+};
+
+use crate::append::Appended;
+use crate::codec::{Row, from_sql, to_sql};
+use crate::error::{Error, Result};
+
+/// Writes what the event, just appended, changes: a run's row at its creation, timers.
+///
+/// # Errors
+/// What SQLite says.
+pub fn project(
+    connection: &Connection,
+    at: Appended,
+    run: Option<&RunId>,
+    event: &Event,
+) -> Result<()> {
+    let Some(run) = run else { return Ok(()) };
+    match event {
+        Event::RunCreated(created) => create_run(connection, at, run, created),
+        Event::TimerStarted { op, fire_at, .. } => {
+            let sql = "INSERT INTO tidemill_timers (run, op, fire_at) VALUES (?1, ?2, ?3)";
+            execute(connection, sql, (run.as_str(), op.get(), fire_at.to_string()))
+        }
+        Event::TimerFired { op, .. } | Event::OpDropped { op } => {
+            let sql = "DELETE FROM tidemill_timers WHERE run = ?1 AND op = ?2";
+            execute(connection, sql, (run.as_str(), op.get()))
+        }
+        Event::RunCompleted { .. } | Event::RunFailed { .. } => {
+            execute(connection, "DELETE FROM tidemill_timers WHERE run = ?1", [run.as_str()])
+        }
+        Event::NodeStarted(_)
+        | Event::RunStarted { .. }
+        | Event::StepStarted { .. }
+        | Event::StepAttemptFailed { .. }
+        | Event::StepRestarted { .. }
+        | Event::StepCompleted { .. }
+        | Event::StepFailed { .. }
+        | Event::Checkpoint { .. }
+        | Event::ChildStarted { .. }
+        | Event::ChildCompleted { .. }
+        | Event::ChildFailed { .. }
+        | Event::Now { .. }
+        | Event::RunBlocked { .. }
+        | Event::RunResumed => Ok(()),
+    }
+}
+
+/// Writes a run's status. `because` is the event that ended or blocked it, for those statuses; a
+/// run that is blocked again for another reason is written again.
+///
+/// # Errors
+/// What SQLite says.
+pub fn set_status(
+    connection: &Connection,
+    run: &RunId,
+    status: RunStatus,
+    because: Option<Seq>,
+) -> Result<()> {
+    let because = because.map(to_sql);
+    let ended = because.filter(|_| status.is_final());
+    let blocked = because.filter(|_| status == RunStatus::Blocked);
+    let sql =
+        "UPDATE tidemill_runs SET status = ?2, ended_seq = ?3, blocked_seq = ?4 WHERE run = ?1";
+    execute(connection, sql, (run.as_str(), status.as_str(), ended, blocked))
+}
+
+fn create_run(
+    connection: &Connection,
+    at: Appended,
+    run: &RunId,
+    created: &RunCreated,
+) -> Result<()> {
+    let sql = "INSERT INTO tidemill_runs \
+               (seq, run, workflow, status, created_at, parent, parent_op, labels) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let params = (
+        to_sql(at.seq),
+        run.as_str(),
+        created.workflow.as_str(),
+        RunStatus::Pending.as_str(),
+        at.ts.to_string(),
+        created.parent.as_ref().map(|parent| parent.run.as_str()),
+        created.parent.as_ref().map(|parent| parent.op.get()),
+        labels_json(&created.labels),
+    );
+    execute(connection, sql, params)
+}
+
+fn labels_json(labels: &BTreeMap<String, String>) -> String {
+    serde_json::to_string(labels).expect("a map of strings has a JSON form")
+}
+
+fn execute(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<()> {
+    let failed = |e| Error::sqlite("write a projection", e);
+    connection.prepare_cached(sql).map_err(failed)?.execute(params).map_err(failed)?;
+    Ok(())
+}
+
+/// A row of `tidemill_runs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    /// The position of `run_created`: the order of starts.
+    pub seq: Seq,
+    /// The workflow's name.
+    pub workflow: String,
+    /// The status's text.
+    pub status: String,
+    /// When it was created, as text.
+    pub created_at: String,
+    /// The event that ended it.
+    pub ended_seq: Option<Seq>,
+    /// The event that blocked it, while it is blocked.
+    pub blocked_seq: Option<Seq>,
+    /// Who started it as a child.
+    pub parent: Option<Parent>,
+    /// Its labels as JSON text.
+    pub labels: String,
+}
+
+/// The projections as plain values: what is stored, or what the events say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Projections {
+    /// `tidemill_runs` by run.
+    pub runs: BTreeMap<String, RunRow>,
+    /// `tidemill_timers`: when each fires, as text, by run and operation.
+    pub timers: BTreeMap<(String, u32), String>,
+    /// Runs with an event that this version cannot read or that does not fit, and why; their rows
+    /// were not rebuilt.
+    pub unreadable: BTreeMap<String, String>,
+}
+
+/// Reads what is stored.
+///
+/// # Errors
+/// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
+pub fn stored(connection: &Connection) -> Result<Projections> {
+    let failed = |e| Error::sqlite("read the projections", e);
+    let mut found = Projections::default();
+    let sql = "SELECT run, seq, workflow, status, created_at, ended_seq, blocked_seq, parent, \
+               parent_op, labels FROM tidemill_runs";
+    let mut statement = connection.prepare(sql).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let run: String = row.get(0).map_err(failed)?;
+        let stored = run_row(row).map_err(|e| Error::sqlite(format_args!("read run {run}"), e))?;
+        found.runs.insert(run, stored);
+    }
+    let mut statement =
+        connection.prepare("SELECT run, op, fire_at FROM tidemill_timers").map_err(failed)?;
+    let timers = statement
+        .query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))
+        .map_err(failed)?;
+    found.timers = timers.collect::<rusqlite::Result<_>>().map_err(failed)?;
+    Ok(found)
+}
+
+fn run_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RunRow> {
+    let seq =
+        |at: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.and_then(from_sql));
+    let parent = row.get::<_, Option<String>>(7)?.and_then(|run| RunId::new(&run).ok());
+    let op = row.get::<_, Option<u32>>(8)?.and_then(|op| OpId::new(op).ok());
+    Ok(RunRow {
+        seq: seq(1)?.unwrap_or(Seq::ZERO),
+        workflow: row.get(2)?,
+        status: row.get(3)?,
+        created_at: row.get(4)?,
+        ended_seq: seq(5)?,
+        blocked_seq: seq(6)?,
+        parent: parent.zip(op).map(|(run, op)| Parent { run, op }),
+        labels: row.get(9)?,
+    })
+}
+
+/// Folds all events into the rows that have to be there.
+///
+/// # Errors
+/// `Corrupt` if a row of `events` is not what its columns say; otherwise what SQLite says. An
+/// event of a newer version makes its run unreadable and is no error.
+pub fn rebuild(connection: &Connection) -> Result<Projections> {
+    let failed = |e| Error::sqlite("read the events", e);
+    let sql = format!("SELECT {} FROM events ORDER BY seq", Row::COLUMNS);
+    let mut statement = connection.prepare(&sql).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut rebuild = Rebuild::default();
+    while let Some(row) = rows.next().map_err(failed)? {
+        rebuild.row(&Row::read(row)?);
+    }
+    Ok(rebuild.finish())
+}
+
+/// The fold over all runs at once. A run that ended is reduced to its row.
+#[derive(Default)]
+struct Rebuild {
+    live: BTreeMap<RunId, Live>,
+    ended: BTreeSet<String>,
+    done: Projections,
+}
+
+struct Live {
+    state: RunState,
+    created_seq: Seq,
+    blocked_seq: Option<Seq>,
+}
+
+impl Rebuild {
+    fn row(&mut self, row: &Row) {
+        let Some(run) = &row.run else { return };
+        if self.done.unreadable.contains_key(run.as_str()) {
+            return;
+        }
+        if let Err(why) = self.apply(run, row) {
+            self.live.remove(run);
+            self.done.runs.remove(run.as_str());
+            self.done.unreadable.insert(run.as_str().to_owned(), why);
+        }
+    }
+
+    fn apply(&mut self, run: &RunId, row: &Row) -> std::result::Result<(), String> {
+        let event = row.event().map_err(|e| format!("event {}: {e}", row.seq))?;
+        if self.ended.contains(run.as_str()) {
+            return Err(format!("event {} of a run that has ended", row.seq));
+        }
+        let Some(live) = self.live.get_mut(run) else {
+            let state =
+                RunState::create(run, row.seq, row.ts, &event).map_err(|e| e.to_string())?;
+            let live = Live { state, created_seq: row.seq, blocked_seq: None };
+            self.live.insert(run.clone(), live);
+            return Ok(());
+        };
+        live.state.apply(row.seq, row.ts, &event).map_err(|e| e.to_string())?;
+        if matches!(event, Event::RunBlocked { .. }) {
+            live.blocked_seq = Some(row.seq);
+        }
+        if live.state.status.is_final()
+            && let Some(live) = self.live.remove(run)
+        {
+            self.ended.insert(run.as_str().to_owned());
+            self.done.runs.insert(run.as_str().to_owned(), live.row());
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Projections {
+        for (run, live) in &self.live {
+            self.done.runs.insert(run.as_str().to_owned(), live.row());
+            for (op, fire_at) in live.timers() {
+                self.done.timers.insert((run.as_str().to_owned(), op.get()), fire_at.to_string());
+            }
+        }
+        self.done
+    }
+}
+
+impl Live {
+    fn row(&self) -> RunRow {
+        let state = &self.state;
+        RunRow {
+            seq: self.created_seq,
+            workflow: state.created.workflow.as_str().to_owned(),
+            status: state.status.as_str().to_owned(),
+            created_at: state.created_at.to_string(),
+            ended_seq: Some(state.last_seq).filter(|_| state.status.is_final()),
+            blocked_seq: self.blocked_seq.filter(|_| state.status == RunStatus::Blocked),
+            parent: state.created.parent.clone(),
+            labels: labels_json(&state.created.labels),
+        }
+    }
+
+    fn timers(&self) -> impl Iterator<Item = (OpId, Timestamp)> {
+        self.state.ops.iter().filter_map(|(id, op)| match (&op.kind, &op.status) {
+            (OpKind::Timer { fire_at }, OpStatus::Open) => Some((*id, *fire_at)),
+            (OpKind::Timer { .. } | OpKind::Step { .. } | OpKind::Child { .. }, _) => None,
+        })
+    }
+}
+
+/// Where the stored projections differ from what the events say, one line each. Runs that could
+/// not be rebuilt are left out.
+pub fn compare(stored: &Projections, from_events: &Projections) -> Vec<String> {
+    let readable = |run: &str| !from_events.unreadable.contains_key(run);
+    let mut differences = Vec::new();
+    let runs: BTreeSet<_> = stored.runs.keys().chain(from_events.runs.keys()).collect();
+    for run in runs.into_iter().filter(|run| readable(run)) {
+        match (stored.runs.get(run), from_events.runs.get(run)) {
+            (Some(stored), Some(events)) if stored == events => {}
+            (Some(stored), Some(events)) => differences
+                .push(format!("run {run} is stored as {stored:?}, its events say {events:?}")),
+            (Some(_), None) => differences.push(format!("run {run} is stored, it has no events")),
+            (None, _) => differences.push(format!("run {run} has events and is not stored")),
+        }
+    }
+    let timers: BTreeSet<_> = stored.timers.keys().chain(from_events.timers.keys()).collect();
+    for timer in timers.into_iter().filter(|(run, _)| readable(run)) {
+        let (kept, said) = (stored.timers.get(timer), from_events.timers.get(timer));
+        if kept != said {
+            let (run, op) = timer;
+            differences.push(format!(
+                "timer {op} of run {run} is stored as {kept:?}, its events say {said:?}"
+            ));
+        }
+    }
+    differences
+}

@@ -1,0 +1,282 @@
+//! Reading runs and events: what the node's HTTP API and the observer have in common.
+//!
+//! Every list has a bound and a cursor. Rows of a kind that this version does not know are listed
+//! like others; only folding a run needs to understand them all.
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _};
+use tidemill_model::{OpId, OpName, Parent, RunId, RunState, RunStatus, Seq, Timestamp};
+
+use crate::codec::{Row, from_sql, to_sql};
+use crate::error::{Error, Result};
+
+/// A run as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RunSummary {
+    /// Its id.
+    pub run: RunId,
+    /// Its workflow.
+    pub workflow: OpName,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its last event was written.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Who started it as a child.
+    pub parent: Option<Parent>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its place in the order of starts: the cursor of lists.
+    pub seq: Seq,
+}
+
+/// Which runs to list; the newest come first.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// Only those of this status.
+    pub status: Option<RunStatus>,
+    /// Only those of this workflow.
+    pub workflow: Option<OpName>,
+    /// Only those that were started before the run with this `seq`: the last of a list, to go on.
+    pub after: Option<Seq>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+const SUMMARY: &str = "SELECT r.run, r.workflow, r.status, r.created_at, \
+     (SELECT u.ts FROM events u WHERE u.run = r.run ORDER BY u.seq DESC LIMIT 1), \
+     (SELECT e.ts FROM events e WHERE e.seq = r.ended_seq), \
+     r.parent, r.parent_op, r.labels, r.seq FROM tidemill_runs r";
+
+/// Lists runs, the newest first, through an index for each kind of filter.
+///
+/// # Errors
+/// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
+pub fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary>> {
+    let failed = |e| Error::sqlite("list runs", e);
+    let mut sql = format!("{SUMMARY} WHERE r.seq < ?1");
+    let before = filter.after.map_or(i64::MAX, to_sql);
+    let mut params = vec![Value::from(before), Value::from(i64::from(filter.limit))];
+    if let Some(status) = filter.status {
+        params.push(status.as_str().to_owned().into());
+        sql.push_str(&format!(" AND r.status = ?{}", params.len()));
+    }
+    if let Some(workflow) = &filter.workflow {
+        params.push(workflow.as_str().to_owned().into());
+        sql.push_str(&format!(" AND r.workflow = ?{}", params.len()));
+    }
+    sql.push_str(" ORDER BY r.seq DESC LIMIT ?2");
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        found.push(summary(row)?);
+    }
+    Ok(found)
+}
+
+/// One run as a list shows it; none if there is no such run.
+///
+/// # Errors
+/// As [`runs`].
+pub fn run(connection: &Connection, run: &RunId) -> Result<Option<RunSummary>> {
+    let failed = |e| Error::sqlite(format_args!("find run {run}"), e);
+    let sql = format!("{SUMMARY} WHERE r.run = ?1");
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let mut rows = statement.query([run.as_str()]).map_err(failed)?;
+    rows.next().map_err(failed)?.map(summary).transpose()
+}
+
+/// Every run that has not ended, in the order of starts, a page at a time: what a process takes
+/// up when it starts.
+///
+/// # Errors
+/// As [`runs`].
+pub fn unfinished(connection: &Connection, after: Seq, limit: u32) -> Result<Vec<RunSummary>> {
+    let failed = |e| Error::sqlite("list unfinished runs", e);
+    let sql = format!("{SUMMARY} WHERE r.ended_seq IS NULL AND r.seq > ?1 ORDER BY r.seq LIMIT ?2");
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let mut rows = statement.query((to_sql(after), limit)).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        found.push(summary(row)?);
+    }
+    Ok(found)
+}
+
+fn summary(row: &rusqlite::Row<'_>) -> Result<RunSummary> {
+    let failed = |e| Error::sqlite("read a run", e);
+    let text = |at: usize| row.get::<_, String>(at).map_err(failed);
+    let optional = |at: usize| row.get::<_, Option<String>>(at).map_err(failed);
+    let id = text(0)?;
+    let corrupt = |what: &dyn std::fmt::Display| {
+        Error::corrupt(format!("run `{id}` in tidemill_runs is unreadable: {what}"))
+    };
+    let created_at: Timestamp = text(3)?.parse().map_err(|e| corrupt(&e))?;
+    let parent = optional(6)?.map(|run| RunId::new(&run)).transpose().map_err(|e| corrupt(&e))?;
+    let op = row.get::<_, Option<u32>>(7).map_err(failed)?.map(OpId::new).transpose();
+    Ok(RunSummary {
+        run: RunId::new(&id).map_err(|e| corrupt(&e))?,
+        workflow: OpName::new(&text(1)?).map_err(|e| corrupt(&e))?,
+        status: text(2)?.parse().map_err(|e| corrupt(&e))?,
+        created_at,
+        updated_at: match optional(4)? {
+            Some(ts) => ts.parse().map_err(|e| corrupt(&e))?,
+            None => created_at,
+        },
+        ended_at: optional(5)?.map(|ts| ts.parse()).transpose().map_err(|e| corrupt(&e))?,
+        parent: parent.zip(op.map_err(|e| corrupt(&e))?).map(|(run, op)| Parent { run, op }),
+        labels: serde_json::from_str(&text(8)?).map_err(|e| corrupt(&e))?,
+        seq: from_sql(row.get(9).map_err(failed)?)
+            .ok_or_else(|| corrupt(&"its seq is negative"))?,
+    })
+}
+
+/// Events after a position, in order: those of one run, or of the whole file.
+///
+/// # Errors
+/// `Corrupt` if a row is not what its columns say; otherwise what SQLite says.
+pub fn events(
+    connection: &Connection,
+    run: Option<&RunId>,
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<Row>> {
+    let mut found = Vec::new();
+    for_each_event(connection, run, after, limit, |row| {
+        found.push(row);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// As [`events`], one row at a time, so that a long history is never in memory as a whole.
+///
+/// # Errors
+/// As [`events`], and what `each` returns.
+pub fn for_each_event(
+    connection: &Connection,
+    run: Option<&RunId>,
+    after: Seq,
+    limit: u32,
+    mut each: impl FnMut(Row) -> Result<()>,
+) -> Result<()> {
+    let failed = |e| Error::sqlite("read events", e);
+    let condition = if run.is_some() { "run = ?3 AND " } else { "?3 IS NULL AND " };
+    let columns = Row::COLUMNS;
+    let sql =
+        format!("SELECT {columns} FROM events WHERE {condition}seq > ?1 ORDER BY seq LIMIT ?2");
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let mut rows =
+        statement.query((to_sql(after), limit, run.map(RunId::as_str))).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        each(Row::read(row)?)?;
+    }
+    Ok(())
+}
+
+/// The state of a run, folded from its events up to a position (or all of them); none if there is
+/// no such run, or none yet at that position.
+///
+/// # Errors
+/// `Corrupt` if an event cannot be read or does not fit the events before it.
+pub fn run_state(
+    connection: &Connection,
+    run: &RunId,
+    until: Option<Seq>,
+) -> Result<Option<RunState>> {
+    let mut state: Option<RunState> = None;
+    let mut past = false;
+    for_each_event(connection, Some(run), Seq::ZERO, u32::MAX, |row| {
+        past = past || until.is_some_and(|until| row.seq > until);
+        if past {
+            return Ok(());
+        }
+        let unreadable =
+            |e: &dyn std::fmt::Display| Error::corrupt(format!("event {} of {run}: {e}", row.seq));
+        let event = row.event().map_err(|e| unreadable(&e))?;
+        match &mut state {
+            Some(state) => state.apply(row.seq, row.ts, &event),
+            None => RunState::create(run, row.seq, row.ts, &event).map(|new| state = Some(new)),
+        }
+        .map_err(|e| Error::corrupt(e.to_string()))
+    })?;
+    Ok(state)
+}
+
+/// A timer that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timer {
+    /// Its run.
+    pub run: RunId,
+    /// Its operation.
+    pub op: OpId,
+    /// When it fires.
+    pub fire_at: Timestamp,
+}
+
+/// The timers that fire until a moment, the earliest first.
+///
+/// # Errors
+/// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
+pub fn timers_until(connection: &Connection, until: Timestamp, limit: u32) -> Result<Vec<Timer>> {
+    let failed = |e| Error::sqlite("read timers", e);
+    let sql = "SELECT run, op, fire_at FROM tidemill_timers WHERE fire_at <= ?1 \
+               ORDER BY fire_at LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?, row.get::<_, String>(2)?))
+    };
+    let rows = statement.query_map((until.to_string(), limit), read).map_err(failed)?;
+    let mut found = Vec::new();
+    for row in rows {
+        let (run, op, fire_at) = row.map_err(failed)?;
+        let corrupt = |e| Error::corrupt(format!("timer {op} of run `{run}` has an {e}"));
+        found.push(Timer {
+            run: RunId::new(&run).map_err(corrupt)?,
+            op: OpId::new(op).map_err(corrupt)?,
+            fire_at: fire_at.parse().map_err(corrupt)?,
+        });
+    }
+    Ok(found)
+}
+
+/// The seq of the newest input or act of a run, read by index: what the writer compares a turn
+/// with. None if the run has none.
+///
+/// # Errors
+/// `Corrupt` if a kind is not known; otherwise what SQLite says.
+pub fn last_observed(connection: &Connection, run: &RunId) -> Result<Option<Seq>> {
+    use tidemill_model::{EventClass, EventKind};
+    let failed = |e| Error::sqlite(format_args!("find the newest event of {run}"), e);
+    let sql = "SELECT seq, kind FROM events WHERE run = ?1 ORDER BY seq DESC";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query([run.as_str()]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let kind: String = row.get(1).map_err(failed)?;
+        let seq = from_sql(row.get(0).map_err(failed)?);
+        match EventKind::from_text(&kind).map(EventKind::class) {
+            Some(EventClass::Aside) => {}
+            Some(EventClass::Input | EventClass::Act) => return Ok(seq),
+            None => return Err(Error::corrupt(format!("run {run} has an unknown kind `{kind}`"))),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether there is any event at all after a position: whether the file moved on.
+///
+/// # Errors
+/// What SQLite says.
+pub fn has_events_after(connection: &Connection, seq: Seq) -> Result<bool> {
+    let failed = |e| Error::sqlite("look for new events", e);
+    let sql = "SELECT 1 FROM events WHERE seq > ?1 LIMIT 1";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let found = statement.query_row([to_sql(seq)], |_| Ok(())).optional().map_err(failed)?;
+    Ok(found.is_some())
+}
