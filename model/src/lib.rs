@@ -27,7 +27,7 @@ mod socket;
 mod time;
 mod token;
 
-pub use bucket_docs::{Base, BreakDoc, EpochDoc, Versions};
+pub use bucket_docs::{Base, BreakDoc, EpochDoc, LocalHead, Versions};
 pub use event::{Columns, Event, EventClass, EventError, EventKind};
 pub use event_data::{
     BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, RunCreated, Seed,

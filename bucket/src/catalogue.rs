@@ -1,0 +1,251 @@
+//! What of an epoch can be restored, decided from a listing of Litestream's files. Pure.
+//!
+//! Litestream restores a transaction T from the newest snapshot that ends at or before T, followed
+//! by files that begin at or before the next transaction and end at or before T, until one ends
+//! exactly at T (its `CalcRestorePlan`). So T is a *point* if such a chain exists. What a break
+//! marks is restorable too, and wrong: it is no point.
+//!
+//! A point's time is when its content was in the bucket, by S3's clock: the earliest time at which
+//! S3 received a file that ends at it. That is an upper bound on when it was committed: late by the
+//! shipping lag, and by the compaction interval once the shipped file itself has expired. Asking
+//! each object for Litestream's own timestamp would cost a request an object and would trust the
+//! clocks of nodes, which step. Along a lineage times never fall (see [`crate::Timeline`]).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tidemill_model::{BreakDoc, Level, LtxName, Timestamp, Txid};
+
+/// One of Litestream's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LtxFile {
+    /// The level: shipped, compacted, or snapshot.
+    pub level: Level,
+    /// The transactions in it.
+    pub name: LtxName,
+    /// The size in bytes.
+    pub size: u64,
+    /// When S3 received it.
+    pub modified: Timestamp,
+}
+
+/// A restorable transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Point {
+    /// The transaction.
+    pub txid: Txid,
+    /// By when it was in the bucket.
+    pub at: Timestamp,
+}
+
+/// Transactions that were shipped and cannot be restored because a file before them is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// The last point before; none if the gap is at the beginning.
+    pub after: Option<Txid>,
+    /// The first point after; none if the gap is at the end.
+    pub until: Option<Txid>,
+}
+
+/// The files and breaks of one epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// The files, in any order; one seen twice does no harm.
+    pub files: Vec<LtxFile>,
+    /// The ranges that show what the database never held.
+    pub breaks: Vec<BreakDoc>,
+}
+
+/// What ends at one transaction.
+struct Ending {
+    begins: Txid,
+    snapshot: bool,
+    at: Timestamp,
+}
+
+impl Catalogue {
+    /// The restorable transactions in ascending order; their times never fall.
+    pub fn points(&self) -> Vec<Point> {
+        self.sweep().0
+    }
+
+    /// Where files are missing.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.sweep().1
+    }
+
+    /// One pass over the transactions at which files end, in ascending order. `reached` is the
+    /// newest that can be restored so far: if any chain reaches T, one through `reached` does,
+    /// because files may overlap.
+    fn sweep(&self) -> (Vec<Point>, Vec<Gap>) {
+        let (mut points, mut gaps): (Vec<Point>, Vec<Gap>) = (Vec::new(), Vec::new());
+        let mut reached: Option<Txid> = None;
+        let mut hole = false;
+        let mut latest: Option<Timestamp> = None;
+        for (txid, ending) in self.endings() {
+            let next = reached.map_or(1, |r| r.get().saturating_add(1));
+            if !ending.snapshot && ending.begins.get() > next {
+                hole = true;
+                continue;
+            }
+            if hole {
+                gaps.push(Gap { after: reached, until: Some(txid) });
+                hole = false;
+            }
+            reached = Some(txid);
+            if self.breaks.iter().any(|b| b.contains(txid)) {
+                continue;
+            }
+            let at = latest.map_or(ending.at, |latest| latest.max(ending.at));
+            latest = Some(at);
+            points.push(Point { txid, at });
+        }
+        if hole {
+            gaps.push(Gap { after: reached, until: None });
+        }
+        (points, gaps)
+    }
+
+    fn endings(&self) -> BTreeMap<Txid, Ending> {
+        let mut endings: BTreeMap<Txid, Ending> = BTreeMap::new();
+        for file in &self.files {
+            let snapshot = file.level == Level::SNAPSHOT;
+            let ending = endings.entry(file.name.max).or_insert(Ending {
+                begins: file.name.min,
+                snapshot,
+                at: file.modified,
+            });
+            ending.begins = ending.begins.min(file.name.min);
+            ending.snapshot |= snapshot;
+            ending.at = ending.at.min(file.modified);
+        }
+        endings
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    fn txid(n: u64) -> Txid {
+        Txid::new(n).unwrap()
+    }
+
+    pub(crate) fn file(level: u8, min: u64, max: u64, second: i64) -> LtxFile {
+        LtxFile {
+            level: Level::new(level).unwrap(),
+            name: LtxName { min: txid(min), max: txid(max) },
+            size: 1,
+            modified: Timestamp::from_micros(second * 1_000_000).unwrap(),
+        }
+    }
+
+    pub(crate) fn broken(after: Option<u64>, until: u64) -> BreakDoc {
+        BreakDoc {
+            v: 1,
+            after: after.map(txid),
+            until: txid(until),
+            reason: "test".into(),
+            at: Timestamp::from_micros(0).unwrap(),
+            unknown: serde_json::Map::new(),
+        }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
+    fn check(files: &[(u8, u64, u64, i64)], breaks: &[(Option<u64>, u64)], expected: Expect) {
+        let catalogue = Catalogue {
+            files: files.iter().map(|&(l, a, b, at)| file(l, a, b, at)).collect(),
+            breaks: breaks.iter().map(|&(a, b)| broken(a, b)).collect(),
+        };
+        let mut text = String::new();
+        for point in catalogue.points() {
+            text += &format!("{}@{} ", point.txid.get(), point.at.as_micros() / 1_000_000);
+        }
+        for gap in catalogue.gaps() {
+            let n = |t: Option<Txid>| t.map_or("-".to_owned(), |t| t.get().to_string());
+            text += &format!("gap {}..{} ", n(gap.after), n(gap.until));
+        }
+        expected.assert_eq(text.trim_end());
+    }
+
+    #[test]
+    fn shipped_files_chain_from_the_first() {
+        check(&[(0, 1, 1, 1), (0, 2, 2, 2), (0, 3, 3, 3)], &[], expect!["1@1 2@2 3@3"]);
+        check(&[(0, 2, 2, 2)], &[], expect!["gap -..-"]);
+        check(&[], &[], expect![""]);
+    }
+
+    #[test]
+    fn a_missing_file_is_a_gap_until_the_next_snapshot() {
+        check(
+            &[(0, 1, 1, 1), (0, 3, 3, 3), (0, 4, 4, 4), (9, 1, 5, 9), (0, 6, 6, 6)],
+            &[],
+            expect!["1@1 5@9 6@9 gap 1..5"],
+        );
+    }
+
+    #[test]
+    fn compacted_files_carry_over_where_shipped_ones_expired() {
+        check(
+            &[(9, 1, 1, 1), (1, 2, 4, 30), (1, 5, 7, 60), (0, 6, 6, 41), (0, 7, 7, 42)],
+            &[],
+            expect!["1@1 4@30 6@41 7@42 gap 4..6"],
+        );
+        check(
+            &[(9, 1, 1, 1), (1, 2, 4, 30), (1, 5, 7, 60), (0, 7, 7, 42), (0, 8, 8, 43)],
+            &[],
+            expect!["1@1 4@30 7@42 8@43"],
+        );
+    }
+
+    #[test]
+    fn what_a_break_marks_is_no_point_and_its_ends_are() {
+        let files: Vec<_> = (1..=6).map(|n| (0, n, n, i64::try_from(n).unwrap())).collect();
+        check(&files, &[(Some(2), 5)], expect!["1@1 2@2 5@5 6@6"]);
+        check(&files, &[(None, 5)], expect!["5@5 6@6"]);
+    }
+
+    #[test]
+    fn times_never_fall() {
+        check(&[(0, 1, 1, 5), (0, 2, 2, 3), (0, 3, 3, 6)], &[], expect!["1@5 2@5 3@6"]);
+    }
+
+    /// Litestream's own plan, written down plainly.
+    fn litestream_reaches(files: &[LtxFile], target: Txid) -> bool {
+        let ends = |f: &&LtxFile| f.name.max <= target;
+        let snapshots = files.iter().filter(|f| f.level == Level::SNAPSHOT);
+        let mut at = snapshots.filter(ends).map(|f| f.name.max.get()).max().unwrap_or(0);
+        while at < target.get() {
+            let shipped = files.iter().filter(|f| f.level != Level::SNAPSHOT);
+            let extends = |f: &&LtxFile| f.name.min.get() <= at + 1 && f.name.max.get() > at;
+            match shipped.filter(ends).filter(extends).map(|f| f.name.max.get()).max() {
+                Some(next) => at = next,
+                None => return false,
+            }
+        }
+        at == target.get()
+    }
+
+    proptest! {
+        #[test]
+        fn points_are_exactly_what_litestream_can_restore(
+            raw in proptest::collection::vec((0_u8..=3, 1_u64..20, 0_u64..6), 0..30)
+        ) {
+            let files: Vec<LtxFile> = raw
+                .into_iter()
+                .map(|(kind, min, more)| match kind {
+                    3 => file(9, 1, min + more, 1),
+                    level => file(level, min, min + more, 1),
+                })
+                .collect();
+            let catalogue = Catalogue { files: files.clone(), breaks: Vec::new() };
+            let points: Vec<Txid> = catalogue.points().iter().map(|p| p.txid).collect();
+            for n in 1..30 {
+                let target = txid(n);
+                prop_assert_eq!(points.contains(&target), litestream_reaches(&files, target), "{}", n);
+            }
+        }
+    }
+}

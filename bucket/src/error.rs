@@ -1,0 +1,80 @@
+//! The one error of this crate: its kind says what to do, its message what was wrong and where.
+
+use std::fmt;
+
+/// What a caller can do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// What was asked for, or a setting, is wrong: mend it.
+    Invalid,
+    /// The object, the bucket or the moment does not exist.
+    NotFound,
+    /// Somebody else wrote first.
+    Conflict,
+    /// Another owner has the node.
+    Fenced,
+    /// S3 did not answer or asked for patience: try again.
+    Unavailable,
+    /// An object is not what it has to be.
+    Corrupt,
+    /// A fault of this program or this machine.
+    Internal,
+}
+
+/// An error of this crate.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error whose message says it all.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    /// The same error with what caused it.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// One line for a person; it contains what matters of the causes.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// An object's content is not what it has to be.
+    pub(crate) fn corrupt(key: &str, source: &tidemill_model::Invalid) -> Error {
+        Error::new(ErrorKind::Corrupt, format!("object `{key}` is unreadable: {source}"))
+    }
+
+    /// A local file operation failed.
+    pub(crate) fn io(verb: &str, path: &std::path::Path, source: std::io::Error) -> Error {
+        let message = format!("cannot {verb} `{}`: {source}", path.display());
+        Error::new(ErrorKind::Internal, message).because(source)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| {
+            let source: &(dyn std::error::Error + 'static) = source;
+            source
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! What a failed request means, and how to say it in one line that tells what to do.
+
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+
+use crate::error::ErrorKind;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// 404: no object has this key.
+    NoObject,
+    /// 404: no such bucket.
+    NoBucket,
+    /// 401, 403: unknown key, wrong signature, or not allowed.
+    Refused,
+    /// The bucket lives in another region.
+    OtherRegion,
+    /// 412: the condition of the write does not hold.
+    ConditionFailed,
+    /// 409: another conditional write was under way; it may or may not have been ours.
+    Racing,
+    /// 5xx, 429: S3 asks for patience, or something between us and it does.
+    Busy,
+    /// No answer in time.
+    TimedOut,
+    /// No connection, or it broke.
+    Unreachable,
+    /// Anything else that S3 refused.
+    Other,
+}
+
+impl Failure {
+    pub(crate) fn kind(self) -> ErrorKind {
+        match self {
+            Failure::NoObject | Failure::NoBucket => ErrorKind::NotFound,
+            Failure::Refused | Failure::OtherRegion | Failure::Other => ErrorKind::Invalid,
+            Failure::ConditionFailed | Failure::Racing => ErrorKind::Conflict,
+            Failure::Busy | Failure::TimedOut | Failure::Unreachable => ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// Where requests go.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) bucket: String,
+    pub(crate) endpoint: Option<String>,
+}
+
+impl Place {
+    fn server(&self) -> &str {
+        self.endpoint.as_deref().unwrap_or("AWS")
+    }
+
+    /// One line: what was tried, what was wrong, what to do.
+    pub(crate) fn message(&self, what: &str, failure: &Failure, detail: &str) -> String {
+        let (bucket, server) = (&self.bucket, self.server());
+        match failure {
+            Failure::NoBucket => format!(
+                "bucket `{bucket}` does not exist at {server}: create it, or correct the name"
+            ),
+            Failure::Refused => format!(
+                "S3 at {server} refused to {what} in bucket `{bucket}` ({detail}): check \
+                 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
+            ),
+            Failure::OtherRegion => {
+                format!("bucket `{bucket}` is in another region ({detail}): set AWS_REGION to it")
+            }
+            Failure::TimedOut => format!(
+                "cannot {what} in bucket `{bucket}`: no answer from S3 at {server} in time, check \
+                 the endpoint and the network"
+            ),
+            Failure::Unreachable => format!(
+                "cannot reach S3 at {server} ({detail}): check the endpoint and the network"
+            ),
+            Failure::NoObject => format!("bucket `{bucket}` has no object to {what}"),
+            Failure::ConditionFailed | Failure::Racing => {
+                format!("cannot {what} in bucket `{bucket}`: somebody else wrote it ({detail})")
+            }
+            Failure::Busy => format!(
+                "cannot {what} in bucket `{bucket}`: S3 at {server} is not available ({detail}), \
+                 try again"
+            ),
+            Failure::Other => {
+                format!("cannot {what} in bucket `{bucket}` at {server}: {detail}")
+            }
+        }
+    }
+}
+
+/// What a failed request means, and what of it a person should see.
+pub(crate) fn classify<E>(error: &SdkError<E>) -> (Failure, String)
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    match error {
+        SdkError::TimeoutError(_) => (Failure::TimedOut, String::new()),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            (Failure::TimedOut, String::new())
+        }
+        SdkError::DispatchFailure(failure) => {
+            let why = failure.as_connector_error().map_or_else(String::new, innermost);
+            (Failure::Unreachable, why)
+        }
+        SdkError::ResponseError(failure) => {
+            (of_status(failure.raw().status().as_u16(), ""), innermost_of(error))
+        }
+        SdkError::ServiceError(failure) => {
+            let status = failure.raw().status().as_u16();
+            let code = failure.err().code().unwrap_or_default();
+            let message = failure.err().message().unwrap_or_default();
+            let detail = match (code, message) {
+                ("", "") => format!("status {status}"),
+                (code, "") => format!("{code}, status {status}"),
+                (code, message) => format!("{code}: {}", message.trim_end_matches('.')),
+            };
+            (of_status(status, code), detail)
+        }
+        other => (Failure::Other, DisplayErrorContext(other).to_string()),
+    }
+}
+
+fn of_status(status: u16, code: &str) -> Failure {
+    match (status, code) {
+        (404, "NoSuchBucket") => Failure::NoBucket,
+        (404, _) => Failure::NoObject,
+        (301 | 307 | 308, _) | (400, "AuthorizationHeaderMalformed") => Failure::OtherRegion,
+        (401 | 403, _) | (400, "InvalidToken" | "ExpiredToken") => Failure::Refused,
+        (412, _) => Failure::ConditionFailed,
+        (409, _) => Failure::Racing,
+        (429 | 500.., _) | (400, "RequestTimeout") => Failure::Busy,
+        // A success whose body cannot be read: the write may have happened.
+        (200..=299, _) => Failure::Unreachable,
+        _ => Failure::Other,
+    }
+}
+
+/// The last cause in a chain of errors: the others only say that something failed.
+fn innermost(error: &(impl std::error::Error + ?Sized)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
+}
+
+fn innermost_of<E: std::error::Error + 'static>(error: &SdkError<E>) -> String {
+    innermost(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_may_have_happened_is_never_called_lost() {
+        for (status, code) in [(500, ""), (503, "SlowDown"), (409, ""), (200, ""), (429, "")] {
+            let failure = of_status(status, code);
+            assert!(
+                matches!(failure, Failure::Busy | Failure::Racing | Failure::Unreachable),
+                "{status} {failure:?}"
+            );
+        }
+        assert_eq!(of_status(404, "NoSuchKey"), Failure::NoObject);
+        assert_eq!(of_status(404, "NoSuchBucket"), Failure::NoBucket);
+        assert_eq!(of_status(412, "PreconditionFailed"), Failure::ConditionFailed);
+    }
+}

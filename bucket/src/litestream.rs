@@ -1,0 +1,92 @@
+//! The Litestream binary: where it is, and that it is the version whose behaviour we rely on.
+//!
+//! Other versions are refused: 0.5.17 loses its read lock when a sync ends and silently ships a
+//! corrupt copy, and what is true of 0.5.18 was tried with 0.5.18.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::error::{Error, ErrorKind};
+
+/// The version that we run.
+pub const LITESTREAM_VERSION: &str = "0.5.18";
+
+/// The variable that names the binary.
+const VARIABLE: &str = "TIDEMILL_LITESTREAM";
+
+/// How long printing a version may take; a cold binary on a slow disk needs a second or two.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A Litestream binary of the right version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Litestream {
+    path: PathBuf,
+}
+
+impl Litestream {
+    /// Finds it: the file that `TIDEMILL_LITESTREAM` names, else `litestream` on `PATH`.
+    ///
+    /// # Errors
+    /// `Invalid` if there is none, or it has another version: each says what to do.
+    pub async fn find() -> Result<Litestream, Error> {
+        match std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+            Some(path) => Litestream::at(PathBuf::from(path)).await,
+            None => match on_path(std::env::var_os("PATH").as_deref()) {
+                Some(path) => Litestream::at(path).await,
+                None => Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!(
+                        "litestream is not on PATH: install litestream {LITESTREAM_VERSION}, or \
+                         set {VARIABLE} to its binary"
+                    ),
+                )),
+            },
+        }
+    }
+
+    /// Takes the binary at `path` if it has the right version.
+    ///
+    /// # Errors
+    /// `Invalid` if it cannot be run or has another version.
+    pub async fn at(path: PathBuf) -> Result<Litestream, Error> {
+        let invalid = |why: String| {
+            let path = path.display();
+            let message = format!(
+                "`{path}` {why}: install litestream {LITESTREAM_VERSION}, or set {VARIABLE} to its \
+                 binary"
+            );
+            Error::new(ErrorKind::Invalid, message)
+        };
+        let mut command = Command::new(&path);
+        command.arg("version").env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(VERSION_TIMEOUT, command.output())
+            .await
+            .map_err(|_| invalid("does not print its version".to_owned()))?
+            .map_err(|e| invalid(format!("cannot be run ({e})")))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.trim().trim_start_matches('v');
+        if !output.status.success() || version.is_empty() {
+            return Err(invalid("does not print a version of litestream".to_owned()));
+        }
+        if version != LITESTREAM_VERSION {
+            return Err(invalid(format!("is litestream {version}")));
+        }
+        Ok(Litestream { path })
+    }
+
+    /// The binary.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn on_path(path: Option<&OsStr>) -> Option<PathBuf> {
+    std::env::split_paths(path?)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join("litestream"))
+        .find(|file| file.is_file())
+}

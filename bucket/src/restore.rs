@@ -1,0 +1,202 @@
+//! Restores one point of a node's past to a file, through Litestream.
+//!
+//! The point is always named by epoch and transaction. The restore goes into a new, empty folder,
+//! because Litestream would take over a `-wal` that lies beside its output, and `-force` would
+//! delete before it looks.
+//!
+//! On failure the folder is removed. On cancellation too: the child is killed and the folder
+//! dropped. After a crash a folder named [`RESTORE_DIR_PREFIX`]… may be left; whoever holds the
+//! node's lock may delete it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tempfile::TempDir;
+use tidemill_model::{Epoch, NodeKeys, Txid};
+use tokio::process::Command;
+
+use crate::error::{Error, ErrorKind};
+use crate::litestream::Litestream;
+use crate::store::Store;
+
+/// How the names of restore folders begin.
+pub const RESTORE_DIR_PREFIX: &str = ".tidemill-restore-";
+
+/// The restored file's name in its folder.
+const FILE_NAME: &str = "workflow.db";
+
+/// How long one restore may take. 210 MB take 4 s on a small machine; an hour is far more than the
+/// largest file that one node should keep.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// A restored file in a folder of its own, which is removed when this is dropped.
+#[derive(Debug)]
+pub struct Restored {
+    dir: TempDir,
+    path: PathBuf,
+}
+
+impl Restored {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps the folder, which then is the caller's, and returns the file in it.
+    pub fn keep(self) -> PathBuf {
+        let Restored { dir, path } = self;
+        let _kept = dir.keep();
+        path
+    }
+}
+
+/// Restores transaction `txid` of `epoch` into a new folder in `parent`, checked by SQLite's
+/// `quick_check` and synced to disk. The log's checksum is for the caller to verify.
+///
+/// # Errors
+/// `NotFound` if the transaction cannot be restored, `Corrupt` if what is in the bucket does not
+/// fit together, `Unavailable` if Litestream could not reach S3, `Internal` if it cannot run.
+///
+/// # Cancel safety
+/// Dropping the future kills the child and removes the folder.
+pub async fn restore(
+    litestream: &Litestream,
+    store: &Store,
+    keys: &NodeKeys,
+    epoch: Epoch,
+    txid: Txid,
+    parent: &Path,
+) -> Result<Restored, Error> {
+    match attempt(litestream, store, keys, epoch, txid, parent).await {
+        // Retention may have taken files between the plan and the reads; a second plan sees what
+        // is there now.
+        Err(first) if matches!(first.kind(), ErrorKind::Unavailable | ErrorKind::NotFound) => {
+            tracing::warn!(error = %first, "restore tries again");
+            attempt(litestream, store, keys, epoch, txid, parent).await
+        }
+        result => result,
+    }
+}
+
+async fn attempt(
+    litestream: &Litestream,
+    store: &Store,
+    keys: &NodeKeys,
+    epoch: Epoch,
+    txid: Txid,
+    parent: &Path,
+) -> Result<Restored, Error> {
+    let dir = tempfile::Builder::new()
+        .prefix(RESTORE_DIR_PREFIX)
+        .tempdir_in(parent)
+        .map_err(|e| Error::io("make a restore folder in", parent, e))?;
+    let path = dir.path().join(FILE_NAME);
+    let prefix = keys.epoch(epoch);
+    let what = format!("s3://{}/{prefix} at {txid}", store.bucket());
+    let mut command = Command::new(litestream.path());
+    command
+        .args(["restore", "-json", "-integrity-check", "quick", "-txid", &txid.to_string(), "-o"])
+        .arg(&path)
+        .arg(replica_url(store, &prefix))
+        .env_clear()
+        .envs(store.credentials().await?.environment())
+        .envs(certificates())
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(RESTORE_TIMEOUT, command.output())
+        .await
+        .map_err(|_| {
+            let message = format!("restoring {what} took over {} s", RESTORE_TIMEOUT.as_secs());
+            Error::new(ErrorKind::Unavailable, message)
+        })?
+        .map_err(|e| Error::io("run", litestream.path(), e))?;
+    check(&output, txid, &what)?;
+    sync(&path, dir.path())?;
+    Ok(Restored { dir, path })
+}
+
+/// Where Litestream finds the epoch. The values were checked when the store was connected and
+/// have no characters that a query would need to escape.
+fn replica_url(store: &Store, prefix: &str) -> String {
+    let (bucket, region) = (store.bucket(), store.region());
+    let server = store
+        .endpoint()
+        .map_or_else(String::new, |endpoint| format!("endpoint={endpoint}&forcePathStyle=true&"));
+    format!("s3://{bucket}/{prefix}?{server}region={region}")
+}
+
+/// Where the machine keeps its certificate authorities, if it says so.
+fn certificates() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
+    ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .into_iter()
+        .filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
+}
+
+/// What Litestream prints about a restore.
+#[derive(Deserialize)]
+struct Report {
+    txid: String,
+    integrity_check: Option<String>,
+}
+
+/// Whether Litestream restored exactly what was asked for.
+fn check(output: &Output, txid: Txid, what: &str) -> Result<(), Error> {
+    if !output.status.success() {
+        return Err(failed(&String::from_utf8_lossy(&output.stderr), what));
+    }
+    let report: Report = serde_json::from_slice(&output.stdout).map_err(|e| {
+        let message = format!("litestream's report about restoring {what} is unreadable: {e}");
+        Error::new(ErrorKind::Internal, message).because(e)
+    })?;
+    if report.txid != txid.to_string() {
+        let message = format!("restoring {what} gave transaction {} instead", report.txid);
+        return Err(Error::new(ErrorKind::Corrupt, message));
+    }
+    if report.integrity_check.as_deref() != Some("quick") {
+        let message = format!("litestream did not check what it restored from {what}");
+        return Err(Error::new(ErrorKind::Internal, message));
+    }
+    Ok(())
+}
+
+fn failed(stderr: &str, what: &str) -> Error {
+    let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let why = last.trim().trim_start_matches("Error: ");
+    let kind = if why.contains("no matching backup files") {
+        ErrorKind::NotFound
+    } else if ["checksum", "integrity", "malformed", "decode", "contiguous", "ltx validation"]
+        .iter()
+        .any(|word| why.contains(word))
+    {
+        ErrorKind::Corrupt
+    } else {
+        ErrorKind::Unavailable
+    };
+    Error::new(kind, format!("cannot restore {what}: {why}"))
+}
+
+fn sync(path: &Path, dir: &Path) -> Result<(), Error> {
+    for each in [path, dir] {
+        std::fs::File::open(each)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| Error::io("sync", each, e))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_sorted_by_what_litestream_said() {
+        let kind = |text: &str| failed(text, "s3://b/p at 1").kind();
+        assert_eq!(kind("Error: no matching backup files available\n"), ErrorKind::NotFound);
+        assert_eq!(kind("x\nError: decode: file checksum mismatch\n"), ErrorKind::Corrupt);
+        assert_eq!(kind("Error: operation error S3: dial tcp: refused"), ErrorKind::Unavailable);
+        assert_eq!(kind(""), ErrorKind::Unavailable);
+    }
+}
