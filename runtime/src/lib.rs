@@ -1,1 +1,48 @@
-//! Placeholder.
+//! Durable workflows for machines that may vanish.
+//!
+//! A workflow is an async function. What it does goes through its [`Ctx`]: steps, timers, children.
+//! Each result is recorded in one SQLite file before anything builds on it, and a process that
+//! takes the file over runs the function again from its log, without running a completed step
+//! again.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use tidemill::{App, Ctx, Result, Retry, Step};
+//!
+//! async fn charge(step: Step, cents: u64) -> Result<String> {
+//!     Ok(format!("receipt {} for {cents}", step.idempotency_key()))
+//! }
+//!
+//! async fn order(ctx: Ctx, cents: u64) -> Result<String> {
+//!     let receipt = ctx.step("charge", charge, cents).retry(Retry::attempts(3)).await?;
+//!     ctx.sleep(Duration::from_secs(3600)).await?;
+//!     Ok(receipt)
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<()> {
+//!     let node = App::new("shop").workflow("order", order).open("workflow.db").await?;
+//!     let run = node.start(tidemill::StartRequest::new("order", 4200)?).await?;
+//!     println!("{:?}", node.result(&run.id).await?);
+//!     node.shutdown().await?;
+//!     Ok(())
+//! }
+//! ```
+
+mod author;
+mod engine;
+mod error;
+mod gate;
+mod writer;
+
+pub use author::{App, BoxError, Call, Child, Ctx, Result, Retry, Sleep, Step, StepError};
+pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
+pub use error::{Error, ErrorKind};
+pub use gate::Gate;
+pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp};
+
+/// What the macros expand to. Not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use ::tokio;
+}

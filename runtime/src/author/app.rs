@@ -1,0 +1,186 @@
+//! An author's program: its name, its shared values, its workflows.
+
+use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidemill_model::{Failure, Json, OpName};
+
+use super::ctx::{Ctx, payload};
+use super::result::{BoxError, failure_of};
+use super::step::StateMap;
+use crate::engine::{Environment, Node};
+use crate::error::{Error, ErrorKind};
+
+/// A workflow's future with its types erased.
+pub(crate) type WorkflowFuture =
+    Pin<Box<dyn Future<Output = std::result::Result<Json, Failure>> + Send>>;
+
+type Begin =
+    dyn Fn(Ctx, &Json) -> std::result::Result<WorkflowFuture, serde_json::Error> + Send + Sync;
+
+/// A registered workflow.
+pub(crate) struct Workflow {
+    begin: Box<Begin>,
+    accepts: fn(&Json) -> std::result::Result<(), serde_json::Error>,
+}
+
+impl Workflow {
+    pub(crate) fn begin(
+        &self,
+        ctx: Ctx,
+        input: &Json,
+    ) -> std::result::Result<WorkflowFuture, serde_json::Error> {
+        (self.begin)(ctx, input)
+    }
+
+    /// Whether the workflow can read this input.
+    pub(crate) fn accepts(&self, input: &Json) -> std::result::Result<(), serde_json::Error> {
+        (self.accepts)(input)
+    }
+}
+
+/// A program of workflows.
+///
+/// ```no_run
+/// use tidemill::{App, Ctx, Result};
+///
+/// async fn welcome(ctx: Ctx, name: String) -> Result<String> {
+///     Ok(ctx.run("greet", async move || Result::Ok(format!("hello {name}"))).await?)
+/// }
+///
+/// # async fn example() -> Result<()> {
+/// let app = App::new("hello").version("1.0.0").workflow("welcome", welcome);
+/// let node = app.open("workflow.db").await?;
+/// let run = node.start(tidemill::StartRequest::new("welcome", "ada")?).await?;
+/// println!("{:?}", node.result(&run.id).await?);
+/// node.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct App {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) state: StateMap,
+    pub(crate) workflows: BTreeMap<OpName, Workflow>,
+    /// What is wrong with the program, reported when it is opened.
+    problems: Vec<String>,
+}
+
+impl App {
+    /// A program of this name (1 to 200 bytes without control characters).
+    pub fn new(name: &str) -> App {
+        let problems = OpName::new(name).err().map(|e| format!("the app has an {e}"));
+        App {
+            name: name.to_owned(),
+            version: "0".to_owned(),
+            state: StateMap::default(),
+            workflows: BTreeMap::new(),
+            problems: problems.into_iter().collect(),
+        }
+    }
+
+    /// The version that each run records; `env!("CARGO_PKG_VERSION")` is a good one. Default `0`.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> App {
+        version.clone_into(&mut self.version);
+        self
+    }
+
+    /// A value that step bodies share, found by its type with
+    /// [`Step::state`](crate::Step::state): a client, a pool, settings. Workflows cannot see it,
+    /// because it is not the same in each replay.
+    #[must_use]
+    pub fn state<T: Any + Send + Sync>(mut self, value: T) -> App {
+        if self.state.insert(TypeId::of::<T>(), Arc::new(value)).is_some() {
+            let name = std::any::type_name::<T>();
+            self.problems.push(format!("two values of type {name} were given to App::state"));
+        }
+        self
+    }
+
+    /// Registers `workflow` under a name, which runs record: it is not to be changed while runs of
+    /// it are unfinished.
+    #[must_use]
+    pub fn workflow<F, In, Fut, Out, E>(mut self, name: &str, workflow: F) -> App
+    where
+        F: Fn(Ctx, In) -> Fut + Send + Sync + 'static,
+        In: DeserializeOwned,
+        Fut: Future<Output = std::result::Result<Out, E>> + Send + 'static,
+        Out: Serialize,
+        E: Into<BoxError>,
+    {
+        let begin = move |ctx: Ctx, input: &Json| {
+            let future = workflow(ctx, input.decode()?);
+            let erased: WorkflowFuture = Box::pin(async move {
+                match future.await {
+                    Ok(output) => payload("output", &output),
+                    Err(error) => {
+                        let error: BoxError = error.into();
+                        Err(failure_of(&*error))
+                    }
+                }
+            });
+            Ok(erased)
+        };
+        let accepts = |input: &Json| input.decode::<In>().map(drop);
+        match OpName::new(name) {
+            Ok(name) => {
+                let workflow = Workflow { begin: Box::new(begin), accepts };
+                if self.workflows.insert(name.clone(), workflow).is_some() {
+                    self.problems.push(format!("two workflows are named `{name}`"));
+                }
+            }
+            Err(e) => self.problems.push(format!("a workflow has an {e}")),
+        }
+        self
+    }
+
+    /// Opens a node on a file that no sidecar ever had, made if it is not there, and takes up its
+    /// unfinished runs.
+    ///
+    /// # Errors
+    /// `Invalid` if the program is wrong (two workflows of one name) or the file is not
+    /// Tidemill's; `Conflict` if another process has it open, which is named, or if it belongs to a
+    /// sidecar; `Corrupt` if it is damaged.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn open(self, path: impl AsRef<Path>) -> std::result::Result<Node, Error> {
+        Node::open(self, Environment::alone(path.as_ref())).await
+    }
+
+    /// The program's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of the workflows, sorted.
+    pub fn workflow_names(&self) -> Vec<String> {
+        self.workflows.keys().map(ToString::to_string).collect()
+    }
+
+    /// Whether the program can be opened.
+    pub(crate) fn check(&self) -> std::result::Result<(), Error> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Invalid, self.problems.join("; ")))
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("workflows", &self.workflow_names())
+            .finish_non_exhaustive()
+    }
+}

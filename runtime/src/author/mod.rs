@@ -1,0 +1,22 @@
+//! What authors write against: the program, the workflow's context, the step's handle.
+//!
+//! Nothing here touches the log or the clock: the futures in here say what they want to the run's
+//! cell, and the engine does it.
+
+mod app;
+mod call;
+mod ctx;
+pub(crate) mod operation;
+pub(crate) mod result;
+pub(crate) mod retry;
+mod select;
+pub(crate) mod step;
+
+pub use app::App;
+pub(crate) use app::WorkflowFuture;
+pub use call::{Call, Child, Sleep};
+pub use ctx::Ctx;
+pub(crate) use ctx::payload;
+pub use result::{BoxError, Result, StepError};
+pub use retry::Retry;
+pub use step::Step;

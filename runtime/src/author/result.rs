@@ -1,0 +1,159 @@
+//! Results and errors as authors see them: a step's end decoded from what the log recorded.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use tidemill_model::{Failure, FailureKind, OpName};
+
+/// Any error that a step or workflow may return.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// The result of a step or workflow: `?` takes any error.
+pub type Result<T, E = BoxError> = std::result::Result<T, E>;
+
+/// Why an operation ended without an output, as the log recorded it.
+///
+/// It is a standard error, so `?` passes it on; match on [`StepError::kind`] to react instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepError {
+    step: OpName,
+    attempts: u32,
+    failure: Failure,
+    cause: Option<Box<Cause>>,
+}
+
+impl StepError {
+    pub(crate) fn new(step: OpName, attempts: u32, failure: Failure) -> StepError {
+        let outermost = failure.chain.iter().rev().fold(None, |source, message| {
+            Some(Box::new(Cause { message: message.clone(), source }))
+        });
+        let cause = Some(Box::new(Cause { message: failure.message.clone(), source: outermost }));
+        StepError { step, attempts, failure, cause }
+    }
+
+    /// The name of the step, timer or child workflow.
+    pub fn step(&self) -> &str {
+        self.step.as_str()
+    }
+
+    /// How many attempts were made; 0 for what is not a step.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// What kind of failure ended the last attempt.
+    pub fn kind(&self) -> FailureKind {
+        self.failure.kind
+    }
+
+    /// The last attempt's own message.
+    pub fn message(&self) -> &str {
+        &self.failure.message
+    }
+
+    /// The messages of what caused it, outermost first.
+    pub fn chain(&self) -> &[String] {
+        &self.failure.chain
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.failure.kind {
+            FailureKind::Failed => "failed",
+            FailureKind::TimedOut => "timed out",
+            FailureKind::Interrupted => "was interrupted",
+            FailureKind::Cancelled => "was cancelled",
+        };
+        write!(f, "`{}` {how}", self.step)?;
+        if self.attempts > 1 {
+            write!(f, " after {} attempts", self.attempts)?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for StepError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+/// A recorded message in the place of the error that it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cause {
+    message: String,
+    source: Option<Box<Cause>>,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+/// What is recorded of an error: its message and those of its sources, within the payload limit.
+pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
+    let mut chain = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next
+        && chain.len() < CHAIN_MAX
+    {
+        chain.push(cut(cause.to_string()));
+        next = cause.source();
+    }
+    Failure { kind: FailureKind::Failed, message: cut(error.to_string()), chain }
+}
+
+pub(crate) fn failed(message: impl Into<String>) -> Failure {
+    Failure { kind: FailureKind::Failed, message: cut(message.into()), chain: Vec::new() }
+}
+
+/// How many sources of an error are recorded: a chain that is longer is a cycle or a mistake.
+const CHAIN_MAX: usize = 16;
+
+/// How much of a message is recorded: 16 of them stay far below the payload limit, and a message
+/// that is longer is data.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+fn cut(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        let mut end = MESSAGE_BYTES_MAX;
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_error_carries_its_chain_as_sources() {
+        let failure = Failure {
+            kind: FailureKind::TimedOut,
+            message: "no answer".into(),
+            chain: vec!["tcp".into(), "route".into()],
+        };
+        let error = StepError::new(OpName::new("fetch").unwrap(), 3, failure);
+        assert_eq!(error.to_string(), "`fetch` timed out after 3 attempts");
+        let recorded = failure_of(&error);
+        assert_eq!(recorded.chain, ["no answer", "tcp", "route"]);
+    }
+
+    #[test]
+    fn an_endless_message_is_cut_at_a_character() {
+        let failure = failed("ä".repeat(20_000));
+        assert!(failure.message.len() <= MESSAGE_BYTES_MAX + '…'.len_utf8());
+    }
+}

@@ -1,0 +1,188 @@
+//! What a step's body gets: who it is, what it may record, when it should stop.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidemill_model::limits::CHECKPOINT_BYTES_MAX;
+use tidemill_model::{Epoch, Json, OpId, OpName, RunId};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::bodies::Checkpointer;
+use crate::error::{Error, ErrorKind};
+
+/// The author's values that bodies share, by their type.
+pub(crate) type StateMap = FxHashMap<TypeId, Arc<dyn Any + Send + Sync>>;
+
+/// The handle of one attempt of a step, given to its body. A clone is the same attempt.
+#[derive(Clone)]
+pub struct Step {
+    pub(crate) inner: Arc<Attempt>,
+}
+
+pub(crate) struct Attempt {
+    pub(crate) run: RunId,
+    pub(crate) op: OpId,
+    pub(crate) name: OpName,
+    pub(crate) attempt: u32,
+    pub(crate) epoch: Option<Epoch>,
+    pub(crate) key: IdempotencyScope,
+    pub(crate) state: Arc<StateMap>,
+    pub(crate) token: CancellationToken,
+    pub(crate) last_checkpoint: Arc<Mutex<Option<Json>>>,
+    pub(crate) checkpointer: Checkpointer,
+    /// A checkpoint was refused for good: the attempt fails whatever its body returns.
+    pub(crate) spoiled: AtomicBool,
+}
+
+/// What an idempotency key is made of besides the run and the operation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct IdempotencyScope {
+    pub(crate) fleet: Option<Arc<str>>,
+    pub(crate) node: Option<Arc<str>>,
+}
+
+impl Step {
+    /// The number of this attempt, from 1; restarts after a crash count.
+    pub fn attempt(&self) -> u32 {
+        self.inner.attempt
+    }
+
+    /// The id of the run.
+    pub fn run_id(&self) -> &RunId {
+        &self.inner.run
+    }
+
+    /// The operation's number in its run.
+    pub fn op(&self) -> OpId {
+        self.inner.op
+    }
+
+    /// The step's name.
+    pub fn name(&self) -> &str {
+        self.inner.name.as_str()
+    }
+
+    /// A key that is the same in every attempt of this step and of no other step of the fleet:
+    /// give it to services that drop repeated requests. 32 hexadecimal digits.
+    pub fn idempotency_key(&self) -> String {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let op = self.inner.op.to_string();
+        let key = &self.inner.key;
+        let none = "";
+        let fleet = key.fleet.as_deref().unwrap_or(none);
+        let node = key.node.as_deref().unwrap_or(none);
+        for part in [fleet, node, self.inner.run.as_str(), &op] {
+            let bytes = u64::try_from(part.len()).unwrap_or(u64::MAX);
+            hash.update(&bytes.to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        format!("{:032x}", hash.digest128())
+    }
+
+    /// The epoch of the node's owner, which grows with each take-over: a receiver that remembers
+    /// the highest can refuse an older owner. None without a sidecar.
+    pub fn epoch(&self) -> Option<u64> {
+        self.inner.epoch.map(Epoch::get)
+    }
+
+    /// The value of this type that was given to [`App::state`](crate::App::state).
+    ///
+    /// # Panics
+    /// If there is none, which fails the attempt.
+    ///
+    /// ```
+    /// use tidemill::{App, Ctx, Result, Step};
+    ///
+    /// struct Greeting(&'static str);
+    ///
+    /// async fn greet(step: Step, name: String) -> Result<String> {
+    ///     Ok(format!("{} {name}", step.state::<Greeting>().0))
+    /// }
+    ///
+    /// async fn welcome(ctx: Ctx, name: String) -> Result<String> {
+    ///     Ok(ctx.step("greet", greet, name).await?)
+    /// }
+    ///
+    /// let app = App::new("hello").state(Greeting("hello")).workflow("welcome", welcome);
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn state<T: Any + Send + Sync>(&self) -> Arc<T> {
+        let found = self.inner.state.get(&TypeId::of::<T>()).map(Arc::clone);
+        let typed = found.and_then(|state| state.downcast::<T>().ok());
+        typed.unwrap_or_else(|| {
+            let name = std::any::type_name::<T>();
+            panic!("no state of type {name}: give it to App::state before the app starts")
+        })
+    }
+
+    /// Records how far this step is: the next attempt finds it in
+    /// [`last_checkpoint`](Step::last_checkpoint). Returns once it is durable.
+    ///
+    /// # Errors
+    /// `Invalid` if the value has no JSON or is over 64 KiB, which fails the attempt in any case;
+    /// `Conflict` if this attempt is over; `Unavailable` if it cannot be written now.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the checkpoint may or may not be recorded.
+    pub async fn checkpoint(&self, value: impl Serialize) -> Result<(), Error> {
+        let json = Json::of(&value).map_err(|e| format!("has no JSON: {e}")).and_then(|json| {
+            let bytes = json.as_str().len();
+            if bytes > CHECKPOINT_BYTES_MAX {
+                return Err(format!(
+                    "has bytes={bytes}, over the limit checkpoint={CHECKPOINT_BYTES_MAX}: keep \
+                     large data in your own storage and record its key"
+                ));
+            }
+            Ok(json)
+        });
+        let json = json.map_err(|why| {
+            self.inner.spoiled.store(true, Ordering::Relaxed);
+            let message = format!("the checkpoint of `{}` {why}", self.inner.name);
+            Error::new(ErrorKind::Invalid, message)
+        })?;
+        self.inner.checkpointer.record(&self.inner, json.clone()).await?;
+        let mut last = self.inner.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(json);
+        Ok(())
+    }
+
+    /// What this step recorded last, in this attempt or an earlier one.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not a `T`: the code changed since.
+    pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        let last = self.inner.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(json) = last.clone() else { return Ok(None) };
+        drop(last);
+        json.decode().map(Some).map_err(|e| {
+            let message = format!(
+                "the last checkpoint of `{}` is not what this code reads: {e}",
+                self.inner.name
+            );
+            Error::new(ErrorKind::Invalid, message)
+        })
+    }
+
+    /// Cancelled when nobody waits for this step any more: its run dropped it, its attempt is out
+    /// of time, or the node lets go. A body that takes long should look at it.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.inner.token
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step")
+            .field("run", &self.inner.run)
+            .field("op", &self.inner.op)
+            .field("name", &self.inner.name)
+            .field("attempt", &self.inner.attempt)
+            .finish_non_exhaustive()
+    }
+}

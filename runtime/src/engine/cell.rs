@@ -1,0 +1,392 @@
+//! Where one life of a workflow's future and its driver meet.
+//!
+//! A life is one construction of the author's future: a run that is rebuilt from its log gets a
+//! new life, and what is left of the old one is detached. The cell holds what the future asked for
+//! since the driver last looked (acts) and what the driver delivered (slots). It knows whose turn
+//! it is, by a thread-local that the driver sets around each delivery and poll.
+//!
+//! Invariants:
+//! - an operation id is allotted when its call is made, in the order of calls;
+//! - nothing of a detached cell reaches the driver or the log;
+//! - calling or polling an operation outside the run's turn, or waking the run from there, is
+//!   reported and never answered.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use rustc_hash::FxHashMap;
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Event, Failure, Json, OpId, OpName, RunId, Seed, Timestamp,
+};
+
+use super::bodies::StepBody;
+use super::clock::Clock;
+use super::inbox::{Inbox, Observed};
+
+thread_local! {
+    /// The life whose turn this thread is taking; 0 for none.
+    static TURN: Cell<u64> = const { Cell::new(0) };
+}
+
+static NEXT_LIFE: AtomicU64 = AtomicU64::new(1);
+
+/// Something that the future did in a poll.
+pub(crate) enum Act {
+    Step { op: OpId, name: OpName, input: Json, body: StepBody },
+    Timer { op: OpId, name: OpName, fire_at: Timestamp },
+    Child { op: OpId, workflow: OpName, input: Json },
+    Now { op: OpId, at: Timestamp },
+    Drop { op: OpId },
+}
+
+impl Act {
+    pub(crate) fn op(&self) -> OpId {
+        match self {
+            Act::Step { op, .. }
+            | Act::Timer { op, .. }
+            | Act::Child { op, .. }
+            | Act::Now { op, .. }
+            | Act::Drop { op } => *op,
+        }
+    }
+
+    /// The event that records it. `child` names the run that a child operation starts.
+    pub(crate) fn event(
+        &self,
+        child: impl FnOnce(OpId) -> Result<RunId, BlockReason>,
+    ) -> Result<Event, BlockReason> {
+        Ok(match self {
+            Act::Step { op, name, input, .. } => {
+                Event::StepStarted { op: *op, name: name.clone(), input: input.clone() }
+            }
+            Act::Timer { op, name, fire_at } => {
+                Event::TimerStarted { op: *op, name: name.clone(), fire_at: *fire_at }
+            }
+            Act::Child { op, workflow, input } => Event::ChildStarted {
+                op: *op,
+                name: workflow.clone(),
+                child: child(*op)?,
+                input: input.clone(),
+            },
+            Act::Now { op, at } => Event::Now { op: *op, at: *at },
+            Act::Drop { op } => Event::OpDropped { op: *op },
+        })
+    }
+}
+
+/// How an operation ended, for the code that waits for it.
+pub(crate) type Outcome = Result<Json, (Failure, u32)>;
+
+enum Slot {
+    Open(Waker),
+    Ready(Outcome),
+}
+
+#[derive(Default)]
+struct State {
+    next_op: u32,
+    acts: Vec<Act>,
+    slots: FxHashMap<OpId, Slot>,
+    open: usize,
+    /// The times that the log holds, for calls that are made again.
+    times: FxHashMap<OpId, Timestamp>,
+    trouble: Option<BlockReason>,
+}
+
+/// See the module.
+pub(crate) struct RunCell {
+    life: u64,
+    run: RunId,
+    seed: Seed,
+    clock: Clock,
+    inbox: Arc<Inbox>,
+    woken: AtomicBool,
+    detached: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// This thread takes a turn of one life until the guard is dropped.
+pub(crate) struct TurnGuard {
+    before: u64,
+}
+
+impl Drop for TurnGuard {
+    fn drop(&mut self) {
+        TURN.set(self.before);
+    }
+}
+
+impl RunCell {
+    pub(crate) fn new(
+        run: RunId,
+        seed: Seed,
+        clock: Clock,
+        inbox: Arc<Inbox>,
+        times: FxHashMap<OpId, Timestamp>,
+    ) -> Arc<RunCell> {
+        let state = State { next_op: 1, times, ..State::default() };
+        Arc::new(RunCell {
+            life: NEXT_LIFE.fetch_add(1, Ordering::Relaxed),
+            run,
+            seed,
+            clock,
+            inbox,
+            woken: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    pub(crate) fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    pub(crate) fn life(&self) -> u64 {
+        self.life
+    }
+
+    // What the driver does.
+
+    pub(crate) fn enter(&self) -> TurnGuard {
+        TurnGuard { before: TURN.replace(self.life) }
+    }
+
+    /// Forgets that the waker fired; returns whether it had.
+    pub(crate) fn take_woken(&self) -> bool {
+        self.woken.swap(false, Ordering::Relaxed)
+    }
+
+    /// Takes what the future did since the last look: starts in the order of their ids, then
+    /// drops in that order, so that the order in which a collection happens to poll or drop its
+    /// members is not recorded.
+    pub(crate) fn take_acts(&self, into: &mut Vec<Act>) -> Result<(), BlockReason> {
+        let mut state = self.lock();
+        if let Some(reason) = state.trouble.take() {
+            return Err(reason);
+        }
+        if state.acts.len() > 1 {
+            state.acts.sort_by_key(|act| (matches!(act, Act::Drop { .. }), act.op()));
+        }
+        into.append(&mut state.acts);
+        Ok(())
+    }
+
+    /// Hands the end of an operation to whoever waits for it; false if nobody does.
+    pub(crate) fn deliver(&self, op: OpId, what: &Observed) -> bool {
+        let outcome = match what {
+            Observed::Step(Ok(output)) | Observed::Child(Ok(output)) => Ok(output.clone()),
+            Observed::Step(Err(failed)) => Err((failed.failure.clone(), failed.attempts)),
+            Observed::Child(Err(failure)) => Err((failure.clone(), 0)),
+            Observed::Fired => Ok(Json::null()),
+        };
+        let waker = {
+            let mut state = self.lock();
+            let Some(slot) = state.slots.get_mut(&op) else { return false };
+            let Slot::Open(_) = slot else { return false };
+            let Slot::Open(waker) = std::mem::replace(slot, Slot::Ready(outcome)) else {
+                return false;
+            };
+            state.open -= 1;
+            waker
+        };
+        waker.wake();
+        true
+    }
+
+    /// How many operations are started and not ended.
+    pub(crate) fn open(&self) -> usize {
+        self.lock().open
+    }
+
+    /// The operations that are still open, in the order of their ids.
+    pub(crate) fn open_ops(&self) -> Vec<OpId> {
+        let state = self.lock();
+        let open = state.slots.iter().filter(|(_, slot)| matches!(slot, Slot::Open(_)));
+        let mut ops: Vec<OpId> = open.map(|(op, _)| *op).collect();
+        ops.sort_unstable();
+        ops
+    }
+
+    /// From now on nothing of this life counts.
+    pub(crate) fn detach(&self) {
+        self.detached.store(true, Ordering::Release);
+        let (slots, acts) = {
+            let mut state = self.lock();
+            (std::mem::take(&mut state.slots), std::mem::take(&mut state.acts))
+        };
+        // Outside the lock: wakers and bodies run code of others when they are dropped.
+        drop((slots, acts));
+    }
+
+    // What the author's code does, through `Ctx` and the futures that it gives out.
+
+    /// The id for a call that is made now.
+    pub(crate) fn allot(&self, what: &str) -> OpId {
+        if !self.in_turn() {
+            self.misused(what, "called");
+            return OpId::FIRST;
+        }
+        let mut state = self.lock();
+        let Ok(op) = OpId::new(state.next_op) else {
+            let reason = BlockReason {
+                kind: BlockReasonKind::Limit,
+                op: None,
+                logged: None,
+                asked: Some(format!("{what} after 4294967295 operations")),
+                advice: "split the workflow into children".to_owned(),
+            };
+            state.trouble.get_or_insert(reason);
+            return OpId::FIRST;
+        };
+        state.next_op = state.next_op.wrapping_add(1);
+        op
+    }
+
+    /// The code asked for something that cannot be done; the run is blocked after this poll.
+    pub(crate) fn refuse(&self, reason: BlockReason) {
+        if self.in_turn() {
+            self.lock().trouble.get_or_insert(reason);
+        } else if !self.is_detached() {
+            self.inbox.trouble(self.life, reason);
+        }
+    }
+
+    /// Starts an operation; `waker` is woken at its end.
+    pub(crate) fn start(&self, act: Act, waker: &Waker) {
+        if !self.in_turn() {
+            self.misused(&format!("operation {}", act.op()), "started");
+            return;
+        }
+        let mut state = self.lock();
+        state.slots.insert(act.op(), Slot::Open(waker.clone()));
+        state.open += 1;
+        state.acts.push(act);
+    }
+
+    /// The waker for an operation that is started before it is polled.
+    pub(crate) fn no_waker() -> &'static Waker {
+        Waker::noop()
+    }
+
+    /// The end of a started operation, if it has ended.
+    pub(crate) fn poll(&self, op: OpId, cx: &Context<'_>) -> Poll<Outcome> {
+        if !self.in_turn() {
+            self.misused(&format!("operation {op}"), "polled");
+            return Poll::Pending;
+        }
+        let mut state = self.lock();
+        match state.slots.get_mut(&op) {
+            Some(Slot::Open(waker)) => {
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+            Some(Slot::Ready(_)) => match state.slots.remove(&op) {
+                Some(Slot::Ready(outcome)) => Poll::Ready(outcome),
+                Some(Slot::Open(_)) | None => Poll::Pending,
+            },
+            None => Poll::Pending,
+        }
+    }
+
+    /// The future of a started operation is dropped before it gave its result.
+    pub(crate) fn dropped(&self, op: OpId) {
+        if self.is_detached() {
+            return;
+        }
+        if !self.in_turn() {
+            self.misused(&format!("operation {op}"), "dropped");
+            return;
+        }
+        let slot = {
+            let mut state = self.lock();
+            let slot = state.slots.remove(&op);
+            if matches!(slot, Some(Slot::Open(_))) {
+                state.open -= 1;
+                state.acts.push(Act::Drop { op });
+            }
+            slot
+        };
+        drop(slot);
+    }
+
+    /// The time, which the log remembers.
+    pub(crate) fn now(&self) -> Timestamp {
+        let op = self.allot("ctx.now()");
+        if !self.in_turn() {
+            return self.clock.wall();
+        }
+        let mut state = self.lock();
+        let at = state.times.get(&op).copied().unwrap_or_else(|| self.clock.wall());
+        state.acts.push(Act::Now { op, at });
+        at
+    }
+
+    /// The wall clock as it is, for a timer that starts now.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    fn in_turn(&self) -> bool {
+        TURN.get() == self.life
+    }
+
+    fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Acquire)
+    }
+
+    fn misused(&self, what: &str, how: &str) {
+        if self.is_detached() {
+            return;
+        }
+        let reason = BlockReason {
+            kind: BlockReasonKind::Misuse,
+            op: None,
+            logged: None,
+            asked: Some(format!("{what} was {how} outside the run's own turn")),
+            advice: "call and await operations in the workflow's own future only: not from a \
+                     spawned task or thread, and not in a step's body; branch with join!, \
+                     FuturesUnordered or tidemill::select! instead, then resume the run"
+                .to_owned(),
+        };
+        self.inbox.trouble(self.life, reason);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under this lock panics half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for RunCell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.in_turn() {
+            self.woken.store(true, Ordering::Relaxed);
+        } else if !self.is_detached() {
+            self.inbox.trouble(self.life, foreign_wait());
+        }
+    }
+}
+
+/// Why a run is blocked whose future waits for something that no event can end.
+pub(crate) fn foreign_wait() -> BlockReason {
+    BlockReason {
+        kind: BlockReasonKind::ForeignWait,
+        op: None,
+        logged: None,
+        asked: Some("to wait for something that is not an operation of this run".to_owned()),
+        advice: "wait only for what ctx gives out and for channels between the branches of this \
+                 run: use ctx.sleep for tokio::time::sleep, a step for input, output and spawned \
+                 tasks, then resume the run"
+            .to_owned(),
+    }
+}

@@ -1,0 +1,164 @@
+//! The inbox of a run: everything that its driver learns comes through here.
+//!
+//! It belongs to the run, not to one life of its future: what a body returned stays until its
+//! commit succeeded, across rebuilding. There is one reader, the driver. While it waits for a
+//! commit only the writer's reply wakes it; what else arrives then forms the next turn.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tidemill_model::{BlockReason, Failure, Json, OpId, Seq};
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+
+/// Something that the run can observe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Input {
+    pub(crate) op: OpId,
+    pub(crate) what: Observed,
+}
+
+/// What the run observes of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Observed {
+    Step(Result<Json, StepFailure>),
+    Fired,
+    Child(Result<Json, Failure>),
+}
+
+/// How a step failed for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StepFailure {
+    pub(crate) failure: Failure,
+    pub(crate) attempts: u32,
+}
+
+/// What the writer answers to a turn.
+#[derive(Debug)]
+pub(crate) enum TurnReply {
+    /// It is durable; the position of the last input or act.
+    Committed(Seq),
+    /// The log has more than the driver saw: it has to be rebuilt from the log.
+    Stale,
+    /// Nothing was written.
+    Refused(Error),
+}
+
+/// What others ask of a driver.
+pub(crate) enum Control {
+    /// Try a blocked run again; answered when that is recorded.
+    Resume(oneshot::Sender<Result<(), Error>>),
+    /// End the run as cancelled, because its parent dropped it or ended.
+    Cancel,
+    /// Let go of the future and end the driver; the run goes on in the next process.
+    Stop,
+}
+
+/// What waited for the driver.
+#[derive(Default)]
+pub(crate) struct Mail {
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) controls: Vec<Control>,
+    /// Trouble that code outside a turn made, and in which life of the future.
+    pub(crate) trouble: Option<(u64, BlockReason)>,
+}
+
+#[derive(Default)]
+struct State {
+    mail: Mail,
+    reply: Option<TurnReply>,
+    waker: Option<Waker>,
+    awaits_reply: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+}
+
+impl Inbox {
+    /// An input for the next turn.
+    pub(crate) fn push(&self, input: Input) {
+        self.put(|mail| mail.inputs.push(input));
+    }
+
+    /// Something that others ask.
+    pub(crate) fn control(&self, control: Control) {
+        self.put(|mail| mail.controls.push(control));
+    }
+
+    /// Code of this life did outside a turn what it must not; the first report counts.
+    pub(crate) fn trouble(&self, life: u64, reason: BlockReason) {
+        self.put(|mail| {
+            mail.trouble.get_or_insert((life, reason));
+        });
+    }
+
+    /// The writer's answer to the turn in flight.
+    pub(crate) fn reply(&self, reply: TurnReply) {
+        let waker = {
+            let mut state = self.lock();
+            state.reply = Some(reply);
+            state.awaits_reply = false;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Puts inputs back in front, because their turn was not committed.
+    pub(crate) fn put_back(&self, mut inputs: Vec<Input>) {
+        let mut state = self.lock();
+        inputs.append(&mut state.mail.inputs);
+        state.mail.inputs = inputs;
+    }
+
+    /// Takes all that waits. Cancel safety: nothing is taken unless it is returned.
+    pub(crate) fn poll_mail(&self, cx: &mut Context<'_>) -> Poll<Mail> {
+        let mut state = self.lock();
+        let mail = &state.mail;
+        if mail.inputs.is_empty() && mail.controls.is_empty() && mail.trouble.is_none() {
+            keep(&mut state.waker, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(std::mem::take(&mut state.mail))
+    }
+
+    /// Waits for the answer to the turn in flight.
+    pub(crate) fn poll_reply(&self, cx: &mut Context<'_>) -> Poll<TurnReply> {
+        let mut state = self.lock();
+        if let Some(reply) = state.reply.take() {
+            state.awaits_reply = false;
+            return Poll::Ready(reply);
+        }
+        state.awaits_reply = true;
+        keep(&mut state.waker, cx);
+        Poll::Pending
+    }
+
+    fn put(&self, change: impl FnOnce(&mut Mail)) {
+        let waker = {
+            let mut state = self.lock();
+            change(&mut state.mail);
+            if state.awaits_reply { None } else { state.waker.take() }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under this lock panics half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *slot = Some(cx.waker().clone()),
+    }
+}
