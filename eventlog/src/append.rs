@@ -10,7 +10,7 @@
 //! from happening at all.
 
 use rusqlite::Connection;
-use tidemill_model::{Event, LogSum, RunId, Seq, Timestamp};
+use tidemill_model::{Event, LogSum, OpId, RunId, Seq, Timestamp};
 
 use crate::codec::{hash_columns, sum_to_sql, to_sql};
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl Appender {
                 ts_text,
                 run,
                 columns.kind,
-                columns.op.map(|op| op.get()),
+                columns.op.map(OpId::get),
                 columns.name,
                 columns.data.as_deref(),
                 sum_to_sql(sum),

@@ -38,3 +38,6 @@ pub use open::{
 };
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION, SQLITE_VERSION_MIN};
 pub use verify::{BadRow, Scan, head, scan, sum_at, verify};
+
+#[cfg(test)]
+mod tests;
