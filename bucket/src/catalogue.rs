@@ -58,7 +58,8 @@ pub struct Catalogue {
 
 /// What ends at one transaction.
 struct Ending {
-    begins: Txid,
+    /// Where the longest file that is no snapshot begins.
+    begins: Option<Txid>,
     snapshot: bool,
     at: Timestamp,
 }
@@ -84,14 +85,16 @@ impl Catalogue {
         let mut latest: Option<Timestamp> = None;
         for (txid, ending) in self.endings() {
             let next = reached.map_or(1, |r| r.get().saturating_add(1));
-            if !ending.snapshot && ending.begins.get() > next {
+            let continues = ending.begins.is_some_and(|begins| begins.get() <= next);
+            if !ending.snapshot && !continues {
                 hole = true;
                 continue;
             }
-            if hole {
+            // A compacted file that spans the hole has everything that was in it.
+            if hole && !continues {
                 gaps.push(Gap { after: reached, until: Some(txid) });
-                hole = false;
             }
+            hole = false;
             reached = Some(txid);
             if self.breaks.iter().any(|b| b.contains(txid)) {
                 continue;
@@ -110,12 +113,11 @@ impl Catalogue {
         let mut endings: BTreeMap<Txid, Ending> = BTreeMap::new();
         for file in &self.files {
             let snapshot = file.level == Level::SNAPSHOT;
-            let ending = endings.entry(file.name.max).or_insert(Ending {
-                begins: file.name.min,
-                snapshot,
-                at: file.modified,
-            });
-            ending.begins = ending.begins.min(file.name.min);
+            let first = Ending { begins: None, snapshot, at: file.modified };
+            let ending = endings.entry(file.name.max).or_insert(first);
+            if !snapshot {
+                ending.begins = Some(ending.begins.map_or(file.name.min, |b| b.min(file.name.min)));
+            }
             ending.snapshot |= snapshot;
             ending.at = ending.at.min(file.modified);
         }
@@ -191,7 +193,7 @@ pub(crate) mod tests {
         check(
             &[(9, 1, 1, 1), (1, 2, 4, 30), (1, 5, 7, 60), (0, 6, 6, 41), (0, 7, 7, 42)],
             &[],
-            expect!["1@1 4@30 6@41 7@42 gap 4..6"],
+            expect!["1@1 4@30 7@42"],
         );
         check(
             &[(9, 1, 1, 1), (1, 2, 4, 30), (1, 5, 7, 60), (0, 7, 7, 42), (0, 8, 8, 43)],

@@ -399,6 +399,7 @@ struct Sent {
 }
 
 impl Sent {
+    #[expect(clippy::needless_pass_by_value, reason = "the argument of map_err")]
     fn of<E>(error: SdkError<E>) -> Sent
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,

@@ -1,0 +1,167 @@
+//! A MinIO server for one test, and what the tests make in it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use tidemill_bucket::{Credentials, Litestream, Secret, Settings, Store};
+use tidemill_model::{FleetUrl, NodeId, NodeKeys, Nonce};
+
+/// Runs the server in the background and ends it when the pipe on stdin closes, that is when the
+/// test ends, however it ends.
+const UNTIL_STDIN_CLOSES: &str = r#"
+    "$1" server --address 127.0.0.1:0 "$2" </dev/null & server=$!
+    cat >/dev/null
+    kill -9 "$server"
+    wait "$server" 2>/dev/null
+    rm -rf "$2"
+"#;
+
+/// A running server; ends with the value.
+pub(crate) struct Minio {
+    endpoint: String,
+    data: TempDir,
+    child: Child,
+}
+
+impl Minio {
+    pub(crate) fn start() -> Minio {
+        let data = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", UNTIL_STDIN_CLOSES, "sh"])
+            .arg(tool("minio"))
+            .arg(data.path())
+            .env_clear()
+            .envs([("MINIO_BROWSER", "off"), ("PATH", "/usr/bin:/bin")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().expect("it is piped");
+        let mut lines = BufReader::new(stderr).lines();
+        let endpoint = loop {
+            let line = lines.next().expect("minio ended without an address").unwrap();
+            if let Some(address) = line.trim().strip_prefix("API: ") {
+                break address.split_whitespace().next().expect("an address").to_owned();
+            }
+        };
+        // Nobody reads on: the pipe must stay open, and must not fill.
+        std::thread::spawn(move || lines.for_each(drop));
+        Minio { endpoint, data, child }
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// A store on a new bucket: MinIO's buckets are the folders of its data.
+    pub(crate) async fn store(&self, bucket: &str) -> Store {
+        std::fs::create_dir(self.data.path().join(bucket)).unwrap();
+        Store::connect(bucket, &settings(&self.endpoint)).await.unwrap()
+    }
+}
+
+impl Drop for Minio {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _status = self.child.wait();
+    }
+}
+
+pub(crate) fn settings(endpoint: &str) -> Settings {
+    let credentials = Credentials {
+        access_key_id: "minioadmin".into(),
+        secret_access_key: Secret::new("minioadmin"),
+        session_token: None,
+        expires_at: None,
+    };
+    Settings {
+        endpoint: Some(endpoint.to_owned()),
+        credentials: Some(credentials),
+        ..Settings::default()
+    }
+}
+
+pub(crate) fn node_keys(fleet: &str, node: &str) -> NodeKeys {
+    let fleet: FleetUrl = format!("s3://any-bucket/{fleet}").parse().unwrap();
+    fleet.node(&NodeId::new(node).unwrap())
+}
+
+pub(crate) fn nonce(n: u8) -> Nonce {
+    Nonce::from_random([n; 16])
+}
+
+/// A port on which nobody listens.
+pub(crate) fn unused_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The pinned program, brought by `tools/bootstrap`.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/bootstrap");
+    let output = Command::new(script)
+        .args(["--print", name])
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("run tools/bootstrap");
+    let text = String::from_utf8(output.stdout).unwrap();
+    match text.trim().split_once('=') {
+        Some((_, path)) if output.status.success() => PathBuf::from(path),
+        _ => panic!("tools/bootstrap could not bring {name}: run it to see why"),
+    }
+}
+
+/// A database that one more row is written to before each time it is shipped.
+pub(crate) struct Shipper {
+    litestream: PathBuf,
+    db: rusqlite::Connection,
+    path: PathBuf,
+    url: String,
+}
+
+impl Shipper {
+    #[expect(clippy::disallowed_methods, reason = "a database of the test's own, not a log")]
+    pub(crate) fn new(litestream: &Litestream, store: &Store, prefix: &str, dir: &Path) -> Shipper {
+        let path = dir.join("source.db");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (n INTEGER)",
+        )
+        .unwrap();
+        let url = format!(
+            "s3://{}/{prefix}?endpoint={}&region=us-east-1&forcePathStyle=true",
+            store.bucket(),
+            store.endpoint().unwrap()
+        );
+        Shipper { litestream: litestream.path().to_owned(), db, path, url }
+    }
+
+    pub(crate) fn ship_a_row(&self) {
+        self.db.execute("INSERT INTO t VALUES (1)", []).unwrap();
+        let output = Command::new(&self.litestream)
+            .args(["replicate", "-once"])
+            .arg(&self.path)
+            .arg(&self.url)
+            .env_clear()
+            .envs([("AWS_ACCESS_KEY_ID", "minioadmin"), ("AWS_SECRET_ACCESS_KEY", "minioadmin")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a database of the test's own, not a log")]
+pub(crate) fn count_rows(path: &Path) -> i64 {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+}
+
+pub(crate) fn write_script(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}

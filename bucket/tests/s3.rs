@@ -1,0 +1,277 @@
+//! Everything of this crate that talks to S3, against a real MinIO and a real Litestream.
+
+mod minio;
+
+use bytes::Bytes;
+use minio::{Minio, Shipper, node_keys, nonce, settings};
+use tidemill_bucket::{
+    Created, Credentials, ErrorKind, LeaseStore, Litestream, Moment, Put, Secret, Settings,
+    Settled, Store, create_break, create_epoch, list_epochs, list_nodes, probe, read_breaks,
+    read_timeline, restore,
+};
+use tidemill_model::{
+    BootId, BreakDoc, Epoch, EpochDoc, FleetUrl, InstanceId, LeaseDoc, LeaseStatus, NodeId, Nonce,
+    SidecarState, Timestamp, Ttl, Txid, Versions,
+};
+
+const NEVER: &str = "this answer was not expected";
+
+fn now() -> Timestamp {
+    Timestamp::from_micros(1_700_000_000_000_000).unwrap()
+}
+
+fn lease(nonce: Nonce) -> LeaseDoc {
+    LeaseDoc {
+        v: 1,
+        node: NodeId::new("n1").unwrap(),
+        epoch: Epoch::FIRST,
+        instance: InstanceId::from_random([1; 16]),
+        acquired: nonce.clone(),
+        nonce,
+        ttl: Ttl::default(),
+        released: false,
+        covered: None,
+        status: LeaseStatus {
+            state: SidecarState::Starting,
+            host: "h".into(),
+            pid: 1,
+            boot: BootId::new("b").unwrap(),
+            version: "0".into(),
+            at: now(),
+            wal_lag_bytes: 0,
+            unknown: serde_json::Map::new(),
+        },
+        unknown: serde_json::Map::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_conditional_write_happens_or_is_lost() {
+    let minio = Minio::start();
+    let store = minio.store("writes").await;
+    store.check().await.unwrap();
+    assert!(store.find("a").await.unwrap().is_none());
+    assert_eq!(store.get("a").await.unwrap_err().kind(), ErrorKind::NotFound);
+    let Put::Written(first) = store.put_if_absent("a", Bytes::from("1")).await.unwrap() else {
+        panic!("{NEVER}")
+    };
+    assert!(matches!(store.put_if_absent("a", Bytes::from("x")).await.unwrap(), Put::Lost));
+    let second = store.put_if_match("a", &first, Bytes::from("2")).await.unwrap();
+    assert!(matches!(second, Put::Written(_)));
+    assert!(matches!(store.put_if_match("a", &first, Bytes::from("x")).await.unwrap(), Put::Lost));
+    assert!(matches!(store.put_if_match("b", &first, Bytes::from("x")).await.unwrap(), Put::Lost));
+    let object = store.get("a").await.unwrap();
+    assert_eq!(object.body, Bytes::from("2"));
+    assert!(matches!(second, Put::Written(etag) if etag == object.etag));
+    store.put("many/1/x", Bytes::new()).await.unwrap();
+    store.put("many/2/x", Bytes::new()).await.unwrap();
+    assert_eq!(store.folders("many/").await.unwrap(), ["1", "2"]);
+    assert_eq!(store.list("many/").await.unwrap().len(), 2);
+    store.delete("many/1/x").await.unwrap();
+    store.delete("many/1/x").await.unwrap();
+    assert_eq!(store.list("many/").await.unwrap()[0].key, "many/2/x");
+}
+
+#[tokio::test]
+async fn a_listing_has_all_its_pages() {
+    let minio = Minio::start();
+    let store = minio.store("pages").await;
+    let mut writes = tokio::task::JoinSet::new();
+    for n in 0..1_005 {
+        let store = store.clone();
+        writes.spawn(async move { store.put(&format!("p/{n:05}"), Bytes::new()).await });
+        if writes.len() >= 32 {
+            writes.join_next().await.unwrap().unwrap().unwrap();
+        }
+    }
+    while let Some(write) = writes.join_next().await {
+        write.unwrap().unwrap();
+    }
+    let keys: Vec<String> = store.list("p/").await.unwrap().into_iter().map(|o| o.key).collect();
+    assert_eq!(keys.len(), 1_005);
+    assert!(keys.is_sorted());
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_one_line_that_says_what_to_do() {
+    let minio = Minio::start();
+    minio.store("errors").await;
+    let line = async |bucket: &str, settings: Settings| {
+        let error = match Store::connect(bucket, &settings).await {
+            Ok(store) => store.check().await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert!(!error.message().contains('\n'));
+        (error.kind(), error.message().replace(minio.endpoint(), "ENDPOINT"))
+    };
+    let good = settings(minio.endpoint());
+    let (kind, text) = line("no-such-bucket", good.clone()).await;
+    assert_eq!(kind, ErrorKind::NotFound);
+    assert_eq!(
+        text,
+        "bucket `no-such-bucket` does not exist at ENDPOINT: create it, or correct the name"
+    );
+    let lease = LeaseStore::new(
+        Store::connect("no-such-bucket", &good).await.unwrap(),
+        &node_keys("fleet", "n1"),
+    );
+    assert!(lease.read().await.unwrap_err().message().contains("does not exist"));
+
+    let wrong = |id: &str, secret: &str| Credentials {
+        access_key_id: id.into(),
+        secret_access_key: Secret::new(secret),
+        session_token: None,
+        expires_at: None,
+    };
+    for (id, secret, code) in
+        [("nobody", "x", "InvalidAccessKeyId"), ("minioadmin", "x", "SignatureDoesNotMatch")]
+    {
+        let settings = Settings { credentials: Some(wrong(id, secret)), ..good.clone() };
+        let (kind, text) = line("errors", settings).await;
+        assert_eq!(kind, ErrorKind::Invalid);
+        assert!(text.contains(code) && text.contains("check AWS_ACCESS_KEY_ID"), "{text}");
+    }
+
+    let closed = minio::unused_port();
+    let nowhere = Settings { endpoint: Some(format!("http://127.0.0.1:{closed}")), ..good.clone() };
+    let (kind, text) = line("errors", nowhere.clone()).await;
+    assert_eq!(kind, ErrorKind::Unavailable);
+    assert!(text.starts_with(&format!("cannot reach S3 at http://127.0.0.1:{closed}")), "{text}");
+    assert!(text.contains("refused") && text.contains("check the endpoint"), "{text}");
+    let store = Store::connect("errors", &nowhere).await.unwrap();
+    let put = store.put_if_absent("a", Bytes::new()).await.unwrap();
+    assert!(matches!(put, Put::Ambiguous(_)), "{put:?}");
+
+    let no_scheme = Settings { endpoint: Some("127.0.0.1:9000".into()), ..good };
+    assert!(line("errors", no_scheme).await.1.contains("use http://HOST:PORT"));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_leaves_a_write_ambiguous() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let patience = std::time::Duration::from_millis(300);
+    let settings = Settings { request_timeout: patience, ..settings(&endpoint) };
+    let store = Store::connect("silent", &settings).await.unwrap();
+    let put = store.put_if_absent("a", Bytes::new()).await.unwrap();
+    let Put::Ambiguous(error) = put else { panic!("{NEVER}") };
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("no answer"), "{error}");
+    assert!(store.get_once("a").await.unwrap_err().message().contains("no answer"));
+}
+
+#[tokio::test]
+async fn the_probe_accepts_a_store_that_keeps_conditions() {
+    let minio = Minio::start();
+    let store = minio.store("probe").await;
+    let keys = node_keys("fleet", "n1");
+    for round in 0..3 {
+        probe(&store, &keys, &nonce(round)).await.unwrap();
+    }
+    assert!(store.find(&keys.lease()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_lease_is_swapped_only_over_what_was_read() {
+    let minio = Minio::start();
+    let store = minio.store("leases").await;
+    let leases = LeaseStore::new(store, &node_keys("fleet", "n1"));
+    assert_eq!(leases.read().await.unwrap(), None);
+    assert_eq!(leases.settle(&nonce(1)).await.unwrap(), Settled::Absent);
+    let Put::Written(etag) = leases.swap(&lease(nonce(1)), None).await.unwrap() else {
+        panic!("{NEVER}")
+    };
+    assert!(matches!(leases.swap(&lease(nonce(2)), None).await.unwrap(), Put::Lost));
+    let read = leases.read().await.unwrap().unwrap();
+    assert_eq!((read.doc, &read.etag), (lease(nonce(1)), &etag));
+    let swapped = leases.swap(&lease(nonce(3)), Some(&etag)).await.unwrap();
+    assert!(matches!(swapped, Put::Written(_)));
+    assert!(matches!(leases.swap(&lease(nonce(4)), Some(&etag)).await.unwrap(), Put::Lost));
+    assert!(matches!(leases.settle(&nonce(3)).await.unwrap(), Settled::Ours(_)));
+    assert!(matches!(leases.settle(&nonce(4)).await.unwrap(), Settled::Other(_)));
+}
+
+#[tokio::test]
+async fn an_epoch_begins_once() {
+    let minio = Minio::start();
+    let store = minio.store("epochs").await;
+    let fleet: FleetUrl = "s3://epochs/team/fleet".parse().unwrap();
+    let node = NodeId::new("n1").unwrap();
+    let keys = fleet.node(&node);
+    let doc = |instance: u8| EpochDoc {
+        v: 1,
+        node: node.clone(),
+        epoch: Epoch::FIRST,
+        instance: InstanceId::from_random([instance; 16]),
+        acquired: nonce(1),
+        at: now(),
+        base: None,
+        versions: Versions::new(),
+        unknown: serde_json::Map::new(),
+    };
+    assert_eq!(create_epoch(&store, &keys, &doc(1)).await.unwrap(), Created::Ours);
+    assert_eq!(create_epoch(&store, &keys, &doc(1)).await.unwrap(), Created::Ours);
+    let other = create_epoch(&store, &keys, &doc(2)).await.unwrap();
+    assert_eq!(other, Created::Other(Box::new(doc(1))));
+    let broken = BreakDoc {
+        v: 1,
+        after: None,
+        until: Txid::new(7).unwrap(),
+        reason: "the app was killed".into(),
+        at: now(),
+        unknown: serde_json::Map::new(),
+    };
+    let created = create_break(&store, &keys, Epoch::FIRST, &broken).await.unwrap();
+    assert_eq!(created, Created::Ours);
+    assert_eq!(read_breaks(&store, &keys, Epoch::FIRST).await.unwrap(), [broken]);
+    assert_eq!(list_nodes(&store, &fleet).await.unwrap(), [node]);
+    assert_eq!(list_epochs(&store, &keys).await.unwrap(), [Epoch::FIRST]);
+}
+
+#[tokio::test]
+async fn every_point_is_restored_as_it_was() {
+    let minio = Minio::start();
+    let store = minio.store("points").await;
+    let keys = node_keys("fleet", "n1");
+    let dir = tempfile::tempdir().unwrap();
+    let litestream = Litestream::at(minio::tool("litestream")).await.unwrap();
+    let shipper = Shipper::new(&litestream, &store, &keys.epoch(Epoch::FIRST), dir.path());
+    let mut shipped: Vec<(Txid, i64)> = Vec::new();
+    for rows in 1..=4 {
+        shipper.ship_a_row();
+        let timeline = read_timeline(&store, &keys).await.unwrap();
+        shipped.push((timeline.latest().unwrap().txid, rows));
+    }
+    assert!(shipped.is_sorted_by(|a, b| a.0 < b.0), "{shipped:?}");
+    let timeline = read_timeline(&store, &keys).await.unwrap();
+    assert!(timeline.epochs[0].gaps.is_empty());
+    let txids: Vec<Txid> = shipped.iter().map(|(txid, _)| *txid).collect();
+    assert!(txids.iter().all(|txid| timeline.epochs[0].contains(*txid)));
+    for (txid, rows) in shipped {
+        let into = tempfile::tempdir().unwrap();
+        let restored =
+            restore(&litestream, &store, &keys, Epoch::FIRST, txid, into.path()).await.unwrap();
+        assert_eq!(minio::count_rows(restored.path()), rows, "{txid}");
+        drop(restored);
+        assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0);
+    }
+    let latest = timeline.resolve(&Moment::Latest, now()).unwrap();
+    assert_eq!(Some(latest.txid), txids.last().copied());
+    let error =
+        restore(&litestream, &store, &keys, Epoch::FIRST, Txid::new(999).unwrap(), dir.path())
+            .await
+            .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().contains("s3://points/fleet/nodes/n1/epochs/0000000001"), "{error}");
+}
+
+#[tokio::test]
+async fn a_litestream_that_is_missing_or_another_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Litestream::at(dir.path().join("litestream")).await.unwrap_err();
+    assert!(missing.message().contains("install litestream 0.5.18"), "{missing}");
+    let other = dir.path().join("other");
+    minio::write_script(&other, "#!/bin/sh\necho v0.5.17\n");
+    let error = Litestream::at(other).await.unwrap_err();
+    assert!(error.message().contains("is litestream 0.5.17: install litestream 0.5.18"), "{error}");
+}
