@@ -1,5 +1,7 @@
 //! Everything of this crate that talks to S3, against a real MinIO and a real Litestream.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod minio;
 
 use bytes::Bytes;
