@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lease::SidecarState;
-use crate::name::NodeId;
+use crate::name::{Fleet, NodeId};
 use crate::position::{Epoch, Seq, Txid};
 use crate::time::{BootId, BootTime, Timestamp};
 use crate::token::{InstanceId, SessionId};
@@ -42,6 +42,9 @@ pub struct AttachHello {
     pub epoch: Epoch,
     /// The sidecar's disk.
     pub instance: InstanceId,
+    /// The fleet that the node belongs to, for keys that must differ between fleets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
 }
 
 /// Each later line of an attachment: until when the app may act.
