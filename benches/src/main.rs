@@ -1,2 +1,112 @@
-//! Placeholder.
-fn main() {}
+//! The benchmark: what the engine does, beside what the disk allows in the same run.
+//!
+//! Machines differ and are shared, so the ratio to the baseline of the same run is the figure;
+//! rounds of both alternate, and the middle one of each is shown.
+
+mod engine;
+mod measure;
+mod raw;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use serde::Serialize;
+
+use measure::{Figures, median};
+
+/// Measure steps per second against the raw disk.
+#[derive(Parser)]
+struct Arguments {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Rounds; the middle one of each row is shown
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+    /// Steps of the sequential run
+    #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    steps: u32,
+    /// Steps of each of the 256 concurrent runs
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    steps_each: u32,
+    /// The folder whose disk is measured; a new folder in it is used and deleted
+    #[arg(long, default_value = "target")]
+    dir: PathBuf,
+}
+
+const CONCURRENT_RUNS: u32 = 256;
+
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    #[serde(flatten)]
+    figures: Figures,
+    /// Units per second against the baseline's.
+    ratio: Option<f64>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let rows = measure_all(&arguments)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        print_table(&rows);
+    }
+    Ok(())
+}
+
+fn measure_all(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
+    let Arguments { rounds, steps, steps_each, dir, .. } = arguments;
+    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut done: [Vec<Figures>; 5] = std::array::from_fn(|_| Vec::new());
+    for round in 0..*rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        let db = |name: &str| folder.path().join(format!("{name}-{round}.db"));
+        done[0].push(raw::commits(&db("raw-one-row"), *steps, 1, 1)?);
+        done[1].push(raw::commits(&db("raw-sequential"), *steps, 2, 1)?);
+        done[2].push(runtime.block_on(engine::steps(&db("sequential"), 1, *steps))?);
+        let rows = 2 * CONCURRENT_RUNS;
+        let group = raw::commits(&db("raw-group"), *steps_each, rows, CONCURRENT_RUNS)?;
+        done[3].push(per_step(group));
+        let db = db("group");
+        done[4].push(runtime.block_on(engine::steps(&db, CONCURRENT_RUNS, *steps_each))?);
+    }
+    let [one_row, raw, sequential, raw_group, group] = done.each_ref().map(|rows| median(rows));
+    let row = |name, figures: Figures, baseline: Option<Figures>| {
+        let ratio = baseline.map(|baseline| figures.per_second / baseline.per_second);
+        Row { name, figures, ratio }
+    };
+    Ok(vec![
+        row("raw: 1 row a commit", one_row, None),
+        row("raw: 2 rows a commit", raw, None),
+        row("engine: steps of one run", sequential, Some(raw)),
+        row("raw: 256 x 2 rows a commit", raw_group, None),
+        row("engine: steps of 256 runs", group, Some(raw_group)),
+    ])
+}
+
+/// The figures of a commit of 256 steps, per step.
+fn per_step(commit: Figures) -> Figures {
+    let steps = f64::from(CONCURRENT_RUNS);
+    Figures {
+        per_second: commit.per_second * steps,
+        wal_bytes: commit.wal_bytes / steps,
+        cpu_micros: commit.cpu_micros / steps,
+    }
+}
+
+fn print_table(rows: &[Row]) {
+    println!(
+        "{:<28} {:>12} {:>10} {:>14} {:>12}",
+        "", "per second", "ratio", "WAL bytes each", "CPU us each"
+    );
+    for Row { name, figures, ratio } in rows {
+        let ratio = ratio.map_or("baseline".to_owned(), |ratio| format!("{ratio:.2}"));
+        println!(
+            "{name:<28} {:>12.0} {ratio:>10} {:>14.0} {:>12.1}",
+            figures.per_second, figures.wal_bytes, figures.cpu_micros
+        );
+    }
+}

@@ -8,7 +8,7 @@ use crate::rng::Rng;
 /// How the images are varied in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Augmentation {
+pub(crate) enum Augmentation {
     /// Not at all.
     None,
     /// Grey values wander by up to a fifth.
@@ -20,7 +20,7 @@ pub enum Augmentation {
 }
 
 /// Draws one variation.
-pub fn vary(pixels: &[f32; PIXELS], how: Augmentation, rng: &mut Rng) -> [f32; PIXELS] {
+pub(crate) fn vary(pixels: &[f32; PIXELS], how: Augmentation, rng: &mut Rng) -> [f32; PIXELS] {
     match how {
         Augmentation::None => *pixels,
         Augmentation::Noise => pixels.map(|grey| (grey + rng.around_zero(0.2)).clamp(0.0, 1.0)),

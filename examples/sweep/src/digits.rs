@@ -8,35 +8,35 @@ use serde::{Deserialize, Serialize};
 use crate::rng::Rng;
 
 /// Pixels of one image: 8 rows of 8.
-pub const PIXELS: usize = 64;
+pub(crate) const PIXELS: usize = 64;
 /// The digits 0 to 9.
-pub const CLASSES: usize = 10;
+pub(crate) const CLASSES: usize = 10;
 
 static DIGITS: &[u8] = include_bytes!("../data/digits.csv.gz");
 
 /// One image with its label.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Digit {
+pub(crate) struct Digit {
     /// Grey values from 0 (paper) to 1 (ink), row by row.
-    pub pixels: [f32; PIXELS],
+    pub(crate) pixels: [f32; PIXELS],
     /// The digit, 0 to 9.
-    pub label: u8,
+    pub(crate) label: u8,
 }
 
 /// Which images train and which are held out, as positions in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split {
+pub(crate) struct Split {
     /// Positions of the images to train on.
-    pub train: Vec<u16>,
+    pub(crate) train: Vec<u16>,
     /// Positions of the images that training never sees: every fifth of a shuffled order.
-    pub held_out: Vec<u16>,
+    pub(crate) held_out: Vec<u16>,
 }
 
 /// Reads the images that are built into the program.
 ///
 /// # Errors
 /// If the file is not 1 or more rows of 64 grey values from 0 to 16 and a label from 0 to 9.
-pub fn load() -> anyhow::Result<Vec<Digit>> {
+pub(crate) fn load() -> anyhow::Result<Vec<Digit>> {
     let mut text = String::new();
     flate2::read::GzDecoder::new(DIGITS).read_to_string(&mut text).context("unpack digits")?;
     let digits: Vec<Digit> = text
@@ -65,7 +65,7 @@ fn parse(line: &str) -> anyhow::Result<Digit> {
 }
 
 /// Shuffles the positions of `count` images by `seed` and holds out a fifth.
-pub fn split(count: usize, seed: u64) -> Split {
+pub(crate) fn split(count: usize, seed: u64) -> Split {
     let mut order: Vec<u16> = (0..u16::MAX).take(count).collect();
     Rng::new(seed).shuffle(&mut order);
     let (held_out, train) = order.split_at(count / 5);
@@ -76,7 +76,7 @@ pub fn split(count: usize, seed: u64) -> Split {
 ///
 /// # Errors
 /// If a position is past the end: the split is of another file.
-pub fn pick<'a>(digits: &'a [Digit], positions: &[u16]) -> anyhow::Result<Vec<&'a Digit>> {
+pub(crate) fn pick<'a>(digits: &'a [Digit], positions: &[u16]) -> anyhow::Result<Vec<&'a Digit>> {
     let find = |at: &u16| digits.get(usize::from(*at)).with_context(|| format!("no image {at}"));
     positions.iter().map(find).collect()
 }

@@ -13,31 +13,31 @@ const DECAY: f32 = 1e-4;
 
 /// The weights: for each digit one per pixel and one constant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Model {
+pub(crate) struct Model {
     weights: Vec<f32>,
     velocity: Vec<f32>,
 }
 
 /// How to train.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// The step size at the first epoch; it falls as one over the square root of the epoch.
-    pub learning_rate: f32,
+    pub(crate) learning_rate: f32,
     /// How images are varied.
-    pub augmentation: Augmentation,
+    pub(crate) augmentation: Augmentation,
     /// How many variations of each image an epoch shows.
-    pub variations: u32,
+    pub(crate) variations: u32,
     /// What the order and the variations are drawn from.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// How well a model does on some images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Score {
+pub(crate) struct Score {
     /// The share of images whose digit it names.
-    pub accuracy: f32,
+    pub(crate) accuracy: f32,
     /// The mean of minus the logarithm of the probability it gives to the right digit.
-    pub loss: f32,
+    pub(crate) loss: f32,
 }
 
 impl Default for Model {
@@ -48,7 +48,7 @@ impl Default for Model {
 
 impl Model {
     /// Whether the weights have the shape of this model: they may come from a checkpoint.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let size = CLASSES * FEATURES;
         self.weights.len() == size && self.velocity.len() == size
     }
@@ -70,9 +70,16 @@ impl Model {
     ///
     /// What it does depends on its arguments alone, so training that goes on from a checkpoint
     /// ends where uninterrupted training does.
-    pub fn train_epoch(&mut self, images: &[&Digit], schedule: &Schedule, epoch: u32) -> f32 {
-        let mut rng = Rng::new(schedule.seed ^ u64::from(epoch).wrapping_mul(0x5851_f42d_4c95_7f2d));
-        let rate = schedule.learning_rate / f32::from(u16::try_from(epoch).unwrap_or(u16::MAX)).sqrt();
+    pub(crate) fn train_epoch(
+        &mut self,
+        images: &[&Digit],
+        schedule: &Schedule,
+        epoch: u32,
+    ) -> f32 {
+        let mut rng =
+            Rng::new(schedule.seed ^ u64::from(epoch).wrapping_mul(0x5851_f42d_4c95_7f2d));
+        let rate =
+            schedule.learning_rate / f32::from(u16::try_from(epoch).unwrap_or(u16::MAX)).sqrt();
         let mut order: Vec<&Digit> = images.to_vec();
         let (mut loss, mut seen) = (0.0_f64, 0.0_f64);
         for _ in 0..schedule.variations {
@@ -91,7 +98,13 @@ impl Model {
         mean
     }
 
-    fn train_batch(&mut self, batch: &[&Digit], how: Augmentation, rate: f32, rng: &mut Rng) -> f32 {
+    fn train_batch(
+        &mut self,
+        batch: &[&Digit],
+        how: Augmentation,
+        rate: f32,
+        rng: &mut Rng,
+    ) -> f32 {
         let share = 1.0 / f32::from(u16::try_from(batch.len()).unwrap_or(u16::MAX));
         let mut gradient = [0.0_f32; CLASSES * FEATURES];
         let mut loss = 0.0;
@@ -117,7 +130,7 @@ impl Model {
     }
 
     /// Scores the model on images as they are.
-    pub fn score(&self, images: &[&Digit]) -> Score {
+    pub(crate) fn score(&self, images: &[&Digit]) -> Score {
         let share = 1.0 / f32::from(u16::try_from(images.len().max(1)).unwrap_or(u16::MAX));
         let (mut named, mut loss) = (0_u16, 0.0);
         for digit in images {

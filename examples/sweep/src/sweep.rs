@@ -16,17 +16,17 @@ use crate::logreg::{Model, Schedule, Score};
 /// two cores busy for about 40 seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Grid {
+pub(crate) struct Grid {
     /// The step sizes to try.
-    pub learning_rates: Vec<f32>,
+    pub(crate) learning_rates: Vec<f32>,
     /// The variations of images to try.
-    pub augmentations: Vec<Augmentation>,
+    pub(crate) augmentations: Vec<Augmentation>,
     /// Epochs of each trial.
-    pub epochs: u32,
+    pub(crate) epochs: u32,
     /// How many variations of each image an epoch shows.
-    pub variations: u32,
+    pub(crate) variations: u32,
     /// What the split, the order and the variations are drawn from.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Default for Grid {
@@ -48,35 +48,35 @@ impl Default for Grid {
 
 /// One point of the grid.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
+pub(crate) struct Trial {
     /// How to train.
-    pub schedule: Schedule,
+    pub(crate) schedule: Schedule,
     /// For how many epochs.
-    pub epochs: u32,
+    pub(crate) epochs: u32,
 }
 
 /// What a trial came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The step size.
-    pub learning_rate: f32,
+    pub(crate) learning_rate: f32,
     /// The variation of images.
-    pub augmentation: Augmentation,
+    pub(crate) augmentation: Augmentation,
     /// How it does on the images that it never saw.
-    pub held_out: Score,
+    pub(crate) held_out: Score,
 }
 
 /// What the sweep came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ranking {
+pub(crate) struct Ranking {
     /// The best trial.
-    pub best: Outcome,
+    pub(crate) best: Outcome,
     /// All trials, the best first.
-    pub trials: Vec<Outcome>,
+    pub(crate) trials: Vec<Outcome>,
 }
 
 /// The parent: one child per point of the grid, all at once, then the ranking.
-pub async fn sweep(ctx: Ctx, grid: Grid) -> Result<Ranking> {
+pub(crate) async fn sweep(ctx: Ctx, grid: Grid) -> Result<Ranking> {
     let trials = grid.trials();
     let children = trials.into_iter().map(|trial| ctx.child::<Outcome>("trial", trial));
     let mut trials = try_join_all(children).await?;
@@ -84,7 +84,9 @@ pub async fn sweep(ctx: Ctx, grid: Grid) -> Result<Ranking> {
         let by_accuracy = b.held_out.accuracy.total_cmp(&a.held_out.accuracy);
         by_accuracy.then(a.held_out.loss.total_cmp(&b.held_out.loss))
     });
-    let best = *trials.first().context("the grid is empty: give it a learning rate and an augmentation")?;
+    let best = *trials
+        .first()
+        .context("the grid is empty: give it a learning rate and an augmentation")?;
     Ok(Ranking { best, trials })
 }
 
@@ -104,7 +106,7 @@ impl Grid {
 }
 
 /// The child: load and split, train, evaluate.
-pub async fn trial(ctx: Ctx, trial: Trial) -> Result<Outcome> {
+pub(crate) async fn trial(ctx: Ctx, trial: Trial) -> Result<Outcome> {
     let Schedule { learning_rate, augmentation, seed, .. } = trial.schedule;
     let split = ctx.step("load", load, seed).await?;
     let task = Training { trial, split: split.clone() };
@@ -114,7 +116,7 @@ pub async fn trial(ctx: Ctx, trial: Trial) -> Result<Outcome> {
 }
 
 /// Reads the images and says which train and which are held out.
-async fn load(_step: Step, seed: u64) -> Result<Split> {
+async fn load(_step: Step, seed: u64) -> anyhow::Result<Split> {
     Ok(digits::split(digits::load()?.len(), seed))
 }
 
@@ -135,7 +137,7 @@ struct Progress {
 }
 
 /// Trains for all epochs, going on from the last one that was recorded.
-async fn train(step: Step, task: Training) -> Result<Model> {
+async fn train(step: Step, task: Training) -> anyhow::Result<Model> {
     let images = digits::load()?;
     let training = digits::pick(&images, &task.split.train)?;
     let held_out = digits::pick(&images, &task.split.held_out)?;
@@ -162,7 +164,7 @@ struct Evaluation {
 }
 
 /// Scores the model on the images that it never saw.
-async fn evaluate(_step: Step, task: Evaluation) -> Result<Score> {
+async fn evaluate(_step: Step, task: Evaluation) -> anyhow::Result<Score> {
     ensure!(task.model.is_whole(), "the model has another shape");
     let images = digits::load()?;
     Ok(task.model.score(&digits::pick(&images, &task.split.held_out)?))
