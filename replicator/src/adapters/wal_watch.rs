@@ -1,0 +1,246 @@
+//! Tells when the WAL changed, by inotify on its directory, and how much of it waits.
+//!
+//! The directory is watched and not the file, because the WAL is deleted and made again. Nothing
+//! is polled: an idle node's watcher sleeps in the kernel. Looking at the WAL raises no change.
+//!
+//! Failure: if the kernel drops events (its queue overflows) that counts as a change. If the
+//! directory goes away, [`WalWatch::changed`] reports it and the node cannot go on. Changes are
+//! coalesced: after a change was reported, the next one means that something happened since.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use notify::event::ModifyKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tidemill_eventlog::Beside;
+use tokio::sync::watch;
+
+/// Why the WAL is not watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// Watching could not begin.
+    #[error("cannot watch the directory path={}: {source}", path.display())]
+    Start {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel says; often that `fs.inotify.max_user_instances` is used up.
+        source: notify::Error,
+    },
+    /// The watcher ended: the directory is gone.
+    #[error("the directory path={} is no longer watched: it was removed or moved", path.display())]
+    Ended {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// A watch over one database's WAL. Ends when dropped.
+#[derive(Debug)]
+pub struct WalWatch {
+    changes: watch::Receiver<Seen>,
+    folder: PathBuf,
+    /// Held for its thread, which ends with it.
+    _watcher: RecommendedWatcher,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Change,
+    FolderGone,
+}
+
+impl WalWatch {
+    /// Begins to watch. The database need not exist yet, its folder must.
+    ///
+    /// # Errors
+    /// [`WatchError::Start`].
+    pub fn start(beside: &Beside) -> Result<WalWatch, WatchError> {
+        let folder = beside.folder().to_owned();
+        let failed = |source| WatchError::Start { path: beside.folder().to_owned(), source };
+        let (tell, changes) = watch::channel(Seen::Change);
+        let (wal, watched) = (beside.wal(), folder.clone());
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            let seen = match event {
+                Ok(event) => concerns(&event, &wal, &watched),
+                Err(e) => {
+                    tracing::warn!(error = %e, "watching the WAL failed");
+                    Some(Seen::Change)
+                }
+            };
+            if let Some(seen) = seen {
+                tell.send_replace(seen);
+            }
+        })
+        .map_err(failed)?;
+        watcher.watch(&folder, RecursiveMode::NonRecursive).map_err(failed)?;
+        Ok(WalWatch { changes, folder, _watcher: watcher })
+    }
+
+    /// Waits for a change since the last call returned, or since the watch began.
+    ///
+    /// # Errors
+    /// [`WatchError::Ended`] if the directory is gone.
+    ///
+    /// # Cancel safety
+    /// No change is lost.
+    pub async fn changed(&mut self) -> Result<(), WatchError> {
+        let ended = WatchError::Ended { path: self.folder.clone() };
+        match self.changes.changed().await {
+            Ok(()) if *self.changes.borrow_and_update() == Seen::Change => Ok(()),
+            _ => Err(ended),
+        }
+    }
+}
+
+/// Whether an event of the directory is a change of the WAL. Opening and reading are none, and
+/// neither are the other files beside the database.
+fn concerns(event: &Event, wal: &Path, folder: &Path) -> Option<Seen> {
+    if event.need_rescan() {
+        return Some(Seen::Change);
+    }
+    let names = |path: &Path| event.paths.iter().any(|named| named == path);
+    match event.kind {
+        EventKind::Remove(_) if names(folder) => Some(Seen::FolderGone),
+        EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Access(_) => None,
+        EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) if names(wal) => {
+            Some(Seen::Change)
+        }
+        _ => None,
+    }
+}
+
+/// The size of the WAL file in bytes; 0 if there is none. The file keeps its size when SQLite
+/// begins it again: see [`WalEnd`] for what is in it.
+pub fn wal_bytes(beside: &Beside) -> u64 {
+    std::fs::metadata(beside.wal()).map_or(0, |meta| meta.len())
+}
+
+const WAL_HEADER_BYTES: u64 = 32;
+const FRAME_HEADER_BYTES: u64 = 24;
+const WAL_MAGIC: [u32; 2] = [0x377f_0682, 0x377f_0683];
+
+/// Where the frames of the WAL's present generation end: a gauge for the lag, not a proof.
+///
+/// Frames are counted whose salt is that of the header, committed or not (SQLite's file format,
+/// "The Write-Ahead Log"). Reading costs one small read per new frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalEnd {
+    salts: [u8; 8],
+    offset: u64,
+}
+
+impl WalEnd {
+    /// Reads the present end, going on from an `earlier` one if that is of the same generation.
+    /// None if there is no WAL with frames.
+    pub fn read(beside: &Beside, earlier: Option<&WalEnd>) -> Option<WalEnd> {
+        let file = File::open(beside.wal()).ok()?;
+        let mut header = [0; 32];
+        file.read_exact_at(&mut header, 0).ok()?;
+        let word = |at: usize| {
+            let bytes = header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u32::from_be_bytes)
+        };
+        let page = word(8);
+        if !WAL_MAGIC.contains(&word(0)) || page < 512 {
+            return None;
+        }
+        let salts: [u8; 8] = header.get(16..24)?.try_into().ok()?;
+        let known = earlier.filter(|earlier| earlier.salts == salts);
+        let mut offset = known.map_or(WAL_HEADER_BYTES, |earlier| earlier.offset);
+        let mut frame = [0; 16];
+        while file.read_exact_at(&mut frame, offset).is_ok() && frame.get(8..16) == Some(&salts[..])
+        {
+            offset += FRAME_HEADER_BYTES + u64::from(page);
+        }
+        Some(WalEnd { salts, offset })
+    }
+
+    /// How many bytes lie after `shipped`, the end that was read before the last upload was asked
+    /// for; all of them if the WAL began again since, or if nothing was shipped.
+    pub fn bytes_since(&self, shipped: Option<&WalEnd>) -> u64 {
+        let from = shipped.filter(|shipped| shipped.salts == self.salts);
+        self.offset.saturating_sub(from.map_or(WAL_HEADER_BYTES, |shipped| shipped.offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+    use std::time::Duration;
+    use tidemill_eventlog::{Checkpoints, checkpoint_truncate, create, open_writer};
+
+    fn database() -> (tempfile::TempDir, Beside, Connection) {
+        let dir = tempfile::tempdir().unwrap();
+        let beside = Beside::new(&dir.path().join("workflow.db"));
+        create(beside.db()).unwrap();
+        let connection = open_writer(beside.db(), Checkpoints::ByLitestream).unwrap();
+        connection.execute_batch("CREATE TABLE mine (x)").unwrap();
+        (dir, beside, connection)
+    }
+
+    async fn quiet(watch: &mut WalWatch) {
+        // Reads until nothing more comes: the events of earlier writes may still be on their way.
+        while tokio::time::timeout(Duration::from_millis(200), watch.changed()).await.is_ok() {}
+    }
+
+    #[tokio::test]
+    async fn a_commit_is_a_change_and_a_read_is_none() {
+        let (_dir, beside, connection) = database();
+        let mut watch = WalWatch::start(&beside).unwrap();
+        quiet(&mut watch).await;
+        connection.execute("INSERT INTO mine VALUES (1)", []).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap().unwrap();
+        quiet(&mut watch).await;
+        connection.query_row("SELECT count(*) FROM mine", [], |row| row.get::<_, i64>(0)).unwrap();
+        std::fs::read(beside.wal()).unwrap();
+        std::fs::write(beside.node_state(), "{}").unwrap();
+        let silence = tokio::time::timeout(Duration::from_millis(300), watch.changed()).await;
+        assert!(silence.is_err(), "a look at the WAL must not wake anybody");
+    }
+
+    #[tokio::test]
+    async fn a_wal_that_is_made_again_is_seen() {
+        let (_dir, beside, connection) = database();
+        let mut watch = WalWatch::start(&beside).unwrap();
+        drop(connection);
+        std::fs::remove_file(beside.wal()).unwrap();
+        quiet(&mut watch).await;
+        let connection = open_writer(beside.db(), Checkpoints::ByLitestream).unwrap();
+        connection.execute_batch("CREATE TABLE other (x)").unwrap();
+        tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_gone_is_an_error() {
+        let (dir, beside, connection) = database();
+        let mut watch = WalWatch::start(&beside).unwrap();
+        drop(connection);
+        drop(dir);
+        let ended = async { while watch.changed().await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap();
+    }
+
+    #[test]
+    fn the_end_follows_the_frames_and_knows_a_new_generation() {
+        let (_dir, beside, connection) = database();
+        let first = WalEnd::read(&beside, None).unwrap();
+        assert_eq!(first.offset, wal_bytes(&beside));
+        assert_eq!(first.bytes_since(None), wal_bytes(&beside) - WAL_HEADER_BYTES);
+        connection.execute("INSERT INTO mine VALUES (zeroblob(9000))", []).unwrap();
+        let second = WalEnd::read(&beside, Some(&first)).unwrap();
+        assert_eq!(second, WalEnd::read(&beside, None).unwrap());
+        assert_eq!(second.bytes_since(Some(&first)), wal_bytes(&beside) - first.offset);
+        // A passive checkpoint keeps the file's size and lets the next commit begin it again.
+        connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0))
+            .unwrap();
+        connection.execute("INSERT INTO mine VALUES (1)", []).unwrap();
+        let again = WalEnd::read(&beside, Some(&second)).unwrap();
+        assert!(again.offset < wal_bytes(&beside));
+        assert_eq!(again.bytes_since(Some(&second)), again.offset - WAL_HEADER_BYTES);
+        assert!(checkpoint_truncate(&connection).unwrap());
+        assert_eq!(WalEnd::read(&beside, Some(&again)), None);
+    }
+}
