@@ -98,6 +98,15 @@ pub fn finish_interrupted(
     Ok(done)
 }
 
+/// Whether [`finish_interrupted`] has something to do. While it has, the file in the database's
+/// place is not to be looked at: its newest commits may lie elsewhere.
+///
+/// # Errors
+/// [`FileError`].
+pub fn is_interrupted(beside: &Beside) -> Result<bool, FileError> {
+    Ok(!parts(beside)?.is_empty() || (is_there(&beside.wal())? && !is_there(beside.db())?))
+}
+
 /// Moves a restored and verified file into the database's place.
 ///
 /// # Errors

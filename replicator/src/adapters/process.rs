@@ -3,7 +3,7 @@
 //! A thread waits for the end without reaping: an ended child remains a zombie, so its pid and its
 //! process group cannot be given to another process, and a signal can never hit a stranger. The
 //! zombie holds no lock, descriptor or memory. Dropping the handle reaps an ended child and leaves
-//! a live one alone.
+//! a live one alone, which is reaped when it ends.
 
 use std::io;
 use std::process::{Child, ChildStderr, Command};
@@ -75,9 +75,13 @@ impl Watched {
         let stderr = child.stderr.take();
         let pid = Pid::from_child(&child);
         let (tell, ended) = watch::channel(None);
-        let wait = move || tell.send_replace(Some(wait_for_end(pid)));
         let started = thread::Builder::new().name(thread_name.to_owned()).spawn(move || {
-            wait();
+            let exit = wait_for_end(pid, WaitIdOptions::NOWAIT);
+            tell.send_replace(Some(exit));
+            if tell.is_closed() {
+                // The handle was dropped before the end: nobody else can signal or reap it.
+                wait_for_end(pid, WaitIdOptions::empty());
+            }
         });
         if let Err(e) = started {
             child.kill()?;
@@ -142,12 +146,9 @@ fn log_failure(sent: rustix::io::Result<()>, pid: Pid) {
     }
 }
 
-fn wait_for_end(pid: Pid) -> Exit {
+fn wait_for_end(pid: Pid, options: WaitIdOptions) -> Exit {
     loop {
-        match rustix::process::waitid(
-            WaitId::Pid(pid),
-            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-        ) {
+        match rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | options) {
             Ok(Some(status)) => {
                 let small = |n: i32| u8::try_from(n & 0xff).unwrap_or(u8::MAX);
                 return match (status.exit_status(), status.terminating_signal()) {

@@ -4,7 +4,8 @@
 //! channel, with the place where its answer goes; nothing is decided here but whether a request can
 //! be read. Whoever holds the receiver decides, and answers whenever it likes.
 //!
-//! An attachment is a stream that stays open for the app's life. The kernel closes it when the app
+//! An attachment is a stream that stays open for the app's life; the app keeps both directions of
+//! its connection open, since a half that is closed reads as an end. The kernel closes it when the app
 //! dies, however it dies, and [`AppRequest::Broken`] is then told at once: the app's death is
 //! noticed in well under a millisecond, before Litestream is asked for anything more.
 //!

@@ -83,7 +83,9 @@ fn a_move_that_was_cut_off_anywhere_is_finished() {
         for path in [place.beside.wal(), place.beside.db().to_owned()].iter().take(done) {
             fs::rename(path, part.join(path.file_name().unwrap())).unwrap();
         }
+        assert!(is_interrupted(&place.beside).unwrap(), "{done}");
         let folders = finish_interrupted(&place.beside, &place.locks(), epoch(9)).unwrap();
+        assert!(!is_interrupted(&place.beside).unwrap(), "{done}");
         assert_eq!(folders, [place.dir.path().join("workflow.db.diverged-e3")], "{done}");
         assert_eq!(row_in(&folders[0]), 7, "{done}");
         assert_eq!(place.names(), ["workflow.db.diverged-e3"], "{done}");
@@ -95,7 +97,9 @@ fn a_move_that_was_cut_off_anywhere_is_finished() {
 fn a_wal_without_its_file_is_moved_and_never_joined_to_another_file() {
     let place = Place::new();
     place.fill(1);
+    assert!(!is_interrupted(&place.beside).unwrap());
     fs::remove_file(place.beside.db()).unwrap();
+    assert!(is_interrupted(&place.beside).unwrap());
     let folders = finish_interrupted(&place.beside, &place.locks(), None).unwrap();
     assert_eq!(folders, [place.dir.path().join("workflow.db.diverged-e0")]);
     assert!(folders[0].join("workflow.db-wal").exists());

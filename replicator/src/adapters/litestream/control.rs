@@ -238,7 +238,8 @@ impl Control {
     pub async fn sync(&self, timeout: Duration) -> Result<Synced, SyncFailure> {
         let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
         let seconds = seconds.max(1);
-        let body = serde_json::json!({ "path": self.db, "wait": true, "timeout": seconds });
+        let db = self.db.to_string_lossy();
+        let body = serde_json::json!({ "path": db, "wait": true, "timeout": seconds });
         let deadline = Duration::from_secs(seconds) + GRACE;
         let answer = self.call(Method::POST, "/sync", Some(body.to_string()), deadline).await;
         match answer {

@@ -128,6 +128,73 @@ async fn a_child_is_killed_and_reaped_and_its_lock_is_free_then() {
 }
 
 #[tokio::test]
+async fn a_killed_one_is_started_again_and_goes_on_in_its_epoch() {
+    let minio = Minio::start();
+    let node = Node::new(&minio.endpoint);
+    let lock = FileLock::take(&node.beside.node_lock()).unwrap();
+    let bound = Duration::from_secs(10);
+    // The app's connection, which stays open as it does when only Litestream dies.
+    let app = open_writer(node.beside.db(), Checkpoints::ByLitestream).unwrap();
+    let mut last = 0;
+    for _ in 0..3 {
+        let child = node.spawn(&lock).await;
+        // The socket of the one that was killed is still there.
+        node.control().wait_ready(&child).await.unwrap();
+        node.commit();
+        let synced = node.control().sync(bound).await.unwrap();
+        assert!(synced.shipped && synced.replicated_txid > last, "{synced:?} after {last}");
+        last = synced.replicated_txid;
+        child.kill().await;
+        node.commit();
+    }
+    drop(app);
+}
+
+/// Not a test by itself: plays the sidecar for the next one, in a process of its own.
+#[tokio::test]
+async fn plays_the_sidecar_when_told_to() {
+    let Some(db) = std::env::var_os("TIDEMILL_TEST_PLAYS_SIDECAR") else { return };
+    let beside = Beside::new(Path::new(&db));
+    let lock = FileLock::take(&beside.node_lock()).unwrap();
+    let launch = Launch {
+        executable: &litestream(),
+        beside: &beside,
+        node_lock: &lock,
+        credentials: &Minio::credentials(),
+    };
+    let child = LitestreamChild::spawn(&launch).await.unwrap();
+    println!("litestream={}", child.pid());
+    child.wait().await;
+}
+
+#[tokio::test]
+async fn it_dies_with_its_sidecar_and_the_lock_is_free() {
+    let node = Node::new("http://127.0.0.1:1");
+    let mut sidecar = Command::new(std::env::current_exe().unwrap())
+        .args(["--nocapture", "plays_the_sidecar_when_told_to"])
+        .env("TIDEMILL_TEST_PLAYS_SIDECAR", node.beside.db())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid: u32 = BufReader::new(sidecar.stdout.take().unwrap())
+        .lines()
+        .find_map(|line| line.unwrap().split_once("litestream=")?.1.trim().parse().ok())
+        .unwrap();
+    assert!(host::process_started(pid).is_some());
+    assert!(matches!(take_node_lock(&node.beside).await, Err(LockError::Held { .. })));
+    sidecar.kill().unwrap();
+    sidecar.wait().unwrap();
+    // Without the pid file nobody can help: only the death signal frees the lock.
+    fs::remove_file(crate::adapters::litestream::pid_path(&node.beside)).unwrap();
+    let freed = async {
+        while FileLock::take(&node.beside.node_lock()).is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), freed).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_unreachable_store_is_told_from_a_fault_of_ours() {
     let node = Node::new("http://127.0.0.1:1");
     let lock = FileLock::take(&node.beside.node_lock()).unwrap();
