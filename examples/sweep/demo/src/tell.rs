@@ -1,0 +1,81 @@
+//! Telling the story: headings, sentences, and the commands that anybody could type.
+
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::stage::Stage;
+
+/// A heading.
+pub(crate) fn chapter(title: &str) {
+    println!("\n== {title}\n");
+}
+
+/// A paragraph.
+pub(crate) fn say(text: &str) {
+    println!("{text}\n");
+}
+
+/// The observer's commands on this stage.
+pub(crate) struct Look<'a> {
+    stage: &'a Stage,
+}
+
+impl<'a> Look<'a> {
+    /// Commands that see this stage's bucket.
+    pub(crate) fn new(stage: &'a Stage) -> Look<'a> {
+        Look { stage }
+    }
+
+    /// Runs a command and shows it with all of its output.
+    pub(crate) fn show(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        self.show_ends(arguments, usize::MAX, 0)
+    }
+
+    /// Runs a command and shows the first and the last lines of its output.
+    pub(crate) fn show_ends(
+        &self,
+        arguments: &[&str],
+        first: usize,
+        last: usize,
+    ) -> anyhow::Result<()> {
+        println!("$ tidemill {}", arguments.join(" "));
+        let text = run(self.stage.tidemill().args(arguments))?;
+        let lines: Vec<&str> = text.lines().collect();
+        let left_out = lines.len().saturating_sub(first.saturating_add(last));
+        for (at, line) in lines.iter().enumerate() {
+            if left_out > 1 && at == first {
+                println!("  … {left_out} more lines");
+            }
+            if left_out <= 1 || at < first || at >= first + left_out {
+                println!("{line}");
+            }
+        }
+        println!();
+        Ok(())
+    }
+
+    /// The rows of a query, each an array, without showing anything.
+    pub(crate) fn rows(&self, source: &str, sql: &str) -> anyhow::Result<Vec<Value>> {
+        let text = run(self.stage.tidemill().args(["sql", sql, "--json", "--from", source]))?;
+        let reply: Value = serde_json::from_str(&text).with_context(|| format!("read {text}"))?;
+        reply["rows"].as_array().cloned().with_context(|| format!("no rows in {text}"))
+    }
+
+    /// The only row of a query.
+    pub(crate) fn first_row(&self, source: &str, sql: &str) -> anyhow::Result<Value> {
+        self.rows(source, sql)?.into_iter().next().context("the query gave no row")
+    }
+}
+
+fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().context("start tidemill")?;
+    ensure!(
+        output.status.success(),
+        "{command:?} ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
