@@ -1,0 +1,384 @@
+//! The app's end of the sidecar's socket: the permission to open the file, and the lease.
+//!
+//! An attachment is a stream that stays open for as long as this process has the file open: the
+//! sidecar learns of our death from its end. Its lines move the gate's deadline.
+//!
+//! Failure: when the stream breaks, the sidecar has died or hangs. We go on until the deadline,
+//! which the gate itself compares with the clock, and attach again with our epoch all the while.
+//! Another epoch, or a refusal as fenced, means that another owner has the node: the gate closes
+//! for ever, and the process ends with 75 within [`FENCED_EXIT_MAX`], whatever else it is doing.
+//! Shutdown: [`Sidecar::detach`] is said only after the file's connections are closed; without it
+//! the sidecar must take the replica for ruined and repair it. Crash: that is what it does then.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http_body_util::BodyExt as _;
+use hyper::Method;
+use hyper::body::Incoming;
+use tidemill_eventlog::host;
+use tidemill_model::{
+    AttachHello, AttachRequest, BarrierReply, BarrierRequest, BootId, BootTime, DOCUMENT_VERSION,
+    DetachRequest, Epoch, GateState, LeaseLine, SessionId, SocketError, SocketErrorKind,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{self, CallError, Target};
+use crate::error::{Error, ErrorKind};
+use crate::gate::Gate;
+
+/// The exit code of a process that lost its node to another owner.
+pub(crate) const EXIT_FENCED: u8 = 75;
+
+/// How long a fenced process may take to let go: below the 5 s after which the sidecar kills it.
+pub(crate) const FENCED_EXIT_MAX: Duration = Duration::from_secs(3);
+
+/// How long an app waits for a sidecar that is not ready yet: a large restore takes minutes.
+const READY_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Between two attempts to attach: short, because a gate may be about to close meanwhile.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How long a goodbye may take; the sidecar answers at once.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A line of the stream is a few hundred bytes.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// An attachment to the sidecar. A clone is the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Sidecar {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: Target,
+    hello: AttachHello,
+    session: Mutex<SessionId>,
+    gate: Gate,
+    /// Nothing more is to be done with the stream: we said goodbye.
+    done: CancellationToken,
+    fenced: CancellationToken,
+}
+
+impl Sidecar {
+    /// Asks for the file and waits until it may be opened. The lease is followed on the runtime
+    /// that this is called on.
+    pub(crate) async fn attach(socket: &Path) -> Result<Sidecar, Error> {
+        let target = Target::Unix(socket.to_owned());
+        let boot = host::boot_id()?;
+        let give_up = host::boot_now().saturating_add(READY_WAIT_MAX);
+        let mut backoff = Backoff::new();
+        let (hello, lines) = loop {
+            match ask(&target, &boot, None).await {
+                Ok(attached) => break attached,
+                Err(refusal) if refusal.is_temporary() && host::boot_now() < give_up => {
+                    tracing::info!(reason = %refusal, "waiting for the sidecar");
+                    backoff.wait().await;
+                }
+                Err(refusal) => return Err(refusal.into()),
+            }
+        };
+        let shared = Arc::new(Shared {
+            target,
+            session: Mutex::new(hello.session.clone()),
+            hello,
+            gate: Gate::leased(),
+            done: CancellationToken::new(),
+            fenced: CancellationToken::new(),
+        });
+        tokio::spawn(follow(Arc::clone(&shared), lines, boot));
+        Ok(Sidecar { shared })
+    }
+
+    /// What the sidecar said first: whose file it is.
+    pub(crate) fn hello(&self) -> &AttachHello {
+        &self.shared.hello
+    }
+
+    /// The gate that the lease moves.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.shared.gate
+    }
+
+    /// Waits until another owner has the node.
+    pub(crate) async fn fenced(&self) {
+        self.shared.fenced.cancelled().await;
+    }
+
+    /// Waits until everything committed so far is in the bucket and our lease still stood.
+    pub(crate) async fn barrier(&self, timeout: Duration) -> Result<BarrierReply, Error> {
+        let timeout_ms = tidemill_model::unix_ms(timeout);
+        let body = json(&BarrierRequest { timeout_ms });
+        let answer =
+            client::call(&self.shared.target, Method::POST, "/v1/barrier", Some(body)).await;
+        let answer = answer.map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()))?;
+        if !answer.status.is_success() {
+            return Err(Refusal::of(&answer.body).into());
+        }
+        serde_json::from_slice(&answer.body).map_err(|e| {
+            let what = format!("the sidecar answered a barrier with something else: {e}");
+            Error::new(ErrorKind::Internal, what)
+        })
+    }
+
+    /// Says goodbye. The file's connections must be closed.
+    pub(crate) async fn detach(&self) -> Result<(), Error> {
+        self.shared.done.cancel();
+        let session = self.shared.session().clone();
+        let body = json(&DetachRequest { session });
+        let call = client::call(&self.shared.target, Method::POST, "/v1/detach", Some(body));
+        let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
+        match tokio::time::timeout(DETACH_TIMEOUT, call).await {
+            Ok(Ok(answer)) if answer.status.is_success() => Ok(()),
+            Ok(Ok(answer)) => Err(Refusal::of(&answer.body).into()),
+            Ok(Err(e)) => Err(unavailable(e.to_string())),
+            Err(_) => Err(unavailable("the sidecar did not answer our goodbye".into())),
+        }
+    }
+}
+
+impl Shared {
+    fn session(&self) -> MutexGuard<'_, SessionId> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the gate for ever and makes sure that this process ends.
+    fn fence(&self, why: &str) {
+        tracing::error!(
+            node = %self.hello.node, epoch = %self.hello.epoch, why,
+            "another owner has this node: leaving with exit code 75"
+        );
+        self.gate.fence();
+        self.fenced.cancel();
+        tokio::spawn(async {
+            tokio::time::sleep(FENCED_EXIT_MAX).await;
+            exit_fenced();
+        });
+    }
+}
+
+/// Ends the process at once, without a goodbye, without closing anything: what is not committed
+/// must not be, and nothing may touch the file that another owner's successor will move aside.
+#[expect(unsafe_code, reason = "no safe function ends a process without running exit handlers")]
+pub(crate) fn exit_fenced() -> ! {
+    // SAFETY: `_exit` takes a number, touches no memory of ours and does not return.
+    unsafe { libc::_exit(i32::from(EXIT_FENCED)) }
+}
+
+/// Why an attachment was not granted.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Call(CallError),
+    #[error("{0}")]
+    Refused(SocketError),
+    #[error("the sidecar answered with something else: {0}")]
+    Nonsense(String),
+}
+
+impl Refusal {
+    fn of(body: &[u8]) -> Refusal {
+        match serde_json::from_slice(body) {
+            Ok(error) => Refusal::Refused(error),
+            Err(_) => Refusal::Nonsense(String::from_utf8_lossy(body).into_owned()),
+        }
+    }
+
+    /// Whether asking again may help.
+    fn is_temporary(&self) -> bool {
+        match self {
+            Refusal::Call(_) => true,
+            Refusal::Nonsense(_) => false,
+            Refusal::Refused(error) => match error.kind {
+                SocketErrorKind::Unavailable | SocketErrorKind::TimedOut => true,
+                SocketErrorKind::Invalid | SocketErrorKind::Conflict | SocketErrorKind::Fenced => {
+                    false
+                }
+            },
+        }
+    }
+
+    fn is_fenced(&self) -> bool {
+        matches!(self, Refusal::Refused(error) if error.kind == SocketErrorKind::Fenced)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        let kind = match &refusal {
+            Refusal::Call(_) => ErrorKind::Unavailable,
+            Refusal::Nonsense(_) => ErrorKind::Internal,
+            Refusal::Refused(error) => match error.kind {
+                SocketErrorKind::Invalid => ErrorKind::Invalid,
+                SocketErrorKind::Conflict => ErrorKind::Conflict,
+                SocketErrorKind::Unavailable | SocketErrorKind::TimedOut => ErrorKind::Unavailable,
+                SocketErrorKind::Fenced => ErrorKind::Fenced,
+            },
+        };
+        Error::new(kind, format!("the sidecar: {refusal}"))
+    }
+}
+
+fn json(body: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("our messages have a JSON form")
+}
+
+/// One attempt to attach.
+async fn ask(
+    target: &Target,
+    boot: &BootId,
+    epoch: Option<Epoch>,
+) -> Result<(AttachHello, Lines), Refusal> {
+    let request =
+        AttachRequest { v: DOCUMENT_VERSION, pid: std::process::id(), boot: boot.clone(), epoch };
+    let response = client::open(target, Method::POST, "/v1/attach", Some(json(&request))).await;
+    let response = response.map_err(Refusal::Call)?;
+    if !response.status().is_success() {
+        let answer = client::read(target, response).await.map_err(Refusal::Call)?;
+        return Err(Refusal::of(&answer.body));
+    }
+    let mut lines = Lines { body: response.into_body(), buffer: BytesMut::new() };
+    match lines.next::<AttachHello>().await {
+        Ok(Some(hello)) => Ok((hello, lines)),
+        Ok(None) => Err(Refusal::Call(CallError::Broken {
+            target: target.clone(),
+            what: "the stream ended before its first line".into(),
+        })),
+        Err(what) => Err(Refusal::Nonsense(what)),
+    }
+}
+
+/// The lines of an attachment.
+struct Lines {
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Lines {
+    /// The next line; none at the end of the stream, however it ended.
+    async fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, String> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                return serde_json::from_slice(&line).map(Some).map_err(|e| e.to_string());
+            }
+            if self.buffer.len() > LINE_BYTES_MAX {
+                return Err("a line of more than 64 KiB".into());
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(_)) | None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// What a lease line means for the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    OpenUntil(BootTime),
+    Closed,
+    Fenced,
+}
+
+/// A deadline of another boot says nothing about this clock.
+fn verdict(line: &LeaseLine, boot: &BootId) -> Verdict {
+    match line.state {
+        GateState::Fenced => Verdict::Fenced,
+        GateState::Open if line.boot == *boot => Verdict::OpenUntil(line.deadline_boottime_ns),
+        GateState::Open | GateState::Closed => Verdict::Closed,
+    }
+}
+
+/// Follows the lease until we say goodbye or are fenced.
+async fn follow(shared: Arc<Shared>, mut lines: Lines, boot: BootId) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.done.cancelled() => return,
+            fenced = feed(&shared, &mut lines, &boot) => {
+                if fenced {
+                    return shared.fence("the sidecar says so");
+                }
+            }
+        }
+        tracing::warn!("lost the sidecar: going on until the lease's deadline");
+        lines = tokio::select! {
+            biased;
+            () = shared.done.cancelled() => return,
+            again = attach_again(&shared, &boot) => match again {
+                Ok(lines) => lines,
+                Err(why) => return shared.fence(&why),
+            }
+        };
+    }
+}
+
+/// Feeds the gate until the stream ends; returns whether we were fenced.
+async fn feed(shared: &Shared, lines: &mut Lines, boot: &BootId) -> bool {
+    loop {
+        let line = match lines.next::<LeaseLine>().await {
+            Ok(Some(line)) => line,
+            Ok(None) => return false,
+            Err(what) => {
+                tracing::warn!(what, "the sidecar sent something else than a lease line");
+                return false;
+            }
+        };
+        match verdict(&line, boot) {
+            Verdict::OpenUntil(deadline) => shared.gate.set(deadline),
+            Verdict::Closed => {
+                tracing::warn!("the lease cannot be renewed: effects are held back");
+                shared.gate.close();
+            }
+            Verdict::Fenced => return true,
+        }
+    }
+}
+
+/// Attaches again with the epoch that we have open; an error means that the node is lost.
+async fn attach_again(shared: &Shared, boot: &BootId) -> Result<Lines, String> {
+    let mut backoff = Backoff::new();
+    loop {
+        backoff.wait().await;
+        match ask(&shared.target, boot, Some(shared.hello.epoch)).await {
+            Ok((hello, lines)) if hello.epoch == shared.hello.epoch => {
+                *shared.session() = hello.session;
+                tracing::info!("attached to the sidecar again");
+                return Ok(lines);
+            }
+            Ok((hello, _)) => {
+                return Err(format!("the sidecar has epoch {} now", hello.epoch));
+            }
+            Err(refusal) if refusal.is_fenced() => return Err(refusal.to_string()),
+            // Whatever else it is, only a lease could tell that the node is lost; the gate keeps
+            // its deadline meanwhile.
+            Err(refusal) => tracing::debug!(reason = %refusal, "cannot attach again yet"),
+        }
+    }
+}
+
+struct Backoff(Duration);
+
+impl Backoff {
+    fn new() -> Backoff {
+        Backoff(RETRY_FIRST)
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(RETRY_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests;

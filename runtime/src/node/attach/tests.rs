@@ -1,0 +1,180 @@
+//! The client against a sidecar of paper: scripted answers on a real unix socket.
+
+use std::path::PathBuf;
+
+use tidemill_model::{InstanceId, NodeId};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::*;
+
+struct Paper {
+    folder: tempfile::TempDir,
+    listener: UnixListener,
+}
+
+impl Paper {
+    fn new() -> Paper {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("s.sock")).unwrap();
+        Paper { folder, listener }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("s.sock")
+    }
+
+    /// Takes one request and returns its first line, its body, and where the answer goes.
+    async fn request(&self) -> (String, String, UnixStream) {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        let mut reader = BufReader::new(stream);
+        let (mut first, mut length) = (String::new(), 0);
+        reader.read_line(&mut first).await.unwrap();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).await.unwrap();
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).await.unwrap();
+        (first.trim().to_owned(), String::from_utf8(body).unwrap(), reader.into_inner())
+    }
+
+    async fn refuse(&self, kind: SocketErrorKind) {
+        let (_, _, mut stream) = self.request().await;
+        let body = json(&SocketError { kind, message: "not so".into() });
+        let head = format!("HTTP/1.1 503 X\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+    }
+
+    /// Grants an attachment; the stream stays open.
+    async fn grant(&self, epoch: u64, session: u8) -> (String, UnixStream) {
+        let (first, body, mut stream) = self.request().await;
+        assert_eq!(first, "POST /v1/attach HTTP/1.1");
+        let hello = AttachHello {
+            session: SessionId::from_random([session; 16]),
+            node: NodeId::new("n1").unwrap(),
+            epoch: Epoch::new(epoch).unwrap(),
+            instance: InstanceId::from_random([1; 16]),
+            fleet: None,
+        };
+        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
+        tell(&mut stream, &hello).await;
+        (body, stream)
+    }
+}
+
+async fn tell(stream: &mut UnixStream, line: &impl serde::Serialize) {
+    let mut line = json(line);
+    line.push(b'\n');
+    stream.write_all(&line).await.unwrap();
+}
+
+fn lease(state: GateState, seconds: u64) -> LeaseLine {
+    LeaseLine {
+        boot: host::boot_id().unwrap(),
+        deadline_boottime_ns: host::boot_now().saturating_add(Duration::from_secs(seconds)),
+        state,
+    }
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited 5 s for {what}");
+}
+
+#[tokio::test]
+async fn it_waits_for_the_sidecar_and_follows_its_lease() {
+    let paper = Paper::new();
+    let socket = paper.socket();
+    let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
+    paper.refuse(SocketErrorKind::Unavailable).await;
+    let (body, mut stream) = paper.grant(3, 7).await;
+    assert!(!body.contains("epoch"), "nothing is open yet: {body}");
+    let sidecar = attaching.await.unwrap().unwrap();
+    assert_eq!(sidecar.hello().epoch.get(), 3);
+    let gate = sidecar.gate().clone();
+    assert!(!gate.is_open());
+    tell(&mut stream, &lease(GateState::Open, 60)).await;
+    until("the gate to open", || gate.is_open()).await;
+    tell(&mut stream, &lease(GateState::Closed, 60)).await;
+    until("the gate to close", || !gate.is_open()).await;
+    tell(&mut stream, &LeaseLine { boot: BootId::new("x").unwrap(), ..lease(GateState::Open, 9) })
+        .await;
+    tell(&mut stream, &lease(GateState::Open, 60)).await;
+    until("the gate to open again", || gate.is_open()).await;
+
+    let goodbye = tokio::spawn({
+        let sidecar = sidecar.clone();
+        async move { sidecar.detach().await }
+    });
+    let (first, body, mut answer) = paper.request().await;
+    assert_eq!(first, "POST /v1/detach HTTP/1.1");
+    assert!(body.contains(&"07".repeat(16)), "{body}");
+    answer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    goodbye.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn after_a_break_it_attaches_again_with_its_epoch_and_says_goodbye_to_the_new_session() {
+    let paper = Paper::new();
+    let socket = paper.socket();
+    let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
+    let (_, mut stream) = paper.grant(3, 1).await;
+    let sidecar = attaching.await.unwrap().unwrap();
+    tell(&mut stream, &lease(GateState::Open, 60)).await;
+    until("the gate to open", || sidecar.gate().is_open()).await;
+    drop(stream);
+    let (body, _stream) = paper.grant(3, 2).await;
+    assert!(body.contains("\"epoch\":3"), "{body}");
+    assert!(sidecar.gate().is_open(), "until the deadline");
+    until("the new session", || *sidecar.shared.session() == SessionId::from_random([2; 16])).await;
+}
+
+#[tokio::test]
+async fn another_epoch_or_a_fenced_line_closes_the_gate_for_ever() {
+    for by_line in [true, false] {
+        let paper = Paper::new();
+        let socket = paper.socket();
+        let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
+        let (_, mut stream) = paper.grant(3, 1).await;
+        let sidecar = attaching.await.unwrap().unwrap();
+        tell(&mut stream, &lease(GateState::Open, 60)).await;
+        if by_line {
+            tell(&mut stream, &lease(GateState::Fenced, 60)).await;
+        } else {
+            drop(stream);
+            paper.grant(4, 2).await;
+        }
+        sidecar.fenced().await;
+        assert!(sidecar.gate().is_fenced());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_for_good_is_an_error_with_the_sidecars_words() {
+    for (kind, expected) in [
+        (SocketErrorKind::Conflict, ErrorKind::Conflict),
+        (SocketErrorKind::Fenced, ErrorKind::Fenced),
+        (SocketErrorKind::Invalid, ErrorKind::Invalid),
+    ] {
+        let paper = Paper::new();
+        let socket = paper.socket();
+        let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
+        paper.refuse(kind).await;
+        let error = attaching.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), expected);
+        assert_eq!(error.to_string(), "the sidecar: not so");
+    }
+}

@@ -1,0 +1,168 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tidemill_model::Json;
+
+/// A program of durable workflows.
+#[derive(Debug, Parser)]
+#[command(about = "A program of durable workflows", arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve a node: go on with its runs and take new ones over HTTP, until SIGTERM
+    Serve(Serve),
+    /// Run a workflow to its end in this process and print its output
+    Run(Run),
+    /// Ask a node that serves to start a run; prints the run's id
+    Start(Start),
+    /// Ask a node that serves to try a blocked run again
+    Resume(Resume),
+    /// List the workflows of this program
+    Workflows,
+    /// Replay a run against this program without executing anything
+    Check(Check),
+}
+
+/// The file, and who ships it.
+#[derive(Debug, Args)]
+pub(super) struct File {
+    /// The node's file; made if it is not there
+    #[arg(long, env = "TIDEMILL_DB", default_value = "workflow.db")]
+    pub(super) db: PathBuf,
+    /// The socket of the sidecar that ships the file; the sidecar sets it
+    #[arg(long, env = "TIDEMILL_SIDECAR", value_name = "SOCKET")]
+    pub(super) sidecar: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    pub(super) file: File,
+    /// Where to listen; port 0 takes any free one, which is printed. Off loopback TIDEMILL_TOKEN
+    /// must be set
+    #[arg(
+        long,
+        env = "TIDEMILL_LISTEN",
+        default_value = "127.0.0.1:7420",
+        value_name = "HOST:PORT"
+    )]
+    pub(super) listen: SocketAddr,
+}
+
+/// What to start.
+#[derive(Debug, Args)]
+pub(super) struct NewRun {
+    /// The workflow's name
+    pub(super) workflow: String,
+    /// Its input as JSON; `-` reads it from stdin
+    #[arg(value_parser = input, allow_negative_numbers = true)]
+    pub(super) input: Json,
+    /// The run's id, so that starting it again is harmless
+    #[arg(long)]
+    pub(super) id: Option<String>,
+    /// A label, such as `--label team=search`; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub(super) labels: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub(super) new: NewRun,
+    #[command(flatten)]
+    pub(super) file: File,
+}
+
+/// The node to call.
+#[derive(Debug, Args)]
+pub(super) struct NodeUrl {
+    /// The node's address; TIDEMILL_TOKEN is sent if it is set
+    #[arg(long, env = "TIDEMILL_URL", default_value = "http://127.0.0.1:7420")]
+    pub(super) url: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Start {
+    #[command(flatten)]
+    pub(super) new: NewRun,
+    #[command(flatten)]
+    pub(super) node: NodeUrl,
+    /// Print the whole run as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Resume {
+    /// The run's id
+    pub(super) run: String,
+    #[command(flatten)]
+    pub(super) node: NodeUrl,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The run's id
+    pub(super) run: String,
+    /// The file to read; it may be in use, or a restored one
+    #[arg(long, env = "TIDEMILL_DB", default_value = "workflow.db")]
+    pub(super) db: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn input(text: &str) -> Result<Json, String> {
+    let text = match text {
+        "-" => std::io::read_to_string(std::io::stdin()).map_err(|e| format!("stdin: {e}"))?,
+        text => text.to_owned(),
+    };
+    Json::parse(&text).map_err(|e| {
+        format!("the input is not JSON: {e}; a text needs its quotes, as in '\"text\"'")
+    })
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("use NAME=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn inputs_are_json_and_labels_have_a_name() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["app"], args].concat());
+        let run = |args: &[&str]| match parse(args).unwrap().command {
+            Command::Run(run) => run.new,
+            other => panic!("{other:?}"),
+        };
+        let new = run(&["run", "w", "-1", "--label", "a=b=c"]);
+        assert_eq!(new.input.as_str(), "-1");
+        assert_eq!(new.labels, [("a".to_owned(), "b=c".to_owned())]);
+        assert_eq!(run(&["run", "w", r#"{"x": 1}"#]).input.as_str(), r#"{"x": 1}"#);
+        let error = parse(&["run", "w", "hello"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("a text needs its quotes"), "{error}");
+        for bad in [&["run", "w"][..], &["run", "w", "1", "--label", "=x"], &["swim"], &[]] {
+            assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad:?}");
+        }
+    }
+}

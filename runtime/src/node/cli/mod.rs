@@ -1,0 +1,130 @@
+//! `App::main`: what an author's program can do from the command line.
+//!
+//! | subcommand | does |
+//! |---|---|
+//! | `serve` | opens the file, goes on with its runs, serves the HTTP API until SIGTERM |
+//! | `run WORKFLOW INPUT` | opens the file itself, starts a run, waits, prints its output |
+//! | `start WORKFLOW INPUT` | asks a node to start a run, prints its id |
+//! | `resume RUN` | asks a node to try a blocked run again |
+//! | `workflows` | lists the program's workflows |
+//! | `check RUN` | replays a run of a file against this program, executing nothing |
+//!
+//! Exit codes: 0; 1 error; 2 usage; 75 another owner has the node. Data goes to stdout, everything
+//! else to stderr.
+
+mod args;
+mod local;
+mod remote;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Cli, Command};
+use super::attach::EXIT_FENCED;
+use crate::author::App;
+use crate::error::{Error, ErrorKind};
+
+/// What a command ended with.
+pub(super) type Outcome = Result<ExitCode, Error>;
+
+impl App {
+    /// The whole program of an author: reads the command line, does what it says, and returns the
+    /// exit code: 0; 1 for an error; 2 for wrong usage; 75 if another owner has the node.
+    ///
+    /// ```no_run
+    /// # async fn order(ctx: tidemill::Ctx, cents: u64) -> tidemill::Result<u64> { Ok(cents) }
+    /// fn main() -> std::process::ExitCode {
+    ///     tidemill::App::new("shop").workflow("order", order).main()
+    /// }
+    /// ```
+    ///
+    /// `serve` runs a node with its HTTP API, `run` one workflow to its end, `start` and `resume`
+    /// call a node that serves, `workflows` lists, `check` replays a run without executing it.
+    pub fn main(self) -> ExitCode {
+        let cli = match Cli::try_parse() {
+            Ok(cli) => cli,
+            Err(usage) => {
+                // Help and version are no errors, and go to stdout.
+                let code = u8::try_from(usage.exit_code()).unwrap_or(2);
+                let _ = usage.print();
+                return ExitCode::from(code);
+            }
+        };
+        log_to_stderr();
+        if cfg!(panic = "abort") {
+            eprintln!(
+                "error: this program is built with panic = \"abort\", so that a panic in one \
+                 workflow would end all of them: remove it from the profile"
+            );
+            return ExitCode::FAILURE;
+        }
+        match self.execute(cli.command) {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("error: {error}");
+                exit_code(error.kind())
+            }
+        }
+    }
+
+    fn execute(self, command: Command) -> Outcome {
+        self.check()?;
+        match command {
+            Command::Serve(args) => on_author_runtime(serve::serve(self, args)),
+            Command::Run(args) => on_author_runtime(local::run(self, args)),
+            Command::Start(args) => on_small_runtime(remote::start(args)),
+            Command::Resume(args) => on_small_runtime(remote::resume(args)),
+            Command::Workflows => local::workflows(&self),
+            Command::Check(args) => on_author_runtime(local::check(self, args)),
+        }
+    }
+}
+
+/// The exit code for each kind of error.
+fn exit_code(kind: ErrorKind) -> ExitCode {
+    match kind {
+        ErrorKind::Fenced => ExitCode::from(EXIT_FENCED),
+        ErrorKind::Invalid
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::Unavailable
+        | ErrorKind::Corrupt
+        | ErrorKind::Internal => ExitCode::FAILURE,
+    }
+}
+
+/// `RUST_LOG` chooses; by default what concerns an operator.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // A program that has its own subscriber keeps it.
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+fn on_author_runtime(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(no_runtime)?;
+    let outcome = runtime.block_on(command);
+    // What a body does on a thread that blocks must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn on_small_runtime(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(no_runtime)?.block_on(command)
+}
+
+fn no_runtime(e: std::io::Error) -> Error {
+    Error::with_source(ErrorKind::Internal, format!("cannot start a runtime: {e}"), e)
+}
+
+/// Writes a line to stdout; a reader that has gone (`| head`) is no error.
+pub(super) fn print_line(line: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

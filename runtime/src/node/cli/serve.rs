@@ -1,0 +1,113 @@
+//! `serve`: a node with its HTTP API.
+//!
+//! SIGTERM or SIGINT: HTTP stops, the engine finishes its commit and closes the file, the sidecar
+//! is told goodbye, exit 0. A second signal ends the process at once, which the sidecar (or the
+//! next start) recovers from as from a crash. Fenced: exit 75 within a bound.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::Serve;
+use super::{Outcome, print_line};
+use crate::author::App;
+use crate::error::{Error, ErrorKind};
+use crate::node::attach::{Sidecar, exit_fenced};
+use crate::node::http::{AppInfo, Server, Token, check_exposure};
+use crate::node::open::OpenNode;
+use crate::node::side::SideThread;
+
+/// The code of a process that a second signal ended: 128 + SIGTERM, as shells have it.
+const EXIT_IMPATIENT: i32 = 143;
+
+pub(super) async fn serve(app: App, args: Serve) -> Outcome {
+    let token = token_from_environment()?;
+    check_exposure(args.listen, token.as_ref())?;
+    let mut signals = Signals::listen()?;
+    let side = SideThread::start()?;
+    let info = info(&app);
+    let opening = OpenNode::open(app, &args.file.db, args.file.sidecar, &side);
+    let open = tokio::select! {
+        biased;
+        open = opening => open?,
+        // Nothing is open yet, or it is being opened: the lock and the sidecar notice our end.
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
+    let (node, environment) = (open.node.clone(), open.environment.clone());
+    let server = Server::start(&side, args.listen, token, node, info, environment).await;
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            open.close(&side).await?;
+            return Err(error);
+        }
+    };
+    print_line(&format!("listening on http://{}", server.address()));
+    tokio::select! {
+        biased;
+        () = fenced(open.sidecar.as_ref()) => exit_fenced(),
+        () = signals.next() => {}
+    }
+    tracing::info!("a signal asks to end: finishing");
+    let closing = async move {
+        server.stop().await;
+        open.close(&side).await
+    };
+    tokio::select! {
+        biased;
+        closed = closing => closed?,
+        () = signals.next() => std::process::exit(EXIT_IMPATIENT),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The bearer token; not a flag, because other users see a process's flags.
+pub(super) fn token_from_environment() -> Result<Option<Token>, Error> {
+    match std::env::var("TIDEMILL_TOKEN") {
+        Ok(token) if token.is_empty() => Ok(None),
+        Ok(token) => Token::new(&token).map(Some),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::Invalid, "TIDEMILL_TOKEN is not text"))
+        }
+    }
+}
+
+fn info(app: &App) -> AppInfo {
+    AppInfo {
+        name: app.name().to_owned(),
+        version: app.version.clone(),
+        workflows: app.workflow_names(),
+    }
+}
+
+/// Waits until another owner has the node; for ever without a sidecar.
+pub(super) async fn fenced(sidecar: Option<&Sidecar>) {
+    match sidecar {
+        Some(sidecar) => sidecar.fenced().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that ask for an end.
+pub(super) struct Signals {
+    term: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Signals, Error> {
+        let failed = |e| Error::with_source(ErrorKind::Internal, "cannot listen for signals", e);
+        Ok(Signals {
+            term: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Runs: start, list, show, wait for, resume.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use tidemill_eventlog::query::{self, RunFilter};
+use tidemill_model::{RunId, RunState};
+
+use super::Api;
+use super::error::ApiError;
+use super::query::Params;
+use super::view::{ResultView, RunList, ShownRun};
+use crate::engine::StartRequest;
+use crate::error::{Error, ErrorKind};
+
+/// A request's body: a payload of 1 MiB with room for what JSON escapes and for labels.
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Runs in a page: a few hundred bytes each.
+const LIST_DEFAULT: u32 = 100;
+const LIST_MAX: u32 = 1_000;
+
+/// How long a caller may wait for a result in one request: proxies cut idle connections sooner or
+/// later, and asking again is cheap.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StartBody {
+    workflow: String,
+    input: tidemill_model::Json,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+/// `POST /v1/runs`.
+pub(crate) async fn start(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let body = json_body(request).await?;
+    let body: StartBody = serde_json::from_slice(&body).map_err(|e| {
+        ApiError::invalid(format!("the body is not {{workflow, input, id?, labels?}}: {e}"))
+    })?;
+    let StartBody { workflow, input, id, labels } = body;
+    let started = api.node.start(StartRequest { workflow, input, id, labels }).await?;
+    let run = shown(&api, started.id).await?;
+    let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Json(run)).into_response())
+}
+
+/// The body of a request that says it is JSON: a web page cannot send that to us unasked.
+async fn json_body(request: Request) -> Result<bytes::Bytes, ApiError> {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_json = content_type
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
+    if !is_json {
+        return Err(ApiError::media_type("send JSON, with `Content-Type: application/json`"));
+    }
+    read_body(request.into_body()).await
+}
+
+async fn read_body(body: Body) -> Result<bytes::Bytes, ApiError> {
+    use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(e) if e.is::<LengthLimitError>() => Err(ApiError::too_large(format!(
+            "the body is larger than the limit of {BODY_BYTES_MAX} bytes: put large data into your \
+             own storage and its key into the input"
+        ))),
+        Err(e) => Err(ApiError::invalid(format!("the body broke off: {e}"))),
+    }
+}
+
+/// `GET /v1/runs`.
+pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<RunList>, ApiError> {
+    let params = Params::read(&uri, &["status", "workflow", "limit", "after"])?;
+    let limit = params.limit(LIST_DEFAULT, LIST_MAX)?;
+    // One more than asked for tells whether there is a next page.
+    let filter = RunFilter {
+        status: params.get("status")?,
+        workflow: params.get("workflow")?,
+        after: params.get("after")?,
+        limit: limit + 1,
+    };
+    let mut runs = api.readers.read(move |file| Ok(query::runs(file, &filter)?)).await?;
+    let asked = usize::try_from(limit).expect("a limit fits in memory");
+    let more = runs.len() > asked;
+    runs.truncate(asked);
+    let next = runs.last().map(|run| run.seq).filter(|_| more);
+    Ok(Json(RunList { runs: runs.into_iter().map(Into::into).collect(), next }))
+}
+
+/// `GET /v1/runs/{id}`.
+pub(crate) async fn show(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Json<ShownRun>, ApiError> {
+    Params::read(&uri, &[])?;
+    Ok(Json(shown(&api, RunId::new(&id)?).await?))
+}
+
+async fn shown(api: &Api, id: RunId) -> Result<ShownRun, ApiError> {
+    Ok(state(api, id).await?.into())
+}
+
+async fn state(api: &Api, id: RunId) -> Result<RunState, ApiError> {
+    let read = api
+        .readers
+        .read(move |file| query::run_state(file, &id, None)?.ok_or_else(|| no_such_run(&id)));
+    Ok(read.await?)
+}
+
+/// The error for a run that is not there.
+pub(crate) fn no_such_run(id: &RunId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no run `{id}`: GET /v1/runs lists them"))
+}
+
+/// `GET /v1/runs/{id}/result`.
+pub(crate) async fn result(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let params = Params::read(&uri, &["wait"])?;
+    let wait = params.duration("wait", WAIT_MAX)?.unwrap_or_default();
+    let id = RunId::new(&id)?;
+    // Waiting and the answer are two things: what is shown is what the file says.
+    let ended = tokio::select! {
+        biased;
+        ended = tokio::time::timeout(wait, api.node.result(&id)) => ended,
+        () = api.closing.cancelled() => return Err(Error::closed().into()),
+    };
+    if let Ok(result) = ended {
+        result?;
+    }
+    let state = state(&api, id).await?;
+    let has_end = state.status.is_final() || state.blocked.is_some();
+    let status = if has_end { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(ResultView::from(state))).into_response())
+}
+
+/// `POST /v1/runs/{id}/resume`.
+pub(crate) async fn resume(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<ResultView>, ApiError> {
+    Params::read(request.uri(), &[])?;
+    let id = RunId::new(&id)?;
+    api.node.resume(&id).await?;
+    Ok(Json(state(&api, id).await?.into()))
+}

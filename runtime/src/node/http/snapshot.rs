@@ -1,0 +1,102 @@
+//! `GET /v1/snapshot`: a consistent copy of the file as of one moment.
+//!
+//! SQLite's backup API copies it into a file beside the database, in one read transaction, so
+//! writers go on meanwhile. That file is unlinked as soon as it is open: whatever happens, nothing
+//! of it stays. Copies that a crash left in the making are replaced by the next.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Uri;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use rusqlite::{Connection, OpenFlags};
+use tidemill_eventlog::Beside;
+use tokio::io::AsyncReadExt as _;
+
+use super::Api;
+use super::error::ApiError;
+use super::query::Params;
+use crate::error::{Error, ErrorKind};
+
+/// What is sent at a time.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// Copies at a time: each takes the disk space of the file.
+static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
+
+/// `GET /v1/snapshot`.
+pub(crate) async fn snapshot(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
+    Params::read(&uri, &[])?;
+    let _one = ONE_AT_A_TIME.acquire().await.map_err(|_| Error::closed())?;
+    let copy = Beside::new(&api.environment.path).with(".snapshot");
+    let file = api.readers.read(move |connection| backup(connection, &copy)).await?;
+    let length = file.metadata().map_err(|e| failed("measure the copy", e))?.len();
+    let headers = [
+        (CONTENT_TYPE, "application/vnd.sqlite3".to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+        (CONTENT_DISPOSITION, "attachment; filename=\"workflow.db\"".to_owned()),
+    ];
+    Ok((headers, Body::from_stream(chunks(file))).into_response())
+}
+
+fn failed(what: &str, e: io::Error) -> Error {
+    Error::with_source(ErrorKind::Unavailable, format!("cannot {what} for a snapshot: {e}"), e)
+}
+
+/// Copies the whole database and returns the copy, which has no name any more.
+fn backup(connection: &Connection, path: &Path) -> Result<File, Error> {
+    let _cleanup = Unlink(path.to_owned());
+    remove(path).map_err(|e| failed("replace an old copy", e))?;
+    let copied = |e| {
+        let message = format!("cannot copy the file for a snapshot: {e}");
+        Error::with_source(ErrorKind::Unavailable, message, e)
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut copy = Connection::open_with_flags(path, flags).map_err(copied)?;
+    copy.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF").map_err(copied)?;
+    {
+        let backup = rusqlite::backup::Backup::new(connection, &mut copy).map_err(copied)?;
+        // All pages in one step: one read transaction, so one moment.
+        match backup.step(-1).map_err(copied)? {
+            rusqlite::backup::StepResult::Done => {}
+            _ => {
+                let what = "the file was locked while it was copied for a snapshot: try again";
+                return Err(Error::new(ErrorKind::Unavailable, what));
+            }
+        }
+    }
+    copy.close().map_err(|(_, e)| copied(e))?;
+    File::open(path).map_err(|e| failed("open the copy", e))
+}
+
+struct Unlink(PathBuf);
+
+impl Drop for Unlink {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "cannot remove a snapshot's copy");
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn chunks(file: File) -> impl futures_core::Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold(tokio::fs::File::from_std(file), |mut file| async move {
+        let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
+        let count = file.read_buf(&mut chunk).await?;
+        Ok((count > 0).then(|| (chunk.freeze(), file)))
+    })
+}
