@@ -1,0 +1,21 @@
+//! The sidecar's decisions, without any I/O: time, randomness and results go in, requests come out.
+//!
+//! - [`holder`]: renewing the lease, and until when one may act;
+//! - [`taker`]: waiting for a lease and swapping it;
+//! - [`startup`]: what a start does with what it finds;
+//! - [`takeover`]: from a claim to a file in place;
+//! - [`barrier`]: bringing what was committed into the bucket;
+//! - [`supervisor`]: Litestream, the app and CMD.
+
+pub(crate) mod barrier;
+pub(crate) mod holder;
+pub(crate) mod moment;
+pub(crate) mod startup;
+pub(crate) mod supervisor;
+pub(crate) mod takeover;
+
+#[cfg(test)]
+mod lease_tests;
+pub(crate) mod taker;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,351 @@
+//! What a starting sidecar does with what it finds: its state file, its database, the lease and the
+//! epochs in the bucket.
+//!
+//! [`decide`] is a function of facts that survive a crash. Whoever performs a decision gathers the
+//! facts again afterwards, until the decision is to claim the lease; so a start that is killed
+//! anywhere is simply repeated, and nothing unfinished is mistaken for something finished.
+//!
+//! Invariants:
+//! - an epoch is gone on with only by the instance, the claim and the boot that began it; anything
+//!   else takes the next epoch, so that no two writers ever share a prefix;
+//! - a file that belongs to an older epoch than its node has now, or to a claim that was lost, is
+//!   moved aside before the next claim: whatever lies at the path *after* a claim may be a base;
+//! - a node that already has epochs never takes up a file that was not shipped by it.
+
+use tidemill_model::{
+    BootId, Epoch, LastGood, LeaseDoc, MachineId, NodeId, NodeState, Nonce, Stage,
+};
+
+use super::barrier::Head;
+use super::taker::Patience;
+
+/// What a starting sidecar finds, with the node lock held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The node that it was told to run.
+    pub(crate) node: NodeId,
+    /// The state file.
+    pub(crate) state: Option<NodeState>,
+    /// The lease.
+    pub(crate) lease: Option<LeaseDoc>,
+    /// The newest epoch that has anything under its prefix.
+    pub(crate) newest_epoch: Option<Epoch>,
+    /// The database.
+    pub(crate) local: Local,
+    /// This boot.
+    pub(crate) boot: BootId,
+    /// This machine.
+    pub(crate) machine: MachineId,
+}
+
+/// The database beside the state file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Local {
+    /// Nothing.
+    Absent,
+    /// A WAL whose file is gone: a move aside that was interrupted.
+    WalOnly,
+    /// A database.
+    File(LocalFile),
+}
+
+/// A database and what it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LocalFile {
+    /// The node and epoch that it was last shipped for; `None` if it was never shipped.
+    pub(crate) owner: Option<(NodeId, Option<Epoch>)>,
+    /// The head of its log.
+    pub(crate) head: Head,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Nothing can be done; the message says what a person can do.
+    Refuse(Refused),
+    /// Finish a move aside that was interrupted, then decide again.
+    FinishMove,
+    /// Move the file and its WAL aside, then decide again.
+    MoveAside(Aside),
+    /// Forget a claim that is lost, now that nothing is left of its file; then decide again.
+    Forget,
+    /// Claim the lease, then go on.
+    Claim(Plan),
+}
+
+/// Why a start is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The state file belongs to another node.
+    StateOfAnother(NodeId),
+    /// The database belongs to another node.
+    FileOfAnother(NodeId),
+    /// The database was never shipped, and the node already has a history.
+    NotItsHistory,
+    /// The database was shipped, and the bucket holds nothing of the node: a wrong address would
+    /// look the same, and must not cost a good file its place.
+    HistoryGone,
+}
+
+/// Why a file is moved aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aside {
+    /// Another owner has, or had, the node since.
+    Fenced,
+    /// Nothing beside the file says what it is.
+    NoState,
+}
+
+/// A claim and what follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The epoch to claim.
+    pub(crate) epoch: Epoch,
+    /// The nonce of the claim that is gone on with; `None` for a new claim.
+    pub(crate) acquired: Option<Nonce>,
+    /// Whether to wait.
+    pub(crate) patience: Patience,
+    /// What follows.
+    pub(crate) then: Then,
+}
+
+/// What follows a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Go on shipping the epoch; whether it needs a cure, its state file and the app's lock tell.
+    Resume {
+        /// A cure was begun and not finished.
+        cure: bool,
+    },
+    /// The epoch's base is in place and was perhaps shipped in part: start shipping.
+    Ship,
+    /// Find the epoch's base and put it in place.
+    TakeOver(Candidate),
+}
+
+/// What the file at the path is to a take-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Candidate {
+    /// There is none.
+    None,
+    /// It was never shipped and the node has no history: it becomes epoch 1.
+    Adopt,
+    /// It is the node's, as its last owner left it.
+    Own {
+        /// The epoch in which it was last shipped, if known, and that epoch's last good barrier.
+        last_good: Option<(Epoch, LastGood)>,
+        /// Its app died uncleanly in that epoch and the cure was not finished: what was shipped
+        /// after the last good barrier is not to be used.
+        uncured: Option<Epoch>,
+    },
+}
+
+/// How the lease stands to this disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Nobody ever had the node.
+    Unowned,
+    /// The document is gone, but the node has a history.
+    Gone,
+    /// It shows the claim that the state file names.
+    Ours { released: bool },
+    /// It shows an earlier claim of this disk: the one in the state file never arrived.
+    OursBefore { released: bool },
+    /// It shows another's claim.
+    Foreign { released: bool },
+}
+
+/// Decides what a start does next.
+pub(crate) fn decide(facts: &Facts) -> Decision {
+    if facts.local == Local::WalOnly {
+        return Decision::FinishMove;
+    }
+    if let Some(refused) = refuse_another(facts) {
+        return Decision::Refuse(refused);
+    }
+    let standing = standing(facts);
+    if standing == Standing::Unowned && was_shipped(facts) {
+        return Decision::Refuse(Refused::HistoryGone);
+    }
+    let stage = facts.state.as_ref().filter(|s| s.epoch.is_some()).map(|state| state.stage);
+    match stage {
+        Some(Stage::Fenced) => leave(facts),
+        Some(stage) if is_lost(stage, standing) => leave(facts),
+        Some(stage) => with_state(facts, stage, standing),
+        None => without_claim(facts, standing),
+    }
+}
+
+fn refuse_another(facts: &Facts) -> Option<Refused> {
+    if let Some(state) = &facts.state
+        && state.node != facts.node
+    {
+        return Some(Refused::StateOfAnother(state.node.clone()));
+    }
+    match &facts.local {
+        Local::File(LocalFile { owner: Some((node, _)), .. }) if *node != facts.node => {
+            Some(Refused::FileOfAnother(node.clone()))
+        }
+        Local::File(_) | Local::Absent | Local::WalOnly => None,
+    }
+}
+
+/// Whether this disk says that its node has something in the bucket.
+fn was_shipped(facts: &Facts) -> bool {
+    let by_file = match &facts.local {
+        Local::File(file) => file.owner.is_some(),
+        Local::Absent | Local::WalOnly => false,
+    };
+    let by_state = match facts.state.as_ref().filter(|s| s.epoch.is_some()).map(|s| s.stage) {
+        Some(Stage::Shipping | Stage::Cure) => true,
+        Some(Stage::Claimed | Stage::Restored | Stage::Fenced) | None => false,
+    };
+    by_file || by_state
+}
+
+fn standing(facts: &Facts) -> Standing {
+    let Some(lease) = &facts.lease else {
+        return if facts.newest_epoch.is_some() { Standing::Gone } else { Standing::Unowned };
+    };
+    let released = lease.released;
+    match &facts.state {
+        Some(state) if is_claim_of(lease, state) => Standing::Ours { released },
+        Some(state) if lease.instance == state.instance => Standing::OursBefore { released },
+        Some(_) | None => Standing::Foreign { released },
+    }
+}
+
+fn is_claim_of(lease: &LeaseDoc, state: &NodeState) -> bool {
+    lease.instance == state.instance
+        && Some(lease.epoch) == state.epoch
+        && Some(&lease.acquired) == state.acquired.as_ref()
+}
+
+/// Whether the claim in the state file was made and is no more. A claim that was only about to be
+/// made may have never arrived; what it would have begun from is still this disk's.
+fn is_lost(stage: Stage, standing: Standing) -> bool {
+    match (stage, standing) {
+        (_, Standing::Ours { .. }) => false,
+        (Stage::Claimed, Standing::OursBefore { .. } | Standing::Unowned) => false,
+        (Stage::Claimed, Standing::Gone | Standing::Foreign { .. }) => true,
+        (
+            Stage::Restored | Stage::Shipping | Stage::Cure | Stage::Fenced,
+            Standing::OursBefore { .. }
+            | Standing::Unowned
+            | Standing::Gone
+            | Standing::Foreign { .. },
+        ) => true,
+    }
+}
+
+fn leave(facts: &Facts) -> Decision {
+    match &facts.local {
+        Local::File(LocalFile { owner: None, .. }) => Decision::Refuse(Refused::NotItsHistory),
+        Local::File(_) => Decision::MoveAside(Aside::Fenced),
+        Local::Absent | Local::WalOnly => Decision::Forget,
+    }
+}
+
+/// The state file names a claim that may still be ours.
+fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
+    let Some(state) = &facts.state else { return without_claim(facts, standing) };
+    let same_boot = state.boot == facts.boot && state.machine == facts.machine;
+    let ours = standing == Standing::Ours { released: false };
+    if ours
+        && same_boot
+        && let (Some(epoch), Some(acquired)) = (state.epoch, state.acquired.clone())
+        && let Some(then) = go_on(facts, stage)
+    {
+        let patience = Patience::AtOnce;
+        return Decision::Claim(Plan { epoch, acquired: Some(acquired), patience, then });
+    }
+    if let (Stage::Restored | Stage::Shipping | Stage::Cure, Local::File(file)) =
+        (stage, &facts.local)
+        && file.owner.is_none()
+    {
+        return Decision::Refuse(Refused::NotItsHistory);
+    }
+    // A disk that was carried to another machine may exist twice: there it waits like anybody.
+    let patience = if state.machine == facts.machine { Patience::AtOnce } else { expiry(standing) };
+    next_epoch(facts, patience, Then::TakeOver(candidate(facts, state, stage)))
+}
+
+/// How an epoch that this boot began goes on; `None` if its file is gone.
+fn go_on(facts: &Facts, stage: Stage) -> Option<Then> {
+    let present = match &facts.local {
+        Local::File(file) => {
+            file.owner.as_ref().and_then(|owner| owner.1)
+                == facts.state.as_ref().and_then(|state| state.epoch)
+        }
+        Local::Absent | Local::WalOnly => false,
+    };
+    match stage {
+        Stage::Claimed => {
+            let state = facts.state.as_ref()?;
+            Some(Then::TakeOver(candidate(facts, state, stage)))
+        }
+        Stage::Restored => present.then_some(Then::Ship),
+        Stage::Shipping => present.then_some(Then::Resume { cure: false }),
+        Stage::Cure => present.then_some(Then::Resume { cure: true }),
+        Stage::Fenced => None,
+    }
+}
+
+fn candidate(facts: &Facts, state: &NodeState, stage: Stage) -> Candidate {
+    let Local::File(file) = &facts.local else { return Candidate::None };
+    if file.owner.is_none() {
+        return Candidate::Adopt;
+    }
+    match stage {
+        // What was known of the epoch before this claim is not in the state file any more.
+        Stage::Claimed | Stage::Restored | Stage::Fenced => {
+            Candidate::Own { last_good: None, uncured: None }
+        }
+        Stage::Shipping => {
+            Candidate::Own { last_good: state.epoch.zip(state.last_good), uncured: None }
+        }
+        Stage::Cure => {
+            Candidate::Own { last_good: state.epoch.zip(state.last_good), uncured: state.epoch }
+        }
+    }
+}
+
+/// The state file is missing or names no claim.
+fn without_claim(facts: &Facts, standing: Standing) -> Decision {
+    let candidate = match &facts.local {
+        Local::Absent | Local::WalOnly => Candidate::None,
+        Local::File(LocalFile { owner: None, .. }) => {
+            if standing != Standing::Unowned {
+                return Decision::Refuse(Refused::NotItsHistory);
+            }
+            Candidate::Adopt
+        }
+        Local::File(LocalFile { owner: Some(_), .. }) => {
+            return Decision::MoveAside(Aside::NoState);
+        }
+    };
+    next_epoch(facts, expiry(standing), Then::TakeOver(candidate))
+}
+
+/// How long a claim over this lease waits, for a disk that cannot know that it is the holder's.
+fn expiry(standing: Standing) -> Patience {
+    match standing {
+        Standing::Unowned
+        | Standing::Ours { released: true }
+        | Standing::OursBefore { released: true }
+        | Standing::Foreign { released: true } => Patience::AtOnce,
+        Standing::Gone
+        | Standing::Ours { released: false }
+        | Standing::OursBefore { released: false }
+        | Standing::Foreign { released: false } => Patience::UntilExpired,
+    }
+}
+
+fn next_epoch(facts: &Facts, patience: Patience, then: Then) -> Decision {
+    let highest = facts.newest_epoch.max(facts.lease.as_ref().map(|lease| lease.epoch));
+    let epoch = highest.map_or(Epoch::FIRST, Epoch::next);
+    Decision::Claim(Plan { epoch, acquired: None, patience, then })
+}
+
+#[cfg(test)]
+mod tests;

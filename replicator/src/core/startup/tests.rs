@@ -1,0 +1,177 @@
+use expect_test::{Expect, expect};
+use tidemill_model::{LeaseDoc, NodeState};
+
+use super::*;
+use crate::core::testing::{boot, epoch, good, head, instance, lease, machine, node, nonce};
+
+/// A disk of instance 1 whose state file says `stage` of epoch 3, claimed with nonce 3.
+fn state(stage: Stage) -> Option<NodeState> {
+    Some(NodeState {
+        v: 1,
+        node: node(),
+        instance: instance(1),
+        epoch: Some(epoch(3)),
+        acquired: Some(nonce(3)),
+        stage,
+        base: None,
+        last_good: Some(good(9, 50)),
+        boot: boot(1),
+        machine: machine(1),
+        unknown: serde_json::Map::new(),
+    })
+}
+
+fn file(e: u64) -> Local {
+    let owner = Some((node(), Some(epoch(e))));
+    Local::File(LocalFile { owner, head: head(60, 0) })
+}
+
+fn unshipped() -> Local {
+    Local::File(LocalFile { owner: None, head: head(60, 0) })
+}
+
+fn ours() -> LeaseDoc {
+    lease(3, 1, 3, 8)
+}
+
+fn released(mut doc: LeaseDoc) -> LeaseDoc {
+    doc.released = true;
+    doc
+}
+
+fn facts(state: Option<NodeState>, lease: Option<LeaseDoc>, newest: u64, local: Local) -> Facts {
+    let newest_epoch = (newest > 0).then(|| epoch(newest));
+    Facts { node: node(), state, lease, newest_epoch, local, boot: boot(1), machine: machine(1) }
+}
+
+fn show(decision: &Decision) -> String {
+    match decision {
+        Decision::Claim(plan) => {
+            let which = if plan.acquired.is_some() { "go on with" } else { "claim" };
+            format!("{which} {} {:?}: {:?}", plan.epoch, plan.patience, plan.then)
+        }
+        Decision::Refuse(_) | Decision::FinishMove | Decision::MoveAside(_) | Decision::Forget => {
+            format!("{decision:?}")
+        }
+    }
+}
+
+fn check(cases: Vec<(&str, Facts)>, expected: Expect) {
+    let lines = cases.iter().map(|(name, facts)| format!("{name}: {}\n", show(&decide(facts))));
+    expected.assert_eq(&lines.collect::<String>());
+}
+
+#[test]
+fn a_disk_without_a_claim() {
+    check(
+        vec![
+            ("new node", facts(None, None, 0, Local::Absent)),
+            ("file of its own", facts(None, None, 0, unshipped())),
+            ("file, node has epochs", facts(None, None, 2, unshipped())),
+            ("file, node has a lease", facts(None, Some(lease(1, 2, 2, 2)), 0, unshipped())),
+            ("holder lives", facts(None, Some(lease(4, 2, 2, 2)), 4, Local::Absent)),
+            ("released", facts(None, Some(released(lease(4, 2, 2, 2))), 3, Local::Absent)),
+            ("lease deleted", facts(None, None, 4, Local::Absent)),
+            ("state lost", facts(None, Some(ours()), 3, file(3))),
+            ("wrong bucket", facts(None, None, 0, file(3))),
+            ("half moved", facts(None, Some(ours()), 3, Local::WalOnly)),
+        ],
+        expect![[r#"
+            new node: claim 1 AtOnce: TakeOver(None)
+            file of its own: claim 1 AtOnce: TakeOver(Adopt)
+            file, node has epochs: Refuse(NotItsHistory)
+            file, node has a lease: Refuse(NotItsHistory)
+            holder lives: claim 5 UntilExpired: TakeOver(None)
+            released: claim 5 AtOnce: TakeOver(None)
+            lease deleted: claim 5 UntilExpired: TakeOver(None)
+            state lost: MoveAside(NoState)
+            wrong bucket: Refuse(HistoryGone)
+            half moved: FinishMove
+        "#]],
+    );
+}
+
+#[test]
+fn a_disk_whose_claim_stands() {
+    let mut rebooted = facts(state(Stage::Shipping), Some(ours()), 3, file(3));
+    rebooted.boot = boot(2);
+    let mut uncured = facts(state(Stage::Cure), Some(ours()), 3, file(3));
+    uncured.boot = boot(2);
+    let mut carried = rebooted.clone();
+    carried.machine = machine(2);
+    check(
+        vec![
+            ("shipping", facts(state(Stage::Shipping), Some(ours()), 3, file(3))),
+            ("cure", facts(state(Stage::Cure), Some(ours()), 3, file(3))),
+            ("claimed, no file", facts(state(Stage::Claimed), Some(ours()), 2, Local::Absent)),
+            ("claimed, older file", facts(state(Stage::Claimed), Some(ours()), 2, file(2))),
+            ("claimed, adopting", facts(state(Stage::Claimed), Some(ours()), 0, unshipped())),
+            ("restored", facts(state(Stage::Restored), Some(ours()), 3, file(3))),
+            ("file deleted", facts(state(Stage::Shipping), Some(ours()), 3, Local::Absent)),
+            ("file replaced", facts(state(Stage::Shipping), Some(ours()), 3, unshipped())),
+            ("released", facts(state(Stage::Shipping), Some(released(ours())), 3, file(3))),
+            ("rebooted", rebooted),
+            ("rebooted uncured", uncured),
+            ("carried", carried),
+        ],
+        expect![[r#"
+            shipping: go on with 3 AtOnce: Resume { cure: false }
+            cure: go on with 3 AtOnce: Resume { cure: true }
+            claimed, no file: go on with 3 AtOnce: TakeOver(None)
+            claimed, older file: go on with 3 AtOnce: TakeOver(Own { last_good: None, uncured: None })
+            claimed, adopting: go on with 3 AtOnce: TakeOver(Adopt)
+            restored: go on with 3 AtOnce: Ship
+            file deleted: claim 4 AtOnce: TakeOver(None)
+            file replaced: Refuse(NotItsHistory)
+            released: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })), uncured: None })
+            rebooted: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })), uncured: None })
+            rebooted uncured: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })), uncured: Some(Epoch(3)) })
+            carried: claim 4 UntilExpired: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })), uncured: None })
+        "#]],
+    );
+}
+
+#[test]
+fn a_disk_whose_claim_is_lost() {
+    let taken = || Some(lease(4, 2, 4, 4));
+    check(
+        vec![
+            ("taken", facts(state(Stage::Shipping), taken(), 4, file(3))),
+            ("taken, moved", facts(state(Stage::Shipping), taken(), 4, Local::Absent)),
+            ("lost the race", facts(state(Stage::Claimed), Some(lease(3, 2, 9, 9)), 2, file(2))),
+            (
+                "claim never arrived",
+                facts(state(Stage::Claimed), Some(lease(2, 1, 2, 2)), 2, file(2)),
+            ),
+            ("fenced", facts(state(Stage::Fenced), taken(), 4, file(3))),
+            ("fenced, moved", facts(state(Stage::Fenced), taken(), 4, Local::Absent)),
+            ("lease deleted", facts(state(Stage::Shipping), None, 3, file(3))),
+            ("bucket emptied", facts(state(Stage::Shipping), None, 0, file(3))),
+            (
+                "a clone of the disk",
+                facts(state(Stage::Shipping), Some(lease(4, 1, 4, 4)), 4, file(3)),
+            ),
+        ],
+        expect![[r#"
+            taken: MoveAside(Fenced)
+            taken, moved: Forget
+            lost the race: MoveAside(Fenced)
+            claim never arrived: claim 3 AtOnce: TakeOver(Own { last_good: None, uncured: None })
+            fenced: MoveAside(Fenced)
+            fenced, moved: Forget
+            lease deleted: MoveAside(Fenced)
+            bucket emptied: Refuse(HistoryGone)
+            a clone of the disk: MoveAside(Fenced)
+        "#]],
+    );
+}
+
+#[test]
+fn what_belongs_to_another_node_is_refused() {
+    let other = NodeId::new("n2").unwrap();
+    let mut by_state = facts(state(Stage::Shipping), Some(ours()), 3, file(3));
+    by_state.node = other.clone();
+    assert_eq!(decide(&by_state), Decision::Refuse(Refused::StateOfAnother(node())));
+    by_state.state = None;
+    assert_eq!(decide(&by_state), Decision::Refuse(Refused::FileOfAnother(node())));
+}

@@ -1,0 +1,140 @@
+//! The app's attachment: who may open the file, and what its end means.
+//!
+//! An app that ends its stream without a goodbye is *orphaned*: it may have died in the middle of a
+//! commit, or only lost its stream. Its lock tells: free means dead, and a cure is needed; held
+//! means that it lives, or is still dying, and until it attaches again nothing is shipped.
+
+use tidemill_model::{BootTime, SessionId};
+
+use super::{AppLock, AttachAsked, Cmd, Effect, LOCK_EVERY, Phase, Supervisor};
+
+/// The app, as far as its sidecar knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum App {
+    /// None has the file open.
+    None,
+    /// It has the file open, or may open it.
+    Attached {
+        /// The attachment.
+        session: SessionId,
+        /// Its process.
+        pid: u32,
+    },
+    /// It had the file open, and its stream is gone: it lives on, or died.
+    Orphaned,
+}
+
+/// Why an app may not open the file now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttachRefusal {
+    /// Another process has it.
+    Taken {
+        /// That process.
+        pid: u32,
+    },
+    /// The node is not ready; it will be.
+    NotReady,
+    /// The node is being given up.
+    Leaving,
+    /// The app speaks of another boot.
+    OtherBoot,
+    /// The app has another epoch open, or the node was lost.
+    Fenced,
+}
+
+impl Supervisor {
+    pub(super) fn attach(&mut self, asked: &AttachAsked, out: &mut Vec<Effect>) {
+        let refusal = self.attach_refusal(asked);
+        match refusal {
+            Some(refusal) => out.push(Effect::RefuseAttach(asked.session.clone(), refusal)),
+            None => {
+                self.app = App::Attached { session: asked.session.clone(), pid: asked.pid };
+                self.lock_at = None;
+                out.push(Effect::AcceptAttach(asked.session.clone()));
+                if self.phase == Phase::Ready {
+                    self.ensure_daemon(out);
+                    self.open_barriers(out);
+                }
+            }
+        }
+    }
+
+    fn attach_refusal(&self, asked: &AttachAsked) -> Option<AttachRefusal> {
+        if asked.boot != self.start.boot {
+            return Some(AttachRefusal::OtherBoot);
+        }
+        if asked.epoch.is_some_and(|epoch| epoch != self.start.epoch) {
+            return Some(AttachRefusal::Fenced);
+        }
+        match (self.phase, &self.app) {
+            (Phase::Fence(_) | Phase::Ended, _) => Some(AttachRefusal::Fenced),
+            (Phase::Drain(_), _) => Some(AttachRefusal::Leaving),
+            (_, App::Attached { pid, .. }) => Some(AttachRefusal::Taken { pid: *pid }),
+            (Phase::Ready, App::None) => None,
+            // It has the file open since before: it is the one that is missed.
+            (Phase::Ready, App::Orphaned) if asked.epoch.is_some() => None,
+            (Phase::Ready, App::Orphaned) | (Phase::New | Phase::Repair(_), _) => {
+                Some(AttachRefusal::NotReady)
+            }
+        }
+    }
+
+    pub(super) fn detach(&mut self, session: &SessionId, now: BootTime, out: &mut Vec<Effect>) {
+        if self.is_attached_as(session) {
+            self.app = App::None;
+            // It outlived the sidecar that started it; CMD comes when its lock is free.
+            if self.phase == Phase::Ready && self.cmd == Cmd::Waiting {
+                self.lock_at = Some(now.saturating_add(LOCK_EVERY));
+                out.push(Effect::TryAppLock);
+            }
+        }
+    }
+
+    pub(super) fn stream_closed(
+        &mut self,
+        session: &SessionId,
+        now: BootTime,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.is_attached_as(session) {
+            self.app = App::Orphaned;
+            self.lock_at = Some(now.saturating_add(LOCK_EVERY));
+            out.push(Effect::PauseBarriers);
+            out.push(Effect::TryAppLock);
+        }
+    }
+
+    fn is_attached_as(&self, session: &SessionId) -> bool {
+        match &self.app {
+            App::Attached { session: attached, .. } => attached == session,
+            App::None | App::Orphaned => false,
+        }
+    }
+
+    pub(super) fn app_lock(&mut self, lock: AppLock, now: BootTime, out: &mut Vec<Effect>) {
+        match lock {
+            AppLock::Taken => {
+                self.holds_app_lock = true;
+                self.lock_at = None;
+            }
+            AppLock::Busy => self.lock_at = Some(now.saturating_add(LOCK_EVERY)),
+        }
+        match (self.phase, &self.app, lock) {
+            (Phase::Repair(_), _, _) => self.repair_lock(lock, out),
+            (Phase::Drain(step), _, _) => self.drain_lock(step, lock, now, out),
+            (Phase::Fence(_), _, _) => self.fence_proceed(out),
+            (Phase::Ready, App::Orphaned, AppLock::Taken) => self.cure(out),
+            (Phase::Ready, App::Orphaned, AppLock::Busy) => self.ensure_daemon(out),
+            (Phase::Ready, App::None, AppLock::Taken) if self.cmd == Cmd::Waiting => {
+                self.become_ready(out);
+            }
+            (Phase::Ready, App::None, AppLock::Busy) if self.cmd == Cmd::Waiting => {}
+            // It attached again, or said goodbye, while its lock was being tried.
+            (Phase::New | Phase::Ready | Phase::Ended, _, AppLock::Taken) => {
+                self.holds_app_lock = false;
+                out.push(Effect::ReturnAppLock);
+            }
+            (Phase::New | Phase::Ready | Phase::Ended, _, AppLock::Busy) => self.lock_at = None,
+        }
+    }
+}

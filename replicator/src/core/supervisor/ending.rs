@@ -1,0 +1,301 @@
+//! The two ways out: a drain, which gives the node up with everything covered, and a fence, which
+//! leaves it to its new owner.
+//!
+//! A drain: CMD ends (by itself, or by SIGTERM and at last SIGKILL), the app's lock is taken, an
+//! unclean end is cured, one final barrier counts, Litestream stops, the lease is released. Without
+//! a CMD an app of another supervisor has the same time to say goodbye; one that stays keeps the
+//! lease from being released, and the next sidecar resumes the epoch with it.
+//!
+//! A fence: nothing counts any more, Litestream is killed, the app leaves by itself or with CMD's
+//! group after five seconds; when its lock is free the file and its WAL are moved aside.
+
+use tidemill_model::{BootTime, Stage};
+
+use super::{
+    App, AppLock, Cmd, Daemon, Effect, ExitCode, FENCE_GRACE, LOCK_EVERY, Outcome, Phase, Signal,
+    Supervisor,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DrainStep {
+    /// CMD was asked to leave.
+    Cmd { kill_at: BootTime },
+    /// CMD is gone; something may still hold the app's lock.
+    App { kill_at: BootTime, give_up_at: BootTime },
+    /// The final barrier, and whether somebody still has the file open.
+    Barrier { left_behind: bool },
+    /// Litestream stops; whether the final barrier counted.
+    Daemon(Option<Covered>),
+    /// The lease is being released.
+    Release,
+}
+
+/// A final barrier that counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Covered {
+    /// Nobody can write any more.
+    All,
+    /// An app still has the file open.
+    AppStays,
+}
+
+impl DrainStep {
+    pub(super) fn wake_at(self) -> Option<BootTime> {
+        match self {
+            DrainStep::Cmd { kill_at } => Some(kill_at),
+            DrainStep::App { kill_at, give_up_at } => Some(kill_at.min(give_up_at)),
+            DrainStep::Barrier { .. } | DrainStep::Daemon(_) | DrainStep::Release => None,
+        }
+    }
+
+    pub(super) fn awaits_end(self) -> bool {
+        matches!(self, DrainStep::Daemon(_))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FenceStep {
+    /// When CMD is killed; `None` once it was, or if there is none.
+    kill_at: Option<BootTime>,
+    moving: bool,
+}
+
+impl FenceStep {
+    pub(super) fn wake_at(self) -> Option<BootTime> {
+        self.kill_at
+    }
+}
+
+impl Supervisor {
+    pub(super) fn terminate(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        let again = std::mem::replace(&mut self.terminating, true);
+        match self.phase {
+            Phase::Drain(DrainStep::Cmd { .. }) if again => {
+                out.push(Effect::SignalCmd(Signal::Kill));
+            }
+            Phase::Ready => self.drain(now, out),
+            // A repair goes on, and drains then: it is what makes the replica whole.
+            Phase::New | Phase::Repair(_) => {
+                self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
+            }
+            Phase::Drain(_) | Phase::Fence(_) | Phase::Ended => {}
+        }
+    }
+
+    /// Ends a repair that did not get through in time; the next start begins it again.
+    pub(super) fn give_up(&mut self, out: &mut Vec<Effect>) {
+        self.give_up_at = None;
+        if !matches!(self.phase, Phase::Repair(_)) {
+            return;
+        }
+        if self.cmd_lives() {
+            out.push(Effect::SignalCmd(Signal::Kill));
+        }
+        out.push(Effect::PauseBarriers);
+        self.phase = Phase::Drain(DrainStep::Daemon(None));
+        self.kill_daemon(out);
+        if matches!(self.daemon, Daemon::Down { .. }) {
+            self.after_daemon(None, out);
+        }
+    }
+
+    pub(super) fn cmd_ended(&mut self, code: ExitCode, now: BootTime, out: &mut Vec<Effect>) {
+        self.cmd = Cmd::Ended(code);
+        self.terminating = true;
+        match self.phase {
+            Phase::Ready | Phase::Drain(DrainStep::Cmd { .. }) => {
+                self.drain(now, out);
+            }
+            Phase::Fence(_) => self.fence_proceed(out),
+            Phase::Repair(_) => {
+                self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
+            }
+            Phase::New | Phase::Drain(_) | Phase::Ended => {}
+        }
+    }
+
+    /// Begins a drain, or goes on with it once CMD ended or a cure is done.
+    pub(super) fn drain(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        if self.cmd_lives() {
+            let kill_at = now.saturating_add(self.start.leave_within);
+            self.phase = Phase::Drain(DrainStep::Cmd { kill_at });
+            if self.cmd == Cmd::Running {
+                out.push(Effect::SignalCmd(Signal::Term));
+            }
+            return;
+        }
+        if self.holds_app_lock {
+            return self.final_barrier(false, now, out);
+        }
+        let patience = match self.cmd {
+            Cmd::Ended(_) => FENCE_GRACE,
+            Cmd::Absent | Cmd::Waiting | Cmd::Starting | Cmd::Running => self.start.leave_within,
+        };
+        let kill_at = now.saturating_add(patience);
+        let give_up_at = kill_at.saturating_add(FENCE_GRACE);
+        self.phase = Phase::Drain(DrainStep::App { kill_at, give_up_at });
+        self.lock_at = Some(now.saturating_add(LOCK_EVERY));
+        self.signal_app(Signal::Term, out);
+        out.push(Effect::TryAppLock);
+    }
+
+    /// Signals an app that an earlier sidecar's CMD left behind; one of another supervisor is not
+    /// ours to end.
+    fn signal_app(&self, signal: Signal, out: &mut Vec<Effect>) {
+        if let (Cmd::Waiting, App::Attached { pid, .. }) = (self.cmd, &self.app) {
+            out.push(Effect::SignalApp(*pid, signal));
+        }
+    }
+
+    pub(super) fn drain_tick(&mut self, step: DrainStep, now: BootTime, out: &mut Vec<Effect>) {
+        match step {
+            DrainStep::Cmd { kill_at } if now >= kill_at => {
+                let kill_at = now.saturating_add(FENCE_GRACE);
+                self.phase = Phase::Drain(DrainStep::Cmd { kill_at });
+                out.push(Effect::SignalCmd(Signal::Kill));
+            }
+            DrainStep::App { kill_at, give_up_at } => {
+                if now >= give_up_at {
+                    self.final_barrier(true, now, out);
+                } else if now >= kill_at {
+                    let kill_at = give_up_at;
+                    self.phase = Phase::Drain(DrainStep::App { kill_at, give_up_at });
+                    self.signal_app(Signal::Kill, out);
+                    if matches!(self.cmd, Cmd::Ended(_)) {
+                        out.push(Effect::SignalCmd(Signal::Kill));
+                    }
+                }
+            }
+            DrainStep::Cmd { .. }
+            | DrainStep::Barrier { .. }
+            | DrainStep::Daemon(_)
+            | DrainStep::Release => {}
+        }
+    }
+
+    pub(super) fn drain_lock(
+        &mut self,
+        step: DrainStep,
+        lock: AppLock,
+        now: BootTime,
+        out: &mut Vec<Effect>,
+    ) {
+        if lock == AppLock::Busy {
+            return;
+        }
+        match (step, &self.app) {
+            // It went without goodbye.
+            (
+                DrainStep::App { .. } | DrainStep::Cmd { .. },
+                App::Attached { .. } | App::Orphaned,
+            ) => self.cure(out),
+            (DrainStep::App { .. }, App::None) => self.final_barrier(false, now, out),
+            (_, _) => {}
+        }
+    }
+
+    fn final_barrier(&mut self, left_behind: bool, now: BootTime, out: &mut Vec<Effect>) {
+        self.lock_at = None;
+        self.phase = Phase::Drain(DrainStep::Barrier { left_behind });
+        self.open_barriers(out);
+        out.push(Effect::AskBarrier { until: now.saturating_add(self.start.final_within) });
+    }
+
+    pub(super) fn drain_counted(&mut self, step: DrainStep, _: BootTime, out: &mut Vec<Effect>) {
+        if let DrainStep::Barrier { left_behind } = step {
+            let covered = if left_behind { Covered::AppStays } else { Covered::All };
+            self.stop_daemon(Some(covered), out);
+        }
+    }
+
+    pub(super) fn drain_refused(&mut self, step: DrainStep, out: &mut Vec<Effect>) {
+        if matches!(step, DrainStep::Barrier { .. }) {
+            self.stop_daemon(None, out);
+        }
+    }
+
+    fn stop_daemon(&mut self, covered: Option<Covered>, out: &mut Vec<Effect>) {
+        self.phase = Phase::Drain(DrainStep::Daemon(covered));
+        out.push(Effect::PauseBarriers);
+        match self.daemon {
+            Daemon::Up | Daemon::Starting => {
+                self.daemon = Daemon::Ending;
+                out.push(Effect::StopDaemon);
+            }
+            Daemon::Down { .. } => {
+                self.daemon = Daemon::Down { again_at: None };
+                self.after_daemon(covered, out);
+            }
+            Daemon::Ending => {}
+        }
+    }
+
+    pub(super) fn drain_daemon_ended(&mut self, _: BootTime, out: &mut Vec<Effect>) {
+        if let Phase::Drain(DrainStep::Daemon(covered)) = self.phase {
+            self.after_daemon(covered, out);
+        }
+    }
+
+    fn after_daemon(&mut self, covered: Option<Covered>, out: &mut Vec<Effect>) {
+        match covered {
+            Some(Covered::All) => {
+                self.phase = Phase::Drain(DrainStep::Release);
+                out.push(Effect::Release);
+            }
+            Some(Covered::AppStays) | None => self.exit(Outcome::NotCovered, out),
+        }
+    }
+
+    pub(super) fn released(&mut self, done: bool, out: &mut Vec<Effect>) {
+        let code = match self.cmd {
+            Cmd::Ended(code) => code,
+            Cmd::Absent | Cmd::Waiting | Cmd::Starting | Cmd::Running => 0,
+        };
+        let outcome = if done { Outcome::Released(code) } else { Outcome::NotReleased };
+        self.exit(outcome, out);
+    }
+
+    fn exit(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
+        self.phase = Phase::Ended;
+        out.push(Effect::Exit(outcome));
+    }
+
+    pub(super) fn fenced(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Fence(_)) {
+            return;
+        }
+        out.push(Effect::FenceBarriers);
+        out.push(Effect::SaveStage(Stage::Fenced, None));
+        let kill_at = self.cmd_lives().then(|| now.saturating_add(FENCE_GRACE));
+        self.phase = Phase::Fence(FenceStep { kill_at, moving: false });
+        self.kill_daemon(out);
+        if !self.holds_app_lock {
+            self.lock_at = Some(now.saturating_add(LOCK_EVERY));
+            out.push(Effect::TryAppLock);
+        }
+        self.fence_proceed(out);
+    }
+
+    pub(super) fn fence_tick(&mut self, step: FenceStep, now: BootTime, out: &mut Vec<Effect>) {
+        if step.kill_at.is_some_and(|at| now >= at) {
+            self.phase = Phase::Fence(FenceStep { kill_at: None, ..step });
+            out.push(Effect::SignalCmd(Signal::Kill));
+        }
+    }
+
+    /// Moves the file once nobody can have it open.
+    pub(super) fn fence_proceed(&mut self, out: &mut Vec<Effect>) {
+        let Phase::Fence(step) = self.phase else { return };
+        let down = matches!(self.daemon, Daemon::Down { .. });
+        if down && self.holds_app_lock && !self.cmd_lives() && !step.moving {
+            self.phase = Phase::Fence(FenceStep { moving: true, ..step });
+            out.push(Effect::MoveAside);
+        }
+    }
+
+    pub(super) fn moved_aside(&mut self, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Fence(_)) {
+            self.exit(Outcome::Fenced, out);
+        }
+    }
+}

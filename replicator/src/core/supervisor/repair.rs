@@ -1,0 +1,233 @@
+//! The way to a file that an app may open: a first copy under a new epoch, and the cure of a replica
+//! whose app died uncleanly.
+//!
+//! Both go: Litestream down, app's lock held, WAL written back into the file, Litestream up, one
+//! barrier, which ships a full copy. A cure also keeps the stage `cure` in the state file from
+//! before Litestream starts until the break is in the bucket: what was shipped between the last good
+//! barrier and the full copy may show commits that never were.
+//!
+//! On a crash a first copy and a cure are simply begun again; the state file's last good barrier is
+//! not advanced before the break that begins there is written.
+
+use tidemill_model::{BootTime, LastGood, Stage, Txid};
+
+use super::{App, AppLock, Daemon, Effect, From, Phase, STEP_EVERY, Supervisor};
+
+/// As long as it takes.
+fn without_end() -> BootTime {
+    BootTime::from_nanos(u64::MAX)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RepairStep {
+    kind: Kind,
+    at: At,
+    again_at: Option<BootTime>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    FirstCopy,
+    Cure,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    DaemonEnd,
+    Lock,
+    StageCure,
+    Checkpoint,
+    DaemonUp,
+    Barrier,
+    Break(LastGood),
+    StageShipping,
+}
+
+impl RepairStep {
+    fn new(kind: Kind, at: At) -> RepairStep {
+        RepairStep { kind, at, again_at: None }
+    }
+
+    pub(super) fn is_cure(self) -> bool {
+        self.kind == Kind::Cure
+    }
+
+    pub(super) fn again_at(self) -> Option<BootTime> {
+        self.again_at
+    }
+
+    pub(super) fn awaits_end(self) -> bool {
+        self.at == At::DaemonEnd
+    }
+}
+
+impl Supervisor {
+    pub(super) fn begin(&mut self, out: &mut Vec<Effect>) {
+        self.phase = match self.start.from {
+            From::Base => Phase::Repair(RepairStep::new(Kind::FirstCopy, At::Lock)),
+            From::Resume { cure: true } => Phase::Repair(RepairStep::new(Kind::Cure, At::Lock)),
+            From::Resume { cure: false } => {
+                // Whoever had the file open is dead, or lives and will attach again.
+                self.app = App::Orphaned;
+                Phase::Ready
+            }
+        };
+        out.push(Effect::TryAppLock);
+    }
+
+    /// Begins a cure; the app's lock is held.
+    pub(super) fn cure(&mut self, out: &mut Vec<Effect>) {
+        out.push(Effect::PauseBarriers);
+        self.app = App::None;
+        self.phase = Phase::Repair(RepairStep::new(Kind::Cure, At::DaemonEnd));
+        self.kill_daemon(out);
+        if matches!(self.daemon, Daemon::Down { .. }) {
+            self.repair_daemon_ended(out);
+        }
+    }
+
+    fn repair_at(&mut self, at: At) {
+        if let Phase::Repair(step) = self.phase {
+            self.phase = Phase::Repair(RepairStep::new(step.kind, at));
+        }
+    }
+
+    pub(super) fn repair_daemon_ended(&mut self, out: &mut Vec<Effect>) {
+        self.repair_at(At::Lock);
+        if self.holds_app_lock {
+            self.repair_lock(AppLock::Taken, out);
+        } else {
+            out.push(Effect::TryAppLock);
+        }
+    }
+
+    pub(super) fn repair_lock(&mut self, lock: AppLock, out: &mut Vec<Effect>) {
+        let Phase::Repair(step) = self.phase else { return };
+        if step.at != At::Lock || lock == AppLock::Busy {
+            return;
+        }
+        match step.kind {
+            Kind::FirstCopy => {
+                self.repair_at(At::Checkpoint);
+                out.push(Effect::Checkpoint);
+            }
+            Kind::Cure => {
+                self.repair_at(At::StageCure);
+                out.push(Effect::SaveStage(Stage::Cure, None));
+            }
+        }
+    }
+
+    pub(super) fn stage_saved(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Repair(RepairStep { at: At::StageCure, .. }) => {
+                self.repair_at(At::Checkpoint);
+                out.push(Effect::Checkpoint);
+            }
+            Phase::Repair(RepairStep { at: At::StageShipping, .. }) => self.repaired(now, out),
+            Phase::Repair(_)
+            | Phase::New
+            | Phase::Ready
+            | Phase::Drain(_)
+            | Phase::Fence(_)
+            | Phase::Ended => {}
+        }
+    }
+
+    pub(super) fn checkpointed(&mut self, busy: bool, now: BootTime, out: &mut Vec<Effect>) {
+        let Phase::Repair(step) = self.phase else { return };
+        if step.at != At::Checkpoint {
+            return;
+        }
+        if busy {
+            return self.repair_again(step, now);
+        }
+        self.repair_at(At::DaemonUp);
+        self.spawn_daemon(out);
+    }
+
+    pub(super) fn repair_daemon_up(&mut self, out: &mut Vec<Effect>) {
+        let Phase::Repair(step) = self.phase else { return };
+        match step.at {
+            At::DaemonUp | At::Barrier => {
+                out.push(Effect::OpenBarriers { copy: true });
+                if step.at == At::DaemonUp {
+                    self.repair_at(At::Barrier);
+                    out.push(Effect::AskBarrier { until: without_end() });
+                }
+            }
+            At::DaemonEnd
+            | At::Lock
+            | At::StageCure
+            | At::Checkpoint
+            | At::Break(_)
+            | At::StageShipping => out.push(Effect::OpenBarriers { copy: false }),
+        }
+    }
+
+    pub(super) fn repair_counted(
+        &mut self,
+        step: RepairStep,
+        good: LastGood,
+        out: &mut Vec<Effect>,
+    ) {
+        if step.at != At::Barrier {
+            return;
+        }
+        match step.kind {
+            Kind::FirstCopy => {
+                self.repair_at(At::StageShipping);
+                self.last_good = Some(good.txid);
+                out.push(Effect::SaveStage(Stage::Shipping, Some(good)));
+            }
+            Kind::Cure => {
+                self.repair_at(At::Break(good));
+                out.push(write_break(self.last_good, good));
+            }
+        }
+    }
+
+    pub(super) fn repair_refused(&mut self, step: RepairStep, now: BootTime) {
+        if step.at == At::Barrier {
+            self.repair_again(step, now);
+        }
+    }
+
+    pub(super) fn break_written(&mut self, written: bool, now: BootTime, out: &mut Vec<Effect>) {
+        let Phase::Repair(step) = self.phase else { return };
+        let At::Break(good) = step.at else { return };
+        if !written {
+            return self.repair_again(step, now);
+        }
+        self.last_good = Some(good.txid);
+        self.repair_at(At::StageShipping);
+        out.push(Effect::SaveStage(Stage::Shipping, Some(good)));
+    }
+
+    fn repaired(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        if self.terminating {
+            self.give_up_at = None;
+            return self.drain(now, out);
+        }
+        self.become_ready(out);
+    }
+
+    fn repair_again(&mut self, step: RepairStep, now: BootTime) {
+        let again_at = Some(now.saturating_add(STEP_EVERY));
+        self.phase = Phase::Repair(RepairStep { again_at, ..step });
+    }
+
+    pub(super) fn repeat_repair(&mut self, step: RepairStep, out: &mut Vec<Effect>) {
+        self.phase = Phase::Repair(RepairStep { again_at: None, ..step });
+        match step.at {
+            At::Checkpoint => out.push(Effect::Checkpoint),
+            At::Barrier => out.push(Effect::AskBarrier { until: without_end() }),
+            At::Break(good) => out.push(write_break(self.last_good, good)),
+            At::DaemonEnd | At::Lock | At::StageCure | At::DaemonUp | At::StageShipping => {}
+        }
+    }
+}
+
+fn write_break(after: Option<Txid>, good: LastGood) -> Effect {
+    Effect::WriteBreak { after, until: good.txid }
+}

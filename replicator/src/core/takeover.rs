@@ -1,0 +1,379 @@
+//! The take-over: from a claim on the lease to a file that may be shipped.
+//!
+//! The order is the safety: the lease was swapped *before* this begins, so the listing shows all
+//! that the last owner's barriers acknowledged; `epoch.json` fixes the base before anything is put
+//! in place; a file is replaced only after it was moved aside.
+//!
+//! Invariants:
+//! - the base is the last restorable point of the newest earlier epoch that has one, never below
+//!   `covered`; or the local file, if that contains `covered` and everything restorable;
+//! - `epoch.json` is created only once: one that another instance wrote ends the claim, one of this
+//!   claim fixes the base, whatever would be chosen now;
+//! - a restored file is used only if its checksums agree with `covered` and with a fixed base.
+//!
+//! On a crash the whole take-over is repeated under the same claim, or by whoever claims next: up
+//! to `epoch.json` nothing is kept, after it the base is fixed. On failure nothing was replaced.
+
+use tidemill_model::{
+    Base, Covered, Epoch, EpochDoc, InstanceId, LocalHead, LogSum, Nonce, Seq, Txid,
+};
+
+use super::barrier::Head;
+use super::startup::Candidate;
+
+/// A restorable point of the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Point {
+    /// The epoch.
+    pub(crate) epoch: Epoch,
+    /// The transaction.
+    pub(crate) txid: Txid,
+}
+
+/// The claim under which the take-over runs, and what it found on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Begin {
+    /// The claimed epoch.
+    pub(crate) epoch: Epoch,
+    /// This disk.
+    pub(crate) instance: InstanceId,
+    /// The nonce that claimed the epoch.
+    pub(crate) acquired: Nonce,
+    /// What the lease says is covered.
+    pub(crate) covered: Option<Covered>,
+    /// What the file at the path is.
+    pub(crate) candidate: Candidate,
+    /// The head of that file, if there is one.
+    pub(crate) local: Option<Head>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Begin.
+    Begin,
+    /// The break is in the bucket.
+    BreakWritten,
+    /// The epoch's `epoch.json`, or that there is none.
+    EpochDoc(Option<Box<EpochDoc>>),
+    /// The last restorable point of the newest earlier epoch that has one.
+    Listed(Option<Point>),
+    /// The running checksum of the local file at the seq that was asked for, if it reaches it.
+    LocalSum(Option<LogSum>),
+    /// The restored file, verified as a whole: its head, and its checksum at `covered`'s seq.
+    Restored {
+        /// The head of its log.
+        head: Head,
+        /// The checksum at `covered.seq`; `None` if its log does not reach it.
+        at_covered: Option<LogSum>,
+    },
+    /// `epoch.json` was created.
+    DocCreated,
+    /// `epoch.json` was there already.
+    DocExists(Box<EpochDoc>),
+    /// The file is in place.
+    Placed,
+}
+
+/// What is to be done, one at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Write that nothing after `after` is restorable in `epoch`; answer `BreakWritten`.
+    CloseBreak {
+        /// The epoch.
+        epoch: Epoch,
+        /// Its last good barrier's transaction, if it had one.
+        after: Option<Txid>,
+    },
+    /// Read the claimed epoch's `epoch.json`; answer `EpochDoc`.
+    ReadEpochDoc,
+    /// List the bucket below the claimed epoch; answer `Listed`.
+    List,
+    /// Read the local file's checksum at `seq`; answer `LocalSum`.
+    SumOfLocal(Seq),
+    /// Restore into an empty folder and verify; answer `Restored`.
+    Restore(Point),
+    /// Create `epoch.json`; answer `DocCreated` or `DocExists`.
+    CreateEpochDoc(Option<Base>),
+    /// Put the file in place; answer `Placed`.
+    Place(Placement),
+    /// The epoch's base is in place.
+    Done(Option<Base>),
+    /// Another instance has the epoch.
+    Fenced(Box<EpochDoc>),
+    /// The claim's base is gone from this disk: give the claim up and judge the node again.
+    Abandon,
+    /// It cannot go on; a person must look.
+    Fail(Problem),
+}
+
+/// How the file comes to its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// The local file stays.
+    KeepLocal,
+    /// The restored file; a local one is moved aside first.
+    Restored,
+    /// A new file with the schema.
+    Create,
+}
+
+/// Why a take-over cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Problem {
+    /// The bucket does not reach what a barrier covered.
+    #[error(
+        "the bucket ends before what a barrier covered (epoch {epoch}, txid {txid}): \
+         objects are missing; look for a lifecycle rule or a deletion, and restore them", epoch = .0.epoch, txid = .0.txid
+    )]
+    CoveredLost(Covered),
+    /// The restored file's log differs from what a barrier covered.
+    #[error(
+        "the restored log differs at event {seq} from what a barrier covered: \
+         the replica of epoch {epoch} is damaged", seq = .0.seq, epoch = .0.epoch
+    )]
+    CoveredDiffers(Covered),
+    /// The restored file is not the one that `epoch.json` names.
+    #[error(
+        "the restored log ends at event {found} with another checksum than epoch.json names \
+         (event {wanted}): the replica is damaged"
+    )]
+    BaseDiffers {
+        /// What `epoch.json` names.
+        wanted: Seq,
+        /// What was restored.
+        found: Seq,
+    },
+    /// The node has a history, and the local file is not of it.
+    #[error(
+        "the node already has a history in the bucket and this file was never shipped: \
+         move the file away, or choose another node name"
+    )]
+    NotItsHistory,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Start,
+    Break,
+    ReadDoc,
+    List,
+    /// Does the local file contain `covered`?
+    LocalCovered(Option<Point>),
+    Restore(Point),
+    /// Does the local file contain the restored head?
+    LocalRestored(Point, Head),
+    /// Does the local file contain the fixed base?
+    LocalBase(Base),
+    RestoreBase(Base),
+    CreateDoc(Option<Base>, Placement),
+    Place(Option<Base>),
+    Ended,
+}
+
+/// A take-over under way.
+#[derive(Debug, Clone)]
+pub(crate) struct TakeOver {
+    begin: Begin,
+    step: Step,
+}
+
+impl TakeOver {
+    /// A take-over that begins with `Begin`.
+    pub(crate) fn new(begin: Begin) -> TakeOver {
+        TakeOver { begin, step: Step::Start }
+    }
+
+    /// Takes the answer to the last effect and says what is next. An answer that does not belong to
+    /// the step is a fault of the shell.
+    ///
+    /// # Panics
+    /// On such an answer.
+    pub(crate) fn handle(&mut self, input: Input) -> Effect {
+        let (step, effect) = self.next(input);
+        self.step = step;
+        effect
+    }
+
+    fn next(&self, input: Input) -> (Step, Effect) {
+        match (self.step, input) {
+            (Step::Start, Input::Begin) => self.start(),
+            (Step::Break, Input::BreakWritten) => (Step::ReadDoc, Effect::ReadEpochDoc),
+            (Step::ReadDoc, Input::EpochDoc(Some(doc))) => self.fixed(doc),
+            (Step::ReadDoc, Input::EpochDoc(None)) => (Step::List, Effect::List),
+            (Step::List, Input::Listed(point)) => self.listed(point),
+            (Step::LocalCovered(point), Input::LocalSum(sum)) => self.local_covered(point, sum),
+            (Step::Restore(point), Input::Restored { head, at_covered }) => {
+                self.restored(point, head, at_covered)
+            }
+            (Step::LocalRestored(point, head), Input::LocalSum(sum)) => {
+                if sum == Some(head.sum) {
+                    self.keep_local()
+                } else {
+                    use_restored(point, head)
+                }
+            }
+            (Step::LocalBase(base), Input::LocalSum(sum)) => self.local_base(base, sum),
+            (Step::RestoreBase(base), Input::Restored { head, .. }) => restored_base(base, head),
+            (Step::CreateDoc(base, placement), Input::DocCreated) => {
+                (Step::Place(base), Effect::Place(placement))
+            }
+            (Step::CreateDoc(base, placement), Input::DocExists(doc)) => {
+                if self.is_own(&doc) && doc.base == base {
+                    (Step::Place(base), Effect::Place(placement))
+                } else {
+                    self.fixed(doc)
+                }
+            }
+            (Step::Place(base), Input::Placed) => (Step::Ended, Effect::Done(base)),
+            (step, input) => panic!("a take-over in {step:?} cannot take {input:?}"),
+        }
+    }
+
+    fn start(&self) -> (Step, Effect) {
+        match self.begin.candidate {
+            Candidate::Own { last_good, uncured: Some(epoch) } => {
+                let after = last_good.filter(|good| good.0 == epoch).map(|good| good.1.txid);
+                (Step::Break, Effect::CloseBreak { epoch, after })
+            }
+            Candidate::None | Candidate::Adopt | Candidate::Own { uncured: None, .. } => {
+                (Step::ReadDoc, Effect::ReadEpochDoc)
+            }
+        }
+    }
+
+    fn is_own(&self, doc: &EpochDoc) -> bool {
+        doc.instance == self.begin.instance && doc.acquired == self.begin.acquired
+    }
+
+    /// The base was fixed before.
+    fn fixed(&self, doc: Box<EpochDoc>) -> (Step, Effect) {
+        if !self.is_own(&doc) {
+            return (Step::Ended, Effect::Fenced(doc));
+        }
+        match (doc.base, self.begin.local) {
+            (None, None) => place(None, Placement::Create),
+            // A file could only come here after `epoch.json` said that there was nothing.
+            (None, Some(_)) => place(None, Placement::KeepLocal),
+            (Some(base), Some(_)) => (Step::LocalBase(base), Effect::SumOfLocal(base.head().0)),
+            (Some(base), None) => restore_base(base),
+        }
+    }
+
+    fn local_base(&self, base: Base, sum: Option<LogSum>) -> (Step, Effect) {
+        if sum == Some(base.head().1) {
+            return place(Some(base), Placement::KeepLocal);
+        }
+        restore_base(base)
+    }
+
+    fn listed(&self, point: Option<Point>) -> (Step, Effect) {
+        match (self.begin.candidate, self.begin.covered) {
+            (Candidate::Adopt, _) if point.is_some() => {
+                (Step::Ended, Effect::Fail(Problem::NotItsHistory))
+            }
+            (Candidate::Adopt, Some(_)) => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
+            (Candidate::Adopt, None) => self.keep_local(),
+            (Candidate::Own { .. }, Some(covered)) => {
+                (Step::LocalCovered(point), Effect::SumOfLocal(covered.seq))
+            }
+            (Candidate::Own { last_good, .. }, None) => self.own_file(point, last_good),
+            (Candidate::None, _) => self.from_bucket(point),
+        }
+    }
+
+    fn local_covered(&self, point: Option<Point>, sum: Option<LogSum>) -> (Step, Effect) {
+        match (self.begin.covered, self.begin.candidate) {
+            (Some(covered), Candidate::Own { last_good, .. }) if sum == Some(covered.sum) => {
+                // Where the bucket lost what was covered, the local file is all there is.
+                self.own_file(point.filter(|p| reaches(*p, covered)), last_good)
+            }
+            (_, _) => self.from_bucket(point),
+        }
+    }
+
+    /// The local file contains `covered`; does it also contain what was shipped after that?
+    fn own_file(
+        &self,
+        point: Option<Point>,
+        last_good: Option<(Epoch, tidemill_model::LastGood)>,
+    ) -> (Step, Effect) {
+        let known = last_good.map(|(epoch, good)| Point { epoch, txid: good.txid });
+        match point {
+            None => self.keep_local(),
+            Some(point) if known.is_some_and(|known| known >= point) => self.keep_local(),
+            Some(point) => (Step::Restore(point), Effect::Restore(point)),
+        }
+    }
+
+    fn from_bucket(&self, point: Option<Point>) -> (Step, Effect) {
+        match (point, self.begin.covered) {
+            (Some(point), Some(covered)) if !reaches(point, covered) => {
+                (Step::Ended, Effect::Fail(Problem::CoveredLost(covered)))
+            }
+            (None, Some(covered)) => (Step::Ended, Effect::Fail(Problem::CoveredLost(covered))),
+            (Some(point), _) => (Step::Restore(point), Effect::Restore(point)),
+            (None, None) if self.begin.local.is_some() => self.keep_local(),
+            (None, None) => create(None, Placement::Create),
+        }
+    }
+
+    fn restored(&self, point: Point, head: Head, at_covered: Option<LogSum>) -> (Step, Effect) {
+        if let Some(covered) = self.begin.covered
+            && at_covered != Some(covered.sum)
+        {
+            return (Step::Ended, Effect::Fail(Problem::CoveredDiffers(covered)));
+        }
+        match self.begin.candidate {
+            Candidate::Own { .. } => {
+                (Step::LocalRestored(point, head), Effect::SumOfLocal(head.seq))
+            }
+            Candidate::None | Candidate::Adopt => use_restored(point, head),
+        }
+    }
+
+    fn keep_local(&self) -> (Step, Effect) {
+        let Some(Head { seq, sum }) = self.begin.local else {
+            return create(None, Placement::Create);
+        };
+        create(Some(Base::Local { local: LocalHead { seq, sum } }), Placement::KeepLocal)
+    }
+}
+
+fn reaches(point: Point, covered: Covered) -> bool {
+    point >= Point { epoch: covered.epoch, txid: covered.txid }
+}
+
+fn use_restored(point: Point, head: Head) -> (Step, Effect) {
+    let Point { epoch, txid } = point;
+    let base = Base::Restored { epoch, txid, seq: head.seq, sum: head.sum };
+    create(Some(base), Placement::Restored)
+}
+
+fn create(base: Option<Base>, placement: Placement) -> (Step, Effect) {
+    (Step::CreateDoc(base, placement), Effect::CreateEpochDoc(base))
+}
+
+fn place(base: Option<Base>, placement: Placement) -> (Step, Effect) {
+    (Step::Place(base), Effect::Place(placement))
+}
+
+fn restore_base(base: Base) -> (Step, Effect) {
+    match base {
+        Base::Restored { epoch, txid, .. } => {
+            (Step::RestoreBase(base), Effect::Restore(Point { epoch, txid }))
+        }
+        Base::Local { .. } => (Step::Ended, Effect::Abandon),
+    }
+}
+
+fn restored_base(base: Base, head: Head) -> (Step, Effect) {
+    if base.head() == (head.seq, head.sum) {
+        return place(Some(base), Placement::Restored);
+    }
+    let problem = Problem::BaseDiffers { wanted: base.head().0, found: head.seq };
+    (Step::Ended, Effect::Fail(problem))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::core::testing::{at, epoch, etag, instance, lease, node, nonce, status};
+
+fn attempt(patience: Patience, seen: Option<Box<Seen>>) -> Attempt {
+    Attempt {
+        node: node(),
+        epoch: epoch(2),
+        instance: instance(2),
+        acquired: nonce(9),
+        nonce: nonce(9),
+        ttl: Ttl::from_millis(10_000).unwrap(),
+        patience,
+        seen,
+        seen_at: at(1000).boot,
+    }
+}
+
+fn seen(n: u8, tag: u64) -> Option<Box<Seen>> {
+    Some(Box::new(Seen { doc: lease(1, 1, 1, n), etag: etag(tag) }))
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Waiting { until, .. } => format!("wait until {}", until.as_nanos() / 1_000_000),
+        Effect::Put { if_match: Some(tag), .. } => format!("put if {tag}"),
+        Effect::Put { if_match: None, .. } => "put if none".to_owned(),
+        Effect::Claimed(claim) => format!("claimed {}", claim.seen.etag),
+        Effect::Get | Effect::Prepare | Effect::Changed => format!("{effect:?}").to_lowercase(),
+    }
+}
+
+fn check(attempt: Attempt, script: Vec<(Moment, Input)>, expected: Expect) {
+    let mut taker = Taker::new(attempt);
+    let mut log = String::new();
+    for (now, input) in script {
+        let effects: Vec<String> = taker.handle(input, now).iter().map(show).collect();
+        log += &format!("{:>6} {}\n", now.boot.as_nanos() / 1_000_000, effects.join(", "));
+    }
+    expected.assert_eq(&log);
+}
+
+#[test]
+fn a_holder_that_renews_is_waited_for_anew_and_one_that_is_silent_is_replaced() {
+    check(
+        attempt(Patience::UntilExpired, seen(1, 1)),
+        vec![
+            (at(1000), Input::Tick),
+            (at(3000), Input::Tick),
+            (at(3100), Input::Read(seen(2, 2))),
+            (at(12_500), Input::Tick),
+            (at(12_600), Input::ReadFailed),
+            (at(14_099), Input::Tick),
+            (at(14_100), Input::Tick),
+            (at(14_200), Input::Prepared(Box::new(status()))),
+            (at(14_300), Input::Written(etag(3))),
+        ],
+        expect![[r#"
+              1000 wait until 12000
+              3000 get
+              3100 
+             12500 get
+             12600 
+             14099 
+             14100 prepare
+             14200 put if "2"
+             14300 claimed "3"
+        "#]],
+    );
+}
+
+#[test]
+fn a_release_ends_the_wait() {
+    let mut released = *seen(2, 2).unwrap();
+    released.doc.released = true;
+    check(
+        attempt(Patience::UntilExpired, seen(1, 1)),
+        vec![
+            (at(1000), Input::Tick),
+            (at(3000), Input::Tick),
+            (at(3100), Input::Read(Some(Box::new(released)))),
+        ],
+        expect![[r#"
+              1000 wait until 12000
+              3000 get
+              3100 changed
+        "#]],
+    );
+}
+
+#[test]
+fn an_unclear_swap_is_read_back() {
+    let mut ours = *seen(9, 5).unwrap();
+    ours.doc.nonce = nonce(9);
+    check(
+        attempt(Patience::AtOnce, None),
+        vec![
+            (at(1000), Input::Tick),
+            (at(1000), Input::Prepared(Box::new(status()))),
+            (at(2000), Input::Unclear),
+            (at(2100), Input::Read(None)),
+            (at(2300), Input::Tick),
+            (at(2400), Input::Unclear),
+            (at(2500), Input::Read(Some(Box::new(ours)))),
+        ],
+        expect![[r#"
+              1000 prepare
+              1000 put if none
+              2000 get
+              2100 
+              2300 put if none
+              2400 get
+              2500 claimed "5"
+        "#]],
+    );
+    check(
+        attempt(Patience::AtOnce, seen(1, 1)),
+        vec![
+            (at(1000), Input::Tick),
+            (at(1000), Input::Prepared(Box::new(status()))),
+            (at(2000), Input::Unclear),
+            (at(2100), Input::Read(seen(7, 7))),
+        ],
+        expect![[r#"
+              1000 prepare
+              1000 put if "1"
+              2000 get
+              2100 changed
+        "#]],
+    );
+}
