@@ -44,6 +44,11 @@ impl Restored {
         &self.path
     }
 
+    /// The folder, which is removed when it is dropped.
+    pub fn into_folder(self) -> TempDir {
+        self.dir
+    }
+
     /// Keeps the folder, which then is the caller's, and returns the file in it.
     pub fn keep(self) -> PathBuf {
         let Restored { dir, path } = self;

@@ -1,1 +1,40 @@
-//! Placeholder.
+//! Looking at a node of Tidemill: now, or at any restorable moment of its past.
+//!
+//! This crate owns sources ([`Source`]), the cache of restored snapshots, opening either to a
+//! connection that can only read ([`Access`], [`Snapshot`]), and what is shown of it: runs,
+//! events, the tree of one run, SQL, the timeline, the nodes of a fleet. Data and its rendering
+//! are apart: each view is a serializable value, and [`render`] turns it into text.
+//!
+//! Invariants:
+//! - nothing is executed: opening a snapshot starts no run, fires no timer, writes nothing to it;
+//! - a restored or fetched file is verified before anything is read from it;
+//! - a cached snapshot is never changed, and no two points share a name;
+//! - a file of the user's is never overwritten.
+
+mod bucket_point;
+mod cache;
+mod error;
+mod events;
+mod fleet;
+mod history;
+mod live;
+pub mod render;
+mod restore_to;
+mod show;
+mod snapshot;
+mod source;
+pub mod sql;
+#[cfg(test)]
+mod testing;
+
+pub use cache::Cache;
+pub use error::{Error, ErrorKind, Result};
+pub use events::{EventView, for_each_event};
+pub use fleet::{HolderView, NodeView, nodes};
+pub use history::{
+    BranchView, BucketHistory, EpochView, FileEpoch, FileHistory, History, PointView,
+};
+pub use restore_to::RestoredFile;
+pub use show::{AttemptView, CheckpointView, OpView, RunView, show};
+pub use snapshot::{Access, Origin, Snapshot};
+pub use source::{NodeAddress, Source};

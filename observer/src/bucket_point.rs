@@ -1,0 +1,222 @@
+//! One point of a node's past in a bucket: found, restored, and proved to be whole.
+//!
+//! A restored file is believed after three checks: SQLite's own, the running checksum over the
+//! whole log, and that it holds what the bucket's documents say was in it by then. The last is
+//! needed because a checksum cannot see that the newest rows are missing: the epoch's base, the
+//! bases of later epochs that began here, and what the lease says a barrier covered.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use tidemill_bucket::{
+    LeaseStore, Litestream, Moment, NodeUrl, Place, Restored, Store, Timeline, read_timeline,
+    restore,
+};
+use tidemill_model::{Base, Covered, LogSum, Nonce, Seq};
+
+use crate::cache::Cache;
+use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::{Access, Origin};
+
+/// A point in a bucket and what must be in it.
+pub(crate) struct BucketPoint {
+    store: Store,
+    url: NodeUrl,
+    place: Place,
+    /// The nonce that claimed the epoch; none if nobody wrote `epoch.json`.
+    claim: Option<Nonce>,
+    proofs: Vec<Proof>,
+}
+
+/// An event that a restored file must hold, with the checksum there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Proof {
+    seq: Seq,
+    sum: LogSum,
+    /// Which document says so.
+    says: String,
+}
+
+impl BucketPoint {
+    /// Resolves a moment. The lease is read before the listing, so that what it says is covered
+    /// must be in the listing.
+    pub(crate) async fn find(access: &Access, url: &NodeUrl) -> Result<BucketPoint> {
+        let store = Store::connect(url.fleet.bucket(), &access.s3).await?;
+        let keys = url.keys();
+        let lease = LeaseStore::new(store.clone(), &keys).read().await?;
+        let covered = lease.and_then(|lease| lease.doc.covered);
+        let timeline = read_timeline(&store, &keys).await?;
+        let moment = url.moment.unwrap_or_default();
+        let node = format!("{}/{}", url.fleet, url.node);
+        let place = timeline.resolve(&moment, access.now).map_err(|e| {
+            let error = Error::from(e);
+            Error::new(error.kind(), format!("{node}: {error}"))
+        })?;
+        if moment == Moment::Latest {
+            not_below(place, covered).map_err(|e| Error::new(e.kind(), format!("{node}: {e}")))?;
+        }
+        let doc = timeline.epoch(place.epoch).and_then(|history| history.doc.as_ref());
+        let claim = doc.map(|doc| doc.acquired.clone());
+        let proofs = proofs(&timeline, place, covered);
+        Ok(BucketPoint { store, url: url.clone(), place, claim, proofs })
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::Bucket {
+            node: format!("{}/{}", self.url.fleet, self.url.node),
+            epoch: self.place.epoch,
+            txid: self.place.txid,
+            at: self.place.at,
+        }
+    }
+
+    /// Where the point's snapshot is kept, if it can be told from every other.
+    pub(crate) fn cached(&self, cache: &Cache) -> Option<PathBuf> {
+        let claim = self.claim.as_ref()?;
+        Some(cache.path(&self.url, self.place.epoch, claim, self.place.txid))
+    }
+
+    /// Restores the point into a new folder in `parent` and verifies it.
+    pub(crate) async fn restore(&self, parent: &Path) -> Result<Restored> {
+        let litestream = Litestream::find().await?;
+        let (epoch, txid) = (self.place.epoch, self.place.txid);
+        let keys = self.url.keys();
+        let restored = restore(&litestream, &self.store, &keys, epoch, txid, parent).await?;
+        let connection = tidemill_eventlog::open_snapshot(restored.path())?;
+        tidemill_eventlog::verify(&connection).map_err(|e| self.corrupt(&e.to_string()))?;
+        self.prove(&connection)?;
+        drop(connection);
+        Ok(restored)
+    }
+
+    /// Whether a file of this point holds what it must hold.
+    pub(crate) fn prove(&self, connection: &Connection) -> Result<()> {
+        let head = tidemill_eventlog::head(connection)?;
+        for proof in &self.proofs {
+            if head.seq < proof.seq {
+                return Err(self.corrupt(&format!(
+                    "it ends at event {}, and {} says that it has event {}",
+                    head.seq, proof.says, proof.seq
+                )));
+            }
+            // A row that retention removed is proved by the checksum of the rows after it.
+            let sum = tidemill_eventlog::sum_at(connection, proof.seq)?;
+            if sum.is_some_and(|sum| sum != proof.sum) {
+                return Err(self.corrupt(&format!(
+                    "its checksum at event {} is not the one that {} has",
+                    proof.seq, proof.says
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, what: &str) -> Error {
+        let Place { epoch, txid, .. } = self.place;
+        let message =
+            format!("{}/{}@e{epoch}:{txid} is damaged: {what}", self.url.fleet, self.url.node);
+        Error::new(ErrorKind::Corrupt, message)
+    }
+}
+
+/// The newest point cannot be older than what a barrier covered.
+fn not_below(latest: Place, covered: Option<Covered>) -> Result<()> {
+    let Some(covered) = covered else { return Ok(()) };
+    if (covered.epoch, covered.txid) <= (latest.epoch, latest.txid) {
+        return Ok(());
+    }
+    let message = format!(
+        "the bucket has lost its newest files: the lease says that e{}:{} was there, the newest \
+         that can be restored is e{}:{}; name that moment to look at it all the same",
+        covered.epoch, covered.txid, latest.epoch, latest.txid
+    );
+    Err(Error::new(ErrorKind::Corrupt, message))
+}
+
+/// What the bucket's documents say about a point.
+fn proofs(timeline: &Timeline, place: Place, covered: Option<Covered>) -> Vec<Proof> {
+    let mut proofs = Vec::new();
+    for history in &timeline.epochs {
+        let Some(base) = history.doc.as_ref().and_then(|doc| doc.base) else { continue };
+        let own = history.epoch == place.epoch;
+        let began_here = match base {
+            Base::Restored { epoch, txid, .. } => epoch == place.epoch && txid <= place.txid,
+            Base::Local { .. } => false,
+        };
+        if own || began_here {
+            let (seq, sum) = base.head();
+            let says = format!("epoch.json of epoch {}", history.epoch);
+            proofs.push(Proof { seq, sum, says });
+        }
+    }
+    let reached = |c: &Covered| c.epoch == place.epoch && c.txid <= place.txid;
+    if let Some(covered) = covered.filter(reached) {
+        let says = "lease.json".to_owned();
+        proofs.push(Proof { seq: covered.seq, sum: covered.sum, says });
+    }
+    proofs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_bucket::{Catalogue, EpochHistory};
+    use tidemill_model::{Epoch, EpochDoc, InstanceId, NodeId, Timestamp, Txid, Versions};
+
+    fn epoch(n: u64) -> Epoch {
+        Epoch::new(n).unwrap()
+    }
+
+    fn place(e: u64, txid: u64) -> Place {
+        let at = Timestamp::from_micros(0).unwrap();
+        Place { epoch: epoch(e), txid: Txid::new(txid).unwrap(), at }
+    }
+
+    fn covered(e: u64, txid: u64) -> Option<Covered> {
+        let Place { epoch, txid, .. } = place(e, txid);
+        let (seq, sum) = (Seq::new(9).unwrap(), LogSum::new(9));
+        Some(Covered { epoch, txid, seq, sum })
+    }
+
+    fn history(n: u64, base: Option<Base>) -> EpochHistory {
+        let doc = EpochDoc {
+            v: 1,
+            node: NodeId::new("n1").unwrap(),
+            epoch: epoch(n),
+            instance: InstanceId::from_random([1; 16]),
+            acquired: Nonce::from_random([2; 16]),
+            at: Timestamp::from_micros(0).unwrap(),
+            base,
+            versions: Versions::new(),
+            unknown: serde_json::Map::new(),
+        };
+        EpochHistory::new(epoch(n), Some(doc), Catalogue::default())
+    }
+
+    #[test]
+    fn the_latest_is_refused_below_what_was_covered() {
+        assert!(not_below(place(2, 5), None).is_ok());
+        assert!(not_below(place(2, 5), covered(2, 5)).is_ok());
+        assert!(not_below(place(2, 5), covered(1, 9)).is_ok());
+        let error = not_below(place(2, 5), covered(2, 6)).unwrap_err().to_string();
+        assert!(error.contains("lost its newest files"), "{error}");
+        assert!(not_below(place(2, 5), covered(3, 1)).is_err());
+    }
+
+    #[test]
+    fn a_point_must_hold_its_base_what_began_from_it_and_what_was_covered() {
+        let base = |seq: u64| {
+            let Place { epoch, txid, .. } = place(1, 3);
+            Some(Base::Restored { epoch, txid, seq: Seq::new(seq).unwrap(), sum: LogSum::ZERO })
+        };
+        let epochs = vec![history(1, None), history(2, base(4))];
+        let timeline = Timeline { epochs };
+        let seqs = |place, covered| -> Vec<u64> {
+            proofs(&timeline, place, covered).iter().map(|p| p.seq.get()).collect()
+        };
+        assert!(seqs(place(1, 2), None).is_empty());
+        assert_eq!(seqs(place(1, 3), None), [4]);
+        assert_eq!(seqs(place(2, 1), covered(2, 2)), [4]);
+        assert_eq!(seqs(place(2, 2), covered(2, 2)), [4, 9]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The events of a file as a reader sees them: what each carries as JSON, not as text in JSON.
+
+use rusqlite::Connection;
+use serde::Serialize;
+use tidemill_eventlog::{Row, query};
+use tidemill_model::{Json, LogSum, OpId, RunId, Seq, Timestamp};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EventView {
+    /// Its position.
+    pub seq: Seq,
+    /// When it was written.
+    pub ts: Timestamp,
+    /// The run; none for events of the node.
+    pub run: Option<RunId>,
+    /// Its kind.
+    pub kind: String,
+    /// The operation.
+    pub op: Option<OpId>,
+    /// The name.
+    pub name: Option<String>,
+    /// What it carries.
+    pub data: Option<Json>,
+    /// The running checksum.
+    pub sum: LogSum,
+}
+
+impl EventView {
+    /// A row whose data is no JSON is shown as a string: looking must not fail on it.
+    fn of(row: Row) -> EventView {
+        let Row { seq, ts, run, kind, op, name, data, sum } = row;
+        let data = data.map(|text| {
+            let quoted = || Json::of(&text).unwrap_or_else(|_| Json::null());
+            Json::parse(&text).unwrap_or_else(|_| quoted())
+        });
+        EventView { seq, ts, run, kind, op, name, data, sum }
+    }
+}
+
+/// Calls `each` for the events after a position, in order, at most `limit`: those of one run, or
+/// all.
+///
+/// # Errors
+/// `NotFound` if there is no such run, `Corrupt` if a row is unreadable, and what `each` returns.
+pub fn for_each_event<E: From<Error>>(
+    connection: &Connection,
+    run: Option<&RunId>,
+    after: Seq,
+    limit: u32,
+    mut each: impl FnMut(EventView) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    if let Some(run) = run {
+        require_run(connection, run)?;
+    }
+    // An error of `each` ends the walk; it is carried around the walk's own error type.
+    let mut stopped = None;
+    let walked = query::for_each_event(connection, run, after, limit, |row| {
+        each(EventView::of(row)).map_err(|error| {
+            stopped = Some(error);
+            tidemill_eventlog::Error::new(tidemill_eventlog::ErrorKind::Internal, "stopped")
+        })
+    });
+    match stopped {
+        Some(error) => Err(error),
+        None => walked.map_err(|e| E::from(Error::from(e))),
+    }
+}
+
+/// Refuses a run that does not exist.
+pub(crate) fn require_run(connection: &Connection, run: &RunId) -> Result<()> {
+    if query::run(connection, run)?.is_some() {
+        return Ok(());
+    }
+    let message = format!("there is no run {run} in this source: `tidemill runs` lists them");
+    Err(Error::new(ErrorKind::NotFound, message))
+}

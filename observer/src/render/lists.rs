@@ -1,0 +1,122 @@
+//! Lists: runs, events, nodes, SQL, and the short reports of `restore` and `fsck`.
+
+use serde_json::Value;
+use tidemill_eventlog::Report;
+use tidemill_eventlog::query::RunSummary;
+
+use super::{columns, duration, json, millis, short};
+use crate::events::EventView;
+use crate::fleet::NodeView;
+use crate::restore_to::RestoredFile;
+use crate::sql::Table;
+
+/// How wide a cell of an SQL table may be.
+const CELL_CHARS_MAX: usize = 80;
+
+/// Runs as a table.
+pub fn runs(runs: &[RunSummary]) -> String {
+    if runs.is_empty() {
+        return "no runs\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = runs
+        .iter()
+        .map(|run| {
+            let labels: Vec<String> =
+                run.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            vec![
+                run.run.to_string(),
+                run.workflow.to_string(),
+                run.status.to_string(),
+                run.created_at.to_string(),
+                run.ended_at.map_or_else(dash, |end| duration(end.since(run.created_at))),
+                run.parent.as_ref().map_or_else(dash, |parent| parent.run.to_string()),
+                labels.join(" "),
+            ]
+        })
+        .collect();
+    columns(&["RUN", "WORKFLOW", "STATUS", "CREATED", "TOOK", "PARENT", "LABELS"], &rows)
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+/// One event on a line, with a newline.
+pub fn event_line(event: &EventView) -> String {
+    let run = event.run.as_ref().map_or("-", |run| run.as_str());
+    let op = event.op.map_or_else(String::new, |op| format!(" {op}"));
+    let name = event.name.as_deref().map_or_else(String::new, |name| format!(" {name}"));
+    let data = event.data.as_ref().map_or_else(String::new, |data| format!("  {}", json(data)));
+    let (seq, ts, kind) = (event.seq, event.ts, &event.kind);
+    format!("{seq:>7}  {ts}  {run}  {kind}{op}{name}{data}\n")
+}
+
+/// The nodes of a fleet as a table.
+pub fn nodes(nodes: &[NodeView]) -> String {
+    if nodes.is_empty() {
+        return "no nodes\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = nodes
+        .iter()
+        .map(|node| {
+            let holder = node.holder.as_ref();
+            vec![
+                node.node.to_string(),
+                node.state.clone(),
+                node.epoch.map_or_else(dash, |epoch| epoch.to_string()),
+                holder.map_or_else(dash, |holder| format!("{}:{}", holder.host, holder.pid)),
+                node.heartbeat_age_ms.map_or_else(dash, |ms| format!("{} ago", millis(ms))),
+                node.wal_lag_bytes.map_or_else(dash, |bytes| format!("{bytes} B")),
+                node.problem.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    columns(&["NODE", "STATE", "EPOCH", "HOLDER", "HEARTBEAT", "UNSHIPPED", "PROBLEM"], &rows)
+}
+
+/// The answer to a statement as a table.
+pub fn table(table: &Table) -> String {
+    let cell = |value: &Value| match value {
+        Value::Null => "NULL".to_owned(),
+        Value::String(text) => short(text, CELL_CHARS_MAX),
+        other => other.to_string(),
+    };
+    let rows: Vec<Vec<String>> =
+        table.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+    let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
+    columns(&names, &rows)
+}
+
+/// What was restored.
+pub fn restored(file: &RestoredFile) -> String {
+    let at = file.head.ts.map_or_else(String::new, |ts| format!(" of {ts}"));
+    format!(
+        "restored {}\n  from       {}\n  up to      event {}{at}\n  verified   integrity, and the \
+         checksum of every event\n",
+        file.path.display(),
+        file.origin,
+        file.head.seq,
+    )
+}
+
+/// What `fsck` found.
+pub fn fsck_report(report: &Report) -> String {
+    let mut text = format!("{} events, {} runs", report.events, report.runs);
+    if let Some(ts) = report.head.ts {
+        text += &format!(", up to event {} of {ts}", report.head.seq);
+    }
+    text += "\n";
+    if let Some(meta) = &report.meta {
+        let node = meta.node.as_ref().map_or("none", |node| node.as_str());
+        let epoch = meta.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
+        text += &format!("schema {}, node {node}, epoch {epoch}\n", meta.schema);
+    }
+    for finding in &report.findings {
+        let kind = serde_json::to_value(finding.kind).unwrap_or_default();
+        text += &format!("{}: {}\n", kind.as_str().unwrap_or("finding"), finding.what);
+    }
+    if report.is_clean() {
+        text += "clean\n";
+    }
+    text
+}

@@ -1,0 +1,72 @@
+//! Text for people. Everything here is a pure function of what the views hold.
+
+mod lists;
+mod timeline;
+mod tree;
+
+use std::time::Duration;
+
+pub use lists::{event_line, fsck_report, nodes, restored, runs, table};
+pub use timeline::history;
+pub use tree::run;
+
+/// How much of a JSON value a line shows.
+const JSON_CHARS_MAX: usize = 100;
+
+/// A duration with the two units that matter: `1.234s`, `2m 05s`, `3h 07m`, `4d 02h`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{}.{:03}s", seconds, duration.subsec_millis()),
+        60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
+        86_400.. => format!("{}d {:02}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// Milliseconds as [`duration`].
+pub(crate) fn millis(ms: u64) -> String {
+    duration(Duration::from_millis(ms))
+}
+
+/// One line of at most so many characters; what is cut off is marked.
+pub(crate) fn short(text: &str, chars_max: usize) -> String {
+    let text: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max + 1).collect();
+    match text.char_indices().nth(chars_max) {
+        None => text,
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+    }
+}
+
+/// A JSON value on a line.
+pub(crate) fn json(value: &tidemill_model::Json) -> String {
+    short(value.as_str(), JSON_CHARS_MAX)
+}
+
+/// Columns under their names, aligned, two spaces apart; no spaces at the ends of lines.
+pub(crate) fn columns(names: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = names.iter().map(|name| name.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut line = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            line.push_str(cell);
+            let pad = width - cell.chars().count() + 2;
+            line.extend(std::iter::repeat_n(' ', pad));
+        }
+        line.trim_end().to_owned() + "\n"
+    };
+    let mut text = line(&mut names.iter().copied());
+    for row in rows {
+        text += &line(&mut row.iter().map(String::as_str));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use tidemill_bucket::Gap;
+use tidemill_eventlog::query::{self, RunFilter};
+use tidemill_model::{Base, BreakDoc, Epoch, LogSum, NodeId, Seq, Txid};
+
+use crate::history::{BranchView, BucketHistory, EpochView, History, PointView};
+use crate::testing::{at, file, run_id};
+use crate::{Error, NodeView, for_each_event, show, sql};
+
+#[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
+fn check(text: &str, expected: Expect) {
+    expected.assert_eq(text);
+}
+
+#[test]
+fn a_run_is_a_tree() {
+    let (_dir, path) = file();
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    check(
+        &super::run(&show(&connection, &run_id("sweep"), None).unwrap()),
+        expect![[r#"
+        sweep  sweep  suspended
+        │  created    1970-01-01T00:00:01.000000Z
+        │  labels     team=ml
+        │  input      {"rates":[0.1]}
+        ├─ 1 child trial → sweep.1  completed  10.000s
+        │  │  created    1970-01-01T00:00:04.000000Z
+        │  │  labels     team=ml
+        │  │  input      0.1
+        │  │  output     0.95
+        │  └─ 1 step train  completed  5.000s
+        │        attempt 1  failed after 1.000s: no data yet
+        │        attempt 2  cut off by a crash after 1.000s
+        │        attempt 3  completed after 2.000s
+        │        2 checkpoints, the last {"epoch":2}
+        │        output     {"accuracy":0.95}
+        ├─ 2 step publish  failed  2.000s
+        │     error      the registry refused
+        └─ 3 timer sleep  waits until 1970-01-01T00:01:39.000000Z
+    "#]],
+    );
+    let then = show(&connection, &run_id("sweep.1"), Some(Seq::new(9).unwrap())).unwrap();
+    check(
+        &super::run(&then),
+        expect![[r#"
+        sweep.1  trial  running
+        │  created    1970-01-01T00:00:04.000000Z
+        │  labels     team=ml
+        │  input      0.1
+        └─ 1 step train  open
+              attempt 1  failed after 1.000s: no data yet
+              attempt 2  cut off by a crash after 1.000s
+              attempt 3  open
+              1 checkpoint, the last {"epoch":1}
+    "#]],
+    );
+    let early = show(&connection, &run_id("sweep.1"), Some(Seq::new(1).unwrap())).unwrap_err();
+    check(&early.to_string(), expect!["run sweep.1 was not yet started at event 1"]);
+    let missing = show(&connection, &run_id("other"), None).unwrap_err();
+    check(
+        &missing.to_string(),
+        expect!["there is no run other in this source: `tidemill runs` lists them"],
+    );
+}
+
+#[test]
+fn runs_are_a_table() {
+    let (_dir, path) = file();
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    let filter = RunFilter { limit: 10, ..RunFilter::default() };
+    check(
+        &super::runs(&query::runs(&connection, &filter).unwrap()),
+        expect![[r#"
+        RUN      WORKFLOW  STATUS     CREATED                      TOOK    PARENT  LABELS
+        sweep.1  trial     completed  1970-01-01T00:00:04.000000Z  8.000s  sweep   team=ml
+        sweep    sweep     suspended  1970-01-01T00:00:01.000000Z  -       -       team=ml
+    "#]],
+    );
+    check(
+        &super::runs(&[]),
+        expect![[r#"
+        no runs
+    "#]],
+    );
+}
+
+#[test]
+fn an_event_is_a_line() {
+    let (_dir, path) = file();
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    let mut text = String::from("events\n");
+    let run = run_id("sweep.1");
+    for_each_event::<Error>(&connection, Some(&run), Seq::new(6).unwrap(), 3, |event| {
+        text += &super::event_line(&event);
+        Ok(())
+    })
+    .unwrap();
+    check(
+        &text,
+        expect![[r#"
+            events
+                  7  1970-01-01T00:00:07.000000Z  sweep.1  step_attempt_failed 1 train  {"attempt":1,"error":{"kind":"failed","message":"no data yet"},"next_at":"1970-01-01T00:00:08.000000…
+                  8  1970-01-01T00:00:08.000000Z  sweep.1  checkpoint 1 train  {"attempt":2,"value":{"epoch":1}}
+                  9  1970-01-01T00:00:09.000000Z  sweep.1  step_restarted 1 train  {"attempt":3}
+        "#]],
+    );
+}
+
+#[test]
+fn an_answer_is_a_table() {
+    let (_dir, path) = file();
+    let mut connection = tidemill_eventlog::open_any(&path).unwrap();
+    let sql = "SELECT run, status, error, last_checkpoint FROM steps ORDER BY run";
+    let table = sql::query(&mut connection, sql, 10).unwrap();
+    check(
+        &super::table(&table),
+        expect![[r#"
+        run      status     error                                               last_checkpoint
+        sweep    failed     {"kind":"failed","message":"the registry refused"}  NULL
+        sweep.1  completed  NULL                                                {"epoch":2}
+    "#]],
+    );
+}
+
+#[test]
+fn a_report_names_what_is_wrong() {
+    let (_dir, path) = file();
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    let mut report = tidemill_eventlog::fsck(&connection).unwrap();
+    check(
+        &super::fsck_report(&report),
+        expect![[r#"
+        16 events, 2 runs, up to event 16 of 1970-01-01T00:00:16.000000Z
+        schema 1, node none, epoch none
+        clean
+    "#]],
+    );
+    report.findings.push(tidemill_eventlog::Finding {
+        kind: tidemill_eventlog::FindingKind::Log,
+        what: "seq=3: its checksum does not follow".into(),
+    });
+    assert!(super::fsck_report(&report).ends_with("log: seq=3: its checksum does not follow\n"));
+}
+
+#[test]
+fn nodes_are_a_table() {
+    let node = |name: &str, state: &str, epoch: Option<u64>| NodeView {
+        node: NodeId::new(name).unwrap(),
+        state: state.into(),
+        problem: None,
+        epoch: epoch.map(|epoch| Epoch::new(epoch).unwrap()),
+        holder: None,
+        heartbeat_at: None,
+        heartbeat_age_ms: epoch.map(|_| 1_250),
+        wal_lag_bytes: epoch.map(|_| 4_120),
+        covered: None,
+    };
+    let nodes = [node("n1", "ready", Some(3)), node("batch-7", "unclaimed", None)];
+    check(
+        &super::nodes(&nodes),
+        expect![[r#"
+        NODE     STATE      EPOCH  HOLDER  HEARTBEAT   UNSHIPPED  PROBLEM
+        n1       ready      3      -       1.250s ago  4120 B
+        batch-7  unclaimed  -      -       -           -
+    "#]],
+    );
+}
+
+fn txid(n: u64) -> Txid {
+    Txid::new(n).unwrap()
+}
+
+fn epoch(n: u64, base: Option<Base>, points: u64, lineage: u64) -> EpochView {
+    let point = |t| PointView {
+        moment: format!("e{n}:{}", txid(t)),
+        txid: txid(t),
+        at: at(10),
+        lineage: t <= lineage,
+    };
+    EpochView {
+        epoch: Epoch::new(n).unwrap(),
+        begun_at: Some(at(9)),
+        instance: None,
+        base,
+        points: (1..=points).map(point).collect(),
+        gaps: Vec::new(),
+        breaks: Vec::new(),
+        branches: Vec::new(),
+    }
+}
+
+#[test]
+fn a_timeline_shows_points_gaps_breaks_and_branches() {
+    let broken = BreakDoc {
+        v: 1,
+        after: Some(txid(2)),
+        until: txid(4),
+        reason: "the app was killed".into(),
+        at: at(10),
+        unknown: serde_json::Map::new(),
+    };
+    let first = EpochView {
+        gaps: vec![Gap { after: Some(txid(1)), until: None }],
+        breaks: vec![broken],
+        branches: vec![BranchView { epoch: Epoch::new(2).unwrap(), txid: txid(2) }],
+        ..epoch(1, None, 3, 2)
+    };
+    let base = Base::Restored {
+        epoch: Epoch::FIRST,
+        txid: txid(2),
+        seq: Seq::new(40).unwrap(),
+        sum: LogSum::ZERO,
+    };
+    let history = History::Bucket(BucketHistory {
+        node: "s3://backups/fleet/n1".into(),
+        latest: Some("e2:000000000000001e".into()),
+        epochs: vec![first, epoch(2, Some(base), 30, 30)],
+    });
+    check(
+        &super::history(&history, false),
+        expect![[r#"
+            s3://backups/fleet/n1
+
+            epoch 1  began empty at 1970-01-01T00:00:09.000000Z, 3 points
+              @e1:0000000000000001  1970-01-01T00:00:10.000000Z
+              @e1:0000000000000002  1970-01-01T00:00:10.000000Z
+              @e1:0000000000000003  1970-01-01T00:00:10.000000Z  left behind
+              gap     after 0000000000000001: files are missing
+              break   between 0000000000000002 and 0000000000000004: the app was killed
+              branch  epoch 2 began at 0000000000000002
+
+            epoch 2  began at 1970-01-01T00:00:09.000000Z from @e1:0000000000000002 (event 40), 30 points
+              @e2:0000000000000001  1970-01-01T00:00:10.000000Z
+              @e2:0000000000000002  1970-01-01T00:00:10.000000Z
+              @e2:0000000000000003  1970-01-01T00:00:10.000000Z
+              @e2:0000000000000004  1970-01-01T00:00:10.000000Z
+              @e2:0000000000000005  1970-01-01T00:00:10.000000Z
+              … 20 more, --all shows them
+              @e2:000000000000001a  1970-01-01T00:00:10.000000Z
+              @e2:000000000000001b  1970-01-01T00:00:10.000000Z
+              @e2:000000000000001c  1970-01-01T00:00:10.000000Z
+              @e2:000000000000001d  1970-01-01T00:00:10.000000Z
+              @e2:000000000000001e  1970-01-01T00:00:10.000000Z
+
+            latest is @e2:000000000000001e
+        "#]],
+    );
+    assert_eq!(super::history(&history, true).lines().count(), 43);
+}
+
+#[test]
+fn durations_have_two_units() {
+    let text = |seconds: u64| super::duration(Duration::from_secs(seconds));
+    assert_eq!(super::duration(Duration::from_millis(1_234)), "1.234s");
+    assert_eq!([text(125), text(11_220), text(360_000)], ["2m 05s", "3h 07m", "4d 04h"]);
+}
+
+#[test]
+fn what_is_too_long_is_marked() {
+    assert_eq!(super::short("ab\ncd", 10), "ab cd");
+    assert_eq!(super::short("äöüß", 3), "äöü…");
+}

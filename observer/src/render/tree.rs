@@ -1,0 +1,138 @@
+//! One run as a tree.
+
+use super::{json, millis, short};
+use crate::show::{AttemptView, OpView, RunView};
+
+/// How much of an error's message a line shows.
+const ERROR_CHARS_MAX: usize = 200;
+
+/// A run with its operations, and its children below them.
+pub fn run(view: &RunView) -> String {
+    let mut tree = Tree { text: String::new(), indent: String::new() };
+    tree.line(&title(view));
+    tree.run(view);
+    tree.text
+}
+
+fn title(view: &RunView) -> String {
+    let took = view.duration_ms.map_or_else(String::new, |ms| format!("  {}", millis(ms)));
+    format!("{}  {}  {}{took}", view.run, view.workflow, view.status)
+}
+
+struct Tree {
+    text: String,
+    indent: String,
+}
+
+impl Tree {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(&self.indent);
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn field(&mut self, name: &str, value: &str) {
+        self.line(&format!("{name:<10} {value}"));
+    }
+
+    /// What belongs below a line that is already there.
+    fn inside(&mut self, mark: &str, draw: impl FnOnce(&mut Tree)) {
+        let before = self.indent.len();
+        self.indent.push_str(mark);
+        draw(self);
+        self.indent.truncate(before);
+    }
+
+    fn run(&mut self, view: &RunView) {
+        let more = !view.ops.is_empty();
+        self.inside(if more { "│  " } else { "   " }, |tree| {
+            tree.field("created", &view.created_at.to_string());
+            if view.attempt > 1 {
+                let epoch = view.epoch.map_or_else(String::new, |e| format!(", now in epoch {e}"));
+                tree.field("taken up", &format!("{} times{epoch}", view.attempt));
+            }
+            if !view.labels.is_empty() {
+                let labels: Vec<String> =
+                    view.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                tree.field("labels", &labels.join(" "));
+            }
+            tree.field("input", &json(&view.input));
+            if let Some(output) = &view.output {
+                tree.field("output", &json(output));
+            }
+            if let Some(error) = &view.error {
+                tree.field("error", &short(&error.message, ERROR_CHARS_MAX));
+            }
+            if let Some(blocked) = &view.blocked {
+                let logged = blocked.logged.as_deref().unwrap_or("nothing");
+                let asked = blocked.asked.as_deref().unwrap_or("nothing");
+                tree.field("blocked", &format!("the log has {logged}, the code asked for {asked}"));
+                tree.field("advice", &blocked.advice);
+            }
+        });
+        let last = view.ops.len().saturating_sub(1);
+        for (index, op) in view.ops.iter().enumerate() {
+            let (branch, below) =
+                if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            self.inside(branch, |tree| tree.line(&op_title(op)));
+            self.inside(below, |tree| tree.op(op));
+        }
+    }
+
+    fn op(&mut self, op: &OpView) {
+        if let Some(child) = &op.child_run {
+            self.run(child);
+            return;
+        }
+        self.inside("   ", |tree| {
+            if op.attempts.len() > 1 {
+                for attempt in &op.attempts {
+                    tree.line(&attempt_line(attempt, op));
+                }
+            }
+            if let Some(last) = op.checkpoints.last() {
+                let count = op.checkpoints.len();
+                let noun = if count == 1 { "checkpoint" } else { "checkpoints" };
+                tree.line(&format!("{count} {noun}, the last {}", json(&last.value)));
+            }
+            if let Some(output) = op.output.as_ref().filter(|output| output.as_str() != "null") {
+                tree.field("output", &json(output));
+            }
+            if let Some(error) = &op.error {
+                tree.field("error", &short(&error.message, ERROR_CHARS_MAX));
+            }
+        });
+    }
+}
+
+fn op_title(op: &OpView) -> String {
+    let took = op.duration_ms.map_or_else(String::new, |ms| format!("  {}", millis(ms)));
+    let (id, kind, name, status) = (op.op, op.kind, &op.name, op.status);
+    match (&op.child, &op.fire_at) {
+        (Some(child), _) => {
+            let run = op.child_run.as_ref();
+            let status = run.map_or(status.to_owned(), |run| run.status.to_string());
+            format!("{id} child {name} → {child}  {status}{took}")
+        }
+        (None, Some(at)) if op.status == "open" => format!("{id} timer {name}  waits until {at}"),
+        _ => format!("{id} {kind} {name}  {status}{took}"),
+    }
+}
+
+fn attempt_line(attempt: &AttemptView, op: &OpView) -> String {
+    let number = attempt.number;
+    let took = attempt.duration_ms.map_or_else(String::new, |ms| format!(" after {}", millis(ms)));
+    let how = match (&attempt.error, attempt.ended_at, op.status) {
+        (Some(error), _, _) => {
+            format!("failed{took}: {}", short(&error.message, ERROR_CHARS_MAX))
+        }
+        (None, Some(_), _) if !is_last(attempt, op) => format!("cut off by a crash{took}"),
+        (None, Some(_), status) => format!("{status}{took}"),
+        (None, None, _) => "open".to_owned(),
+    };
+    format!("attempt {number}  {how}")
+}
+
+fn is_last(attempt: &AttemptView, op: &OpView) -> bool {
+    op.attempts.last().is_some_and(|last| last.number == attempt.number)
+}

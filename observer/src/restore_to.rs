@@ -1,0 +1,125 @@
+//! Writes a source to a file of one's own: `tidemill restore`.
+//!
+//! The file appears under its name only after it was verified, by a link that fails if the name
+//! is taken. A name with a `-wal` or `-shm` beside it is refused too: SQLite would read the
+//! stranger's WAL as this file's.
+//!
+//! On failure, cancellation or a crash nothing of that name exists; after a crash a folder named
+//! `.tidemill-restore-…` beside it may be left and can be deleted.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::backup::Backup;
+use serde::Serialize;
+use tidemill_eventlog::Head;
+
+use crate::bucket_point::BucketPoint;
+use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::{Access, Origin};
+use crate::source::Source;
+
+/// How many pages are copied between two looks at whether the source was changed.
+const PAGES_A_STEP: i32 = 1_024;
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoredFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Where it came from.
+    pub origin: Origin,
+    /// The newest event in it, after the whole log was verified.
+    pub head: Head,
+}
+
+impl Access {
+    /// Writes `source` to the new file `to`.
+    ///
+    /// # Errors
+    /// `Conflict` if `to` exists, or a WAL beside it; `Corrupt` if what would be written is
+    /// damaged; else as [`Access::open`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn restore_to(&self, source: &Source, to: &Path) -> Result<RestoredFile> {
+        refuse_taken(to)?;
+        let parent = folder_of(to);
+        if !parent.is_dir() {
+            let message = format!("there is no folder {}: make it first", parent.display());
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        let (origin, head) = if let Source::Bucket(url) = source {
+            let point = BucketPoint::find(self, url).await?;
+            let restored = point.restore(parent).await?;
+            let head = head_of(restored.path())?;
+            place(restored.path(), to)?;
+            (point.origin(), head)
+        } else {
+            let snapshot = self.open(source).await?;
+            let folder = tempfile::Builder::new()
+                .prefix(tidemill_bucket::RESTORE_DIR_PREFIX)
+                .tempdir_in(parent)
+                .map_err(|e| Error::io("make a folder in", parent, e))?;
+            let copy = folder.path().join("workflow.db");
+            copy_database(snapshot.connection(), &copy)?;
+            let connection = tidemill_eventlog::open_snapshot(&copy)?;
+            let head = tidemill_eventlog::verify(&connection)?;
+            drop(connection);
+            place(&copy, to)?;
+            (snapshot.origin().clone(), head)
+        };
+        Ok(RestoredFile { path: to.to_owned(), origin, head })
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+fn refuse_taken(to: &Path) -> Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = to.as_os_str().to_owned();
+        name.push(suffix);
+        let name = PathBuf::from(name);
+        if name.symlink_metadata().is_ok() {
+            let message = format!("{} exists: nothing is overwritten", name.display());
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+    }
+    Ok(())
+}
+
+fn head_of(path: &Path) -> Result<Head> {
+    Ok(tidemill_eventlog::head(&tidemill_eventlog::open_snapshot(path)?)?)
+}
+
+/// Gives the file its name unless somebody else took it, and syncs it.
+fn place(file: &Path, to: &Path) -> Result<()> {
+    refuse_taken(to)?;
+    let failed = |e: std::io::Error| Error::io("write", to, e);
+    std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(failed)?;
+    let (cwd, no_replace) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
+    rustix::fs::renameat_with(cwd, file, cwd, to, no_replace).map_err(|e| failed(e.into()))?;
+    std::fs::File::open(folder_of(to)).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// A consistent copy of a file that may be written meanwhile.
+fn copy_database(from: &rusqlite::Connection, to: &Path) -> Result<()> {
+    let failed = |e| Error::sqlite("copy the file", e);
+    let flags =
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_CREATE;
+    let mut copy = rusqlite::Connection::open_with_flags(to, flags).map_err(failed)?;
+    // Read in one transaction, a writer's commits in between do not make the copy start anew.
+    let snapshot = from.unchecked_transaction().map_err(failed)?;
+    let backup = Backup::new(&snapshot, &mut copy).map_err(failed)?;
+    backup.run_to_completion(PAGES_A_STEP, Duration::ZERO, None).map_err(failed)?;
+    drop(backup);
+    copy.close().map_err(|(_, e)| failed(e))
+}
+
+#[cfg(test)]
+mod tests;

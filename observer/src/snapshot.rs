@@ -1,0 +1,155 @@
+//! Opens a source: whatever it is, the result is a connection that can only read.
+//!
+//! Opening executes nothing: it starts no run, fires no timer and writes nothing to the source. A
+//! file is read where it lies. A node's copy and a bucket's restore are verified before anything
+//! is read from them.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use serde::Serialize;
+use tempfile::TempDir;
+use tidemill_bucket::{NodeUrl, Settings};
+use tidemill_model::{Epoch, Timestamp, Txid};
+
+use crate::bucket_point::BucketPoint;
+use crate::cache::Cache;
+use crate::error::{Error, Result};
+use crate::live;
+use crate::source::{NodeAddress, Source};
+
+/// What opening sources needs to know.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// How to reach S3.
+    pub s3: Settings,
+    /// Where restored snapshots are kept.
+    pub cache: Cache,
+    /// The token of live nodes, if they ask for one.
+    pub token: Option<String>,
+    /// What moments that count from now count from.
+    pub now: Timestamp,
+}
+
+/// Where a snapshot came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Origin {
+    /// A file, read where it lies.
+    File {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A copy of a live node's file.
+    Node {
+        /// The node's address.
+        address: String,
+    },
+    /// A point of a node's past, restored from a bucket.
+    Bucket {
+        /// The node, `s3://BUCKET/FLEET/NODE`.
+        node: String,
+        /// The epoch.
+        epoch: Epoch,
+        /// The transaction.
+        txid: Txid,
+        /// By when it was in the bucket.
+        at: Timestamp,
+    },
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::File { path } => path.display().fmt(f),
+            Origin::Node { address } => f.write_str(address),
+            Origin::Bucket { node, epoch, txid, at } => {
+                write!(f, "{node}@e{epoch}:{txid}, in the bucket by {at}")
+            }
+        }
+    }
+}
+
+/// An open source.
+#[derive(Debug)]
+pub struct Snapshot {
+    connection: Connection,
+    origin: Origin,
+    /// Removed when the snapshot is dropped; declared last, so after the connection is closed.
+    _folder: Option<TempDir>,
+}
+
+impl Snapshot {
+    /// The connection, which can only read.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The connection, to restrict it further.
+    pub fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Where it came from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl Access {
+    /// Opens a source for reading.
+    ///
+    /// # Errors
+    /// `NotFound` for what does not exist, `Corrupt` for what is damaged or has lost its newest
+    /// events, `Unavailable` if a node or S3 does not answer, `Invalid` for wrong settings.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn open(&self, source: &Source) -> Result<Snapshot> {
+        match source {
+            Source::File(path) => {
+                let connection = tidemill_eventlog::open_any(path)?;
+                let origin = Origin::File { path: path.clone() };
+                Ok(Snapshot { connection, origin, _folder: None })
+            }
+            Source::Node(address) => self.open_node(address).await,
+            Source::Bucket(url) => self.open_bucket(url).await,
+        }
+    }
+
+    async fn open_node(&self, address: &NodeAddress) -> Result<Snapshot> {
+        let folder = tempfile::Builder::new()
+            .prefix("tidemill-snapshot-")
+            .tempdir()
+            .map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
+        let path = folder.path().join("workflow.db");
+        live::fetch(address, self.token.as_deref(), &path).await?;
+        let connection = tidemill_eventlog::open_snapshot(&path)?;
+        tidemill_eventlog::verify(&connection)?;
+        let origin = Origin::Node { address: address.as_str().to_owned() };
+        Ok(Snapshot { connection, origin, _folder: Some(folder) })
+    }
+
+    async fn open_bucket(&self, url: &NodeUrl) -> Result<Snapshot> {
+        let point = BucketPoint::find(self, url).await?;
+        let origin = point.origin();
+        if let Some(cached) = point.cached(&self.cache).filter(|cached| cached.is_file()) {
+            let connection = tidemill_eventlog::open_snapshot(&cached)?;
+            point.prove(&connection)?;
+            return Ok(Snapshot { connection, origin, _folder: None });
+        }
+        let restored = point.restore(self.cache.folder()?).await?;
+        match point.cached(&self.cache) {
+            Some(place) => {
+                self.cache.adopt(restored.path(), &place)?;
+                let connection = tidemill_eventlog::open_snapshot(&place)?;
+                Ok(Snapshot { connection, origin, _folder: None })
+            }
+            None => {
+                let connection = tidemill_eventlog::open_snapshot(restored.path())?;
+                let folder = Some(restored.into_folder());
+                Ok(Snapshot { connection, origin, _folder: folder })
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A small log to look at: a sweep with one trial that was retried, crashed and finished, a failed
+//! step and a timer that waits. An event a second, from second 1 of 1970.
+
+use rusqlite::Connection;
+use tidemill_eventlog::{Appender, Checkpoints, projection};
+use tidemill_model::{
+    Durability, Event, Failure, FailureKind, Json, OpId, OpName, Parent, RunCreated, RunId,
+    RunState, Seed, Timestamp,
+};
+
+fn op(n: u32) -> OpId {
+    OpId::new(n).unwrap()
+}
+
+fn name(text: &str) -> OpName {
+    OpName::new(text).unwrap()
+}
+
+pub(crate) fn run_id(text: &str) -> RunId {
+    RunId::new(text).unwrap()
+}
+
+fn json(text: &str) -> Json {
+    Json::parse(text).unwrap()
+}
+
+fn failure(message: &str) -> Failure {
+    Failure { kind: FailureKind::Failed, message: message.into(), chain: Vec::new() }
+}
+
+fn created(workflow: &str, input: &str, parent: Option<Parent>) -> Event {
+    Event::RunCreated(Box::new(RunCreated {
+        workflow: name(workflow),
+        input: json(input),
+        labels: [("team".to_owned(), "ml".to_owned())].into(),
+        seed: Seed::from_random([1; 16]),
+        parent,
+        app_version: "1".into(),
+        durability: Durability::Local,
+    }))
+}
+
+fn log() -> Vec<(&'static str, Event)> {
+    let started = |attempt| Event::RunStarted { epoch: None, attempt };
+    let checkpoint = |attempt, value| Event::Checkpoint {
+        op: op(1),
+        name: name("train"),
+        attempt,
+        value: json(value),
+    };
+    vec![
+        ("sweep", created("sweep", r#"{"rates":[0.1]}"#, None)),
+        ("sweep", started(1)),
+        (
+            "sweep",
+            Event::ChildStarted {
+                op: op(1),
+                name: name("trial"),
+                child: run_id("sweep.1"),
+                input: json("0.1"),
+            },
+        ),
+        ("sweep.1", created("trial", "0.1", Some(Parent { run: run_id("sweep"), op: op(1) }))),
+        ("sweep.1", started(1)),
+        ("sweep.1", Event::StepStarted { op: op(1), name: name("train"), input: json("{}") }),
+        (
+            "sweep.1",
+            Event::StepAttemptFailed {
+                op: op(1),
+                name: name("train"),
+                attempt: 1,
+                error: failure("no data yet"),
+                next_at: at(8),
+            },
+        ),
+        ("sweep.1", checkpoint(2, r#"{"epoch":1}"#)),
+        ("sweep.1", Event::StepRestarted { op: op(1), name: name("train"), attempt: 3 }),
+        ("sweep.1", checkpoint(3, r#"{"epoch":2}"#)),
+        (
+            "sweep.1",
+            Event::StepCompleted {
+                op: op(1),
+                name: name("train"),
+                output: json(r#"{"accuracy":0.95}"#),
+            },
+        ),
+        ("sweep.1", Event::RunCompleted { output: json("0.95") }),
+        ("sweep", Event::ChildCompleted { op: op(1), name: name("trial"), output: json("0.95") }),
+        ("sweep", Event::StepStarted { op: op(2), name: name("publish"), input: json("null") }),
+        ("sweep", Event::TimerStarted { op: op(3), name: name("sleep"), fire_at: at(99) }),
+        (
+            "sweep",
+            Event::StepFailed {
+                op: op(2),
+                name: name("publish"),
+                error: failure("the registry refused"),
+                attempts: 1,
+            },
+        ),
+    ]
+}
+
+pub(crate) fn at(second: i64) -> Timestamp {
+    Timestamp::from_micros(second * 1_000_000).unwrap()
+}
+
+/// A file with that log.
+pub(crate) fn file() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("workflow.db");
+    tidemill_eventlog::create(&path).unwrap();
+    let connection = tidemill_eventlog::open_writer(&path, Checkpoints::Own).unwrap();
+    let mut appender = Appender::load(&connection).unwrap();
+    for (second, (run, event)) in (1..).zip(log()) {
+        append(&connection, &mut appender, at(second), &run_id(run), &event);
+    }
+    (dir, path)
+}
+
+/// Appends an event as the writer does: the row, the projections, the run's status.
+fn append(db: &Connection, to: &mut Appender, now: Timestamp, run: &RunId, event: &Event) {
+    let appended = to.append(db, now, Some(run), event).unwrap();
+    projection::project(db, appended, Some(run), event).unwrap();
+    to.committed();
+    let state: RunState = tidemill_eventlog::query::run_state(db, run, None).unwrap().unwrap();
+    projection::set_status(db, run, state.status, Some(appended.seq)).unwrap();
+}
