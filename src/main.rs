@@ -1,2 +1,31 @@
-//! Placeholder.
-fn main() {}
+//! The `tidemill` command: the sidecar of a node, and looking at any node at any moment.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0; 1 error; 2 usage; 74 the final
+//! barrier of a sidecar did not count; 75 a sidecar was fenced; a sidecar otherwise ends as its
+//! command did (128 + signal).
+
+mod cli;
+mod common;
+mod events;
+mod fsck;
+mod log;
+mod nodes;
+mod output;
+mod restore;
+mod runs;
+mod show;
+mod sql;
+mod timeline;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    log::start(cli.command.default_log());
+    match cli.command.run() {
+        Ok(code) => code,
+        Err(error) => output::fail(&error),
+    }
+}

@@ -1,0 +1,78 @@
+//! The subcommands.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Durable workflows on machines that may vanish: the sidecar that ships a node's file to S3, and
+/// commands that look at any node at any moment of its past.
+///
+/// A SOURCE is a file (./workflow.db), a live node (http://127.0.0.1:7420), or a node in a bucket
+/// (s3://BUCKET/FLEET/NODE[@MOMENT]), where MOMENT is `latest`, a time (2026-11-20T10:00:00Z),
+/// `-10m` (s, m, h, d), `eN` (the end of epoch N) or `eN:TXID`.
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the nodes of a fleet: state, epoch, holder, last heartbeat.
+    Nodes(crate::nodes::Args),
+    /// List the moments of a node that can be opened, across its epochs.
+    Timeline(crate::timeline::Args),
+    /// List runs, the newest first.
+    Runs(crate::runs::Args),
+    /// Show a run as a tree: steps, attempts, checkpoints, outputs, children.
+    Show(crate::show::Args),
+    /// Print the events of a run, or of the whole node.
+    Events(crate::events::Args),
+    /// Answer an SQL statement, for reading only.
+    Sql(crate::sql::Args),
+    /// Write a moment of a node to a new file and verify it.
+    Restore(crate::restore::Args),
+    /// Check a file: integrity, checksum of the log, projections against events.
+    Fsck(crate::fsck::Args),
+}
+
+impl Command {
+    /// What is logged unless `TIDEMILL_LOG` says otherwise.
+    pub(crate) fn default_log(&self) -> &'static str {
+        "error"
+    }
+
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Nodes(args) => crate::nodes::run(&args),
+            Command::Timeline(args) => crate::timeline::run(&args),
+            Command::Runs(args) => crate::runs::run(&args),
+            Command::Show(args) => crate::show::run(&args),
+            Command::Events(args) => crate::events::run(&args),
+            Command::Sql(args) => crate::sql::run(&args),
+            Command::Restore(args) => crate::restore::run(&args),
+            Command::Fsck(args) => crate::fsck::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_source_is_a_usage_error_that_names_the_forms() {
+        let error = Cli::try_parse_from(["tidemill", "runs", "--from", "s3://b"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("s3://BUCKET/FLEET/NODE"), "{error}");
+        let missing = Cli::try_parse_from(["tidemill", "runs"]).unwrap_err();
+        assert_eq!(missing.exit_code(), 2);
+    }
+}

@@ -1,0 +1,50 @@
+//! `tidemill events`.
+
+use std::io::{self, BufWriter, Write as _};
+use std::process::ExitCode;
+
+use tidemill_model::{RunId, Seq};
+use tidemill_observer::{EventView, for_each_event, render};
+
+use crate::common::FromArgs;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The run; all of the node's events without it
+    run: Option<RunId>,
+    #[command(flatten)]
+    from: FromArgs,
+    /// Only events after this one
+    #[arg(long, value_name = "SEQ", default_value = "0")]
+    after: Seq,
+    /// How many events at most
+    #[arg(long, value_name = "N", default_value_t = u32::MAX, hide_default_value = true)]
+    limit: u32,
+    /// Print JSON: one array
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints event by event, so that a long log is never in memory as a whole.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let snapshot = args.from.open(args.json)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut before = "[\n  ";
+    let print = |event: EventView| {
+        if args.json {
+            out.write_all(before.as_bytes())?;
+            before = ",\n  ";
+            serde_json::to_writer(&mut out, &event)?;
+        } else {
+            out.write_all(render::event_line(&event).as_bytes())?;
+        }
+        anyhow::Ok(())
+    };
+    for_each_event(snapshot.connection(), args.run.as_ref(), args.after, args.limit, print)?;
+    if args.json {
+        let end = if before.starts_with('[') { "[]\n" } else { "\n]\n" };
+        out.write_all(end.as_bytes())?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,33 @@
+//! `tidemill fsck`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tidemill_observer::render;
+
+use crate::output;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The file; it may be in use
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what was found; anything wrong is an error.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let connection = tidemill_eventlog::open_any(&args.file)?;
+    let report = tidemill_eventlog::fsck(&connection)?;
+    if args.json {
+        output::json(&report)?;
+    } else {
+        output::text(&render::fsck_report(&report))?;
+    }
+    match report.findings.len() {
+        0 => Ok(ExitCode::SUCCESS),
+        1 => anyhow::bail!("{} is damaged: one finding", args.file.display()),
+        count => anyhow::bail!("{} is damaged: {count} findings", args.file.display()),
+    }
+}

@@ -1,0 +1,43 @@
+//! `tidemill runs`.
+
+use std::process::ExitCode;
+
+use tidemill_eventlog::query::{self, RunFilter};
+use tidemill_model::{OpName, RunStatus, Seq};
+use tidemill_observer::render;
+
+use crate::common::FromArgs;
+use crate::output;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    from: FromArgs,
+    /// Only runs of this status, such as running, blocked or completed
+    #[arg(long)]
+    status: Option<RunStatus>,
+    /// Only runs of this workflow
+    #[arg(long, value_name = "NAME")]
+    workflow: Option<OpName>,
+    /// How many runs at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: u32,
+    /// Only runs that were started before the run with this `seq`, to go on after a list
+    #[arg(long, value_name = "SEQ")]
+    after: Option<Seq>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let snapshot = args.from.open(args.json)?;
+    let filter = RunFilter {
+        status: args.status,
+        workflow: args.workflow.clone(),
+        after: args.after,
+        limit: args.limit,
+    };
+    let runs = query::runs(snapshot.connection(), &filter)?;
+    if args.json { output::json(&runs) } else { output::text(&render::runs(&runs)) }
+}

@@ -1,0 +1,38 @@
+//! `tidemill sql`.
+
+use std::process::ExitCode;
+
+use serde_json::{Map, Value};
+use tidemill_observer::{render, sql};
+
+use crate::common::FromArgs;
+use crate::output;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// One SELECT statement, such as "SELECT run, status FROM runs"
+    statement: String,
+    #[command(flatten)]
+    from: FromArgs,
+    /// How many rows at most
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    limit: usize,
+    /// Print JSON: an array with an object a row
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut snapshot = args.from.open(args.json)?;
+    let table = sql::query(snapshot.connection_mut(), &args.statement, args.limit)?;
+    if table.truncated {
+        eprintln!("only the first {} rows are shown: --limit N shows more", args.limit);
+    }
+    if !args.json {
+        return output::text(&render::table(&table));
+    }
+    let object = |row: Vec<Value>| -> Map<String, Value> {
+        table.columns.iter().cloned().zip(row).collect()
+    };
+    output::json(&table.rows.into_iter().map(object).collect::<Vec<_>>())
+}
