@@ -1,0 +1,316 @@
+//! The node's HTTP API, end to end: a real process, real sockets, every error with its message.
+
+use serde_json::{Value, json};
+
+use crate::support::{self, Folder, Served, command};
+
+#[test]
+fn a_run_is_started_once_however_often_it_is_asked_for() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let body = json!({"workflow": "echo", "input": {"a": 1, "b": [2]}, "id": "r1",
+        "labels": {"team": "search"}});
+    let first = node.post("/v1/runs", &body);
+    assert_eq!(first.status, 201, "{first:?}");
+    assert_eq!(first.body["id"], "r1");
+    assert_eq!(first.body["workflow"], "echo");
+    assert_eq!(first.body["labels"], json!({"team": "search"}));
+    let end = node.ended("r1");
+    assert_eq!((&end["status"], &end["output"]), (&json!("completed"), &json!({"a": 1, "b": [2]})));
+
+    let same = json!({"workflow": "echo", "input": {"b": [2], "a": 1}, "id": "r1"});
+    let again = node.post("/v1/runs", &same);
+    assert_eq!((again.status, &again.body["status"]), (200, &json!("completed")));
+    for (workflow, input) in [("echo", json!({"a": 2})), ("count", json!({"a": 1, "b": [2]}))] {
+        let other = node.post("/v1/runs", &json!({"workflow": "count", "input": 1, "id": "r1"}));
+        let message = other.error(409, "conflict");
+        assert!(message.contains("there is a run `r1`"), "{workflow} {input}: {message}");
+    }
+    let named = node.post("/v1/runs", &json!({"workflow": "count", "input": 2}));
+    assert_eq!(named.status, 201);
+    assert_eq!(named.body["id"].as_str().unwrap().len(), 36, "a generated id is a UUID");
+    node.stop();
+}
+
+#[test]
+fn a_start_that_is_wrong_is_refused_with_what_to_do() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let refused = |body: Value, status: u16, kind: &str, part: &str| {
+        let reply = node.post("/v1/runs", &body);
+        let message = reply.error(status, kind);
+        assert!(message.contains(part), "{message}");
+    };
+    refused(
+        json!({"workflow": "swim", "input": 1}),
+        404,
+        "not_found",
+        "count, echo, fails, mendable, nap, slow",
+    );
+    refused(json!({"workflow": "echo"}), 400, "invalid", "missing field `input`");
+    refused(json!({"input": 1}), 400, "invalid", "missing field `workflow`");
+    refused(
+        json!({"workflow": "echo", "input": 1, "lables": {}}),
+        400,
+        "invalid",
+        "unknown field `lables`",
+    );
+    refused(json!({"workflow": "echo", "input": 1, "id": "../x"}), 400, "invalid", "`../x`");
+    refused(
+        json!({"workflow": "echo", "input": 1, "id": "a".repeat(129)}),
+        400,
+        "invalid",
+        "run id",
+    );
+    refused(json!({"workflow": "count", "input": "many"}), 400, "invalid", "count");
+    let labels: serde_json::Map<String, Value> =
+        (0..33).map(|n| (format!("l{n}"), json!("x"))).collect();
+    refused(json!({"workflow": "echo", "input": 1, "labels": labels}), 400, "invalid", "32");
+    refused(
+        json!({"workflow": "echo", "input": 1, "labels": {"a\n": "x"}}),
+        400,
+        "invalid",
+        "label",
+    );
+    refused(json!({"workflow": "echo", "input": 1, "labels": {"a": 1}}), 400, "invalid", "string");
+
+    let large = "x".repeat(1024 * 1024);
+    refused(json!({"workflow": "echo", "input": large}), 400, "invalid", "1048576");
+    let larger = "x".repeat(3 * 1024 * 1024);
+    refused(json!({"workflow": "echo", "input": larger}), 413, "invalid", "2097152 bytes");
+
+    let post = |content_type: &str, body: &str| node.post_text("/v1/runs", content_type, body);
+    let reply = post("application/json", "{\"workflow\": ");
+    assert!(reply.error(400, "invalid").contains("EOF"), "{reply:?}");
+    let reply = post("text/plain", r#"{"workflow": "echo", "input": 1}"#);
+    assert!(reply.error(415, "invalid").contains("Content-Type: application/json"));
+    assert_eq!(node.get("/v1/runs").body["runs"], json!([]), "nothing of it was started");
+    node.stop();
+}
+
+#[test]
+fn what_is_not_there_is_not_found_and_says_where_to_look() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    for path in ["", "/events", "/events?follow=true", "/result", "/result?wait=1s"] {
+        let reply = node.get(&format!("/v1/runs/nobody{path}"));
+        let message = reply.error(404, "not_found");
+        assert!(message.contains("`nobody`"), "{path}: {message}");
+    }
+    let reply = node.post("/v1/runs/nobody/resume", &json!({}));
+    assert!(reply.error(404, "not_found").contains("`nobody`"));
+    let reply = node.get("/v1/rums");
+    assert!(reply.error(404, "not_found").contains("there is no /v1/rums"));
+    let reply = node.post("/v1/snapshot", &json!({}));
+    assert!(reply.error(405, "invalid").contains("does not take POST"));
+    for (path, part) in [
+        ("/v1/runs?state=x", "no parameter `state` here: use status, workflow, limit, after"),
+        ("/v1/runs?status=swimming", "use pending, running"),
+        ("/v1/runs?limit=0", "use 1 to 1000"),
+        ("/v1/runs?limit=1001", "use 1 to 1000"),
+        ("/v1/runs?after=x", "use a decimal number"),
+        ("/v1/runs?limit=1&limit=2", "given twice"),
+        ("/v1/runs/r?verbose=1", "no parameter `verbose`"),
+        ("/v1/runs/..%2Fx", "invalid run id"),
+        ("/v1/runs/r/events?after=-1", "use a decimal number"),
+        ("/v1/runs/r/events?follow=yes", "`follow` is wrong"),
+        ("/v1/runs/r/result?wait=30", "such as 500ms, 30s or 2m, up to 300s"),
+        ("/v1/runs/r/result?wait=301s", "up to 300s"),
+    ] {
+        let reply = node.get(path);
+        let message = reply.error(400, "invalid");
+        assert!(message.contains(part), "{path}: {message}");
+    }
+    node.stop();
+}
+
+#[test]
+fn runs_are_listed_by_status_and_workflow_and_page_by_page() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    for n in 0..5 {
+        node.start_run(&format!("c{n}"), "count", &json!(n));
+        node.ended(&format!("c{n}"));
+    }
+    node.start_run("n", "nap", &json!(600_000));
+    node.start_run("f", "fails", &json!("no luck"));
+    node.ended("f");
+    let ids = |query: &str| {
+        let list = node.get(&format!("/v1/runs{query}"));
+        assert_eq!(list.status, 200, "{list:?}");
+        let ids: Vec<String> = list.body["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| run["id"].as_str().unwrap().to_owned())
+            .collect();
+        (ids.join(" "), list.body["next"].clone())
+    };
+    assert_eq!(ids("").0, "f n c4 c3 c2 c1 c0");
+    assert_eq!(ids("?status=completed&workflow=count").0, "c4 c3 c2 c1 c0");
+    assert_eq!(ids("?status=failed").0, "f");
+    assert_eq!(ids("?status=blocked"), (String::new(), Value::Null));
+    assert_eq!(ids("?workflow=nap&status=").0, "n");
+    let (first, next) = ids("?workflow=count&limit=2");
+    assert_eq!(first, "c4 c3");
+    let (second, next) = ids(&format!("?workflow=count&limit=2&after={next}"));
+    assert_eq!(second, "c2 c1");
+    assert_eq!(ids(&format!("?workflow=count&limit=2&after={next}")), ("c0".into(), Value::Null));
+    let failed = node.get("/v1/runs/f").body;
+    assert_eq!(failed["error"]["kind"], "failed");
+    assert_eq!(failed["operations"][0]["error"]["message"], "no luck");
+    let nap = node.get("/v1/runs/n").body;
+    assert_eq!((&nap["status"], &nap["operations_total"]), (&json!("suspended"), &json!(1)));
+    assert_eq!(nap["operations"][0]["kind"], "timer");
+    assert_eq!(nap["operations"][0]["status"], "open");
+    node.stop();
+}
+
+#[test]
+fn events_come_in_pages_and_as_a_stream_that_ends_with_the_run() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    node.start_run("r", "slow", &json!(300));
+    let stream = node.stream("/v1/runs/r/events?follow=true", None);
+    let seqs: Vec<u64> = stream
+        .lines()
+        .filter_map(|line| line.strip_prefix("id: "))
+        .map(|id| id.parse().unwrap())
+        .collect();
+    let kinds: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(kinds.first(), Some(&"run_created"));
+    assert_eq!(kinds.last(), Some(&"run_completed"));
+    assert!(kinds.contains(&"step_started") && kinds.contains(&"step_completed"), "{kinds:?}");
+
+    let all = node.get("/v1/runs/r/events").body;
+    let listed: Vec<u64> =
+        all["events"].as_array().unwrap().iter().map(|e| e["seq"].as_u64().unwrap()).collect();
+    assert_eq!(listed, seqs);
+    assert_eq!(all["next"], Value::Null);
+    assert_eq!(all["events"][0]["data"]["input"], 300);
+    let page = node.get("/v1/runs/r/events?limit=2").body;
+    assert_eq!(page["events"].as_array().unwrap().len(), 2);
+    let after = page["next"].as_u64().unwrap();
+    let rest = node.get(&format!("/v1/runs/r/events?after={after}")).body;
+    assert_eq!(rest["events"].as_array().unwrap().len(), seqs.len() - 2);
+
+    let last = seqs.last().unwrap().to_string();
+    let before = seqs[seqs.len() - 2].to_string();
+    let tail = node.stream("/v1/runs/r/events?follow=true", Some(&before));
+    assert_eq!(tail.matches("event: ").count(), 1, "{tail}");
+    assert_eq!(node.stream(&format!("/v1/runs/r/events?follow=true&after={last}"), None), "");
+    node.stop();
+}
+
+#[test]
+fn a_result_is_waited_for_and_told_whatever_it_is() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    node.start_run("s", "slow", &json!(700));
+    let early = node.get("/v1/runs/s/result");
+    assert_eq!(early.status, 202, "{early:?}");
+    assert_eq!(early.body["output"], Value::Null);
+    assert_eq!(node.get("/v1/runs/s/result?wait=10ms").status, 202);
+    assert_eq!(node.ended("s")["output"], 700);
+    node.start_run("f", "fails", &json!("no luck"));
+    let failed = node.ended("f");
+    assert_eq!(failed["status"], "failed");
+    assert!(failed["error"]["message"].as_str().unwrap().contains("fail"), "{failed}");
+    node.stop();
+}
+
+#[test]
+fn a_blocked_run_says_why_and_is_tried_again_when_it_is_resumed() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let mend = folder.join("mended");
+    node.start_run("m", "mendable", &json!(mend.to_str().unwrap()));
+    let blocked = node.ended("m");
+    assert_eq!(blocked["status"], "blocked");
+    assert_eq!(blocked["blocked"]["kind"], "panic");
+    assert!(blocked["blocked"].to_string().contains("not mended yet"), "{blocked}");
+
+    node.start_run("c", "count", &json!(1));
+    node.ended("c");
+    let reply = node.post("/v1/runs/c/resume", &json!({}));
+    assert!(reply.error(409, "conflict").contains("`c`"), "{reply:?}");
+
+    std::fs::write(&mend, "").unwrap();
+    assert_eq!(node.post("/v1/runs/m/resume", &json!({})).status, 200);
+    support::until("the mended run to complete", || {
+        node.get("/v1/runs/m").body["status"] == "completed"
+    });
+    assert_eq!(node.ended("m")["output"], "mended");
+    node.stop();
+}
+
+#[test]
+fn a_snapshot_is_a_whole_file_of_one_moment_while_runs_go_on() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    node.start_run("busy", "count", &json!(2_000));
+    for n in 0..3 {
+        let (status, bytes) = node.bytes("/v1/snapshot");
+        assert_eq!(status, 200);
+        let copy = folder.join(&format!("copy{n}.db"));
+        std::fs::write(&copy, bytes).unwrap();
+        let file = tidemill_eventlog::open_snapshot(&copy).unwrap();
+        let report = tidemill_eventlog::fsck(&file).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(report.runs, 1);
+    }
+    assert!(!folder.join("workflow.db.snapshot").exists(), "nothing is left beside the file");
+    assert_eq!(node.ended("busy")["output"], 2_001_000);
+    node.stop();
+}
+
+#[test]
+fn off_loopback_a_token_is_required() {
+    let folder = Folder::new();
+    let db = folder.db();
+    let serve = ["serve", "--db", &db, "--listen", "0.0.0.0:0"];
+    let refused = command(&serve).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let message = support::text(&refused.stderr);
+    assert!(message.contains("set TIDEMILL_TOKEN"), "{message}");
+    let weak = command(&serve).env("TIDEMILL_TOKEN", "short").output().unwrap();
+    assert!(support::text(&weak.stderr).contains("at least 16"), "{weak:?}");
+    assert!(!folder.join("workflow.db").exists(), "refused before anything was opened");
+
+    let token = "0123456789abcdef0123";
+    let mut serving = command(&serve);
+    serving.env("TIDEMILL_TOKEN", token);
+    let node = Served::spawn(serving);
+    assert_eq!(node.get("/v1/health").status, 200);
+    let reply = node.get("/v1/runs");
+    assert!(reply.error(401, "invalid").contains("Authorization: Bearer"));
+    let node = node.with_token("0123456789abcdef0124");
+    assert!(node.get("/v1/runs").error(401, "invalid").contains("is wrong"));
+    let reply = node.post("/v1/runs", &json!({"workflow": "echo", "input": 1}));
+    assert_eq!(reply.status, 401);
+    let node = node.with_token(token);
+    assert_eq!(node.get("/v1/runs").status, 200);
+
+    let url = node.url.clone();
+    let start = ["start", "count", "3", "--url", &url];
+    let without = support::call(&start);
+    assert!(support::text(&without.stderr).contains("wants a bearer token"), "{without:?}");
+    let with = command(&start).env("TIDEMILL_TOKEN", token).output().unwrap();
+    assert_eq!(with.status.code(), Some(0), "{with:?}");
+    node.stop();
+}
+
+#[test]
+fn health_says_what_this_is() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let health = node.get("/v1/health");
+    assert_eq!(health.status, 200);
+    assert_eq!(
+        (&health.body["app"], &health.body["version"]),
+        (&json!("http-app"), &json!("1.2.3"))
+    );
+    assert_eq!((&health.body["gate"], &health.body["node"]), (&json!("open"), &Value::Null));
+    assert_eq!(health.body["workflows"].as_array().unwrap().len(), 6);
+    node.stop();
+}

@@ -1,0 +1,180 @@
+//! The author's command line: each subcommand, each exit code, each message.
+
+use serde_json::{Value, json};
+use tidemill_eventlog::{Checkpoints, Meta, create, open_writer};
+use tidemill_model::{Epoch, InstanceId, NodeId};
+
+use crate::support::{Folder, Served, call, command, text};
+
+/// Runs the program and expects this exit code; gives stdout and stderr.
+#[track_caller]
+fn expect(code: i32, args: &[&str]) -> (String, String) {
+    let output = call(args);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn run_prints_the_output_and_nothing_else() {
+    let folder = Folder::new();
+    let db = folder.db();
+    let run = |args: &[&str]| expect(0, &[args, &["--db", &db]].concat());
+    let (out, err) = run(&["run", "echo", r#"{"x": 1.50}"#, "--id", "r1", "--label", "a=b"]);
+    assert_eq!(out, "{\"x\":1.5}\n");
+    assert!(err.contains("run r1"), "{err}");
+    let (again, _) = run(&["run", "echo", r#"{"x": 1.5}"#, "--id", "r1"]);
+    assert_eq!(again, out, "it exists: its output is printed again");
+    assert_eq!(run(&["run", "count", "4"]).0, "10\n");
+    assert!(!folder.join("workflow.db-wal").exists(), "a file that is closed is one file");
+}
+
+#[test]
+fn a_run_that_does_not_complete_is_an_error_with_its_reason() {
+    let folder = Folder::new();
+    let db = folder.db();
+    let (out, err) = expect(1, &["run", "fails", "\"no luck\"", "--db", &db]);
+    assert_eq!(out, "");
+    assert!(err.contains("failed: ") && err.contains("no luck"), "{err}");
+    let (_, err) = expect(1, &["run", "mendable", "\"/no/such/file\"", "--id", "m", "--db", &db]);
+    assert!(err.contains("run m is blocked: "), "{err}");
+    let (_, err) = expect(1, &["run", "swim", "1", "--db", &db]);
+    assert!(err.contains("error: ") && err.contains("count, echo"), "{err}");
+    let (_, err) = expect(1, &["run", "count", "\"many\"", "--db", &db]);
+    assert!(err.contains("count"), "{err}");
+    let (_, err) = expect(1, &["run", "count", "1", "--id", "../x", "--db", &db]);
+    assert!(err.contains("invalid run id `../x`"), "{err}");
+    let (_, err) = expect(1, &["run", "count", "1", "--db", "/no/such/folder/workflow.db"]);
+    assert!(err.contains("/no/such/folder"), "{err}");
+}
+
+#[test]
+fn wrong_usage_is_2_and_help_is_0() {
+    for args in [
+        &[][..],
+        &["swim"],
+        &["run", "count"],
+        &["run", "count", "four"],
+        &["serve", "--listen", "here"],
+        &["run", "count", "1", "--label", "x"],
+    ] {
+        let (out, err) = expect(2, args);
+        assert!(out.is_empty() && err.contains("Usage"), "{args:?}: {out}{err}");
+    }
+    let (out, _) = expect(0, &["--help"]);
+    for subcommand in ["serve", "run", "start", "resume", "workflows", "check"] {
+        assert!(out.contains(subcommand), "{out}");
+    }
+}
+
+#[test]
+fn workflows_are_listed_one_a_line() {
+    let (out, _) = expect(0, &["workflows"]);
+    assert_eq!(out, "count\necho\nfails\nmendable\nnap\nslow\n");
+}
+
+#[test]
+fn start_and_resume_call_a_node() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let url = node.url.clone();
+    let (out, _) = expect(0, &["start", "count", "3", "--id", "c", "--url", &url]);
+    assert_eq!(out, "c\n");
+    assert_eq!(node.ended("c")["output"], 6);
+    let (out, _) = expect(0, &["start", "count", "3", "--id", "c", "--json", "--url", &url]);
+    let run: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(run["status"], "completed");
+    let (_, err) = expect(1, &["start", "count", "4", "--id", "c", "--url", &url]);
+    assert!(err.contains("there is a run `c`"), "{err}");
+    let (_, err) = expect(1, &["start", "swim", "4", "--url", &url]);
+    assert!(err.contains("count, echo"), "{err}");
+
+    let mend = folder.join("mended");
+    node.start_run("m", "mendable", &json!(mend.to_str().unwrap()));
+    assert_eq!(node.ended("m")["status"], "blocked");
+    std::fs::write(&mend, "").unwrap();
+    expect(0, &["resume", "m", "--url", &url]);
+    crate::support::until("the mended run to complete", || {
+        node.get("/v1/runs/m").body["status"] == "completed"
+    });
+    let (_, err) = expect(1, &["resume", "nobody", "--url", &url]);
+    assert!(err.contains("`nobody`"), "{err}");
+    node.stop();
+    let (_, err) = expect(1, &["start", "count", "1", "--url", &url]);
+    assert!(err.contains("cannot reach") && err.contains("is the node serving?"), "{err}");
+    let (_, err) = expect(1, &["start", "count", "1", "--url", "https://x"]);
+    assert!(err.contains("use http://HOST:PORT"), "{err}");
+}
+
+#[test]
+fn check_replays_without_executing() {
+    let folder = Folder::new();
+    let db = folder.db();
+    expect(0, &["run", "count", "4", "--id", "c", "--db", &db]);
+    let (out, _) = expect(0, &["check", "c", "--db", &db]);
+    assert!(out.contains("run c: ") && out.contains("does what the log says"), "{out}");
+    let (out, _) = expect(0, &["check", "c", "--json", "--db", &db]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["agrees"], &report["workflow"]), (&json!(true), &json!("count")));
+    let (_, err) = expect(1, &["check", "nobody", "--db", &db]);
+    assert!(err.contains("nobody"), "{err}");
+    let (_, err) = expect(1, &["check", "c", "--db", "/no/such.db"]);
+    assert!(err.contains("there is no file /no/such.db"), "{err}");
+    assert!(!folder.join("workflow.db-wal").exists(), "reading leaves nothing behind");
+}
+
+#[test]
+fn a_second_process_on_one_file_is_refused_and_told_who_has_it() {
+    let folder = Folder::new();
+    let db = folder.db();
+    let node = Served::start(&db);
+    for args in [
+        &["serve", "--db", &db, "--listen", "127.0.0.1:0"][..],
+        &["run", "count", "1", "--db", &db],
+    ] {
+        let (_, err) = expect(1, args);
+        assert!(err.contains(&format!("process {}", node.pid())), "{err}");
+    }
+    let address = node.url.strip_prefix("http://").unwrap();
+    let other = Folder::new();
+    let (_, err) = expect(1, &["serve", "--db", &other.db(), "--listen", address]);
+    assert!(err.contains("choose another port with --listen"), "{err}");
+    node.stop();
+}
+
+#[test]
+fn a_file_of_a_sidecar_is_not_opened_without_it() {
+    let folder = Folder::new();
+    let db = folder.db();
+    create(std::path::Path::new(&db)).unwrap();
+    let file = open_writer(std::path::Path::new(&db), Checkpoints::Own).unwrap();
+    let node = NodeId::new("n1").unwrap();
+    let instance = InstanceId::from_random([1; 16]);
+    Meta::mark_shipped(&file, &node, Epoch::new(3).unwrap(), &instance).unwrap();
+    file.close().unwrap();
+    for args in [
+        &["serve", "--db", &db, "--listen", "127.0.0.1:0"][..],
+        &["run", "count", "1", "--db", &db],
+    ] {
+        let (_, err) = expect(1, args);
+        assert!(err.contains("n1") && err.contains("epoch") && err.contains("sidecar"), "{err}");
+    }
+}
+
+#[test]
+fn sigterm_ends_it_well_and_its_runs_go_on_in_the_next_process() {
+    let folder = Folder::new();
+    let db = folder.db();
+    let node = Served::start(&db);
+    node.start_run("n", "nap", &json!(1_500));
+    node.start_run("s", "slow", &json!(400));
+    node.stop();
+    assert!(!folder.join("workflow.db-wal").exists(), "closed");
+    let node = Served::start(&db);
+    assert_eq!(node.ended("n")["output"], 1_500);
+    assert_eq!(node.ended("s")["output"], 400);
+    node.signal("-INT");
+    node.stop_after_signal();
+    let mut serving = command(&["serve", "--db", &db]);
+    serving.env("TIDEMILL_LISTEN", "127.0.0.1:0");
+    Served::spawn(serving).stop();
+}

@@ -1,0 +1,194 @@
+//! A process under a sidecar of paper: it attaches before it opens, follows the lease, says
+//! goodbye after it closed, and leaves with 75 when it is fenced.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidemill_eventlog::{Checkpoints, Meta, create, host, open_writer};
+use tidemill_model::{Epoch, InstanceId, NodeId};
+
+use crate::support::{Folder, Served, command, text, until};
+
+struct Paper {
+    folder: Folder,
+    listener: UnixListener,
+}
+
+const INSTANCE: [u8; 16] = [1; 16];
+
+impl Paper {
+    /// A sidecar with a file of node n1 in epoch 3.
+    fn new() -> Paper {
+        let folder = Folder::new();
+        let db = PathBuf::from(folder.db());
+        create(&db).unwrap();
+        let file = open_writer(&db, Checkpoints::ByLitestream).unwrap();
+        let (node, epoch) = (NodeId::new("n1").unwrap(), Epoch::new(3).unwrap());
+        Meta::mark_shipped(&file, &node, epoch, &InstanceId::from_random(INSTANCE)).unwrap();
+        file.close().unwrap();
+        let listener = UnixListener::bind(folder.join("workflow.db.sock")).unwrap();
+        Paper { folder, listener }
+    }
+
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = command(args);
+        command.env("TIDEMILL_DB", self.folder.db());
+        command.env("TIDEMILL_SIDECAR", self.folder.join("workflow.db.sock"));
+        command
+    }
+
+    /// Takes one request: its path, its body, and where the answer goes.
+    fn request(&self) -> (String, Value, UnixStream) {
+        let (stream, _) = self.listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut line = |line: &mut String| {
+            line.clear();
+            reader.read_line(line).unwrap();
+        };
+        let (mut first, mut header, mut length) = (String::new(), String::new(), 0);
+        line(&mut first);
+        loop {
+            line(&mut header);
+            if header.trim().is_empty() {
+                break;
+            }
+            if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let path = first.split(' ').nth(1).unwrap().to_owned();
+        (path, serde_json::from_slice(&body).unwrap(), reader.into_inner())
+    }
+
+    fn grant(&self, node: &str, epoch: u64) -> UnixStream {
+        let (path, body, mut stream) = self.request();
+        assert_eq!(path, "/v1/attach");
+        assert!(body["pid"].is_u64() && body["boot"].is_string(), "{body}");
+        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").unwrap();
+        let instance = InstanceId::from_random(INSTANCE);
+        let hello = json!({"session": "07".repeat(16), "node": node, "epoch": epoch,
+            "instance": instance, "fleet": "f"});
+        writeln!(stream, "{hello}").unwrap();
+        stream
+    }
+
+    /// Takes the goodbye; by then nobody may have the file open.
+    fn take_goodbye(&self) {
+        let (path, body, mut stream) = self.request();
+        assert_eq!((path.as_str(), &body["session"]), ("/v1/detach", &json!("07".repeat(16))));
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    }
+}
+
+fn lease(stream: &mut UnixStream, state: &str, seconds: u64) {
+    let deadline = host::boot_now().saturating_add(Duration::from_secs(seconds));
+    let boot = host::boot_id().unwrap();
+    let line = json!({"boot": boot, "deadline_boottime_ns": deadline, "state": state});
+    writeln!(stream, "{line}").unwrap();
+}
+
+#[test]
+fn it_attaches_serves_under_the_lease_and_says_goodbye() {
+    let paper = Paper::new();
+    let serving = paper.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let (node, mut stream) = std::thread::scope(|scope| {
+        let attached = scope.spawn(|| {
+            let mut stream = paper.grant("n1", 3);
+            lease(&mut stream, "open", 60);
+            stream
+        });
+        (Served::spawn(serving), attached.join().unwrap())
+    });
+    until("the gate to open", || node.get("/v1/health").status == 200);
+    let health = node.get("/v1/health").body;
+    assert_eq!((&health["node"], &health["epoch"]), (&json!("n1"), &json!(3)));
+    node.start_run("c", "count", &json!(3));
+    assert_eq!(node.ended("c")["output"], 6);
+
+    lease(&mut stream, "closed", 60);
+    until("the gate to close", || node.get("/v1/health").status == 503);
+    node.get("/v1/runs/c").body["status"].as_str().unwrap();
+    lease(&mut stream, "open", 60);
+    until("the gate to open again", || node.get("/v1/health").status == 200);
+
+    std::thread::scope(|scope| {
+        scope.spawn(|| paper.take_goodbye());
+        node.stop();
+    });
+    let wal = paper.folder.join("workflow.db-wal");
+    assert!(std::fs::metadata(&wal).unwrap().len() > 0, "Litestream's to checkpoint, not ours");
+}
+
+#[test]
+fn fenced_it_leaves_with_75() {
+    let paper = Paper::new();
+    let serving = paper.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let (mut node, mut stream) = std::thread::scope(|scope| {
+        let attached = scope.spawn(|| {
+            let mut stream = paper.grant("n1", 3);
+            lease(&mut stream, "open", 60);
+            stream
+        });
+        (Served::spawn(serving), attached.join().unwrap())
+    });
+    lease(&mut stream, "fenced", 60);
+    assert_eq!(node.exit_code(), Some(75));
+}
+
+#[test]
+fn a_file_of_another_epoch_or_node_is_not_opened() {
+    for (name, epoch) in [("n1", 4), ("n2", 3)] {
+        let paper = Paper::new();
+        let mut serving = paper.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _stream = paper.grant(name, epoch);
+                paper.take_goodbye();
+            });
+            serving.output().unwrap()
+        });
+        let error = text(&output.stderr);
+        assert_ne!(output.status.code(), Some(0));
+        assert!(error.contains("epoch 3") && error.contains(&format!("epoch {epoch}")), "{error}");
+    }
+}
+
+#[test]
+fn a_refusal_of_the_sidecar_is_told() {
+    let paper = Paper::new();
+    let mut serving = paper.command(&["run", "count", "1"]);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (_, _, mut stream) = paper.request();
+            let body = json!({"kind": "conflict", "message": "process 7 is attached"}).to_string();
+            let head = format!("HTTP/1.1 409 Conflict\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(body.as_bytes()).unwrap();
+        });
+        serving.output().unwrap()
+    });
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("error: the sidecar: process 7 is attached"), "{error}");
+}
+
+#[test]
+fn run_attaches_too() {
+    let paper = Paper::new();
+    let mut running = paper.command(&["run", "count", "3"]);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = paper.grant("n1", 3);
+            lease(&mut stream, "open", 60);
+            paper.take_goodbye();
+        });
+        running.output().unwrap()
+    });
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "6\n".to_owned()));
+}
