@@ -26,7 +26,7 @@ macro_rules! number_serde {
 /// The position of an event in its file: 1 for the first, grows by one, never reused.
 ///
 /// 0 is the position before the first event, the head of an empty log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(u64);
 
 impl Seq {
