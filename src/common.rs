@@ -28,6 +28,7 @@ impl S3Args {
         Ok(Access {
             s3: Settings { endpoint: self.endpoint.clone(), ..Settings::default() },
             cache: Cache::of_environment()?,
+            litestream: None,
             token: std::env::var("TIDEMILL_TOKEN").ok().filter(|token| !token.is_empty()),
             now: tidemill_eventlog::host::wall_now(),
         })

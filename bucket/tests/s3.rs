@@ -237,10 +237,13 @@ async fn every_point_is_restored_as_it_was() {
     let keys = node_keys("fleet", "n1");
     let dir = tempfile::tempdir().unwrap();
     let litestream = Litestream::at(minio::tool("litestream")).await.unwrap();
-    let shipper = Shipper::new(&litestream, &store, &keys.epoch(Epoch::FIRST), dir.path());
+    let source = dir.path().join("source.db");
+    let db = minio::database(&source);
+    let shipper = Shipper::of(&litestream, &store, &keys.epoch(Epoch::FIRST), &source);
     let mut shipped: Vec<(Txid, i64)> = Vec::new();
     for rows in 1..=4 {
-        shipper.ship_a_row();
+        db.execute("INSERT INTO t VALUES (1)", []).unwrap();
+        shipper.ship();
         let timeline = read_timeline(&store, &keys).await.unwrap();
         shipped.push((timeline.latest().unwrap().txid, rows));
     }

@@ -26,6 +26,7 @@ pub(crate) struct BucketPoint {
     /// The nonce that claimed the epoch; none if nobody wrote `epoch.json`.
     claim: Option<Nonce>,
     proofs: Vec<Proof>,
+    litestream: Option<PathBuf>,
 }
 
 /// An event that a restored file must hold, with the checksum there.
@@ -58,7 +59,8 @@ impl BucketPoint {
         let doc = timeline.epoch(place.epoch).and_then(|history| history.doc.as_ref());
         let claim = doc.map(|doc| doc.acquired.clone());
         let proofs = proofs(&timeline, place, covered);
-        Ok(BucketPoint { store, url: url.clone(), place, claim, proofs })
+        let litestream = access.litestream.clone();
+        Ok(BucketPoint { store, url: url.clone(), place, claim, proofs, litestream })
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -78,7 +80,10 @@ impl BucketPoint {
 
     /// Restores the point into a new folder in `parent` and verifies it.
     pub(crate) async fn restore(&self, parent: &Path) -> Result<Restored> {
-        let litestream = Litestream::find().await?;
+        let litestream = match &self.litestream {
+            Some(path) => Litestream::at(path.clone()).await?,
+            None => Litestream::find().await?,
+        };
         let (epoch, txid) = (self.place.epoch, self.place.txid);
         let keys = self.url.keys();
         let restored = restore(&litestream, &self.store, &keys, epoch, txid, parent).await?;

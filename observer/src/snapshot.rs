@@ -25,6 +25,8 @@ pub struct Access {
     pub s3: Settings,
     /// Where restored snapshots are kept.
     pub cache: Cache,
+    /// The Litestream binary, else the one that [`tidemill_bucket::Litestream::find`] finds.
+    pub litestream: Option<PathBuf>,
     /// The token of live nodes, if they ask for one.
     pub token: Option<String>,
     /// What moments that count from now count from.

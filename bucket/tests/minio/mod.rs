@@ -114,33 +114,24 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     }
 }
 
-/// A database that one more row is written to before each time it is shipped.
+/// Ships a database, once each time it is asked to.
 pub(crate) struct Shipper {
     litestream: PathBuf,
-    db: rusqlite::Connection,
     path: PathBuf,
     url: String,
 }
 
 impl Shipper {
-    #[expect(clippy::disallowed_methods, reason = "a database of the test's own, not a log")]
-    pub(crate) fn new(litestream: &Litestream, store: &Store, prefix: &str, dir: &Path) -> Shipper {
-        let path = dir.join("source.db");
-        let db = rusqlite::Connection::open(&path).unwrap();
-        db.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (n INTEGER)",
-        )
-        .unwrap();
+    pub(crate) fn of(litestream: &Litestream, store: &Store, prefix: &str, path: &Path) -> Shipper {
         let url = format!(
             "s3://{}/{prefix}?endpoint={}&region=us-east-1&forcePathStyle=true",
             store.bucket(),
             store.endpoint().unwrap()
         );
-        Shipper { litestream: litestream.path().to_owned(), db, path, url }
+        Shipper { litestream: litestream.path().to_owned(), path: path.to_owned(), url }
     }
 
-    pub(crate) fn ship_a_row(&self) {
-        self.db.execute("INSERT INTO t VALUES (1)", []).unwrap();
+    pub(crate) fn ship(&self) {
         let output = Command::new(&self.litestream)
             .args(["replicate", "-once"])
             .arg(&self.path)
@@ -151,6 +142,16 @@ impl Shipper {
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// A database with one table, in a state that Litestream can ship.
+#[expect(clippy::disallowed_methods, reason = "a database of the test's own, not a log")]
+pub(crate) fn database(path: &Path) -> rusqlite::Connection {
+    let db = rusqlite::Connection::open(path).unwrap();
+    let setup =
+        "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (n INTEGER)";
+    db.execute_batch(setup).unwrap();
+    db
 }
 
 #[expect(clippy::disallowed_methods, reason = "a database of the test's own, not a log")]

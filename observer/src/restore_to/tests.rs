@@ -7,7 +7,7 @@ use crate::{Cache, History};
 
 fn access() -> Access {
     let cache = Cache::new(std::env::temp_dir().join("tidemill-no-snapshots-here"));
-    Access { s3: Settings::default(), cache, token: None, now: at(100) }
+    Access { s3: Settings::default(), cache, litestream: None, token: None, now: at(100) }
 }
 
 fn names(dir: &Path) -> Vec<String> {
