@@ -19,16 +19,14 @@ use crate::engine::{Environment, Node};
 use crate::error::{Error, ErrorKind};
 
 /// A workflow's future with its types erased.
-pub(crate) type WorkflowFuture =
-    Pin<Box<dyn Future<Output = std::result::Result<Json, Failure>> + Send>>;
+pub(crate) type WorkflowFuture = Pin<Box<dyn Future<Output = Result<Json, Failure>> + Send>>;
 
-type Begin =
-    dyn Fn(Ctx, &Json) -> std::result::Result<WorkflowFuture, serde_json::Error> + Send + Sync;
+type Begin = dyn Fn(Ctx, &Json) -> Result<WorkflowFuture, serde_json::Error> + Send + Sync;
 
 /// A registered workflow.
 pub(crate) struct Workflow {
     begin: Box<Begin>,
-    accepts: fn(&Json) -> std::result::Result<(), serde_json::Error>,
+    accepts: fn(&Json) -> Result<(), serde_json::Error>,
 }
 
 impl Workflow {
@@ -36,12 +34,12 @@ impl Workflow {
         &self,
         ctx: Ctx,
         input: &Json,
-    ) -> std::result::Result<WorkflowFuture, serde_json::Error> {
+    ) -> Result<WorkflowFuture, serde_json::Error> {
         (self.begin)(ctx, input)
     }
 
     /// Whether the workflow can read this input.
-    pub(crate) fn accepts(&self, input: &Json) -> std::result::Result<(), serde_json::Error> {
+    pub(crate) fn accepts(&self, input: &Json) -> Result<(), serde_json::Error> {
         (self.accepts)(input)
     }
 }
@@ -51,8 +49,12 @@ impl Workflow {
 /// ```no_run
 /// use tidemill::{App, Ctx, Result};
 ///
+/// async fn greet(name: String) -> Result<String> {
+///     Ok(format!("hello {name}"))
+/// }
+///
 /// async fn welcome(ctx: Ctx, name: String) -> Result<String> {
-///     Ok(ctx.run("greet", async move || Result::Ok(format!("hello {name}"))).await?)
+///     Ok(ctx.run("greet", move || greet(name)).await?)
 /// }
 ///
 /// # async fn example() -> Result<()> {
@@ -112,7 +114,7 @@ impl App {
     where
         F: Fn(Ctx, In) -> Fut + Send + Sync + 'static,
         In: DeserializeOwned,
-        Fut: Future<Output = std::result::Result<Out, E>> + Send + 'static,
+        Fut: Future<Output = Result<Out, E>> + Send + 'static,
         Out: Serialize,
         E: Into<BoxError>,
     {
@@ -152,7 +154,7 @@ impl App {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn open(self, path: impl AsRef<Path>) -> std::result::Result<Node, Error> {
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<Node, Error> {
         Node::open(self, Environment::alone(path.as_ref())).await
     }
 
@@ -167,7 +169,7 @@ impl App {
     }
 
     /// Whether the program can be opened.
-    pub(crate) fn check(&self) -> std::result::Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if self.problems.is_empty() {
             return Ok(());
         }

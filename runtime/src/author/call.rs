@@ -39,12 +39,13 @@ impl<T: DeserializeOwned> Call<T> {
     ///
     /// ```
     /// # use tidemill::{Ctx, Result, Retry};
+    /// async fn download(url: String) -> Result<u64> {
+    ///     Ok(u64::try_from(url.len())?)
+    /// }
+    ///
     /// async fn fetch(ctx: Ctx, url: String) -> Result<u64> {
-    ///     let size = ctx
-    ///         .run("fetch", async move || Result::Ok(u64::try_from(url.len())?))
-    ///         .retry(Retry::attempts(3))
-    ///         .await?;
-    ///     Ok(size)
+    ///     let fetch = ctx.run("fetch", move || download(url));
+    ///     Ok(fetch.retry(Retry::attempts(3)).await?)
     /// }
     /// ```
     pub fn retry(mut self, retry: Retry) -> Call<T> {
@@ -60,8 +61,12 @@ impl<T: DeserializeOwned> Call<T> {
     /// ```
     /// # use std::time::Duration;
     /// # use tidemill::{Ctx, Result};
+    /// async fn download(url: String) -> Result<u64> {
+    ///     Ok(u64::try_from(url.len())?)
+    /// }
+    ///
     /// async fn fetch(ctx: Ctx, url: String) -> Result<u64> {
-    ///     let fetch = ctx.run("fetch", async move || Result::Ok(u64::try_from(url.len())?));
+    ///     let fetch = ctx.run("fetch", async move || download(url).await);
     ///     Ok(fetch.timeout(Duration::from_secs(10)).await?)
     /// }
     /// ```

@@ -10,11 +10,13 @@
 /// use std::time::Duration;
 /// use tidemill::{Ctx, Result};
 ///
+/// async fn ask(question: String) -> Result<String> {
+///     Ok(format!("{question}? yes"))
+/// }
+///
 /// async fn first_answer(ctx: Ctx, question: String) -> Result<String> {
 ///     tidemill::select! {
-///         answer = ctx.run("ask", async move || tidemill::Result::Ok(question.len().to_string())) => {
-///             Ok(answer?)
-///         }
+///         answer = ctx.run("ask", move || ask(question)) => Ok(answer?),
 ///         _ = ctx.sleep(Duration::from_secs(30)) => Ok("no answer".to_string()),
 ///     }
 /// }

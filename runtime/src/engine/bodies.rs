@@ -1,23 +1,56 @@
-//! Step bodies.
+//! Step bodies: the part of a workflow that touches the world.
+//!
+//! A body runs as a task of the author's runtime, or on the pool for `.blocking()`, from the
+//! commit of its step's start until its end is in the run's inbox. One task makes all attempts of
+//! a step, so an attempt begins only after the body of the one before has returned.
+//!
+//! Invariants:
+//! - an attempt starts only through the gate;
+//! - a failed attempt and the moment of the next are durable before anybody waits for it;
+//! - what a body returns or records is kept or refused as a whole: an error, a panic, a timeout
+//!   and a checkpoint that cannot be recorded fail the attempt.
+//!
+//! Failure: when the log cannot be written, the result waits in memory and the body is not run
+//! again. Crash: the log has the start and no end; recovery runs the body again as a later
+//! attempt. Cancellation: the token tells the body, which may go on; nobody looks at its result.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_model::Json;
+use tidemill_eventlog::host;
+use tidemill_model::{Event, Failure, FailureKind, Json, OpId, OpName, RunId};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use crate::author::result::BoxError;
+use super::inbox::{Input, Observed, StepFailure};
+use super::journal::StepFacts;
+use super::life::panic_message;
+use super::{Engine, Run};
+use crate::author::result::{BoxError, failed, failure_of};
 use crate::author::retry::Retry;
 use crate::author::step::{Attempt, Step};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::writer::{Aside, StepGuard, Writer};
 
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
 
+/// A body that holds a worker for longer in one poll keeps others waiting.
+const POLL_WARN: Duration = Duration::from_secs(1);
+
+/// How long a refused record waits before it is tried again: a full disk is not emptied sooner.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+
 /// A step's body with its types erased, and how it is to be run.
 pub(crate) struct StepBody {
-    pub(crate) run: Box<dyn FnMut(Step, &Json) -> BodyFuture + Send>,
+    run: Box<dyn FnMut(Step, &Json) -> BodyFuture + Send>,
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) blocking: bool,
@@ -72,10 +105,312 @@ where
     })
 }
 
-/// Records checkpoints.
-pub(crate) struct Checkpointer;
+/// Records checkpoints of one attempt.
+pub(crate) struct Checkpointer {
+    writer: Writer,
+    guard: Arc<StepGuard>,
+}
+
 impl Checkpointer {
-    pub(crate) async fn record(&self, _attempt: &Attempt, _value: Json) -> Result<(), Error> {
-        Err(Error::closed())
+    pub(crate) async fn record(&self, attempt: &Attempt, value: Json) -> Result<(), Error> {
+        let event = Event::Checkpoint {
+            op: attempt.op,
+            name: attempt.name.clone(),
+            attempt: attempt.attempt,
+            value,
+        };
+        let (run, guard) = (attempt.run.clone(), Arc::clone(&self.guard));
+        let attempt = attempt.attempt;
+        self.writer.aside(|reply| Aside { run, guard, attempt, event, reply }).await
     }
+}
+
+/// A body that runs, as its driver sees it.
+pub(crate) struct RunningBody {
+    pub(crate) guard: Arc<StepGuard>,
+    pub(crate) token: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl RunningBody {
+    /// Starts the body of a step whose start is durable.
+    pub(crate) fn start(
+        engine: &Arc<Engine>,
+        run: &Arc<Run>,
+        (op, name): (OpId, OpName),
+        facts: StepFacts,
+        body: StepBody,
+    ) -> RunningBody {
+        let guard = Arc::new(StepGuard::default());
+        let token = CancellationToken::new();
+        let work = Work {
+            engine: Arc::clone(engine),
+            run: Arc::clone(run),
+            op,
+            name,
+            guard: Arc::clone(&guard),
+            token: token.clone(),
+            last_checkpoint: Arc::new(Mutex::new(facts.last_checkpoint.clone())),
+            facts,
+            body,
+        };
+        let task = engine.runtime.spawn(work.run());
+        RunningBody { guard, token, task }
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Ends it as far as that can be done from outside: an async body is dropped at its next
+    /// await, a blocking one is told by its token.
+    pub(crate) async fn abandon(self) {
+        self.token.cancel();
+        self.task.abort();
+        // Its own panics are caught; being aborted is what was asked for.
+        let _ = self.task.await;
+    }
+}
+
+/// All attempts of one step.
+struct Work {
+    engine: Arc<Engine>,
+    run: Arc<Run>,
+    op: OpId,
+    name: OpName,
+    guard: Arc<StepGuard>,
+    token: CancellationToken,
+    last_checkpoint: Arc<Mutex<Option<Json>>>,
+    facts: StepFacts,
+    body: StepBody,
+}
+
+/// How an attempt failed, and whether another may follow.
+struct AttemptFailure {
+    failure: Failure,
+    is_final: bool,
+}
+
+impl Work {
+    async fn run(mut self) {
+        loop {
+            if !self.ready().await {
+                return;
+            }
+            let result = match self.attempt().await {
+                Ok(output) => Ok(output),
+                Err(failed) => match self.next_after(failed).await {
+                    Next::Again => continue,
+                    Next::Gone => return,
+                    Next::Failed(failure) => Err(failure),
+                },
+            };
+            self.run.inbox.push(Input { op: self.op, what: Observed::Step(result) });
+            return;
+        }
+    }
+
+    /// Waits until the attempt may start; false if it never may.
+    async fn ready(&mut self) -> bool {
+        if let Some(at) = self.facts.next_at {
+            let waited = self.engine.timers.sleep_until(at);
+            tokio::select! {
+                biased;
+                () = self.token.cancelled() => return false,
+                () = waited => {}
+            }
+        }
+        if !self.engine.gate().is_open() {
+            tokio::select! {
+                biased;
+                () = self.token.cancelled() => return false,
+                opened = self.engine.gate().opened() => if opened.is_err() { return false },
+            }
+        }
+        self.guard.open(self.facts.attempt)
+    }
+
+    async fn attempt(&mut self) -> Result<Json, AttemptFailure> {
+        let token = match self.body.timeout {
+            Some(_) => self.token.child_token(),
+            None => self.token.clone(),
+        };
+        let step = Step {
+            inner: Arc::new(Attempt {
+                run: self.run.id.clone(),
+                op: self.op,
+                name: self.name.clone(),
+                attempt: self.facts.attempt,
+                epoch: self.engine.environment.epoch,
+                key: self.engine.scope.clone(),
+                state: Arc::clone(&self.engine.state),
+                token: token.clone(),
+                last_checkpoint: Arc::clone(&self.last_checkpoint),
+                checkpointer: Checkpointer {
+                    writer: self.engine.writer.clone(),
+                    guard: Arc::clone(&self.guard),
+                },
+                spoiled: AtomicBool::new(false),
+            }),
+        };
+        let timer = self
+            .body
+            .timeout
+            .map(|timeout| self.engine.timers.cancel_after(timeout, token.clone()));
+        let ended = self.execute(step.clone(), token).await;
+        if let Some(timer) = timer {
+            self.engine.timers.cancel(timer);
+        }
+        if step.inner.spoiled.load(Ordering::Relaxed) {
+            let message = "a checkpoint was refused: it has no JSON or is over its limit";
+            return Err(AttemptFailure { failure: failed(message), is_final: false });
+        }
+        match ended {
+            Ended::Returned(Ok(output)) => Ok(output),
+            Ended::Returned(Err(error)) => {
+                let is_final = self.body.retry.as_ref().is_some_and(|r| r.is_final(&*error));
+                Err(AttemptFailure { failure: failure_of(&*error), is_final })
+            }
+            Ended::Panicked(message) => {
+                let failure = failed(format!("the body panicked: {message}"));
+                Err(AttemptFailure { failure, is_final: false })
+            }
+            Ended::OutOfTime => {
+                let message =
+                    format!("it took longer than {:?}", self.body.timeout.unwrap_or_default());
+                let failure = Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() };
+                Err(AttemptFailure { failure, is_final: false })
+            }
+        }
+    }
+
+    /// Runs the body to its end where it belongs.
+    async fn execute(&mut self, step: Step, token: CancellationToken) -> Ended {
+        let input = self.facts.input.clone();
+        let future = {
+            let run = &mut self.body.run;
+            catch_unwind(AssertUnwindSafe(|| run(step, &input)))
+        };
+        let future = match future {
+            Ok(future) => future,
+            Err(panic) => return Ended::Panicked(panic_message(&*panic).to_owned()),
+        };
+        let bounded = self.body.timeout.is_some();
+        let body = bounded_body(future, bounded.then_some((token, self.token.clone())));
+        if !self.body.blocking {
+            return watched(body, &self.run.id, self.op, &self.name).await;
+        }
+        let (done, ended) = oneshot::channel();
+        let runtime = self.engine.runtime.clone();
+        let job = Box::new(move || {
+            // Whoever waited may have been shut down; then nobody needs to know.
+            let _ = done.send(runtime.block_on(body));
+        });
+        match self.engine.pool.run(job) {
+            Ok(()) => ended.await.unwrap_or_else(|_| Ended::Panicked("it was let go".to_owned())),
+            Err(error) => Ended::Returned(Err(error.into())),
+        }
+    }
+
+    /// Decides and records what follows a failed attempt.
+    async fn next_after(&mut self, failed: AttemptFailure) -> Next {
+        let AttemptFailure { failure, is_final } = failed;
+        self.facts.failures = self.facts.failures.saturating_add(1);
+        let attempt = self.facts.attempt;
+        let now = self.engine.clock.wall();
+        let elapsed = now.since(self.facts.started_at);
+        let retry = self.body.retry.as_ref().filter(|_| !is_final);
+        let delay = retry.and_then(|r| r.delay(self.facts.failures, elapsed, random_unit()));
+        let Some(delay) = delay else {
+            return Next::Failed(StepFailure { failure, attempts: attempt });
+        };
+        let next_at = now.saturating_add(delay);
+        let event = Event::StepAttemptFailed {
+            op: self.op,
+            name: self.name.clone(),
+            attempt,
+            error: failure,
+            next_at,
+        };
+        if !self.record(attempt, &event).await {
+            return Next::Gone;
+        }
+        self.facts.attempt = attempt.saturating_add(1);
+        self.facts.next_at = Some(next_at);
+        Next::Again
+    }
+
+    /// Records an event of the attempt, as long as it takes; false if the step has ended.
+    async fn record(&mut self, attempt: u32, event: &Event) -> bool {
+        loop {
+            let (run, guard) = (self.run.id.clone(), Arc::clone(&self.guard));
+            let event = event.clone();
+            let aside = |reply| Aside { run, guard, attempt, event, reply };
+            match self.engine.writer.aside(aside).await {
+                Ok(()) => return true,
+                Err(e) if e.kind() == ErrorKind::Conflict => return false,
+                Err(_) if self.engine.closing.is_cancelled() => return false,
+                Err(_) => self.engine.timers.sleep(REFUSED_PAUSE).await,
+            }
+        }
+    }
+}
+
+enum Next {
+    Again,
+    Gone,
+    Failed(StepFailure),
+}
+
+enum Ended {
+    Returned(Result<Json, BoxError>),
+    Panicked(String),
+    OutOfTime,
+}
+
+/// The body with its panics caught, dropped when its attempt's token (the first) was cancelled
+/// and its step's (the second) was not: then it is out of time. What has returned by then counts.
+async fn bounded_body(
+    body: BodyFuture,
+    tokens: Option<(CancellationToken, CancellationToken)>,
+) -> Ended {
+    let body = AssertUnwindSafe(body).catch_unwind().map(|ended| match ended {
+        Ok(result) => Ended::Returned(result),
+        Err(panic) => Ended::Panicked(panic_message(&*panic).to_owned()),
+    });
+    let Some((attempt, step)) = tokens else { return body.await };
+    let mut body = pin!(body);
+    tokio::select! {
+        biased;
+        ended = &mut body => return ended,
+        () = attempt.cancelled() => {}
+    }
+    if step.is_cancelled() { body.await } else { Ended::OutOfTime }
+}
+
+/// Warns of a poll that held its worker for long.
+async fn watched(body: impl Future<Output = Ended>, run: &RunId, op: OpId, step: &OpName) -> Ended {
+    let mut body = pin!(body);
+    poll_fn(|cx| {
+        let began = host::boot_now();
+        let polled = body.as_mut().poll(cx);
+        let took = host::boot_now().since(began);
+        if took >= POLL_WARN {
+            tracing::warn!(
+                %run, %op, %step, ?took,
+                "a step's body held a worker of the runtime: make it .blocking()"
+            );
+        }
+        match polled {
+            Poll::Ready(ended) => Poll::Ready(ended),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// A random number from 0 to 1, for jitter.
+fn random_unit() -> f64 {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    f64::from(random) / f64::from(u32::MAX)
 }

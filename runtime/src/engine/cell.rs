@@ -269,11 +269,6 @@ impl RunCell {
         state.acts.push(act);
     }
 
-    /// The waker for an operation that is started before it is polled.
-    pub(crate) fn no_waker() -> &'static Waker {
-        Waker::noop()
-    }
-
     /// The end of a started operation, if it has ended.
     pub(crate) fn poll(&self, op: OpId, cx: &Context<'_>) -> Poll<Outcome> {
         if !self.in_turn() {

@@ -1,12 +1,20 @@
-//! The node's handle.
+//! The node's handle, and what it takes and gives.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_eventlog::Checkpoints;
+use tidemill_eventlog::{Checkpoints, FileLock};
 use tidemill_model::{BlockReason, Epoch, Failure, InstanceId, Json, NodeId, RunId, Seq};
+use tokio::sync::{oneshot, watch};
+
+use super::inbox::Control;
+use super::recovery::{self, Instruments};
+use super::{Engine, check, start};
 
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
@@ -143,44 +151,174 @@ pub struct CheckReport {
     pub divergence: Option<BlockReason>,
 }
 
-/// An open node: a file, its writer, its runs.
-#[derive(Debug, Clone)]
-pub struct Node {}
+/// An open node: a file, its writer, its runs. A clone is the same node.
+///
+/// Dropping it without [`Node::shutdown`] is like a crash, except that the file stays locked until
+/// the process ends.
+#[derive(Clone)]
+pub struct Node {
+    engine: Arc<Engine>,
+    lock: Arc<Mutex<Option<FileLock>>>,
+}
 
 impl Node {
-    /// Opens a file and takes up its unfinished runs.
+    /// Opens a file in an environment that is already decided, and takes up its unfinished runs.
+    /// [`App::open`] is this for a file without a sidecar.
     ///
     /// # Errors
-    /// As [`App::open`].
+    /// As [`App::open`]; `Fenced` if the file is of another node or epoch than the environment's.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub async fn open(app: App, environment: Environment) -> Result<Node, Error> {
-        app.check()?;
-        let _ = environment;
-        Err(Error::closed())
+        Node::open_with(app, environment, Instruments::default()).await
     }
 
-    /// Starts a run and returns when that is durable.
+    pub(crate) async fn open_with(
+        app: App,
+        environment: Environment,
+        instruments: Instruments,
+    ) -> Result<Node, Error> {
+        let (engine, lock) = recovery::open(app, environment, instruments).await?;
+        Ok(Node { engine, lock: Arc::new(Mutex::new(Some(lock))) })
+    }
+
+    /// Starts a run and returns when that is durable. Starting a run of a chosen id again, with
+    /// the same workflow and input, gives the existing one.
     ///
     /// # Errors
     /// `Invalid` for a bad id, label or input; `NotFound` for an unknown workflow, naming those
     /// there are; `Conflict` if a run of this id has another workflow or input; `Unavailable` if
-    /// nothing can be written now.
-    pub async fn start(&self, _request: StartRequest) -> Result<Started, Error> {
-        Err(Error::closed())
+    /// nothing can be written now; `Fenced` if another owner has the node.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the run may or may not be started.
+    pub async fn start(&self, request: StartRequest) -> Result<Started, Error> {
+        if self.engine.closing.is_cancelled() {
+            return Err(Error::closed());
+        }
+        let new = start::validate(&self.engine, request)?;
+        let engine = Arc::clone(&self.engine);
+        // A task of its own: what was accepted is driven even if the caller goes.
+        let started = self.engine.runtime.spawn(start::start(engine, new)).await;
+        let started = started.map_err(|e| {
+            Error::with_source(ErrorKind::Internal, "starting the run did not end", e)
+        })??;
+        self.engine.gate().opened().await?;
+        Ok(started)
     }
 
     /// Waits until a run has ended or is blocked.
     ///
     /// # Errors
     /// `NotFound`; `Unavailable` when the node shuts down.
-    pub async fn result(&self, _run: &RunId) -> Result<RunResult, Error> {
-        Err(Error::closed())
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn result(&self, run: &RunId) -> Result<RunResult, Error> {
+        let Some(here) = self.engine.run(run) else { return self.past_result(run).await };
+        let mut outcome = here.outcome.subscribe();
+        tokio::select! {
+            biased;
+            ended = outcome.wait_for(Option::is_some) => match ended {
+                Ok(ended) => ended.clone().ok_or_else(Error::closed),
+                Err(_) => Err(Error::closed()),
+            },
+            () = self.engine.closing.cancelled() => Err(Error::closed()),
+        }
     }
 
-    /// Lets go of everything and closes the file.
+    async fn past_result(&self, run: &RunId) -> Result<RunResult, Error> {
+        if let Some((_, ended)) = self.engine.ended(run).await? {
+            return Ok(ended);
+        }
+        Err(self.no_such_run(run))
+    }
+
+    fn no_such_run(&self, run: &RunId) -> Error {
+        if self.engine.closing.is_cancelled() {
+            return Error::closed();
+        }
+        Error::new(ErrorKind::NotFound, format!("there is no run `{run}` in this file"))
+    }
+
+    /// Tries a blocked run again, once that is recorded.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` if the run has ended or is not blocked; `Unavailable` if nothing can
+    /// be written now.
+    pub async fn resume(&self, run: &RunId) -> Result<(), Error> {
+        let Some(here) = self.engine.run(run) else {
+            return match self.engine.ended(run).await? {
+                Some(_) => Err(Error::new(ErrorKind::Conflict, format!("run `{run}` has ended"))),
+                None => Err(self.no_such_run(run)),
+            };
+        };
+        let (reply, answer) = oneshot::channel();
+        here.inbox.control(Control::Resume(reply));
+        let closed = tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Conflict, format!("run `{run}` has ended")))
+            }),
+            () = self.engine.closing.cancelled() => Err(Error::closed()),
+        };
+        closed?;
+        self.engine.gate().opened().await
+    }
+
+    /// Replays a run from its log without executing anything.
+    ///
+    /// # Errors
+    /// `NotFound`; otherwise what reading the file says.
+    pub async fn check(&self, run: &RunId) -> Result<CheckReport, Error> {
+        let log = self.engine.readers.log(run).await?;
+        check::report(&self.engine.app, &self.engine.clock, run, log)
+    }
+
+    /// The names of the program's workflows, sorted.
+    pub fn workflows(&self) -> Vec<String> {
+        self.engine.app.workflow_names()
+    }
+
+    /// The newest position that is durable, as it grows.
+    pub fn committed(&self) -> watch::Receiver<Seq> {
+        self.engine.writer.committed()
+    }
+
+    /// What the node was opened with.
+    pub fn environment(&self) -> &Environment {
+        &self.engine.environment
+    }
+
+    /// Says whether somebody waits for a barrier: the writer then leaves gaps for Litestream.
+    pub fn set_barrier_waits(&self, waits: bool) {
+        self.engine.barrier_waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// Lets go of everything and closes the file: running async bodies are dropped, blocking ones
+    /// are told by their token and have 5 s. What has not ended goes on in the next process.
     ///
     /// # Errors
     /// What SQLite says.
-    pub async fn shutdown(self) -> Result<(), Error> {
-        Ok(())
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        let closed = recovery::close(&self.engine).await;
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(lock);
+        closed
+    }
+
+    /// How many finished runs were replayed in a debug build, and how many of them diverged.
+    pub fn shadow_replays(&self) -> (u64, u64) {
+        self.engine.shadow_counts()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("app", &self.engine.app)
+            .field("environment", &self.engine.environment)
+            .finish_non_exhaustive()
     }
 }

@@ -37,8 +37,9 @@ pub(crate) struct StepFailure {
 /// What the writer answers to a turn.
 #[derive(Debug)]
 pub(crate) enum TurnReply {
-    /// It is durable; the position of the last input or act.
-    Committed(Seq),
+    /// It is durable: the position of the last input or act, and where each child that the turn
+    /// starts begins; none for one that could not be created.
+    Committed { last: Seq, children: Vec<Option<Seq>> },
     /// The log has more than the driver saw: it has to be rebuilt from the log.
     Stale,
     /// Nothing was written.

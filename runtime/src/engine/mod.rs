@@ -1,7 +1,138 @@
-//! The engine.
+//! The engine: drives every run of the node and owns what they share.
+//!
+//! A run has one driver, a task. Whatever the run can observe enters through its inbox, the driver
+//! delivers it to one life of the workflow's future and appends what came of it, and only after
+//! that commit anything happens outside. A driver that finds the log other than it believed drops
+//! its life and replays the log: live execution and recovery are the same code.
+
 pub(crate) mod bodies;
 pub(crate) mod cell;
+mod check;
+mod children;
 pub(crate) mod clock;
+mod driver;
 mod handle;
 pub(crate) mod inbox;
+mod journal;
+mod life;
+mod pool;
+mod process;
+mod readers;
+mod rebuild;
+mod recovery;
+mod replay;
+mod shadow;
+mod start;
+mod timers;
+mod turn;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::FxHashMap;
+use tidemill_model::{RunCreated, RunId, Seq};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::author::App;
+use crate::author::step::{IdempotencyScope, StateMap};
+use crate::gate::Gate;
+use crate::writer::Writer;
+use bodies::RunningBody;
+use clock::Clock;
 pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
+use inbox::Inbox;
+use pool::Pool;
+use readers::Readers;
+use timers::Timers;
+
+/// A run that a driver of this process has.
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    pub(crate) inbox: Arc<Inbox>,
+    /// How it ended or why it is blocked; none while it goes on.
+    pub(crate) outcome: watch::Sender<Option<RunResult>>,
+}
+
+impl Run {
+    pub(crate) fn new(id: RunId) -> Arc<Run> {
+        Arc::new(Run { id, inbox: Arc::default(), outcome: watch::Sender::new(None) })
+    }
+}
+
+/// See the module.
+pub(crate) struct Engine {
+    pub(crate) app: App,
+    pub(crate) state: Arc<StateMap>,
+    pub(crate) scope: IdempotencyScope,
+    pub(crate) environment: Environment,
+    pub(crate) clock: Clock,
+    pub(crate) writer: Writer,
+    pub(crate) timers: Timers,
+    pub(crate) pool: Pool,
+    pub(crate) readers: Readers,
+    pub(crate) runtime: Handle,
+    /// What was logged up to here does not count as a crash of this boot.
+    pub(crate) crash_base: Seq,
+    /// Somebody waits for a barrier: the writer leaves gaps.
+    pub(crate) barrier_waits: Arc<AtomicBool>,
+    pub(crate) drivers: TaskTracker,
+    pub(crate) closing: CancellationToken,
+    runs: Mutex<FxHashMap<RunId, Arc<Run>>>,
+    /// Bodies of steps that were dropped and that may still run.
+    losers: Mutex<Vec<RunningBody>>,
+    shadow: shadow::Shadow,
+}
+
+impl Engine {
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.environment.gate
+    }
+
+    pub(crate) fn run(&self, id: &RunId) -> Option<Arc<Run>> {
+        self.lock().get(id).map(Arc::clone)
+    }
+
+    /// Makes the run known, so that what happens to it finds its inbox.
+    pub(crate) fn register(&self, run: &Arc<Run>) {
+        self.lock().insert(run.id.clone(), Arc::clone(run));
+    }
+
+    pub(crate) fn forget(&self, id: &RunId) {
+        let forgotten = self.lock().remove(id);
+        drop(forgotten);
+    }
+
+    /// Takes up a run whose creation is durable.
+    pub(crate) fn adopt(self: &Arc<Self>, id: RunId, seq: Seq, created: Box<RunCreated>) {
+        let run = Run::new(id);
+        self.register(&run);
+        self.drive(run, Some((seq, created)));
+    }
+
+    pub(crate) fn runs(&self) -> Vec<Arc<Run>> {
+        self.lock().values().map(Arc::clone).collect()
+    }
+
+    /// Keeps the body of a dropped step, so that it can be ended by name.
+    pub(crate) fn keep_loser(&self, body: RunningBody) {
+        let mut losers = self.losers.lock().unwrap_or_else(PoisonError::into_inner);
+        losers.retain(|loser| !loser.is_finished());
+        losers.push(body);
+    }
+
+    pub(crate) fn take_losers(&self) -> Vec<RunningBody> {
+        std::mem::take(&mut self.losers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn drive(self: &Arc<Self>, run: Arc<Run>, created: Option<(Seq, Box<RunCreated>)>) {
+        let driver = driver::Driver::new(Arc::clone(self), run);
+        self.drivers.spawn_on(driver.run(created), &self.runtime);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<RunId, Arc<Run>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,1 +1,121 @@
-//! The writer.
+//! The one writer: a thread that owns the one read-write connection.
+//!
+//! Messages are whole transactions. The thread takes all that wait, appends them in one SQLite
+//! transaction, commits once, and only then answers: an answer means that it is on the disk. Many
+//! runs share a sync that way, and one alone pays for one.
+//!
+//! Invariants:
+//! - nothing is answered before its commit, and everything is answered once;
+//! - a turn is appended only if the log of its run ends where its driver believes it does;
+//! - nothing of a step is recorded after the step's end, whatever its body does.
+//!
+//! Failure: a transaction that cannot be written (disk full, locked) is rolled back, the head is
+//! read from the file again, and every message of it is refused as unavailable; a full disk
+//! recovers by itself, because the commit frame is written last. Any other error of `COMMIT` ends
+//! the process: its frames may be in the WAL and already shipped, so that going on could record
+//! something else in their place. Crash: what was not answered may or may not be in the file, and
+//! whoever asked finds out by reading it. Cancellation: a message that was queued is written.
+
+mod commit;
+mod faults;
+mod message;
+mod pace;
+mod queue;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tidemill_eventlog::Appender;
+use tidemill_model::Seq;
+use tokio::sync::{oneshot, watch};
+
+use commit::Committer;
+pub(crate) use faults::Faults;
+pub(crate) use message::{Aside, Create, Creation, Message, NewRun, StepGuard, Turn};
+pub(crate) use pace::Pace;
+use queue::Queue;
+
+use crate::engine::clock::Clock;
+use crate::error::{Error, ErrorKind};
+
+/// A handle on the writer; a clone is the same writer.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    queue: Arc<Queue>,
+    committed: watch::Receiver<Seq>,
+    thread: Arc<Mutex<Option<JoinHandle<Connection>>>>,
+}
+
+/// What a writer is started with.
+pub(crate) struct Setup {
+    pub(crate) connection: Connection,
+    pub(crate) clock: Clock,
+    pub(crate) pace: Pace,
+    pub(crate) faults: Faults,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(crate) fn start(setup: Setup) -> Result<Writer, Error> {
+        let appender = Appender::load(&setup.connection)?;
+        let (told, committed) = watch::channel(appender.head().seq);
+        let queue = Arc::new(Queue::new());
+        let mut committer = Committer::new(setup, appender, told);
+        let messages = Arc::clone(&queue);
+        let run = move || {
+            let mut batch = Vec::new();
+            let write = std::panic::AssertUnwindSafe(|| {
+                while messages.take(&mut batch) {
+                    committer.commit(&mut batch);
+                }
+            });
+            if std::panic::catch_unwind(write).is_err() {
+                // Whoever waits for an answer would wait for ever; the log is whole.
+                tracing::error!("the writer panicked: the process ends");
+                std::process::abort();
+            }
+            committer.into_connection()
+        };
+        let thread = std::thread::Builder::new().name("tidemill-writer".to_owned()).spawn(run);
+        let thread = thread.map_err(|e| {
+            Error::with_source(ErrorKind::Internal, "the writer's thread did not start", e)
+        })?;
+        Ok(Writer { queue, committed, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Queues a turn; the answer goes to its inbox, in any case.
+    pub(crate) async fn turn(&self, turn: Box<Turn>) -> Result<(), Error> {
+        self.queue.push(Message::Turn(turn)).await
+    }
+
+    /// Creates a run; refused at once if too much waits.
+    pub(crate) async fn create(&self, new: NewRun) -> Result<Creation, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_push(Message::Create(Create { new, reply }))?;
+        answer.await.map_err(|_| Error::closed())?
+    }
+
+    /// Records an event of a step's attempt.
+    pub(crate) async fn aside(&self, aside: impl FnOnce(Reply) -> Aside) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.push(Message::Aside(aside(reply))).await?;
+        answer.await.map_err(|_| Error::closed())?
+    }
+
+    /// The newest position that is durable.
+    pub(crate) fn committed(&self) -> watch::Receiver<Seq> {
+        self.committed.clone()
+    }
+
+    /// Writes what is queued, ends the thread and gives its connection back; none the second time.
+    pub(crate) async fn close(&self) -> Option<Connection> {
+        self.queue.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        joined.ok()?.ok()
+    }
+}
+
+/// Where an answer goes.
+pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;

@@ -112,7 +112,7 @@ mod tests {
         let params = params("limit=&wait=").unwrap();
         assert_eq!(params.limit(10, 100).unwrap(), 10);
         assert_eq!(params.duration("wait", Duration::from_secs(60)).unwrap(), None);
-        let read = |text| super::duration(text);
+        let read = |text| duration(text);
         assert_eq!(read("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(read("2m"), Some(Duration::from_secs(120)));
     }

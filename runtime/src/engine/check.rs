@@ -1,0 +1,63 @@
+//! Replaying a run from its log without executing anything.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tidemill_model::{BlockReason, RunId};
+
+use super::clock::Clock;
+use super::handle::CheckReport;
+use super::inbox::Inbox;
+use super::journal::{self, Record};
+use super::readers;
+use super::replay::Stage;
+use crate::author::App;
+use crate::error::{Error, ErrorKind};
+
+impl App {
+    /// Replays a run of a file from its log: with every operation answered from the log, does this
+    /// program do what the log says was done? Nothing is executed and nothing is written.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file or run; otherwise what reading the file says.
+    pub fn check_run(&self, path: &Path, run: &RunId) -> Result<CheckReport, Error> {
+        self.check()?;
+        let connection = tidemill_eventlog::open_any(path)?;
+        report(self, &Clock::default(), run, readers::log(&connection, run)?)
+    }
+}
+
+pub(super) fn report(
+    app: &App,
+    clock: &Clock,
+    run: &RunId,
+    log: Result<Vec<Record>, BlockReason>,
+) -> Result<CheckReport, Error> {
+    let unknown = |divergence| CheckReport {
+        run: run.clone(),
+        workflow: "?".to_owned(),
+        events: 0,
+        divergence: Some(divergence),
+    };
+    let log = match log {
+        Ok(log) if log.is_empty() => {
+            let message = format!("there is no run `{run}` in this file");
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        Ok(log) => log,
+        Err(reason) => return Ok(unknown(reason)),
+    };
+    let created = match journal::created(&log) {
+        Ok(created) => created,
+        Err(reason) => return Ok(unknown(reason)),
+    };
+    let inbox = Arc::new(Inbox::default());
+    let stage = Stage { app, run, clock, inbox: &inbox };
+    let divergence = journal::Journal::of(&log).and_then(|_| stage.replay(&log)).err();
+    Ok(CheckReport {
+        run: run.clone(),
+        workflow: created.workflow.to_string(),
+        events: log.len(),
+        divergence,
+    })
+}

@@ -1,0 +1,120 @@
+//! Parents and children: a child is a run of its own whose end is an input of its parent.
+//!
+//! The child is created in the commit of the parent's turn. Its end is pushed to the parent's
+//! inbox; a parent that was not there then finds the end in the file when it is rebuilt. A parent
+//! that drops a child, or ends, cancels it.
+
+use std::sync::Arc;
+
+use tidemill_eventlog::query;
+use tidemill_model::{Event, OpId, Parent, RunId, RunStatus, Seed, Seq};
+
+use super::handle::RunResult;
+use super::inbox::{Control, Input, Observed};
+use super::{Engine, Run};
+use crate::author::result::failed;
+use crate::error::Error;
+
+/// The seed of a child: made from the parent's, so that a replay of the parent asks for the same.
+pub(super) fn seed_of(parent: &Seed, op: OpId) -> Seed {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(&parent.to_bytes());
+    hash.update(&op.get().to_be_bytes());
+    hash.update(b"child");
+    Seed::from_random(hash.digest128().to_be_bytes())
+}
+
+impl Engine {
+    /// Tells the parent, if it is here, how its child ended.
+    pub(super) fn tell_parent(&self, parent: &Parent, ended: &RunResult) {
+        let Some(run) = self.run(&parent.run) else { return };
+        let Some(what) = observed(ended) else { return };
+        run.inbox.push(Input { op: parent.op, what });
+    }
+
+    /// Cancels a child that its parent dropped.
+    pub(super) fn cancel_child(&self, child: &RunId) {
+        if let Some(run) = self.run(child) {
+            run.inbox.control(Control::Cancel);
+        }
+    }
+
+    /// Finds out what became of a child that the log leaves open.
+    pub(super) async fn look_for_child(
+        self: &Arc<Self>,
+        run: &Arc<Run>,
+        op: OpId,
+        child: &RunId,
+    ) -> Result<(), Error> {
+        if self.run(child).is_some() {
+            // Its driver tells us at its end.
+            return Ok(());
+        }
+        let parent = Parent { run: run.id.clone(), op };
+        let what = match self.ended(child).await? {
+            Some((created_by, ended)) if created_by.as_ref() == Some(&parent) => observed(&ended),
+            Some(_) => Some(Observed::Child(Err(failed(format!(
+                "there is a run `{child}` already, which this run did not start: start the parent \
+                 under another id"
+            ))))),
+            None => None,
+        };
+        if let Some(what) = what {
+            run.inbox.push(Input { op, what });
+        }
+        Ok(())
+    }
+
+    /// How a run ended, and who started it; none if it has not ended.
+    pub(super) async fn ended(
+        &self,
+        run: &RunId,
+    ) -> Result<Option<(Option<Parent>, RunResult)>, Error> {
+        let id = run.clone();
+        self.readers
+            .read(move |connection| {
+                let Some(summary) = query::run(connection, &id)? else { return Ok(None) };
+                if !summary.status.is_final() {
+                    return Ok(None);
+                }
+                Ok(last_result(connection, &id)?.map(|ended| (summary.parent, ended)))
+            })
+            .await
+    }
+
+    /// Whether the parent of a run has ended, so that nobody waits for the run.
+    pub(super) async fn has_ended(&self, run: &RunId) -> Result<bool, Error> {
+        if self.run(run).is_some() {
+            return Ok(false);
+        }
+        let id = run.clone();
+        let summary = self.readers.read(move |c| Ok(query::run(c, &id)?)).await?;
+        Ok(summary.is_some_and(|summary| summary.status.is_final()))
+    }
+}
+
+/// The end that the newest event of a run records.
+fn last_result(connection: &rusqlite::Connection, run: &RunId) -> Result<Option<RunResult>, Error> {
+    let last = query::last_observed(connection, run)?.unwrap_or(Seq::ZERO);
+    let before = Seq::new(last.get().saturating_sub(1))?;
+    let rows = query::events(connection, Some(run), before, 1)?;
+    let event = rows.first().map(|row| row.event());
+    Ok(match event {
+        Some(Ok(Event::RunCompleted { output })) => Some(RunResult::Completed(output)),
+        Some(Ok(Event::RunFailed { error })) => Some(RunResult::Failed(error)),
+        Some(Ok(_) | Err(_)) | None => None,
+    })
+}
+
+fn observed(ended: &RunResult) -> Option<Observed> {
+    match ended {
+        RunResult::Completed(output) => Some(Observed::Child(Ok(output.clone()))),
+        RunResult::Failed(failure) => Some(Observed::Child(Err(failure.clone()))),
+        RunResult::Blocked(_) => None,
+    }
+}
+
+/// Whether a status needs no driver.
+pub(super) fn needs_driver(status: RunStatus) -> bool {
+    !status.is_final()
+}

@@ -1,0 +1,402 @@
+//! The driver of one run: a task that turns what arrives into commits, and commits into effects.
+//!
+//! ```text
+//! inbox ─► turn: deliver, poll ─► writer ─► commit ─► bodies, timers, children ─► inbox
+//!            ▲                       │ refused, or the log has more
+//!            └── rebuild: replay ◄───┘
+//! ```
+//!
+//! Invariants:
+//! - one turn is in flight, and nothing of it is released before its commit;
+//! - what a body returned is in the inbox until its commit succeeded, so it never runs twice for
+//!   a failed commit;
+//! - bodies and timers belong to the driver, not to a life: rebuilding does not touch them.
+//!
+//! Failure: a turn that was not written drops the life (which records nothing) and the run is
+//! rebuilt from its log. Blocked: the life is dropped, results that arrive are kept, and the run
+//! waits for `resume` or the next process. Crash: the log has everything that was released.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tidemill_model::{BlockReason, OpId, RunCreated, Seq};
+use tokio::sync::oneshot;
+
+use super::bodies::RunningBody;
+use super::handle::RunResult;
+use super::inbox::{Control, Input, Mail, TurnReply};
+use super::journal::{Journal, OpenKind, Record};
+use super::rebuild::Rebuilt;
+use super::timers::TimerKey;
+use super::turn::{Effect, Live, Pending};
+use super::{Engine, Run};
+use crate::error::{Error, ErrorKind};
+use crate::writer::Turn;
+
+/// How long a run waits before it is rebuilt after its turn was refused: a disk that is full now
+/// is full in a millisecond, too.
+pub(super) const REFUSED_PAUSE: Duration = Duration::from_millis(200);
+
+/// See the module.
+pub(super) struct Driver {
+    pub(super) engine: Arc<Engine>,
+    pub(super) run: Arc<Run>,
+    pub(super) bodies: FxHashMap<OpId, RunningBody>,
+    pub(super) timers: FxHashMap<OpId, TimerKey>,
+    /// This process has recorded that it took the run up.
+    pub(super) took_up: bool,
+    /// What arrived while the run was blocked.
+    held: Vec<Input>,
+}
+
+/// Why a run no longer lives.
+pub(super) enum Exit {
+    Rebuild,
+    Blocked,
+    Gone,
+}
+
+/// What became of a commit.
+pub(super) enum Committed {
+    /// Durable; the newest input or act.
+    Yes(Seq),
+    /// Not written, and the life that made it is not to be trusted.
+    No,
+    /// The node is shutting down.
+    Closed,
+}
+
+impl Driver {
+    pub(super) fn new(engine: Arc<Engine>, run: Arc<Run>) -> Driver {
+        Driver {
+            engine,
+            run,
+            bodies: FxHashMap::default(),
+            timers: FxHashMap::default(),
+            took_up: false,
+            held: Vec::new(),
+        }
+    }
+
+    /// Drives the run until it has ended or the node lets go of it. `created` is given for a run
+    /// that has nothing in its log but its creation.
+    pub(super) async fn run(mut self, created: Option<(Seq, Box<RunCreated>)>) {
+        let mut log = created.map(|(seq, created)| {
+            let event = tidemill_model::Event::RunCreated(created);
+            vec![Record { seq, ts: self.engine.clock.wall(), event }]
+        });
+        loop {
+            let exit = match self.rebuild(log.take()).await {
+                Rebuilt::Live(live) => self.live(*live).await,
+                Rebuilt::Blocked => Exit::Blocked,
+                Rebuilt::Gone => Exit::Gone,
+            };
+            match exit {
+                Exit::Rebuild => {}
+                Exit::Blocked => {
+                    if !self.wait_blocked().await {
+                        break;
+                    }
+                }
+                Exit::Gone => break,
+            }
+        }
+        self.let_go().await;
+    }
+
+    async fn live(&mut self, mut live: Live) -> Exit {
+        loop {
+            let Mail { inputs, controls, trouble } = self.mail().await;
+            for control in controls {
+                match control {
+                    Control::Stop => return Exit::Gone,
+                    Control::Cancel => {
+                        let Live { life, journal, last, .. } = live;
+                        drop(life);
+                        return self.cancel(journal, last).await;
+                    }
+                    Control::Resume(reply) => refuse_resume(reply, &self.run),
+                }
+            }
+            if let Some((life, reason)) = trouble
+                && life == live.life.id()
+            {
+                self.run.inbox.put_back(inputs);
+                return self.block(&live.journal, live.last, reason).await;
+            }
+            if !inputs.is_empty()
+                && let Some(exit) = self.turn(&mut live, inputs).await
+            {
+                return exit;
+            }
+        }
+    }
+
+    /// One turn; some when the run no longer lives.
+    async fn turn(&mut self, live: &mut Live, inputs: Vec<Input>) -> Option<Exit> {
+        let mut pending = live.turn(&self.run.id, &inputs, self.engine.clock.wall());
+        if pending.events.is_empty() {
+            return None;
+        }
+        match self.commit(live.last, &mut pending).await {
+            Committed::Yes(last) => live.last = last,
+            Committed::No => {
+                self.run.inbox.put_back(inputs);
+                return Some(Exit::Rebuild);
+            }
+            Committed::Closed => return Some(Exit::Gone),
+        }
+        self.release(&live.journal, std::mem::take(&mut pending.effects));
+        if let Some(reason) = pending.blocked {
+            self.tell_blocked(reason);
+            return Some(Exit::Blocked);
+        }
+        let ended = pending.ended?;
+        self.end(&live.created, ended).await;
+        Some(Exit::Gone)
+    }
+
+    /// Hands a turn to the writer and waits until it is durable or refused.
+    pub(super) async fn commit(&mut self, expect: Seq, pending: &mut Pending) -> Committed {
+        let guard_of = |op: &OpId| self.bodies.get(op).map(|body| Arc::clone(&body.guard));
+        let closes = pending.closes.iter().filter_map(guard_of).collect();
+        let children = std::mem::take(&mut pending.children);
+        let adopted: Vec<_> =
+            children.iter().map(|new| (new.id.clone(), new.created.clone())).collect();
+        let turn = Turn {
+            run: self.run.id.clone(),
+            inbox: Arc::clone(&self.run.inbox),
+            expect,
+            events: std::mem::take(&mut pending.events),
+            status: pending.status,
+            children,
+            closes,
+        };
+        if self.engine.writer.turn(Box::new(turn)).await.is_err() {
+            return Committed::Closed;
+        }
+        match poll_fn(|cx| self.run.inbox.poll_reply(cx)).await {
+            TurnReply::Committed { last, children } => {
+                for ((id, created), seq) in adopted.into_iter().zip(children) {
+                    if let Some(seq) = seq {
+                        self.engine.adopt(id, seq, created);
+                    }
+                }
+                Committed::Yes(last)
+            }
+            TurnReply::Stale => {
+                tracing::warn!(run = %self.run.id, "the log has more than its driver saw");
+                Committed::No
+            }
+            TurnReply::Refused(error) => {
+                tracing::warn!(run = %self.run.id, %error, "a turn was not written");
+                self.pause().await;
+                Committed::No
+            }
+        }
+    }
+
+    /// Lets happen what the turn that is now durable asked for.
+    pub(super) fn release(&mut self, journal: &Journal, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::StartBody { op, body } => {
+                    // A step that was dropped in the same turn never starts.
+                    let Some(open) = journal.open.get(&op) else { continue };
+                    let OpenKind::Step(facts) = &open.kind else { continue };
+                    let (step, facts) = ((op, open.name.clone()), facts.clone());
+                    let running = RunningBody::start(&self.engine, &self.run, step, facts, body);
+                    self.bodies.insert(op, running);
+                }
+                Effect::SetTimer { op, fire_at } => {
+                    if journal.open.contains_key(&op) {
+                        self.set_timer(op, fire_at);
+                    }
+                }
+                Effect::Ended { op } => {
+                    self.bodies.remove(&op);
+                    self.timers.remove(&op);
+                }
+                Effect::Dropped { op, child } => self.drop_op(op, child.as_ref()),
+            }
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, op: OpId, fire_at: tidemill_model::Timestamp) {
+        let key = self.engine.timers.fire_at(fire_at, Arc::clone(&self.run.inbox), op);
+        self.timers.insert(op, key);
+    }
+
+    fn drop_op(&mut self, op: OpId, child: Option<&tidemill_model::RunId>) {
+        if let Some(body) = self.bodies.remove(&op) {
+            body.token.cancel();
+            self.engine.keep_loser(body);
+        }
+        if let Some(timer) = self.timers.remove(&op) {
+            self.engine.timers.cancel(timer);
+        }
+        if let Some(child) = child {
+            self.engine.cancel_child(child);
+        }
+    }
+
+    /// The run has ended and that is durable: whoever waits is told.
+    pub(super) async fn end(&mut self, created: &RunCreated, ended: RunResult) {
+        if let Some(parent) = &created.parent {
+            self.engine.tell_parent(parent, &ended);
+        }
+        self.run.outcome.send_replace(Some(ended));
+        self.engine.forget(&self.run.id);
+        self.engine.shadow_replay(&self.run.id).await;
+    }
+
+    pub(super) async fn cancel(&mut self, mut journal: Journal, last: Seq) -> Exit {
+        let mut pending = Live::cancel(&mut journal, self.engine.clock.wall());
+        match self.commit(last, &mut pending).await {
+            Committed::Yes(_) => {}
+            Committed::No => {
+                self.run.inbox.control(Control::Cancel);
+                return Exit::Rebuild;
+            }
+            Committed::Closed => return Exit::Gone,
+        }
+        self.release(&journal, std::mem::take(&mut pending.effects));
+        if let Some(ended) = pending.ended {
+            // Whoever could be told is the one who cancelled it.
+            self.run.outcome.send_replace(Some(ended));
+        }
+        self.engine.forget(&self.run.id);
+        Exit::Gone
+    }
+
+    async fn block(&mut self, journal: &Journal, last: Seq, reason: BlockReason) -> Exit {
+        match self.record_blocked(journal, last, reason).await {
+            Committed::Yes(_) => Exit::Blocked,
+            Committed::No => Exit::Rebuild,
+            Committed::Closed => Exit::Gone,
+        }
+    }
+
+    /// Records why the run cannot go on, unless the log says so already.
+    pub(super) async fn record_blocked(
+        &mut self,
+        journal: &Journal,
+        last: Seq,
+        reason: BlockReason,
+    ) -> Committed {
+        if journal.blocked.as_ref() != Some(&reason) {
+            let mut pending = Pending::default();
+            pending.block(reason.clone());
+            pending.status = Some(tidemill_model::RunStatus::Blocked);
+            match self.commit(last, &mut pending).await {
+                Committed::Yes(_) => {}
+                other @ (Committed::No | Committed::Closed) => return other,
+            }
+        }
+        self.tell_blocked(reason);
+        Committed::Yes(last)
+    }
+
+    pub(super) fn tell_blocked(&self, reason: BlockReason) {
+        tracing::error!(
+            run = %self.run.id, kind = ?reason.kind, op = reason.op.map(OpId::get),
+            logged = reason.logged, asked = reason.asked, advice = reason.advice,
+            "a run is blocked"
+        );
+        self.run.outcome.send_replace(Some(RunResult::Blocked(reason)));
+    }
+
+    /// Waits until the run is to be tried again; false if it is not.
+    async fn wait_blocked(&mut self) -> bool {
+        loop {
+            let Mail { mut inputs, controls, .. } = self.mail().await;
+            self.held.append(&mut inputs);
+            for control in controls {
+                match control {
+                    Control::Stop => return false,
+                    Control::Cancel => return self.cancel_blocked().await,
+                    Control::Resume(reply) => {
+                        let resumed = self.record_resumed().await;
+                        let go = resumed.is_ok();
+                        // Whoever asked may have gone.
+                        let _ = reply.send(resumed);
+                        if go {
+                            self.run.outcome.send_replace(None);
+                            self.run.inbox.put_back(std::mem::take(&mut self.held));
+                            return true;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// False if the run is cancelled and therefore gone.
+    async fn cancel_blocked(&mut self) -> bool {
+        loop {
+            let Ok(journal) = self.journal().await else { return false };
+            let last = journal.last;
+            match self.cancel(journal, last).await {
+                Exit::Rebuild => {}
+                Exit::Blocked | Exit::Gone => return false,
+            }
+        }
+    }
+
+    async fn record_resumed(&mut self) -> Result<(), Error> {
+        let Ok(mut journal) = self.journal().await else {
+            // A log that cannot be read cannot be added to; it is just tried again.
+            return Ok(());
+        };
+        let mut pending = Pending::default();
+        pending.events.push(tidemill_model::Event::RunResumed);
+        journal.blocked = None;
+        pending.status = Some(match journal.attempt {
+            0 => tidemill_model::RunStatus::Pending,
+            _ => journal.status(),
+        });
+        match self.commit(journal.last, &mut pending).await {
+            Committed::Yes(_) => Ok(()),
+            Committed::No => {
+                Err(Error::new(ErrorKind::Unavailable, "it could not be recorded: try again"))
+            }
+            Committed::Closed => Err(Error::closed()),
+        }
+    }
+
+    /// The journal as the file has it.
+    async fn journal(&self) -> Result<Journal, ()> {
+        let log = self.engine.readers.log(&self.run.id).await.map_err(drop)?.map_err(drop)?;
+        Journal::of(&log).map_err(drop)
+    }
+
+    async fn mail(&self) -> Mail {
+        poll_fn(|cx| self.run.inbox.poll_mail(cx)).await
+    }
+
+    pub(super) async fn pause(&self) {
+        tokio::select! {
+            biased;
+            () = self.engine.closing.cancelled() => {}
+            () = self.engine.timers.sleep(REFUSED_PAUSE) => {}
+        }
+    }
+
+    /// Ends what still serves the run in this process.
+    async fn let_go(&mut self) {
+        for (_, timer) in self.timers.drain() {
+            self.engine.timers.cancel(timer);
+        }
+        for (_, body) in self.bodies.drain() {
+            body.abandon().await;
+        }
+    }
+}
+
+fn refuse_resume(reply: oneshot::Sender<Result<(), Error>>, run: &Run) {
+    let message = format!("run `{}` is not blocked: there is nothing to resume", run.id);
+    // Whoever asked may have gone.
+    let _ = reply.send(Err(Error::new(ErrorKind::Conflict, message)));
+}

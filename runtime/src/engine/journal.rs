@@ -1,0 +1,296 @@
+//! What a run's log says it has done, and how that compares with what the code does now. Pure.
+//!
+//! A run's log alternates inputs and acts; asides lie in between and replay skips them. The
+//! journal folds it to what a driver needs: the operations that are open with all that a restart
+//! of them takes, and the position of the last input or act.
+//!
+//! Comparing an act means its kind, operation and name, and for recorded inputs and final results
+//! that the JSON means the same. When a timer fires and which time was given is what the log says.
+
+use std::fmt::Write as _;
+
+use rustc_hash::FxHashMap;
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Json, OpId, OpName, RunCreated,
+    RunId, RunStatus, Seq, Timestamp,
+};
+
+use super::life::shown;
+
+/// An event with its place in the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) seq: Seq,
+    pub(crate) ts: Timestamp,
+    pub(crate) event: Event,
+}
+
+/// An operation that has started and not ended.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenOp {
+    pub(crate) name: OpName,
+    pub(crate) kind: OpenKind,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum OpenKind {
+    Step(StepFacts),
+    Timer { fire_at: Timestamp },
+    Child { child: RunId },
+}
+
+/// What a step's next attempt needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct StepFacts {
+    pub(crate) input: Json,
+    pub(crate) started_at: Timestamp,
+    /// The newest attempt that may have begun, or that waits for `next_at`.
+    pub(crate) attempt: u32,
+    pub(crate) failures: u32,
+    pub(crate) next_at: Option<Timestamp>,
+    pub(crate) last_checkpoint: Option<Json>,
+    /// The position of the newest sign of progress: its start, a failed attempt, a checkpoint.
+    pub(crate) progress: Seq,
+}
+
+impl StepFacts {
+    pub(crate) fn first(input: Json, started_at: Timestamp, seq: Seq) -> StepFacts {
+        StepFacts {
+            input,
+            started_at,
+            attempt: 1,
+            failures: 0,
+            next_at: None,
+            last_checkpoint: None,
+            progress: seq,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub(crate) open: FxHashMap<OpId, OpenOp>,
+    /// Children that the run dropped, which have to be cancelled if they still run.
+    pub(crate) dropped_children: Vec<RunId>,
+    /// The position of the last input or act.
+    pub(crate) last: Seq,
+    /// How many processes took the run up.
+    pub(crate) attempt: u32,
+    pub(crate) blocked: Option<BlockReason>,
+    pub(crate) ended: bool,
+    /// Where processes took the run up, and where it was last resumed.
+    pub(crate) taken_up: Vec<Seq>,
+    pub(crate) resumed: Seq,
+    steps_open: usize,
+}
+
+impl Journal {
+    /// The journal of a log, which begins with `run_created`.
+    pub(crate) fn of(log: &[Record]) -> Result<Journal, BlockReason> {
+        let mut journal = Journal::default();
+        for record in log {
+            journal
+                .apply(record.seq, record.ts, &record.event)
+                .map_err(|why| unreadable(&format!("event {}: {why}", record.seq)))?;
+        }
+        Ok(journal)
+    }
+
+    pub(crate) fn apply(&mut self, seq: Seq, ts: Timestamp, event: &Event) -> Result<(), String> {
+        if self.ended {
+            return Err(format!("{} after the run ended", event.kind()));
+        }
+        match event.class() {
+            EventClass::Input | EventClass::Act => self.last = seq,
+            EventClass::Aside => {}
+        }
+        match event {
+            Event::NodeStarted(_) => return Err("node_started inside a run".to_owned()),
+            Event::RunCreated(_) | Event::Now { .. } => {}
+            Event::RunStarted { attempt, .. } => {
+                self.attempt = *attempt;
+                self.blocked = None;
+                self.taken_up.push(seq);
+            }
+            Event::RunResumed => {
+                self.blocked = None;
+                self.resumed = seq;
+            }
+            Event::RunBlocked { reason } => self.blocked = Some(reason.clone()),
+            Event::RunCompleted { .. } | Event::RunFailed { .. } => self.ended = true,
+            Event::StepStarted { op, name, input } => {
+                let facts = StepFacts::first(input.clone(), ts, seq);
+                self.start(*op, name, OpenKind::Step(facts))?;
+            }
+            Event::TimerStarted { op, name, fire_at } => {
+                self.start(*op, name, OpenKind::Timer { fire_at: *fire_at })?;
+            }
+            Event::ChildStarted { op, name, child, .. } => {
+                self.start(*op, name, OpenKind::Child { child: child.clone() })?;
+            }
+            Event::StepAttemptFailed { op, attempt, next_at, .. } => {
+                let facts = self.step(*op)?;
+                facts.failures = facts.failures.saturating_add(1);
+                facts.attempt = attempt.saturating_add(1);
+                facts.next_at = Some(*next_at);
+                facts.progress = seq;
+            }
+            Event::StepRestarted { op, attempt, .. } => {
+                let facts = self.step(*op)?;
+                facts.attempt = *attempt;
+                facts.next_at = None;
+            }
+            Event::Checkpoint { op, value, .. } => {
+                let facts = self.step(*op)?;
+                facts.last_checkpoint = Some(value.clone());
+                facts.progress = seq;
+            }
+            Event::StepCompleted { op, .. }
+            | Event::StepFailed { op, .. }
+            | Event::TimerFired { op, .. }
+            | Event::ChildCompleted { op, .. }
+            | Event::ChildFailed { op, .. } => drop(self.end(*op)?),
+            Event::OpDropped { op } => {
+                if let OpenKind::Child { child } = self.end(*op)?.kind {
+                    self.dropped_children.push(child);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a run stands that was taken up and has neither ended nor been blocked.
+    pub(crate) fn status(&self) -> RunStatus {
+        RunStatus::active(self.steps_open, self.open.len() - self.steps_open)
+    }
+
+    fn start(&mut self, op: OpId, name: &OpName, kind: OpenKind) -> Result<(), String> {
+        let is_step = matches!(kind, OpenKind::Step(_));
+        if self.open.insert(op, OpenOp { name: name.clone(), kind }).is_some() {
+            return Err(format!("operation {op} starts a second time"));
+        }
+        self.steps_open += usize::from(is_step);
+        Ok(())
+    }
+
+    fn end(&mut self, op: OpId) -> Result<OpenOp, String> {
+        let ended = self.open.remove(&op);
+        let ended = ended.ok_or_else(|| format!("the end of operation {op}, which is not open"))?;
+        self.steps_open -= usize::from(matches!(ended.kind, OpenKind::Step(_)));
+        Ok(ended)
+    }
+
+    fn step(&mut self, op: OpId) -> Result<&mut StepFacts, String> {
+        match self.open.get_mut(&op).map(|open| &mut open.kind) {
+            Some(OpenKind::Step(facts)) => Ok(facts),
+            Some(OpenKind::Timer { .. } | OpenKind::Child { .. }) | None => {
+                Err(format!("progress of step {op}, which is not open"))
+            }
+        }
+    }
+
+    /// How often in a row the process died during the same attempt to make progress with a step,
+    /// counting from `base`: what was logged before is of another boot, owner or a clean end.
+    pub(crate) fn crashes(&self, facts: &StepFacts, base: Seq) -> usize {
+        let since = facts.progress.max(self.resumed);
+        let taken_up = self.taken_up.iter().filter(|at| **at > since.max(base)).count();
+        taken_up + usize::from(since > base)
+    }
+}
+
+/// What a run was created with: the first event of its log.
+pub(crate) fn created(log: &[Record]) -> Result<&RunCreated, BlockReason> {
+    match log.first().map(|record| &record.event) {
+        Some(Event::RunCreated(created)) => Ok(created),
+        Some(other) => Err(unreadable(&format!("it begins with {}", other.kind()))),
+        None => Err(unreadable("it is empty")),
+    }
+}
+
+pub(crate) fn unreadable(what: &str) -> BlockReason {
+    BlockReason {
+        kind: BlockReasonKind::UnreadableLog,
+        op: None,
+        logged: Some(what.to_owned()),
+        asked: None,
+        advice: "use the version of tidemill that wrote it; if that is this one, the file is \
+                 damaged: run `tidemill fsck` on it"
+            .to_owned(),
+    }
+}
+
+/// Compares what the code did after one input with what the log has after it. `last` says that
+/// the log ends there: then it may have less, or an end that was imposed on the run. Returns how
+/// many of `asked` the log has.
+pub(crate) fn compare(
+    recorded: &[&Event],
+    asked: &[Event],
+    last: bool,
+) -> Result<usize, BlockReason> {
+    let known = recorded.iter().zip(asked).take_while(|(a, b)| same_act(a, b)).count();
+    match (recorded.get(known), asked.get(known)) {
+        (None, None) => Ok(known),
+        (None, Some(_)) if last => Ok(known),
+        (Some(_), _) if last && is_imposed_end(&recorded[known..]) => Ok(known),
+        (logged, asked) => Err(nondeterminism(logged.copied(), asked)),
+    }
+}
+
+/// Cancelling a run drops what is open and ends it, which its code does not ask for.
+fn is_imposed_end(acts: &[&Event]) -> bool {
+    let Some((Event::RunFailed { error }, before)) = acts.split_last() else { return false };
+    error.kind == FailureKind::Cancelled
+        && before.iter().all(|act| matches!(act, Event::OpDropped { .. }))
+}
+
+fn same_act(recorded: &Event, asked: &Event) -> bool {
+    if recorded.kind() != asked.kind()
+        || recorded.op() != asked.op()
+        || recorded.name() != asked.name()
+    {
+        return false;
+    }
+    match (recorded, asked) {
+        (Event::StepStarted { input: a, .. }, Event::StepStarted { input: b, .. })
+        | (Event::ChildStarted { input: a, .. }, Event::ChildStarted { input: b, .. })
+        | (Event::RunCompleted { output: a }, Event::RunCompleted { output: b }) => a.same(b),
+        (Event::RunFailed { error: a }, Event::RunFailed { error: b }) => a == b,
+        _ => true,
+    }
+}
+
+fn nondeterminism(recorded: Option<&Event>, asked: Option<&Event>) -> BlockReason {
+    let nothing = "nothing more before the next event";
+    BlockReason {
+        kind: BlockReasonKind::Nondeterminism,
+        op: recorded.and_then(Event::op).or_else(|| asked.and_then(Event::op)),
+        logged: Some(recorded.map_or_else(|| nothing.to_owned(), describe)),
+        asked: Some(asked.map_or_else(|| nothing.to_owned(), describe)),
+        advice: "deploy the code that wrote this log, or code that does the same up to here; take \
+                 time, randomness and order only from ctx; then resume the run"
+            .to_owned(),
+    }
+}
+
+fn describe(act: &Event) -> String {
+    let mut text = match act.op() {
+        Some(op) => format!("{} {op}", act.kind()),
+        None => act.kind().to_string(),
+    };
+    if let Some(name) = act.name() {
+        write!(text, " `{name}`").expect("writing to a string cannot fail");
+    }
+    match act {
+        Event::StepStarted { input: json, .. }
+        | Event::ChildStarted { input: json, .. }
+        | Event::RunCompleted { output: json } => {
+            write!(text, " with {}", shown(json)).expect("writing to a string cannot fail");
+        }
+        Event::RunFailed { error } => {
+            write!(text, ": {}", error.message).expect("writing to a string cannot fail");
+        }
+        _ => {}
+    }
+    text
+}

@@ -1,0 +1,187 @@
+//! One life of a workflow's future, and the polling rule.
+//!
+//! A life is polled once at its start and once after each delivered input, and again only if its
+//! waker fired during that poll. The number of polls is therefore a function of the log, which is
+//! what makes `join!` and `FuturesUnordered`, whose order depends on it, replay as they ran.
+//!
+//! Invariants:
+//! - the future is polled without tokio's budget, which would make it pending at random;
+//! - a panic of the author's code ends the life and blocks the run, it does not unwind further;
+//! - a life that ends in any way is detached first: dropping its future records nothing, except
+//!   the drops within the turn in which the workflow returned.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tidemill_model::{BlockReason, BlockReasonKind, Failure, Json, OpId};
+use tokio::task::Unconstrained;
+
+use super::cell::{Act, RunCell, foreign_wait};
+use super::inbox::Observed;
+use crate::author::{Ctx, Workflow, WorkflowFuture};
+
+/// How often a future may wake itself after one input: far above what collections of operations
+/// need, far below what anybody waits for.
+const POLLS_MAX: u32 = 10_000;
+
+/// A turn that takes longer keeps a thread from others.
+const TURN_WARN: Duration = Duration::from_secs(1);
+
+/// What the workflow did with one input.
+pub(crate) struct Response {
+    /// In the order in which they are recorded.
+    pub(crate) acts: Vec<Act>,
+    pub(crate) finished: Option<Result<Json, Failure>>,
+}
+
+/// See the module.
+pub(crate) struct Life {
+    cell: Arc<RunCell>,
+    waker: Waker,
+    future: Option<Unconstrained<WorkflowFuture>>,
+}
+
+impl Life {
+    pub(crate) fn new(cell: Arc<RunCell>) -> Life {
+        let waker = Waker::from(Arc::clone(&cell));
+        Life { cell, waker, future: None }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.cell.life()
+    }
+
+    /// Calls the workflow with its input and polls it until it is quiet.
+    pub(crate) fn begin(
+        &mut self,
+        workflow: &Workflow,
+        input: &Json,
+    ) -> Result<Response, BlockReason> {
+        let cell = Arc::clone(&self.cell);
+        let _turn = cell.enter();
+        let ctx = Ctx::new(Arc::clone(&cell));
+        let begun = catch_unwind(AssertUnwindSafe(|| workflow.begin(ctx, input)));
+        let future = begun.map_err(|panic| panicked(&*panic))?.map_err(|e| BlockReason {
+            kind: BlockReasonKind::Nondeterminism,
+            op: None,
+            logged: Some(format!("the input {}", shown(input))),
+            asked: Some(format!("an input of another type: {e}")),
+            advice: "let the workflow's input type read what was recorded (serde's defaults \
+                     help), deploy that, then resume the run"
+                .to_owned(),
+        })?;
+        self.future = Some(tokio::task::unconstrained(future));
+        self.poll_until_quiet()
+    }
+
+    /// Delivers the end of an operation and polls until it is quiet.
+    pub(crate) fn deliver(&mut self, op: OpId, what: &Observed) -> Result<Response, BlockReason> {
+        let cell = Arc::clone(&self.cell);
+        let _turn = cell.enter();
+        cell.deliver(op, what);
+        self.poll_until_quiet()
+    }
+
+    fn poll_until_quiet(&mut self) -> Result<Response, BlockReason> {
+        let began = tidemill_eventlog::host::boot_now();
+        let mut response = Response { acts: Vec::new(), finished: None };
+        let mut polls = 0;
+        loop {
+            self.cell.take_woken();
+            let polled = self.poll_once();
+            self.cell.take_acts(&mut response.acts)?;
+            match polled? {
+                Poll::Ready(end) => {
+                    self.finish(&mut response.acts)?;
+                    response.finished = Some(end);
+                    break;
+                }
+                Poll::Pending if !self.cell.take_woken() => break,
+                Poll::Pending => {}
+            }
+            polls += 1;
+            if polls >= POLLS_MAX {
+                return Err(runaway());
+            }
+        }
+        let took = tidemill_eventlog::host::boot_now().since(began);
+        if took >= TURN_WARN {
+            tracing::warn!(run = %self.cell.run(), ?took, "a turn of a workflow took long");
+        }
+        if response.finished.is_none() && self.cell.open() == 0 {
+            return Err(foreign_wait());
+        }
+        Ok(response)
+    }
+
+    fn poll_once(&mut self) -> Result<Poll<Result<Json, Failure>>, BlockReason> {
+        let Some(future) = self.future.as_mut() else { return Ok(Poll::Pending) };
+        let mut cx = Context::from_waker(&self.waker);
+        catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(&mut cx)))
+            .map_err(|panic| panicked(&*panic))
+    }
+
+    /// The workflow returned: what it left open is dropped in this turn.
+    fn finish(&mut self, acts: &mut Vec<Act>) -> Result<(), BlockReason> {
+        let future = self.future.take();
+        catch_unwind(AssertUnwindSafe(|| drop(future))).map_err(|panic| panicked(&*panic))?;
+        self.cell.take_acts(acts)?;
+        acts.extend(self.cell.open_ops().into_iter().map(|op| Act::Drop { op }));
+        self.cell.detach();
+        Ok(())
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.cell.detach();
+        let future = self.future.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
+            let message = panic_message(&*panic);
+            tracing::warn!(run = %self.cell.run(), message, "dropping a workflow's future panicked");
+        }
+    }
+}
+
+fn runaway() -> BlockReason {
+    BlockReason {
+        kind: BlockReasonKind::Runaway,
+        op: None,
+        logged: None,
+        asked: Some(format!("to be polled more than {POLLS_MAX} times after one event")),
+        advice:
+            "look for a future that wakes itself without end, deploy a fix, then resume the run"
+                .to_owned(),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> BlockReason {
+    BlockReason {
+        kind: BlockReasonKind::Panic,
+        op: None,
+        logged: None,
+        asked: Some(format!("the workflow panicked: {}", panic_message(panic))),
+        advice: "nothing is lost: deploy code that does not panic here, then resume the run"
+            .to_owned(),
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// The beginning of a value, for a message.
+pub(crate) fn shown(json: &Json) -> String {
+    const SHOWN: usize = 200;
+    let text = json.as_str();
+    if text.chars().count() <= SHOWN {
+        return text.to_owned();
+    }
+    text.chars().take(SHOWN).chain("…".chars()).collect()
+}

@@ -1,0 +1,99 @@
+//! The threads for `.blocking()` bodies: work that keeps a processor busy must not keep the
+//! runtime's workers from everybody else.
+//!
+//! As many threads as there are cores; what is over that waits in line, in the order of starts.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    closed: bool,
+    /// Threads that have not ended.
+    threads: usize,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// See the module. The threads start with the first job.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    size: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(size: usize) -> Pool {
+        Pool { shared: Arc::default(), size: size.max(1) }
+    }
+
+    /// Runs a job when a thread is free.
+    pub(crate) fn run(&self, job: Job) -> Result<(), Error> {
+        let start = {
+            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.closed {
+                return Err(Error::closed());
+            }
+            state.jobs.push_back(job);
+            let start = state.threads < self.size;
+            state.threads += usize::from(start);
+            start
+        };
+        self.shared.changed.notify_one();
+        if start {
+            let shared = Arc::clone(&self.shared);
+            let builder = std::thread::Builder::new().name("tidemill-blocking".to_owned());
+            builder.spawn(move || shared.work()).map_err(|e| {
+                Error::with_source(ErrorKind::Internal, "a blocking thread did not start", e)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Drops what waits and waits for what runs, up to `grace`; true if everything has ended.
+    pub(crate) fn close(&self, grace: Duration) -> bool {
+        let dropped = {
+            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.closed = true;
+            std::mem::take(&mut state.jobs)
+        };
+        drop(dropped);
+        self.shared.changed.notify_all();
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(state, grace, |state| state.threads > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.threads == 0
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                // A job catches the panics of its body.
+                job();
+                state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            } else if state.closed {
+                state.threads -= 1;
+                self.changed.notify_all();
+                return;
+            } else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Bringing a run to life from its log: at its start, after a crash, after a refused commit.
+
+use std::sync::Arc;
+
+use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunId, RunStatus, Timestamp};
+
+use super::bodies::StepBody;
+use super::driver::{Committed, Driver, Exit};
+use super::handle::RunResult;
+use super::journal::{self, Journal, OpenKind, OpenOp, Record, StepFacts};
+use super::replay::{Replayed, Stage};
+use super::turn::{Effect, Live, Pending};
+
+/// After so many deaths of the process in a row a step is poison.
+const CRASHES_MAX: usize = 5;
+
+/// What came of it.
+pub(super) enum Rebuilt {
+    Live(Box<Live>),
+    Blocked,
+    /// The run has ended, or the node is shutting down.
+    Gone,
+}
+
+impl Driver {
+    /// Replays the log and records that this process has the run. `log` is given for a run whose
+    /// log is known.
+    pub(super) async fn rebuild(&mut self, mut log: Option<Vec<Record>>) -> Rebuilt {
+        loop {
+            if self.engine.closing.is_cancelled() {
+                return Rebuilt::Gone;
+            }
+            let log = match log.take() {
+                Some(log) => log,
+                None => match self.engine.readers.log(&self.run.id).await {
+                    Ok(Ok(log)) => log,
+                    Ok(Err(reason)) => {
+                        self.tell_blocked(reason);
+                        return Rebuilt::Blocked;
+                    }
+                    Err(error) => {
+                        tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
+                        self.pause().await;
+                        continue;
+                    }
+                },
+            };
+            if let Some(rebuilt) = self.rebuild_from(&log).await {
+                return rebuilt;
+            }
+        }
+    }
+
+    /// None if the log has to be read again.
+    async fn rebuild_from(&mut self, log: &[Record]) -> Option<Rebuilt> {
+        let journal = match Journal::of(log) {
+            Ok(journal) => journal,
+            Err(reason) => {
+                self.tell_blocked(reason);
+                return Some(Rebuilt::Blocked);
+            }
+        };
+        if journal.ended {
+            return Some(self.ended_before(log).await);
+        }
+        if !self.took_up && self.is_orphan(log).await {
+            let last = journal.last;
+            return match self.cancel(journal, last).await {
+                Exit::Rebuild => None,
+                Exit::Blocked | Exit::Gone => Some(Rebuilt::Gone),
+            };
+        }
+        let engine = Arc::clone(&self.engine);
+        let stage = Stage {
+            app: &engine.app,
+            run: &self.run.id,
+            clock: &engine.clock,
+            inbox: &self.run.inbox,
+        };
+        let replayed = match self.poisoned(&journal) {
+            Some(reason) => Err(reason),
+            None => stage.replay(log),
+        };
+        match replayed {
+            Ok(replayed) => self.open(log, journal, replayed).await,
+            Err(reason) => {
+                let last = journal.last;
+                match self.record_blocked(&journal, last, reason).await {
+                    Committed::Yes(_) => Some(Rebuilt::Blocked),
+                    Committed::No => None,
+                    Committed::Closed => Some(Rebuilt::Gone),
+                }
+            }
+        }
+    }
+
+    /// The run's last turn was written by a process that could not tell anybody.
+    async fn ended_before(&mut self, log: &[Record]) -> Rebuilt {
+        let ended = match log.last().map(|record| &record.event) {
+            Some(Event::RunCompleted { output }) => RunResult::Completed(output.clone()),
+            Some(Event::RunFailed { error }) => RunResult::Failed(error.clone()),
+            Some(_) | None => return Rebuilt::Gone,
+        };
+        if let Ok(created) = journal::created(log) {
+            let created = created.clone();
+            self.end(&created, ended).await;
+        }
+        Rebuilt::Gone
+    }
+
+    /// Whether the run is a child whose parent has ended.
+    async fn is_orphan(&self, log: &[Record]) -> bool {
+        let Ok(created) = journal::created(log) else { return false };
+        let Some(parent) = &created.parent else { return false };
+        self.engine.has_ended(&parent.run).await.unwrap_or(false)
+    }
+
+    /// Records what taking the run up adds to its log, then lets its open operations go on.
+    async fn open(
+        &mut self,
+        log: &[Record],
+        journal: Journal,
+        replayed: Replayed,
+    ) -> Option<Rebuilt> {
+        let now = self.engine.clock.wall();
+        let created = match journal::created(log) {
+            Ok(created) => Arc::new(created.clone()),
+            Err(_) => return Some(Rebuilt::Blocked),
+        };
+        let Replayed { life, mut bodies, fresh } = replayed;
+        let (last, status) = (journal.last, stored_status(&journal));
+        let dropped = journal.dropped_children.clone();
+        let mut live = Live { life, journal, last, status, created };
+        let mut pending = Pending::default();
+        if !self.took_up || live.journal.attempt == 0 {
+            let attempt = live.journal.attempt.saturating_add(1);
+            let event = Event::RunStarted { epoch: self.engine.environment.epoch, attempt };
+            live.apply(now, &event);
+            pending.events.push(event);
+        }
+        let resumed = self.resume_ops(&mut live, &mut pending, &mut bodies, now);
+        live.add(&mut pending, &self.run.id, fresh, now);
+        live.settle(&mut pending);
+        if !pending.events.is_empty() {
+            match self.commit(last, &mut pending).await {
+                Committed::Yes(last) => live.last = last,
+                Committed::No => return None,
+                Committed::Closed => return Some(Rebuilt::Gone),
+            }
+        }
+        self.took_up = true;
+        self.run.outcome.send_if_modified(|outcome| outcome.take().is_some());
+        self.release(&live.journal, resumed);
+        self.release(&live.journal, std::mem::take(&mut pending.effects));
+        if let Some(ended) = pending.ended {
+            self.end(&live.created, ended).await;
+            return Some(Rebuilt::Gone);
+        }
+        for child in dropped {
+            self.engine.cancel_child(&child);
+        }
+        let children = open_children(&live.journal);
+        if !self.look_for_children(children).await {
+            return None;
+        }
+        Some(Rebuilt::Live(Box::new(live)))
+    }
+
+    /// What the open operations of the log need that nothing in this process serves: timers are
+    /// set, bodies are run again, as another attempt unless the next one has surely not begun.
+    fn resume_ops(
+        &mut self,
+        live: &mut Live,
+        pending: &mut Pending,
+        bodies: &mut rustc_hash::FxHashMap<OpId, StepBody>,
+        now: Timestamp,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let mut ops: Vec<OpId> = live.journal.open.keys().copied().collect();
+        ops.sort_unstable();
+        for op in ops {
+            let Some(open) = live.journal.open.get(&op) else { continue };
+            let name = open.name.clone();
+            match &open.kind {
+                OpenKind::Timer { fire_at } if !self.timers.contains_key(&op) => {
+                    effects.push(Effect::SetTimer { op, fire_at: *fire_at });
+                }
+                OpenKind::Step(facts) if !self.bodies.contains_key(&op) => {
+                    if may_have_begun(facts, now) {
+                        let attempt = facts.attempt.saturating_add(1);
+                        let event = Event::StepRestarted { op, name, attempt };
+                        live.apply(now, &event);
+                        pending.events.push(event);
+                    }
+                    if let Some(body) = bodies.remove(&op) {
+                        effects.push(Effect::StartBody { op, body });
+                    }
+                }
+                OpenKind::Timer { .. } | OpenKind::Step(_) | OpenKind::Child { .. } => {}
+            }
+        }
+        effects
+    }
+
+    /// False if the file could not be read and it has to be tried again.
+    async fn look_for_children(&self, children: Vec<(OpId, RunId)>) -> bool {
+        for (op, child) in children {
+            if let Err(error) = self.engine.look_for_child(&self.run, op, &child).await {
+                tracing::warn!(run = %self.run.id, %child, %error, "a child cannot be found now");
+                self.pause().await;
+                return false;
+            }
+        }
+        true
+    }
+
+    fn poisoned(&self, journal: &Journal) -> Option<BlockReason> {
+        if self.took_up {
+            return None;
+        }
+        let now = self.engine.clock.wall();
+        let mut ops: Vec<_> = journal.open.iter().collect();
+        ops.sort_unstable_by_key(|(op, _)| **op);
+        ops.into_iter().find_map(|(op, open)| match &open.kind {
+            OpenKind::Step(facts) if may_have_begun(facts, now) => {
+                let crashes = journal.crashes(facts, self.engine.crash_base);
+                (crashes >= CRASHES_MAX).then(|| BlockReason {
+                    kind: BlockReasonKind::Poison,
+                    op: Some(*op),
+                    logged: Some(format!(
+                        "the process died {crashes} times in a row while step {op} `{}` ran",
+                        open.name
+                    )),
+                    asked: None,
+                    advice: "find out what the step does to the process (memory, exit, a crash in \
+                             foreign code), mend it, then resume the run"
+                        .to_owned(),
+                })
+            }
+            OpenKind::Step(_) | OpenKind::Timer { .. } | OpenKind::Child { .. } => None,
+        })
+    }
+}
+
+fn open_children(journal: &Journal) -> Vec<(OpId, RunId)> {
+    let child = |(op, open): (&OpId, &OpenOp)| match &open.kind {
+        OpenKind::Child { child } => Some((*op, child.clone())),
+        OpenKind::Step(_) | OpenKind::Timer { .. } => None,
+    };
+    journal.open.iter().filter_map(child).collect()
+}
+
+/// The status that the file has for a run with this log.
+fn stored_status(journal: &Journal) -> RunStatus {
+    if journal.blocked.is_some() {
+        RunStatus::Blocked
+    } else if journal.attempt == 0 {
+        RunStatus::Pending
+    } else {
+        journal.status()
+    }
+}
+
+/// Whether the newest attempt may have begun: one that waits for its moment has not.
+fn may_have_begun(facts: &StepFacts, now: Timestamp) -> bool {
+    facts.next_at.is_none_or(|at| at <= now)
+}

@@ -1,0 +1,226 @@
+//! Opening and closing a node: locks, the first events, the runs that have not ended.
+//!
+//! Order of opening: the app's lock, the file, whom it belongs to, who wrote last, the writer, all
+//! unfinished runs made known, then all of them driven. Runs are made known before any is driven,
+//! so that what one does to another (a child's end, a cancelled child) finds it.
+//!
+//! Order of closing: no new work, drivers let go, bodies end, the writer writes what was accepted,
+//! the clean end is noted, connections close, the lock goes. Nothing depends on it being reached.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rustc_hash::FxHashMap;
+use tidemill_eventlog::{
+    Appender, Beside, Checkpoints, FileLock, Meta, create, open_reader, open_writer, projection,
+    query,
+};
+use tidemill_model::{Event, NodeStarted, Seq};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::clock::Clock;
+use super::inbox::Control;
+use super::pool::Pool;
+use super::readers::Readers;
+use super::timers::Timers;
+use super::{Engine, Environment, Run, children, process, shadow};
+use crate::author::App;
+use crate::author::step::IdempotencyScope;
+use crate::error::{Error, ErrorKind};
+use crate::writer::{Faults, Pace, Setup, Writer};
+
+/// How many runs are listed at once: some hundred bytes each.
+const PAGE: u32 = 1_000;
+
+/// How long blocking bodies may take to notice that their token was cancelled.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a node is opened with besides its environment; tests use other clocks and faults.
+#[derive(Clone, Default)]
+pub(crate) struct Instruments {
+    pub(crate) clock: Clock,
+    pub(crate) faults: Faults,
+}
+
+/// Opens the file and takes up its unfinished runs.
+pub(super) async fn open(
+    mut app: App,
+    environment: Environment,
+    instruments: Instruments,
+) -> Result<(Arc<Engine>, FileLock), Error> {
+    app.check()?;
+    let runtime = Handle::current();
+    let Instruments { clock, faults } = instruments;
+    let opened = {
+        let (environment, clock, name) = (environment.clone(), clock.clone(), app.name.clone());
+        tokio::task::spawn_blocking(move || open_file(&environment, &clock, &name)).await
+    };
+    let opened = opened
+        .map_err(|e| Error::with_source(ErrorKind::Internal, "opening the file panicked", e))?;
+    let Opened { lock, connection, crash_base } = opened?;
+    let pace = match environment.checkpoints {
+        Checkpoints::ByLitestream => Pace::shared(Beside::new(&environment.path).wal()),
+        Checkpoints::Own => Pace::default(),
+    };
+    let setup = Setup { connection, clock: clock.clone(), pace: pace.clone(), faults };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let engine = Arc::new(Engine {
+        state: Arc::new(std::mem::take(&mut app.state)),
+        app,
+        scope: IdempotencyScope {
+            fleet: environment.fleet.as_deref().map(Arc::from),
+            node: environment.node.as_ref().map(|node| Arc::from(node.as_str())),
+        },
+        writer: Writer::start(setup)?,
+        timers: Timers::start(clock.clone())?,
+        pool: Pool::new(cores),
+        readers: Readers::new(&environment.path),
+        environment,
+        clock,
+        runtime,
+        crash_base,
+        barrier_waits: pace.barrier_waits,
+        drivers: TaskTracker::new(),
+        closing: CancellationToken::new(),
+        runs: Mutex::new(FxHashMap::default()),
+        losers: Mutex::default(),
+        shadow: shadow::Shadow::default(),
+    });
+    recover(&engine).await?;
+    Ok((engine, lock))
+}
+
+struct Opened {
+    lock: FileLock,
+    connection: Connection,
+    crash_base: Seq,
+}
+
+fn open_file(environment: &Environment, clock: &Clock, app: &str) -> Result<Opened, Error> {
+    let path = &environment.path;
+    let beside = Beside::new(path);
+    let lock = FileLock::take(&beside.app_lock()).map_err(tidemill_eventlog::Error::from)?;
+    if !path.exists() && environment.checkpoints == Checkpoints::Own {
+        create(path)?;
+    }
+    check_owner(environment, &Meta::read(&open_reader(path)?)?)?;
+    let connection = open_writer(path, environment.checkpoints)?;
+    Meta::set_app(&connection, app)?;
+    let crash_base = note_start(&connection, environment, clock)?;
+    Ok(Opened { lock, connection, crash_base })
+}
+
+/// A file that was ever shipped opens only under a sidecar whose node and epoch it has.
+fn check_owner(environment: &Environment, meta: &Meta) -> Result<(), Error> {
+    if !meta.shipped {
+        return Ok(());
+    }
+    let owner = match (&meta.node, meta.epoch) {
+        (Some(node), Some(epoch)) => format!("node `{node}`, epoch {epoch}"),
+        (node, _) => format!("node {node:?}"),
+    };
+    let Some(node) = &environment.node else {
+        let message = format!(
+            "{} belongs to {owner} and is shipped to a bucket: start it under \
+             `tidemill sidecar`, or take a copy with `tidemill restore`",
+            environment.path.display()
+        );
+        return Err(Error::new(ErrorKind::Conflict, message));
+    };
+    if meta.node.as_ref() != Some(node) || meta.epoch != environment.epoch {
+        let epoch = environment.epoch.map_or_else(|| "none".to_owned(), |e| e.to_string());
+        let message = format!(
+            "{} belongs to {owner}, the sidecar has node `{node}`, epoch {epoch}",
+            environment.path.display()
+        );
+        return Err(Error::new(ErrorKind::Fenced, message));
+    }
+    Ok(())
+}
+
+/// Notes that this process writes now, and begins a new epoch's (or file's) log, in one commit.
+fn note_start(
+    connection: &Connection,
+    environment: &Environment,
+    clock: &Clock,
+) -> Result<Seq, Error> {
+    let failed = |e| Error::from(tidemill_eventlog::Error::sqlite("note the start", e));
+    let mut appender = Appender::load(connection)?;
+    let head = appender.head().seq;
+    let transaction = connection.unchecked_transaction().map_err(failed)?;
+    let start = process::begin(&transaction, environment.epoch, head)?;
+    if start.first_of_epoch || head == Seq::ZERO {
+        let event = Event::NodeStarted(NodeStarted {
+            node: environment.node.clone(),
+            epoch: environment.epoch,
+            instance: environment.instance.clone(),
+            versions: BTreeMap::from([
+                ("tidemill".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+                ("sqlite".to_owned(), rusqlite::version().to_owned()),
+            ]),
+        });
+        let at = appender.append(&transaction, clock.wall(), None, &event)?;
+        projection::project(&transaction, at, None, &event)?;
+    }
+    transaction.commit().map_err(failed)?;
+    Ok(start.counts_after)
+}
+
+/// Makes every unfinished run known, then drives them.
+async fn recover(engine: &Arc<Engine>) -> Result<(), Error> {
+    let mut after = Seq::ZERO;
+    loop {
+        let page = engine.readers.read(move |c| Ok(query::unfinished(c, after, PAGE)?)).await?;
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        for summary in page {
+            if children::needs_driver(summary.status) {
+                engine.register(&Run::new(summary.run));
+            }
+        }
+    }
+    let runs = engine.runs();
+    if !runs.is_empty() {
+        tracing::info!(runs = runs.len(), "taking up unfinished runs");
+    }
+    for run in runs {
+        engine.drive(run, None);
+    }
+    Ok(())
+}
+
+/// Lets go of everything and closes the file.
+pub(super) async fn close(engine: &Arc<Engine>) -> Result<(), Error> {
+    engine.closing.cancel();
+    for run in engine.runs() {
+        run.inbox.control(Control::Stop);
+    }
+    engine.drivers.close();
+    engine.drivers.wait().await;
+    for body in engine.take_losers() {
+        body.abandon().await;
+    }
+    let pool = {
+        let engine = Arc::clone(engine);
+        tokio::task::spawn_blocking(move || engine.pool.close(GRACE)).await
+    };
+    if !pool.unwrap_or(false) {
+        tracing::warn!("a blocking step did not look at its cancellation token in time");
+    }
+    let Some(connection) = engine.writer.close().await else { return Ok(()) };
+    engine.readers.close();
+    let engine = Arc::clone(engine);
+    let closed = tokio::task::spawn_blocking(move || {
+        engine.timers.close();
+        let noted = process::end(&connection, engine.environment.epoch);
+        let closed = connection
+            .close()
+            .map_err(|(_, e)| Error::from(tidemill_eventlog::Error::sqlite("close the file", e)));
+        noted.and(closed)
+    });
+    closed.await.map_err(|e| Error::with_source(ErrorKind::Internal, "closing panicked", e))?
+}

@@ -1,0 +1,168 @@
+//! Running a workflow again, fed from its log.
+//!
+//! The same code that ran live runs here: a new life gets the recorded inputs one after another,
+//! and what it does after each must be what the log has after it. At the end of the log it may do
+//! more, because the process may have died before that was recorded.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Event, EventClass, Failure, Json, OpId, OpName, RunId,
+};
+
+use super::bodies::StepBody;
+use super::cell::{Act, RunCell};
+use super::clock::Clock;
+use super::inbox::{Inbox, Observed, StepFailure};
+use super::journal::{self, Record, compare, unreadable};
+use super::life::{Life, Response};
+use crate::author::App;
+
+/// A run that stands where its log ends.
+pub(crate) struct Replayed {
+    pub(crate) life: Life,
+    /// The bodies of the steps that the log leaves open.
+    pub(crate) bodies: FxHashMap<OpId, StepBody>,
+    /// What the code did after the last input and the log does not have.
+    pub(crate) fresh: Fresh,
+}
+
+/// What is new in a turn: events to record, and the acts behind them.
+#[derive(Default)]
+pub(crate) struct Fresh {
+    pub(crate) events: Vec<Event>,
+    pub(crate) bodies: Vec<(OpId, StepBody)>,
+    pub(crate) finished: Option<Result<Json, Failure>>,
+}
+
+/// Where a replay runs.
+pub(crate) struct Stage<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) run: &'a RunId,
+    pub(crate) clock: &'a Clock,
+    pub(crate) inbox: &'a Arc<Inbox>,
+}
+
+impl Stage<'_> {
+    /// Replays a whole log.
+    pub(crate) fn replay(&self, log: &[Record]) -> Result<Replayed, BlockReason> {
+        let created = journal::created(log)?;
+        let workflow = self.app.workflows.get(&created.workflow);
+        let workflow = workflow.ok_or_else(|| unknown_workflow(self.app, &created.workflow))?;
+        let times = log.iter().filter_map(|record| match &record.event {
+            Event::Now { op, at } => Some((*op, *at)),
+            _ => None,
+        });
+        let (run, seed) = (self.run.clone(), created.seed);
+        let cell =
+            RunCell::new(run, seed, self.clock.clone(), Arc::clone(self.inbox), times.collect());
+        let mut life = Life::new(cell);
+        let mut bodies = FxHashMap::default();
+        let mut rest = log;
+        loop {
+            let Some((input, after)) = rest.split_first() else {
+                return Err(unreadable("it has no input"));
+            };
+            let response = match &input.event {
+                Event::RunCreated(created) => life.begin(workflow, &created.input)?,
+                event => {
+                    let (op, observed) = observation(event)
+                        .ok_or_else(|| unreadable(&format!("{} as an input", event.kind())))?;
+                    bodies.remove(&op);
+                    life.deliver(op, &observed)?
+                }
+            };
+            let segment = segment(after);
+            rest = &after[segment..];
+            let acts = after[..segment].iter().map(|record| &record.event);
+            let recorded: Vec<&Event> =
+                acts.filter(|event| event.class() == EventClass::Act).collect();
+            let mut fresh = Fresh::of(self.run, response)?;
+            let known = compare(&recorded, &fresh.events, rest.is_empty())?;
+            let ended = recorded.len() > known;
+            fresh.keep_after(known, &mut bodies);
+            if rest.is_empty() {
+                if ended {
+                    // Its end was imposed: what the code would do next is of no interest.
+                    fresh = Fresh::default();
+                }
+                return Ok(Replayed { life, bodies, fresh });
+            }
+        }
+    }
+}
+
+/// How many records lie before the next input.
+fn segment(log: &[Record]) -> usize {
+    let is_input = |record: &Record| record.event.class() == EventClass::Input;
+    log.iter().position(is_input).unwrap_or(log.len())
+}
+
+impl Fresh {
+    pub(crate) fn of(run: &RunId, response: Response) -> Result<Fresh, BlockReason> {
+        let mut fresh = Fresh { finished: response.finished, ..Fresh::default() };
+        fresh.events.reserve(response.acts.len() + 1);
+        for act in response.acts {
+            fresh.events.push(act.event(|op| {
+                run.child(op).map_err(|e| BlockReason {
+                    kind: BlockReasonKind::Limit,
+                    op: Some(op),
+                    logged: None,
+                    asked: Some(e.to_string()),
+                    advice: "start the run again with a shorter id".to_owned(),
+                })
+            })?);
+            if let Act::Step { op, body, .. } = act {
+                fresh.bodies.push((op, body));
+            }
+        }
+        match &fresh.finished {
+            Some(Ok(output)) => fresh.events.push(Event::RunCompleted { output: output.clone() }),
+            Some(Err(error)) => fresh.events.push(Event::RunFailed { error: error.clone() }),
+            None => {}
+        }
+        Ok(fresh)
+    }
+
+    /// Moves what the log has out of the way: its events are not new, its bodies are of steps that
+    /// were started before.
+    fn keep_after(&mut self, known: usize, bodies: &mut FxHashMap<OpId, StepBody>) {
+        for event in self.events.drain(..known) {
+            match event {
+                Event::StepStarted { op, .. } => {
+                    if let Some(at) = self.bodies.iter().position(|(id, _)| *id == op) {
+                        bodies.insert(op, self.bodies.swap_remove(at).1);
+                    }
+                }
+                Event::OpDropped { op } => drop(bodies.remove(&op)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What an input event lets the run observe.
+pub(crate) fn observation(event: &Event) -> Option<(OpId, Observed)> {
+    Some(match event {
+        Event::StepCompleted { op, output, .. } => (*op, Observed::Step(Ok(output.clone()))),
+        Event::StepFailed { op, error, attempts, .. } => {
+            let failure = StepFailure { failure: error.clone(), attempts: *attempts };
+            (*op, Observed::Step(Err(failure)))
+        }
+        Event::TimerFired { op, .. } => (*op, Observed::Fired),
+        Event::ChildCompleted { op, output, .. } => (*op, Observed::Child(Ok(output.clone()))),
+        Event::ChildFailed { op, error, .. } => (*op, Observed::Child(Err(error.clone()))),
+        _ => return None,
+    })
+}
+
+fn unknown_workflow(app: &App, name: &OpName) -> BlockReason {
+    BlockReason {
+        kind: BlockReasonKind::UnknownWorkflow,
+        op: None,
+        logged: Some(format!("workflow `{name}`")),
+        asked: Some(format!("one of {}", app.workflow_names().join(", "))),
+        advice: "deploy a program that registers this workflow; it is then tried again".to_owned(),
+    }
+}

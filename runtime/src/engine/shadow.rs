@@ -1,0 +1,52 @@
+//! Shadow replay: in debug builds every run that has finished is replayed once from its log.
+//!
+//! A workflow that is not a function of its log runs well until the first crash. Here its author
+//! learns of it before that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidemill_model::{BlockReason, RunId};
+
+use super::Engine;
+use super::inbox::Inbox;
+use super::journal::Record;
+use super::replay::Stage;
+
+/// What shadow replays found.
+#[derive(Debug, Default)]
+pub(crate) struct Shadow {
+    replayed: AtomicU64,
+    diverged: AtomicU64,
+}
+
+impl Engine {
+    /// Replays a finished run if this is a debug build.
+    pub(crate) async fn shadow_replay(&self, run: &RunId) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let Ok(Ok(log)) = self.readers.log(run).await else { return };
+        self.shadow.replayed.fetch_add(1, Ordering::Relaxed);
+        let Err(reason) = self.replay_check(run, &log) else { return };
+        self.shadow.diverged.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            %run, kind = ?reason.kind, logged = reason.logged, asked = reason.asked,
+            "a replay of this run takes another way than the run itself: its workflow is not \
+             deterministic and would be blocked after a crash"
+        );
+    }
+
+    /// Replays a log and lets go of what comes of it.
+    pub(crate) fn replay_check(&self, run: &RunId, log: &[Record]) -> Result<(), BlockReason> {
+        let inbox = Arc::new(Inbox::default());
+        let stage = Stage { app: &self.app, run, clock: &self.clock, inbox: &inbox };
+        stage.replay(log).map(drop)
+    }
+
+    /// How many finished runs were replayed, and how many of them took another way.
+    pub(crate) fn shadow_counts(&self) -> (u64, u64) {
+        let shadow = &self.shadow;
+        (shadow.replayed.load(Ordering::Relaxed), shadow.diverged.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,92 @@
+//! Starting a run: what is checked before anything is written, and what follows the commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidemill_model::limits::{LABELS_MAX, PAYLOAD_BYTES_MAX};
+use tidemill_model::{Durability, OpName, RunCreated, RunId, Seed};
+
+use super::Engine;
+use super::handle::{StartRequest, Started};
+use crate::error::{Error, ErrorKind};
+use crate::writer::{Creation, NewRun};
+
+/// The run that a request asks for, if it asks well.
+pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun, Error> {
+    let StartRequest { workflow, input, id, labels } = request;
+    let found =
+        OpName::new(&workflow).ok().and_then(|name| engine.app.workflows.get_key_value(&name));
+    let (workflow, registered) = found.ok_or_else(|| {
+        let known = engine.app.workflow_names().join(", ");
+        let message = format!("there is no workflow `{workflow}`; known workflows: {known}");
+        Error::new(ErrorKind::NotFound, message)
+    })?;
+    let bytes = input.as_str().len();
+    if bytes > PAYLOAD_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "the input has bytes={bytes}, over the limit payload={PAYLOAD_BYTES_MAX}: keep large \
+             data in your own storage and pass its key"
+        )));
+    }
+    registered.accepts(&input).map_err(|e| {
+        Error::invalid(format!("workflow `{workflow}` cannot read this input: {e}"))
+    })?;
+    check_labels(&labels)?;
+    let id = match id {
+        Some(id) => RunId::chosen(&id)?,
+        None => generated_id()?,
+    };
+    let created = RunCreated {
+        workflow: workflow.clone(),
+        input,
+        labels,
+        seed: Seed::from_random(random()?),
+        parent: None,
+        app_version: engine.app.version.clone(),
+        durability: Durability::Local,
+    };
+    Ok(NewRun { id, created: Box::new(created) })
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
+    if labels.len() > LABELS_MAX {
+        let count = labels.len();
+        return Err(Error::invalid(format!(
+            "the run has labels={count}, over the limit labels={LABELS_MAX}"
+        )));
+    }
+    for (name, value) in labels {
+        for text in [name, value] {
+            OpName::new(text).map_err(|e| Error::invalid(format!("a label has an {e}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn generated_id() -> Result<RunId, Error> {
+    let millis = tidemill_eventlog::host::wall_now().as_micros() / 1_000;
+    let [a, b, c, d, e, f, g, h, i, j, ..] = random()?;
+    let tail = [a, b, c, d, e, f, g, h, i, j];
+    let millis = u64::try_from(millis).unwrap_or(0);
+    Ok(RunId::generated(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()))
+}
+
+fn random() -> Result<[u8; 16], Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|e| {
+        Error::new(ErrorKind::Internal, format!("the kernel gives no random bytes: {e}"))
+    })?;
+    Ok(bytes)
+}
+
+/// Creates the run and takes it up.
+pub(super) async fn start(engine: Arc<Engine>, new: NewRun) -> Result<Started, Error> {
+    let (id, created) = (new.id.clone(), new.created.clone());
+    match engine.writer.create(new).await? {
+        Creation::Created(seq) => {
+            engine.adopt(id.clone(), seq, created);
+            Ok(Started { id, existing: false, seq })
+        }
+        Creation::Existing(seq) => Ok(Started { id, existing: true, seq }),
+    }
+}

@@ -1,0 +1,229 @@
+//! What a turn collects: events to append in one commit, and what is released after it.
+
+use std::sync::Arc;
+
+use tidemill_model::{
+    BlockReason, Event, Failure, FailureKind, Json, OpId, OpName, Parent, RunCreated, RunId,
+    RunStatus, Seq, Timestamp,
+};
+
+use super::bodies::StepBody;
+use super::handle::RunResult;
+use super::inbox::{Input, Observed, StepFailure};
+use super::journal::{Journal, OpenKind};
+use super::life::Life;
+use super::replay::Fresh;
+use crate::writer::NewRun;
+
+/// Something that happens outside, once the turn is durable.
+pub(super) enum Effect {
+    StartBody {
+        op: OpId,
+        body: StepBody,
+    },
+    SetTimer {
+        op: OpId,
+        fire_at: Timestamp,
+    },
+    /// The operation has ended: what served it goes.
+    Ended {
+        op: OpId,
+    },
+    /// The operation was dropped: what serves it is told.
+    Dropped {
+        op: OpId,
+        child: Option<RunId>,
+    },
+}
+
+/// A turn that is not durable yet.
+#[derive(Default)]
+pub(super) struct Pending {
+    pub(super) events: Vec<Event>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) children: Vec<NewRun>,
+    /// Steps that end with this turn.
+    pub(super) closes: Vec<OpId>,
+    pub(super) status: Option<RunStatus>,
+    pub(super) ended: Option<RunResult>,
+    pub(super) blocked: Option<BlockReason>,
+}
+
+/// A run with a living future.
+pub(super) struct Live {
+    pub(super) life: Life,
+    pub(super) journal: Journal,
+    /// The newest input or act that is durable.
+    pub(super) last: Seq,
+    /// The status as the file has it.
+    pub(super) status: RunStatus,
+    pub(super) created: Arc<RunCreated>,
+}
+
+impl Live {
+    /// Delivers the inputs one after another. What concerns an operation that is not open came too
+    /// late and is left out.
+    pub(super) fn turn(&mut self, run: &RunId, inputs: &[Input], now: Timestamp) -> Pending {
+        let mut pending = Pending::default();
+        for input in inputs {
+            let Some(event) = self.input_event(input) else { continue };
+            self.apply(now, &event);
+            pending.ended_op(input.op, &event);
+            pending.events.push(event);
+            let response = self.life.deliver(input.op, &input.what);
+            match response.and_then(|response| Fresh::of(run, response)) {
+                Ok(fresh) => self.add(&mut pending, run, fresh, now),
+                Err(reason) => {
+                    pending.block(reason);
+                    break;
+                }
+            }
+            if pending.ended.is_some() {
+                break;
+            }
+        }
+        self.settle(&mut pending);
+        pending
+    }
+
+    /// Adds what the code did anew.
+    pub(super) fn add(&mut self, pending: &mut Pending, run: &RunId, fresh: Fresh, now: Timestamp) {
+        let mut bodies = fresh.bodies.into_iter();
+        pending.events.reserve(fresh.events.len());
+        for event in fresh.events {
+            match &event {
+                Event::StepStarted { op, .. } => {
+                    let (of, body) = bodies.next().expect("each started step has its body");
+                    debug_assert_eq!(of, *op, "bodies come in the order of starts");
+                    pending.effects.push(Effect::StartBody { op: *op, body });
+                }
+                Event::TimerStarted { op, fire_at, .. } => {
+                    pending.effects.push(Effect::SetTimer { op: *op, fire_at: *fire_at });
+                }
+                Event::ChildStarted { op, name, child, input } => {
+                    let parent = Parent { run: run.clone(), op: *op };
+                    let created = self.child_created(parent, name, input);
+                    pending.children.push(NewRun { id: child.clone(), created });
+                }
+                Event::OpDropped { op } => pending.dropped_op(*op, &self.journal),
+                _ => {}
+            }
+            self.apply(now, &event);
+            pending.events.push(event);
+        }
+        pending.ended = fresh.finished.map(|end| match end {
+            Ok(output) => RunResult::Completed(output),
+            Err(failure) => RunResult::Failed(failure),
+        });
+    }
+
+    /// Ends the run as cancelled: a turn without an input, which its code did not ask for.
+    pub(super) fn cancel(journal: &mut Journal, now: Timestamp) -> Pending {
+        let mut pending = Pending::default();
+        let mut open: Vec<OpId> = journal.open.keys().copied().collect();
+        open.sort_unstable();
+        for op in open {
+            pending.dropped_op(op, journal);
+            let event = Event::OpDropped { op };
+            let dropped = journal.apply(Seq::ZERO, now, &event);
+            dropped.expect("an open operation can be dropped");
+            pending.events.push(event);
+        }
+        let message = "nobody waits for it any more: its parent dropped it or has ended";
+        let failure = Failure {
+            kind: FailureKind::Cancelled,
+            message: message.to_owned(),
+            chain: Vec::new(),
+        };
+        pending.events.push(Event::RunFailed { error: failure.clone() });
+        pending.status = Some(RunStatus::Cancelled);
+        pending.ended = Some(RunResult::Failed(failure));
+        pending
+    }
+
+    /// Decides the status that the file has after this turn.
+    pub(super) fn settle(&mut self, pending: &mut Pending) {
+        let status = match (&pending.ended, &pending.blocked) {
+            (Some(RunResult::Completed(_)), _) => RunStatus::Completed,
+            (Some(RunResult::Failed(failure)), _) if failure.kind == FailureKind::Cancelled => {
+                RunStatus::Cancelled
+            }
+            (Some(RunResult::Failed(_)), _) => RunStatus::Failed,
+            (_, Some(_)) => RunStatus::Blocked,
+            (_, None) => self.journal.status(),
+        };
+        if status != self.status || status == RunStatus::Blocked {
+            self.status = status;
+            pending.status = Some(status);
+        }
+    }
+
+    pub(super) fn apply(&mut self, now: Timestamp, event: &Event) {
+        let applied = self.journal.apply(Seq::ZERO, now, event);
+        debug_assert_eq!(applied, Ok(()), "a life and its journal agree");
+    }
+
+    fn child_created(&self, parent: Parent, name: &OpName, input: &Json) -> Box<RunCreated> {
+        Box::new(RunCreated {
+            workflow: name.clone(),
+            input: input.clone(),
+            labels: std::collections::BTreeMap::new(),
+            seed: super::children::seed_of(&self.created.seed, parent.op),
+            parent: Some(parent),
+            app_version: self.created.app_version.clone(),
+            durability: self.created.durability,
+        })
+    }
+
+    /// The event that records an input; none if its operation is not open.
+    fn input_event(&self, input: &Input) -> Option<Event> {
+        let open = self.journal.open.get(&input.op)?;
+        let (op, name) = (input.op, open.name.clone());
+        Some(match (&open.kind, &input.what) {
+            (OpenKind::Step(_), Observed::Step(Ok(output))) => {
+                Event::StepCompleted { op, name, output: output.clone() }
+            }
+            (OpenKind::Step(_), Observed::Step(Err(StepFailure { failure, attempts }))) => {
+                Event::StepFailed { op, name, error: failure.clone(), attempts: *attempts }
+            }
+            (OpenKind::Timer { .. }, Observed::Fired) => Event::TimerFired { op, name },
+            (OpenKind::Child { .. }, Observed::Child(Ok(output))) => {
+                Event::ChildCompleted { op, name, output: output.clone() }
+            }
+            (OpenKind::Child { .. }, Observed::Child(Err(failure))) => {
+                Event::ChildFailed { op, name, error: failure.clone() }
+            }
+            (OpenKind::Step(_) | OpenKind::Timer { .. } | OpenKind::Child { .. }, _) => {
+                return None;
+            }
+        })
+    }
+}
+
+impl Pending {
+    /// Records that the run cannot go on. What was collected so far stays: the inputs are kept,
+    /// and what the code did after the last of them is asked for again by a replay.
+    pub(super) fn block(&mut self, reason: BlockReason) {
+        self.events.push(Event::RunBlocked { reason: reason.clone() });
+        self.blocked = Some(reason);
+    }
+
+    fn ended_op(&mut self, op: OpId, event: &Event) {
+        if matches!(event, Event::StepCompleted { .. } | Event::StepFailed { .. }) {
+            self.closes.push(op);
+        }
+        self.effects.push(Effect::Ended { op });
+    }
+
+    fn dropped_op(&mut self, op: OpId, journal: &Journal) {
+        let child = match journal.open.get(&op).map(|open| &open.kind) {
+            Some(OpenKind::Child { child }) => Some(child.clone()),
+            Some(OpenKind::Step(_)) => {
+                self.closes.push(op);
+                None
+            }
+            Some(OpenKind::Timer { .. }) | None => None,
+        };
+        self.effects.push(Effect::Dropped { op, child });
+    }
+}

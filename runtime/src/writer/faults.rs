@@ -1,0 +1,51 @@
+//! Commits that fail on purpose, for tests: in any other build there is nothing here.
+
+#[cfg(test)]
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which commits fail.
+#[derive(Clone, Default)]
+pub(crate) struct Faults {
+    #[cfg(test)]
+    plan: Arc<Mutex<Plan>>,
+}
+
+#[cfg(test)]
+#[derive(Default)]
+struct Plan {
+    commits: u64,
+    fail: std::collections::BTreeSet<u64>,
+    failed: u64,
+}
+
+impl Faults {
+    /// Whether the commit that comes now fails as on a full disk.
+    #[cfg(not(test))]
+    pub(super) fn next_fails(&self) -> bool {
+        false
+    }
+
+    /// Whether the commit that comes now fails as on a full disk.
+    #[cfg(test)]
+    pub(super) fn next_fails(&self) -> bool {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        plan.commits += 1;
+        let now = plan.commits;
+        let fails = plan.fail.remove(&now);
+        plan.failed += u64::from(fails);
+        fails
+    }
+
+    /// Lets the commits of these numbers, from 1, fail.
+    #[cfg(test)]
+    pub(crate) fn fail(&self, commits: impl IntoIterator<Item = u64>) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).fail.extend(commits);
+    }
+
+    /// How many commits were tried, and how many of them failed on purpose.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        (plan.commits, plan.failed)
+    }
+}

@@ -1,0 +1,99 @@
+//! What the writer is asked to do: each message is one whole transaction, already validated.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tidemill_model::{Event, OpId, RunCreated, RunId, RunStatus, Seq};
+use tokio::sync::oneshot;
+
+use crate::engine::inbox::Inbox;
+use crate::error::Error;
+
+/// A message.
+pub(crate) enum Message {
+    Turn(Box<Turn>),
+    Create(Create),
+    Aside(Aside),
+}
+
+/// What a run did in one turn.
+pub(crate) struct Turn {
+    pub(crate) run: RunId,
+    /// Where the answer goes.
+    pub(crate) inbox: Arc<Inbox>,
+    /// The last input or act that the driver saw; another one in the log refuses the turn.
+    pub(crate) expect: Seq,
+    pub(crate) events: Vec<Event>,
+    /// The run's status, if it is another one after this turn. A status with a cause (ended,
+    /// blocked) comes with the last event.
+    pub(crate) status: Option<RunStatus>,
+    /// The children that the turn starts, with the operation that starts each.
+    pub(crate) children: Vec<NewRun>,
+    /// The steps that end with this turn.
+    pub(crate) closes: Vec<Arc<StepGuard>>,
+}
+
+/// A run to create.
+pub(crate) struct NewRun {
+    pub(crate) id: RunId,
+    pub(crate) created: Box<RunCreated>,
+}
+
+/// Creates a run that nobody's turn starts.
+pub(crate) struct Create {
+    pub(crate) new: NewRun,
+    pub(crate) reply: oneshot::Sender<Result<Creation, Error>>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Creation {
+    Created(Seq),
+    /// There is such a run with the same workflow and input.
+    Existing(Seq),
+}
+
+/// An event that no replay looks at, of a step that has to be open in the attempt named.
+pub(crate) struct Aside {
+    pub(crate) run: RunId,
+    pub(crate) guard: Arc<StepGuard>,
+    pub(crate) attempt: u32,
+    pub(crate) event: Event,
+    pub(crate) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Which attempt of a step may record something; shared by its body and the writer.
+///
+/// The body opens it for an attempt. The writer closes it with the turn that ends the step, in the
+/// order in which messages were queued, so that nothing of a step is recorded after its end.
+#[derive(Debug, Default)]
+pub(crate) struct StepGuard(AtomicU32);
+
+impl StepGuard {
+    const CLOSED: u32 = u32::MAX;
+
+    /// Lets this attempt record; false if the step has ended.
+    pub(crate) fn open(&self, attempt: u32) -> bool {
+        let open = |now| (now != StepGuard::CLOSED).then_some(attempt);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, open).is_ok()
+    }
+
+    /// Whether this attempt may record.
+    pub(super) fn admits(&self, attempt: u32) -> bool {
+        self.0.load(Ordering::Acquire) == attempt
+    }
+
+    /// Closes it; returns what [`StepGuard::restore`] needs if the transaction fails.
+    pub(super) fn close(&self) -> u32 {
+        self.0.swap(StepGuard::CLOSED, Ordering::AcqRel)
+    }
+
+    pub(super) fn restore(&self, was: u32) {
+        self.0.store(was, Ordering::Release);
+    }
+}
+
+/// The operation of a child, for the message about one that cannot be created.
+pub(crate) fn parent_op(new: &NewRun) -> Option<OpId> {
+    new.created.parent.as_ref().map(|parent| parent.op)
+}

@@ -1,0 +1,97 @@
+//! The bounded queue in front of the writer's thread.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::message::Message;
+use crate::error::{Error, ErrorKind};
+
+/// How many messages may wait. A run has one turn in flight and a step one checkpoint, so this is
+/// reached only by that many runs at once; each message is some hundred bytes to a few payloads.
+const QUEUE_MAX: usize = 16_384;
+
+struct State {
+    messages: Vec<Message>,
+    closed: bool,
+    waiting: bool,
+}
+
+/// See the module.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+    places: Semaphore,
+}
+
+impl Queue {
+    pub(super) fn new() -> Queue {
+        let state = State { messages: Vec::new(), closed: false, waiting: false };
+        Queue {
+            state: Mutex::new(state),
+            arrived: Condvar::new(),
+            places: Semaphore::new(QUEUE_MAX),
+        }
+    }
+
+    /// Queues a message, waiting for a place.
+    pub(super) async fn push(&self, message: Message) -> Result<(), Error> {
+        if let Ok(place) = self.places.try_acquire() {
+            place.forget();
+        } else {
+            self.places.acquire().await.map_err(|_| Error::closed())?.forget();
+        }
+        self.put(message)
+    }
+
+    /// Queues a message if there is a place.
+    pub(super) fn try_push(&self, message: Message) -> Result<(), Error> {
+        let place = self.places.try_acquire().map_err(|_| {
+            let message = format!("the writer's queue is full: queue={QUEUE_MAX}; try again later");
+            Error::new(ErrorKind::Unavailable, message)
+        })?;
+        place.forget();
+        self.put(message)
+    }
+
+    fn put(&self, message: Message) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::closed());
+        }
+        state.messages.push(message);
+        let wake = std::mem::take(&mut state.waiting);
+        drop(state);
+        if wake {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes all that waits, waiting for the first; false once it is closed and empty.
+    pub(super) fn take(&self, into: &mut Vec<Message>) -> bool {
+        let mut state = self.lock();
+        while state.messages.is_empty() {
+            if state.closed {
+                return false;
+            }
+            state.waiting = true;
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::swap(&mut state.messages, into);
+        drop(state);
+        self.places.add_permits(into.len());
+        true
+    }
+
+    /// Takes no more messages; what is queued is still written.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.places.close();
+        self.arrived.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
