@@ -111,6 +111,10 @@ impl Sidecar {
     }
 
     /// Waits until everything committed so far is in the bucket and our lease still stood.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for effects that wait for the bucket; none do under `local`")
+    )]
     pub(crate) async fn barrier(&self, timeout: Duration) -> Result<BarrierReply, Error> {
         let timeout_ms = tidemill_model::unix_ms(timeout);
         let body = json(&BarrierRequest { timeout_ms });

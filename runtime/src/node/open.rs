@@ -1,19 +1,18 @@
 //! Opening a node by the path of its file: alone, or under the sidecar that the environment names.
 //!
-//! A file that a sidecar ever had belongs to a node and an epoch. It opens for writing only under
-//! a sidecar that says the same node and epoch: otherwise another machine may own that node, and
-//! what is written here would be lost or, worse, shipped.
+//! A file that a sidecar ever had belongs to a node and an epoch, and [`Node::open`] opens it only
+//! in an environment that names both: otherwise another machine may own that node, and what is
+//! written here would be lost or, worse, shipped. So the sidecar is asked first.
 
 use std::path::{Path, PathBuf};
 
-use tidemill_eventlog::{Beside, Checkpoints, FileLock, Meta};
-use tidemill_model::AttachHello;
+use tidemill_eventlog::Checkpoints;
 
 use super::attach::Sidecar;
 use super::side::SideThread;
 use crate::author::App;
 use crate::engine::{Environment, Node};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// An open node, and the sidecar that it is attached to.
 #[derive(Debug)]

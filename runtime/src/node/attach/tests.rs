@@ -163,6 +163,29 @@ async fn another_epoch_or_a_fenced_line_closes_the_gate_for_ever() {
 }
 
 #[tokio::test]
+async fn a_barrier_is_asked_for_and_its_refusal_is_told() {
+    let paper = Paper::new();
+    let socket = paper.socket();
+    let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
+    let (_, _stream) = paper.grant(3, 1).await;
+    let sidecar = attaching.await.unwrap().unwrap();
+    let ask = || {
+        let sidecar = sidecar.clone();
+        tokio::spawn(async move { sidecar.barrier(Duration::from_millis(1_500)).await })
+    };
+    let asking = ask();
+    let (first, body, mut answer) = paper.request().await;
+    assert_eq!((&*first, &*body), ("POST /v1/barrier HTTP/1.1", r#"{"timeout_ms":1500}"#));
+    let reply = r#"{"epoch":3,"txid":"000000000000002a","seq":7}"#;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", reply.len());
+    answer.write_all(format!("{head}{reply}").as_bytes()).await.unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().seq.get(), 7);
+    let asking = ask();
+    paper.refuse(SocketErrorKind::TimedOut).await;
+    assert_eq!(asking.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
 async fn a_refusal_for_good_is_an_error_with_the_sidecars_words() {
     for (kind, expected) in [
         (SocketErrorKind::Conflict, ErrorKind::Conflict),

@@ -76,9 +76,9 @@ pub(super) fn workflows(app: &App) -> Outcome {
 }
 
 /// `check`: 0 if the code does what the log says, 1 if it does not.
-pub(super) async fn check(app: App, args: Check) -> Outcome {
+pub(super) fn check(app: &App, args: &Check) -> Outcome {
     let run = RunId::new(&args.run).map_err(Error::from)?;
-    let report = app.check_run(&args.db, &run).await?;
+    let report = app.check_run(&args.db, &run)?;
     if args.json {
         let divergence = &report.divergence;
         let json = serde_json::json!({

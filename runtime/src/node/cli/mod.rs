@@ -77,7 +77,7 @@ impl App {
             Command::Start(args) => on_small_runtime(remote::start(args)),
             Command::Resume(args) => on_small_runtime(remote::resume(args)),
             Command::Workflows => local::workflows(&self),
-            Command::Check(args) => on_author_runtime(local::check(self, args)),
+            Command::Check(args) => local::check(&self, &args),
         }
     }
 }

@@ -87,7 +87,7 @@ struct Follower {
 
 async fn follow_run(api: Arc<Api>, run: RunId, after: Seq) -> Result<Response, ApiError> {
     // Subscribed before the first look, so that no commit in between is missed.
-    let commits = api.node.commits();
+    let commits = api.node.committed();
     let waiting = page(&api, run.clone(), after, BATCH).await?.into();
     let follower = Follower { api, run, after, waiting, commits, ended: false };
     let events = stream::unfold(follower, |mut follower| async move {
