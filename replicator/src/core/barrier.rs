@@ -232,9 +232,14 @@ impl Barriers {
         self.dirty_since
     }
 
-    /// How often in a row Litestream or the store failed.
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
+    /// The last transaction that Litestream said to be in the bucket, in this process.
+    pub(crate) fn shipped(&self) -> Option<Txid> {
+        Txid::new(self.last_replicated).ok()
+    }
+
+    /// Whether the next change of the WAL is news: one is enough until it was shipped.
+    pub(crate) fn wants_changes(&self) -> bool {
+        self.dirty_since.is_none() || (self.round != Round::None && !self.dirty_again)
     }
 
     /// How long the last accepted call to Litestream took.

@@ -1,0 +1,185 @@
+//! What a sidecar is told. Holding a [`Settings`] means that it is valid.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tidemill_bucket::Settings as StoreSettings;
+use tidemill_eventlog::Beside;
+use tidemill_model::{FleetUrl, NodeId, Ttl};
+
+use crate::adapters::app_child::AppCommand;
+use crate::adapters::litestream::config::Config;
+use crate::error::{Error, ErrorKind};
+
+/// What a person or a file says, not yet checked: see the fields of [`Settings`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The node's name.
+    pub node: String,
+    /// The fleet, `s3://BUCKET/FLEET`.
+    pub bucket: String,
+    /// The database.
+    pub db: PathBuf,
+    /// How to reach S3.
+    pub store: StoreSettings,
+    /// See [`Settings::ttl`].
+    pub ttl: Option<Duration>,
+    /// See [`Settings::poke_every`].
+    pub poke_every: Option<Duration>,
+    /// See [`Settings::leave_within`].
+    pub leave_within: Option<Duration>,
+    /// See [`Settings::final_within`].
+    pub final_within: Option<Duration>,
+    /// CMD and its arguments; empty for none.
+    pub command: Vec<OsString>,
+}
+
+impl Options {
+    /// The options that have no default, with the rest left to it.
+    pub fn new(node: &str, bucket: &str, db: &Path) -> Options {
+        Options {
+            node: node.to_owned(),
+            bucket: bucket.to_owned(),
+            db: db.to_owned(),
+            store: StoreSettings::default(),
+            ttl: None,
+            poke_every: None,
+            leave_within: None,
+            final_within: None,
+            command: Vec::new(),
+        }
+    }
+}
+
+/// The settings of a sidecar.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The node: who owns it holds its lease.
+    pub(crate) node: NodeId,
+    /// The fleet.
+    pub(crate) fleet: FleetUrl,
+    /// The database and what lies beside it: absolute, without symbolic links, because Litestream
+    /// wants to be asked for exactly the path that its config has.
+    pub(crate) beside: Beside,
+    /// How to reach S3.
+    pub(crate) store: StoreSettings,
+    /// The lease's time to live: 3 s to 10 min, default 15 s. Shorter, and a slow answer of S3
+    /// closes the gate; longer, and the work of a machine that is lost waits that long.
+    pub(crate) ttl: Ttl,
+    /// At most one upload per this time while work goes on: 100 ms to 60 s, default 500 ms. It
+    /// bounds what a lost disk takes with it, and how many requests a busy node makes.
+    pub(crate) poke_every: Duration,
+    /// One look at Litestream per this time while nothing changes; it makes no request to S3.
+    pub(crate) idle_every: Duration,
+    /// How far back a moment can be restored.
+    pub(crate) window: Duration,
+    /// How far back every shipped transaction can be restored.
+    pub(crate) exact_window: Duration,
+    /// How long CMD has to leave after SIGTERM: up to 1 h, default 25 s. Shorter, and a step that
+    /// was almost done is repeated; longer than the platform's own patience, and it is killed
+    /// before the final barrier.
+    pub(crate) leave_within: Duration,
+    /// How long the final barrier may take: 1 s to 1 h, default 60 s. When it is over the lease is
+    /// not released, and the next owner waits until it expires.
+    pub(crate) final_within: Duration,
+    /// The app to run; none if another supervisor starts it.
+    pub(crate) command: Option<AppCommand>,
+}
+
+impl Settings {
+    /// Checks what was said and fills in the defaults.
+    ///
+    /// # Errors
+    /// `Invalid` names the value, the rule and what to use; `NotFound` for a folder that is not
+    /// there.
+    pub fn resolve(options: Options) -> Result<Settings, Error> {
+        let ttl = match options.ttl {
+            Some(ttl) => Ttl::from_millis(tidemill_model::unix_ms(ttl))?,
+            None => Ttl::default(),
+        };
+        let mut command = options.command.into_iter();
+        let command = command.next().map(|program| AppCommand { program, args: command.collect() });
+        let ms = Duration::from_millis;
+        let hour = Duration::from_secs(3600);
+        let beside = Beside::new(&database(&options.db)?);
+        beside.socket()?;
+        beside.litestream_socket()?;
+        Ok(Settings {
+            node: NodeId::new(&options.node)?,
+            fleet: options.bucket.parse()?,
+            beside,
+            store: options.store,
+            ttl,
+            poke_every: within("poke interval", options.poke_every, ms(500), ms(100), ms(60_000))?,
+            idle_every: Duration::from_secs(5),
+            window: Config::WINDOW,
+            exact_window: Config::EXACT_WINDOW,
+            leave_within: within("leave bound", options.leave_within, ms(25_000), ms(0), hour)?,
+            final_within: within("final bound", options.final_within, ms(60_000), ms(1000), hour)?,
+            command,
+        })
+    }
+}
+
+fn within(
+    what: &str,
+    given: Option<Duration>,
+    default: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<Duration, Error> {
+    let value = given.unwrap_or(default);
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    let message = format!("invalid {what} {value:?}: use {least:?} to {most:?}");
+    Err(Error::new(ErrorKind::Invalid, message))
+}
+
+/// The path of the database, absolute and without symbolic links.
+fn database(path: &Path) -> Result<PathBuf, Error> {
+    let invalid = |rule: &str| {
+        let message = format!("invalid database path `{}`: {rule}", path.display());
+        Error::new(ErrorKind::Invalid, message)
+    };
+    let name = path.file_name().ok_or_else(|| invalid("name a file, such as ./workflow.db"))?;
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(invalid("it is not a regular file: name the file itself"));
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let folder = folder.canonicalize().map_err(|e| {
+        let message = format!("cannot use the folder `{}`: {e}: make it first", folder.display());
+        Error::new(ErrorKind::NotFound, message)
+    })?;
+    Ok(folder.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = Options::new("n1", "s3://bucket/fleet", &dir.path().join("workflow.db"));
+        assert!(Settings::resolve(good.clone()).is_ok());
+        let refused = |change: &dyn Fn(&mut Options)| {
+            let mut options = good.clone();
+            change(&mut options);
+            Settings::resolve(options).unwrap_err().to_string()
+        };
+        assert!(refused(&|o| o.node = "../n".into()).contains("invalid node name `../n`"));
+        assert!(refused(&|o| o.bucket = "bucket".into()).contains("use s3://BUCKET/FLEET"));
+        assert!(refused(&|o| o.ttl = Some(Duration::from_secs(1))).contains("use 3 s to 10 min"));
+        assert!(refused(&|o| o.db = "/nowhere/w.db".into()).contains("make it first"));
+        assert!(refused(&|o| o.db = dir.path().to_owned()).contains("not a regular file"));
+        let long = dir.path().join("x".repeat(120));
+        assert!(refused(&|o| o.db = long.clone()).contains("shorter path"));
+        let short = Some(Duration::from_millis(1));
+        assert!(refused(&|o| o.poke_every = short).contains("use 100ms to 60s"));
+    }
+}

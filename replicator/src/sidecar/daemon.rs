@@ -1,0 +1,68 @@
+//! Litestream in the loop: started with fresh credentials, watched, killed or stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_eventlog::host;
+use tokio::sync::mpsc;
+
+use super::place::Place;
+use super::serving::Done;
+use crate::adapters::credentials;
+use crate::adapters::litestream::child::{Launch, LitestreamChild};
+use crate::adapters::litestream::config::Config;
+use crate::adapters::litestream::config_path;
+use tidemill_model::Epoch;
+
+/// A Litestream that answers.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) child: LitestreamChild,
+    pub(super) version: String,
+    /// In how long it is to be started again with new credentials.
+    pub(super) replace_in: Option<Duration>,
+}
+
+/// Starts Litestream for `epoch` and waits until it answers.
+pub(super) async fn start(place: &Arc<Place>, epoch: Epoch) -> Result<Running, String> {
+    let keys = credentials::for_litestream(&place.store).await.map_err(|e| e.to_string())?;
+    let settings = &place.settings;
+    let config = Config {
+        socket: place.litestream_socket.clone(),
+        db: place.beside().db().to_owned(),
+        bucket: place.store.bucket().to_owned(),
+        prefix: place.keys.epoch(epoch),
+        endpoint: place.store.endpoint().map(str::to_owned),
+        region: place.store.region().to_owned(),
+        force_path_style: place.store.endpoint().is_some(),
+        window: settings.window,
+        exact_window: settings.exact_window,
+    };
+    config.write(&config_path(place.beside())).map_err(|e| e.to_string())?;
+    let launch = Launch {
+        executable: place.litestream.path(),
+        beside: place.beside(),
+        node_lock: &place.node_lock,
+        credentials: &keys,
+    };
+    let child = LitestreamChild::spawn(&launch).await.map_err(|e| e.to_string())?;
+    match place.control.wait_ready(&child).await {
+        Ok(info) => {
+            let replace_in = credentials::replace_in(&keys, host::wall_now());
+            Ok(Running { child, version: info.version, replace_in })
+        }
+        Err(error) => {
+            child.kill().await;
+            Err(error.to_string())
+        }
+    }
+}
+
+/// Tells the loop when the child ends, however it ends.
+pub(super) fn watch(child: &LitestreamChild, done: &mpsc::UnboundedSender<Done>) {
+    let (mut end, pid, done) = (child.watch(), child.pid(), done.clone());
+    tokio::spawn(async move {
+        let exit = end.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+        drop(done.send(Done::DaemonEnded { pid, exit }));
+    });
+}

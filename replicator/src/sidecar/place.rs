@@ -1,0 +1,97 @@
+//! What stays the same for the life of a sidecar: its settings, its lock, its bucket, its host.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidemill_bucket::{LeaseStore, Litestream, Store};
+use tidemill_eventlog::{Beside, FileLock, LockError, host};
+use tidemill_model::{BootId, MachineId, NodeKeys, NodeState};
+
+use crate::adapters::litestream::control::Control;
+use crate::adapters::litestream::leftover;
+use crate::adapters::state_file;
+use crate::core::moment::Moment;
+use crate::error::{Error, ErrorKind};
+use crate::settings::Settings;
+
+use super::report::Report;
+
+/// Shared by everything that runs in this process.
+pub(super) struct Place {
+    pub(super) settings: Settings,
+    pub(super) node_lock: FileLock,
+    pub(super) store: Store,
+    pub(super) keys: NodeKeys,
+    pub(super) leases: LeaseStore,
+    pub(super) litestream: Litestream,
+    pub(super) control: Control,
+    pub(super) litestream_socket: PathBuf,
+    pub(super) boot: BootId,
+    pub(super) machine: MachineId,
+    report: Mutex<Report>,
+}
+
+impl Place {
+    /// Checks the tools and the bucket, and takes the node lock.
+    pub(super) async fn open(settings: Settings) -> Result<Arc<Place>, Error> {
+        let litestream = Litestream::find().await?;
+        let store = Store::connect(settings.fleet.bucket(), &settings.store).await?;
+        store.check().await?;
+        let node_lock = match leftover::take_node_lock(&settings.beside).await {
+            Ok(lock) => lock,
+            Err(LockError::Held { holder, .. }) => {
+                let message = format!(
+                    "another sidecar, {holder}, has {}: end that one first",
+                    settings.beside.db().display()
+                );
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let keys = settings.fleet.node(&settings.node);
+        let litestream_socket = settings.beside.litestream_socket()?;
+        let place = Place {
+            leases: LeaseStore::new(store.clone(), &keys),
+            control: Control::new(&litestream_socket, settings.beside.db()),
+            litestream_socket,
+            report: Mutex::new(Report::new(host::host_name(), host::boot_id()?)),
+            boot: host::boot_id()?,
+            machine: host::machine_id()?,
+            settings,
+            node_lock,
+            store,
+            keys,
+            litestream,
+        };
+        Ok(Arc::new(place))
+    }
+
+    /// The database and what lies beside it.
+    pub(super) fn beside(&self) -> &Beside {
+        &self.settings.beside
+    }
+
+    /// What the lease says about this process.
+    pub(super) fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the state file.
+    pub(super) fn save(&self, state: &NodeState) -> Result<(), Error> {
+        Ok(state_file::write(self.beside(), &self.node_lock, state)?)
+    }
+}
+
+/// Both clocks, now.
+pub(super) fn now() -> Moment {
+    Moment { boot: host::boot_now(), wall: host::wall_now() }
+}
+
+/// Sixteen random bytes of the kernel's.
+pub(super) fn random() -> Result<[u8; 16], Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|e| {
+        Error::new(ErrorKind::Internal, format!("the kernel gives no random bytes: {e}"))
+    })?;
+    Ok(bytes)
+}

@@ -1,0 +1,486 @@
+//! The loop: everything that happens to a ready node comes in here as one closed [`Event`].
+//!
+//! The loop awaits nothing outside its `select!`; what takes time runs as a task and comes back as
+//! [`Done`]. Small writes to the state file are done in place: they must be on disk before the next
+//! effect anyway.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_eventlog::{FileLock, host};
+use tidemill_model::{
+    BarrierReply, BootTime, Epoch, GateState, LastGood, LeaseLine, NodeState, SessionId,
+    SidecarState, SidecarStatus, SocketError, SocketErrorKind, Timestamp, unix_ms,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::Signals;
+use super::daemon::Running;
+use super::lease_thread::{Lease, View};
+use super::place::{Place, random};
+use super::starting::Begun;
+use crate::adapters::app_child::AppChild;
+use crate::adapters::litestream::child::LitestreamChild;
+use crate::adapters::litestream::control::{SyncFailure, Synced};
+use crate::adapters::process::Exit;
+use crate::adapters::socket::{AppRequest, AppSocket, AttachReply, Attachment, Reply};
+use crate::adapters::wal_watch::{WalEnd, WalWatch, wal_bytes};
+use crate::core::barrier::{self, Barriers, Head, LeaseShows, Pace, WaiterId};
+use crate::core::holder::Gate;
+use crate::core::supervisor::{self, App, AppLock, AttachAsked, Outcome, Start, Supervisor};
+use crate::error::Error;
+
+/// The waiter that is the supervisor itself.
+pub(super) const OWN: WaiterId = WaiterId(0);
+/// At the longest this passes between two looks at the cores' deadlines: tokio's clock stops in
+/// suspend, theirs does not.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The longest that a caller may wait for a barrier: longer, and it should ask again.
+const BARRIER_WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// What came of a task.
+#[derive(Debug)]
+pub(super) enum Done {
+    DaemonStarted(Result<Box<Running>, String>),
+    DaemonEnded { pid: u32, exit: Option<Exit> },
+    Head(Option<(Head, Option<WalEnd>)>),
+    Synced(Result<Synced, SyncFailure>),
+    Lease(LeaseShows),
+    Checkpointed(Result<(), tidemill_eventlog::Error>),
+    AppLock(Result<FileLock, tidemill_eventlog::LockError>),
+    Break(Result<(), String>),
+    CmdEnded(Exit),
+    Released(bool),
+}
+
+enum Event {
+    Terminate,
+    Lease(Result<View, Error>),
+    Done(Done),
+    Request(AppRequest),
+    WalChanged(Result<(), Error>),
+    Tick,
+}
+
+/// What a core is told.
+pub(super) enum Core {
+    Supervisor(supervisor::Input),
+    Barriers(barrier::Input),
+}
+
+/// A ready node.
+pub(super) struct Serving {
+    pub(super) place: Arc<Place>,
+    pub(super) epoch: Epoch,
+    pub(super) state: NodeState,
+    pub(super) lease: Lease,
+    pub(super) view: View,
+    pub(super) supervisor: Supervisor,
+    pub(super) barriers: Barriers,
+    pub(super) socket: AppSocket,
+    requests: mpsc::Receiver<AppRequest>,
+    wal: WalWatch,
+    pub(super) done: mpsc::UnboundedSender<Done>,
+    finished: mpsc::UnboundedReceiver<Done>,
+    pub(super) tasks: JoinSet<()>,
+    pub(super) queue: VecDeque<Core>,
+    pub(super) app_lock: Option<Arc<FileLock>>,
+    pub(super) litestream: Option<LitestreamChild>,
+    pub(super) litestream_pid: Option<u32>,
+    pub(super) litestream_version: Option<String>,
+    /// Litestream is to be ended as soon as it has started.
+    pub(super) kill_started: bool,
+    pub(super) replace_at: Option<BootTime>,
+    pub(super) cmd: Option<AppChild>,
+    pub(super) attaching: HashMap<SessionId, AttachReply>,
+    pub(super) attachment: Option<Attachment>,
+    pub(super) waiters: HashMap<WaiterId, Reply<BarrierReply>>,
+    next_waiter: u64,
+    pub(super) shipped_at: Option<Timestamp>,
+    /// The end of the WAL as of the round in flight, and of the last that was shipped.
+    pub(super) sent_end: Option<WalEnd>,
+    pub(super) shipped_end: Option<WalEnd>,
+    pub(super) problem: Option<String>,
+    pub(super) said_busy: bool,
+    pub(super) outcome: Option<Outcome>,
+    said_state: Option<SidecarState>,
+}
+
+impl Serving {
+    pub(super) fn new(place: Arc<Place>, begun: Begun) -> Result<Serving, Error> {
+        let settings = &place.settings;
+        let (socket, requests) = AppSocket::listen(place.beside(), &place.node_lock)?;
+        let wal = WalWatch::start(place.beside())?;
+        let (done, finished) = mpsc::unbounded_channel();
+        let pace = Pace {
+            busy_every: settings.poke_every,
+            idle_every: settings.idle_every,
+            outage_every: settings.idle_every,
+        };
+        let start = Start {
+            epoch: begun.epoch,
+            boot: place.boot.clone(),
+            from: begun.from,
+            last_good: begun.state.last_good.map(|good| good.txid),
+            cmd: settings.command.is_some(),
+            leave_within: settings.leave_within,
+            final_within: settings.final_within,
+        };
+        // The supervisor takes the lock again at once, as its own first step.
+        drop(begun.app_lock);
+        Ok(Serving {
+            epoch: begun.epoch,
+            view: begun.lease.view(),
+            lease: begun.lease,
+            supervisor: Supervisor::new(start),
+            barriers: Barriers::new(pace, begun.state.last_good),
+            state: begun.state,
+            socket,
+            requests,
+            wal,
+            done,
+            finished,
+            tasks: JoinSet::new(),
+            queue: VecDeque::new(),
+            app_lock: None,
+            litestream: None,
+            litestream_pid: None,
+            litestream_version: None,
+            kill_started: false,
+            replace_at: None,
+            cmd: None,
+            attaching: HashMap::new(),
+            attachment: None,
+            waiters: HashMap::new(),
+            next_waiter: OWN.0 + 1,
+            shipped_at: None,
+            sent_end: None,
+            shipped_end: None,
+            problem: None,
+            said_busy: false,
+            outcome: None,
+            said_state: None,
+            place,
+        })
+    }
+
+    /// Serves until it is over.
+    pub(super) async fn run(mut self, mut signals: Signals) -> Result<Outcome, Error> {
+        let result = self.serve(&mut signals).await;
+        if result.is_err()
+            && let Some(cmd) = &self.cmd
+        {
+            cmd.terminate();
+        }
+        // Whatever is still under way belongs to a process that ends: Litestream dies with its
+        // handle, the lease's thread with its own.
+        self.tasks.shutdown().await;
+        if let Some(child) = self.litestream.take() {
+            child.kill().await;
+        }
+        self.attachment = None;
+        self.socket.close().await;
+        result
+    }
+
+    async fn serve(&mut self, signals: &mut Signals) -> Result<Outcome, Error> {
+        self.queue.push_back(Core::Supervisor(supervisor::Input::Tick));
+        if matches!(self.view.gate, Gate::Fenced { .. }) {
+            self.queue.push_back(Core::Supervisor(supervisor::Input::Fenced));
+        }
+        loop {
+            self.drain()?;
+            if let Some(outcome) = self.outcome {
+                return Ok(outcome);
+            }
+            let event = self.next(signals).await;
+            self.take(event)?;
+        }
+    }
+
+    async fn next(&mut self, signals: &mut Signals) -> Event {
+        let pause = self.pause();
+        tokio::select! {
+            biased;
+            () = signals.asked() => Event::Terminate,
+            view = self.lease.changed() => Event::Lease(view),
+            Some(request) = self.requests.recv() => Event::Request(request),
+            Some(done) = self.finished.recv() => Event::Done(done),
+            changed = self.wal.changed(), if self.barriers.wants_changes() => {
+                Event::WalChanged(changed.map_err(Error::from))
+            }
+            () = tokio::time::sleep(pause) => Event::Tick,
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let wakes = [self.supervisor.wake_at(), self.barriers.wake_at(), self.replace_at];
+        let wake = wakes.into_iter().flatten().min();
+        let now = host::boot_now();
+        wake.map_or(LOOK_EVERY, |at| at.since(now)).min(LOOK_EVERY)
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Terminate => {
+                tracing::info!("told to end: draining");
+                self.tell_supervisor(supervisor::Input::Terminate);
+            }
+            Event::Lease(view) => self.lease_changed(view?),
+            Event::Done(done) => self.finished(done)?,
+            Event::Request(request) => self.request(request)?,
+            Event::WalChanged(changed) => {
+                changed?;
+                self.queue.push_back(Core::Barriers(barrier::Input::WalChanged));
+            }
+            Event::Tick => {}
+        }
+        if self.replace_at.is_some_and(|at| host::boot_now() >= at) {
+            self.replace_at = None;
+            tracing::info!("litestream's credentials end soon: starting it with new ones");
+            self.tell_supervisor(supervisor::Input::RestartDaemon);
+        }
+        self.tell_supervisor(supervisor::Input::Tick);
+        self.queue.push_back(Core::Barriers(barrier::Input::Tick));
+        Ok(())
+    }
+
+    pub(super) fn tell_supervisor(&mut self, input: supervisor::Input) {
+        self.queue.push_back(Core::Supervisor(input));
+    }
+
+    pub(super) fn tell_barriers(&mut self, input: barrier::Input) {
+        self.queue.push_back(Core::Barriers(input));
+    }
+
+    /// Feeds the cores until they want nothing more.
+    fn drain(&mut self) -> Result<(), Error> {
+        while let Some(input) = self.queue.pop_front() {
+            let now = host::boot_now();
+            match input {
+                Core::Supervisor(input) => {
+                    for effect in self.supervisor.handle(input, now) {
+                        self.supervise(effect)?;
+                    }
+                }
+                Core::Barriers(input) => {
+                    for effect in self.barriers.handle(input, now) {
+                        self.barrier(effect)?;
+                    }
+                }
+            }
+        }
+        self.say_state();
+        Ok(())
+    }
+
+    fn say_state(&mut self) {
+        let state = self.state_now();
+        self.place.report().state = state;
+        if self.said_state == Some(state) {
+            return;
+        }
+        self.said_state = Some(state);
+        tracing::info!(node = %self.state.node, epoch = %self.epoch, "{}", state.as_str());
+    }
+
+    fn state_now(&self) -> SidecarState {
+        match (self.supervisor.state(), &self.view.gate) {
+            (SidecarState::Ready, Gate::Closed) => SidecarState::Stalled,
+            (state, _) => state,
+        }
+    }
+
+    fn lease_changed(&mut self, view: View) {
+        self.view = view;
+        if let Some(attachment) = &self.attachment {
+            attachment.tell(self.line());
+        }
+        if matches!(self.view.gate, Gate::Fenced { .. }) {
+            self.tell_supervisor(supervisor::Input::Fenced);
+        }
+    }
+
+    /// What the app is told of the lease.
+    pub(super) fn line(&self) -> LeaseLine {
+        let (deadline, state) = match &self.view.gate {
+            Gate::Open { until } => (*until, GateState::Open),
+            Gate::Closed | Gate::Released => (BootTime::from_nanos(0), GateState::Closed),
+            Gate::Fenced { .. } => (BootTime::from_nanos(0), GateState::Fenced),
+        };
+        LeaseLine { boot: self.place.boot.clone(), deadline_boottime_ns: deadline, state }
+    }
+
+    fn request(&mut self, request: AppRequest) -> Result<(), Error> {
+        match request {
+            AppRequest::Attach { request, peer_pid, reply } => {
+                let session = SessionId::from_random(random()?);
+                self.attaching.insert(session.clone(), reply);
+                let asked = AttachAsked {
+                    session,
+                    pid: peer_pid.unwrap_or(request.pid),
+                    boot: request.boot,
+                    epoch: request.epoch,
+                };
+                self.tell_supervisor(supervisor::Input::Attach(asked));
+            }
+            AppRequest::Broken { session } => {
+                self.forget_attachment(&session);
+                self.tell_supervisor(supervisor::Input::StreamClosed(session));
+            }
+            AppRequest::Detach { request, reply } => {
+                tracing::info!("the app said goodbye");
+                self.tell_supervisor(supervisor::Input::Detach(request.session));
+                reply.send(Ok(()));
+            }
+            AppRequest::Barrier { request, reply } => {
+                let wait = Duration::from_millis(request.timeout_ms).min(BARRIER_WAIT_MAX);
+                let waiter = WaiterId(self.next_waiter);
+                self.next_waiter += 1;
+                self.waiters.insert(waiter, reply);
+                let until = host::boot_now().saturating_add(wait);
+                self.tell_barriers(barrier::Input::Ask { waiter, until });
+            }
+            AppRequest::Status { reply } => drop(reply.send(Box::new(self.status()))),
+        }
+        Ok(())
+    }
+
+    fn forget_attachment(&mut self, session: &SessionId) {
+        if self.attachment.as_ref().is_some_and(|held| held.session() == session) {
+            self.attachment = None;
+        }
+    }
+
+    fn finished(&mut self, done: Done) -> Result<(), Error> {
+        match done {
+            Done::DaemonStarted(Ok(running)) => self.daemon_started(*running),
+            Done::DaemonStarted(Err(why)) => {
+                tracing::warn!(%why, "litestream could not be started: trying again");
+                self.problem = Some(why);
+                self.kill_started = false;
+                self.tell_supervisor(supervisor::Input::DaemonEnded);
+            }
+            Done::DaemonEnded { pid, exit } => self.daemon_ended(pid, exit),
+            Done::Head(found) => {
+                let head = found.map(|(head, end)| {
+                    self.sent_end = end;
+                    head
+                });
+                self.tell_barriers(barrier::Input::Head(head));
+            }
+            Done::Synced(result) => self.synced(result),
+            Done::Lease(shows) => self.tell_barriers(barrier::Input::Lease(shows)),
+            Done::Checkpointed(result) => {
+                let busy = match result {
+                    Ok(()) => false,
+                    Err(e) if e.kind() == tidemill_eventlog::ErrorKind::Unavailable => {
+                        tracing::warn!(error = %e, "cannot empty the WAL yet");
+                        true
+                    }
+                    Err(e) => return Err(e.into()),
+                };
+                self.tell_supervisor(supervisor::Input::Checkpointed { busy });
+            }
+            Done::AppLock(result) => self.app_lock_tried(result)?,
+            Done::Break(result) => {
+                if let Err(why) = &result {
+                    tracing::warn!(%why, "cannot write the break yet");
+                }
+                self.tell_supervisor(supervisor::Input::BreakWritten(result.is_ok()));
+            }
+            Done::CmdEnded(exit) => {
+                tracing::info!(%exit, "the command ended");
+                self.tell_supervisor(supervisor::Input::CmdEnded(exit.code()));
+            }
+            Done::Released(done) => self.tell_supervisor(supervisor::Input::Released(done)),
+        }
+        Ok(())
+    }
+
+    fn app_lock_tried(
+        &mut self,
+        result: Result<FileLock, tidemill_eventlog::LockError>,
+    ) -> Result<(), Error> {
+        let lock = match result {
+            Ok(lock) => {
+                self.app_lock = Some(Arc::new(lock));
+                self.said_busy = false;
+                AppLock::Taken
+            }
+            Err(tidemill_eventlog::LockError::Held { holder, .. }) => {
+                if !std::mem::replace(&mut self.said_busy, true) {
+                    tracing::info!(%holder, "an app has the file open");
+                }
+                AppLock::Busy
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.tell_supervisor(supervisor::Input::AppLock(lock));
+        Ok(())
+    }
+
+    /// Tells a waiter that its barrier counted, or why not.
+    pub(super) fn answer(&mut self, waiter: WaiterId, result: Result<LastGood, barrier::Refusal>) {
+        if waiter == OWN {
+            self.tell_supervisor(match result {
+                Ok(good) => supervisor::Input::BarrierCounted(good),
+                Err(refusal) => supervisor::Input::BarrierRefused(refusal),
+            });
+            return;
+        }
+        let Some(reply) = self.waiters.remove(&waiter) else { return };
+        let epoch = self.epoch;
+        reply.send(match result {
+            Ok(good) => Ok(BarrierReply { epoch, txid: good.txid, seq: good.seq }),
+            Err(refusal) => Err(refused(refusal, self.problem.as_deref())),
+        });
+    }
+
+    fn status(&self) -> SidecarStatus {
+        let now = host::boot_now();
+        let beside = self.place.beside();
+        let end = WalEnd::read(beside, self.shipped_end.as_ref());
+        let lag = end.map_or(0, |end| end.bytes_since(self.shipped_end.as_ref()));
+        let good = self.barriers.last_good();
+        SidecarStatus {
+            node: self.state.node.clone(),
+            state: self.state_now(),
+            epoch: Some(self.epoch),
+            pid: std::process::id(),
+            litestream_pid: self.litestream_pid,
+            litestream_version: self.litestream_version.clone(),
+            litestream_restarts: u64::from(self.supervisor.restarts()),
+            app_pid: match self.supervisor.app() {
+                App::Attached { pid, .. } => Some(*pid),
+                App::None | App::Orphaned => None,
+            },
+            shipped_txid: self.barriers.shipped().or(good.map(|good| good.txid)),
+            shipped_at: self.shipped_at,
+            lag_ms: self.barriers.dirty_since().map_or(0, |since| unix_ms(now.since(since))),
+            lag_bytes: lag,
+            wal_bytes: wal_bytes(beside),
+            barrier_ms: self.barriers.took().map(unix_ms),
+            lease_age_ms: Some(unix_ms(now.since(self.view.last_write))),
+            problem: self.problem.clone(),
+        }
+    }
+}
+
+fn refused(refusal: barrier::Refusal, problem: Option<&str>) -> SocketError {
+    let (kind, message) = match refusal {
+        barrier::Refusal::TimedOut => {
+            let why = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
+            (SocketErrorKind::TimedOut, format!("the barrier did not count in time{why}"))
+        }
+        barrier::Refusal::Fenced => {
+            (SocketErrorKind::Fenced, "another owner has the node".to_owned())
+        }
+        barrier::Refusal::TooMany => {
+            (SocketErrorKind::Unavailable, "too many barriers wait: try again".to_owned())
+        }
+    };
+    SocketError { kind, message }
+}

@@ -1,0 +1,398 @@
+//! From what a start finds to a claim, and on to a file that may be shipped.
+//!
+//! It gathers the facts, lets the core decide, performs the decision and begins again, until the
+//! decision is a claim and the claim is made. Everything that it changes is found again by the next
+//! start: a crash anywhere is a repetition.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_bucket::{Put, list_epochs, probe};
+use tidemill_eventlog::{FileLock, LockError, Meta, head, host, open_reader};
+use tidemill_model::{
+    BootTime, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, NodeId, NodeState, Nonce, Stage,
+};
+
+use super::lease_thread::{Idle, Lease};
+use super::place::{Place, now, random};
+use super::taking_over;
+use crate::adapters::aside;
+use crate::adapters::checkpoint::BothLocks;
+use crate::adapters::state_file;
+use crate::core::barrier::Head;
+use crate::core::holder::{Claim, Gate, Seen};
+use crate::core::startup::{Aside, Decision, Facts, Local, LocalFile, Plan, Refused, Then, decide};
+use crate::core::supervisor::From;
+use crate::core::taker::{Attempt, Effect, Input, Taker};
+use crate::error::{Error, ErrorKind};
+
+/// How often an app's lock, or a store that does not answer, is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// See [`AGAIN`], for the store.
+const STORE_AGAIN: Duration = Duration::from_secs(2);
+
+/// Where a start led.
+pub(super) enum Began {
+    /// The node is ours and its file is in place.
+    Ready(Box<Begun>),
+    /// Another owner took the node meanwhile.
+    Fenced(NodeState),
+}
+
+/// A node that is ours.
+pub(super) struct Begun {
+    pub(super) epoch: Epoch,
+    pub(super) state: NodeState,
+    pub(super) from: From,
+    pub(super) lease: Lease,
+    /// Held if the file was put in place just now.
+    pub(super) app_lock: Option<FileLock>,
+}
+
+/// Finds, claims and prepares the node.
+pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
+    let mut start = Start { place, state: state_file::read(place.beside())?, said_waiting: None };
+    if start.state.is_none() {
+        probe(&place.store, &place.keys, &Nonce::from_random(random()?)).await?;
+    }
+    loop {
+        let (facts, seen, seen_at) = start.facts().await?;
+        match decide(&facts) {
+            Decision::Refuse(refused) => return Err(refusal(place, &refused)),
+            Decision::FinishMove => start.finish_move().await?,
+            Decision::MoveAside(why) => start.move_aside(&facts, why).await?,
+            Decision::Forget => start.forget()?,
+            Decision::Claim(plan) => {
+                if let Some((claim, state)) = start.claim(&plan, seen, seen_at).await?
+                    && let Some(began) = start.claimed(claim, state, &plan).await?
+                {
+                    return Ok(began);
+                }
+            }
+        }
+    }
+}
+
+struct Start<'a> {
+    place: &'a Arc<Place>,
+    state: Option<NodeState>,
+    /// The claim whose holder was named already.
+    said_waiting: Option<Option<Nonce>>,
+}
+
+impl Start<'_> {
+    async fn facts(&self) -> Result<(Facts, Option<Box<Seen>>, BootTime), Error> {
+        let place = self.place;
+        let lease = patiently("read the lease", || place.leases.read()).await?;
+        let seen_at = host::boot_now();
+        let epochs =
+            patiently("list the epochs", || list_epochs(&place.store, &place.keys)).await?;
+        let facts = Facts {
+            node: place.settings.node.clone(),
+            state: self.state.clone(),
+            lease: lease.as_ref().map(|lease| lease.doc.clone()),
+            newest_epoch: epochs.last().copied(),
+            local: local(place)?,
+            boot: place.boot.clone(),
+            machine: place.machine.clone(),
+        };
+        let seen = lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag }));
+        Ok((facts, seen, seen_at))
+    }
+
+    async fn finish_move(&mut self) -> Result<(), Error> {
+        let epoch = self.state.as_ref().and_then(|state| state.epoch);
+        let app_lock = take_app_lock(self.place).await?;
+        let locks = BothLocks::new(self.place.beside(), &self.place.node_lock, &app_lock);
+        aside::finish_interrupted(self.place.beside(), &locks, epoch)?;
+        Ok(())
+    }
+
+    async fn move_aside(&mut self, facts: &Facts, why: Aside) -> Result<(), Error> {
+        let Local::File(file) = &facts.local else { return Ok(()) };
+        if let (Aside::Fenced, Some(state)) = (why, &mut self.state) {
+            state.stage = Stage::Fenced;
+            self.place.save(state)?;
+        }
+        let app_lock = take_app_lock(self.place).await?;
+        let locks = BothLocks::new(self.place.beside(), &self.place.node_lock, &app_lock);
+        let epoch = file.owner.as_ref().and_then(|owner| owner.1);
+        let to = aside::move_aside(self.place.beside(), &locks, epoch)?;
+        let known = match (facts.lease.as_ref().and_then(|lease| lease.covered), &self.state) {
+            (_, Some(NodeState { last_good: Some(good), .. })) => good.seq.get(),
+            (Some(covered), _) => covered.seq.get(),
+            (None, _) => 0,
+        };
+        say_moved(why, to.as_deref(), file.head.seq.get().saturating_sub(known));
+        Ok(())
+    }
+
+    fn forget(&mut self) -> Result<(), Error> {
+        if let Some(state) = &mut self.state {
+            state.epoch = None;
+            state.acquired = None;
+            state.stage = Stage::Claimed;
+            state.base = None;
+            state.last_good = None;
+            self.place.save(state)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the claim; none if the lease changed meanwhile.
+    async fn claim(
+        &mut self,
+        plan: &Plan,
+        seen: Option<Box<Seen>>,
+        seen_at: BootTime,
+    ) -> Result<Option<(Claim, NodeState)>, Error> {
+        let nonce = Nonce::from_random(random()?);
+        let instance = match &self.state {
+            Some(state) => state.instance.clone(),
+            None => InstanceId::from_random(random()?),
+        };
+        let attempt = Attempt {
+            node: self.place.settings.node.clone(),
+            epoch: plan.epoch,
+            instance: instance.clone(),
+            acquired: plan.acquired.clone().unwrap_or_else(|| nonce.clone()),
+            nonce,
+            ttl: self.place.settings.ttl,
+            patience: plan.patience,
+            seen,
+            seen_at,
+        };
+        let state = self.state_for(plan, &attempt, instance);
+        let mut taker = Taker::new(attempt);
+        let mut inputs = VecDeque::from([Input::Tick]);
+        loop {
+            while let Some(input) = inputs.pop_front() {
+                for effect in taker.handle(input, now()) {
+                    match effect {
+                        Effect::Waiting { holder, until } => self.say_waiting(holder, until),
+                        Effect::Get => inputs.push_back(read(self.place).await),
+                        Effect::Prepare => {
+                            if plan.acquired.is_none() {
+                                self.place.save(&state)?;
+                                self.state = Some(state.clone());
+                            }
+                            let status = Box::new(self.place.report().status());
+                            inputs.push_back(Input::Prepared(status));
+                        }
+                        Effect::Put { doc, if_match } => {
+                            inputs.push_back(swap(self.place, &doc, if_match.as_ref()).await);
+                        }
+                        Effect::Claimed(claim) => return Ok(Some((*claim, state))),
+                        Effect::Changed => return Ok(None),
+                    }
+                }
+            }
+            let wake = taker.wake_at().map(|at| at.since(host::boot_now()));
+            tokio::time::sleep(wake.unwrap_or(AGAIN).min(STORE_AGAIN)).await;
+            inputs.push_back(Input::Tick);
+        }
+    }
+
+    /// The state file as it is to be when the claim is sent.
+    fn state_for(&self, plan: &Plan, attempt: &Attempt, instance: InstanceId) -> NodeState {
+        if let (Some(_), Some(state)) = (&plan.acquired, &self.state) {
+            return state.clone();
+        }
+        NodeState {
+            v: DOCUMENT_VERSION,
+            node: attempt.node.clone(),
+            instance,
+            epoch: Some(attempt.epoch),
+            acquired: Some(attempt.acquired.clone()),
+            stage: Stage::Claimed,
+            base: None,
+            last_good: None,
+            boot: self.place.boot.clone(),
+            machine: self.place.machine.clone(),
+            unknown: self.state.as_ref().map(|state| state.unknown.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn say_waiting(&mut self, holder: Option<Box<LeaseDoc>>, until: BootTime) {
+        let claim = holder.as_ref().map(|doc| doc.acquired.clone());
+        if self.said_waiting.as_ref() == Some(&claim) {
+            return;
+        }
+        let seconds = until.since(host::boot_now()).as_secs_f64().ceil();
+        match &holder {
+            Some(doc) => tracing::warn!(
+                node = %doc.node, epoch = %doc.epoch, host = %doc.status.host,
+                pid = doc.status.pid, state = doc.status.state.as_str(), last_seen = %doc.status.at,
+                "waiting for the node's holder: taking over {seconds} s after its last renewal"
+            ),
+            None => tracing::warn!(
+                "the node's lease document is gone: waiting {seconds} s for a holder it may have"
+            ),
+        }
+        self.said_waiting = Some(claim);
+    }
+
+    /// Goes on from a claim; none if the node must be judged again.
+    async fn claimed(
+        &mut self,
+        claim: Claim,
+        state: NodeState,
+        plan: &Plan,
+    ) -> Result<Option<Began>, Error> {
+        tracing::info!(node = %state.node, epoch = %plan.epoch, "the lease is ours");
+        let covered = claim.seen.doc.covered;
+        self.place.report().covered = None;
+        // Connecting takes a request or two; the claim's own deadline bounds what follows.
+        let lease = Idle::start(self.place).await?.hold(claim);
+        let (state, from, app_lock) = match &plan.then {
+            Then::Resume { cure } => (state, From::Resume { cure: *cure }, None),
+            Then::Ship => (state, From::Base, None),
+            Then::TakeOver(candidate) => {
+                let app_lock = take_app_lock(self.place).await?;
+                let begin = taking_over::begin(self.place, &state, *candidate, covered)?;
+                let done = tokio::select! {
+                    biased;
+                    () = lease.fenced() => taking_over::Done::Fenced,
+                    done = taking_over::run(self.place, begin, &state, &app_lock) => done?,
+                };
+                match done {
+                    taking_over::Done::Placed(state) => (*state, From::Base, Some(app_lock)),
+                    taking_over::Done::Fenced => return Ok(Some(Began::Fenced(state))),
+                    taking_over::Done::Abandoned => {
+                        self.state = Some(state);
+                        self.forget()?;
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        if matches!(lease.view().gate, Gate::Fenced { .. }) {
+            return Ok(Some(Began::Fenced(state)));
+        }
+        let epoch = plan.epoch;
+        Ok(Some(Began::Ready(Box::new(Begun { epoch, state, from, lease, app_lock }))))
+    }
+}
+
+fn say_moved(why: Aside, to: Option<&std::path::Path>, lost: u64) {
+    let to = to.map(|path| path.display().to_string()).unwrap_or_default();
+    match why {
+        Aside::Fenced => tracing::warn!(
+            path = to,
+            events = lost,
+            "another owner has or had this node: moved its old file aside; so many events may \
+             never have reached the bucket; read them with `tidemill events --from PATH/FILE`"
+        ),
+        Aside::NoState => tracing::warn!(
+            path = to,
+            "the file's state file is missing, so it cannot be told whether the file is the \
+             newest: moved it aside"
+        ),
+    }
+}
+
+/// Reads the local file's account of itself.
+fn local(place: &Place) -> Result<Local, Error> {
+    let beside = place.beside();
+    if aside::is_interrupted(beside)? {
+        return Ok(Local::WalOnly);
+    }
+    if !beside.db().exists() {
+        return Ok(Local::Absent);
+    }
+    let connection = open_reader(beside.db())?;
+    let meta = Meta::read(&connection)?;
+    let head = head(&connection)?;
+    let owner: Option<(NodeId, Option<Epoch>)> = meta
+        .shipped
+        .then(|| (meta.node.unwrap_or_else(|| place.settings.node.clone()), meta.epoch));
+    Ok(Local::File(LocalFile { owner, head: Head { seq: head.seq, sum: head.sum } }))
+}
+
+/// Takes the app's lock, waiting for an app that lives; says for which.
+pub(super) async fn take_app_lock(place: &Place) -> Result<FileLock, Error> {
+    let path = place.beside().app_lock();
+    let mut said = false;
+    loop {
+        match FileLock::take(&path) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Held { holder, .. }) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%holder, "waiting for the app that has the file open");
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Repeats a read while the store does not answer.
+async fn patiently<T, F>(what: &'static str, mut read: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, tidemill_bucket::Error>>,
+{
+    let mut said = false;
+    loop {
+        match read().await {
+            Ok(value) => return Ok(value),
+            Err(error) if error.kind() == tidemill_bucket::ErrorKind::Unavailable => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(what, %error, "the store does not answer: trying again");
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(STORE_AGAIN).await;
+    }
+}
+
+async fn read(place: &Place) -> Input {
+    match place.leases.read().await {
+        Ok(lease) => {
+            Input::Read(lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag })))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "read lease");
+            Input::ReadFailed
+        }
+    }
+}
+
+async fn swap(place: &Place, doc: &LeaseDoc, over: Option<&ETag>) -> Input {
+    match place.leases.swap(doc, over).await {
+        Ok(Put::Written(etag)) => Input::Written(etag),
+        Ok(Put::Lost) => Input::Unclear,
+        Ok(Put::Ambiguous(error)) | Err(error) => {
+            tracing::warn!(%error, "claim lease");
+            Input::Unclear
+        }
+    }
+}
+
+fn refusal(place: &Place, refused: &Refused) -> Error {
+    let (node, db) = (&place.settings.node, place.beside().db().display());
+    let message = match refused {
+        Refused::StateOfAnother(other) => format!(
+            "{} belongs to node {other}, not {node}: run it as --node {other}, or choose another \
+             folder",
+            place.beside().node_state().display()
+        ),
+        Refused::FileOfAnother(other) => format!(
+            "{db} belongs to node {other}, not {node}: run it as --node {other}, or choose another \
+             file"
+        ),
+        Refused::NotItsHistory => format!(
+            "node {node} already has a history in {}, and {db} was never shipped: choose another \
+             node name, or move the file away",
+            place.settings.fleet
+        ),
+        Refused::HistoryGone => format!(
+            "{db} was shipped before, but {} has nothing of node {node}: check the bucket's \
+             address; to begin anew, move the file and its .node.json away",
+            place.settings.fleet
+        ),
+    };
+    Error::new(ErrorKind::Invalid, message)
+}

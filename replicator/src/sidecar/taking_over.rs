@@ -1,0 +1,238 @@
+//! Performs a take-over step by step: the bucket's part and the disk's.
+//!
+//! The app's lock is held throughout. What it restores lies in a folder of its own, which the next
+//! attempt deletes.
+
+use std::sync::Arc;
+
+use tidemill_bucket::{
+    Created, LITESTREAM_VERSION, Restored, create_break, create_epoch, read_epoch,
+    read_epoch_timeline, read_timeline, restore,
+};
+use tidemill_eventlog::{FileLock, Meta, head, host, open_reader, open_snapshot, sum_at, verify};
+use tidemill_model::{
+    Base, BreakDoc, Covered, DOCUMENT_VERSION, Epoch, EpochDoc, LogSum, NodeState, Seq, Stage,
+    Txid, Versions,
+};
+
+use super::place::Place;
+use crate::adapters::aside;
+use crate::adapters::checkpoint::{self, BothLocks};
+use crate::core::barrier::Head;
+use crate::core::startup::Candidate;
+use crate::core::takeover::{Begin, Effect, Input, Placement, Point, TakeOver};
+use crate::error::{Error, ErrorKind};
+
+/// How long a reader of the file is waited for before the file is marked as shipped.
+const READERS_BOUND: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How a take-over ended.
+pub(super) enum Done {
+    /// The epoch's base is in place.
+    Placed(Box<NodeState>),
+    /// Another instance has the epoch.
+    Fenced,
+    /// The claim is of no use: judge the node again.
+    Abandoned,
+}
+
+/// What the take-over begins with; the app's lock is held.
+pub(super) fn begin(
+    place: &Place,
+    state: &NodeState,
+    candidate: Candidate,
+    covered: Option<Covered>,
+) -> Result<Begin, Error> {
+    let missing = || Error::new(ErrorKind::Internal, "a take-over without a claim");
+    let local = match place.beside().db().exists() {
+        true => {
+            let head = head(&open_reader(place.beside().db())?)?;
+            Some(Head { seq: head.seq, sum: head.sum })
+        }
+        false => None,
+    };
+    Ok(Begin {
+        epoch: state.epoch.ok_or_else(missing)?,
+        instance: state.instance.clone(),
+        acquired: state.acquired.clone().ok_or_else(missing)?,
+        covered,
+        candidate,
+        local,
+    })
+}
+
+/// Runs it to its end.
+pub(super) async fn run(
+    place: &Arc<Place>,
+    begin: Begin,
+    state: &NodeState,
+    app_lock: &FileLock,
+) -> Result<Done, Error> {
+    let mut doing = Doing { place, begin: begin.clone(), app_lock, restored: None };
+    let mut core = TakeOver::new(begin);
+    let mut input = Input::Begin;
+    loop {
+        input = match core.handle(input) {
+            Effect::CloseBreak { epoch, after } => doing.close_break(epoch, after).await?,
+            Effect::ReadEpochDoc => {
+                let doc = read_epoch(&place.store, &place.keys, doing.begin.epoch).await?;
+                Input::EpochDoc(doc.map(Box::new))
+            }
+            Effect::List => doing.list().await?,
+            Effect::SumOfLocal(seq) => Input::LocalSum(doing.sum_of_local(seq)?),
+            Effect::Restore(point) => doing.restore(point).await?,
+            Effect::CreateEpochDoc(base) => doing.create_doc(base).await?,
+            Effect::Place(placement) => {
+                doing.put_in_place(placement)?;
+                Input::Placed
+            }
+            Effect::Done(base) => {
+                let stage = Stage::Restored;
+                let state = NodeState { stage, base, last_good: None, ..state.clone() };
+                place.save(&state)?;
+                return Ok(Done::Placed(Box::new(state)));
+            }
+            Effect::Fenced(doc) => {
+                tracing::error!(epoch = %doc.epoch, "another instance began this epoch");
+                return Ok(Done::Fenced);
+            }
+            Effect::Abandon => {
+                tracing::warn!("the epoch's base is gone from this disk: giving the epoch up");
+                return Ok(Done::Abandoned);
+            }
+            Effect::Fail(problem) => {
+                return Err(Error::new(ErrorKind::Corrupt, problem.to_string()));
+            }
+        };
+    }
+}
+
+struct Doing<'a> {
+    place: &'a Arc<Place>,
+    begin: Begin,
+    app_lock: &'a FileLock,
+    restored: Option<Restored>,
+}
+
+impl Doing<'_> {
+    async fn close_break(&self, epoch: Epoch, after: Option<Txid>) -> Result<Input, Error> {
+        let place = self.place;
+        let history = read_epoch_timeline(&place.store, &place.keys, epoch).await?;
+        let end = history.end().map(|point| point.txid);
+        if let Some(end) = end.filter(|end| after.is_none_or(|after| after < *end)) {
+            let doc = BreakDoc {
+                v: DOCUMENT_VERSION,
+                after,
+                until: Txid::new(end.get().saturating_add(1))?,
+                reason: "the app died uncleanly and the host went down before the repair".into(),
+                at: host::wall_now(),
+                unknown: serde_json::Map::new(),
+            };
+            create_break(&place.store, &place.keys, epoch, &doc).await?;
+        }
+        Ok(Input::BreakWritten)
+    }
+
+    async fn list(&self) -> Result<Input, Error> {
+        let timeline = read_timeline(&self.place.store, &self.place.keys).await?;
+        let last = timeline.last_before(self.begin.epoch);
+        Ok(Input::Listed(last.map(|last| Point { epoch: last.epoch, txid: last.txid })))
+    }
+
+    fn sum_of_local(&self, seq: Seq) -> Result<Option<LogSum>, Error> {
+        let db = self.place.beside().db();
+        if !db.exists() {
+            return Ok(None);
+        }
+        Ok(sum_at(&open_reader(db)?, seq)?)
+    }
+
+    async fn restore(&mut self, point: Point) -> Result<Input, Error> {
+        let place = self.place;
+        let folder = place.beside().with(".restore");
+        self.restored = None;
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(|e| io("delete", &folder, &e))?;
+        }
+        std::fs::create_dir(&folder).map_err(|e| io("make", &folder, &e))?;
+        tracing::info!(epoch = %point.epoch, txid = %point.txid, "restoring from the bucket");
+        let Point { epoch, txid } = point;
+        let restored =
+            restore(&place.litestream, &place.store, &place.keys, epoch, txid, &folder).await?;
+        let path = restored.path().to_owned();
+        let covered = self.begin.covered;
+        let checked = tokio::task::spawn_blocking(move || {
+            let connection = open_snapshot(&path)?;
+            let head = verify(&connection)?;
+            let at_covered = match covered {
+                Some(covered) => sum_at(&connection, covered.seq)?,
+                None => None,
+            };
+            Ok::<_, tidemill_eventlog::Error>((head, at_covered))
+        });
+        let (head, at_covered) = checked.await.map_err(|e| {
+            Error::new(ErrorKind::Internal, format!("verifying the restored file: {e}"))
+        })??;
+        tracing::info!(seq = %head.seq, "the restored log is whole");
+        self.restored = Some(restored);
+        Ok(Input::Restored { head: Head { seq: head.seq, sum: head.sum }, at_covered })
+    }
+
+    async fn create_doc(&self, base: Option<Base>) -> Result<Input, Error> {
+        let doc = EpochDoc {
+            v: DOCUMENT_VERSION,
+            node: self.place.settings.node.clone(),
+            epoch: self.begin.epoch,
+            instance: self.begin.instance.clone(),
+            acquired: self.begin.acquired.clone(),
+            at: host::wall_now(),
+            base,
+            versions: Versions::from([
+                ("litestream".to_owned(), LITESTREAM_VERSION.to_owned()),
+                ("tidemill".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ]),
+            unknown: serde_json::Map::new(),
+        };
+        Ok(match create_epoch(&self.place.store, &self.place.keys, &doc).await? {
+            Created::Ours => Input::DocCreated,
+            Created::Other(doc) => Input::DocExists(doc),
+        })
+    }
+
+    /// Puts the file in place and makes it this epoch's. Litestream's own state goes before the
+    /// stage says so: under one prefix it must never be deleted again.
+    fn put_in_place(&mut self, placement: Placement) -> Result<(), Error> {
+        let beside = self.place.beside();
+        let locks = BothLocks::new(beside, &self.place.node_lock, self.app_lock);
+        match placement {
+            Placement::KeepLocal => tracing::info!("the local file is the newest: keeping it"),
+            Placement::Create => {
+                tracing::info!("a new node: making its file");
+                tidemill_eventlog::create(beside.db())?;
+            }
+            Placement::Restored => {
+                let missing = || Error::new(ErrorKind::Internal, "there is no restored file");
+                let restored = self.restored.take().ok_or_else(missing)?;
+                if beside.db().exists() {
+                    let epoch = Meta::read(&open_reader(beside.db())?)?.epoch;
+                    let to = aside::move_aside(beside, &locks, epoch)?;
+                    tracing::warn!(?to, "the local file lacks what is in the bucket: moved aside");
+                }
+                aside::install(beside, &locks, restored.path())?;
+            }
+        }
+        let (node, epoch) = (&self.place.settings.node, self.begin.epoch);
+        let instance = &self.begin.instance;
+        checkpoint::mark_shipped(beside, &locks, node, epoch, instance, READERS_BOUND)?;
+        checkpoint::remove_litestream_state(beside, &self.place.node_lock)?;
+        let folder = beside.with(".restore");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(|e| io("delete", &folder, &e))?;
+        }
+        Ok(())
+    }
+}
+
+fn io(verb: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Internal, format!("cannot {verb} `{}`: {error}", path.display()))
+}
