@@ -1,2 +1,37 @@
-//! Placeholder.
-fn main() {}
+//! The app that the end-to-end tests run, kill and redeploy.
+//!
+//! - [`ledger`] what step bodies write down outside every machine
+//! - [`steady`] workflows that must come to their end whatever happens to their machine
+//! - [`misbehaving`] workflows that must be stopped with a message that says what to do
+//!
+//! `TIDEMILL_TEST_CODE=2` makes this process a later deployment of the same app: one workflow is
+//! gone from it and another was changed under its runs.
+
+mod ledger;
+mod misbehaving;
+mod steady;
+
+use std::process::ExitCode;
+
+use tidemill::App;
+
+fn main() -> ExitCode {
+    let app = App::new("tidemill-test-app")
+        .version(env!("CARGO_PKG_VERSION"))
+        .workflow("chain", steady::chain)
+        .workflow("train", steady::train)
+        .workflow("fan", steady::fan)
+        .workflow("nap", steady::nap)
+        .workflow("flaky", steady::flaky)
+        .workflow("voyage", steady::voyage)
+        .workflow("foreign_wait", misbehaving::foreign_wait)
+        .workflow("panics", misbehaving::panics)
+        .workflow("spawns", misbehaving::spawns)
+        .workflow("joins", misbehaving::joins)
+        .workflow("runaway", misbehaving::runaway)
+        .workflow("poison", misbehaving::poison)
+        .workflow("changed", misbehaving::changed);
+    let app =
+        if misbehaving::redeployed() { app } else { app.workflow("retired", misbehaving::retired) };
+    app.main()
+}

@@ -1,0 +1,73 @@
+//! Workflows that break a rule: each run of them must be blocked, with a message that says what to
+//! do, and none may be guessed at.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use tidemill::{BoxError, Ctx, Result, Step};
+
+use crate::ledger;
+
+/// Whether this process is the later deployment.
+pub(crate) fn redeployed() -> bool {
+    std::env::var("TIDEMILL_TEST_CODE").is_ok_and(|code| code == "2")
+}
+
+/// Waits for a timer of the process, which no other process could go on waiting for.
+pub(crate) async fn foreign_wait(_ctx: Ctx, _: ()) -> Result<()> {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    Ok(())
+}
+
+/// Panics in its own code.
+pub(crate) async fn panics(ctx: Ctx, _: ()) -> Result<()> {
+    ctx.sleep(Duration::from_millis(1)).await?;
+    panic!("the workflow gave up");
+}
+
+/// Uses its context in a task of the process.
+pub(crate) async fn spawns(ctx: Ctx, _: ()) -> Result<()> {
+    let outside = ctx.clone();
+    tokio::spawn(async move { outside.run("outside", async || Ok::<u32, BoxError>(1)).await });
+    ctx.sleep(Duration::from_secs(3600)).await?;
+    Ok(())
+}
+
+/// Waits for a task of the process.
+pub(crate) async fn joins(_ctx: Ctx, _: ()) -> Result<u32> {
+    Ok(tokio::spawn(std::future::ready(1)).await?)
+}
+
+/// Wakes itself for ever.
+pub(crate) async fn runaway(_ctx: Ctx, _: ()) -> Result<()> {
+    std::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        Poll::<()>::Pending
+    })
+    .await;
+    Ok(())
+}
+
+/// Its step takes the process with it, every time.
+pub(crate) async fn poison(ctx: Ctx, _: ()) -> Result<()> {
+    Ok(ctx.step("poison", poison_body, ()).await?)
+}
+
+async fn poison_body(step: Step, _: ()) -> Result<()> {
+    ledger::note(&step, "begin")?;
+    std::process::abort();
+}
+
+/// Does something else in the later deployment than what it is known to have done.
+pub(crate) async fn changed(ctx: Ctx, _: ()) -> Result<u32> {
+    let name = if redeployed() { "second" } else { "first" };
+    let number = ctx.run(name, async || Ok::<u32, BoxError>(1)).await?;
+    ctx.sleep(Duration::from_secs(3600)).await?;
+    Ok(number)
+}
+
+/// Is not in the later deployment.
+pub(crate) async fn retired(ctx: Ctx, _: ()) -> Result<()> {
+    ctx.sleep(Duration::from_secs(3600)).await?;
+    Ok(())
+}
