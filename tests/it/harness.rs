@@ -77,17 +77,7 @@ fn ship(bucket: &Bucket, file: &Path) {
 }
 
 fn restore(bucket: &Bucket, txid: u64) -> PathBuf {
-    let target = scratch::folder("restore").join("workflow.db");
-    let source = format!(
-        "s3://{}/{PREFIX}?endpoint={}&region=us-east-1&forcePathStyle=true",
-        bucket.name(),
-        bucket.server().endpoint
-    );
-    let mut command = Command::new(tools::litestream());
-    command.args(["restore", "-txid", &format!("{txid:016x}"), "-o"]).arg(&target).arg(source);
-    command.env_clear().envs(bucket.server().environment());
-    process::finish("litestream restore", &mut command).ok();
-    target
+    process::litestream_restore(bucket, PREFIX, txid)
 }
 
 #[test]

@@ -5,7 +5,19 @@
 //! machines, so that all of them run at once. `support` is the harness; the modules beside it are
 //! the tests, one file a promise.
 
+mod blocked;
+mod command_errors;
+mod exclusive;
+mod frozen;
+mod ghost;
+mod group_commit;
 mod harness;
+mod holes;
+mod http_errors;
+mod kills;
+mod observer;
 mod s3_provider;
-#[expect(dead_code, reason = "the fault tests will use what the first tests do not")]
+mod socket;
 mod support;
+mod takeover;
+mod wrong_replica;

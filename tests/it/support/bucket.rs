@@ -36,6 +36,8 @@ pub(crate) struct Object {
 pub(crate) struct Bucket {
     name: String,
     server: &'static Server,
+    /// A second handle leaves the bucket to the first.
+    owned: bool,
 }
 
 impl Bucket {
@@ -44,7 +46,12 @@ impl Bucket {
         let name = format!("tidemill-it-{:016x}", random());
         let create = server.client.create_bucket().bucket(&name).send();
         server::runtime().block_on(create).expect("create the test's bucket");
-        Self { name, server }
+        Self { name, server, owned: true }
+    }
+
+    /// Another handle of the same bucket, which does not delete it.
+    pub(crate) fn again(&self) -> Self {
+        Self { name: self.name.clone(), server: self.server, owned: false }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -72,12 +79,6 @@ impl Bucket {
         condition: If<'_>,
     ) -> Result<String, u16> {
         self.write(key, body.into(), condition, HashMap::new())
-    }
-
-    /// Other bytes under a key, with the metadata that Litestream wrote beside the old ones.
-    pub(crate) fn replace(&self, key: &str, body: impl Into<Vec<u8>>) {
-        let old = self.get(key).unwrap_or_else(|| panic!("no object {key} to replace"));
-        self.write(key, body.into(), If::Always, old.metadata).expect("replace an object");
     }
 
     /// A new object with metadata.
@@ -170,7 +171,7 @@ impl Bucket {
 
 impl Drop for Bucket {
     fn drop(&mut self) {
-        if self.server.kind != Kind::Env || std::thread::panicking() {
+        if !self.owned || self.server.kind != Kind::Env || std::thread::panicking() {
             return;
         }
         for key in self.keys("") {

@@ -66,6 +66,17 @@ pub(crate) fn copy(file: &Path) -> PathBuf {
     target
 }
 
+/// A copy of a file that nothing has open, with the WAL that its writer left.
+#[track_caller]
+pub(crate) fn copy_with_wal(file: &Path) -> PathBuf {
+    let target = copy(file);
+    let wal = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+    if wal(file).exists() {
+        std::fs::copy(wal(file), wal(&target)).expect("copy a WAL");
+    }
+    target
+}
+
 /// Other JSON of the same length and shape.
 fn other(data: &str) -> String {
     let at = data.rfind(|c: char| matches!(c, '1'..='9' | 'a'..='z')).expect("data to change");

@@ -20,6 +20,9 @@ pub(crate) const VARIABLE: &str = "TIDEMILL_TEST_LEDGER";
 pub(crate) struct Entry {
     pub(crate) run: String,
     pub(crate) op: u64,
+    /// The step's name.
+    #[serde(default)]
+    pub(crate) name: String,
     pub(crate) attempt: u64,
     /// The epoch that the body was told; 0 without a sidecar.
     #[serde(default)]
@@ -76,13 +79,10 @@ impl Ledger {
         self.entries().iter().filter(|entry| entry.what == what).count()
     }
 
-    /// Asserts that none of these operations began again after the first `known` lines: they were
-    /// complete by then in something durable.
+    /// How many lines of one run say that a step of this name did `what`.
     #[track_caller]
-    pub(crate) fn assert_not_again(&self, known: usize, run: &str, complete: &[u64]) {
-        for entry in self.entries().iter().skip(known) {
-            let again = entry.run == run && entry.what == "begin" && complete.contains(&entry.op);
-            assert!(!again, "a completed step ran again: {entry:?}");
-        }
+    pub(crate) fn count(&self, run: &str, name: &str, what: &str) -> usize {
+        let fits = |entry: &&Entry| entry.run == run && entry.name == name && entry.what == what;
+        self.entries().iter().filter(fits).count()
     }
 }

@@ -35,8 +35,6 @@ pub(crate) fn replace_replica(bucket: &Bucket, prefix: &str, file: &Path) -> u64
 #[derive(Debug, Clone)]
 pub(crate) struct Ltx {
     pub(crate) key: String,
-    pub(crate) level: u32,
-    pub(crate) min: u64,
     pub(crate) max: u64,
     body: Vec<u8>,
 }
@@ -47,10 +45,11 @@ pub(crate) fn objects(bucket: &Bucket, prefix: &str) -> Vec<Ltx> {
     let parse = |key: String| {
         let (level, name) = key.strip_prefix(prefix)?.strip_prefix('/')?.split_once('/')?;
         let (min, max) = name.strip_suffix(".ltx")?.split_once('-')?;
-        let level = u32::from_str_radix(level, 16).ok()?;
-        let (min, max) = (u64::from_str_radix(min, 16).ok()?, u64::from_str_radix(max, 16).ok()?);
+        u32::from_str_radix(level, 16).ok()?;
+        u64::from_str_radix(min, 16).ok()?;
+        let max = u64::from_str_radix(max, 16).ok()?;
         let body = bucket.get(&key)?.body;
-        Some(Ltx { level, min, max, body, key })
+        Some(Ltx { max, body, key })
     };
     bucket.keys(prefix).into_iter().filter_map(parse).collect()
 }

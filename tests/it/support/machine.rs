@@ -7,7 +7,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -46,13 +46,14 @@ struct Settings {
     port: u16,
     environment: Vec<(String, String)>,
     sidecar_args: Vec<String>,
-    app: Option<Vec<String>>,
+    app: bool,
     app_environment: Vec<(String, String)>,
 }
 
 /// A machine. Dropping it kills everything on it; a failing test then shows its log.
 pub(crate) struct Machine {
     name: String,
+    bucket: Bucket,
     dir: PathBuf,
     log: PathBuf,
     settings: Settings,
@@ -70,11 +71,12 @@ impl Machine {
             port: free_port(),
             environment: process::environment(bucket),
             sidecar_args: Vec::new(),
-            app: Some(Vec::new()),
+            app: true,
             app_environment: Vec::new(),
         };
         let log = dir.with_extension("log");
-        Self { name: name.to_owned(), dir, log, settings, supervisor: None }
+        let bucket = bucket.again();
+        Self { name: name.to_owned(), bucket, dir, log, settings, supervisor: None }
     }
 
     /// Step bodies write to this ledger.
@@ -86,13 +88,6 @@ impl Machine {
     /// More arguments for `tidemill sidecar`, before the `--`.
     pub(crate) fn sidecar_args(mut self, args: &[&str]) -> Self {
         self.settings.sidecar_args.extend(args.iter().map(|arg| (*arg).to_owned()));
-        self
-    }
-
-    /// More arguments for `tidemill-test-app serve`.
-    pub(crate) fn app_args(mut self, args: &[&str]) -> Self {
-        let app = self.settings.app.get_or_insert_default();
-        app.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
     }
 
@@ -108,9 +103,15 @@ impl Machine {
         self
     }
 
+    /// Another value of a variable of the sidecar, from the next start on.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.settings.environment.retain(|(known, _)| known != name);
+        self.settings.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// A sidecar without CMD: the app is another supervisor's.
     pub(crate) fn without_app(mut self) -> Self {
-        self.settings.app = None;
+        self.settings.app = false;
         self
     }
 
@@ -180,6 +181,24 @@ impl Machine {
         target
     }
 
+    /// What the node's present epoch began from, as the bucket has it.
+    #[track_caller]
+    pub(crate) fn restore_base(&self) -> PathBuf {
+        self.restore_if_taken_over().expect("the epoch has no base")
+    }
+
+    /// [`Self::restore_base`], or nothing for an epoch that began with an empty file.
+    #[track_caller]
+    pub(crate) fn restore_if_taken_over(&self) -> Option<PathBuf> {
+        let status = self.status().expect("the sidecar answers");
+        let epoch = status["epoch"].as_u64().expect("a ready sidecar has an epoch");
+        let key = format!("{}/epoch.json", Bucket::epoch_prefix(&self.settings.node, epoch));
+        let doc = self.bucket.json(&key).expect("an epoch has its document");
+        let base = doc.get("base").filter(|base| !base.is_null())?;
+        let txid = base["txid"].as_str().unwrap_or_else(|| panic!("not from the bucket: {doc}"));
+        Some(self.restore(&format!("e{}:{txid}", base["epoch"])))
+    }
+
     pub(crate) fn log(&self) -> String {
         process::read_log(&self.log)
     }
@@ -189,12 +208,6 @@ impl Machine {
     pub(crate) fn wait_log(&self, text: &str, bound: Duration) {
         let what = format!("{} to log {text:?}", self.name);
         wait::until_true(&what, bound, || self.log().contains(text));
-    }
-
-    /// The state file beside the database.
-    pub(crate) fn state(&self) -> Option<Value> {
-        let text = std::fs::read(beside(self.db(), "node.json")).ok()?;
-        serde_json::from_slice(&text).ok()
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -296,6 +309,21 @@ impl Machine {
         });
     }
 
+    /// From now on the command's end is an end.
+    pub(crate) fn hold_restarts(&self) {
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.stop_restarting();
+        }
+    }
+
+    /// Waits until the sidecar says that it is in this state.
+    #[track_caller]
+    pub(crate) fn wait_state(&self, wanted: &str) -> Value {
+        wait::until(&format!("{} to be {wanted}", self.name), Duration::from_secs(60), || {
+            self.status().filter(|status| status["state"] == wanted)
+        })
+    }
+
     /// SIGTERM to the sidecar, which ends the app and releases the lease; gives its exit code.
     #[track_caller]
     pub(crate) fn shut_down(&mut self) -> i32 {
@@ -312,11 +340,6 @@ impl Machine {
     pub(crate) fn wait_exit(&mut self, bound: Duration) -> i32 {
         let supervisor = self.supervisor.as_mut().expect("the machine was started");
         process::code(supervisor.wait_ended(bound))
-    }
-
-    /// How the supervised command's lives ended so far.
-    pub(crate) fn exits(&self) -> Vec<ExitStatus> {
-        self.supervisor.as_ref().map(Supervisor::exits).unwrap_or_default()
     }
 
     /// SIGSTOP for all of it: no thread on this machine moves any more.
@@ -383,7 +406,7 @@ impl Settings {
             .current_dir(dir)
             .env("TIDEMILL_TEST_MACHINE", dir);
         process::reach(&mut command, &self.environment);
-        if let Some(app) = &self.app {
+        if self.app {
             command.arg("--");
             if !self.app_environment.is_empty() {
                 // `env` gives the app variables of its own and then becomes the app.
@@ -393,7 +416,7 @@ impl Settings {
                 );
             }
             command.arg(tools::test_app()).args(["serve", "--listen"]);
-            command.arg(format!("127.0.0.1:{}", self.port)).args(app);
+            command.arg(format!("127.0.0.1:{}", self.port));
         }
         command
     }
@@ -406,7 +429,7 @@ fn beside(db: &Path, what: &str) -> PathBuf {
 
 /// A port that is free now and stays free: below the range from which the kernel gives outgoing
 /// connections theirs, so that a node finds it again after each restart.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 10_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -2,7 +2,10 @@
 //!
 //! - [`server`] one S3 server a test process, [`bucket`] one bucket a test
 //! - [`machine`] a disposable machine: a folder with a sidecar, Litestream and an app in it
-//! - [`ledger`] what step bodies did, written outside every machine
+//! - [`app`] the test app without a machine: its own sidecar, or none
+//! - [`ledger`] what step bodies did, written outside every machine; [`witness`] what must not
+//!   happen again after a kill
+//! - [`timeline`] what the observer offers of a node's past
 //! - [`sqlite`] compare two files; [`corrupt`] and [`ltx`] make replicas that lie
 //!
 //! Everything is blocking: a test reads as a list of things done to machines. Every wait has a
@@ -10,6 +13,7 @@
 //! its environment or arguments, and a reaper kills by that mark whatever is left, even when the
 //! test process itself is killed.
 
+pub(crate) mod app;
 pub(crate) mod bucket;
 pub(crate) mod corrupt;
 pub(crate) mod http;
@@ -23,6 +27,8 @@ pub(crate) mod server;
 pub(crate) mod shim;
 pub(crate) mod sqlite;
 pub(crate) mod supervisor;
+pub(crate) mod timeline;
 pub(crate) mod tools;
 pub(crate) mod unix_http;
 pub(crate) mod wait;
+pub(crate) mod witness;

@@ -131,6 +131,22 @@ pub(crate) fn tidemill(bucket: &Bucket, args: &[&str]) -> Finished {
     finish("tidemill", &mut command)
 }
 
+/// The file at a transaction of a prefix, by Litestream alone: it checks nothing of ours.
+#[track_caller]
+pub(crate) fn litestream_restore(bucket: &Bucket, prefix: &str, txid: u64) -> PathBuf {
+    let target = scratch::folder("restore").join("workflow.db");
+    let source = format!(
+        "s3://{}/{prefix}?endpoint={}&region=us-east-1&forcePathStyle=true",
+        bucket.name(),
+        bucket.server().endpoint
+    );
+    let mut command = Command::new(tools::litestream());
+    command.args(["restore", "-txid", &format!("{txid:016x}"), "-o"]).arg(&target).arg(source);
+    command.env_clear().envs(bucket.server().environment());
+    finish("litestream restore", &mut command).ok();
+    target
+}
+
 /// What a command needs to reach the bucket's server: endpoint and credentials, a cache of its own
 /// and the pinned Litestream.
 pub(crate) fn environment(bucket: &Bucket) -> Vec<(String, String)> {

@@ -1,5 +1,6 @@
 //! Looking into SQLite files, and comparing two of them table by table, row by row.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
@@ -44,17 +45,42 @@ pub(crate) fn integrity(path: &Path) -> String {
         .unwrap_or_else(|error| error.to_string())
 }
 
-/// The operations of a run whose completion is in this file.
+/// The steps, by run and operation, whose completion is in this file.
 #[track_caller]
-pub(crate) fn completed_ops(path: &Path, run: &str) -> Vec<u64> {
+pub(crate) fn completed(path: &Path) -> BTreeSet<(String, u64)> {
+    let sql = "SELECT run, op FROM events WHERE kind = 'step_completed'";
     let connection = read(path);
-    let sql = "SELECT op FROM events WHERE run = ?1 AND kind = 'step_completed' ORDER BY op";
     let mut statement = connection.prepare(sql).expect("events has its columns");
-    let ops = statement.query_map([run], |row| row.get(0)).expect("query the events");
-    ops.map(|op: Result<i64, _>| {
-        op.ok().and_then(|op| u64::try_from(op).ok()).expect("an op is a small number")
-    })
-    .collect()
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
+    rows.expect("query the events")
+        .map(|row| row.expect("a completion has a run and an op"))
+        .map(|(run, op)| (run, u64::try_from(op).expect("an op is a small number")))
+        .collect()
+}
+
+/// Of each step that recorded checkpoints with an `epoch`: the last one.
+#[track_caller]
+pub(crate) fn last_epochs(path: &Path) -> BTreeMap<(String, u64), u64> {
+    let sql = "SELECT run, op, max(json_extract(data, '$.value.epoch')) FROM events \
+               WHERE kind = 'checkpoint' GROUP BY run, op";
+    let connection = read(path);
+    let mut statement = connection.prepare(sql).expect("events has its columns");
+    let number = |value: i64| u64::try_from(value).expect("a small number");
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    rows.expect("query the events")
+        .map(|row: Result<(String, i64, i64), _>| row.expect("a checkpoint has an epoch"))
+        .map(|(run, op, epoch)| ((run, number(op)), number(epoch)))
+        .collect()
+}
+
+/// Panics unless each event of `earlier` stands in `later` in every column.
+#[track_caller]
+pub(crate) fn assert_prefix(earlier: &Path, later: &Path) {
+    let head = number(earlier, "SELECT coalesce(max(seq), 0) FROM events");
+    let sql = format!("SELECT * FROM events WHERE seq <= {head} ORDER BY seq");
+    if let Some(difference) = compare(&read(earlier), &read(later), &sql) {
+        panic!("{} is no earlier moment of {}: {difference}", earlier.display(), later.display());
+    }
 }
 
 /// Panics with the first row in which two files differ. Litestream's own tables are not compared.

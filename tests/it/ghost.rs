@@ -1,0 +1,275 @@
+//! The app killed in the middle of a commit while Litestream lives.
+//!
+//! Litestream reads the WAL itself: it ships a commit whose frames are written, also one that its
+//! dead writer never published. If nothing is done, the next writer overwrites those frames, and
+//! the replica holds a commit that the database never had, while every call says success. The
+//! sidecar's cure prevents that, and marks what cannot be trusted.
+//!
+//! The first tests make such a commit certain; one of them leaves the cure out and shows that this
+//! would be seen. The last kills at random under load.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::app::{App, Settings};
+use crate::support::bucket::{self, Bucket};
+use crate::support::ltx;
+use crate::support::machine::Machine;
+use crate::support::shim::Hold;
+use crate::support::witness;
+use crate::support::{corrupt, sqlite, wait};
+
+const BOUND: Duration = Duration::from_secs(60);
+const PREFIX: &str = "fleet/nodes/n1/epochs/0000000001";
+
+/// A sidecar that runs no app, and one that is ready.
+fn sidecar(bucket: &Bucket) -> Machine {
+    Machine::new(bucket, "vm", "n1").without_app().sidecar_args(&["--ttl", "3s"])
+}
+
+/// The newest transaction in the bucket.
+fn newest(bucket: &Bucket) -> u64 {
+    ltx::objects(bucket, PREFIX).iter().map(|ltx| ltx.max).max().expect("something was shipped")
+}
+
+/// Holds the app inside a commit whose frames Litestream has shipped; gives the transaction that
+/// holds them.
+fn held_commit(bucket: &Bucket, vm: &Machine, app: &Settings, hold: &Hold) -> (App, u64) {
+    let running = app.start();
+    running.api().start("r1", "chain", &json!({ "steps": 3, "millis": 1 }));
+    running.api().wait_completed("r1", BOUND);
+    vm.barrier_ok();
+    running.api().start("r2", "chain", &json!({ "steps": 400, "millis": 20, "bytes": 500 }));
+    let steps = || running.api().run("r2").is_some_and(|run| run["status"] != "pending");
+    wait::until_true("the second run to go on", BOUND, steps);
+    let before = newest(bucket);
+    hold.arm();
+    hold.wait_hit();
+    // The commit's frames are in the WAL; the sidecar sees that it grew and has it shipped.
+    let shipped = vm.barrier_ok()["txid"].as_str().map(|txid| u64::from_str_radix(txid, 16));
+    let shipped = shipped.expect("a barrier names its txid").expect("a txid is hexadecimal");
+    assert!(shipped > before, "nothing was shipped while the commit was held");
+    (running, shipped)
+}
+
+/// [`held_commit`], and the app killed inside it.
+fn ghost(bucket: &Bucket, vm: &Machine, app: &Settings, hold: &Hold) -> u64 {
+    let (mut running, shipped) = held_commit(bucket, vm, app, hold);
+    running.kill();
+    hold.release();
+    shipped
+}
+
+/// The file at a transaction, by Litestream alone: also where our commands would refuse.
+fn as_shipped(bucket: &Bucket, txid: u64) -> PathBuf {
+    crate::support::process::litestream_restore(bucket, PREFIX, txid)
+}
+
+/// The app again, one more run, and the restore of the barrier after that.
+fn go_on(vm: &Machine, app: &Settings) -> (App, PathBuf) {
+    let running = app.start();
+    running.api().start("r3", "chain", &json!({ "steps": 5, "millis": 1, "bytes": 300 }));
+    running.api().wait_completed("r2", BOUND);
+    running.api().wait_completed("r3", BOUND);
+    let barrier = vm.barrier_ok();
+    let moment = format!("e{}:{}", barrier["epoch"], barrier["txid"].as_str().expect("a txid"));
+    let file = vm.restore(&moment);
+    (running, file)
+}
+
+#[test]
+fn a_certain_ghost_is_cured() {
+    let (bucket, hold) = (Bucket::new(), Hold::new());
+    let mut vm = sidecar(&bucket);
+    vm.start().wait_state("ready");
+    let app = with_hold(Settings::beside(&vm), &hold);
+    let shipped = ghost(&bucket, &vm, &app, &hold);
+    wait::until_true("the cure's full copy", BOUND, || newest(&bucket) > shipped);
+    vm.wait_state("ready");
+    let (mut running, file) = go_on(&vm, &app);
+    assert_eq!(running.shut_down(), 0);
+    sqlite::assert_same(&file, vm.db());
+    witness::assert_sound(&vm, &file);
+
+    let gap = only_break(&bucket);
+    let offered = restorable(&vm);
+    assert!(offered.iter().all(|txid| !gap.contains(*txid)), "{gap:?} in {offered:?}");
+    for txid in gap.inside(&bucket) {
+        let refused = vm.tidemill(&[
+            "restore",
+            "--from",
+            &format!("{}@e1:{txid:016x}", vm.source()),
+            "--to",
+            crate::support::scratch::folder("no").join("f").to_str().expect("UTF-8"),
+        ]);
+        let message = refused.error();
+        assert!(message.contains("cannot be restored"), "{message}");
+    }
+    assert_offered_is_true(&vm, &offered);
+}
+
+#[test]
+fn a_ghost_that_a_reader_kept_from_recovery_is_cured() {
+    let (bucket, hold) = (Bucket::new(), Hold::new());
+    let mut vm = sidecar(&bucket);
+    vm.start().wait_state("ready");
+    let app = with_hold(Settings::beside(&vm), &hold);
+    // Somebody looks into the file all the while: so nobody recovers the WAL after the kill.
+    let reader = sqlite::read(vm.db());
+    reader.query_row("SELECT count(*) FROM events", [], |_| Ok(())).expect("read");
+    let shipped = ghost(&bucket, &vm, &app, &hold);
+    wait::until_true("the cure's full copy", BOUND, || newest(&bucket) > shipped);
+    vm.wait_state("ready");
+    let (mut running, file) = go_on(&vm, &app);
+    drop(reader);
+    assert_eq!(running.shut_down(), 0);
+    sqlite::assert_same(&file, vm.db());
+    witness::assert_sound(&vm, &file);
+    assert_offered_is_true(&vm, &restorable(&vm));
+}
+
+#[test]
+fn a_cure_that_is_interrupted_is_completed_by_the_next_start() {
+    let (bucket, hold) = (Bucket::new(), Hold::new());
+    let mut vm = sidecar(&bucket);
+    vm.start().wait_state("ready");
+    let app = with_hold(Settings::beside(&vm), &hold);
+    let (running, shipped) = held_commit(&bucket, &vm, &app, &hold);
+    vm.power_off();
+    hold.release();
+    drop(running);
+    for stage in ["cure_begun", "cure_truncated", "cure_copied"] {
+        vm.set_env("TIDEMILL_TEST_STOP_AT", stage);
+        vm.start();
+        assert_eq!(vm.wait_exit(BOUND), 128 + 6, "it ends at {stage}");
+        assert!(vm.log().contains(&format!("stopped at the fail point {stage}")));
+    }
+    vm.set_env("TIDEMILL_TEST_STOP_AT", "");
+    vm.start().wait_state("ready");
+    assert!(newest(&bucket) > shipped, "a full copy was shipped");
+    let (mut running, file) = go_on(&vm, &app);
+    assert_eq!(running.shut_down(), 0);
+    sqlite::assert_same(&file, vm.db());
+    witness::assert_sound(&vm, &file);
+    let gap = only_break(&bucket);
+    assert!(gap.after <= shipped && shipped < gap.until, "{gap:?} around {shipped}");
+    assert_offered_is_true(&vm, &restorable(&vm));
+}
+
+#[test]
+fn a_certain_ghost_is_seen_when_the_cure_is_off() {
+    let (bucket, hold) = (Bucket::new(), Hold::new());
+    let mut vm = sidecar(&bucket).env("TIDEMILL_TEST_NO_CURE", "1");
+    vm.start().wait_state("ready");
+    let app = with_hold(Settings::beside(&vm), &hold);
+    let reader = sqlite::read(vm.db());
+    reader.query_row("SELECT count(*) FROM events", [], |_| Ok(())).expect("read");
+    let shipped = ghost(&bucket, &vm, &app, &hold);
+    let shipped = as_shipped(&bucket, shipped);
+    let running = app.start();
+    wait::until_true("the dead writer's place to be written again", BOUND, || {
+        let head = |file| sqlite::number(file, "SELECT max(seq) FROM events");
+        head(vm.db()) > head(&shipped)
+    });
+    drop((running, reader));
+    let head = sqlite::number(&shipped, "SELECT max(seq) FROM events");
+    let sum = |file| sqlite::number(file, &format!("SELECT sum FROM events WHERE seq = {head}"));
+    assert_ne!(sum(&shipped), sum(vm.db()), "the ghost was real: the other tests prove nothing");
+    assert!(bucket.keys(&format!("{PREFIX}/breaks/")).is_empty(), "the cure was not off");
+}
+
+#[test]
+fn a_hundred_kills_at_random() {
+    const ROUNDS: u32 = 100;
+    let bucket = Bucket::new();
+    let mut vm = sidecar(&bucket);
+    vm.start().wait_state("ready");
+    let app = Settings::beside(&vm);
+    let mut torn = 0;
+    let mut running = app.start();
+    for round in 0..ROUNDS {
+        let load = json!({ "width": 2, "each": { "steps": 30, "millis": 0, "quiet": true } });
+        running.api().start(&format!("r{round}"), "fan", &load);
+        wait::pause(Duration::from_micros(bucket::random() % 60_000));
+        running.kill();
+        torn += u32::from(is_torn(vm.db(), round));
+        running = app.start();
+        running.api().wait_completed(&format!("r{round}"), BOUND);
+        let barrier = vm.barrier_ok();
+        let moment = format!("e1:{}", barrier["txid"].as_str().expect("a txid"));
+        sqlite::assert_same(&vm.restore(&moment), vm.db());
+    }
+    let breaks = bucket.keys(&format!("{PREFIX}/breaks/")).len();
+    eprintln!("{ROUNDS} kills, {torn} of them before a run's end, {breaks} breaks");
+    assert_eq!(breaks, usize::try_from(ROUNDS).expect("a small number"));
+    assert!(torn > ROUNDS / 4, "only {torn} kills fell into the load");
+    let offered = restorable(&vm);
+    for name in bucket.keys(&format!("{PREFIX}/breaks/")) {
+        let gap = Gap::of(&bucket.json(&name).expect("it was listed"));
+        assert!(offered.iter().all(|txid| !gap.contains(*txid)), "{gap:?}");
+    }
+    assert_eq!(running.shut_down(), 0);
+    // Every tenth, so that the test stays short.
+    let some: Vec<u64> = offered.into_iter().rev().step_by(10).collect();
+    assert_offered_is_true(&vm, &some);
+}
+
+/// Whether the kill fell before the end of the round's run.
+fn is_torn(db: &std::path::Path, round: u32) -> bool {
+    let sql =
+        format!("SELECT count(*) FROM events WHERE run = 'r{round}' AND kind = 'run_completed'");
+    sqlite::number(db, &sql) == 0
+}
+
+fn with_hold(app: Settings, hold: &Hold) -> Settings {
+    hold.environment().into_iter().fold(app, |app, (name, value)| app.env(name, &value))
+}
+
+/// A range that is not restorable, both ends excluded.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    after: u64,
+    until: u64,
+}
+
+impl Gap {
+    fn of(doc: &Value) -> Gap {
+        let txid = |value: &Value| {
+            value.as_str().map_or(0, |text| u64::from_str_radix(text, 16).expect("a txid"))
+        };
+        Gap { after: txid(&doc["after"]), until: txid(&doc["until"]) }
+    }
+
+    fn contains(self, txid: u64) -> bool {
+        self.after < txid && txid < self.until
+    }
+
+    /// What lies in the bucket within the range.
+    fn inside(self, bucket: &Bucket) -> Vec<u64> {
+        let ends = ltx::objects(bucket, PREFIX).into_iter().map(|ltx| ltx.max);
+        ends.filter(|txid| self.contains(*txid)).collect()
+    }
+}
+
+fn only_break(bucket: &Bucket) -> Gap {
+    let names = bucket.keys(&format!("{PREFIX}/breaks/"));
+    assert_eq!(names.len(), 1, "{names:?}");
+    Gap::of(&bucket.json(&names[0]).expect("it was listed"))
+}
+
+/// What `timeline` offers of epoch 1.
+#[track_caller]
+fn restorable(vm: &Machine) -> Vec<u64> {
+    crate::support::timeline::points(vm).into_iter().map(|(_, txid)| txid).collect()
+}
+
+/// Each of these moments is an earlier moment of the live file, in every row.
+#[track_caller]
+fn assert_offered_is_true(vm: &Machine, offered: &[u64]) {
+    let truth = corrupt::copy_with_wal(vm.db());
+    for txid in offered {
+        sqlite::assert_prefix(&vm.restore(&format!("e1:{txid:016x}")), &truth);
+    }
+}
