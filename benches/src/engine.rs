@@ -22,6 +22,7 @@ async fn chain(ctx: Ctx, steps: u32) -> Result<u32> {
 
 /// Starts `runs` runs of `steps` steps each, waits for all of them, and counts steps.
 pub(crate) async fn steps(db: &Path, runs: u32, steps: u32) -> anyhow::Result<Figures> {
+    tidemill_eventlog::create(db)?;
     let environment =
         Environment { checkpoints: Checkpoints::ByLitestream, ..Environment::alone(db) };
     let app = App::new("bench").workflow("chain", chain);
