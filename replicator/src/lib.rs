@@ -15,6 +15,7 @@
 pub mod adapters;
 mod core;
 mod error;
+mod failpoint;
 mod settings;
 mod sidecar;
 

@@ -21,6 +21,7 @@ use crate::adapters::wal_watch::WalEnd;
 use crate::core::barrier::{self, Head, LeaseShows};
 use crate::core::supervisor::{self, AttachRefusal, Effect, Signal};
 use crate::error::{Error, ErrorKind};
+use crate::failpoint;
 
 /// How long a release may take beyond what the lease itself lasts: then it expires anyway.
 const RELEASE_BOUND: Duration = Duration::from_secs(2);
@@ -114,6 +115,7 @@ impl Serving {
         self.litestream_version = Some(version);
         self.replace_at = replace_in.map(|wait| host::boot_now().saturating_add(wait));
         tracing::info!(pid = child.pid(), "litestream runs");
+        failpoint::reached("litestream_started");
         self.litestream = Some(child);
         if std::mem::take(&mut self.kill_started) {
             self.end_daemon(false);
@@ -166,6 +168,11 @@ impl Serving {
                 return Err(error);
             }
         }
+        match stage {
+            Stage::Cure => failpoint::reached("cure_begun"),
+            Stage::Shipping => failpoint::reached("first_barrier"),
+            Stage::Claimed | Stage::Restored | Stage::Fenced => {}
+        }
         self.tell_supervisor(supervisor::Input::StageSaved);
         Ok(())
     }
@@ -208,6 +215,7 @@ impl Serving {
     }
 
     fn write_break(&mut self, after: Option<Txid>, until: Txid) {
+        failpoint::reached("cure_copied");
         let (place, epoch) = (Arc::clone(&self.place), self.epoch);
         tracing::info!(?after, %until, "what was shipped in between is marked as not restorable");
         self.spawn(async move {

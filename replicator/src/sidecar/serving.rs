@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidemill_eventlog::{FileLock, host};
 use tidemill_model::{
     BarrierReply, BootTime, Epoch, GateState, LastGood, LeaseLine, NodeState, SessionId,
-    SidecarState, SidecarStatus, SocketError, SocketErrorKind, Timestamp, unix_ms,
+    SidecarState, SidecarStatus, SocketError, SocketErrorKind, Stage, Timestamp, unix_ms,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,6 +31,7 @@ use crate::core::barrier::{self, Barriers, Head, LeaseShows, Pace, WaiterId};
 use crate::core::holder::Gate;
 use crate::core::supervisor::{self, App, AppLock, AttachAsked, Outcome, Start, Supervisor};
 use crate::error::Error;
+use crate::failpoint;
 
 /// The waiter that is the supervisor itself.
 pub(super) const OWN: WaiterId = WaiterId(0);
@@ -328,7 +329,10 @@ impl Serving {
             }
             AppRequest::Broken { session } => {
                 self.forget_attachment(&session);
-                self.tell_supervisor(supervisor::Input::StreamClosed(session));
+                self.tell_supervisor(match failpoint::cure_is_off() {
+                    false => supervisor::Input::StreamClosed(session),
+                    true => supervisor::Input::Detach(session),
+                });
             }
             AppRequest::Detach { request, reply } => {
                 tracing::info!("the app said goodbye");
@@ -382,6 +386,9 @@ impl Serving {
                     }
                     Err(e) => return Err(e.into()),
                 };
+                if self.state.stage == Stage::Cure && !busy {
+                    failpoint::reached("cure_truncated");
+                }
                 self.tell_supervisor(supervisor::Input::Checkpointed { busy });
             }
             Done::AppLock(result) => self.app_lock_tried(result)?,

@@ -26,6 +26,7 @@ use crate::core::startup::{Aside, Decision, Facts, Local, LocalFile, Plan, Refus
 use crate::core::supervisor::From;
 use crate::core::taker::{Attempt, Effect, Input, Taker};
 use crate::error::{Error, ErrorKind};
+use crate::failpoint;
 
 /// How often an app's lock, or a store that does not answer, is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -177,6 +178,7 @@ impl Start<'_> {
                                 self.place.save(&state)?;
                                 self.state = Some(state.clone());
                             }
+                            failpoint::reached("claim_prepared");
                             let status = Box::new(self.place.report().status());
                             inputs.push_back(Input::Prepared(status));
                         }
@@ -241,6 +243,7 @@ impl Start<'_> {
         plan: &Plan,
     ) -> Result<Option<Began>, Error> {
         tracing::info!(node = %state.node, epoch = %plan.epoch, "the lease is ours");
+        failpoint::reached("claimed");
         let covered = claim.seen.doc.covered;
         self.place.report().covered = None;
         // Connecting takes a request or two; the claim's own deadline bounds what follows.

@@ -22,6 +22,7 @@ use crate::core::barrier::Head;
 use crate::core::startup::Candidate;
 use crate::core::takeover::{Begin, Effect, Input, Placement, Point, TakeOver};
 use crate::error::{Error, ErrorKind};
+use crate::failpoint;
 
 /// How long a reader of the file is waited for before the file is marked as shipped.
 const READERS_BOUND: std::time::Duration = std::time::Duration::from_secs(60);
@@ -84,12 +85,14 @@ pub(super) async fn run(
             Effect::CreateEpochDoc(base) => doing.create_doc(base).await?,
             Effect::Place(placement) => {
                 doing.put_in_place(placement)?;
+                failpoint::reached("placed");
                 Input::Placed
             }
             Effect::Done(base) => {
                 let stage = Stage::Restored;
                 let state = NodeState { stage, base, last_good: None, ..state.clone() };
                 place.save(&state)?;
+                failpoint::reached("restored");
                 return Ok(Done::Placed(Box::new(state)));
             }
             Effect::Fenced(doc) => {
@@ -175,6 +178,7 @@ impl Doing<'_> {
         })??;
         tracing::info!(seq = %head.seq, "the restored log is whole");
         self.restored = Some(restored);
+        failpoint::reached("restored_to_folder");
         Ok(Input::Restored { head: Head { seq: head.seq, sum: head.sum }, at_covered })
     }
 
@@ -193,7 +197,9 @@ impl Doing<'_> {
             ]),
             unknown: serde_json::Map::new(),
         };
-        Ok(match create_epoch(&self.place.store, &self.place.keys, &doc).await? {
+        let created = create_epoch(&self.place.store, &self.place.keys, &doc).await?;
+        failpoint::reached("epoch_written");
+        Ok(match created {
             Created::Ours => Input::DocCreated,
             Created::Other(doc) => Input::DocExists(doc),
         })
