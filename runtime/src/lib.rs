@@ -33,6 +33,7 @@ mod author;
 mod engine;
 mod error;
 mod gate;
+mod node;
 mod writer;
 
 pub use author::{App, BoxError, Call, Child, Ctx, Result, Retry, Sleep, Step, StepError};

@@ -1,0 +1,263 @@
+//! Steps: attempts, retries, timeouts, panics, checkpoints, blocking bodies, limits.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::common::{MILLI, Place, fsck, outcome, sql, until};
+use tidemill::{App, Ctx, ErrorKind, FailureKind, Result, Retry, RunResult, Step};
+
+#[derive(Default)]
+struct Seen(Mutex<Vec<String>>);
+
+impl Seen {
+    fn note(&self, what: impl Into<String>) {
+        self.0.lock().unwrap().push(what.into());
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn quick(attempts: u32) -> Retry {
+    Retry::attempts(attempts).initial_delay(MILLI).max_delay(MILLI * 2)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_is_retried_as_its_policy_says() {
+    async fn flaky(step: Step, good_at: u32) -> Result<u32> {
+        let seen = step.state::<Arc<Seen>>();
+        seen.note(format!("{} {}", step.attempt(), step.idempotency_key()));
+        if step.attempt() < good_at {
+            return Err(format!("not at {}", step.attempt()).into());
+        }
+        Ok(step.attempt())
+    }
+    async fn work(ctx: Ctx, (good_at, attempts): (u32, u32)) -> Result<u32> {
+        Ok(ctx.step("flaky", flaky, good_at).retry(quick(attempts)).await?)
+    }
+    let place = Place::new();
+    let seen = Arc::new(Seen::default());
+    let node = place.open(App::new("t").state(Arc::clone(&seen)).workflow("work", work)).await;
+    assert_eq!(outcome(&node, "work", (3, 3)).await.output::<u32>().unwrap(), 3);
+    let keys: Vec<String> = seen.all().iter().map(|s| s[2..].to_owned()).collect();
+    assert_eq!(keys.len(), 3);
+    assert!(keys.iter().all(|key| *key == keys[0] && key.len() == 32), "{keys:?}");
+    let RunResult::Failed(failure) = outcome(&node, "work", (9, 2)).await else {
+        panic!("two attempts are not enough");
+    };
+    assert_eq!(failure.message, "`flaky` failed after 2 attempts");
+    assert_eq!(failure.chain, ["not at 2"]);
+    node.shutdown().await.unwrap();
+    fsck(&place);
+    let attempts: i64 = sql(&place, "SELECT max(attempts) FROM steps WHERE status = 'completed'");
+    assert_eq!(attempts, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_final_error_and_a_panic_and_a_bad_output() {
+    async fn parse(text: String) -> Result<u32> {
+        Ok(text.parse::<u32>()?)
+    }
+    async fn panics() -> Result<()> {
+        panic!("on purpose");
+    }
+    async fn not_a_number() -> Result<f64> {
+        Ok(f64::NAN)
+    }
+    async fn work(ctx: Ctx, (): ()) -> Result<Vec<String>> {
+        let never = quick(5).never_on::<std::num::ParseIntError>();
+        let mut said = Vec::new();
+        let parsed = ctx.run("parse", || parse("x".to_owned())).retry(never).await.unwrap_err();
+        said.push(format!("{} {}", parsed.attempts(), parsed.message()));
+        let panicked = ctx.run("panics", panics).await.unwrap_err();
+        said.push(panicked.message().to_owned());
+        let lost = ctx.run("nan", not_a_number).await.unwrap_err();
+        said.push(lost.message().to_owned());
+        Ok(said)
+    }
+    let place = Place::new();
+    let node = place.open(App::new("t").workflow("work", work)).await;
+    let said = outcome(&node, "work", ()).await.output::<Vec<String>>().unwrap();
+    assert_eq!(said[0], "1 invalid digit found in string");
+    assert_eq!(said[1], "the body panicked: on purpose");
+    assert!(said[2].starts_with("its output does not survive being recorded"), "{}", said[2]);
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_takes_too_long_ends_before_the_next_begins() {
+    async fn hangs(step: Step, (): ()) -> Result<u32> {
+        struct Guard(Arc<Seen>, u32);
+        impl Drop for Guard {
+            fn drop(&mut self) {
+                self.0.note(format!("end {}", self.1));
+            }
+        }
+        let seen = step.state::<Arc<Seen>>();
+        seen.note(format!("begin {}", step.attempt()));
+        let _guard = Guard(Arc::clone(&seen), step.attempt());
+        if step.attempt() == 1 {
+            std::future::pending::<()>().await;
+        }
+        Ok(step.attempt())
+    }
+    async fn blocks(step: Step, (): ()) -> Result<u32> {
+        while step.attempt() == 1 && !step.cancellation().is_cancelled() {
+            std::thread::yield_now();
+        }
+        if step.attempt() == 1 {
+            return Err("stopped".into());
+        }
+        Ok(step.attempt())
+    }
+    async fn work(ctx: Ctx, (): ()) -> Result<(u32, u32, FailureKind)> {
+        let timeout = MILLI * 20;
+        let a = ctx.step("hangs", hangs, ()).timeout(timeout).retry(quick(2)).await?;
+        let b = ctx.step("blocks", blocks, ()).blocking().timeout(timeout).retry(quick(2)).await?;
+        let never = async || {
+            std::future::pending::<()>().await;
+            Ok::<(), std::io::Error>(())
+        };
+        let c = ctx.run("never", never).timeout(timeout).await.unwrap_err();
+        Ok((a, b, c.kind()))
+    }
+    let place = Place::new();
+    let seen = Arc::new(Seen::default());
+    let node = place.open(App::new("t").state(Arc::clone(&seen)).workflow("work", work)).await;
+    let ended = outcome(&node, "work", ()).await;
+    assert_eq!(ended.output::<(u32, u32, FailureKind)>().unwrap(), (2, 2, FailureKind::TimedOut));
+    assert_eq!(seen.all(), ["begin 1", "end 1", "begin 2", "end 2"]);
+    node.shutdown().await.unwrap();
+    fsck(&place);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_survive_attempts_and_end_with_them() {
+    async fn train(step: Step, epochs: u32) -> Result<u32> {
+        let seen = step.state::<Arc<Seen>>();
+        let begin = step.last_checkpoint::<u32>()?.unwrap_or(0);
+        seen.note(format!("from {begin}"));
+        *step.state::<Leaked>().0.lock().unwrap() = Some(step.clone());
+        for epoch in begin..epochs {
+            step.checkpoint(epoch + 1).await?;
+            if epoch == 1 && step.attempt() == 1 {
+                return Err("lost power".into());
+            }
+        }
+        Ok(epochs)
+    }
+    async fn work(ctx: Ctx, epochs: u32) -> Result<u32> {
+        Ok(ctx.step("train", train, epochs).blocking().retry(quick(2)).await?)
+    }
+    #[derive(Default, Clone)]
+    struct Leaked(Arc<Mutex<Option<Step>>>);
+    let place = Place::new();
+    let (seen, leaked) = (Arc::new(Seen::default()), Leaked::default());
+    let app = App::new("t").state(Arc::clone(&seen)).state(leaked.clone()).workflow("work", work);
+    let node = place.open(app).await;
+    assert_eq!(outcome(&node, "work", 4).await.output::<u32>().unwrap(), 4);
+    assert_eq!(seen.all(), ["from 0", "from 2"]);
+    let stale = leaked.0.lock().unwrap().take().unwrap();
+    let refused = stale.checkpoint(9).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+    node.shutdown().await.unwrap();
+    fsck(&place);
+    let values: String = sql(&place, "SELECT group_concat(value) FROM checkpoints");
+    assert_eq!(values, "1,2,3,4");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_fails_with_the_limit_in_the_message() {
+    async fn large_checkpoint(step: Step, (): ()) -> Result<()> {
+        let _ignored = step.checkpoint("x".repeat(64 * 1024)).await;
+        Ok(())
+    }
+    async fn length(_: Step, text: String) -> Result<usize> {
+        Ok(text.len())
+    }
+    async fn work(ctx: Ctx, (): ()) -> Result<Vec<String>> {
+        let a = ctx.step("checkpoint", large_checkpoint, ()).await.unwrap_err();
+        let b = ctx.step("input", length, "x".repeat(1024 * 1024)).await.unwrap_err();
+        let large = async || Ok::<_, std::io::Error>("x".repeat(1024 * 1024));
+        let c = ctx.run("output", large).await.unwrap_err();
+        let fits = ctx.step("fits", length, "x".repeat(1024 * 1024 - 2)).await?;
+        assert_eq!(fits, 1024 * 1024 - 2);
+        Ok([a, b, c].iter().map(|e| e.message().to_owned()).collect())
+    }
+    let place = Place::new();
+    let node = place.open(App::new("t").workflow("work", work)).await;
+    let said = outcome(&node, "work", ()).await.output::<Vec<String>>().unwrap();
+    assert!(said[0].contains("checkpoint"), "{said:?}");
+    assert!(said[1].contains("payload=1048576") && said[2].contains("payload=1048576"), "{said:?}");
+    node.shutdown().await.unwrap();
+    fsck(&place);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_waits_across_a_restart_and_a_crashed_attempt_is_another_attempt() {
+    async fn flaky(step: Step, (): ()) -> Result<u32> {
+        step.state::<Arc<AtomicU32>>().fetch_add(1, Ordering::SeqCst);
+        match step.attempt() {
+            1 => Err("the first".into()),
+            2 => std::future::pending().await,
+            attempt => Ok(attempt),
+        }
+    }
+    async fn work(ctx: Ctx, (): ()) -> Result<u32> {
+        let retry = Retry::attempts(2).initial_delay(MILLI * 200).no_jitter();
+        Ok(ctx.step("flaky", flaky, ()).retry(retry).await?)
+    }
+    let place = Place::new();
+    let tries = Arc::new(AtomicU32::new(0));
+    let app = || App::new("t").state(Arc::clone(&tries)).workflow("work", work);
+    let node = place.open(app()).await;
+    let request = tidemill::StartRequest::new("work", ()).unwrap();
+    let run = node.start(request).await.unwrap().id;
+    let failures = "SELECT count(*) FROM events WHERE kind = 'step_attempt_failed'";
+    until(|| sql::<i64>(&place, failures) == 1).await;
+    node.shutdown().await.unwrap();
+    let node = place.open(app()).await;
+    until(|| tries.load(Ordering::SeqCst) == 2).await;
+    let restarts = "SELECT count(*) FROM events WHERE kind = 'step_restarted'";
+    assert_eq!(sql::<i64>(&place, restarts), 0, "the attempt that waited had not begun");
+    node.shutdown().await.unwrap();
+    let node = place.open(app()).await;
+    let ended = crate::common::soon(node.result(&run)).await.unwrap();
+    assert_eq!(ended.output::<u32>().unwrap(), 3);
+    assert_eq!(sql::<i64>(&place, restarts), 1);
+    node.shutdown().await.unwrap();
+    fsck(&place);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocking_bodies_leave_the_runtime_free() {
+    async fn busy(step: Step, (): ()) -> Result<()> {
+        let running = step.state::<Arc<AtomicU32>>();
+        running.fetch_add(1, Ordering::SeqCst);
+        while running.load(Ordering::SeqCst) < 100 {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+    async fn ping(step: Step, (): ()) -> Result<()> {
+        step.state::<Arc<AtomicU32>>().fetch_add(100, Ordering::SeqCst);
+        Ok(())
+    }
+    async fn work(ctx: Ctx, (): ()) -> Result<()> {
+        let busy =
+            (0..8).map(|_| ctx.step("busy", busy, ()).blocking().start()).collect::<Vec<_>>();
+        ctx.sleep(Duration::from_millis(20)).await?;
+        ctx.step("ping", ping, ()).await?;
+        for call in busy {
+            call.await?;
+        }
+        Ok(())
+    }
+    let place = Place::new();
+    let app = App::new("t").state(Arc::new(AtomicU32::new(0))).workflow("work", work);
+    let node = place.open(app).await;
+    outcome(&node, "work", ()).await.output::<()>().unwrap();
+    node.shutdown().await.unwrap();
+}
