@@ -46,7 +46,7 @@ pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>>
 const POLL_WARN: Duration = Duration::from_secs(1);
 
 /// How long a refused record waits before it is tried again: a full disk is not emptied sooner.
-const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 500 });
 
 /// A step's body with its types erased, and how it is to be run.
 pub(crate) struct StepBody {

@@ -37,7 +37,7 @@ use crate::writer::Turn;
 
 /// How long a run waits before it is rebuilt after its turn was refused: a disk that is full now
 /// is full in a millisecond, too.
-pub(super) const REFUSED_PAUSE: Duration = Duration::from_millis(200);
+const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 200 });
 
 /// See the module.
 pub(super) struct Driver {

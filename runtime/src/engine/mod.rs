@@ -23,6 +23,8 @@ mod recovery;
 mod replay;
 mod shadow;
 mod start;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod turn;
 

@@ -1,0 +1,153 @@
+//! Processes that die during a step: what counts as poison and what does not.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tidemill_model::{BlockReasonKind, RunId};
+
+use super::prefixes::{fsck, soon};
+use crate::{App, Ctx, Node, Result, RunResult, StartRequest, Step};
+
+async fn hang(step: Step, checkpoints: bool) -> Result<()> {
+    if checkpoints {
+        step.checkpoint(step.attempt()).await?;
+    }
+    std::future::pending().await
+}
+
+async fn deadly(ctx: Ctx, checkpoints: bool) -> Result<()> {
+    Ok(ctx.step("hang", hang, checkpoints).await?)
+}
+
+fn app() -> App {
+    App::new("t").workflow("deadly", deadly)
+}
+
+fn count(path: &Path, kind: &str) -> i64 {
+    let connection = tidemill_eventlog::open_reader(path).unwrap();
+    let sql = "SELECT count(*) FROM events WHERE kind = ?1";
+    connection.query_row(sql, [kind], |row| row.get(0)).unwrap()
+}
+
+async fn until(path: &Path, kind: &str, at_least: i64) {
+    soon(async {
+        while count(path, kind) < at_least {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// The file as a crash at this moment leaves it, under a new name.
+fn crashed(path: &Path, number: usize) -> PathBuf {
+    let copy = path.with_file_name(format!("crash-{number}.db"));
+    let connection = tidemill_eventlog::open_reader(path).unwrap();
+    connection.backup("main", &copy, None::<fn(rusqlite::backup::Progress)>).unwrap();
+    copy
+}
+
+struct Crashing {
+    path: PathBuf,
+    run: RunId,
+    number: usize,
+}
+
+impl Crashing {
+    async fn begin(folder: &Path, checkpoints: bool) -> Crashing {
+        let path = folder.join("crash-0.db");
+        let node = app().open(&path).await.unwrap();
+        let run = node.start(StartRequest::new("deadly", checkpoints).unwrap()).await.unwrap().id;
+        until(&path, "step_started", 1).await;
+        if checkpoints {
+            until(&path, "checkpoint", 1).await;
+        }
+        let mut this = Crashing { path, run, number: 0 };
+        this.crash(&node).await;
+        this
+    }
+
+    /// Goes on with the file as it is now, and lets the process go that had it.
+    async fn crash(&mut self, node: &Node) {
+        self.number += 1;
+        let copy = crashed(&self.path, self.number);
+        node.shutdown().await.unwrap();
+        self.path = copy;
+    }
+
+    async fn open(&self) -> Node {
+        app().open(&self.path).await.unwrap()
+    }
+
+    /// Opens, waits until the step runs again, and crashes.
+    async fn again(&mut self, checkpoints: i64) {
+        let restarts = count(&self.path, "step_restarted");
+        let node = self.open().await;
+        until(&self.path, "step_restarted", restarts + 1).await;
+        until(&self.path, "checkpoint", checkpoints).await;
+        self.crash(&node).await;
+    }
+
+    async fn is_blocked(&self, node: &Node) -> bool {
+        let wait = tokio::time::timeout(Duration::from_millis(100), node.result(&self.run)).await;
+        match wait {
+            Ok(Ok(RunResult::Blocked(reason))) => {
+                assert_eq!(reason.kind, BlockReasonKind::Poison);
+                assert!(reason.logged.unwrap().contains("died 5 times in a row"));
+                true
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => false,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_crashes_during_a_step_block_the_run_until_it_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut crashing = Crashing::begin(folder.path(), false).await;
+    for _ in 1..5 {
+        crashing.again(0).await;
+    }
+    let node = crashing.open().await;
+    assert!(crashing.is_blocked(&node).await);
+    crashing.crash(&node).await;
+    let node = crashing.open().await;
+    assert!(crashing.is_blocked(&node).await, "it stays blocked in the next process");
+    assert_eq!(count(&crashing.path, "run_blocked"), 1, "and says so once");
+    node.resume(&crashing.run).await.unwrap();
+    until(&crashing.path, "step_restarted", 5).await;
+    crashing.crash(&node).await;
+    crashing.again(0).await;
+    let node = crashing.open().await;
+    assert!(!crashing.is_blocked(&node).await, "resume began the count again");
+    node.shutdown().await.unwrap();
+    fsck(&crashing.path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_and_clean_ends_do_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut crashing = Crashing::begin(folder.path(), true).await;
+    for checkpoints in 2..8 {
+        crashing.again(checkpoints).await;
+    }
+    let node = crashing.open().await;
+    assert!(!crashing.is_blocked(&node).await, "each process recorded a checkpoint");
+    node.shutdown().await.unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut crashing = Crashing::begin(folder.path(), false).await;
+    for _ in 1..4 {
+        crashing.again(0).await;
+    }
+    let node = crashing.open().await;
+    until(&crashing.path, "step_restarted", 4).await;
+    node.shutdown().await.unwrap();
+    let node = crashing.open().await;
+    until(&crashing.path, "step_restarted", 5).await;
+    crashing.crash(&node).await;
+    let node = crashing.open().await;
+    assert!(!crashing.is_blocked(&node).await, "a clean end began the count again");
+    node.shutdown().await.unwrap();
+    fsck(&crashing.path);
+}

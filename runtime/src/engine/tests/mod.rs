@@ -1,0 +1,6 @@
+//! The engine against generated workflows, failing commits, crashes.
+
+mod crashes;
+mod faults;
+mod prefixes;
+mod program;

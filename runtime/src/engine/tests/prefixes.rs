@@ -1,0 +1,206 @@
+//! Every prefix of a log recovers to what live execution was at that point.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use tidemill_eventlog::{Appender, Row, create, open_reader, open_writer, projection, query};
+use tidemill_model::{Event, EventClass, RunId, Seq};
+
+use super::program::{Ledger, Program, app, program};
+use crate::engine::clock::Clock;
+use crate::engine::inbox::Inbox;
+use crate::engine::journal::{Journal, Record};
+use crate::engine::readers;
+use crate::engine::replay::{Fresh, Replayed, Stage, observation};
+use crate::{App, Node, StartRequest};
+
+pub(super) async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it ends in time")
+}
+
+/// Runs a program to its end and gives the whole file's log.
+async fn live(folder: &Path, program: &Program) -> Vec<Row> {
+    let path = folder.join("live.db");
+    let node = app(&Arc::default()).open(&path).await.unwrap();
+    let request = StartRequest::new("program", program).unwrap().id("p");
+    let run = node.start(request).await.unwrap();
+    soon(node.result(&run.id)).await.unwrap().output::<u64>().unwrap();
+    node.shutdown().await.unwrap();
+    assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
+    fsck(&path);
+    let connection = open_reader(&path).unwrap();
+    query::events(&connection, None, Seq::ZERO, u32::MAX).unwrap()
+}
+
+pub(super) fn fsck(path: &Path) {
+    let report = tidemill_eventlog::fsck(&open_reader(path).unwrap()).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+fn records(rows: &[Row], run: &RunId) -> Vec<Record> {
+    let of_run = rows.iter().filter(|row| row.run.as_ref() == Some(run));
+    of_run.map(|row| Record { seq: row.seq, ts: row.ts, event: row.event().unwrap() }).collect()
+}
+
+fn runs(rows: &[Row]) -> Vec<RunId> {
+    let created = rows.iter().filter(|row| row.kind == "run_created");
+    created.filter_map(|row| row.run.clone()).collect()
+}
+
+/// Replays a prefix, then gives it the inputs that came after it: it does what was done live.
+fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize) {
+    let (clock, inbox) = (Clock::default(), Arc::new(Inbox::default()));
+    let stage = Stage { app, run, clock: &clock, inbox: &inbox };
+    let replayed = stage.replay(&log[..prefix]);
+    let Replayed { mut life, fresh, .. } =
+        replayed.unwrap_or_else(|reason| panic!("prefix {prefix}: {reason:?}"));
+    // The times that the cut log no longer has are asked for again and are other ones.
+    let known_times = prefix_times(&log[..prefix]) == prefix_times(log);
+    let mut expected: Vec<&Event> = Vec::new();
+    let mut got: Vec<Event> = fresh.events;
+    for Record { event, .. } in &log[prefix..] {
+        match event.class() {
+            EventClass::Aside => {}
+            EventClass::Act => expected.push(event),
+            EventClass::Input => {
+                compare(&expected, &got, prefix);
+                if !known_times {
+                    return;
+                }
+                let (op, observed) = observation(event).unwrap();
+                let response = life.deliver(op, &observed).unwrap();
+                got = Fresh::of(run, response).unwrap().events;
+                expected.clear();
+            }
+        }
+    }
+    if known_times && !is_cancelled(log) {
+        compare(&expected, &got, prefix);
+    }
+}
+
+fn is_cancelled(log: &[Record]) -> bool {
+    matches!(log.last().map(|r| &r.event), Some(Event::RunFailed { .. }))
+}
+
+fn prefix_times(log: &[Record]) -> usize {
+    log.iter().filter(|record| matches!(record.event, Event::Now { .. })).count()
+}
+
+fn compare(expected: &[&Event], got: &[Event], prefix: usize) {
+    let shape = |event: &Event| (event.kind(), event.op(), event.name().cloned());
+    let expected: Vec<_> = expected.iter().map(|event| shape(event)).collect();
+    let got: Vec<_> = got.iter().map(shape).collect();
+    assert_eq!(got, expected, "after a prefix of {prefix} events");
+}
+
+#[test]
+fn every_prefix_replays_to_the_state_that_live_execution_had() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = Config { cases: 96, max_shrink_iters: 200, ..Config::default() };
+    let mut replays = 0;
+    let mut count = |n: usize| replays += n;
+    let count = std::cell::RefCell::new(&mut count);
+    TestRunner::new(config)
+        .run(&program(), |program| {
+            let folder = tempfile::tempdir().unwrap();
+            let rows = runtime.block_on(live(folder.path(), &program));
+            let app = app(&Arc::default());
+            let _context = runtime.enter();
+            for run in runs(&rows) {
+                let log = records(&rows, &run);
+                for prefix in 1..=log.len() {
+                    prefix_goes_on_as_live(&app, &run, &log, prefix);
+                    Journal::of(&log[..prefix]).unwrap();
+                }
+                (count.borrow_mut())(log.len());
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(replays > 500, "the programs do something: {replays}");
+}
+
+/// Makes a file whose log is a prefix of another's.
+fn write_prefix(path: &Path, rows: &[Row]) {
+    create(path).unwrap();
+    let connection = open_writer(path, tidemill_eventlog::Checkpoints::Own).unwrap();
+    let mut appender = Appender::load(&connection).unwrap();
+    connection.execute_batch("BEGIN").unwrap();
+    for row in rows {
+        let event = row.event().unwrap();
+        let at = appender.append(&connection, row.ts, row.run.as_ref(), &event).unwrap();
+        projection::project(&connection, at, row.run.as_ref(), &event).unwrap();
+    }
+    for run in runs(rows) {
+        let state = query::run_state(&connection, &run, None).unwrap().unwrap();
+        let because = state.status.is_final().then_some(state.last_seq);
+        projection::set_status(&connection, &run, state.status, because).unwrap();
+    }
+    connection.execute_batch("COMMIT").unwrap();
+}
+
+/// A child's creation is in the commit of its parent's act: no file ever ends in between.
+fn could_be_a_file(rows: &[Row], all: &[Row]) -> bool {
+    let known = runs(rows);
+    let created_live = runs(all);
+    rows.iter().all(|row| match row.event().unwrap() {
+        Event::ChildStarted { child, .. } => {
+            known.contains(&child) || !created_live.contains(&child)
+        }
+        _ => true,
+    })
+}
+
+/// Recovers a node from a prefix of a file and lets it run to its end.
+async fn recovers(folder: &Path, rows: &[Row]) {
+    let path = folder.join(format!("prefix-{}.db", rows.len()));
+    write_prefix(&path, rows);
+    fsck(&path);
+    let ledger = Arc::new(Ledger::default());
+    let node: Node = app(&ledger).open(&path).await.unwrap();
+    soon(node.result(&"p".parse().unwrap())).await.unwrap().output::<u64>().unwrap();
+    node.shutdown().await.unwrap();
+    assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
+    fsck(&path);
+    let done: Vec<_> = rows
+        .iter()
+        .filter(|row| row.kind == "step_completed" || row.kind == "step_failed")
+        .map(|row| (row.run.clone().unwrap(), row.op.unwrap()))
+        .collect();
+    for ((run, op, attempt), times) in ledger.take() {
+        assert!(!done.contains(&(run.clone(), op)), "step {op} of {run} ran again");
+        assert_eq!(times, 1, "attempt {attempt} of step {op} of {run} ran twice");
+    }
+    let connection = open_reader(&path).unwrap();
+    for run in runs(&query::events(&connection, None, Seq::ZERO, u32::MAX).unwrap()) {
+        let log = readers::log(&connection, &run).unwrap().unwrap();
+        prefix_goes_on_as_live(&app(&ledger), &run, &log, log.len());
+    }
+}
+
+#[test]
+fn a_node_recovers_from_prefixes_of_its_file_and_repeats_no_completed_step() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = Config { cases: 24, max_shrink_iters: 50, ..Config::default() };
+    TestRunner::new(config)
+        .run(&(program(), any::<u64>()), |(program, pick)| {
+            let folder = tempfile::tempdir().unwrap();
+            let rows = runtime.block_on(live(folder.path(), &program));
+            let ends: Vec<usize> =
+                (2..=rows.len()).filter(|end| could_be_a_file(&rows[..*end], &rows)).collect();
+            let pick = usize::try_from(pick % 1_000_003).unwrap();
+            let some = ends.iter().skip(pick % 5).step_by(5).take(6);
+            runtime.block_on(async {
+                futures_util::future::join_all(
+                    some.map(|end| recovers(folder.path(), &rows[..*end])),
+                )
+                .await;
+            });
+            Ok(())
+        })
+        .unwrap();
+}
