@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 /// (s3://BUCKET/FLEET/NODE[@MOMENT]), where MOMENT is `latest`, a time (2026-11-20T10:00:00Z),
 /// `-10m` (s, m, h, d), `eN` (the end of epoch N) or `eN:TXID`.
 #[derive(Debug, Parser)]
-#[command(name = "tidemill", version, max_term_width = 100)]
+#[command(name = "tidemill", version)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -19,6 +19,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Own a node: restore its file, run CMD on it, ship every change to the bucket.
+    Sidecar(crate::sidecar::Args),
     /// List the nodes of a fleet: state, epoch, holder, last heartbeat.
     Nodes(crate::nodes::Args),
     /// List the moments of a node that can be opened, across its epochs.
@@ -40,11 +42,22 @@ pub(crate) enum Command {
 impl Command {
     /// What is logged unless `TIDEMILL_LOG` says otherwise.
     pub(crate) fn default_log(&self) -> &'static str {
-        "error"
+        match self {
+            Command::Sidecar(_) => "info,aws=warn",
+            Command::Nodes(_)
+            | Command::Timeline(_)
+            | Command::Runs(_)
+            | Command::Show(_)
+            | Command::Events(_)
+            | Command::Sql(_)
+            | Command::Restore(_)
+            | Command::Fsck(_) => "error",
+        }
     }
 
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Command::Sidecar(args) => crate::sidecar::run(args),
             Command::Nodes(args) => crate::nodes::run(&args),
             Command::Timeline(args) => crate::timeline::run(&args),
             Command::Runs(args) => crate::runs::run(&args),

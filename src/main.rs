@@ -14,6 +14,7 @@ mod output;
 mod restore;
 mod runs;
 mod show;
+mod sidecar;
 mod sql;
 mod timeline;
 

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use serde_json::{Map, Value};
 use tidemill_observer::{render, sql};
 
 use crate::common::FromArgs;
@@ -17,7 +16,7 @@ pub(crate) struct Args {
     /// How many rows at most
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     limit: usize,
-    /// Print JSON: an array with an object a row
+    /// Print JSON: the columns' names, the rows as arrays, and whether rows were left out
     #[arg(long)]
     json: bool,
 }
@@ -28,11 +27,5 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if table.truncated {
         eprintln!("only the first {} rows are shown: --limit N shows more", args.limit);
     }
-    if !args.json {
-        return output::text(&render::table(&table));
-    }
-    let object = |row: Vec<Value>| -> Map<String, Value> {
-        table.columns.iter().cloned().zip(row).collect()
-    };
-    output::json(&table.rows.into_iter().map(object).collect::<Vec<_>>())
+    if args.json { output::json(&table) } else { output::text(&render::table(&table)) }
 }

@@ -7,7 +7,9 @@ use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_s3::error::DisplayErrorContext;
 use tidemill_model::Timestamp;
 
 use crate::error::{Error, ErrorKind};
@@ -129,7 +131,7 @@ pub(crate) async fn resolve(settings: &Settings) -> Result<Resolved, Error> {
         Some(endpoint) => Some(check_endpoint(endpoint)?.to_owned()),
         None => None,
     };
-    let provider = sdk.credentials_provider().ok_or_else(|| no_credentials("no provider"))?;
+    let provider = sdk.credentials_provider().ok_or_else(no_credentials)?;
     Ok(Resolved { sdk, endpoint, region: region.to_string(), provider })
 }
 
@@ -154,10 +156,9 @@ fn check_endpoint(endpoint: &str) -> Result<&str, Error> {
     Err(Error::new(ErrorKind::Invalid, message))
 }
 
-fn no_credentials(why: impl fmt::Display) -> Error {
-    let message = format!(
-        "no AWS credentials ({why}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-    );
+fn no_credentials() -> Error {
+    let message = "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                   or a profile";
     Error::new(ErrorKind::Invalid, message)
 }
 
@@ -165,13 +166,13 @@ fn no_credentials(why: impl fmt::Display) -> Error {
 pub(crate) async fn credentials(
     provider: &SharedCredentialsProvider,
 ) -> Result<Credentials, Error> {
-    let keys = provider.provide_credentials().await.map_err(|e| {
-        use std::error::Error as _;
-        match e.source() {
-            Some(source) => no_credentials(format_args!("{e}: {source}")),
-            None => no_credentials(&e),
+    let keys = provider.provide_credentials().await.map_err(|e| match e {
+        CredentialsError::CredentialsNotLoaded(_) => no_credentials().because(e),
+        _ => {
+            let why = DisplayErrorContext(&e).to_string();
+            let message = format!("the AWS credentials cannot be used: {why}");
+            Error::new(ErrorKind::Invalid, message).because(e)
         }
-        .because(e)
     })?;
     let expires_at = keys.expiry().and_then(|at| {
         let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;

@@ -73,9 +73,9 @@ impl BucketPoint {
     }
 
     /// Where the point's snapshot is kept, if it can be told from every other.
-    pub(crate) fn cached(&self, cache: &Cache) -> Option<PathBuf> {
-        let claim = self.claim.as_ref()?;
-        Some(cache.path(&self.url, self.place.epoch, claim, self.place.txid))
+    pub(crate) fn cached(&self, cache: &Cache) -> Result<Option<PathBuf>> {
+        let Some(claim) = &self.claim else { return Ok(None) };
+        cache.path(&self.url, self.place.epoch, claim, self.place.txid).map(Some)
     }
 
     /// Restores the point into a new folder in `parent` and verifies it.
@@ -131,8 +131,8 @@ fn not_below(latest: Place, covered: Option<Covered>) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "the bucket has lost its newest files: the lease says that e{}:{} was there, the newest \
-         that can be restored is e{}:{}; name that moment to look at it all the same",
+        "the bucket has lost its newest files: a barrier covered e{}:{}, the newest that can be \
+         restored is e{}:{}; name that moment to look at it all the same",
         covered.epoch, covered.txid, latest.epoch, latest.txid
     );
     Err(Error::new(ErrorKind::Corrupt, message))

@@ -74,6 +74,6 @@ pub(crate) fn require_run(connection: &Connection, run: &RunId) -> Result<()> {
     if query::run(connection, run)?.is_some() {
         return Ok(());
     }
-    let message = format!("there is no run {run} in this source: `tidemill runs` lists them");
+    let message = format!("there is no run `{run}` in this source: `tidemill runs` lists them");
     Err(Error::new(ErrorKind::NotFound, message))
 }

@@ -136,7 +136,7 @@ pub fn show(connection: &Connection, run: &RunId, until: Option<Seq>) -> Result<
     require_run(connection, run)?;
     view(connection, run, until, 0)?.ok_or_else(|| {
         let at = until.map_or_else(String::new, |seq| format!(" at event {seq}"));
-        let message = format!("run {run} was not yet started{at}");
+        let message = format!("run `{run}` was not yet started{at}");
         crate::Error::new(crate::ErrorKind::NotFound, message)
     })
 }

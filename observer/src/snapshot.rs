@@ -135,13 +135,14 @@ impl Access {
     async fn open_bucket(&self, url: &NodeUrl) -> Result<Snapshot> {
         let point = BucketPoint::find(self, url).await?;
         let origin = point.origin();
-        if let Some(cached) = point.cached(&self.cache).filter(|cached| cached.is_file()) {
-            let connection = tidemill_eventlog::open_snapshot(&cached)?;
+        let place = point.cached(&self.cache)?;
+        if let Some(cached) = place.as_ref().filter(|cached| cached.is_file()) {
+            let connection = tidemill_eventlog::open_snapshot(cached)?;
             point.prove(&connection)?;
             return Ok(Snapshot { connection, origin, _folder: None });
         }
         let restored = point.restore(self.cache.folder()?).await?;
-        match point.cached(&self.cache) {
+        match place {
             Some(place) => {
                 self.cache.adopt(restored.path(), &place)?;
                 let connection = tidemill_eventlog::open_snapshot(&place)?;

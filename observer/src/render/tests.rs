@@ -57,11 +57,11 @@ fn a_run_is_a_tree() {
     "#]],
     );
     let early = show(&connection, &run_id("sweep.1"), Some(Seq::new(1).unwrap())).unwrap_err();
-    check(&early.to_string(), expect!["run sweep.1 was not yet started at event 1"]);
+    check(&early.to_string(), expect!["run `sweep.1` was not yet started at event 1"]);
     let missing = show(&connection, &run_id("other"), None).unwrap_err();
     check(
         &missing.to_string(),
-        expect!["there is no run other in this source: `tidemill runs` lists them"],
+        expect!["there is no run `other` in this source: `tidemill runs` lists them"],
     );
 }
 
