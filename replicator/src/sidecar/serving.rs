@@ -462,7 +462,7 @@ impl Serving {
             litestream_restarts: u64::from(self.supervisor.restarts()),
             app_pid: match self.supervisor.app() {
                 App::Attached { pid, .. } => Some(*pid),
-                App::None | App::Orphaned => None,
+                App::None | App::Orphaned { .. } => None,
             },
             shipped_txid: self.barriers.shipped().or(good.map(|good| good.txid)),
             shipped_at: self.shipped_at,

@@ -21,7 +21,10 @@ pub(crate) enum App {
         pid: u32,
     },
     /// It had the file open, and its stream is gone: it lives on, or died.
-    Orphaned,
+    Orphaned {
+        /// Its attachment; none if an earlier sidecar had it.
+        session: Option<SessionId>,
+    },
 }
 
 /// Why an app may not open the file now.
@@ -72,16 +75,22 @@ impl Supervisor {
             (_, App::Attached { pid, .. }) => Some(AttachRefusal::Taken { pid: *pid }),
             (Phase::Ready, App::None) => None,
             // It has the file open since before: it is the one that is missed.
-            (Phase::Ready, App::Orphaned) if asked.epoch.is_some() => None,
-            (Phase::Ready, App::Orphaned) | (Phase::New | Phase::Repair(_), _) => {
+            (Phase::Ready, App::Orphaned { .. }) if asked.epoch.is_some() => None,
+            (Phase::Ready, App::Orphaned { .. }) | (Phase::New | Phase::Repair(_), _) => {
                 Some(AttachRefusal::NotReady)
             }
         }
     }
 
     pub(super) fn detach(&mut self, session: &SessionId, now: BootTime, out: &mut Vec<Effect>) {
-        if self.is_attached_as(session) {
+        let said_before_it_broke = self.is_attached_as(session);
+        // Its stream may be seen to end before the goodbye that it sent earlier.
+        let orphan = App::Orphaned { session: Some(session.clone()) };
+        if said_before_it_broke || self.app == orphan {
             self.app = App::None;
+            if self.phase == Phase::Ready {
+                self.open_barriers(out);
+            }
             // It outlived the sidecar that started it; CMD comes when its lock is free.
             if self.phase == Phase::Ready && self.cmd == Cmd::Waiting {
                 self.lock_at = Some(now.saturating_add(LOCK_EVERY));
@@ -97,17 +106,16 @@ impl Supervisor {
         out: &mut Vec<Effect>,
     ) {
         if self.is_attached_as(session) {
-            self.app = App::Orphaned;
+            self.app = App::Orphaned { session: Some(session.clone()) };
             self.lock_at = Some(now.saturating_add(LOCK_EVERY));
             out.push(Effect::PauseBarriers);
-            out.push(Effect::TryAppLock);
         }
     }
 
     fn is_attached_as(&self, session: &SessionId) -> bool {
         match &self.app {
             App::Attached { session: attached, .. } => attached == session,
-            App::None | App::Orphaned => false,
+            App::None | App::Orphaned { .. } => false,
         }
     }
 
@@ -123,8 +131,8 @@ impl Supervisor {
             (Phase::Repair(_), _, _) => self.repair_lock(lock, out),
             (Phase::Drain(step), _, _) => self.drain_lock(step, lock, now, out),
             (Phase::Fence(_), _, _) => self.fence_proceed(out),
-            (Phase::Ready, App::Orphaned, AppLock::Taken) => self.cure(out),
-            (Phase::Ready, App::Orphaned, AppLock::Busy) => self.ensure_daemon(out),
+            (Phase::Ready, App::Orphaned { .. }, AppLock::Taken) => self.cure(out),
+            (Phase::Ready, App::Orphaned { .. }, AppLock::Busy) => self.ensure_daemon(out),
             (Phase::Ready, App::None, AppLock::Taken) if self.cmd == Cmd::Waiting => {
                 self.become_ready(out);
             }

@@ -187,7 +187,7 @@ impl Supervisor {
             // It went without goodbye.
             (
                 DrainStep::App { .. } | DrainStep::Cmd { .. },
-                App::Attached { .. } | App::Orphaned,
+                App::Attached { .. } | App::Orphaned { .. },
             ) => self.cure(out),
             (DrainStep::App { .. }, App::None) => self.final_barrier(false, now, out),
             (_, _) => {}

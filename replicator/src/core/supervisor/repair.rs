@@ -68,7 +68,7 @@ impl Supervisor {
             From::Resume { cure: true } => Phase::Repair(RepairStep::new(Kind::Cure, At::Lock)),
             From::Resume { cure: false } => {
                 // Whoever had the file open is dead, or lives and will attach again.
-                self.app = App::Orphaned;
+                self.app = App::Orphaned { session: None };
                 Phase::Ready
             }
         };
