@@ -96,7 +96,7 @@ pub(crate) enum Refusal {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
     /// Time passed.
     Tick,

@@ -101,12 +101,12 @@ impl World {
         Fresh { nonce: Nonce::from_random(bytes), status: status(), covered: None }
     }
 
-    fn arrive(&mut self, who: usize, turn: u64, request: Request, fate: Fate) {
+    fn arrive(&mut self, who: usize, turn: u64, request: &Request, fate: Fate) {
         let lost = |request: &Request| match request {
             Request::Put(..) => Answer::Unclear,
             Request::Get => Answer::ReadFailed,
         };
-        let mut answer = lost(&request);
+        let mut answer = lost(request);
         if fate.arrives {
             let truth = match request.clone() {
                 Request::Put(doc, if_match) => {
@@ -289,7 +289,7 @@ proptest! {
                 continue;
             }
             match event {
-                Event::Arrive(who, turn, request, fate) => world.arrive(who, turn, request, fate),
+                Event::Arrive(who, turn, request, fate) => world.arrive(who, turn, &request, fate),
                 Event::Answer(who, turn, answer) => world.answer(who, turn, answer),
                 Event::Look(who) => world.look(who),
             }

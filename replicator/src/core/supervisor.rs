@@ -236,7 +236,7 @@ enum Phase {
     /// It lost the node.
     Fence(FenceStep),
     /// It is over.
-    Ended,
+    Ended(Outcome),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,7 +304,9 @@ impl Supervisor {
             Phase::Ready => SidecarState::Ready,
             Phase::Drain(_) => SidecarState::Draining,
             Phase::Fence(_) => SidecarState::Fenced,
-            Phase::Ended => SidecarState::Released,
+            Phase::Ended(Outcome::Released(_)) => SidecarState::Released,
+            Phase::Ended(Outcome::Fenced) => SidecarState::Fenced,
+            Phase::Ended(Outcome::NotCovered | Outcome::NotReleased) => SidecarState::Draining,
         }
     }
 
@@ -335,14 +337,14 @@ impl Supervisor {
             Phase::Repair(step) => step.again_at(),
             Phase::Drain(step) => step.wake_at(),
             Phase::Fence(step) => step.wake_at(),
-            Phase::Ready | Phase::Ended => None,
+            Phase::Ready | Phase::Ended(_) => None,
         };
         [daemon, phase, self.lock_at, self.give_up_at].into_iter().flatten().min()
     }
 
     /// Takes one input and says what is to be done.
     pub(crate) fn handle(&mut self, input: Input, now: BootTime) -> Vec<Effect> {
-        if self.phase == Phase::Ended {
+        if matches!(self.phase, Phase::Ended(_)) {
             return Vec::new();
         }
         let mut effects = Vec::new();
@@ -398,7 +400,7 @@ impl Supervisor {
             }
             Phase::Drain(step) => self.drain_tick(step, now, out),
             Phase::Fence(step) => self.fence_tick(step, now, out),
-            Phase::New | Phase::Repair(_) | Phase::Ready | Phase::Ended => {}
+            Phase::New | Phase::Repair(_) | Phase::Ready | Phase::Ended(_) => {}
         }
     }
 
@@ -425,7 +427,7 @@ impl Supervisor {
         match self.phase {
             Phase::Repair(_) => self.repair_daemon_up(out),
             Phase::Ready | Phase::Drain(_) => self.open_barriers(out),
-            Phase::New | Phase::Fence(_) | Phase::Ended => {}
+            Phase::New | Phase::Fence(_) | Phase::Ended(_) => {}
         }
     }
 
@@ -447,7 +449,7 @@ impl Supervisor {
             Phase::Repair(step) if step.awaits_end() => return self.repair_daemon_ended(out),
             Phase::Drain(step) if step.awaits_end() => return self.drain_daemon_ended(now, out),
             Phase::Fence(_) => return self.fence_proceed(out),
-            Phase::New | Phase::Ended | Phase::Repair(_) | Phase::Ready | Phase::Drain(_) => {}
+            Phase::New | Phase::Ended(_) | Phase::Repair(_) | Phase::Ready | Phase::Drain(_) => {}
         }
         out.push(Effect::PauseBarriers);
         self.restarts = self.restarts.saturating_add(1);
@@ -484,7 +486,7 @@ impl Supervisor {
         match self.phase {
             Phase::Repair(step) => self.repair_counted(step, good, out),
             Phase::Drain(step) => self.drain_counted(step, now, out),
-            Phase::New | Phase::Ready | Phase::Fence(_) | Phase::Ended => {}
+            Phase::New | Phase::Ready | Phase::Fence(_) | Phase::Ended(_) => {}
         }
     }
 
@@ -495,7 +497,7 @@ impl Supervisor {
             Refusal::TimedOut | Refusal::TooMany => match self.phase {
                 Phase::Repair(step) => self.repair_refused(step, now),
                 Phase::Drain(step) => self.drain_refused(step, out),
-                Phase::New | Phase::Ready | Phase::Fence(_) | Phase::Ended => {}
+                Phase::New | Phase::Ready | Phase::Fence(_) | Phase::Ended(_) => {}
             },
         }
     }
@@ -518,7 +520,7 @@ impl Supervisor {
             match self.phase {
                 Phase::Drain(_) => out.push(Effect::SignalCmd(Signal::Term)),
                 Phase::Fence(_) => out.push(Effect::SignalCmd(Signal::Kill)),
-                Phase::New | Phase::Repair(_) | Phase::Ready | Phase::Ended => {}
+                Phase::New | Phase::Repair(_) | Phase::Ready | Phase::Ended(_) => {}
             }
         }
     }

@@ -278,7 +278,7 @@ impl TakeOver {
                 (Step::LocalCovered(point), Effect::SumOfLocal(covered.seq))
             }
             (Candidate::Own { last_good, .. }, None) => self.own_file(point, last_good),
-            (Candidate::None, _) => self.from_bucket(point),
+            (Candidate::None, _) => self.choose_bucket(point),
         }
     }
 
@@ -288,7 +288,7 @@ impl TakeOver {
                 // Where the bucket lost what was covered, the local file is all there is.
                 self.own_file(point.filter(|p| reaches(*p, covered)), last_good)
             }
-            (_, _) => self.from_bucket(point),
+            (_, _) => self.choose_bucket(point),
         }
     }
 
@@ -306,7 +306,7 @@ impl TakeOver {
         }
     }
 
-    fn from_bucket(&self, point: Option<Point>) -> (Step, Effect) {
+    fn choose_bucket(&self, point: Option<Point>) -> (Step, Effect) {
         match (point, self.begin.covered) {
             (Some(point), Some(covered)) if !reaches(point, covered) => {
                 (Step::Ended, Effect::Fail(Problem::CoveredLost(covered)))

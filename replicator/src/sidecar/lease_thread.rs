@@ -135,7 +135,7 @@ pub(super) struct Judge {
 
 impl Judge {
     /// Whether a document that was read just now is this process's; if not, the lease is lost.
-    pub(super) async fn is_ours(self, doc: Option<LeaseDoc>) -> bool {
+    pub(super) async fn judge(self, doc: Option<LeaseDoc>) -> bool {
         let (reply, answer) = oneshot::channel();
         let Some(commands) = self.commands.upgrade() else { return false };
         drop(commands.send(Command::Judge(doc.map(Box::new), reply)));

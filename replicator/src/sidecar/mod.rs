@@ -117,7 +117,7 @@ async fn run_on(settings: Settings) -> Result<Ended, Error> {
         began = starting::start(&place) => began?,
     };
     match began {
-        starting::Began::Fenced(state) => Ok(fenced_early(&place, state)),
+        starting::Began::Fenced(state) => Ok(fenced_early(&place, *state)),
         starting::Began::Ready(begun) => {
             let outcome = Serving::new(place, *begun)?.run(signals).await?;
             Ok(Ended::of(outcome))

@@ -310,12 +310,14 @@ impl Serving {
             let lost = self.unshipped_events();
             match aside::move_aside(place.beside(), &locks, Some(self.epoch)) {
                 Ok(to) => {
-                    let to = to.map(|path| path.display().to_string()).unwrap_or_default();
+                    let file = to.and_then(|to| Some(to.join(place.beside().db().file_name()?)));
+                    let read =
+                        file.map(|file| format!("tidemill events --from {}", file.display()));
                     tracing::warn!(
-                        path = to,
                         events = lost,
+                        read,
                         "lost the node: its file was moved aside; so many events may never have \
-                         reached the bucket; read them with `tidemill events --from PATH/FILE`"
+                         reached the bucket, and this is how to read them"
                     );
                 }
                 Err(error) => {
@@ -343,7 +345,7 @@ impl Serving {
     }
 
     fn read_head(&mut self) {
-        let (place, earlier) = (Arc::clone(&self.place), self.shipped_end.clone());
+        let (place, earlier) = (Arc::clone(&self.place), self.shipped_end);
         self.spawn(async move {
             let read = move || {
                 let end = WalEnd::read(place.beside(), earlier.as_ref());
@@ -398,7 +400,7 @@ impl Serving {
         let (place, judge) = (Arc::clone(&self.place), self.lease.judge());
         self.spawn(async move {
             let shows = match place.leases.read().await {
-                Ok(lease) => match judge.is_ours(lease.map(|lease| lease.doc)).await {
+                Ok(lease) => match judge.judge(lease.map(|lease| lease.doc)).await {
                     true => LeaseShows::Ours,
                     false => LeaseShows::Foreign,
                 },

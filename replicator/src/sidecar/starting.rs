@@ -38,7 +38,7 @@ pub(super) enum Began {
     /// The node is ours and its file is in place.
     Ready(Box<Begun>),
     /// Another owner took the node meanwhile.
-    Fenced(NodeState),
+    Fenced(Box<NodeState>),
 }
 
 /// A node that is ours.
@@ -125,7 +125,9 @@ impl Start<'_> {
             (Some(covered), _) => covered.seq.get(),
             (None, _) => 0,
         };
-        say_moved(why, to.as_deref(), file.head.seq.get().saturating_sub(known));
+        let name = self.place.beside().db().file_name().unwrap_or_default();
+        let to = to.map(|to| to.join(name).display().to_string()).unwrap_or_default();
+        say_moved(why, &to, file.head.seq.get().saturating_sub(known));
         Ok(())
     }
 
@@ -171,7 +173,9 @@ impl Start<'_> {
             while let Some(input) = inputs.pop_front() {
                 for effect in taker.handle(input, now()) {
                     match effect {
-                        Effect::Waiting { holder, until } => self.say_waiting(holder, until),
+                        Effect::Waiting { holder, until } => {
+                            self.say_waiting(holder.as_deref(), until)
+                        }
                         Effect::Get => inputs.push_back(read(self.place).await),
                         Effect::Prepare => {
                             if plan.acquired.is_none() {
@@ -216,13 +220,13 @@ impl Start<'_> {
         }
     }
 
-    fn say_waiting(&mut self, holder: Option<Box<LeaseDoc>>, until: BootTime) {
+    fn say_waiting(&mut self, holder: Option<&LeaseDoc>, until: BootTime) {
         let claim = holder.as_ref().map(|doc| doc.acquired.clone());
         if self.said_waiting.as_ref() == Some(&claim) {
             return;
         }
         let seconds = until.since(host::boot_now()).as_secs_f64().ceil();
-        match &holder {
+        match holder {
             Some(doc) => tracing::warn!(
                 node = %doc.node, epoch = %doc.epoch, host = %doc.status.host,
                 pid = doc.status.pid, state = doc.status.state.as_str(), last_seen = %doc.status.at,
@@ -261,7 +265,7 @@ impl Start<'_> {
                 };
                 match done {
                     taking_over::Done::Placed(state) => (*state, From::Base, Some(app_lock)),
-                    taking_over::Done::Fenced => return Ok(Some(Began::Fenced(state))),
+                    taking_over::Done::Fenced => return Ok(Some(Began::Fenced(Box::new(state)))),
                     taking_over::Done::Abandoned => {
                         self.state = Some(state);
                         self.forget()?;
@@ -271,24 +275,23 @@ impl Start<'_> {
             }
         };
         if matches!(lease.view().gate, Gate::Fenced { .. }) {
-            return Ok(Some(Began::Fenced(state)));
+            return Ok(Some(Began::Fenced(Box::new(state))));
         }
         let epoch = plan.epoch;
         Ok(Some(Began::Ready(Box::new(Begun { epoch, state, from, lease, app_lock }))))
     }
 }
 
-fn say_moved(why: Aside, to: Option<&std::path::Path>, lost: u64) {
-    let to = to.map(|path| path.display().to_string()).unwrap_or_default();
+fn say_moved(why: Aside, file: &str, lost: u64) {
     match why {
         Aside::Fenced => tracing::warn!(
-            path = to,
             events = lost,
+            read = format!("tidemill events --from {file}"),
             "another owner has or had this node: moved its old file aside; so many events may \
-             never have reached the bucket; read them with `tidemill events --from PATH/FILE`"
+             never have reached the bucket, and this is how to read them"
         ),
         Aside::NoState => tracing::warn!(
-            path = to,
+            file,
             "the file's state file is missing, so it cannot be told whether the file is the \
              newest: moved it aside"
         ),

@@ -32,10 +32,10 @@ fn show(effect: &Effect) -> String {
     }
 }
 
-fn check(script: Vec<(u64, Input)>, expected: Expect) {
+fn check(script: &[(u64, Input)], expected: &Expect) {
     let mut barriers = Barriers::new(PACE, Some(good(3, 10)));
     let mut log = String::new();
-    for (now, input) in script {
+    for &(now, input) in script {
         let effects: Vec<String> = barriers.handle(input, ms(now)).iter().map(show).collect();
         log += &format!("{now:>6} {}\n", effects.join(", "));
     }
@@ -45,7 +45,7 @@ fn check(script: Vec<(u64, Input)>, expected: Expect) {
 #[test]
 fn who_asked_before_it_was_sent_is_covered_and_the_rest_share_the_next() {
     check(
-        vec![
+        &[
             (0, ask(1, 9000)),
             (1, ask(2, 9000)),
             (2, Input::Open { copy: false }),
@@ -60,7 +60,7 @@ fn who_asked_before_it_was_sent_is_covered_and_the_rest_share_the_next() {
             (11, Input::Lease(LeaseShows::Ours)),
             (12, Input::Saved(true)),
         ],
-        expect![[r#"
+        &expect![[r#"
                  0 
                  1 
                  2 head?
@@ -81,7 +81,7 @@ fn who_asked_before_it_was_sent_is_covered_and_the_rest_share_the_next() {
 #[test]
 fn a_round_counts_only_if_the_lease_is_ours_after_the_upload() {
     check(
-        vec![
+        &[
             (2, Input::Open { copy: false }),
             (3, ask(1, 9000)),
             (4, Input::Head(Some(head(12, 0)))),
@@ -92,7 +92,7 @@ fn a_round_counts_only_if_the_lease_is_ours_after_the_upload() {
             (109, ask(2, 9000)),
             (9000, Input::Tick),
         ],
-        expect![[r#"
+        &expect![[r#"
                  2 
                  3 head?
                  4 sync 5s
@@ -109,7 +109,7 @@ fn a_round_counts_only_if_the_lease_is_ours_after_the_upload() {
 #[test]
 fn answers_that_cannot_be_restart_litestream_and_repeat_the_round() {
     check(
-        vec![
+        &[
             (2, Input::Open { copy: false }),
             (3, ask(1, 9000)),
             (4, Input::Head(Some(head(12, 0)))),
@@ -123,7 +123,7 @@ fn answers_that_cannot_be_restart_litestream_and_repeat_the_round() {
             (402, Input::Synced(None)),
             (9000, Input::Tick),
         ],
-        expect![[r#"
+        &expect![[r#"
                  2 
                  3 head?
                  4 sync 5s
@@ -143,7 +143,7 @@ fn answers_that_cannot_be_restart_litestream_and_repeat_the_round() {
 #[test]
 fn a_poke_follows_the_wal_and_is_counted_now_and_then() {
     check(
-        vec![
+        &[
             (0, Input::Open { copy: false }),
             (5000, Input::Tick),
             (5000, Input::Head(Some(head(12, 0)))),
@@ -163,7 +163,7 @@ fn a_poke_follows_the_wal_and_is_counted_now_and_then() {
             (10_500, Input::Head(Some(head(14, 0)))),
             (10_501, synced(6, 6)),
         ],
-        expect![[r#"
+        &expect![[r#"
                  0 
               5000 head?
               5000 sync 5s
@@ -189,7 +189,7 @@ fn a_poke_follows_the_wal_and_is_counted_now_and_then() {
 #[test]
 fn what_was_under_way_when_the_app_died_is_not_counted() {
     check(
-        vec![
+        &[
             (0, Input::Open { copy: false }),
             (1, ask(1, 9000)),
             (2, Input::Head(Some(head(12, 0)))),
@@ -200,7 +200,7 @@ fn what_was_under_way_when_the_app_died_is_not_counted() {
             (7, Input::Head(Some(head(12, 0)))),
             (8, synced(10, 10)),
         ],
-        expect![[r#"
+        &expect![[r#"
                  0 
                  1 head?
                  2 sync 5s

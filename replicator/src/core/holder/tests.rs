@@ -30,7 +30,7 @@ fn show(effect: &Effect) -> String {
     }
 }
 
-fn check(script: Vec<(Moment, Input)>, expected: Expect) {
+fn check(script: Vec<(Moment, Input)>, expected: &Expect) {
     let mut holder = holder();
     let mut log = String::new();
     for (now, input) in script {
@@ -49,7 +49,7 @@ fn a_claim_is_renewed_every_third_of_its_ttl_and_counts_from_the_first_send() {
             (at(3900), Input::Written(etag(2))),
             (at(6800), Input::Tick(fresh(4))),
         ],
-        expect![[r#"
+        &expect![[r#"
               3000 
               3400 put 03 if "1"
               3900 open until 12400
@@ -71,7 +71,7 @@ fn an_unclear_write_is_read_back_and_repeated_with_the_same_body() {
             (at(5100), Input::Unclear),
             (at(5200), Input::Read(seen(2, 2))),
         ],
-        expect![[r#"
+        &expect![[r#"
               3400 put 02 if "1"
               4400 get
               4500 
@@ -96,7 +96,7 @@ fn the_gate_closes_at_the_deadline_and_a_renewal_opens_it_again() {
             (at(20_100), Input::Tick(fresh(5))),
             (at(20_200), Input::Written(etag(3))),
         ],
-        expect![[r#"
+        &expect![[r#"
               3400 put 02 if "1"
               8999 
               9000 Closed
@@ -137,7 +137,7 @@ fn a_clock_that_stood_still_closes_the_gate_until_a_write_that_began_after_it() 
             (at_wall(3600, 3_603_600), Input::Tick(fresh(3))),
             (at_wall(3700, 3_603_700), Input::Written(etag(3))),
         ],
-        expect![[r#"
+        &expect![[r#"
               3400 put 02 if "1"
               3500 Closed
               3600 put 03 if "2"
@@ -158,7 +158,7 @@ fn a_release_waits_for_the_write_under_way_and_closes_the_gate() {
             (at(3900), Input::Read(seen(3, 3))),
             (at(9999), Input::Tick(fresh(4))),
         ],
-        expect![[r#"
+        &expect![[r#"
               3400 put 02 if "1"
               3500 
               3600 get

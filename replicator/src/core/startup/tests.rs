@@ -56,7 +56,7 @@ fn show(decision: &Decision) -> String {
     }
 }
 
-fn check(cases: Vec<(&str, Facts)>, expected: Expect) {
+fn check(cases: &[(&str, Facts)], expected: &Expect) {
     let lines = cases.iter().map(|(name, facts)| format!("{name}: {}\n", show(&decide(facts))));
     expected.assert_eq(&lines.collect::<String>());
 }
@@ -64,7 +64,7 @@ fn check(cases: Vec<(&str, Facts)>, expected: Expect) {
 #[test]
 fn a_disk_without_a_claim() {
     check(
-        vec![
+        &[
             ("new node", facts(None, None, 0, Local::Absent)),
             ("file of its own", facts(None, None, 0, unshipped())),
             ("file, node has epochs", facts(None, None, 2, unshipped())),
@@ -76,7 +76,7 @@ fn a_disk_without_a_claim() {
             ("wrong bucket", facts(None, None, 0, file(3))),
             ("half moved", facts(None, Some(ours()), 3, Local::WalOnly)),
         ],
-        expect![[r#"
+        &expect![[r#"
             new node: claim 1 AtOnce: TakeOver(None)
             file of its own: claim 1 AtOnce: TakeOver(Adopt)
             file, node has epochs: Refuse(NotItsHistory)
@@ -100,7 +100,7 @@ fn a_disk_whose_claim_stands() {
     let mut carried = rebooted.clone();
     carried.machine = machine(2);
     check(
-        vec![
+        &[
             ("shipping", facts(state(Stage::Shipping), Some(ours()), 3, file(3))),
             ("cure", facts(state(Stage::Cure), Some(ours()), 3, file(3))),
             ("claimed, no file", facts(state(Stage::Claimed), Some(ours()), 2, Local::Absent)),
@@ -114,7 +114,7 @@ fn a_disk_whose_claim_stands() {
             ("rebooted uncured", uncured),
             ("carried", carried),
         ],
-        expect![[r#"
+        &expect![[r#"
             shipping: go on with 3 AtOnce: Resume { cure: false }
             cure: go on with 3 AtOnce: Resume { cure: true }
             claimed, no file: go on with 3 AtOnce: TakeOver(None)
@@ -135,7 +135,7 @@ fn a_disk_whose_claim_stands() {
 fn a_disk_whose_claim_is_lost() {
     let taken = || Some(lease(4, 2, 4, 4));
     check(
-        vec![
+        &[
             ("taken", facts(state(Stage::Shipping), taken(), 4, file(3))),
             ("taken, moved", facts(state(Stage::Shipping), taken(), 4, Local::Absent)),
             ("lost the race", facts(state(Stage::Claimed), Some(lease(3, 2, 9, 9)), 2, file(2))),
@@ -152,7 +152,7 @@ fn a_disk_whose_claim_is_lost() {
                 facts(state(Stage::Shipping), Some(lease(4, 1, 4, 4)), 4, file(3)),
             ),
         ],
-        expect![[r#"
+        &expect![[r#"
             taken: MoveAside(Fenced)
             taken, moved: Forget
             lost the race: MoveAside(Fenced)

@@ -70,7 +70,7 @@ impl Supervisor {
             return Some(AttachRefusal::Fenced);
         }
         match (self.phase, &self.app) {
-            (Phase::Fence(_) | Phase::Ended, _) => Some(AttachRefusal::Fenced),
+            (Phase::Fence(_) | Phase::Ended(_), _) => Some(AttachRefusal::Fenced),
             (Phase::Drain(_), _) => Some(AttachRefusal::Leaving),
             (_, App::Attached { pid, .. }) => Some(AttachRefusal::Taken { pid: *pid }),
             (Phase::Ready, App::None) => None,
@@ -138,11 +138,11 @@ impl Supervisor {
             }
             (Phase::Ready, App::None, AppLock::Busy) if self.cmd == Cmd::Waiting => {}
             // It attached again, or said goodbye, while its lock was being tried.
-            (Phase::New | Phase::Ready | Phase::Ended, _, AppLock::Taken) => {
+            (Phase::New | Phase::Ready | Phase::Ended(_), _, AppLock::Taken) => {
                 self.holds_app_lock = false;
                 out.push(Effect::ReturnAppLock);
             }
-            (Phase::New | Phase::Ready | Phase::Ended, _, AppLock::Busy) => self.lock_at = None,
+            (Phase::New | Phase::Ready | Phase::Ended(_), _, AppLock::Busy) => self.lock_at = None,
         }
     }
 }

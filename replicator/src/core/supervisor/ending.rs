@@ -78,7 +78,7 @@ impl Supervisor {
             Phase::New | Phase::Repair(_) => {
                 self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
             }
-            Phase::Drain(_) | Phase::Fence(_) | Phase::Ended => {}
+            Phase::Drain(_) | Phase::Fence(_) | Phase::Ended(_) => {}
         }
     }
 
@@ -110,7 +110,7 @@ impl Supervisor {
             Phase::Repair(_) => {
                 self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
             }
-            Phase::New | Phase::Drain(_) | Phase::Ended => {}
+            Phase::New | Phase::Drain(_) | Phase::Ended(_) => {}
         }
     }
 
@@ -256,7 +256,7 @@ impl Supervisor {
     }
 
     fn exit(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
-        self.phase = Phase::Ended;
+        self.phase = Phase::Ended(outcome);
         out.push(Effect::Exit(outcome));
     }
 

@@ -130,7 +130,7 @@ impl Supervisor {
             | Phase::Ready
             | Phase::Drain(_)
             | Phase::Fence(_)
-            | Phase::Ended => {}
+            | Phase::Ended(_) => {}
         }
     }
 

@@ -1,1 +1,551 @@
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use tidemill_model::SessionId;
 
+use super::*;
+use crate::core::testing::{boot, epoch, good, ms, txid};
+
+fn start(from: From, cmd: bool) -> Supervisor {
+    Supervisor::new(Start {
+        epoch: epoch(3),
+        boot: boot(1),
+        from,
+        last_good: Some(txid(5)),
+        cmd,
+        leave_within: Duration::from_secs(25),
+        final_within: Duration::from_secs(60),
+    })
+}
+
+fn session(n: u8) -> SessionId {
+    SessionId::from_random([n; 16])
+}
+
+fn attach(n: u8, has: Option<u64>) -> Input {
+    let epoch = has.map(epoch);
+    Input::Attach(AttachAsked { session: session(n), pid: 40, boot: boot(1), epoch })
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::AcceptAttach(_) => "accept".to_owned(),
+        Effect::RefuseAttach(_, refusal) => format!("refuse {refusal:?}"),
+        Effect::SaveStage(stage, _) => format!("stage {stage:?}"),
+        Effect::AskBarrier { .. } => "barrier".to_owned(),
+        Effect::WriteBreak { after, until } => {
+            format!("break {:?}-{}", after.map(Txid::get), until.get())
+        }
+        Effect::OpenBarriers { copy } => format!("open{}", if *copy { " copy" } else { "" }),
+        effect => format!("{effect:?}"),
+    }
+}
+
+fn check(mut supervisor: Supervisor, script: Vec<(u64, Input)>, expected: &Expect) {
+    let mut log = String::new();
+    for (now, input) in script {
+        let effects: Vec<String> = supervisor.handle(input, ms(now)).iter().map(show).collect();
+        log += &format!("{now:>6} {:<9} {}\n", supervisor.state().as_str(), effects.join(", "));
+    }
+    expected.assert_eq(&log);
+}
+
+/// A supervisor that became ready at 6 ms.
+fn ready(cmd: bool) -> Supervisor {
+    let mut supervisor = start(From::Base, cmd);
+    let script = [
+        Input::Tick,
+        Input::AppLock(AppLock::Taken),
+        Input::Checkpointed { busy: false },
+        Input::DaemonUp,
+        Input::BarrierCounted(good(6, 10)),
+        Input::StageSaved,
+    ];
+    for (now, input) in (1..).zip(script) {
+        supervisor.handle(input, ms(now));
+    }
+    if cmd {
+        supervisor.handle(Input::CmdStarted, ms(6));
+    }
+    assert_eq!(supervisor.state(), SidecarState::Ready);
+    supervisor
+}
+
+#[test]
+fn a_first_copy_comes_before_the_command() {
+    check(
+        start(From::Base, true),
+        vec![
+            (1, Input::Tick),
+            (2, attach(1, None)),
+            (3, Input::AppLock(AppLock::Taken)),
+            (4, Input::Checkpointed { busy: true }),
+            (504, Input::Tick),
+            (505, Input::Checkpointed { busy: false }),
+            (506, Input::DaemonEnded),
+            (606, Input::Tick),
+            (607, Input::DaemonUp),
+            (608, Input::BarrierCounted(good(1, 10))),
+            (609, Input::StageSaved),
+            (610, Input::CmdStarted),
+            (611, attach(1, None)),
+            (612, attach(2, None)),
+        ],
+        &expect![[r#"
+                 1 starting  TryAppLock
+                 2 starting  refuse NotReady
+                 3 starting  Checkpoint
+                 4 starting  
+               504 starting  Checkpoint
+               505 starting  SpawnDaemon
+               506 starting  PauseBarriers
+               606 starting  SpawnDaemon
+               607 starting  open copy, barrier
+               608 starting  stage Shipping
+               609 ready     ReturnAppLock, StartCmd
+               610 ready     
+               611 ready     accept, open
+               612 ready     refuse Taken { pid: 40 }
+        "#]],
+    );
+}
+
+#[test]
+fn an_app_that_dies_is_cured_before_another_may_attach() {
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    supervisor.handle(Input::Counted(good(8, 20)), ms(11));
+    check(
+        supervisor,
+        vec![
+            (20, Input::StreamClosed(session(1))),
+            (21, attach(2, None)),
+            (120, Input::Tick),
+            (121, Input::AppLock(AppLock::Busy)),
+            (221, Input::Tick),
+            (222, Input::AppLock(AppLock::Taken)),
+            (223, attach(2, None)),
+            (224, Input::DaemonEnded),
+            (225, Input::StageSaved),
+            (226, Input::Checkpointed { busy: false }),
+            (227, Input::DaemonUp),
+            (228, Input::Counted(good(12, 21))),
+            (228, Input::BarrierCounted(good(12, 21))),
+            (229, Input::BreakWritten(false)),
+            (729, Input::Tick),
+            (730, Input::BreakWritten(true)),
+            (731, Input::StageSaved),
+            (732, attach(2, None)),
+        ],
+        &expect![[r#"
+                20 ready     PauseBarriers
+                21 ready     refuse NotReady
+               120 ready     TryAppLock
+               121 ready     
+               221 ready     TryAppLock
+               222 curing    PauseBarriers, KillDaemon
+               223 curing    refuse NotReady
+               224 curing    stage Cure
+               225 curing    Checkpoint
+               226 curing    SpawnDaemon
+               227 curing    open copy, barrier
+               228 curing    
+               228 curing    break Some(8)-12
+               229 curing    
+               729 curing    break Some(8)-12
+               730 curing    stage Shipping
+               731 ready     ReturnAppLock
+               732 ready     accept, open
+        "#]],
+    );
+}
+
+#[test]
+fn an_app_that_only_lost_its_stream_needs_no_cure_and_neither_does_a_goodbye() {
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::StreamClosed(session(1))),
+            (30, attach(2, Some(3))),
+            (40, Input::StreamClosed(session(2))),
+            (45, Input::Detach(session(2))),
+            (140, Input::Tick),
+            (141, Input::AppLock(AppLock::Taken)),
+            (150, attach(3, Some(2))),
+            (160, attach(4, None)),
+            (170, Input::DaemonEnded),
+            (270, Input::Tick),
+            (280, Input::DaemonUp),
+        ],
+        &expect![[r#"
+                20 ready     PauseBarriers
+                30 ready     accept, open
+                40 ready     PauseBarriers
+                45 ready     open
+               140 ready     TryAppLock
+               141 ready     ReturnAppLock
+               150 ready     refuse Fenced
+               160 ready     accept, open
+               170 ready     PauseBarriers
+               270 ready     SpawnDaemon
+               280 ready     open
+        "#]],
+    );
+}
+
+#[test]
+fn a_sidecar_that_died_alone_finds_its_app_again() {
+    check(
+        start(From::Resume { cure: false }, true),
+        vec![
+            (1, Input::Tick),
+            (2, Input::AppLock(AppLock::Busy)),
+            (3, Input::DaemonUp),
+            (4, attach(1, Some(3))),
+            (5, Input::Terminate),
+            (6, Input::AppLock(AppLock::Busy)),
+            (7, Input::Detach(session(1))),
+            (108, Input::Tick),
+            (109, Input::AppLock(AppLock::Taken)),
+            (110, Input::BarrierCounted(good(9, 9))),
+            (111, Input::DaemonEnded),
+            (112, Input::Released(true)),
+        ],
+        &expect![[r#"
+                 1 ready     TryAppLock
+                 2 ready     SpawnDaemon
+                 3 ready     
+                 4 ready     accept, open
+                 5 draining  SignalApp(40, Term), TryAppLock
+                 6 draining  
+                 7 draining  
+               108 draining  TryAppLock
+               109 draining  open, barrier
+               110 draining  PauseBarriers, StopDaemon
+               111 draining  Release
+               112 released  Exit(Released(0))
+        "#]],
+    );
+    check(
+        start(From::Resume { cure: false }, true),
+        vec![(1, Input::Tick), (2, Input::AppLock(AppLock::Taken)), (3, Input::StageSaved)],
+        &expect![[r#"
+                 1 ready     TryAppLock
+                 2 curing    PauseBarriers, stage Cure
+                 3 curing    Checkpoint
+        "#]],
+    );
+}
+
+#[test]
+fn a_drain_ends_the_command_covers_everything_and_releases() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Terminate),
+            (30, attach(2, None)),
+            (40, Input::Detach(session(1))),
+            (50, Input::CmdEnded(0)),
+            (60, Input::AppLock(AppLock::Taken)),
+            (70, Input::BarrierCounted(good(9, 9))),
+            (80, Input::DaemonEnded),
+            (90, Input::Released(true)),
+        ],
+        &expect![[r#"
+                20 draining  SignalCmd(Term)
+                30 draining  refuse Leaving
+                40 draining  
+                50 draining  TryAppLock
+                60 draining  open, barrier
+                70 draining  PauseBarriers, StopDaemon
+                80 draining  Release
+                90 released  Exit(Released(0))
+        "#]],
+    );
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::CmdEnded(137)),
+            (30, Input::AppLock(AppLock::Taken)),
+            (31, Input::DaemonEnded),
+            (32, Input::StageSaved),
+            (33, Input::Checkpointed { busy: false }),
+            (34, Input::DaemonUp),
+            (35, Input::BarrierCounted(good(12, 21))),
+            (36, Input::BreakWritten(true)),
+            (37, Input::StageSaved),
+            (38, Input::BarrierRefused(Refusal::TimedOut)),
+            (39, Input::DaemonEnded),
+        ],
+        &expect![[r#"
+                20 draining  TryAppLock
+                30 curing    PauseBarriers, KillDaemon
+                31 curing    stage Cure
+                32 curing    Checkpoint
+                33 curing    SpawnDaemon
+                34 curing    open copy, barrier
+                35 curing    break Some(6)-12
+                36 curing    stage Shipping
+                37 draining  open, barrier
+                38 draining  PauseBarriers, StopDaemon
+                39 draining  Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn an_app_that_stays_keeps_the_lease_from_being_released() {
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Terminate),
+            (30, Input::AppLock(AppLock::Busy)),
+            (25_020, Input::Tick),
+            (30_020, Input::Tick),
+            (30_030, Input::BarrierCounted(good(9, 9))),
+            (30_040, Input::DaemonEnded),
+        ],
+        &expect![[r#"
+                20 draining  TryAppLock
+                30 draining  
+             25020 draining  TryAppLock
+             30020 draining  open, barrier
+             30030 draining  PauseBarriers, StopDaemon
+             30040 draining  Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Fenced),
+            (21, Input::StageSaved),
+            (22, attach(2, Some(3))),
+            (30, Input::AppLock(AppLock::Busy)),
+            (40, Input::DaemonEnded),
+            (5020, Input::Tick),
+            (5030, Input::CmdEnded(137)),
+            (5130, Input::Tick),
+            (5131, Input::AppLock(AppLock::Taken)),
+            (5132, Input::MovedAside),
+            (5133, Input::Tick),
+        ],
+        &expect![[r#"
+                20 fenced    FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+                21 fenced    
+                22 fenced    refuse Fenced
+                30 fenced    
+                40 fenced    
+              5020 fenced    TryAppLock, SignalCmd(Kill)
+              5030 fenced    
+              5130 fenced    
+              5131 fenced    MoveAside
+              5132 fenced    Exit(Fenced)
+              5133 fenced    
+        "#]],
+    );
+}
+
+#[test]
+fn a_first_copy_that_does_not_get_through_is_given_up_when_told_to_end() {
+    let mut supervisor = start(From::Base, true);
+    supervisor.handle(Input::Tick, ms(1));
+    supervisor.handle(Input::AppLock(AppLock::Taken), ms(2));
+    supervisor.handle(Input::Checkpointed { busy: false }, ms(3));
+    supervisor.handle(Input::DaemonUp, ms(4));
+    check(
+        supervisor,
+        vec![(10, Input::Terminate), (60_010, Input::Tick), (60_020, Input::DaemonEnded)],
+        &expect![[r#"
+                10 starting  
+             60010 draining  PauseBarriers, KillDaemon
+             60020 draining  Exit(NotCovered)
+        "#]],
+    );
+}
+
+/// What the world around a supervisor does next.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    /// The oldest request is answered, well or not.
+    Answer(bool),
+    AppComes,
+    AppDies,
+    AppSaysGoodbye,
+    AppLosesStream,
+    DaemonDies,
+    CmdEnds,
+    Terminate,
+    Fence,
+    Wait(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        20 => prop::bool::weighted(0.85).prop_map(Act::Answer),
+        4 => Just(Act::AppComes),
+        2 => Just(Act::AppDies),
+        2 => Just(Act::AppSaysGoodbye),
+        1 => Just(Act::AppLosesStream),
+        1 => Just(Act::DaemonDies),
+        1 => Just(Act::CmdEnds),
+        1 => Just(Act::Terminate),
+        1 => Just(Act::Fence),
+        6 => (1..400u64).prop_map(Act::Wait),
+    ]
+}
+
+/// The truth about the world, which the supervisor only hears of.
+#[derive(Debug, Default)]
+struct Truth {
+    sessions: u8,
+    /// An app has the file open: its session, if its stream stands.
+    app: Option<Option<u8>>,
+    /// An app that died without a goodbye was not cured yet.
+    dirty: bool,
+    daemon: bool,
+    open: bool,
+    sidecar_has_lock: bool,
+    covered_with_lock: bool,
+    pending: std::collections::VecDeque<Effect>,
+}
+
+impl Truth {
+    fn perform(&mut self, effect: Effect) -> Result<(), TestCaseError> {
+        match &effect {
+            Effect::OpenBarriers { .. } => {
+                prop_assert!(!self.dirty || self.sidecar_has_lock, "opened over a dead app");
+                self.open = true;
+            }
+            Effect::PauseBarriers | Effect::FenceBarriers => self.open = false,
+            Effect::SpawnDaemon => prop_assert!(!self.daemon, "a second litestream"),
+            Effect::KillDaemon | Effect::StopDaemon => self.daemon = false,
+            Effect::ReturnAppLock => self.sidecar_has_lock = false,
+            Effect::Checkpoint => {
+                prop_assert!(self.sidecar_has_lock && !self.daemon, "a checkpoint too early");
+            }
+            Effect::AcceptAttach(_) => {
+                prop_assert!(!self.sidecar_has_lock, "accepted while the lock is held");
+                prop_assert!(!self.dirty, "accepted before the cure");
+            }
+            Effect::SaveStage(Stage::Shipping, _) => {
+                self.dirty = false;
+            }
+            Effect::MoveAside => {
+                prop_assert!(self.sidecar_has_lock && !self.daemon, "moved too early");
+            }
+            Effect::Release => {
+                prop_assert!(self.sidecar_has_lock && self.covered_with_lock, "released early");
+                prop_assert!(!self.dirty, "released a replica that is not cured");
+            }
+            _ => {}
+        }
+        self.pending.push_back(effect);
+        Ok(())
+    }
+
+    /// The input that answers the oldest request, if it wants one.
+    fn answer(&mut self, well: bool) -> Option<Input> {
+        Some(match self.pending.pop_front()? {
+            Effect::SpawnDaemon => {
+                self.daemon = well;
+                if well { Input::DaemonUp } else { Input::DaemonEnded }
+            }
+            Effect::KillDaemon | Effect::StopDaemon => {
+                self.daemon = false;
+                Input::DaemonEnded
+            }
+            Effect::AskBarrier { .. } => {
+                if well && self.open {
+                    self.covered_with_lock = self.sidecar_has_lock;
+                    Input::BarrierCounted(good(9, 9))
+                } else {
+                    Input::BarrierRefused(Refusal::TimedOut)
+                }
+            }
+            Effect::SaveStage(..) => Input::StageSaved,
+            Effect::Checkpoint => Input::Checkpointed { busy: !well },
+            Effect::TryAppLock => {
+                let free = self.app.is_none();
+                self.sidecar_has_lock |= free;
+                Input::AppLock(if free { AppLock::Taken } else { AppLock::Busy })
+            }
+            Effect::WriteBreak { .. } => Input::BreakWritten(well),
+            Effect::StartCmd => Input::CmdStarted,
+            Effect::MoveAside => Input::MovedAside,
+            Effect::Release => Input::Released(well),
+            Effect::AcceptAttach(session) => {
+                let number = session.as_str().get(..2).unwrap();
+                self.app = Some(Some(u8::from_str_radix(number, 16).unwrap()));
+                return None;
+            }
+            _ => return None,
+        })
+    }
+
+    fn happen(&mut self, act: Act) -> Option<Input> {
+        match act {
+            Act::Answer(well) => self.answer(well),
+            Act::AppComes if self.app.is_none_or(|stream| stream.is_none()) => {
+                self.sessions = self.sessions.wrapping_add(1);
+                Some(attach(self.sessions, self.app.map(|_| 3)))
+            }
+            Act::AppDies => {
+                let stream = self.app.take()?;
+                self.dirty = true;
+                stream.map(|n| Input::StreamClosed(session(n)))
+            }
+            Act::AppSaysGoodbye => {
+                let stream = self.app.take()?;
+                if stream.is_none() {
+                    self.dirty = true;
+                }
+                stream.map(|n| Input::Detach(session(n)))
+            }
+            Act::AppLosesStream => {
+                let stream = self.app.as_mut()?.take();
+                stream.map(|n| Input::StreamClosed(session(n)))
+            }
+            Act::DaemonDies => std::mem::take(&mut self.daemon).then_some(Input::DaemonEnded),
+            Act::CmdEnds => None,
+            Act::Terminate => Some(Input::Terminate),
+            Act::Fence => Some(Input::Fenced),
+            Act::AppComes | Act::Wait(_) => Some(Input::Tick),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn nothing_ships_a_dead_apps_commit_and_nothing_moves_or_releases_early(
+        acts in prop::collection::vec(act(), 1..300)
+    ) {
+        let mut supervisor = start(From::Base, false);
+        let mut truth = Truth::default();
+        let mut now = 1;
+        for effect in supervisor.handle(Input::Tick, ms(now)) {
+            truth.perform(effect)?;
+        }
+        for act in acts {
+            now += match act { Act::Wait(long) => long, _ => 1 };
+            for input in truth.happen(act).into_iter().chain([Input::Tick]) {
+                for effect in supervisor.handle(input, ms(now)) {
+                    truth.perform(effect)?;
+                }
+            }
+        }
+    }
+}

@@ -1,1 +1,265 @@
+//! Take-overs against a small world that can crash between any two steps.
 
+use proptest::prelude::*;
+use tidemill_model::{DOCUMENT_VERSION, LastGood, Stage, Timestamp, Versions};
+
+use super::*;
+use crate::core::startup::{Decision, Facts, Local, LocalFile, Then, decide};
+use crate::core::testing::{boot, epoch, instance, lease, machine, node, nonce, txid};
+
+/// What survives a crash of the process: the disk and the bucket. Logs are lists of event ids.
+#[derive(Debug, Clone)]
+struct World {
+    /// What the last point of epoch 1 holds.
+    bucket: Option<Vec<u8>>,
+    covered: Option<usize>,
+    doc: Option<EpochDoc>,
+    local: Option<Vec<u8>>,
+    /// The epoch that the local file says it is of.
+    owner: u64,
+    aside: Vec<Vec<u8>>,
+    done: Option<Option<Base>>,
+}
+
+const POINT: u64 = 7;
+
+fn sum(log: &[u8]) -> LogSum {
+    LogSum::new(log.iter().fold(1, |sum, id| sum * 31 + u64::from(*id)))
+}
+
+fn head_of(log: &[u8]) -> Head {
+    Head { seq: Seq::new(log.len().try_into().unwrap()).unwrap(), sum: sum(log) }
+}
+
+fn sum_at(log: &[u8], seq: Seq) -> Option<LogSum> {
+    log.get(..usize::try_from(seq.get()).unwrap()).map(sum)
+}
+
+impl World {
+    fn covered(&self) -> Option<Covered> {
+        let (seq, log) = (self.covered?, self.bucket.as_ref()?);
+        let Head { seq, sum } = head_of(&log[..seq]);
+        Some(Covered { epoch: epoch(1), txid: txid(POINT - 1), seq, sum })
+    }
+
+    /// What a start finds under the claim of epoch 2, which stands.
+    fn candidate(&self) -> Candidate {
+        let mut lease = lease(2, 1, 2, 3);
+        lease.covered = self.covered();
+        let state = tidemill_model::NodeState {
+            v: 1,
+            node: node(),
+            instance: instance(1),
+            epoch: Some(epoch(2)),
+            acquired: Some(nonce(2)),
+            stage: Stage::Claimed,
+            base: None,
+            last_good: None,
+            boot: boot(1),
+            machine: machine(1),
+            unknown: serde_json::Map::new(),
+        };
+        let local = self.local.as_ref().map_or(Local::Absent, |log| {
+            let owner = Some((node(), Some(epoch(self.owner))));
+            Local::File(LocalFile { owner, head: head_of(log) })
+        });
+        let facts = Facts {
+            node: node(),
+            state: Some(state),
+            lease: Some(lease),
+            newest_epoch: Some(epoch(1)),
+            local,
+            boot: boot(1),
+            machine: machine(1),
+        };
+        match decide(&facts) {
+            Decision::Claim(plan) => match plan.then {
+                Then::TakeOver(candidate) => candidate,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Runs a take-over for `steps` effects; a crash then takes what was in memory.
+    fn attempt(&mut self, candidate: Candidate, steps: usize) {
+        let begin = Begin {
+            epoch: epoch(2),
+            instance: instance(1),
+            acquired: nonce(2),
+            covered: self.covered(),
+            candidate,
+            local: self.local.as_deref().map(head_of),
+        };
+        let mut core = TakeOver::new(begin);
+        let mut input = Input::Begin;
+        let mut restored = None;
+        for _ in 0..steps {
+            let effect = core.handle(input);
+            let Some(next) = self.perform(effect, &mut restored) else { return };
+            input = next;
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, restored: &mut Option<Vec<u8>>) -> Option<Input> {
+        Some(match effect {
+            Effect::CloseBreak { .. } => Input::BreakWritten,
+            Effect::ReadEpochDoc => Input::EpochDoc(self.doc.clone().map(Box::new)),
+            Effect::List => {
+                let point = Point { epoch: epoch(1), txid: txid(POINT) };
+                Input::Listed(self.bucket.as_ref().map(|_| point))
+            }
+            Effect::SumOfLocal(seq) => {
+                Input::LocalSum(self.local.as_ref().and_then(|log| sum_at(log, seq)))
+            }
+            Effect::Restore(_) => {
+                let log = self.bucket.clone().unwrap();
+                let at_covered = self.covered().and_then(|covered| sum_at(&log, covered.seq));
+                let head = head_of(&log);
+                *restored = Some(log);
+                Input::Restored { head, at_covered }
+            }
+            Effect::CreateEpochDoc(base) => match &self.doc {
+                Some(doc) => Input::DocExists(Box::new(doc.clone())),
+                None => {
+                    self.doc = Some(EpochDoc {
+                        v: DOCUMENT_VERSION,
+                        node: node(),
+                        epoch: epoch(2),
+                        instance: instance(1),
+                        acquired: nonce(2),
+                        at: Timestamp::from_micros(0).unwrap(),
+                        base,
+                        versions: Versions::new(),
+                        unknown: serde_json::Map::new(),
+                    });
+                    Input::DocCreated
+                }
+            },
+            Effect::Place(placement) => {
+                match placement {
+                    Placement::KeepLocal => {}
+                    Placement::Create => self.local = Some(Vec::new()),
+                    Placement::Restored => {
+                        self.aside.extend(self.local.take());
+                        self.local = restored.take();
+                    }
+                }
+                self.owner = 2;
+                Input::Placed
+            }
+            Effect::Done(base) => {
+                self.done = Some(base);
+                return None;
+            }
+            effect @ (Effect::Fenced(_) | Effect::Abandon | Effect::Fail(_)) => {
+                panic!("{effect:?} in {self:?}")
+            }
+        })
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_crash_at_any_step_leads_to_the_same_epoch(
+        common in prop::collection::vec(0..9u8, 0..6),
+        shipped in prop::option::of(prop::collection::vec(10..19u8, 0..4)),
+        unshipped in prop::option::of(prop::collection::vec(20..29u8, 0..4)),
+        covered in 0..10usize,
+        knows in any::<bool>(),
+        crashes in prop::collection::vec(0..9usize, 0..5),
+    ) {
+        let with = |more: &Vec<u8>| [common.clone(), more.clone()].concat();
+        let bucket = shipped.as_ref().map(with);
+        let local = unshipped.as_ref().map(with);
+        // A disk that was never shipped is another story: here there is a bucket, or nothing.
+        prop_assume!(bucket.is_some() || local.is_none());
+        let covered = bucket.as_ref().and_then(|log| (covered <= log.len()).then_some(covered));
+        let mut world = World {
+            bucket: bucket.clone(), covered, doc: None, local: local.clone(), owner: 1,
+            aside: Vec::new(), done: None,
+        };
+        let contains = local.as_ref().zip(bucket.as_ref())
+            .is_some_and(|(local, bucket)| local.starts_with(bucket));
+        // The first attempt may know of a last good barrier that is the last point.
+        let mut candidate = world.candidate();
+        if let (true, true, Candidate::Own { last_good, .. }) = (knows, contains, &mut candidate) {
+            let Head { seq, sum } = head_of(bucket.as_ref().unwrap());
+            *last_good = Some((epoch(1), LastGood { txid: txid(POINT), seq, sum }));
+        }
+        let mut fixed = None;
+        for steps in crashes.into_iter().chain([usize::MAX]) {
+            world.attempt(candidate, steps);
+            let base = world.doc.as_ref().map(|doc| doc.base);
+            prop_assert!(fixed.is_none() || fixed == base, "the base changed");
+            fixed = base;
+            candidate = world.candidate();
+        }
+        let file = world.local.clone().unwrap();
+        prop_assert_eq!(world.done, Some(world.doc.as_ref().unwrap().base));
+        if let Some(covered) = covered {
+            prop_assert_eq!(&file[..covered], &bucket.as_ref().unwrap()[..covered]);
+        }
+        let wanted = if contains { local.clone() } else { bucket };
+        prop_assert_eq!(&file, &wanted.unwrap_or_default());
+        if let Some(Some(base)) = world.done {
+            prop_assert_eq!(base.head(), (head_of(&file).seq, head_of(&file).sum));
+        }
+        let lost = local.filter(|local| *local != file);
+        prop_assert!(lost.is_none_or(|lost| world.aside.contains(&lost)), "a file is gone");
+    }
+}
+
+#[test]
+fn what_the_bucket_lost_is_said_and_not_papered_over() {
+    let covered = crate::core::testing::covered(1, 9, 3);
+    let begin = Begin {
+        epoch: epoch(2),
+        instance: instance(1),
+        acquired: nonce(2),
+        covered: Some(covered),
+        candidate: Candidate::None,
+        local: None,
+    };
+    let mut core = TakeOver::new(begin.clone());
+    core.handle(Input::Begin);
+    core.handle(Input::EpochDoc(None));
+    let short = Point { epoch: epoch(1), txid: txid(8) };
+    let effect = core.handle(Input::Listed(Some(short)));
+    assert_eq!(effect, Effect::Fail(Problem::CoveredLost(covered)));
+    let mut core = TakeOver::new(begin);
+    core.handle(Input::Begin);
+    core.handle(Input::EpochDoc(None));
+    core.handle(Input::Listed(Some(Point { epoch: epoch(1), txid: txid(9) })));
+    let head = crate::core::testing::head(5, 0);
+    let effect = core.handle(Input::Restored { head, at_covered: Some(LogSum::new(1)) });
+    assert_eq!(effect, Effect::Fail(Problem::CoveredDiffers(covered)));
+}
+
+#[test]
+fn an_epoch_that_another_instance_began_is_lost() {
+    let mut world = World {
+        bucket: Some(vec![1]),
+        covered: None,
+        doc: None,
+        local: None,
+        owner: 1,
+        aside: Vec::new(),
+        done: None,
+    };
+    world.attempt(Candidate::None, usize::MAX);
+    let mut doc = world.doc.unwrap();
+    doc.instance = instance(9);
+    let begin = Begin {
+        epoch: epoch(2),
+        instance: instance(1),
+        acquired: nonce(2),
+        covered: None,
+        candidate: Candidate::None,
+        local: None,
+    };
+    let mut core = TakeOver::new(begin);
+    core.handle(Input::Begin);
+    let effect = core.handle(Input::EpochDoc(Some(Box::new(doc.clone()))));
+    assert_eq!(effect, Effect::Fenced(Box::new(doc)));
+}

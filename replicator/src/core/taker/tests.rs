@@ -31,7 +31,7 @@ fn show(effect: &Effect) -> String {
     }
 }
 
-fn check(attempt: Attempt, script: Vec<(Moment, Input)>, expected: Expect) {
+fn check(attempt: Attempt, script: Vec<(Moment, Input)>, expected: &Expect) {
     let mut taker = Taker::new(attempt);
     let mut log = String::new();
     for (now, input) in script {
@@ -56,7 +56,7 @@ fn a_holder_that_renews_is_waited_for_anew_and_one_that_is_silent_is_replaced() 
             (at(14_200), Input::Prepared(Box::new(status()))),
             (at(14_300), Input::Written(etag(3))),
         ],
-        expect![[r#"
+        &expect![[r#"
               1000 wait until 12000
               3000 get
               3100 
@@ -81,7 +81,7 @@ fn a_release_ends_the_wait() {
             (at(3000), Input::Tick),
             (at(3100), Input::Read(Some(Box::new(released)))),
         ],
-        expect![[r#"
+        &expect![[r#"
               1000 wait until 12000
               3000 get
               3100 changed
@@ -104,7 +104,7 @@ fn an_unclear_swap_is_read_back() {
             (at(2400), Input::Unclear),
             (at(2500), Input::Read(Some(Box::new(ours)))),
         ],
-        expect![[r#"
+        &expect![[r#"
               1000 prepare
               1000 put if none
               2000 get
@@ -122,7 +122,7 @@ fn an_unclear_swap_is_read_back() {
             (at(2000), Input::Unclear),
             (at(2100), Input::Read(seen(7, 7))),
         ],
-        expect![[r#"
+        &expect![[r#"
               1000 prepare
               1000 put if "1"
               2000 get
