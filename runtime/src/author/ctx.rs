@@ -57,6 +57,7 @@ impl Ctx {
     /// }
     /// # let _ = tidemill::App::new("doc").workflow("welcome", welcome);
     /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "it is given away, as to the body itself")]
     pub fn step<F, In, Fut, Out, E>(&self, name: &str, body: F, input: In) -> Call<Out>
     where
         F: Fn(Step, In) -> Fut + Send + 'static,

@@ -75,7 +75,8 @@ impl fmt::Display for StepError {
 
 impl StdError for StepError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+        let cause: &Cause = self.cause.as_deref()?;
+        Some(cause)
     }
 }
 
@@ -94,7 +95,8 @@ impl fmt::Display for Cause {
 
 impl StdError for Cause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+        let cause: &Cause = self.source.as_deref()?;
+        Some(cause)
     }
 }
 

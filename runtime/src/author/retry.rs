@@ -96,7 +96,7 @@ impl Retry {
     /// Never tries again after an error of this type.
     #[must_use]
     pub fn never_on<E: StdError + 'static>(self) -> Retry {
-        self.never_if(|error| error.is::<E>())
+        self.never_if(<dyn StdError>::is::<E>)
     }
 
     /// Never tries again after an error for which `is_final` says so.

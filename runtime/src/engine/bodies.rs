@@ -42,6 +42,9 @@ use crate::writer::{Aside, StepGuard, Writer};
 
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
 
+/// Makes the future of an attempt.
+type Begin = dyn FnMut(Step, &Json) -> BodyFuture + Send;
+
 /// A body that holds a worker for longer in one poll keeps others waiting.
 const POLL_WARN: Duration = Duration::from_secs(1);
 
@@ -50,7 +53,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else {
 
 /// A step's body with its types erased, and how it is to be run.
 pub(crate) struct StepBody {
-    run: Box<dyn FnMut(Step, &Json) -> BodyFuture + Send>,
+    run: Box<Begin>,
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) blocking: bool,

@@ -277,8 +277,12 @@ impl RunCell {
         }
         let mut state = self.lock();
         match state.slots.get_mut(&op) {
+            Some(Slot::Open(waker)) if waker.will_wake(cx.waker()) => Poll::Pending,
             Some(Slot::Open(waker)) => {
-                waker.clone_from(cx.waker());
+                let old = std::mem::replace(waker, cx.waker().clone());
+                // Outside the lock: a waker may be the last owner of a future of others.
+                drop(state);
+                drop(old);
                 Poll::Pending
             }
             Some(Slot::Ready(_)) => match state.slots.remove(&op) {

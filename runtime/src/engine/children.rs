@@ -98,7 +98,7 @@ fn last_result(connection: &rusqlite::Connection, run: &RunId) -> Result<Option<
     let last = query::last_observed(connection, run)?.unwrap_or(Seq::ZERO);
     let before = Seq::new(last.get().saturating_sub(1))?;
     let rows = query::events(connection, Some(run), before, 1)?;
-    let event = rows.first().map(|row| row.event());
+    let event = rows.first().map(tidemill_eventlog::Row::event);
     Ok(match event {
         Some(Ok(Event::RunCompleted { output })) => Some(RunResult::Completed(output)),
         Some(Ok(Event::RunFailed { error })) => Some(RunResult::Failed(error)),

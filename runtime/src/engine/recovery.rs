@@ -61,11 +61,9 @@ pub(super) async fn open(
     };
     let opened = opened
         .map_err(|e| Error::with_source(ErrorKind::Internal, "opening the file panicked", e))?;
-    let Opened { lock, connection, crash_base } = opened?;
-    let pace = match environment.checkpoints {
-        Checkpoints::ByLitestream => Pace::shared(Beside::new(&environment.path).wal()),
-        Checkpoints::Own => Pace::default(),
-    };
+    let Opened { lock, mut connection, crash_base } = opened?;
+    let pace = Pace::default();
+    pace.watch(&mut connection, environment.checkpoints)?;
     let setup = Setup { connection, clock: clock.clone(), pace: pace.clone(), faults };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let engine = Arc::new(Engine {

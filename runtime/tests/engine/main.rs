@@ -1,5 +1,7 @@
 //! The runtime as authors use it, without a sidecar.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it meets what it did not expect")]
+
 mod basics;
 mod blocked;
 mod common;

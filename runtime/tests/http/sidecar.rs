@@ -40,9 +40,25 @@ impl Paper {
         command
     }
 
+    /// Waits for a connection, with a bound: the process may have ended without one.
+    fn accept(&self) -> UnixStream {
+        self.listener.set_nonblocking(true).unwrap();
+        let accepted = std::cell::Cell::new(None);
+        until("a connection to the sidecar", || {
+            accepted.set(self.listener.accept().ok());
+            let stream = accepted.take();
+            let found = stream.is_some();
+            accepted.set(stream);
+            found
+        });
+        let (stream, _) = accepted.take().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
+    }
+
     /// Takes one request: its path, its body, and where the answer goes.
     fn request(&self) -> (String, Value, UnixStream) {
-        let (stream, _) = self.listener.accept().unwrap();
+        let stream = self.accept();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut reader = BufReader::new(stream);
         let mut line = |line: &mut String| {

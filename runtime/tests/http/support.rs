@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 pub(crate) fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap().join("examples");
-    folder.join("http_app")
+    let program = folder.join("http_app");
+    assert!(program.exists(), "build it first: cargo build -p tidemill --example http_app");
+    program
 }
 
 /// The program with these arguments, in an environment of its own.

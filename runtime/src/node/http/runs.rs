@@ -24,6 +24,9 @@ use crate::error::{Error, ErrorKind};
 /// A request's body: a payload of 1 MiB with room for what JSON escapes and for labels.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// How much of a body that is too large is read before its connection is cut.
+const BODY_BYTES_DRAINED_MAX: usize = 32 * 1024 * 1024;
+
 /// Runs in a page: a few hundred bytes each.
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1_000;
@@ -71,16 +74,28 @@ async fn json_body(request: Request) -> Result<bytes::Bytes, ApiError> {
     read_body(request.into_body()).await
 }
 
-async fn read_body(body: Body) -> Result<bytes::Bytes, ApiError> {
-    use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(e) if e.is::<LengthLimitError>() => Err(ApiError::too_large(format!(
+/// Reads a body. One that is too large is read on for a while and thrown away: a caller whose
+/// connection is cut while it sends would never see why.
+async fn read_body(mut body: Body) -> Result<bytes::Bytes, ApiError> {
+    use http_body_util::BodyExt as _;
+    let (mut kept, mut read) = (bytes::BytesMut::new(), 0_usize);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| ApiError::invalid(format!("the body broke off: {e}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        read = read.saturating_add(data.len());
+        if read <= BODY_BYTES_MAX {
+            kept.extend_from_slice(&data);
+        } else if read > BODY_BYTES_DRAINED_MAX {
+            break;
+        }
+    }
+    if read > BODY_BYTES_MAX {
+        return Err(ApiError::too_large(format!(
             "the body is larger than the limit of {BODY_BYTES_MAX} bytes: put large data into your \
              own storage and its key into the input"
-        ))),
-        Err(e) => Err(ApiError::invalid(format!("the body broke off: {e}"))),
+        )));
     }
+    Ok(kept.freeze())
 }
 
 /// `GET /v1/runs`.
