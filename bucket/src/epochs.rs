@@ -3,6 +3,8 @@
 //! On failure: both documents are created once and never changed, so whoever repeats a write that
 //! was ambiguous either finds its own document or somebody else's; nothing is half written.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 use tidemill_model::{BreakDoc, Epoch, EpochDoc, FleetUrl, NodeId, NodeKeys};
@@ -12,6 +14,9 @@ use crate::store::{Put, Store};
 
 /// How often a create-only write with no clear answer is looked at and sent again.
 const CREATE_TRIES_MAX: u32 = 5;
+
+/// How long it waits after the first of them; after each a little longer.
+const CREATE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The nodes of a fleet, in the order of their names.
 ///
@@ -138,6 +143,7 @@ async fn create<T: Serialize>(store: &Store, key: &str, doc: &T) -> Result<Optio
             Put::Ambiguous(error) if tries == CREATE_TRIES_MAX => return Err(error),
             Put::Ambiguous(error) => {
                 tracing::warn!(%error, key, "create tries again");
+                tokio::time::sleep(CREATE_PAUSE * tries).await;
             }
         }
     }

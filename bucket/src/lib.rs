@@ -3,7 +3,7 @@
 //! This crate owns every request to the bucket: conditional writes ([`Store`]), the lease
 //! ([`LeaseStore`]), epochs and breaks, the catalogue of what Litestream shipped
 //! ([`Catalogue`], [`Timeline`]), the grammar of moments ([`NodeUrl`], [`Moment`]) and the restore
-//! of one moment to a file ([`restore`]).
+//! of one moment to a file ([`restore()`]).
 //!
 //! Invariants:
 //! - no conditional write is repeated behind its caller's back;

@@ -14,6 +14,9 @@ use crate::store::{Put, Store};
 /// How often an ambiguous answer is tried again before the probe gives up.
 const TRIES_MAX: u32 = 5;
 
+/// How long it waits after the first of them; after each a little longer.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Probes the store on the node's `probe.json`; `nonce` makes this probe's contents its own.
 ///
 /// # Errors
@@ -46,7 +49,10 @@ async fn clear<F: Future<Output = Result<Put, Error>>>(
         tries += 1;
         match write().await? {
             Put::Ambiguous(error) if tries == TRIES_MAX => return Err(error),
-            Put::Ambiguous(error) => tracing::warn!(%error, "store probe tries again"),
+            Put::Ambiguous(error) => {
+                tracing::warn!(%error, "store probe tries again");
+                tokio::time::sleep(PAUSE * tries).await;
+            }
             clear => return Ok(clear),
         }
     }

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod fake;
 mod minio;
 
 use bytes::Bytes;
+use fake::Reply;
 use minio::{Minio, Shipper, node_keys, nonce, settings};
 use tidemill_bucket::{
     Created, Credentials, ErrorKind, LeaseStore, Litestream, Moment, Put, Secret, Settings,
@@ -160,6 +162,55 @@ async fn a_server_that_does_not_answer_leaves_a_write_ambiguous() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.message().contains("no answer"), "{error}");
     assert!(store.get_once("a").await.unwrap_err().message().contains("no answer"));
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_tell_leaves_a_write_ambiguous() {
+    for (reply, ambiguous) in [
+        (Reply::HangUp, true),
+        (Reply::Status(500, ""), true),
+        (Reply::Status(503, ""), true),
+        (Reply::Status(409, ""), true),
+        (Reply::Status(412, ""), false),
+        (Reply::Status(404, ""), false),
+    ] {
+        let endpoint = fake::serve(move |_| reply);
+        let store = Store::connect("fake", &settings(&endpoint)).await.unwrap();
+        let etag = "\"x\"".parse().unwrap();
+        let put = store.put_if_match("a", &etag, Bytes::new()).await.unwrap();
+        let as_expected = match put {
+            Put::Ambiguous(_) => ambiguous,
+            Put::Lost => !ambiguous,
+            Put::Written(_) => false,
+        };
+        assert!(as_expected, "{reply:?} is {put:?}");
+    }
+    let endpoint = fake::serve(|_| Reply::Status(403, ""));
+    let store = Store::connect("fake", &settings(&endpoint)).await.unwrap();
+    let refused = store.put_if_absent("a", Bytes::new()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn the_probe_refuses_a_store_that_ignores_conditions() {
+    let none_match = fake::serve(|_| Reply::Status(200, "same"));
+    let only_none_match = fake::serve(|request| match &request.condition {
+        Some((name, _)) if name == "if-none-match" => Reply::Status(412, ""),
+        _ => Reply::Status(200, "same"),
+    });
+    for (endpoint, condition) in [(none_match, "If-None-Match"), (only_none_match, "If-Match")] {
+        let store = Store::connect("fake", &settings(&endpoint)).await.unwrap();
+        let error = probe(&store, &node_keys("fleet", "n1"), &nonce(1)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.message().contains(&format!("ignores `{condition}")), "{error}");
+    }
+    let busy = fake::serve(|request| match request.method.as_str() {
+        "PUT" => Reply::Status(503, ""),
+        _ => Reply::Status(200, "same"),
+    });
+    let store = Store::connect("fake", &settings(&busy)).await.unwrap();
+    let error = probe(&store, &node_keys("fleet", "n1"), &nonce(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]

@@ -5,9 +5,13 @@ use tidemill_bucket::{LeaseStore, Store, list_nodes};
 use tidemill_model::{
     Covered, Epoch, FleetUrl, InstanceId, LeaseDoc, NodeId, SidecarState, Timestamp, unix_ms,
 };
+use tokio::task::JoinSet;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Access;
+
+/// How many leases are read at a time: enough to hide latency.
+const READS_MAX: usize = 8;
 
 /// How a node is, by its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,20 +57,37 @@ pub struct HolderView {
 /// is shown, not an error.
 pub async fn nodes(access: &Access, fleet: &FleetUrl) -> Result<Vec<NodeView>> {
     let store = Store::connect(fleet.bucket(), &access.s3).await?;
+    let mut wanted = list_nodes(&store, fleet).await?.into_iter();
     let mut views = Vec::new();
-    for node in list_nodes(&store, fleet).await? {
-        let lease = LeaseStore::new(store.clone(), &fleet.node(&node));
-        let view = match lease.read().await {
-            Ok(Some(lease)) => NodeView::of(lease.doc, access.now),
-            Ok(None) => NodeView::without_lease(node, "unclaimed", None),
-            Err(e) if e.kind() == tidemill_bucket::ErrorKind::Corrupt => {
-                NodeView::without_lease(node, "unreadable", Some(e.to_string()))
+    let mut reads: JoinSet<Result<NodeView>> = JoinSet::new();
+    loop {
+        while reads.len() < READS_MAX {
+            let Some(node) = wanted.next() else { break };
+            let lease = LeaseStore::new(store.clone(), &fleet.node(&node));
+            reads.spawn(read_node(lease, node, access.now));
+        }
+        match reads.join_next().await {
+            Some(Ok(view)) => views.push(view?),
+            Some(Err(e)) => {
+                let message = format!("reading a lease ended early: {e}");
+                return Err(Error::new(ErrorKind::Internal, message));
             }
-            Err(e) => return Err(e.into()),
-        };
-        views.push(view);
+            None => break,
+        }
     }
+    views.sort_by(|a: &NodeView, b: &NodeView| a.node.cmp(&b.node));
     Ok(views)
+}
+
+async fn read_node(lease: LeaseStore, node: NodeId, now: Timestamp) -> Result<NodeView> {
+    match lease.read().await {
+        Ok(Some(lease)) => Ok(NodeView::of(lease.doc, now)),
+        Ok(None) => Ok(NodeView::without_lease(node, "unclaimed", None)),
+        Err(e) if e.kind() == tidemill_bucket::ErrorKind::Corrupt => {
+            Ok(NodeView::without_lease(node, "unreadable", Some(e.to_string())))
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 impl NodeView {

@@ -16,7 +16,7 @@ use tidemill_eventlog::Head;
 
 use crate::bucket_point::BucketPoint;
 use crate::error::{Error, ErrorKind, Result};
-use crate::snapshot::{Access, Origin};
+use crate::snapshot::{Access, Origin, verify_copy};
 use crate::source::Source;
 
 /// How many pages are copied between two looks at whether the source was changed.
@@ -64,7 +64,7 @@ impl Access {
             let copy = folder.path().join("workflow.db");
             copy_database(snapshot.connection(), &copy)?;
             let connection = tidemill_eventlog::open_snapshot(&copy)?;
-            let head = tidemill_eventlog::verify(&connection)?;
+            let head = verify_copy(&connection)?;
             drop(connection);
             place(&copy, to)?;
             (snapshot.origin().clone(), head)

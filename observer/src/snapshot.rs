@@ -10,11 +10,12 @@ use rusqlite::Connection;
 use serde::Serialize;
 use tempfile::TempDir;
 use tidemill_bucket::{NodeUrl, Settings};
+use tidemill_eventlog::Head;
 use tidemill_model::{Epoch, Timestamp, Txid};
 
 use crate::bucket_point::BucketPoint;
 use crate::cache::Cache;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::live;
 use crate::source::{NodeAddress, Source};
 
@@ -127,7 +128,7 @@ impl Access {
         let path = folder.path().join("workflow.db");
         live::fetch(address, self.token.as_deref(), &path).await?;
         let connection = tidemill_eventlog::open_snapshot(&path)?;
-        tidemill_eventlog::verify(&connection)?;
+        verify_copy(&connection)?;
         let origin = Origin::Node { address: address.as_str().to_owned() };
         Ok(Snapshot { connection, origin, _folder: Some(folder) })
     }
@@ -155,4 +156,15 @@ impl Access {
             }
         }
     }
+}
+
+/// Verifies a copy that was made from a file: SQLite's check of pages and the whole log's checksum.
+pub(crate) fn verify_copy(connection: &Connection) -> Result<Head> {
+    let failed = |e| Error::sqlite("check the copy", e);
+    let sql = "PRAGMA quick_check(1)";
+    let said: String = connection.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
+    if said != "ok" {
+        return Err(Error::new(ErrorKind::Corrupt, format!("the file is damaged: {said}")));
+    }
+    Ok(tidemill_eventlog::verify(connection)?)
 }
