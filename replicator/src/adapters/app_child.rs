@@ -99,6 +99,11 @@ impl AppChild {
         self.process.signal(Signal::TERM);
     }
 
+    /// Asks what is left of the group to end (SIGTERM), after its leader has.
+    pub fn terminate_group(&self) {
+        self.process.signal_group(Signal::TERM);
+    }
+
     /// Kills the whole group (SIGKILL): for an app that does not leave a node it has lost.
     pub fn kill_group(&self) {
         self.process.signal_group(Signal::KILL);

@@ -188,7 +188,7 @@ pub(crate) enum Effect {
     RefuseAttach(SessionId, AttachRefusal),
     /// Start CMD; answer `CmdStarted`, later `CmdEnded`.
     StartCmd,
-    /// Signal CMD's process group.
+    /// Signal CMD.
     SignalCmd(Signal),
     /// Signal an attached app that an earlier sidecar's CMD left behind.
     SignalApp(u32, Signal),
@@ -203,9 +203,11 @@ pub(crate) enum Effect {
 /// A signal to CMD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Please leave.
+    /// Please leave: to CMD itself, which knows what it started.
     Term,
-    /// Now.
+    /// Please leave: to what is left of its process group after it ended.
+    TermGroup,
+    /// Now: to the whole group.
     Kill,
 }
 

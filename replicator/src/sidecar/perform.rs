@@ -299,6 +299,7 @@ impl Serving {
         let Some(cmd) = &self.cmd else { return };
         match signal {
             Signal::Term => cmd.terminate(),
+            Signal::TermGroup => cmd.terminate_group(),
             Signal::Kill => cmd.kill_group(),
         }
     }
@@ -416,7 +417,7 @@ impl Serving {
 
 fn signal_app(pid: u32, signal: Signal) {
     let signal = match signal {
-        Signal::Term => rustix::process::Signal::TERM,
+        Signal::Term | Signal::TermGroup => rustix::process::Signal::TERM,
         Signal::Kill => rustix::process::Signal::KILL,
     };
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);

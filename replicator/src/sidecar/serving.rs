@@ -295,8 +295,9 @@ impl Serving {
     }
 
     fn lease_changed(&mut self, view: View) {
+        let gate_changed = self.view.gate != view.gate;
         self.view = view;
-        if let Some(attachment) = &self.attachment {
+        if let Some(attachment) = self.attachment.as_ref().filter(|_| gate_changed) {
             attachment.tell(self.line());
         }
         if matches!(self.view.gate, Gate::Fenced { .. }) {

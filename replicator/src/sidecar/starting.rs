@@ -53,7 +53,8 @@ pub(super) struct Begun {
 
 /// Finds, claims and prepares the node.
 pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
-    let mut start = Start { place, state: state_file::read(place.beside())?, said_waiting: None };
+    let mut start =
+        Start { place, state: state_file::read(place.beside())?, said_waiting: None, idle: None };
     if start.state.is_none() {
         probe(&place.store, &place.keys, &Nonce::from_random(random()?)).await?;
     }
@@ -75,11 +76,22 @@ pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
     }
 }
 
+/// Where an effect of the taker leads.
+enum Step {
+    Nothing,
+    Next(Input),
+    Claimed(Box<Claim>),
+    Changed,
+}
+
 struct Start<'a> {
     place: &'a Arc<Place>,
     state: Option<NodeState>,
     /// The claim whose holder was named already.
     said_waiting: Option<Option<Nonce>>,
+    /// Ready to renew before there is something to renew: a claim must not age while connections
+    /// are made.
+    idle: Option<Idle>,
 }
 
 impl Start<'_> {
@@ -167,30 +179,19 @@ impl Start<'_> {
             seen_at,
         };
         let state = self.state_for(plan, &attempt, instance);
+        if self.idle.is_none() {
+            self.idle = Some(Idle::start(self.place).await?);
+        }
         let mut taker = Taker::new(attempt);
         let mut inputs = VecDeque::from([Input::Tick]);
         loop {
             while let Some(input) = inputs.pop_front() {
                 for effect in taker.handle(input, now()) {
-                    match effect {
-                        Effect::Waiting { holder, until } => {
-                            self.say_waiting(holder.as_deref(), until)
-                        }
-                        Effect::Get => inputs.push_back(read(self.place).await),
-                        Effect::Prepare => {
-                            if plan.acquired.is_none() {
-                                self.place.save(&state)?;
-                                self.state = Some(state.clone());
-                            }
-                            failpoint::reached("claim_prepared");
-                            let status = Box::new(self.place.report().status());
-                            inputs.push_back(Input::Prepared(status));
-                        }
-                        Effect::Put { doc, if_match } => {
-                            inputs.push_back(swap(self.place, &doc, if_match.as_ref()).await);
-                        }
-                        Effect::Claimed(claim) => return Ok(Some((*claim, state))),
-                        Effect::Changed => return Ok(None),
+                    match self.take(effect, plan, &state).await? {
+                        Step::Nothing => {}
+                        Step::Next(input) => inputs.push_back(input),
+                        Step::Claimed(claim) => return Ok(Some((*claim, state))),
+                        Step::Changed => return Ok(None),
                     }
                 }
             }
@@ -198,6 +199,34 @@ impl Start<'_> {
             tokio::time::sleep(wake.unwrap_or(AGAIN).min(STORE_AGAIN)).await;
             inputs.push_back(Input::Tick);
         }
+    }
+
+    /// Performs an effect of the taker.
+    async fn take(
+        &mut self,
+        effect: Effect,
+        plan: &Plan,
+        state: &NodeState,
+    ) -> Result<Step, Error> {
+        Ok(match effect {
+            Effect::Waiting { holder, until } => {
+                self.say_waiting(holder.as_deref(), until);
+                Step::Nothing
+            }
+            Effect::Get => Step::Next(read(self.place).await),
+            Effect::Prepare => {
+                if plan.acquired.is_none() {
+                    self.place.save(state)?;
+                    self.state = Some(state.clone());
+                }
+                Step::Next(Input::Prepared(Box::new(self.place.report().status())))
+            }
+            Effect::Put { doc, if_match } => {
+                Step::Next(swap(self.place, &doc, if_match.as_ref()).await)
+            }
+            Effect::Claimed(claim) => Step::Claimed(claim),
+            Effect::Changed => Step::Changed,
+        })
     }
 
     /// The state file as it is to be when the claim is sent.
@@ -250,8 +279,11 @@ impl Start<'_> {
         failpoint::reached("claimed");
         let covered = claim.seen.doc.covered;
         self.place.report().covered = None;
-        // Connecting takes a request or two; the claim's own deadline bounds what follows.
-        let lease = Idle::start(self.place).await?.hold(claim);
+        let idle = match self.idle.take() {
+            Some(idle) => idle,
+            None => Idle::start(self.place).await?,
+        };
+        let lease = idle.hold(claim);
         let (state, from, app_lock) = match &plan.then {
             Then::Resume { cure } => (state, From::Resume { cure: *cure }, None),
             Then::Ship => (state, From::Base, None),

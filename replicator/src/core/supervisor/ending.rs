@@ -136,6 +136,10 @@ impl Supervisor {
         self.phase = Phase::Drain(DrainStep::App { kill_at, give_up_at });
         self.lock_at = Some(now.saturating_add(LOCK_EVERY));
         self.signal_app(Signal::Term, out);
+        if matches!(self.cmd, Cmd::Ended(_)) {
+            // A shell that ended may have left the app behind.
+            out.push(Effect::SignalCmd(Signal::TermGroup));
+        }
         out.push(Effect::TryAppLock);
     }
 

@@ -258,7 +258,7 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
                 20 draining  SignalCmd(Term)
                 30 draining  refuse Leaving
                 40 draining  
-                50 draining  TryAppLock
+                50 draining  SignalCmd(TermGroup), TryAppLock
                 60 draining  open, barrier
                 70 draining  PauseBarriers, StopDaemon
                 80 draining  Release
@@ -283,7 +283,7 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
             (39, Input::DaemonEnded),
         ],
         &expect![[r#"
-                20 draining  TryAppLock
+                20 draining  SignalCmd(TermGroup), TryAppLock
                 30 curing    PauseBarriers, KillDaemon
                 31 curing    stage Cure
                 32 curing    Checkpoint
