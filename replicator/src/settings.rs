@@ -23,13 +23,13 @@ pub struct Options {
     pub db: PathBuf,
     /// How to reach S3.
     pub store: StoreSettings,
-    /// See [`Settings::ttl`].
+    /// The lease's time to live, 3 s to 10 min; none for 15 s.
     pub ttl: Option<Duration>,
-    /// See [`Settings::poke_every`].
+    /// At most one upload per this time, 100 ms to 60 s; none for 500 ms.
     pub poke_every: Option<Duration>,
-    /// See [`Settings::leave_within`].
+    /// How long CMD has to leave after SIGTERM, up to 1 h; none for 25 s.
     pub leave_within: Option<Duration>,
-    /// See [`Settings::final_within`].
+    /// How long the final barrier may take, 1 s to 1 h; none for 60 s.
     pub final_within: Option<Duration>,
     /// CMD and its arguments; empty for none.
     pub command: Vec<OsString>,

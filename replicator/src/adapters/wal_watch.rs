@@ -118,6 +118,8 @@ pub fn wal_bytes(beside: &Beside) -> u64 {
 
 const WAL_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
+/// Two copies of the index's head: a reader believes them when they are equal.
+const INDEX_HEAD_BYTES: usize = 96;
 const WAL_MAGIC: [u32; 2] = [0x377f_0682, 0x377f_0683];
 
 /// Where the frames of the WAL's present generation end: a gauge for the lag, not a proof.
@@ -127,7 +129,11 @@ const WAL_MAGIC: [u32; 2] = [0x377f_0682, 0x377f_0683];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalEnd {
     salts: [u8; 8],
+    /// The length of a frame.
+    frame: u64,
     offset: u64,
+    /// Where the last frame ends that ends a commit.
+    committed: u64,
 }
 
 impl WalEnd {
@@ -147,13 +153,39 @@ impl WalEnd {
         }
         let salts: [u8; 8] = header.get(16..24)?.try_into().ok()?;
         let known = earlier.filter(|earlier| earlier.salts == salts);
-        let mut offset = known.map_or(WAL_HEADER_BYTES, |earlier| earlier.offset);
-        let mut frame = [0; 16];
-        while file.read_exact_at(&mut frame, offset).is_ok() && frame.get(8..16) == Some(&salts[..])
-        {
-            offset += FRAME_HEADER_BYTES + u64::from(page);
+        let frame = FRAME_HEADER_BYTES + u64::from(page);
+        // What follows the last commit may have been written over since.
+        let mut committed = known.map_or(WAL_HEADER_BYTES, |earlier| earlier.committed);
+        let mut offset = committed;
+        let mut head = [0; 16];
+        while file.read_exact_at(&mut head, offset).is_ok() && head.get(8..16) == Some(&salts[..]) {
+            offset += frame;
+            if head.get(4..8) != Some(&[0; 4]) {
+                committed = offset;
+            }
         }
-        Some(WalEnd { salts, offset })
+        Some(WalEnd { salts, frame, offset, committed })
+    }
+
+    /// Whether the writer has told everybody of each commit up to here. A commit whose writer dies
+    /// between writing its frames and telling is none: the next writer writes over it, unless
+    /// nobody has the file open then. Litestream ships it all the same.
+    ///
+    /// What has been told stands in SQLite's index of the WAL (file format, "WAL-Index Format"). An
+    /// index of another generation is a newer one, which begins only when all before it was told.
+    pub fn is_published(&self, beside: &Beside) -> bool {
+        let mut head = [0; INDEX_HEAD_BYTES];
+        let read = File::open(beside.shm()).and_then(|file| file.read_exact_at(&mut head, 0));
+        if let Err(error) = read {
+            // No index: nobody has the file open, and so nobody is in the middle of a commit.
+            return error.kind() == std::io::ErrorKind::NotFound;
+        }
+        let (first, second) = head.split_at(INDEX_HEAD_BYTES / 2);
+        let told = first.get(16..20).and_then(|bytes| bytes.try_into().ok());
+        let told = told.map_or(0, u32::from_ne_bytes);
+        let is_whole = first == second && first.get(12) == Some(&1);
+        let end = WAL_HEADER_BYTES + u64::from(told) * self.frame;
+        is_whole && (first.get(32..40) != Some(&self.salts[..]) || end >= self.committed)
     }
 
     /// How many bytes lie after `shipped`, the end that was read before the last upload was asked
@@ -242,5 +274,32 @@ mod tests {
         assert_eq!(again.bytes_since(Some(&second)), again.offset - WAL_HEADER_BYTES);
         assert!(checkpoint_truncate(&connection).unwrap());
         assert_eq!(WalEnd::read(&beside, Some(&again)), None);
+    }
+
+    #[test]
+    fn a_commit_is_published_when_the_index_says_so() {
+        let (_dir, beside, connection) = database();
+        let before = std::fs::read(beside.shm()).unwrap();
+        connection.execute("INSERT INTO mine VALUES (1)", []).unwrap();
+        let end = WalEnd::read(&beside, None).unwrap();
+        assert!(end.is_published(&beside));
+        // As it is while a commit's frames are written and the writer waits for the disk.
+        let index = File::options().write(true).open(beside.shm()).unwrap();
+        let after = std::fs::read(beside.shm()).unwrap();
+        index.write_all_at(&before, 0).unwrap();
+        assert!(!end.is_published(&beside));
+        index.write_all_at(&after, 0).unwrap();
+        assert!(end.is_published(&beside));
+        // A transaction that spilt pages and was rolled back leaves frames of no commit.
+        connection
+            .execute_batch("PRAGMA cache_size = 1; BEGIN; INSERT INTO mine VALUES (zeroblob(900000)); ROLLBACK")
+            .unwrap();
+        let spilt = WalEnd::read(&beside, Some(&end)).unwrap();
+        assert!(spilt.bytes_since(Some(&end)) > 0 && spilt.is_published(&beside));
+        connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0))
+            .unwrap();
+        connection.execute("INSERT INTO mine VALUES (1)", []).unwrap();
+        assert!(spilt.is_published(&beside), "a new generation began");
     }
 }

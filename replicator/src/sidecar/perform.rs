@@ -11,11 +11,12 @@ use tidemill_model::{
 };
 
 use super::daemon::{self, Running};
+use super::place::Place;
 use super::serving::{Done, OWN, Serving};
 use crate::adapters::app_child::AppChild;
 use crate::adapters::aside;
 use crate::adapters::checkpoint::{self, BothLocks};
-use crate::adapters::litestream::control::{SyncCure, SyncFailure, Synced};
+use crate::adapters::litestream::control::{SyncCure, SyncFailure, SyncFailureKind, Synced};
 use crate::adapters::process::Exit;
 use crate::adapters::wal_watch::WalEnd;
 use crate::core::barrier::{self, Head, LeaseShows};
@@ -25,6 +26,11 @@ use crate::failpoint;
 
 /// How long a release may take beyond what the lease itself lasts: then it expires anyway.
 const RELEASE_BOUND: Duration = Duration::from_secs(2);
+/// How long a commit that is under way when Litestream has shipped may take: far more than a disk
+/// needs to sync.
+const PUBLISHED_BOUND: Duration = Duration::from_secs(5);
+/// How often it is looked at; it costs two small reads.
+const PUBLISHED_CHECK: Duration = Duration::from_millis(1);
 
 impl Serving {
     pub(super) fn supervise(&mut self, effect: Effect) -> Result<(), Error> {
@@ -59,8 +65,8 @@ impl Serving {
         match effect {
             barrier::Effect::ReadHead => self.read_head(),
             barrier::Effect::Sync { timeout } => {
-                let place = Arc::clone(&self.place);
-                self.spawn(async move { Done::Synced(place.control.sync(timeout).await) });
+                let (place, earlier) = (Arc::clone(&self.place), self.sent_end.clone());
+                self.spawn(async move { Done::Synced(ship(&place, timeout, earlier).await) });
             }
             barrier::Effect::ReadLease => self.read_lease(),
             barrier::Effect::Save(good) => self.save_good(good),
@@ -426,6 +432,27 @@ fn signal_app(pid: u32, signal: Signal) {
     {
         tracing::debug!(%error, "signal the app");
     }
+}
+
+/// Has Litestream ship, and waits until every commit that it may have shipped is one that the
+/// database has: an app that dies before it has told of a commit may never have made it.
+async fn ship(
+    place: &Arc<Place>,
+    timeout: Duration,
+    earlier: Option<WalEnd>,
+) -> Result<Synced, SyncFailure> {
+    let synced = place.control.sync(timeout).await?;
+    let looked_at = Arc::clone(place);
+    let end = blocking(move || WalEnd::read(looked_at.beside(), earlier.as_ref())).await;
+    let until = host::boot_now().saturating_add(PUBLISHED_BOUND);
+    while !end.as_ref().is_none_or(|end| end.is_published(place.beside())) {
+        if host::boot_now() >= until {
+            let text = "the app has been in one commit for too long".to_owned();
+            return Err(SyncFailure { kind: SyncFailureKind::Unpublished, text });
+        }
+        tokio::time::sleep(PUBLISHED_CHECK).await;
+    }
+    Ok(synced)
 }
 
 /// Runs what blocks where blocking is allowed.

@@ -101,6 +101,8 @@ pub enum SyncFailureKind {
     StateMismatch,
     /// The config does not list exactly this path, or the request is wrong: a fault of ours.
     Refused,
+    /// It shipped, and perhaps a commit that the app has written and not told anybody of.
+    Unpublished,
 }
 
 /// What to do about a failed `/sync`.
@@ -126,7 +128,8 @@ impl SyncFailureKind {
             | SyncFailureKind::StoreNeverReached
             | SyncFailureKind::NoDatabase
             | SyncFailureKind::Other
-            | SyncFailureKind::Unreachable => SyncCure::Retry,
+            | SyncFailureKind::Unreachable
+            | SyncFailureKind::Unpublished => SyncCure::Retry,
             SyncFailureKind::Silent | SyncFailureKind::Garbled | SyncFailureKind::NotOpen => {
                 SyncCure::Restart
             }
