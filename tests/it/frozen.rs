@@ -29,6 +29,7 @@ fn it_does_nothing_more_and_moves_its_file_aside() {
     vm1.start().wait_ready();
     vm1.api().start("r1", "chain", &json!({ "steps": 300, "millis": 30 }));
     wait::until_true("ten steps", BOUND, || ledger.count("r1", "link", "end") >= 10);
+    vm1.barrier_ok();
     let (app, litestream) = (vm1.app().expect("an app"), vm1.litestream().expect("litestream"));
     let sidecar = vm1.sidecar().expect("a sidecar");
     vm1.freeze();

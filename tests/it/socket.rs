@@ -58,7 +58,8 @@ fn an_attachment_is_one_stream_with_deadlines_that_move() {
         assert!(next > deadline, "{next} after {deadline}");
         deadline = next;
     }
-    let second = post(&vm, "/v1/attach", &json!({ "v": 1, "pid": 1, "boot": boot() }));
+    let body = json!({ "v": 1, "pid": std::process::id(), "boot": boot() });
+    let second = post(&vm, "/v1/attach", &body);
     assert_refused(&second, "conflict");
     let first = std::process::id().to_string();
     assert!(second.body["message"].to_string().contains(&first), "{second:?}");
@@ -92,20 +93,24 @@ fn a_stream_that_ends_without_a_goodbye_is_cured() {
 fn wrong_requests_are_refused() {
     let bucket = Bucket::new();
     let vm = sidecar(&bucket);
-    let other_boot = json!({ "v": 1, "pid": 1, "boot": "00000000-0000-4000-8000-000000000000" });
+    let pid = std::process::id();
+    let other_boot = json!({ "v": 1, "pid": pid, "boot": "00000000-0000-4000-8000-000000000000" });
     assert_refused(&post(&vm, "/v1/attach", &other_boot), "invalid");
-    let other_epoch = json!({ "v": 1, "pid": 1, "boot": boot(), "epoch": 7 });
+    let other_pid = post(&vm, "/v1/attach", &json!({ "v": 1, "pid": 1, "boot": boot() }));
+    assert_refused(&other_pid, "invalid");
+    assert!(other_pid.body["message"].to_string().contains("process 1"), "{other_pid:?}");
+    let other_epoch = json!({ "v": 1, "pid": pid, "boot": boot(), "epoch": 7 });
     assert_refused(&post(&vm, "/v1/attach", &other_epoch), "fenced");
-    let other_version = json!({ "v": 2, "pid": 1, "boot": boot() });
+    let other_version = json!({ "v": 2, "pid": pid, "boot": boot() });
     assert_refused(&post(&vm, "/v1/attach", &other_version), "invalid");
     assert_refused(&post(&vm, "/v1/attach", &json!({})), "invalid");
     assert_refused(&post(&vm, "/v1/barrier", &json!({ "timeout_ms": "soon" })), "invalid");
     assert_refused(&post(&vm, "/v1/barrier", &json!([])), "invalid");
     assert_refused(&post(&vm, "/v1/detach", &json!({ "session": 1 })), "invalid");
-    let path = unix_http::request(&vm.socket(), "GET", "/v2/status", None, BOUND);
-    assert_eq!(path.expect("it answers").status, 404);
-    let method = unix_http::request(&vm.socket(), "GET", "/v1/barrier", None, BOUND);
-    assert_eq!(method.expect("it answers").status, 405);
+    for (method, path) in [("GET", "/v2/status"), ("GET", "/v1/barrier"), ("POST", "/metrics")] {
+        let reply = unix_http::request(&vm.socket(), method, path, None, BOUND);
+        assert_refused(&reply.expect("it answers"), "invalid");
+    }
     let metrics = unix_http::request(&vm.socket(), "GET", "/metrics", None, BOUND);
     let metrics = metrics.expect("it answers").body;
     let text = metrics.as_str().expect("metrics are text");

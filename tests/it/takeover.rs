@@ -121,6 +121,8 @@ fn an_old_disk_that_comes_back_is_moved_aside() {
     let (bucket, ledger) = (Bucket::new(), Ledger::new());
     let mut vm1 = machine(&bucket, &ledger, "vm-1");
     vm1.start().wait_ready();
+    begin(&vm1, &ledger, "r1", 200, 10);
+    vm1.barrier_ok();
     begin(&vm1, &ledger, "r1", 200, 20);
     vm1.power_off();
     let (lost, old) = (corrupt::copy_with_wal(vm1.db()), contents(&bucket, 1));
@@ -288,6 +290,8 @@ fn an_old_disk_interrupted_in_a_take_over_ships_nothing_of_its_own() {
     let (bucket, ledger) = (Bucket::new(), Ledger::new());
     let mut vm1 = machine(&bucket, &ledger, "vm-1");
     vm1.start().wait_ready();
+    begin(&vm1, &ledger, "r1", 100, 10);
+    vm1.barrier_ok();
     begin(&vm1, &ledger, "r1", 100, 20);
     vm1.power_off();
     let mut vm2 = machine(&bucket, &ledger, "vm-2");

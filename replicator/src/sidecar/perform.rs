@@ -65,7 +65,7 @@ impl Serving {
         match effect {
             barrier::Effect::ReadHead => self.read_head(),
             barrier::Effect::Sync { timeout } => {
-                let (place, earlier) = (Arc::clone(&self.place), self.sent_end.clone());
+                let (place, earlier) = (Arc::clone(&self.place), self.sent_end);
                 self.spawn(async move { Done::Synced(ship(&place, timeout, earlier).await) });
             }
             barrier::Effect::ReadLease => self.read_lease(),
