@@ -2,7 +2,8 @@
 //!
 //! SQLite's backup API copies it into a file beside the database, in one read transaction, so
 //! writers go on meanwhile. That file is unlinked as soon as it is open: whatever happens, nothing
-//! of it stays. Copies that a crash left in the making are replaced by the next.
+//! of it stays. A copy that a crash left in the making is replaced by the next. Shutdown: a copy
+//! in the making is given up within one batch of pages.
 
 use std::fs::File;
 use std::io;
@@ -19,6 +20,7 @@ use futures_util::stream;
 use rusqlite::{Connection, OpenFlags};
 use tidemill_eventlog::Beside;
 use tokio::io::AsyncReadExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::Api;
 use super::error::ApiError;
@@ -28,6 +30,9 @@ use crate::error::{Error, ErrorKind};
 /// What is sent at a time.
 const CHUNK_BYTES: usize = 128 * 1024;
 
+/// Pages copied between two looks at whether the node closes: 16 MiB, some tens of milliseconds.
+const BATCH_PAGES: i32 = 4_096;
+
 /// Copies at a time: each takes the disk space of the file.
 static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
 
@@ -36,7 +41,8 @@ pub(crate) async fn snapshot(State(api): State<Arc<Api>>, uri: Uri) -> Result<Re
     Params::read(&uri, &[])?;
     let _one = ONE_AT_A_TIME.acquire().await.map_err(|_| Error::closed())?;
     let copy = Beside::new(&api.environment.path).with(".snapshot");
-    let file = api.readers.read(move |connection| backup(connection, &copy)).await?;
+    let closing = api.closing.clone();
+    let file = api.readers.read(move |file| backup(file, &copy, &closing)).await?;
     let length = file.metadata().map_err(|e| failed("measure the copy", e))?.len();
     let headers = [
         (CONTENT_TYPE, "application/vnd.sqlite3".to_owned()),
@@ -51,7 +57,7 @@ fn failed(what: &str, e: io::Error) -> Error {
 }
 
 /// Copies the whole database and returns the copy, which has no name any more.
-fn backup(connection: &Connection, path: &Path) -> Result<File, Error> {
+fn backup(file: &Connection, path: &Path, closing: &CancellationToken) -> Result<File, Error> {
     let _cleanup = Unlink(path.to_owned());
     remove(path).map_err(|e| failed("replace an old copy", e))?;
     let copied = |e| {
@@ -61,19 +67,34 @@ fn backup(connection: &Connection, path: &Path) -> Result<File, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut copy = Connection::open_with_flags(path, flags).map_err(copied)?;
     copy.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF").map_err(copied)?;
-    {
-        let backup = rusqlite::backup::Backup::new(connection, &mut copy).map_err(copied)?;
-        // All pages in one step: one read transaction, so one moment.
-        match backup.step(-1).map_err(copied)? {
-            rusqlite::backup::StepResult::Done => {}
+    // One read transaction around all batches: one moment, and nothing restarts the copy.
+    let moment = file.unchecked_transaction().map_err(copied)?;
+    moment.query_row("SELECT count(*) FROM tidemill_meta", [], |_| Ok(())).map_err(copied)?;
+    copy_pages(&moment, &mut copy, closing, copied)?;
+    drop(moment);
+    copy.close().map_err(|(_, e)| copied(e))?;
+    File::open(path).map_err(|e| failed("open the copy", e))
+}
+
+fn copy_pages(
+    from: &Connection,
+    to: &mut Connection,
+    closing: &CancellationToken,
+    copied: impl Fn(rusqlite::Error) -> Error,
+) -> Result<(), Error> {
+    use rusqlite::backup::{Backup, StepResult};
+    let backup = Backup::new(from, to).map_err(&copied)?;
+    while !closing.is_cancelled() {
+        match backup.step(BATCH_PAGES).map_err(&copied)? {
+            StepResult::Done => return Ok(()),
+            StepResult::More => {}
             _ => {
                 let what = "the file was locked while it was copied for a snapshot: try again";
                 return Err(Error::new(ErrorKind::Unavailable, what));
             }
         }
     }
-    copy.close().map_err(|(_, e)| copied(e))?;
-    File::open(path).map_err(|e| failed("open the copy", e))
+    Err(Error::closed())
 }
 
 struct Unlink(PathBuf);
