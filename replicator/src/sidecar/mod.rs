@@ -3,6 +3,7 @@
 //! - [`place`]: what stays the same for the life of the process;
 //! - [`report`]: what the lease document says about the process;
 //! - [`lease_thread`]: renewal, on a thread, a runtime and connections of its own;
+//! - [`reception`]: the socket until the node is ready;
 //! - [`starting`]: from what is found to a claim, [`taking_over`]: from a claim to a file in place;
 //! - [`serving`]: the loop, with [`perform`] and [`daemon`].
 //!
@@ -14,6 +15,7 @@
 use tidemill_model::NodeState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::adapters::socket::AppSocket;
 use crate::core::supervisor::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::settings::Settings;
@@ -22,6 +24,7 @@ mod daemon;
 mod lease_thread;
 mod perform;
 mod place;
+mod reception;
 mod report;
 mod serving;
 mod starting;
@@ -108,18 +111,21 @@ pub fn run(settings: Settings) -> Result<Ended, Error> {
 async fn run_on(settings: Settings) -> Result<Ended, Error> {
     let mut signals = Signals::listen()?;
     let place = Place::open(settings).await?;
+    let (socket, mut requests) = AppSocket::listen(place.beside(), &place.node_lock)?;
     let began = tokio::select! {
         biased;
         () = signals.asked() => {
             tracing::info!("told to end before it began");
+            socket.close().await;
             return Ok(Ended { code: 0 });
         }
         began = starting::start(&place) => began?,
+        () = reception::receive(&place, &mut requests) => unreachable!("it goes on until dropped"),
     };
     match began {
         starting::Began::Fenced(state) => Ok(fenced_early(&place, *state)),
         starting::Began::Ready(begun) => {
-            let outcome = Serving::new(place, *begun)?.run(signals).await?;
+            let outcome = Serving::new(place, *begun, socket, requests)?.run(signals).await?;
             Ok(Ended::of(outcome))
         }
     }

@@ -10,6 +10,8 @@ pub(super) struct Report {
     boot: BootId,
     /// What the sidecar is doing.
     pub(super) state: SidecarState,
+    /// What a start waits for or works on, for a person.
+    pub(super) doing: Option<String>,
     /// How much of the WAL waits to be shipped, in bytes.
     pub(super) wal_lag_bytes: u64,
     /// What the last barrier that counted in this process covered.
@@ -18,7 +20,14 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(host: String, boot: BootId) -> Report {
-        Report { host, boot, state: SidecarState::Starting, wal_lag_bytes: 0, covered: None }
+        Report {
+            host,
+            boot,
+            state: SidecarState::Starting,
+            doing: None,
+            wal_lag_bytes: 0,
+            covered: None,
+        }
     }
 
     /// The status as of now.

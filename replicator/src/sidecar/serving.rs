@@ -110,9 +110,14 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    pub(super) fn new(place: Arc<Place>, begun: Begun) -> Result<Serving, Error> {
+    pub(super) fn new(
+        place: Arc<Place>,
+        begun: Begun,
+        socket: AppSocket,
+        requests: mpsc::Receiver<AppRequest>,
+    ) -> Result<Serving, Error> {
         let settings = &place.settings;
-        let (socket, requests) = AppSocket::listen(place.beside(), &place.node_lock)?;
+        place.report().doing = None;
         let wal = WalWatch::start(place.beside())?;
         let (done, finished) = mpsc::unbounded_channel();
         let pace = Pace {

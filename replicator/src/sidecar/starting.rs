@@ -11,7 +11,8 @@ use std::time::Duration;
 use tidemill_bucket::{Put, list_epochs, probe};
 use tidemill_eventlog::{FileLock, LockError, Meta, head, host, open_reader};
 use tidemill_model::{
-    BootTime, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, NodeId, NodeState, Nonce, Stage,
+    BootTime, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, LeaseStatus, NodeId, NodeState,
+    Nonce, Stage,
 };
 
 use super::lease_thread::{Idle, Lease};
@@ -250,21 +251,27 @@ impl Start<'_> {
     }
 
     fn say_waiting(&mut self, holder: Option<&LeaseDoc>, until: BootTime) {
-        let claim = holder.as_ref().map(|doc| doc.acquired.clone());
+        let claim = holder.map(|doc| doc.acquired.clone());
         if self.said_waiting.as_ref() == Some(&claim) {
             return;
         }
         let seconds = until.since(host::boot_now()).as_secs_f64().ceil();
-        match holder {
-            Some(doc) => tracing::warn!(
-                node = %doc.node, epoch = %doc.epoch, host = %doc.status.host,
-                pid = doc.status.pid, state = doc.status.state.as_str(), last_seen = %doc.status.at,
-                "waiting for the node's holder: taking over {seconds} s after its last renewal"
-            ),
-            None => tracing::warn!(
+        let whom = match holder {
+            Some(doc) => {
+                let LeaseStatus { host, pid, state, at, .. } = &doc.status;
+                format!(
+                    "waiting for the node's holder, process {pid} on {host}, {} in epoch {}, last \
+                     seen at {at}: taking over {seconds} s after its last renewal",
+                    state.as_str(),
+                    doc.epoch
+                )
+            }
+            None => format!(
                 "the node's lease document is gone: waiting {seconds} s for a holder it may have"
             ),
-        }
+        };
+        tracing::warn!(node = %self.place.settings.node, "{whom}");
+        self.place.report().doing = Some(whom);
         self.said_waiting = Some(claim);
     }
 
@@ -278,7 +285,7 @@ impl Start<'_> {
         tracing::info!(node = %state.node, epoch = %plan.epoch, "the lease is ours");
         failpoint::reached("claimed");
         let covered = claim.seen.doc.covered;
-        self.place.report().covered = None;
+        self.place.report().doing = None;
         let idle = match self.idle.take() {
             Some(idle) => idle,
             None => Idle::start(self.place).await?,

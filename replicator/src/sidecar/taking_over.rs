@@ -159,6 +159,7 @@ impl Doing<'_> {
         }
         std::fs::create_dir(&folder).map_err(|e| io("make", &folder, &e))?;
         tracing::info!(epoch = %point.epoch, txid = %point.txid, "restoring from the bucket");
+        place.report().doing = Some(format!("restoring epoch {} at {}", point.epoch, point.txid));
         let Point { epoch, txid } = point;
         let restored =
             restore(&place.litestream, &place.store, &place.keys, epoch, txid, &folder).await?;
