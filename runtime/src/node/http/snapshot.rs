@@ -121,3 +121,67 @@ fn chunks(file: File) -> impl futures_core::Stream<Item = io::Result<Bytes>> {
         Ok((count > 0).then(|| (chunk.freeze(), file)))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tidemill_eventlog::{Checkpoints, create, open_reader, open_snapshot, open_writer};
+
+    use super::*;
+
+    /// A file of several batches, in a table whose rows must stay equal.
+    fn large(folder: &Path) -> PathBuf {
+        let path = folder.join("workflow.db");
+        create(&path).unwrap();
+        let writer = open_writer(&path, Checkpoints::Own).unwrap();
+        writer
+            .execute_batch(
+                "CREATE TABLE mine (n INTEGER, filler BLOB); WITH RECURSIVE c (i) AS (SELECT 1
+                 UNION ALL SELECT i + 1 FROM c WHERE i < 400)
+                 INSERT INTO mine SELECT 0, zeroblob(100000) FROM c",
+            )
+            .unwrap();
+        path
+    }
+
+    #[test]
+    fn a_copy_of_many_batches_is_of_one_moment_while_a_writer_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = large(folder.path());
+        let (done, closing) = (AtomicBool::new(false), CancellationToken::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let writer = open_writer(&path, Checkpoints::Own).unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    writer.execute_batch("UPDATE mine SET n = n + 1").unwrap();
+                }
+            });
+            let reader = open_reader(&path).unwrap();
+            let name = folder.path().join("copy");
+            let copied = backup(&reader, &name, &closing);
+            done.store(true, Ordering::Relaxed);
+            let mut copied = copied.unwrap();
+            assert!(!name.exists());
+            let mut named = File::create(folder.path().join("named")).unwrap();
+            io::copy(&mut copied, &mut named).unwrap();
+        });
+        let copy = open_snapshot(&folder.path().join("named")).unwrap();
+        let count = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT count(DISTINCT n) FROM mine"), 1);
+        assert_eq!(count("SELECT count(*) FROM mine"), 400);
+        assert!(tidemill_eventlog::fsck(&copy).unwrap().is_clean());
+    }
+
+    #[test]
+    fn a_copy_is_given_up_when_the_node_closes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = large(folder.path());
+        let closing = CancellationToken::new();
+        closing.cancel();
+        let name = folder.path().join("copy");
+        let error = backup(&open_reader(&path).unwrap(), &name, &closing).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(!name.exists());
+    }
+}
