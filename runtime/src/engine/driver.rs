@@ -17,17 +17,20 @@
 //! waits for `resume` or the next process. Crash: the log has everything that was released.
 
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use rustc_hash::FxHashMap;
-use tidemill_model::{BlockReason, OpId, RunCreated, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, OpId, RunCreated, Seq};
 use tokio::sync::oneshot;
 
 use super::bodies::RunningBody;
 use super::handle::RunResult;
 use super::inbox::{Control, Input, Mail, TurnReply};
 use super::journal::{Journal, OpenKind, Record};
+use super::life::panic_message;
 use super::rebuild::Rebuilt;
 use super::timers::TimerKey;
 use super::turn::{Effect, Live, Pending};
@@ -51,6 +54,40 @@ pub(super) struct Driver {
     held: Vec<Input>,
 }
 
+/// Drives a run. A fault of ours in it stops this run only: it is shown as blocked, its bodies go
+/// unheard, and the next process takes it up from its log.
+pub(super) async fn drive(
+    engine: Arc<Engine>,
+    run: Arc<Run>,
+    created: Option<(Seq, Box<RunCreated>)>,
+) {
+    let driver = Driver::new(engine, Arc::clone(&run)).run(created);
+    let Err(panic) = AssertUnwindSafe(driver).catch_unwind().await else { return };
+    let what = panic_message(&*panic);
+    tracing::error!(run = %run.id, what, "the driver of a run panicked: a fault of tidemill");
+    let advice = "this is a fault of tidemill: keep the file, report it, and start the process \
+                  again; nothing that was recorded is lost";
+    run.outcome.send_replace(Some(RunResult::Blocked(BlockReason {
+        kind: BlockReasonKind::Panic,
+        op: None,
+        logged: None,
+        asked: Some(format!("the engine panicked: {what}")),
+        advice: advice.to_owned(),
+    })));
+    loop {
+        for control in poll_fn(|cx| run.inbox.poll_mail(cx)).await.controls {
+            match control {
+                Control::Stop => return,
+                Control::Cancel => {}
+                Control::Resume(reply) => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(Err(Error::new(ErrorKind::Internal, advice)));
+                }
+            }
+        }
+    }
+}
+
 /// Why a run no longer lives.
 pub(super) enum Exit {
     Rebuild,
@@ -69,7 +106,7 @@ pub(super) enum Committed {
 }
 
 impl Driver {
-    pub(super) fn new(engine: Arc<Engine>, run: Arc<Run>) -> Driver {
+    fn new(engine: Arc<Engine>, run: Arc<Run>) -> Driver {
         Driver {
             engine,
             run,
@@ -82,7 +119,7 @@ impl Driver {
 
     /// Drives the run until it has ended or the node lets go of it. `created` is given for a run
     /// that has nothing in its log but its creation.
-    pub(super) async fn run(mut self, created: Option<(Seq, Box<RunCreated>)>) {
+    async fn run(mut self, created: Option<(Seq, Box<RunCreated>)>) {
         let mut log = created.map(|(seq, created)| {
             let event = tidemill_model::Event::RunCreated(created);
             vec![Record { seq, ts: self.engine.clock.wall(), event }]

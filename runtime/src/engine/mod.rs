@@ -130,8 +130,7 @@ impl Engine {
     }
 
     fn drive(self: &Arc<Self>, run: Arc<Run>, created: Option<(Seq, Box<RunCreated>)>) {
-        let driver = driver::Driver::new(Arc::clone(self), run);
-        self.drivers.spawn_on(driver.run(created), &self.runtime);
+        self.drivers.spawn_on(driver::drive(Arc::clone(self), run, created), &self.runtime);
     }
 
     fn lock(&self) -> MutexGuard<'_, FxHashMap<RunId, Arc<Run>>> {

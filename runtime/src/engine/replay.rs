@@ -132,7 +132,8 @@ impl Fresh {
             match event {
                 Event::StepStarted { op, .. } => {
                     if let Some(at) = self.bodies.iter().position(|(id, _)| *id == op) {
-                        bodies.insert(op, self.bodies.swap_remove(at).1);
+                        // The order of the rest is that of its events.
+                        bodies.insert(op, self.bodies.remove(at).1);
                     }
                 }
                 Event::OpDropped { op } => drop(bodies.remove(&op)),

@@ -94,7 +94,7 @@ impl Live {
             match &event {
                 Event::StepStarted { op, .. } => {
                     let (of, body) = bodies.next().expect("each started step has its body");
-                    debug_assert_eq!(of, *op, "bodies come in the order of starts");
+                    assert_eq!(of, *op, "bodies come in the order of starts");
                     pending.effects.push(Effect::StartBody { op: *op, body });
                 }
                 Event::TimerStarted { op, fire_at, .. } => {

@@ -60,7 +60,9 @@ struct Shared {
     hello: AttachHello,
     session: Mutex<SessionId>,
     gate: Gate,
-    /// Nothing more is to be done with the stream: we said goodbye.
+    /// We are saying goodbye: a stream that ends now is not opened again.
+    leaving: CancellationToken,
+    /// The goodbye was taken, or could not be said: the stream may end.
     done: CancellationToken,
     fenced: CancellationToken,
 }
@@ -88,6 +90,7 @@ impl Sidecar {
             session: Mutex::new(hello.session.clone()),
             hello,
             gate: Gate::leased(),
+            leaving: CancellationToken::new(),
             done: CancellationToken::new(),
             fenced: CancellationToken::new(),
         });
@@ -130,9 +133,16 @@ impl Sidecar {
         })
     }
 
-    /// Says goodbye. The file's connections must be closed.
+    /// Says goodbye. The file's connections must be closed. The stream stays open until the
+    /// goodbye is answered, because its end alone would mean that we died.
     pub(crate) async fn detach(&self) -> Result<(), Error> {
+        self.shared.leaving.cancel();
+        let goodbye = self.goodbye().await;
         self.shared.done.cancel();
+        goodbye
+    }
+
+    async fn goodbye(&self) -> Result<(), Error> {
         let session = self.shared.session().clone();
         let body = json(&DetachRequest { session });
         let call = client::call(&self.shared.target, Method::POST, "/v1/detach", Some(body));
@@ -315,10 +325,12 @@ async fn follow(shared: Arc<Shared>, mut lines: Lines, boot: BootId) {
                 }
             }
         }
-        tracing::warn!("lost the sidecar: going on until the lease's deadline");
+        if !shared.leaving.is_cancelled() {
+            tracing::warn!("lost the sidecar: going on until the lease's deadline");
+        }
         lines = tokio::select! {
             biased;
-            () = shared.done.cancelled() => return,
+            () = shared.leaving.cancelled() => return,
             again = attach_again(&shared, &boot) => match again {
                 Ok(lines) => lines,
                 Err(why) => return shared.fence(&why),

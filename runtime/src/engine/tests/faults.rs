@@ -39,7 +39,7 @@ async fn run_with_faults(folder: &Path, program: &Program, fail: Vec<u64>) -> u6
 #[test]
 fn a_commit_that_fails_at_any_turn_loses_and_repeats_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = Config { cases: 16, max_shrink_iters: 50, ..Config::default() };
+    let config = Config { cases: 24, max_shrink_iters: 50, ..Config::default() };
     TestRunner::new(config)
         .run(&program(), |program| {
             let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tidemill_eventlog::{Appender, Row, create, open_reader, open_writer, projection, query};
-use tidemill_model::{Event, EventClass, RunId, Seq};
+use tidemill_model::{Event, EventClass, FailureKind, RunId, Seq};
 
 use super::program::{Ledger, Program, app, program};
 use crate::engine::clock::Clock;
@@ -78,12 +78,29 @@ fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize)
         }
     }
     if known_times && !is_cancelled(log) {
+        // A run that has not ended may have been stopped before its last acts were recorded.
+        got.truncate(expected.len());
         compare(&expected, &got, prefix);
     }
 }
 
 fn is_cancelled(log: &[Record]) -> bool {
     matches!(log.last().map(|r| &r.event), Some(Event::RunFailed { .. }))
+}
+
+/// A run is cancelled in one commit, by drops that its code did not ask for: no log ever ends
+/// between them and the end that explains them.
+fn is_inside_cancelling(log: &[Event], prefix: usize) -> bool {
+    let imposed = matches!(
+        log.last(),
+        Some(Event::RunFailed { error }) if error.kind == FailureKind::Cancelled
+    );
+    let rest = &log[prefix..];
+    let drops_first = matches!(log[prefix - 1], Event::OpDropped { .. });
+    let only_drops = rest.split_last().is_some_and(|(_, before)| {
+        before.iter().all(|event| matches!(event, Event::OpDropped { .. }))
+    });
+    imposed && drops_first && only_drops
 }
 
 fn prefix_times(log: &[Record]) -> usize {
@@ -100,7 +117,7 @@ fn compare(expected: &[&Event], got: &[Event], prefix: usize) {
 #[test]
 fn every_prefix_replays_to_the_state_that_live_execution_had() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = Config { cases: 96, max_shrink_iters: 200, ..Config::default() };
+    let config = Config { cases: 160, max_shrink_iters: 200, ..Config::default() };
     let mut replays = 0;
     let mut count = |n: usize| replays += n;
     let count = std::cell::RefCell::new(&mut count);
@@ -112,7 +129,11 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
             let _context = runtime.enter();
             for run in runs(&rows) {
                 let log = records(&rows, &run);
+                let events: Vec<Event> = log.iter().map(|record| record.event.clone()).collect();
                 for prefix in 1..=log.len() {
+                    if is_inside_cancelling(&events, prefix) {
+                        continue;
+                    }
                     prefix_goes_on_as_live(&app, &run, &log, prefix);
                     Journal::of(&log[..prefix]).unwrap();
                 }
@@ -147,6 +168,15 @@ fn write_prefix(path: &Path, rows: &[Row]) {
 fn could_be_a_file(rows: &[Row], all: &[Row]) -> bool {
     let known = runs(rows);
     let created_live = runs(all);
+    let cut = |run: &RunId| {
+        let events = |rows: &[Row]| {
+            records(rows, run).into_iter().map(|record| record.event).collect::<Vec<_>>()
+        };
+        is_inside_cancelling(&events(all), events(rows).len())
+    };
+    if known.iter().any(cut) {
+        return false;
+    }
     rows.iter().all(|row| match row.event().unwrap() {
         Event::ChildStarted { child, .. } => {
             known.contains(&child) || !created_live.contains(&child)
@@ -185,7 +215,7 @@ async fn recovers(folder: &Path, rows: &[Row]) {
 #[test]
 fn a_node_recovers_from_prefixes_of_its_file_and_repeats_no_completed_step() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = Config { cases: 24, max_shrink_iters: 50, ..Config::default() };
+    let config = Config { cases: 40, max_shrink_iters: 50, ..Config::default() };
     TestRunner::new(config)
         .run(&(program(), any::<u64>()), |(program, pick)| {
             let folder = tempfile::tempdir().unwrap();

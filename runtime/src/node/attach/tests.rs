@@ -122,8 +122,11 @@ async fn it_waits_for_the_sidecar_and_follows_its_lease() {
     let (first, body, mut answer) = paper.request().await;
     assert_eq!(first, "POST /v1/detach HTTP/1.1");
     assert!(body.contains(&"07".repeat(16)), "{body}");
+    let open = tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await;
+    assert!(open.is_err(), "the stream stays open until the goodbye is answered");
     answer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
     goodbye.await.unwrap().unwrap();
+    assert!(stream.read_u8().await.is_err(), "and ends then");
 }
 
 #[tokio::test]
