@@ -220,6 +220,7 @@ impl Start<'_> {
                     self.place.save(state)?;
                     self.state = Some(state.clone());
                 }
+                failpoint::reached("claim_prepared");
                 Step::Next(Input::Prepared(Box::new(self.place.report().status())))
             }
             Effect::Put { doc, if_match } => {
