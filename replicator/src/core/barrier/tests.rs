@@ -37,7 +37,7 @@ fn check(script: &[(u64, Input)], expected: &Expect) {
     let mut log = String::new();
     for &(now, input) in script {
         let effects: Vec<String> = barriers.handle(input, ms(now)).iter().map(show).collect();
-        log += &format!("{now:>6} {}\n", effects.join(", "));
+        log += &format!("{now} {}\n", effects.join(", "));
     }
     expected.assert_eq(&log);
 }
@@ -61,19 +61,19 @@ fn who_asked_before_it_was_sent_is_covered_and_the_rest_share_the_next() {
             (12, Input::Saved(true)),
         ],
         &expect![[r#"
-                 0 
-                 1 
-                 2 head?
-                 3 
-                 4 sync 5s
-                 5 
-                 6 lease?
-                 7 save 4
-                 8 counted 4 seq 12, accept 1 seq 12, accept 2 seq 12, head?
-                 9 sync 5s
-                10 lease?
-                11 save 5
-                12 counted 5 seq 13, accept 3 seq 13, accept 4 seq 13
+            0 
+            1 
+            2 head?
+            3 
+            4 sync 5s
+            5 
+            6 lease?
+            7 save 4
+            8 counted 4 seq 12, accept 1 seq 12, accept 2 seq 12, head?
+            9 sync 5s
+            10 lease?
+            11 save 5
+            12 counted 5 seq 13, accept 3 seq 13, accept 4 seq 13
         "#]],
     );
 }
@@ -93,15 +93,15 @@ fn a_round_counts_only_if_the_lease_is_ours_after_the_upload() {
             (9000, Input::Tick),
         ],
         &expect![[r#"
-                 2 
-                 3 head?
-                 4 sync 5s
-                 6 lease?
-                 7 
-               107 lease?
-               108 foreign, refuse 1 Fenced
-               109 refuse 2 Fenced
-              9000 
+            2 
+            3 head?
+            4 sync 5s
+            6 lease?
+            7 
+            107 lease?
+            108 foreign, refuse 1 Fenced
+            109 refuse 2 Fenced
+            9000 
         "#]],
     );
 }
@@ -124,18 +124,18 @@ fn answers_that_cannot_be_restart_litestream_and_repeat_the_round() {
             (9000, Input::Tick),
         ],
         &expect![[r#"
-                 2 
-                 3 head?
-                 4 sync 5s
-                 5 distrust
-                 6 
-               200 head?
-               201 sync 5s
-               202 
-               400 head?
-               401 sync 10s
-               402 
-              9000 refuse 1 TimedOut, head?
+            2 
+            3 head?
+            4 sync 5s
+            5 distrust
+            6 
+            200 head?
+            201 sync 5s
+            202 
+            400 head?
+            401 sync 10s
+            402 
+            9000 refuse 1 TimedOut, head?
         "#]],
     );
 }
@@ -164,24 +164,24 @@ fn a_poke_follows_the_wal_and_is_counted_now_and_then() {
             (10_501, synced(6, 6)),
         ],
         &expect![[r#"
-                 0 
-              5000 head?
-              5000 sync 5s
-              5001 lease?
-              5002 save 4
-              5003 counted 4 seq 12
-              5010 
-              5250 head?
-              5250 sync 5s
-              5251 
-              5252 
-              5499 
-              5500 head?
-              5500 sync 5s
-              5501 
-             10500 head?
-             10500 sync 5s
-             10501 lease?
+            0 
+            5000 head?
+            5000 sync 5s
+            5001 lease?
+            5002 save 4
+            5003 counted 4 seq 12
+            5010 
+            5250 head?
+            5250 sync 5s
+            5251 
+            5252 
+            5499 
+            5500 head?
+            5500 sync 5s
+            5501 
+            10500 head?
+            10500 sync 5s
+            10501 lease?
         "#]],
     );
 }

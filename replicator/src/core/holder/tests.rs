@@ -35,7 +35,7 @@ fn check(script: Vec<(Moment, Input)>, expected: &Expect) {
     let mut log = String::new();
     for (now, input) in script {
         let effects: Vec<String> = holder.handle(input, now).iter().map(show).collect();
-        log += &format!("{:>6} {}\n", now.boot.as_nanos() / 1_000_000, effects.join(", "));
+        log += &format!("{} {}\n", now.boot.as_nanos() / 1_000_000, effects.join(", "));
     }
     expected.assert_eq(&log);
 }
@@ -97,13 +97,13 @@ fn the_gate_closes_at_the_deadline_and_a_renewal_opens_it_again() {
             (at(20_200), Input::Written(etag(3))),
         ],
         &expect![[r#"
-              3400 put 02 if "1"
-              8999 
-              9000 Closed
-             20000 get
-             20100 
-             20100 put 05 if "2"
-             20200 open until 29100
+            3400 put 02 if "1"
+            8999 
+            9000 Closed
+            20000 get
+            20100 
+            20100 put 05 if "2"
+            20200 open until 29100
         "#]],
     );
 }

@@ -44,7 +44,7 @@ fn check(mut supervisor: Supervisor, script: Vec<(u64, Input)>, expected: &Expec
     let mut log = String::new();
     for (now, input) in script {
         let effects: Vec<String> = supervisor.handle(input, ms(now)).iter().map(show).collect();
-        log += &format!("{now:>6} {:<9} {}\n", supervisor.state().as_str(), effects.join(", "));
+        log += &format!("{now} {} {}\n", supervisor.state().as_str(), effects.join(", "));
     }
     expected.assert_eq(&log);
 }
@@ -91,20 +91,20 @@ fn a_first_copy_comes_before_the_command() {
             (612, attach(2, None)),
         ],
         &expect![[r#"
-                 1 starting  TryAppLock
-                 2 starting  refuse NotReady
-                 3 starting  Checkpoint
-                 4 starting  
-               504 starting  Checkpoint
-               505 starting  SpawnDaemon
-               506 starting  PauseBarriers
-               606 starting  SpawnDaemon
-               607 starting  open copy, barrier
-               608 starting  stage Shipping
-               609 ready     ReturnAppLock, StartCmd
-               610 ready     
-               611 ready     accept, open
-               612 ready     refuse Taken { pid: 40 }
+            1 starting TryAppLock
+            2 starting refuse NotReady
+            3 starting Checkpoint
+            4 starting 
+            504 starting Checkpoint
+            505 starting SpawnDaemon
+            506 starting PauseBarriers
+            606 starting SpawnDaemon
+            607 starting open copy, barrier
+            608 starting stage Shipping
+            609 ready ReturnAppLock, StartCmd
+            610 ready 
+            611 ready accept, open
+            612 ready refuse Taken { pid: 40 }
         "#]],
     );
 }
@@ -137,24 +137,24 @@ fn an_app_that_dies_is_cured_before_another_may_attach() {
             (732, attach(2, None)),
         ],
         &expect![[r#"
-                20 ready     PauseBarriers
-                21 ready     refuse NotReady
-               120 ready     TryAppLock
-               121 ready     
-               221 ready     TryAppLock
-               222 curing    PauseBarriers, KillDaemon
-               223 curing    refuse NotReady
-               224 curing    stage Cure
-               225 curing    Checkpoint
-               226 curing    SpawnDaemon
-               227 curing    open copy, barrier
-               228 curing    
-               228 curing    break Some(8)-12
-               229 curing    
-               729 curing    break Some(8)-12
-               730 curing    stage Shipping
-               731 ready     ReturnAppLock
-               732 ready     accept, open
+            20 ready PauseBarriers
+            21 ready refuse NotReady
+            120 ready TryAppLock
+            121 ready 
+            221 ready TryAppLock
+            222 curing PauseBarriers, KillDaemon
+            223 curing refuse NotReady
+            224 curing stage Cure
+            225 curing Checkpoint
+            226 curing SpawnDaemon
+            227 curing open copy, barrier
+            228 curing 
+            228 curing break Some(8)-12
+            229 curing 
+            729 curing break Some(8)-12
+            730 curing stage Shipping
+            731 ready ReturnAppLock
+            732 ready accept, open
         "#]],
     );
 }
@@ -179,17 +179,17 @@ fn an_app_that_only_lost_its_stream_needs_no_cure_and_neither_does_a_goodbye() {
             (280, Input::DaemonUp),
         ],
         &expect![[r#"
-                20 ready     PauseBarriers
-                30 ready     accept, open
-                40 ready     PauseBarriers
-                45 ready     open
-               140 ready     TryAppLock
-               141 ready     ReturnAppLock
-               150 ready     refuse Fenced
-               160 ready     accept, open
-               170 ready     PauseBarriers
-               270 ready     SpawnDaemon
-               280 ready     open
+            20 ready PauseBarriers
+            30 ready accept, open
+            40 ready PauseBarriers
+            45 ready open
+            140 ready TryAppLock
+            141 ready ReturnAppLock
+            150 ready refuse Fenced
+            160 ready accept, open
+            170 ready PauseBarriers
+            270 ready SpawnDaemon
+            280 ready open
         "#]],
     );
 }
@@ -213,27 +213,27 @@ fn a_sidecar_that_died_alone_finds_its_app_again() {
             (112, Input::Released(true)),
         ],
         &expect![[r#"
-                 1 ready     TryAppLock
-                 2 ready     SpawnDaemon
-                 3 ready     
-                 4 ready     accept, open
-                 5 draining  SignalApp(40, Term), TryAppLock
-                 6 draining  
-                 7 draining  
-               108 draining  TryAppLock
-               109 draining  open, barrier
-               110 draining  PauseBarriers, StopDaemon
-               111 draining  Release
-               112 released  Exit(Released(0))
+            1 ready TryAppLock
+            2 ready SpawnDaemon
+            3 ready 
+            4 ready accept, open
+            5 draining SignalApp(40, Term), TryAppLock
+            6 draining 
+            7 draining 
+            108 draining TryAppLock
+            109 draining open, barrier
+            110 draining PauseBarriers, StopDaemon
+            111 draining Release
+            112 released Exit(Released(0))
         "#]],
     );
     check(
         start(From::Resume { cure: false }, true),
         vec![(1, Input::Tick), (2, Input::AppLock(AppLock::Taken)), (3, Input::StageSaved)],
         &expect![[r#"
-                 1 ready     TryAppLock
-                 2 curing    PauseBarriers, stage Cure
-                 3 curing    Checkpoint
+            1 ready TryAppLock
+            2 curing PauseBarriers, stage Cure
+            3 curing Checkpoint
         "#]],
     );
 }
@@ -255,14 +255,14 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
             (90, Input::Released(true)),
         ],
         &expect![[r#"
-                20 draining  SignalCmd(Term)
-                30 draining  refuse Leaving
-                40 draining  
-                50 draining  SignalCmd(TermGroup), TryAppLock
-                60 draining  open, barrier
-                70 draining  PauseBarriers, StopDaemon
-                80 draining  Release
-                90 released  Exit(Released(0))
+            20 draining SignalCmd(Term)
+            30 draining refuse Leaving
+            40 draining 
+            50 draining SignalCmd(TermGroup), TryAppLock
+            60 draining open, barrier
+            70 draining PauseBarriers, StopDaemon
+            80 draining Release
+            90 released Exit(Released(0))
         "#]],
     );
     let mut supervisor = ready(true);
@@ -283,17 +283,17 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
             (39, Input::DaemonEnded),
         ],
         &expect![[r#"
-                20 draining  SignalCmd(TermGroup), TryAppLock
-                30 curing    PauseBarriers, KillDaemon
-                31 curing    stage Cure
-                32 curing    Checkpoint
-                33 curing    SpawnDaemon
-                34 curing    open copy, barrier
-                35 curing    break Some(6)-12
-                36 curing    stage Shipping
-                37 draining  open, barrier
-                38 draining  PauseBarriers, StopDaemon
-                39 draining  Exit(NotCovered)
+            20 draining SignalCmd(TermGroup), TryAppLock
+            30 curing PauseBarriers, KillDaemon
+            31 curing stage Cure
+            32 curing Checkpoint
+            33 curing SpawnDaemon
+            34 curing open copy, barrier
+            35 curing break Some(6)-12
+            36 curing stage Shipping
+            37 draining open, barrier
+            38 draining PauseBarriers, StopDaemon
+            39 draining Exit(NotCovered)
         "#]],
     );
 }
@@ -313,12 +313,12 @@ fn an_app_that_stays_keeps_the_lease_from_being_released() {
             (30_040, Input::DaemonEnded),
         ],
         &expect![[r#"
-                20 draining  TryAppLock
-                30 draining  
-             25020 draining  TryAppLock
-             30020 draining  open, barrier
-             30030 draining  PauseBarriers, StopDaemon
-             30040 draining  Exit(NotCovered)
+            20 draining TryAppLock
+            30 draining 
+            25020 draining TryAppLock
+            30020 draining open, barrier
+            30030 draining PauseBarriers, StopDaemon
+            30040 draining Exit(NotCovered)
         "#]],
     );
 }
@@ -343,17 +343,17 @@ fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
             (5133, Input::Tick),
         ],
         &expect![[r#"
-                20 fenced    FenceBarriers, stage Fenced, KillDaemon, TryAppLock
-                21 fenced    
-                22 fenced    refuse Fenced
-                30 fenced    
-                40 fenced    
-              5020 fenced    TryAppLock, SignalCmd(Kill)
-              5030 fenced    
-              5130 fenced    
-              5131 fenced    MoveAside
-              5132 fenced    Exit(Fenced)
-              5133 fenced    
+            20 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+            21 fenced 
+            22 fenced refuse Fenced
+            30 fenced 
+            40 fenced 
+            5020 fenced TryAppLock, SignalCmd(Kill)
+            5030 fenced 
+            5130 fenced 
+            5131 fenced MoveAside
+            5132 fenced Exit(Fenced)
+            5133 fenced 
         "#]],
     );
 }
@@ -369,9 +369,9 @@ fn a_first_copy_that_does_not_get_through_is_given_up_when_told_to_end() {
         supervisor,
         vec![(10, Input::Terminate), (60_010, Input::Tick), (60_020, Input::DaemonEnded)],
         &expect![[r#"
-                10 starting  
-             60010 draining  PauseBarriers, KillDaemon
-             60020 draining  Exit(NotCovered)
+            10 starting 
+            60010 draining PauseBarriers, KillDaemon
+            60020 draining Exit(NotCovered)
         "#]],
     );
 }
@@ -436,7 +436,9 @@ impl Truth {
             Effect::Checkpoint => {
                 prop_assert!(self.sidecar_has_lock && !self.daemon, "a checkpoint too early");
             }
-            Effect::AcceptAttach(_) => {
+            Effect::AcceptAttach(session) => {
+                let number = session.as_str().get(..2).unwrap();
+                self.app = Some(Some(u8::from_str_radix(number, 16).unwrap()));
                 prop_assert!(!self.sidecar_has_lock, "accepted while the lock is held");
                 prop_assert!(!self.dirty, "accepted before the cure");
             }
@@ -486,11 +488,6 @@ impl Truth {
             Effect::StartCmd => Input::CmdStarted,
             Effect::MoveAside => Input::MovedAside,
             Effect::Release => Input::Released(well),
-            Effect::AcceptAttach(session) => {
-                let number = session.as_str().get(..2).unwrap();
-                self.app = Some(Some(u8::from_str_radix(number, 16).unwrap()));
-                return None;
-            }
             _ => return None,
         })
     }

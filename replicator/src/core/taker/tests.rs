@@ -36,7 +36,7 @@ fn check(attempt: Attempt, script: Vec<(Moment, Input)>, expected: &Expect) {
     let mut log = String::new();
     for (now, input) in script {
         let effects: Vec<String> = taker.handle(input, now).iter().map(show).collect();
-        log += &format!("{:>6} {}\n", now.boot.as_nanos() / 1_000_000, effects.join(", "));
+        log += &format!("{} {}\n", now.boot.as_nanos() / 1_000_000, effects.join(", "));
     }
     expected.assert_eq(&log);
 }
@@ -57,15 +57,15 @@ fn a_holder_that_renews_is_waited_for_anew_and_one_that_is_silent_is_replaced() 
             (at(14_300), Input::Written(etag(3))),
         ],
         &expect![[r#"
-              1000 wait until 12000
-              3000 get
-              3100 
-             12500 get
-             12600 
-             14099 
-             14100 prepare
-             14200 put if "2"
-             14300 claimed "3"
+            1000 wait until 12000
+            3000 get
+            3100 
+            12500 get
+            12600 
+            14099 
+            14100 prepare
+            14200 put if "2"
+            14300 claimed "3"
         "#]],
     );
 }
