@@ -5,4 +5,5 @@
 mod basics;
 mod blocked;
 mod common;
+mod gate;
 mod steps;

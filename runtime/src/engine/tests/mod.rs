@@ -2,5 +2,6 @@
 
 mod crashes;
 mod faults;
+mod group;
 mod prefixes;
 mod program;

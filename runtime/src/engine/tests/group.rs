@@ -1,0 +1,73 @@
+//! Group commit: many writers share a sync, and one alone pays for one.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::prefixes::{fsck, soon};
+use crate::engine::recovery::Instruments;
+use crate::{App, Ctx, Environment, Node, Result, StartRequest, Step};
+
+async fn nothing(_: Step, n: u32) -> Result<u32> {
+    Ok(n)
+}
+
+async fn chain(ctx: Ctx, steps: u32) -> Result<u32> {
+    for n in 0..steps {
+        ctx.step("nothing", nothing, n).await?;
+    }
+    Ok(steps)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequential_step_takes_one_commit_and_256_runs_share_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let instruments = Instruments::default();
+    let app = App::new("t").workflow("chain", chain);
+    let environment = Environment::alone(&path);
+    let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
+    let commits = || instruments.faults.counts().0;
+
+    let run = node.start(StartRequest::new("chain", 100).unwrap()).await.unwrap();
+    soon(node.result(&run.id)).await.unwrap().output::<u32>().unwrap();
+    // One for the start, one for the first turn, one for each end of a step.
+    assert_eq!(commits(), 102);
+
+    let runs = (0..256).map(|_| {
+        let node = node.clone();
+        tokio::spawn(async move {
+            let run = node.start(StartRequest::new("chain", 10).unwrap()).await.unwrap();
+            soon(node.result(&run.id)).await.unwrap().output::<u32>().unwrap()
+        })
+    });
+    for ended in join_all(runs).await {
+        assert_eq!(ended.unwrap(), 10);
+    }
+    let shared = commits() - 102;
+    assert!(shared < 256 * 12 / 4, "256 runs of 12 turns took {shared} commits");
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_could_not_be_written_is_refused_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let instruments = Instruments::default();
+    instruments.faults.fail([1]);
+    let app = App::new("t").workflow("chain", chain);
+    let environment = Environment::alone(&path);
+    let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
+    let node = Arc::new(node);
+    let request = || StartRequest::new("chain", 1).unwrap().id("r");
+    let refused = node.start(request()).await.unwrap_err();
+    assert_eq!(refused.kind(), crate::ErrorKind::Unavailable);
+    let missing = node.result(&"r".parse().unwrap()).await.unwrap_err();
+    assert_eq!(missing.kind(), crate::ErrorKind::NotFound);
+    let started = node.start(request()).await.unwrap();
+    assert!(!started.existing);
+    soon(node.result(&started.id)).await.unwrap().output::<u32>().unwrap();
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
