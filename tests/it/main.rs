@@ -16,6 +16,7 @@ mod holes;
 mod http_errors;
 mod kills;
 mod observer;
+mod outage;
 mod s3_provider;
 mod socket;
 mod support;

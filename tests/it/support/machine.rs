@@ -99,7 +99,7 @@ impl Machine {
 
     /// A variable for the sidecar (and what it passes on).
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
-        self.settings.environment.push((name.to_owned(), value.to_owned()));
+        self.set_env(name, value);
         self
     }
 

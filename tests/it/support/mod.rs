@@ -1,7 +1,8 @@
 //! The harness: an S3 server, machines to destroy, and witnesses that outlive them.
 //!
 //! - [`server`] one S3 server a test process, [`bucket`] one bucket a test
-//! - [`machine`] a disposable machine: a folder with a sidecar, Litestream and an app in it
+//! - [`machine`] a disposable machine: a folder with a sidecar, Litestream and an app in it;
+//!   [`proxy`] cuts one off from S3
 //! - [`app`] the test app without a machine: its own sidecar, or none
 //! - [`ledger`] what step bodies did, written outside every machine; [`witness`] what must not
 //!   happen again after a kill
@@ -22,6 +23,7 @@ pub(crate) mod ltx;
 pub(crate) mod machine;
 pub(crate) mod process;
 pub(crate) mod procfs;
+pub(crate) mod proxy;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod shim;

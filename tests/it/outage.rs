@@ -1,0 +1,100 @@
+//! A machine that loses S3: it stops acting by its own clock, and goes on, or leaves, when S3 is
+//! back.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::bucket::Bucket;
+use crate::support::ledger::Ledger;
+use crate::support::machine::Machine;
+use crate::support::proxy::{Line, Proxy};
+use crate::support::witness::{self, Known};
+use crate::support::{sqlite, wait};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+fn machine(bucket: &Bucket, ledger: &Ledger, name: &str) -> Machine {
+    Machine::new(bucket, name, "n1").ledger(ledger).sidecar_args(&["--ttl", "3s"])
+}
+
+fn healthy(vm: &Machine) -> bool {
+    vm.api().get("/v1/health").is_ok_and(|reply| reply.status == 200)
+}
+
+#[test]
+fn connections_end_and_come_back() {
+    closes_and_opens(Line::Cut);
+}
+
+#[test]
+fn packets_vanish_and_come_back() {
+    closes_and_opens(Line::Silent);
+}
+
+fn closes_and_opens(fault: Line) {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let proxy = Proxy::new(&bucket);
+    let mut vm = machine(&bucket, &ledger, "vm").env("AWS_ENDPOINT_URL", &proxy.endpoint());
+    vm.start().wait_ready();
+    vm.api().start("r1", "chain", &json!({ "steps": 250, "millis": 20 }));
+    wait::until_true("ten steps", BOUND, || ledger.count("r1", "link", "end") >= 10);
+    let app = vm.app();
+    proxy.set(fault);
+    wait::until_true("the gate to close", BOUND, || !healthy(&vm));
+    let begun = ledger.count("r1", "link", "begin");
+    assert!(begun < 250, "the fault came too late");
+    wait::holds_for("the gate to stay closed", Duration::from_secs(2), || {
+        ledger.count("r1", "link", "begin") == begun
+    });
+    let state = vm.status().expect("the sidecar answers");
+    assert_eq!(state["state"], "stalled", "{state}");
+    let refused = vm.barrier(Duration::from_millis(300)).expect("the sidecar answers");
+    assert!(refused.status >= 400, "a barrier without a store: {refused:?}");
+
+    proxy.set(Line::Good);
+    wait::until_true("the gate to open", BOUND, || healthy(&vm));
+    vm.api().wait_completed("r1", BOUND);
+    assert_eq!(vm.app(), app, "the same process finished");
+    assert_eq!(ledger.counts("r1", "begin").values().max(), Some(&1), "nothing ran twice");
+    assert_eq!(bucket.epochs("n1"), [1]);
+    let barrier = vm.barrier_ok();
+    let file = vm.restore(&format!("e1:{}", barrier["txid"].as_str().expect("a txid")));
+    sqlite::assert_same(&file, vm.db());
+    assert_eq!(vm.shut_down(), 0);
+}
+
+#[test]
+fn a_machine_that_was_taken_over_meanwhile_leaves() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let proxy = Proxy::new(&bucket);
+    let mut vm1 = machine(&bucket, &ledger, "vm-1").env("AWS_ENDPOINT_URL", &proxy.endpoint());
+    vm1.start().wait_ready();
+    vm1.api().start("r1", "chain", &json!({ "steps": 300, "millis": 30 }));
+    wait::until_true("ten steps", BOUND, || ledger.count("r1", "link", "end") >= 10);
+    vm1.barrier_ok();
+    let old = vm1.app().expect("an app");
+    proxy.set(Line::Silent);
+
+    let mut vm2 = machine(&bucket, &ledger, "vm-2");
+    vm2.start().wait_ready();
+    let lines = ledger.entries().len();
+    let known = Known::of(&vm2.restore_base(), lines);
+    assert!(!healthy(&vm1), "the old owner's gate closed before another could claim");
+    wait::until_true("the new owner to act", BOUND, || {
+        ledger.entries().iter().any(|entry| entry.epoch == 2)
+    });
+    proxy.set(Line::Good);
+    assert_eq!(vm1.wait_exit(BOUND), 75);
+    assert!(vm1.dir().join("workflow.db.diverged-e1").join("workflow.db").is_file());
+    vm2.api().wait_completed("r1", BOUND);
+    known.assert_not_repeated(&ledger);
+    let entries = ledger.entries();
+    let taken = entries.iter().position(|entry| entry.epoch == 2).expect("it acted");
+    let late = entries.iter().skip(taken).find(|e| e.pid == old && e.what == "begin");
+    assert_eq!(late, None, "the old owner began a body after the new one");
+    assert_eq!(vm2.shut_down(), 0);
+    let file = vm2.restore("latest");
+    witness::assert_sound(&vm2, &file);
+    sqlite::assert_same(&file, vm2.db());
+}

@@ -1,0 +1,103 @@
+//! A relay in front of the S3 server, so that one machine can be cut off from it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::bucket::Bucket;
+use super::wait;
+
+/// What the relay does with what it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// It passes everything on.
+    Good,
+    /// It ends every connection.
+    Cut,
+    /// It keeps every connection and passes nothing on: a network that swallows packets.
+    Silent,
+}
+
+/// A relay; its threads end with the process.
+pub(crate) struct Proxy {
+    port: u16,
+    line: Arc<Mutex<Line>>,
+}
+
+impl Proxy {
+    /// A relay to the bucket's server, which has to be reached without TLS.
+    #[track_caller]
+    pub(crate) fn new(bucket: &Bucket) -> Self {
+        let endpoint = &bucket.server().endpoint;
+        let server = endpoint.strip_prefix("http://").expect("a server without TLS");
+        let server = server.trim_end_matches('/').to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let port = listener.local_addr().expect("it is bound").port();
+        let line = Arc::new(Mutex::new(Line::Good));
+        let shared = Arc::clone(&line);
+        std::thread::spawn(move || {
+            for client in listener.incoming().filter_map(Result::ok) {
+                if let Ok(server) = TcpStream::connect(&server) {
+                    relay(&shared, &client, &server);
+                }
+            }
+        });
+        Self { port, line }
+    }
+
+    /// What a machine is given as its endpoint.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn set(&self, line: Line) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
+    }
+}
+
+/// Passes bytes both ways, each on a thread of its own, until one side ends or the line is cut.
+fn relay(line: &Arc<Mutex<Line>>, client: &TcpStream, server: &TcpStream) {
+    for (from, to) in [(client, server), (server, client)] {
+        let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
+        let line = Arc::clone(line);
+        std::thread::spawn(move || {
+            pass_on(&line, &from, &to);
+            // Gone already is as good as ended.
+            let _ = from.shutdown(Shutdown::Both);
+            let _ = to.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+fn pass_on(line: &Mutex<Line>, mut from: &TcpStream, mut to: &TcpStream) {
+    let state = || *line.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut buffer = vec![0; 64 * 1024];
+    // A connection on which nothing moves has to notice a cut, too.
+    if from.set_read_timeout(Some(Duration::from_millis(50))).is_err() {
+        return;
+    }
+    loop {
+        match state() {
+            Line::Good => {}
+            Line::Cut => return,
+            Line::Silent => {
+                wait::pause(Duration::from_millis(10));
+                continue;
+            }
+        }
+        match from.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => {
+                while state() == Line::Silent {
+                    wait::pause(Duration::from_millis(10));
+                }
+                if state() == Line::Cut || to.write_all(&buffer[..count]).is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
