@@ -187,7 +187,11 @@ pub(crate) struct Barriers {
     last_replicated: u64,
     last_good: Option<LastGood>,
     counted_at: Option<BootTime>,
+    /// When the last round began, and when the last request was sent.
+    looked_at: Option<BootTime>,
     sent_at: Option<BootTime>,
+    /// The head as of the last accepted request.
+    shipped_head: Option<Head>,
     not_before: Option<BootTime>,
     /// Since when something waits to be shipped, as far as the WAL tells.
     dirty_since: Option<BootTime>,
@@ -213,7 +217,9 @@ impl Barriers {
             last_replicated: last,
             last_good,
             counted_at: None,
+            looked_at: None,
             sent_at: None,
+            shipped_head: None,
             not_before: None,
             dirty_since: None,
             dirty_again: false,
@@ -329,10 +335,24 @@ impl Barriers {
             return;
         }
         let Some(head) = head else { return self.fail(now) };
+        if self.is_only_litestreams_change(head, now) {
+            self.round = Round::None;
+            self.dirty_since = None;
+            return;
+        }
         self.round = Round::Sync(head);
         self.sent_at = Some(now);
         self.dirty_again = false;
         effects.push(Effect::Sync { timeout: self.sync_timeout() });
+    }
+
+    /// Whether a poke has nothing of ours to ship. Litestream writes into the WAL itself when it
+    /// checkpoints; while a reader keeps the WAL from being emptied it does so at each call, and
+    /// one call would follow the other for ever.
+    fn is_only_litestreams_change(&self, head: Head, now: BootTime) -> bool {
+        let wanted = self.copy || self.waiters.iter().any(|waiter| waiter.in_round);
+        let idle = self.sent_at.is_none_or(|at| now.since(at) >= self.pace.idle_every);
+        !wanted && !idle && self.shipped_head == Some(head)
     }
 
     fn synced(&mut self, reply: Option<Synced>, now: BootTime, effects: &mut Vec<Effect>) {
@@ -357,6 +377,7 @@ impl Barriers {
         let moved = reply.replicated_txid > self.last_replicated;
         self.last_txid = reply.txid;
         self.last_replicated = reply.replicated_txid;
+        self.shipped_head = Some(head);
         self.failures = 0;
         self.copy = false;
         self.took = self.sent_at.map(|sent| now.since(sent));
@@ -442,6 +463,7 @@ impl Barriers {
             Round::None => {
                 if self.round_at().is_some_and(|at| now >= at) {
                     self.round = Round::Head;
+                    self.looked_at = Some(now);
                     for waiter in &mut self.waiters {
                         waiter.in_round = true;
                     }
@@ -466,13 +488,13 @@ impl Barriers {
         if !self.open || self.orphaned {
             return None;
         }
-        let last = self.sent_at.unwrap_or(BootTime::from_nanos(0));
+        let since = |at: Option<BootTime>| at.unwrap_or(BootTime::from_nanos(0));
         let wanted = if !self.waiters.is_empty() || self.copy {
             BootTime::from_nanos(0)
         } else if self.dirty_since.is_some() {
-            last.saturating_add(self.pace.busy_every)
+            since(self.looked_at).saturating_add(self.pace.busy_every)
         } else {
-            last.saturating_add(self.pace.idle_every)
+            since(self.sent_at).saturating_add(self.pace.idle_every)
         };
         Some(self.not_before.map_or(wanted, |at| at.max(wanted)))
     }

@@ -182,6 +182,9 @@ fn command(launch: &Launch<'_>) -> io::Result<Command> {
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         .current_dir("/")
+        // A signal to the sidecar's group, such as ctrl-c, is for the sidecar: Litestream ends when
+        // that says so, after the last barrier.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());

@@ -187,6 +187,48 @@ fn a_poke_follows_the_wal_and_is_counted_now_and_then() {
 }
 
 #[test]
+fn what_litestream_itself_writes_makes_no_upload_before_the_idle_one() {
+    check(
+        &[
+            (0, Input::Open { copy: false }),
+            (5000, Input::Tick),
+            (5000, Input::Head(Some(head(12, 0)))),
+            (5001, Input::WalChanged),
+            (5002, synced(4, 4)),
+            (5003, Input::Lease(LeaseShows::Ours)),
+            (5004, Input::Saved(true)),
+            (5250, Input::Tick),
+            (5251, Input::Head(Some(head(12, 0)))),
+            (5300, Input::WalChanged),
+            (5500, Input::Tick),
+            (5501, Input::Head(Some(head(12, 0)))),
+            (9999, Input::Tick),
+            (10_000, Input::Tick),
+            (10_001, Input::Head(Some(head(12, 0)))),
+            (10_002, synced(5, 5)),
+        ],
+        &expect![[r#"
+            0 
+            5000 head?
+            5000 sync 5s
+            5001 
+            5002 lease?
+            5003 save 4
+            5004 counted 4 seq 12
+            5250 head?
+            5251 
+            5300 
+            5500 head?
+            5501 
+            9999 
+            10000 head?
+            10001 sync 5s
+            10002 lease?
+        "#]],
+    );
+}
+
+#[test]
 fn what_was_under_way_when_the_app_died_is_not_counted() {
     check(
         &[
