@@ -70,6 +70,39 @@ async fn branches_run_at_once_and_end_in_any_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn branches_may_talk_over_channels_as_much_as_they_like() {
+    async fn talk(ctx: Ctx, messages: u64) -> Result<u64> {
+        // Far more than tokio's budget for one poll.
+        let (send, mut receive) = tokio::sync::mpsc::channel(1);
+        let sender = async move {
+            for n in 0..messages {
+                if n % 500 == 0 {
+                    ctx.step("double", double, n).await?;
+                }
+                send.send(n).await?;
+            }
+            Result::<()>::Ok(())
+        };
+        let receiver = async {
+            let mut sum = 0;
+            while let Some(n) = receive.recv().await {
+                sum += n;
+            }
+            sum
+        };
+        let (sent, sum) = tokio::join!(sender, receiver);
+        sent?;
+        Ok(sum)
+    }
+    let place = Place::new();
+    let node = place.open(App::new("t").workflow("talk", talk)).await;
+    assert_eq!(outcome(&node, "talk", 2_000).await.output::<u64>().unwrap(), 1_999_000);
+    node.shutdown().await.unwrap();
+    assert_eq!(node.shadow_replays(), (1, 0));
+    fsck(&place);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_loser_of_a_race_is_dropped_and_told() {
     async fn patient(step: Step, (): ()) -> Result<()> {
         step.cancellation().cancelled().await;
