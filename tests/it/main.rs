@@ -5,6 +5,7 @@
 //! machines, so that all of them run at once. `support` is the harness; the modules beside it are
 //! the tests, one file a promise.
 
+mod author_cli;
 mod blocked;
 mod command_errors;
 mod exclusive;
@@ -14,6 +15,7 @@ mod group_commit;
 mod harness;
 mod holes;
 mod http_errors;
+mod idle;
 mod kills;
 mod observer;
 mod outage;
