@@ -8,6 +8,7 @@
 mod author_cli;
 mod blocked;
 mod command_errors;
+mod disks;
 mod exclusive;
 mod frozen;
 mod ghost;

@@ -98,3 +98,28 @@ fn a_machine_that_was_taken_over_meanwhile_leaves() {
     witness::assert_sound(&vm2, &file);
     sqlite::assert_same(&file, vm2.db());
 }
+
+#[test]
+fn a_shutdown_that_cannot_cover_everything_says_so() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let proxy = Proxy::new(&bucket);
+    let mut vm = machine(&bucket, &ledger, "vm")
+        .env("AWS_ENDPOINT_URL", &proxy.endpoint())
+        .sidecar_args(&["--final-within", "2s"]);
+    vm.start().wait_ready();
+    vm.api().start("r1", "chain", &json!({ "steps": 60, "millis": 20 }));
+    wait::until_true("ten steps", BOUND, || ledger.count("r1", "link", "end") >= 10);
+    proxy.set(Line::Cut);
+    wait::until_true("five more", BOUND, || ledger.count("r1", "link", "end") >= 15);
+    assert_eq!(vm.shut_down(), 74);
+    assert_eq!(bucket.lease("n1").expect("a lease")["released"], json!(false));
+    let known = Known::of(vm.db(), ledger.entries().len());
+    proxy.set(Line::Good);
+    vm.start().wait_ready();
+    vm.api().wait_completed("r1", BOUND);
+    known.assert_not_repeated(&ledger);
+    assert_eq!(vm.shut_down(), 0);
+    let file = vm.restore("latest");
+    witness::assert_sound(&vm, &file);
+    sqlite::assert_same(&file, vm.db());
+}

@@ -64,6 +64,30 @@ fn disk_lost() {
 }
 
 #[test]
+fn of_two_that_take_over_at_once_one_wins() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    history(&bucket, &ledger);
+    let lines = ledger.entries().len();
+    let mut vms: Vec<Machine> =
+        (1..=3).map(|number| machine(&bucket, &ledger, &format!("vm-{number}"))).collect();
+    for vm in &mut vms {
+        vm.start();
+    }
+    let ready = |vm: &Machine| vm.status().is_some_and(|status| status["state"] == "ready");
+    wait::until_true("one of them to be ready", BOUND, || vms.iter().any(ready));
+    let winner = vms.iter().position(ready).expect("one is ready");
+    let mut vm = vms.remove(winner);
+    wait::until_true("the others to wait", BOUND, || {
+        vms.iter().all(|vm| vm.log().matches("waiting for the node's holder").count() >= 2)
+    });
+    completes(&bucket, &ledger, &mut vm, lines, "the winner");
+    // Released: the next is ready at once, and what the winner did is its base.
+    wait::until_true("another of them to be ready", BOUND, || vms.iter().any(ready));
+    assert_eq!(bucket.epochs("n1"), [1, 2, 3]);
+    assert!(!vms.iter().all(ready), "only one of them");
+}
+
+#[test]
 fn what_a_barrier_acknowledged_is_in_every_later_take_over() {
     let (bucket, ledger) = (Bucket::new(), Ledger::new());
     let mut acknowledged = Vec::new();
