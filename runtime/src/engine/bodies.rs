@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::inbox::{Input, Observed, StepFailure};
 use super::journal::StepFacts;
 use super::life::panic_message;
+use super::timers::Timers;
 use super::{Engine, Run};
 use crate::author::result::{BoxError, failed, failure_of};
 use crate::author::retry::Retry;
@@ -200,7 +201,8 @@ impl Work {
             if !self.ready().await {
                 return;
             }
-            let result = match self.attempt().await {
+            let Some(ended) = self.attempt().await else { return };
+            let result = match ended {
                 Ok(output) => Ok(output),
                 Err(failed) => match self.next_after(failed).await {
                     Next::Again => continue,
@@ -233,12 +235,39 @@ impl Work {
         self.guard.open(self.facts.attempt)
     }
 
-    async fn attempt(&mut self) -> Result<Json, AttemptFailure> {
+    /// One attempt; none if nobody wants it any more and it did not begin.
+    async fn attempt(&mut self) -> Option<Result<Json, AttemptFailure>> {
         let token = match self.body.timeout {
             Some(_) => self.token.child_token(),
             None => self.token.clone(),
         };
-        let step = Step {
+        let step = self.step(token.clone());
+        let ended = self.execute(step.clone(), token).await;
+        let failed = |failure| Some(Err(AttemptFailure { failure, is_final: false }));
+        if step.inner.spoiled.load(Ordering::Relaxed) {
+            let message = "a checkpoint was refused: it has no JSON or is over its limit";
+            return failed(self::failed(message));
+        }
+        match ended {
+            Ended::Returned(Ok(output)) => Some(Ok(output)),
+            Ended::Returned(Err(error)) => {
+                let is_final = self.body.retry.as_ref().is_some_and(|r| r.is_final(&*error));
+                Some(Err(AttemptFailure { failure: failure_of(&*error), is_final }))
+            }
+            Ended::Panicked(message) => {
+                failed(self::failed(format!("the body panicked: {message}")))
+            }
+            Ended::OutOfTime => {
+                let timeout = self.body.timeout.unwrap_or_default();
+                let message = format!("it took longer than {timeout:?}");
+                failed(Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() })
+            }
+            Ended::LetGo => None,
+        }
+    }
+
+    fn step(&self, token: CancellationToken) -> Step {
+        Step {
             inner: Arc::new(Attempt {
                 run: self.run.id.clone(),
                 op: self.op,
@@ -247,7 +276,7 @@ impl Work {
                 epoch: self.engine.environment.epoch,
                 key: self.engine.scope.clone(),
                 state: Arc::clone(&self.engine.state),
-                token: token.clone(),
+                token,
                 last_checkpoint: Arc::clone(&self.last_checkpoint),
                 checkpointer: Checkpointer {
                     writer: self.engine.writer.clone(),
@@ -255,35 +284,6 @@ impl Work {
                 },
                 spoiled: AtomicBool::new(false),
             }),
-        };
-        let timer = self
-            .body
-            .timeout
-            .map(|timeout| self.engine.timers.cancel_after(timeout, token.clone()));
-        let ended = self.execute(step.clone(), token).await;
-        if let Some(timer) = timer {
-            self.engine.timers.cancel(timer);
-        }
-        if step.inner.spoiled.load(Ordering::Relaxed) {
-            let message = "a checkpoint was refused: it has no JSON or is over its limit";
-            return Err(AttemptFailure { failure: failed(message), is_final: false });
-        }
-        match ended {
-            Ended::Returned(Ok(output)) => Ok(output),
-            Ended::Returned(Err(error)) => {
-                let is_final = self.body.retry.as_ref().is_some_and(|r| r.is_final(&*error));
-                Err(AttemptFailure { failure: failure_of(&*error), is_final })
-            }
-            Ended::Panicked(message) => {
-                let failure = failed(format!("the body panicked: {message}"));
-                Err(AttemptFailure { failure, is_final: false })
-            }
-            Ended::OutOfTime => {
-                let message =
-                    format!("it took longer than {:?}", self.body.timeout.unwrap_or_default());
-                let failure = Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() };
-                Err(AttemptFailure { failure, is_final: false })
-            }
         }
     }
 
@@ -298,20 +298,33 @@ impl Work {
             Ok(future) => future,
             Err(panic) => return Ended::Panicked(panic_message(&*panic).to_owned()),
         };
-        let bounded = self.body.timeout.is_some();
-        let body = bounded_body(future, bounded.then_some((token, self.token.clone())));
+        let bound = self.body.timeout.map(|timeout| Bound {
+            timers: self.engine.timers.clone(),
+            timeout,
+            attempt: token,
+            step: self.token.clone(),
+        });
+        let body = bounded_body(future, bound);
         if !self.body.blocking {
             return watched(body, &self.run.id, self.op, &self.name).await;
         }
         let (done, ended) = oneshot::channel();
-        let runtime = self.engine.runtime.clone();
+        let (runtime, gate) = (self.engine.runtime.clone(), self.engine.gate().clone());
+        let token = self.token.clone();
         let job = Box::new(move || {
+            let ended = runtime.block_on(async {
+                // It may have waited in line for long.
+                if token.is_cancelled() || gate.opened().await.is_err() {
+                    return Ended::LetGo;
+                }
+                body.await
+            });
             // Whoever waited may have been shut down; then nobody needs to know.
-            let _ = done.send(runtime.block_on(body));
+            let _ = done.send(ended);
         });
         match self.engine.pool.run(job) {
-            Ok(()) => ended.await.unwrap_or_else(|_| Ended::Panicked("it was let go".to_owned())),
-            Err(error) => Ended::Returned(Err(error.into())),
+            Ok(()) => ended.await.unwrap_or(Ended::LetGo),
+            Err(_) => Ended::LetGo,
         }
     }
 
@@ -369,26 +382,38 @@ enum Ended {
     Returned(Result<Json, BoxError>),
     Panicked(String),
     OutOfTime,
+    /// It did not begin: its step was dropped, or the node lets go.
+    LetGo,
 }
 
-/// The body with its panics caught, dropped when its attempt's token (the first) was cancelled
-/// and its step's (the second) was not: then it is out of time. What has returned by then counts.
-async fn bounded_body(
-    body: BodyFuture,
-    tokens: Option<(CancellationToken, CancellationToken)>,
-) -> Ended {
+/// How long an attempt may take, from when its body begins.
+struct Bound {
+    timers: Timers,
+    timeout: Duration,
+    attempt: CancellationToken,
+    step: CancellationToken,
+}
+
+/// The body with its panics caught, and dropped when it is out of time. What has returned by then
+/// counts: its work is done.
+async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> Ended {
     let body = AssertUnwindSafe(body).catch_unwind().map(|ended| match ended {
         Ok(result) => Ended::Returned(result),
         Err(panic) => Ended::Panicked(panic_message(&*panic).to_owned()),
     });
-    let Some((attempt, step)) = tokens else { return body.await };
+    let Some(Bound { timers, timeout, attempt, step }) = bound else { return body.await };
+    let timer = timers.cancel_after(timeout, attempt.clone());
     let mut body = pin!(body);
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        ended = &mut body => return ended,
-        () = attempt.cancelled() => {}
-    }
-    if step.is_cancelled() { body.await } else { Ended::OutOfTime }
+        ended = &mut body => ended,
+        // A dropped step cancels its attempt, too; that ends when it wants to.
+        () = attempt.cancelled() => {
+            if step.is_cancelled() { body.await } else { Ended::OutOfTime }
+        }
+    };
+    timers.cancel(timer);
+    ended
 }
 
 /// Warns of a poll that held its worker for long.

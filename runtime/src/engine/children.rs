@@ -94,7 +94,10 @@ impl Engine {
 }
 
 /// The end that the newest event of a run records.
-fn last_result(connection: &rusqlite::Connection, run: &RunId) -> Result<Option<RunResult>, Error> {
+pub(super) fn last_result(
+    connection: &rusqlite::Connection,
+    run: &RunId,
+) -> Result<Option<RunResult>, Error> {
     let last = query::last_observed(connection, run)?.unwrap_or(Seq::ZERO);
     let before = Seq::new(last.get().saturating_sub(1))?;
     let rows = query::events(connection, Some(run), before, 1)?;

@@ -12,6 +12,7 @@ use tidemill_eventlog::{Checkpoints, FileLock};
 use tidemill_model::{BlockReason, Epoch, Failure, InstanceId, Json, NodeId, RunId, Seq};
 use tokio::sync::{oneshot, watch};
 
+use super::find::Found;
 use super::inbox::Control;
 use super::recovery::{self, Instruments};
 use super::{Engine, check, start};
@@ -216,7 +217,10 @@ impl Node {
     /// # Cancel safety
     /// Nothing is lost when it is dropped.
     pub async fn result(&self, run: &RunId) -> Result<RunResult, Error> {
-        let Some(here) = self.engine.run(run) else { return self.past_result(run).await };
+        let here = match self.engine.find(run).await? {
+            Found::Here(here) => here,
+            Found::Ended(ended) => return Ok(ended),
+        };
         let mut outcome = here.outcome.subscribe();
         tokio::select! {
             biased;
@@ -228,42 +232,33 @@ impl Node {
         }
     }
 
-    async fn past_result(&self, run: &RunId) -> Result<RunResult, Error> {
-        if let Some((_, ended)) = self.engine.ended(run).await? {
-            return Ok(ended);
-        }
-        Err(self.no_such_run(run))
-    }
-
-    fn no_such_run(&self, run: &RunId) -> Error {
-        if self.engine.closing.is_cancelled() {
-            return Error::closed();
-        }
-        Error::new(ErrorKind::NotFound, format!("there is no run `{run}` in this file"))
-    }
-
     /// Tries a blocked run again, once that is recorded.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` if the run has ended or is not blocked; `Unavailable` if nothing can
     /// be written now.
     pub async fn resume(&self, run: &RunId) -> Result<(), Error> {
-        let Some(here) = self.engine.run(run) else {
-            return match self.engine.ended(run).await? {
-                Some(_) => Err(Error::new(ErrorKind::Conflict, format!("run `{run}` has ended"))),
-                None => Err(self.no_such_run(run)),
-            };
+        let has_ended =
+            || Error::new(ErrorKind::Conflict, format!("run `{run}` has ended: nothing to resume"));
+        let here = match self.engine.find(run).await? {
+            Found::Here(here) => here,
+            Found::Ended(_) => return Err(has_ended()),
         };
         let (reply, answer) = oneshot::channel();
         here.inbox.control(Control::Resume(reply));
-        let closed = tokio::select! {
+        let mut outcome = here.outcome.subscribe();
+        let ended = |outcome: &Option<RunResult>| match outcome {
+            Some(RunResult::Completed(_) | RunResult::Failed(_)) => true,
+            Some(RunResult::Blocked(_)) | None => false,
+        };
+        let resumed = tokio::select! {
             biased;
-            answer = answer => answer.unwrap_or_else(|_| {
-                Err(Error::new(ErrorKind::Conflict, format!("run `{run}` has ended")))
-            }),
+            answer = answer => answer.unwrap_or_else(|_| Err(has_ended())),
+            // Its driver may have ended before it saw the question.
+            _ = outcome.wait_for(ended) => Err(has_ended()),
             () = self.engine.closing.cancelled() => Err(Error::closed()),
         };
-        closed?;
+        resumed?;
         self.engine.gate().opened().await
     }
 

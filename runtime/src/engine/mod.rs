@@ -11,6 +11,7 @@ mod check;
 mod children;
 pub(crate) mod clock;
 mod driver;
+mod find;
 mod handle;
 pub(crate) mod inbox;
 mod journal;

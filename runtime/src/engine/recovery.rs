@@ -36,7 +36,7 @@ use crate::writer::{Faults, Pace, Setup, Writer};
 /// How many runs are listed at once: some hundred bytes each.
 const PAGE: u32 = 1_000;
 
-/// How long blocking bodies may take to notice that their token was cancelled.
+/// How long bodies may take to notice that they are not wanted any more.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What a node is opened with besides its environment; tests use other clocks and faults.
@@ -198,9 +198,18 @@ pub(super) async fn close(engine: &Arc<Engine>) -> Result<(), Error> {
         run.inbox.control(Control::Stop);
     }
     engine.drivers.close();
-    engine.drivers.wait().await;
-    for body in engine.take_losers() {
-        body.abandon().await;
+    let let_go = async {
+        engine.drivers.wait().await;
+        for body in engine.take_losers() {
+            body.abandon().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = let_go => {}
+        () = engine.timers.sleep(GRACE) => {
+            tracing::warn!("a step's body does not return to the runtime: the node closes anyway");
+        }
     }
     let pool = {
         let engine = Arc::clone(engine);

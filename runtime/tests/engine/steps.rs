@@ -261,3 +261,30 @@ async fn blocking_bodies_leave_the_runtime_free() {
     outcome(&node, "work", ()).await.output::<()>().unwrap();
     node.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_in_line_costs_no_attempt_its_time_and_a_dropped_step_does_not_begin() {
+    async fn busy(step: Step, (): ()) -> Result<u32> {
+        step.state::<Arc<AtomicU32>>().fetch_add(1, Ordering::SeqCst);
+        std::thread::park_timeout(MILLI * 60);
+        Ok(step.attempt())
+    }
+    async fn work(ctx: Ctx, calls: u32) -> Result<u32> {
+        let line = (0..calls).map(|_| ctx.step("busy", busy, ()).blocking().timeout(MILLI * 300));
+        let attempts = futures_util::future::try_join_all(line).await?;
+        let line = (0..calls).map(|_| ctx.step("busy", busy, ()).blocking().start());
+        let dropped: Vec<_> = line.collect();
+        ctx.sleep(MILLI * 5).await?;
+        drop(dropped);
+        Ok(attempts.into_iter().sum())
+    }
+    let place = Place::new();
+    let begun = Arc::new(AtomicU32::new(0));
+    let node = place.open(App::new("t").state(Arc::clone(&begun)).workflow("work", work)).await;
+    let cores = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+    let calls = 8 * cores;
+    assert_eq!(outcome(&node, "work", calls).await.output::<u32>().unwrap(), calls);
+    node.shutdown().await.unwrap();
+    assert!(begun.load(Ordering::SeqCst) <= calls + 2 * cores, "{begun:?} of {calls} began");
+    fsck(&place);
+}
