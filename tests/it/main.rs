@@ -7,6 +7,7 @@
 
 mod author_cli;
 mod blocked;
+mod chaos;
 mod command_errors;
 mod disks;
 mod exclusive;
