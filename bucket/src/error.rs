@@ -2,24 +2,7 @@
 
 use std::fmt;
 
-/// What a caller can do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// What was asked for, or a setting, is wrong: mend it.
-    Invalid,
-    /// The object, the bucket or the moment does not exist.
-    NotFound,
-    /// Somebody else wrote first.
-    Conflict,
-    /// Another owner has the node.
-    Fenced,
-    /// S3 did not answer or asked for patience: try again.
-    Unavailable,
-    /// An object is not what it has to be.
-    Corrupt,
-    /// A fault of this program or this machine.
-    Internal,
-}
+pub use tidemill_model::ErrorKind;
 
 /// An error of this crate.
 #[derive(Debug)]

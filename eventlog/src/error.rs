@@ -4,25 +4,7 @@ use std::fmt;
 
 use rusqlite::ErrorCode;
 
-/// What to do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// The request or the file is not what it has to be: mend it.
-    Invalid,
-    /// It is not there.
-    NotFound,
-    /// Somebody else has it, or it exists already.
-    Conflict,
-    /// Another owner has the node: leave.
-    Fenced,
-    /// Not now (busy, disk full): try again.
-    Unavailable,
-    /// What was stored is damaged: do not trust it.
-    Corrupt,
-    /// A fault of the host or of Tidemill.
-    Internal,
-}
+pub use tidemill_model::ErrorKind;
 
 /// A failure of the event log: what went wrong, where, and what to do.
 #[derive(Debug)]

@@ -12,6 +12,7 @@
 //! - nothing here panics on what came from outside: parsing returns [`Invalid`] or [`EventError`].
 
 mod bucket_docs;
+mod error_kind;
 mod event;
 mod event_data;
 mod failure;
@@ -28,6 +29,7 @@ mod time;
 mod token;
 
 pub use bucket_docs::{Base, BreakDoc, EpochDoc, LocalHead, Versions};
+pub use error_kind::ErrorKind;
 pub use event::{Columns, Event, EventClass, EventError, EventKind};
 pub use event_data::{
     BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, RunCreated, Seed,

@@ -2,24 +2,7 @@
 
 use std::fmt;
 
-/// What to do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// What was asked for is wrong: mend it.
-    Invalid,
-    /// The run, file, node or moment does not exist.
-    NotFound,
-    /// Something is in the way, such as a file that would be overwritten.
-    Conflict,
-    /// Another owner has the node.
-    Fenced,
-    /// A node or S3 does not answer: try again.
-    Unavailable,
-    /// What was stored is damaged: do not trust it.
-    Corrupt,
-    /// A fault of this program or this machine.
-    Internal,
-}
+pub use tidemill_model::ErrorKind;
 
 /// A failure to look at something: what went wrong, where, and what to do.
 #[derive(Debug)]
@@ -75,32 +58,12 @@ impl std::error::Error for Error {
 
 impl From<tidemill_eventlog::Error> for Error {
     fn from(error: tidemill_eventlog::Error) -> Error {
-        use tidemill_eventlog::ErrorKind as Theirs;
-        let kind = match error.kind() {
-            Theirs::Invalid => ErrorKind::Invalid,
-            Theirs::NotFound => ErrorKind::NotFound,
-            Theirs::Conflict => ErrorKind::Conflict,
-            Theirs::Fenced => ErrorKind::Fenced,
-            Theirs::Unavailable => ErrorKind::Unavailable,
-            Theirs::Corrupt => ErrorKind::Corrupt,
-            Theirs::Internal => ErrorKind::Internal,
-        };
-        Error { kind, message: error.to_string(), source: Some(Box::new(error)) }
+        Error { kind: error.kind(), message: error.to_string(), source: Some(Box::new(error)) }
     }
 }
 
 impl From<tidemill_bucket::Error> for Error {
     fn from(error: tidemill_bucket::Error) -> Error {
-        use tidemill_bucket::ErrorKind as Theirs;
-        let kind = match error.kind() {
-            Theirs::Invalid => ErrorKind::Invalid,
-            Theirs::NotFound => ErrorKind::NotFound,
-            Theirs::Conflict => ErrorKind::Conflict,
-            Theirs::Fenced => ErrorKind::Fenced,
-            Theirs::Unavailable => ErrorKind::Unavailable,
-            Theirs::Corrupt => ErrorKind::Corrupt,
-            Theirs::Internal => ErrorKind::Internal,
-        };
-        Error { kind, message: error.to_string(), source: Some(Box::new(error)) }
+        Error { kind: error.kind(), message: error.to_string(), source: Some(Box::new(error)) }
     }
 }

@@ -60,7 +60,7 @@ pub fn for_each_event<E: From<Error>>(
     let walked = query::for_each_event(connection, run, after, limit, |row| {
         each(EventView::of(row)).map_err(|error| {
             stopped = Some(error);
-            tidemill_eventlog::Error::new(tidemill_eventlog::ErrorKind::Internal, "stopped")
+            tidemill_eventlog::Error::new(ErrorKind::Internal, "stopped")
         })
     });
     match stopped {

@@ -83,7 +83,7 @@ async fn read_node(lease: LeaseStore, node: NodeId, now: Timestamp) -> Result<No
     match lease.read().await {
         Ok(Some(lease)) => Ok(NodeView::of(lease.doc, now)),
         Ok(None) => Ok(NodeView::without_lease(node, "unclaimed", None)),
-        Err(e) if e.kind() == tidemill_bucket::ErrorKind::Corrupt => {
+        Err(e) if e.kind() == ErrorKind::Corrupt => {
             Ok(NodeView::without_lease(node, "unreadable", Some(e.to_string())))
         }
         Err(e) => Err(e.into()),

@@ -11,24 +11,7 @@ use crate::adapters::socket::ListenError;
 use crate::adapters::state_file::StateError;
 use crate::adapters::wal_watch::WatchError;
 
-/// What a caller can do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// A setting or a file is not what it has to be: mend it.
-    Invalid,
-    /// Something that was named does not exist.
-    NotFound,
-    /// Another process has the file or the node.
-    Conflict,
-    /// Another owner has the node.
-    Fenced,
-    /// S3 or the disk does not answer now: try again.
-    Unavailable,
-    /// What was stored is damaged.
-    Corrupt,
-    /// A fault of this program or this machine.
-    Internal,
-}
+pub use tidemill_model::ErrorKind;
 
 /// An error of this crate.
 #[derive(Debug)]
@@ -76,33 +59,13 @@ impl std::error::Error for Error {
 
 impl From<tidemill_bucket::Error> for Error {
     fn from(error: tidemill_bucket::Error) -> Error {
-        use tidemill_bucket::ErrorKind as Kind;
-        let kind = match error.kind() {
-            Kind::Invalid => ErrorKind::Invalid,
-            Kind::NotFound => ErrorKind::NotFound,
-            Kind::Conflict => ErrorKind::Conflict,
-            Kind::Fenced => ErrorKind::Fenced,
-            Kind::Unavailable => ErrorKind::Unavailable,
-            Kind::Corrupt => ErrorKind::Corrupt,
-            Kind::Internal => ErrorKind::Internal,
-        };
-        Error::of(kind, error)
+        Error::of(error.kind(), error)
     }
 }
 
 impl From<tidemill_eventlog::Error> for Error {
     fn from(error: tidemill_eventlog::Error) -> Error {
-        use tidemill_eventlog::ErrorKind as Kind;
-        let kind = match error.kind() {
-            Kind::Invalid => ErrorKind::Invalid,
-            Kind::NotFound => ErrorKind::NotFound,
-            Kind::Conflict => ErrorKind::Conflict,
-            Kind::Fenced => ErrorKind::Fenced,
-            Kind::Unavailable => ErrorKind::Unavailable,
-            Kind::Corrupt => ErrorKind::Corrupt,
-            Kind::Internal => ErrorKind::Internal,
-        };
-        Error::of(kind, error)
+        Error::of(error.kind(), error)
     }
 }
 

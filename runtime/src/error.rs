@@ -2,25 +2,7 @@
 
 use std::fmt;
 
-/// What to do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// The request is not what it has to be: mend it.
-    Invalid,
-    /// It is not there.
-    NotFound,
-    /// Somebody else has it, or it exists already with other content.
-    Conflict,
-    /// Another owner has the node: leave.
-    Fenced,
-    /// Not now (disk full, queue full, shutting down): try again.
-    Unavailable,
-    /// What was stored is damaged: do not trust it.
-    Corrupt,
-    /// A fault of the host or of Tidemill.
-    Internal,
-}
+pub use tidemill_model::ErrorKind;
 
 /// A failure of the runtime: what went wrong, where, and what to do.
 #[derive(Debug)]
@@ -74,17 +56,7 @@ impl std::error::Error for Error {
 
 impl From<tidemill_eventlog::Error> for Error {
     fn from(error: tidemill_eventlog::Error) -> Error {
-        use tidemill_eventlog::ErrorKind as Log;
-        let kind = match error.kind() {
-            Log::Invalid => ErrorKind::Invalid,
-            Log::NotFound => ErrorKind::NotFound,
-            Log::Conflict => ErrorKind::Conflict,
-            Log::Fenced => ErrorKind::Fenced,
-            Log::Unavailable => ErrorKind::Unavailable,
-            Log::Corrupt => ErrorKind::Corrupt,
-            Log::Internal => ErrorKind::Internal,
-        };
-        Error { kind, message: error.to_string(), source: Some(Box::new(error)) }
+        Error { kind: error.kind(), message: error.to_string(), source: Some(Box::new(error)) }
     }
 }
 

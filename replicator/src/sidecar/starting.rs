@@ -383,7 +383,7 @@ where
     loop {
         match read().await {
             Ok(value) => return Ok(value),
-            Err(error) if error.kind() == tidemill_bucket::ErrorKind::Unavailable => {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
                 if !std::mem::replace(&mut said, true) {
                     tracing::warn!(what, %error, "the store does not answer: trying again");
                 }

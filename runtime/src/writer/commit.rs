@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode};
 use rustc_hash::FxHashMap;
-use tidemill_eventlog::{Appended, Appender, ErrorKind as LogErrorKind, projection, query};
+use tidemill_eventlog::{Appended, Appender, projection, query};
 use tidemill_model::{Event, EventClass, OpId, RunId, RunStatus, Seq};
 use tokio::sync::watch;
 
@@ -70,6 +70,7 @@ impl Committer {
 
     /// Writes all messages in one transaction and answers them.
     pub(super) fn commit(&mut self, batch: &mut Vec<Message>) {
+        self.faults.before_transaction(&self.connection);
         match self.transaction(batch.drain(..)) {
             Ok(()) => {
                 self.appender.committed();
@@ -102,7 +103,7 @@ impl Committer {
         result?;
         if self.faults.next_fails() {
             let what = "commit: the disk is full, on purpose";
-            return Err(tidemill_eventlog::Error::new(LogErrorKind::Unavailable, what));
+            return Err(tidemill_eventlog::Error::new(ErrorKind::Unavailable, what));
         }
         self.execute("COMMIT").inspect_err(die_unless_refused)
     }
@@ -280,13 +281,13 @@ fn refusal(error: &tidemill_eventlog::Error) -> Refusal {
         format!("nothing was written: {error}")
     };
     let kind = match error.kind() {
-        LogErrorKind::Corrupt => ErrorKind::Corrupt,
-        LogErrorKind::Unavailable => ErrorKind::Unavailable,
-        LogErrorKind::Invalid
-        | LogErrorKind::NotFound
-        | LogErrorKind::Conflict
-        | LogErrorKind::Fenced
-        | LogErrorKind::Internal => ErrorKind::Internal,
+        ErrorKind::Corrupt => ErrorKind::Corrupt,
+        ErrorKind::Unavailable => ErrorKind::Unavailable,
+        ErrorKind::Invalid
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::Fenced
+        | ErrorKind::Internal => ErrorKind::Internal,
     };
     Refusal { kind, message }
 }

@@ -72,14 +72,7 @@ async fn call(node: &Target, path: &str, body: Option<Vec<u8>>) -> Result<Value,
         return Ok(value);
     }
     let message = value.get("message").and_then(Value::as_str).unwrap_or("no message");
-    let kind = match value.get("kind").and_then(Value::as_str) {
-        Some("invalid") => ErrorKind::Invalid,
-        Some("not_found") => ErrorKind::NotFound,
-        Some("conflict") => ErrorKind::Conflict,
-        Some("fenced") => ErrorKind::Fenced,
-        Some("unavailable") => ErrorKind::Unavailable,
-        Some("corrupt") => ErrorKind::Corrupt,
-        Some(_) | None => ErrorKind::Internal,
-    };
+    // A kind that this version does not know is no kind of ours.
+    let kind = serde_json::from_value(value["kind"].clone()).unwrap_or(ErrorKind::Internal);
     Err(Error::new(kind, format!("{node}: {message}")))
 }
