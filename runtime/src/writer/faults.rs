@@ -16,6 +16,7 @@ struct Plan {
     commits: u64,
     fail: std::collections::BTreeSet<u64>,
     failed: u64,
+    pages_max: Option<u32>,
 }
 
 impl Faults {
@@ -34,6 +35,26 @@ impl Faults {
         let fails = plan.fail.remove(&now);
         plan.failed += u64::from(fails);
         fails
+    }
+
+    /// Sets how large the file may be: SQLite itself then says that the disk is full.
+    #[cfg(not(test))]
+    pub(super) fn before_transaction(&self, _: &rusqlite::Connection) {}
+
+    /// Sets how large the file may be: SQLite itself then says that the disk is full.
+    #[cfg(test)]
+    pub(super) fn before_transaction(&self, connection: &rusqlite::Connection) {
+        let set = self.plan.lock().unwrap_or_else(PoisonError::into_inner).pages_max.take();
+        if let Some(pages) = set {
+            let sql = format!("PRAGMA max_page_count = {pages}");
+            connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        }
+    }
+
+    /// The file may have so many pages from the next transaction on.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, pages: u32) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).pages_max = Some(pages);
     }
 
     /// Lets the commits of these numbers, from 1, fail.

@@ -1,6 +1,7 @@
-//! Group commit: many writers share a sync, and one alone pays for one.
+//! The writer from outside: group commit, refused starts, a full disk.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::future::join_all;
 
@@ -68,6 +69,47 @@ async fn a_start_that_could_not_be_written_is_refused_and_leaves_nothing() {
     let started = node.start(request()).await.unwrap();
     assert!(!started.existing);
     soon(node.result(&started.id)).await.unwrap().output::<u32>().unwrap();
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_what_is_new_and_loses_nothing_that_runs() {
+    async fn large(step: Step, n: usize) -> Result<String> {
+        step.state::<Arc<AtomicU32>>().fetch_add(1, Ordering::SeqCst);
+        Ok("x".repeat(n))
+    }
+    async fn hoard(ctx: Ctx, steps: usize) -> Result<usize> {
+        let mut bytes = 0;
+        for _ in 0..steps {
+            bytes += ctx.step("large", large, 20_000).await?.len();
+        }
+        Ok(bytes)
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let (instruments, bodies) = (Instruments::default(), Arc::new(AtomicU32::new(0)));
+    let app = App::new("t").state(Arc::clone(&bodies)).workflow("hoard", hoard);
+    let environment = Environment::alone(&path);
+    let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
+    instruments.faults.limit_pages(100);
+    let run = node.start(StartRequest::new("hoard", 60).unwrap()).await.unwrap();
+    let mut accepted = vec![run.id.clone()];
+    let refused = loop {
+        match node.start(StartRequest::new("hoard", 0).unwrap()).await {
+            Ok(started) => accepted.push(started.id),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), crate::ErrorKind::Unavailable);
+    assert!(refused.to_string().starts_with("the disk is full"), "{refused}");
+    fsck(&path);
+    instruments.faults.limit_pages(1_000_000);
+    assert_eq!(soon(node.result(&run.id)).await.unwrap().output::<usize>().unwrap(), 1_200_000);
+    for run in accepted {
+        soon(node.result(&run)).await.unwrap().output::<usize>().unwrap();
+    }
+    assert_eq!(bodies.load(Ordering::SeqCst), 60, "no body ran again");
     node.shutdown().await.unwrap();
     fsck(&path);
 }
