@@ -33,7 +33,7 @@ impl<'a> Look<'a> {
         self.show_ends(arguments, usize::MAX, 0)
     }
 
-    /// Runs a command and shows the first and the last lines of its output.
+    /// Runs a command and shows the first and the last lines of each paragraph of its output.
     pub(crate) fn show_ends(
         &self,
         arguments: &[&str],
@@ -42,17 +42,10 @@ impl<'a> Look<'a> {
     ) -> anyhow::Result<()> {
         println!("$ tidemill {}", arguments.join(" "));
         let text = run(self.stage.tidemill().args(arguments))?;
-        let lines: Vec<&str> = text.lines().collect();
-        let left_out = lines.len().saturating_sub(first.saturating_add(last));
-        for (at, line) in lines.iter().enumerate() {
-            if left_out > 1 && at == first {
-                println!("  … {left_out} more lines");
-            }
-            if left_out <= 1 || at < first || at >= first + left_out {
-                println!("{line}");
-            }
+        for paragraph in text.trim_end().split("\n\n") {
+            print_ends(paragraph, first, last);
+            println!();
         }
-        println!();
         Ok(())
     }
 
@@ -67,6 +60,19 @@ impl<'a> Look<'a> {
     pub(crate) fn first_row(&self, source: &str, sql: &str) -> anyhow::Result<Value> {
         self.rows(source, sql)?.into_iter().next().context("the query gave no row")
     }
+}
+
+fn print_ends(paragraph: &str, first: usize, last: usize) {
+    let lines: Vec<&str> = paragraph.lines().collect();
+    let left_out = lines.len().saturating_sub(first.saturating_add(last));
+    if left_out <= 1 {
+        return println!("{paragraph}");
+    }
+    let (head, rest) = lines.split_at(first);
+    let (_, tail) = rest.split_at(left_out);
+    head.iter().for_each(|line| println!("{line}"));
+    println!("  … {left_out} more lines");
+    tail.iter().for_each(|line| println!("{line}"));
 }
 
 fn run(command: &mut Command) -> anyhow::Result<String> {
