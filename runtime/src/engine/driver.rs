@@ -172,7 +172,7 @@ impl Driver {
     }
 
     /// One turn; some when the run no longer lives.
-    async fn turn(&mut self, live: &mut Live, inputs: Vec<Input>) -> Option<Exit> {
+    async fn turn(&mut self, live: &mut Live, mut inputs: Vec<Input>) -> Option<Exit> {
         let mut pending = live.turn(&self.run.id, &inputs, self.engine.clock.wall());
         if pending.events.is_empty() {
             return None;
@@ -187,6 +187,7 @@ impl Driver {
         }
         self.release(&live.journal, std::mem::take(&mut pending.effects));
         if let Some(reason) = pending.blocked {
+            self.held = inputs.split_off(pending.taken);
             self.tell_blocked(reason);
             return Some(Exit::Blocked);
         }

@@ -39,6 +39,8 @@ pub(super) enum Effect {
 /// A turn that is not durable yet.
 #[derive(Default)]
 pub(super) struct Pending {
+    /// How many of the inputs were looked at: a turn that blocks the run leaves the rest.
+    pub(super) taken: usize,
     pub(super) events: Vec<Event>,
     pub(super) effects: Vec<Effect>,
     pub(super) children: Vec<NewRun>,
@@ -66,6 +68,7 @@ impl Live {
     pub(super) fn turn(&mut self, run: &RunId, inputs: &[Input], now: Timestamp) -> Pending {
         let mut pending = Pending::default();
         for input in inputs {
+            pending.taken += 1;
             let Some(event) = self.input_event(input) else { continue };
             self.apply(now, &event);
             pending.ended_op(input.op, &event);

@@ -320,3 +320,55 @@ async fn a_blocked_run_goes_on_when_it_is_resumed_and_loses_no_result() {
     node.shutdown().await.unwrap();
     fsck(&place);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_that_arrive_together_with_the_one_that_blocks_are_kept() {
+    const STEPS: u32 = 20;
+    async fn together(step: Step, n: u32) -> Result<u32> {
+        let arrived = step.state::<Arc<AtomicU32>>();
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while arrived.load(Ordering::SeqCst) < STEPS {
+            tokio::task::yield_now().await;
+        }
+        Ok(n)
+    }
+    let mended = Arc::new(AtomicU32::new(0));
+    let workflow = {
+        let mended = Arc::clone(&mended);
+        move |ctx: Ctx, (): ()| {
+            let mended = Arc::clone(&mended);
+            async move {
+                let calls = (0..STEPS).map(|n| {
+                    let (call, mended) = (ctx.step("together", together, n), Arc::clone(&mended));
+                    async move {
+                        let n = call.await?;
+                        assert!(mended.load(Ordering::SeqCst) == 1, "not mended");
+                        Result::<u32>::Ok(n)
+                    }
+                });
+                let all = futures_util::future::try_join_all(calls).await?;
+                Result::<u32>::Ok(all.into_iter().sum())
+            }
+        }
+    };
+    let (place, bodies) = (Place::new(), Arc::new(AtomicU32::new(0)));
+    let app = App::new("t").state(Arc::clone(&bodies)).workflow("w", workflow);
+    let node = place.open(app).await;
+    let run = start(&node, "w").await;
+    assert_eq!(blocked(&node, &run).await.kind, Kind::Panic);
+    mended.store(1, Ordering::SeqCst);
+    node.resume(&run).await.unwrap();
+    let ended = soon(async {
+        loop {
+            match node.result(&run).await.unwrap() {
+                RunResult::Blocked(_) => tokio::task::yield_now().await,
+                ended => return ended,
+            }
+        }
+    })
+    .await;
+    assert_eq!(ended.output::<u32>().unwrap(), (0..STEPS).sum::<u32>());
+    assert_eq!(bodies.load(Ordering::SeqCst), STEPS, "no body ran again");
+    node.shutdown().await.unwrap();
+    fsck(&place);
+}
