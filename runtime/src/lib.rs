@@ -47,3 +47,8 @@ pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp};
 pub mod __private {
     pub use ::tokio;
 }
+
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
