@@ -358,10 +358,13 @@ impl Driver {
                     Control::Resume(reply) => {
                         let resumed = self.record_resumed().await;
                         let go = resumed.is_ok();
+                        if go {
+                            // Before the answer: who has it must not see the old reason again.
+                            self.run.outcome.send_replace(None);
+                        }
                         // Whoever asked may have gone.
                         let _ = reply.send(resumed);
                         if go {
-                            self.run.outcome.send_replace(None);
                             self.run.inbox.put_back(std::mem::take(&mut self.held));
                             return true;
                         }

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tidemill_eventlog::{open_reader, query};
 use tidemill_model::{BlockReason, RunId, Seq};
+use tokio::sync::Semaphore;
 
 use super::journal::{Record, unreadable};
 use crate::error::{Error, ErrorKind};
 
-/// How many idle connections are kept: each has a page cache of some megabytes.
-const IDLE_MAX: usize = 4;
+/// How many reads run at once, and how many idle connections are kept: each has a page cache of
+/// some megabytes, and a node that takes up ten thousand runs asks for as many logs.
+const READERS_MAX: usize = 4;
 
 /// See the module. A clone is the same.
 #[derive(Clone)]
@@ -23,11 +25,16 @@ struct Shared {
     path: PathBuf,
     /// None once it is closed.
     idle: Mutex<Option<Vec<Connection>>>,
+    places: Semaphore,
 }
 
 impl Readers {
     pub(crate) fn new(path: &Path) -> Readers {
-        let shared = Shared { path: path.to_owned(), idle: Mutex::new(Some(Vec::new())) };
+        let shared = Shared {
+            path: path.to_owned(),
+            idle: Mutex::new(Some(Vec::new())),
+            places: Semaphore::new(READERS_MAX),
+        };
         Readers { shared: Arc::new(shared) }
     }
 
@@ -36,6 +43,7 @@ impl Readers {
         &self,
         read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let _place = self.shared.places.acquire().await.map_err(|_| Error::closed())?;
         let shared = Arc::clone(&self.shared);
         let joined = tokio::task::spawn_blocking(move || {
             let connection = shared.take()?;
@@ -95,7 +103,7 @@ impl Shared {
     fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let surplus = match idle.as_mut() {
-            Some(kept) if kept.len() < IDLE_MAX => {
+            Some(kept) if kept.len() < READERS_MAX => {
                 kept.push(connection);
                 None
             }

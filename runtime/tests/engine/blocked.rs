@@ -304,15 +304,7 @@ async fn a_blocked_run_goes_on_when_it_is_resumed_and_loses_no_result() {
     release.send(()).unwrap();
     mended.store(1, Ordering::SeqCst);
     node.resume(&run).await.unwrap();
-    let ended = soon(async {
-        loop {
-            match node.result(&run).await.unwrap() {
-                RunResult::Blocked(_) => tokio::task::yield_now().await,
-                ended => return ended,
-            }
-        }
-    })
-    .await;
+    let ended = soon(node.result(&run)).await.unwrap();
     assert_eq!(ended.output::<u32>().unwrap(), 7);
     assert_eq!(broken.0.load(Ordering::SeqCst), 1, "the body ran once");
     let ended = node.resume(&run).await.unwrap_err();
@@ -358,15 +350,7 @@ async fn results_that_arrive_together_with_the_one_that_blocks_are_kept() {
     assert_eq!(blocked(&node, &run).await.kind, Kind::Panic);
     mended.store(1, Ordering::SeqCst);
     node.resume(&run).await.unwrap();
-    let ended = soon(async {
-        loop {
-            match node.result(&run).await.unwrap() {
-                RunResult::Blocked(_) => tokio::task::yield_now().await,
-                ended => return ended,
-            }
-        }
-    })
-    .await;
+    let ended = soon(node.result(&run)).await.unwrap();
     assert_eq!(ended.output::<u32>().unwrap(), (0..STEPS).sum::<u32>());
     assert_eq!(bodies.load(Ordering::SeqCst), STEPS, "no body ran again");
     node.shutdown().await.unwrap();
