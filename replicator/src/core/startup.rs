@@ -265,9 +265,25 @@ fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
     {
         return Decision::Refuse(Refused::NotItsHistory);
     }
-    // A disk that was carried to another machine may exist twice: there it waits like anybody.
-    let patience = if state.machine == facts.machine { Patience::AtOnce } else { expiry(standing) };
+    let patience =
+        if holder_is_gone(facts, state, standing) { Patience::AtOnce } else { expiry(standing) };
     next_epoch(facts, patience, Then::TakeOver(candidate(facts, state, stage)))
+}
+
+/// Whether nobody can act under the claim that the lease shows. A disk that was carried to another
+/// machine may exist twice: there it waits like anybody. The state file speaks only of the claim
+/// that it names; of an earlier one of this disk the lease itself tells whether this very kernel
+/// made it.
+fn holder_is_gone(facts: &Facts, state: &NodeState, standing: Standing) -> bool {
+    let by_this_boot = || facts.lease.as_ref().is_some_and(|l| l.status.boot == facts.boot);
+    state.machine == facts.machine
+        && match standing {
+            Standing::OursBefore { released } => released || by_this_boot(),
+            Standing::Unowned
+            | Standing::Gone
+            | Standing::Ours { .. }
+            | Standing::Foreign { .. } => true,
+        }
 }
 
 /// How an epoch that this boot began goes on; `None` if its file is gone.

@@ -175,3 +175,21 @@ fn what_belongs_to_another_node_is_refused() {
     by_state.state = None;
     assert_eq!(decide(&by_state), Decision::Refuse(Refused::FileOfAnother(node())));
 }
+
+/// A disk may be a copy: what another machine holds under this disk's instance may be acted upon
+/// there, even if a claim from here was about to be made before.
+#[test]
+fn a_claim_that_never_arrived_does_not_make_a_carried_disk_hasty() {
+    let before = |boot_of_holder: u8| {
+        let mut lease = lease(2, 1, 2, 8);
+        lease.status.boot = boot(boot_of_holder);
+        facts(state(Stage::Claimed), Some(lease), 2, file(2))
+    };
+    check(
+        &[("held by this boot", before(1)), ("held by another boot", before(2))],
+        &expect![[r#"
+            held by this boot: claim 3 AtOnce: TakeOver(Own { last_good: None, uncured: None })
+            held by another boot: claim 3 UntilExpired: TakeOver(Own { last_good: None, uncured: None })
+        "#]],
+    );
+}
