@@ -32,9 +32,11 @@ impl Engine {
         run.inbox.push(Input { op: parent.op, what });
     }
 
-    /// Cancels a child that its parent dropped.
-    pub(super) fn cancel_child(&self, child: &RunId) {
-        if let Some(run) = self.run(child) {
+    /// Cancels a child that its parent dropped. A run of that id which somebody else started is
+    /// none of the parent's business.
+    pub(super) fn cancel_child(&self, parent: &RunId, child: &RunId) {
+        let Some(run) = self.run(child) else { return };
+        if run.parent.as_ref().is_some_and(|its| its.run == *parent) {
             run.inbox.control(Control::Cancel);
         }
     }
@@ -46,18 +48,16 @@ impl Engine {
         op: OpId,
         child: &RunId,
     ) -> Result<(), Error> {
-        if self.run(child).is_some() {
-            // Its driver tells us at its end.
-            return Ok(());
-        }
         let parent = Parent { run: run.id.clone(), op };
-        let what = match self.ended(child).await? {
-            Some((created_by, ended)) if created_by.as_ref() == Some(&parent) => observed(&ended),
-            Some(_) => Some(Observed::Child(Err(failed(format!(
-                "there is a run `{child}` already, which this run did not start: start the parent \
-                 under another id"
-            ))))),
-            None => None,
+        let what = match self.run(child) {
+            // Its driver tells us at its end.
+            Some(here) if here.parent.as_ref() == Some(&parent) => None,
+            Some(_) => Some(not_ours(child)),
+            None => match self.ended(child).await? {
+                Some((by, ended)) if by.as_ref() == Some(&parent) => observed(&ended),
+                Some(_) => Some(not_ours(child)),
+                None => None,
+            },
         };
         if let Some(what) = what {
             run.inbox.push(Input { op, what });
@@ -91,6 +91,14 @@ impl Engine {
         let summary = self.readers.read(move |c| Ok(query::run(c, &id)?)).await?;
         Ok(summary.is_some_and(|summary| summary.status.is_final()))
     }
+}
+
+/// What a parent observes whose child has an id that was taken.
+pub(crate) fn not_ours(child: &RunId) -> Observed {
+    Observed::Child(Err(failed(format!(
+        "there is a run `{child}` already, which this run did not start: start the parent under \
+         another id"
+    ))))
 }
 
 /// The end that the newest event of a run records.

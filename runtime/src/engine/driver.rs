@@ -276,7 +276,7 @@ impl Driver {
             self.engine.timers.cancel(timer);
         }
         if let Some(child) = child {
-            self.engine.cancel_child(child);
+            self.engine.cancel_child(&self.run.id, child);
         }
     }
 

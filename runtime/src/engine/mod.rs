@@ -8,7 +8,7 @@
 pub(crate) mod bodies;
 pub(crate) mod cell;
 mod check;
-mod children;
+pub(crate) mod children;
 pub(crate) mod clock;
 mod driver;
 mod find;
@@ -33,7 +33,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
-use tidemill_model::{RunCreated, RunId, Seq};
+use tidemill_model::{Parent, RunCreated, RunId, Seq};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -54,14 +54,16 @@ use timers::Timers;
 /// A run that a driver of this process has.
 pub(crate) struct Run {
     pub(crate) id: RunId,
+    /// Who started it as a child: nobody else hears of its end or cancels it.
+    pub(crate) parent: Option<Parent>,
     pub(crate) inbox: Arc<Inbox>,
     /// How it ended or why it is blocked; none while it goes on.
     pub(crate) outcome: watch::Sender<Option<RunResult>>,
 }
 
 impl Run {
-    pub(crate) fn new(id: RunId) -> Arc<Run> {
-        Arc::new(Run { id, inbox: Arc::default(), outcome: watch::Sender::new(None) })
+    pub(crate) fn new(id: RunId, parent: Option<Parent>) -> Arc<Run> {
+        Arc::new(Run { id, parent, inbox: Arc::default(), outcome: watch::Sender::new(None) })
     }
 }
 
@@ -110,7 +112,7 @@ impl Engine {
 
     /// Takes up a run whose creation is durable.
     pub(crate) fn adopt(self: &Arc<Self>, id: RunId, seq: Seq, created: Box<RunCreated>) {
-        let run = Run::new(id);
+        let run = Run::new(id, created.parent.clone());
         self.register(&run);
         self.drive(run, Some((seq, created)));
     }

@@ -157,7 +157,7 @@ impl Driver {
             return Some(Rebuilt::Gone);
         }
         for child in dropped {
-            self.engine.cancel_child(&child);
+            self.engine.cancel_child(&self.run.id, &child);
         }
         let children = open_children(&live.journal);
         if !self.look_for_children(children).await {

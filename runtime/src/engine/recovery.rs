@@ -177,7 +177,7 @@ async fn recover(engine: &Arc<Engine>) -> Result<(), Error> {
         after = last.seq;
         for summary in page {
             if children::needs_driver(summary.status) {
-                engine.register(&Run::new(summary.run));
+                engine.register(&Run::new(summary.run, summary.parent));
             }
         }
     }

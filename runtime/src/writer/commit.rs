@@ -12,9 +12,9 @@ use super::faults::Faults;
 use super::message::{Aside, Create, Creation, Message, NewRun, StepGuard, Turn, parent_op};
 use super::pace::Pace;
 use super::{Reply, Setup};
-use crate::author::result::failed;
+use crate::engine::children::not_ours;
 use crate::engine::clock::Clock;
-use crate::engine::inbox::{Inbox, Input, Observed, TurnReply};
+use crate::engine::inbox::{Inbox, Input, TurnReply};
 use crate::error::{Error, ErrorKind};
 
 type LogResult<T> = tidemill_eventlog::Result<T>;
@@ -169,13 +169,8 @@ impl Committer {
         if query::run(&self.connection, &new.id)?.is_none() {
             return self.append_new(new).map(Some);
         }
-        let failure = failed(format!(
-            "there is a run `{}` already, which this run did not start: start the parent under \
-             another id",
-            new.id
-        ));
         if let Some(op) = parent_op(&new) {
-            taken.push(Input { op, what: Observed::Child(Err(failure)) });
+            taken.push(Input { op, what: not_ours(&new.id) });
         }
         Ok(None)
     }

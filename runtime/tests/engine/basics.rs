@@ -304,3 +304,38 @@ async fn many_runs_share_commits() {
     node.shutdown().await.unwrap();
     fsck(&place);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_took_a_childs_id_is_left_alone() {
+    async fn forever(ctx: Ctx, (): ()) -> Result<()> {
+        Ok(ctx.sleep(Duration::from_secs(3600)).await?)
+    }
+    async fn gives_up(ctx: Ctx, (): ()) -> Result<()> {
+        drop(ctx.child::<()>("forever", ()).start());
+        Ok(ctx.sleep(MILLI).await?)
+    }
+    async fn waits(ctx: Ctx, (): ()) -> Result<String> {
+        Ok(ctx.child::<()>("forever", ()).await.unwrap_err().message().to_owned())
+    }
+    let app = || {
+        App::new("t")
+            .workflow("forever", forever)
+            .workflow("gives_up", gives_up)
+            .workflow("waits", waits)
+    };
+    let (place, start) =
+        (Place::new(), |workflow: &str, id: &str| StartRequest::new(workflow, ()).unwrap().id(id));
+    let node = place.open(app()).await;
+    for id in ["a.1", "b.1"] {
+        node.start(start("forever", id)).await.unwrap();
+    }
+    let run = node.start(start("gives_up", "a")).await.unwrap();
+    soon(node.result(&run.id)).await.unwrap().output::<()>().unwrap();
+    let run = node.start(start("waits", "b")).await.unwrap();
+    let told = soon(node.result(&run.id)).await.unwrap().output::<String>().unwrap();
+    assert!(told.contains("`b.1` already, which this run did not start"), "{told}");
+    node.shutdown().await.unwrap();
+    let alive = "SELECT count(*) FROM runs WHERE run IN ('a.1', 'b.1') AND status = 'suspended'";
+    assert_eq!(sql::<i64>(&place, alive), 2, "nobody who did not start them ended them");
+    fsck(&place);
+}
