@@ -112,10 +112,17 @@ fn open_file(environment: &Environment, clock: &Clock, app: &str) -> Result<Open
     Ok(Opened { lock, connection, crash_base })
 }
 
-/// A file that was ever shipped opens only under a sidecar whose node and epoch it has.
+/// A file that was ever shipped opens only under a sidecar whose node and epoch it has; under a
+/// sidecar no other file opens, because what is written to it would never reach the bucket.
 fn check_owner(environment: &Environment, meta: &Meta) -> Result<(), Error> {
     if !meta.shipped {
-        return Ok(());
+        let Some(node) = &environment.node else { return Ok(()) };
+        let message = format!(
+            "{} is not the file that the sidecar of node `{node}` ships: open the one that the \
+             sidecar was started with (its --db, which it gives its command as TIDEMILL_DB)",
+            environment.path.display()
+        );
+        return Err(Error::new(ErrorKind::Conflict, message));
     }
     let owner = match (&meta.node, meta.epoch) {
         (Some(node), Some(epoch)) => format!("node `{node}`, epoch {epoch}"),

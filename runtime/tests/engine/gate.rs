@@ -90,3 +90,14 @@ async fn a_shipped_file_opens_only_for_its_own_epoch_and_each_epoch_says_so_once
     assert_eq!(sql::<String>(&place, epochs), "3,4");
     fsck(&place);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_a_sidecar_only_the_file_that_it_ships_is_opened() {
+    let place = Place::new();
+    create(&place.file()).unwrap();
+    let app = App::new("t").state(Arc::new(AtomicU32::new(0))).workflow("work", work);
+    let opened = Node::open(app, environment(&place, 1, &Gate::always_open())).await;
+    let refused = opened.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("is not the file that the sidecar"), "{refused}");
+}
