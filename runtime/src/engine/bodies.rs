@@ -54,7 +54,8 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else {
 
 /// A step's body with its types erased, and how it is to be run.
 pub(crate) struct StepBody {
-    run: Box<Begin>,
+    /// None while it is on the pool.
+    run: Option<Box<Begin>>,
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) blocking: bool,
@@ -89,7 +90,7 @@ impl StepBody {
     }
 
     fn new(run: impl FnMut(Step, &Json) -> BodyFuture + Send + 'static) -> StepBody {
-        StepBody { run: Box::new(run), retry: None, timeout: None, blocking: false }
+        StepBody { run: Some(Box::new(run)), retry: None, timeout: None, blocking: false }
     }
 }
 
@@ -201,7 +202,14 @@ impl Work {
             if !self.ready().await {
                 return;
             }
-            let Some(ended) = self.attempt().await else { return };
+            // What an author's code does around the body may panic, too: dropping it when it is out
+            // of time, printing its error, judging that.
+            let ended = AssertUnwindSafe(self.attempt()).catch_unwind().await;
+            let ended = ended.unwrap_or_else(|panic| {
+                let failure = panicked(panic_message(&*panic));
+                Some(Err(AttemptFailure { failure, is_final: false }))
+            });
+            let Some(ended) = ended else { return };
             let result = match ended {
                 Ok(output) => Ok(output),
                 Err(failed) => match self.next_after(failed).await {
@@ -254,9 +262,7 @@ impl Work {
                 let is_final = self.body.retry.as_ref().is_some_and(|r| r.is_final(&*error));
                 Some(Err(AttemptFailure { failure: failure_of(&*error), is_final }))
             }
-            Ended::Panicked(message) => {
-                failed(self::failed(format!("the body panicked: {message}")))
-            }
+            Ended::Panicked(message) => failed(panicked(&message)),
             Ended::OutOfTime => {
                 let timeout = self.body.timeout.unwrap_or_default();
                 let message = format!("it took longer than {timeout:?}");
@@ -289,43 +295,52 @@ impl Work {
 
     /// Runs the body to its end where it belongs.
     async fn execute(&mut self, step: Step, token: CancellationToken) -> Ended {
-        let input = self.facts.input.clone();
-        let future = {
-            let run = &mut self.body.run;
-            catch_unwind(AssertUnwindSafe(|| run(step, &input)))
-        };
-        let future = match future {
-            Ok(future) => future,
-            Err(panic) => return Ended::Panicked(panic_message(&*panic).to_owned()),
-        };
         let bound = self.body.timeout.map(|timeout| Bound {
             timers: self.engine.timers.clone(),
             timeout,
             attempt: token,
             step: self.token.clone(),
         });
-        let body = bounded_body(future, bound);
-        if !self.body.blocking {
-            return watched(body, &self.run.id, self.op, &self.name).await;
+        if self.body.blocking {
+            let Some(run) = self.body.run.take() else { return Ended::LetGo };
+            return self.execute_on_pool(run, step, bound).await;
         }
+        let Some(run) = self.body.run.as_mut() else { return Ended::LetGo };
+        let body = run(step, &self.facts.input);
+        watched(bounded_body(body, bound), &self.run.id, self.op, &self.name).await
+    }
+
+    /// Runs all of a body on the pool, also what it does before its first await.
+    async fn execute_on_pool(
+        &mut self,
+        mut run: Box<Begin>,
+        step: Step,
+        bound: Option<Bound>,
+    ) -> Ended {
         let (done, ended) = oneshot::channel();
+        let input = self.facts.input.clone();
         let (runtime, gate) = (self.engine.runtime.clone(), self.engine.gate().clone());
         let token = self.token.clone();
         let job = Box::new(move || {
-            let ended = runtime.block_on(async {
+            let work = async {
                 // It may have waited in line for long.
                 if token.is_cancelled() || gate.opened().await.is_err() {
                     return Ended::LetGo;
                 }
-                body.await
-            });
+                bounded_body(run(step, &input), bound).await
+            };
+            let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+            let ended =
+                ended.unwrap_or_else(|panic| Ended::Panicked(panic_message(&*panic).to_owned()));
             // Whoever waited may have been shut down; then nobody needs to know.
-            let _ = done.send(ended);
+            let _ = done.send((ended, run));
         });
-        match self.engine.pool.run(job) {
-            Ok(()) => ended.await.unwrap_or(Ended::LetGo),
-            Err(_) => Ended::LetGo,
+        if self.engine.pool.run(job).is_err() {
+            return Ended::LetGo;
         }
+        let Ok((ended, run)) = ended.await else { return Ended::LetGo };
+        self.body.run = Some(run);
+        ended
     }
 
     /// Decides and records what follows a failed attempt.
@@ -370,6 +385,10 @@ impl Work {
             }
         }
     }
+}
+
+fn panicked(message: &str) -> Failure {
+    failed(format!("the body panicked: {message}"))
 }
 
 enum Next {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -52,9 +52,12 @@ impl Pool {
         if start {
             let shared = Arc::clone(&self.shared);
             let builder = std::thread::Builder::new().name("tidemill-blocking".to_owned());
-            builder.spawn(move || shared.work()).map_err(|e| {
-                Error::with_source(ErrorKind::Internal, "a blocking thread did not start", e)
-            })?;
+            if let Err(error) = builder.spawn(move || shared.work()) {
+                // The job stays in line, for a thread that runs or for one that a later job starts.
+                tracing::error!(%error, "a thread for blocking steps did not start");
+                let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.threads -= 1;
+            }
         }
         Ok(())
     }

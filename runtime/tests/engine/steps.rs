@@ -288,3 +288,95 @@ async fn waiting_in_line_costs_no_attempt_its_time_and_a_dropped_step_does_not_b
     assert!(begun.load(Ordering::SeqCst) <= calls + 2 * cores, "{begun:?} of {calls} began");
     fsck(&place);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_anywhere_around_a_body_fails_its_attempt_and_nothing_hangs() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "dropped too early");
+        }
+    }
+    #[derive(Debug)]
+    struct Unprintable;
+    impl std::fmt::Display for Unprintable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("not for your eyes")
+        }
+    }
+    impl std::error::Error for Unprintable {}
+    async fn never(_: Step, (): ()) -> Result<()> {
+        let _bomb = Bomb;
+        std::future::pending().await
+    }
+    async fn unprintable(_: Step, (): ()) -> Result<(), Unprintable> {
+        Err(Unprintable)
+    }
+    async fn fails(_: Step, (): ()) -> Result<()> {
+        Err("no".into())
+    }
+    async fn work(ctx: Ctx, (): ()) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let cores = std::thread::available_parallelism()?.get();
+        for _ in 0..=cores {
+            let call = ctx.step("blocking", never, ()).timeout(MILLI).blocking();
+            found.push(call.await.unwrap_err().message().to_owned());
+        }
+        let call = ctx.step("never", never, ()).timeout(MILLI);
+        found.push(call.await.unwrap_err().message().to_owned());
+        let call = ctx.step("unprintable", unprintable, ());
+        found.push(call.await.unwrap_err().message().to_owned());
+        let retry = quick(3).never_if(|_| panic!("cannot decide"));
+        let call = ctx.step("fails", fails, ()).retry(retry);
+        found.push(call.await.unwrap_err().message().to_owned());
+        let at_once = || match true {
+            true => panic!("at once"),
+            false => async { Result::<()>::Ok(()) },
+        };
+        for call in [ctx.run("closure", at_once), ctx.run("on the pool", at_once).blocking()] {
+            let error = call.retry(quick(2)).await.unwrap_err();
+            assert_eq!(error.attempts(), 2);
+            found.push(error.message().to_owned());
+        }
+        found.dedup();
+        Ok(found)
+    }
+    let place = Place::new();
+    let node = place.open(App::new("t").workflow("work", work)).await;
+    let ended = outcome(&node, "work", ()).await.output::<Vec<String>>().unwrap();
+    let messages = [
+        "the body panicked: dropped too early",
+        "the body panicked: not for your eyes",
+        "the body panicked: cannot decide",
+        "the body panicked: at once",
+    ];
+    assert_eq!(ended, messages);
+    node.shutdown().await.unwrap();
+    fsck(&place);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_of_a_blocking_body_runs_on_the_pool() {
+    fn here() -> String {
+        std::thread::current().name().unwrap_or_default().to_owned()
+    }
+    fn not_async(_: Step, (): ()) -> impl Future<Output = Result<[String; 2]>> + Send {
+        let before = here();
+        async move { Ok([before, here()]) }
+    }
+    async fn work(ctx: Ctx, (): ()) -> Result<[[String; 2]; 2]> {
+        let step = ctx.step("not async", not_async, ()).blocking().await?;
+        let closure = || {
+            let before = here();
+            async move { Result::<_>::Ok([before, here()]) }
+        };
+        Ok([step, ctx.run("closure", closure).blocking().await?])
+    }
+    let place = Place::new();
+    let node = place.open(App::new("t").workflow("work", work)).await;
+    let threads = outcome(&node, "work", ()).await.output::<[[String; 2]; 2]>().unwrap();
+    for thread in threads.iter().flatten() {
+        assert_eq!(thread, "tidemill-blocking", "{threads:?}");
+    }
+    node.shutdown().await.unwrap();
+}
