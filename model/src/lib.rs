@@ -39,7 +39,7 @@ pub use json::Json;
 pub use keys::{FleetUrl, Level, LtxName, NodeKeys};
 pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};
 pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};
-pub use node_state::{LastGood, NodeState, Stage};
+pub use node_state::{LastGood, NodeState, Stage, Uncured};
 pub use position::{Epoch, LogSum, OpId, Seq, Txid};
 pub use run_state::{
     Attempt, CheckpointRecord, FoldError, Op, OpKind, OpStatus, RunState, RunStatus,

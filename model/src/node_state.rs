@@ -30,6 +30,10 @@ pub struct NodeState {
     pub base: Option<Base>,
     /// The last barrier that counted in this epoch.
     pub last_good: Option<LastGood>,
+    /// An earlier epoch whose cure was begun and not finished: before a base is chosen, what it
+    /// shipped since is marked as not restorable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncured: Option<Uncured>,
     /// The boot in which this was written.
     pub boot: BootId,
     /// The machine on which this was written.
@@ -74,4 +78,13 @@ pub struct LastGood {
     pub seq: Seq,
     /// The running checksum there.
     pub sum: LogSum,
+}
+
+/// An epoch whose last transactions may show commits that never were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uncured {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its last good barrier's transaction, if it had one.
+    pub after: Option<Txid>,
 }

@@ -167,6 +167,38 @@ fn a_cure_that_is_interrupted_is_completed_by_the_next_start() {
 }
 
 #[test]
+fn a_cure_that_a_reboot_interrupted_is_not_forgotten_by_a_claim_that_ended_early() {
+    let (bucket, hold) = (Bucket::new(), Hold::new());
+    let mut vm = sidecar(&bucket);
+    vm.start().wait_state("ready");
+    let app = with_hold(Settings::beside(&vm), &hold);
+    let (running, shipped) = held_commit(&bucket, &vm, &app, &hold);
+    vm.power_off();
+    hold.release();
+    drop(running);
+    vm.set_env("TIDEMILL_TEST_STOP_AT", "cure_begun");
+    vm.start();
+    assert_eq!(vm.wait_exit(BOUND), 128 + 6);
+    // As the machine's next boot finds it: the epoch cannot be gone on with.
+    let path = vm.dir().join("workflow.db.node.json");
+    let mut state: Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("a state file")).expect("JSON");
+    assert_eq!(state["stage"], "cure");
+    state["boot"] = json!("00000000-0000-4000-8000-000000000000");
+    std::fs::write(&path, state.to_string()).expect("write the state file");
+    vm.set_env("TIDEMILL_TEST_STOP_AT", "claim_prepared");
+    vm.start();
+    assert_eq!(vm.wait_exit(BOUND), 128 + 6);
+    vm.set_env("TIDEMILL_TEST_STOP_AT", "");
+    vm.start().wait_state("ready");
+    assert_eq!(bucket.epochs("n1"), [1, 2]);
+    let gap = only_break(&bucket);
+    assert!(gap.contains(shipped), "{gap:?} around {shipped}");
+    assert!(restorable(&vm).iter().all(|txid| !gap.contains(*txid)), "{gap:?}");
+    assert_eq!(vm.shut_down(), 0);
+}
+
+#[test]
 fn a_certain_ghost_is_seen_when_the_cure_is_off() {
     let (bucket, hold) = (Bucket::new(), Hold::new());
     let mut vm = sidecar(&bucket).env("TIDEMILL_TEST_NO_CURE", "1");

@@ -123,3 +123,35 @@ fn a_shutdown_that_cannot_cover_everything_says_so() {
     witness::assert_sound(&vm, &file);
     sqlite::assert_same(&file, vm.db());
 }
+
+#[test]
+fn a_take_over_goes_on_when_the_store_is_back() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let mut vm1 = machine(&bucket, &ledger, "vm-1");
+    vm1.start().wait_ready();
+    vm1.api().start("r1", "chain", &json!({ "steps": 30, "millis": 5 }));
+    vm1.api().wait_completed("r1", BOUND);
+    vm1.barrier_ok();
+    vm1.destroy();
+
+    let proxy = Proxy::new(&bucket);
+    let mut vm2 = machine(&bucket, &ledger, "vm-2").env("AWS_ENDPOINT_URL", &proxy.endpoint());
+    // Held until the claim is made, so that the store goes away just after that.
+    let app_lock = std::fs::File::create(vm2.dir().join("workflow.db.lock")).expect("a file");
+    rustix::fs::flock(&app_lock, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
+    vm2.start();
+    vm2.wait_log("waiting for the app that has the file open", BOUND);
+    proxy.set(Line::Cut);
+    drop(app_lock);
+    vm2.wait_log("the take-over cannot go on: trying again", BOUND);
+    let status = vm2.status().expect("the sidecar answers");
+    let waits_for = status["problem"].as_str().expect("what it waits for").to_owned();
+    assert!(waits_for.contains("the take-over waits"), "{waits_for}");
+    proxy.set(Line::Good);
+    vm2.wait_ready();
+    assert_eq!(bucket.epochs("n1"), [1, 2]);
+    assert_eq!(vm2.shut_down(), 0);
+    let file = vm2.restore("latest");
+    witness::assert_sound(&vm2, &file);
+    sqlite::assert_same(&file, vm2.db());
+}

@@ -75,6 +75,7 @@ mod tests {
             stage: Stage::Claimed,
             base: None,
             last_good: None,
+            uncured: None,
             boot: BootId::new("b").unwrap(),
             machine: MachineId::new("m").unwrap(),
             unknown: serde_json::Map::new(),

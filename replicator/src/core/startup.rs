@@ -13,7 +13,7 @@
 //! - a node that already has epochs never takes up a file that was not shipped by it.
 
 use tidemill_model::{
-    BootId, Epoch, LastGood, LeaseDoc, MachineId, NodeId, NodeState, Nonce, Stage,
+    BootId, Epoch, LastGood, LeaseDoc, MachineId, NodeId, NodeState, Nonce, Stage, Uncured,
 };
 
 use super::barrier::Head;
@@ -134,9 +134,6 @@ pub(crate) enum Candidate {
     Own {
         /// The epoch in which it was last shipped, if known, and that epoch's last good barrier.
         last_good: Option<(Epoch, LastGood)>,
-        /// Its app died uncleanly in that epoch and the cure was not finished: what was shipped
-        /// after the last good barrier is not to be used.
-        uncured: Option<Epoch>,
     },
 }
 
@@ -314,14 +311,22 @@ fn candidate(facts: &Facts, state: &NodeState, stage: Stage) -> Candidate {
     }
     match stage {
         // What was known of the epoch before this claim is not in the state file any more.
-        Stage::Claimed | Stage::Restored | Stage::Fenced => {
-            Candidate::Own { last_good: None, uncured: None }
+        Stage::Claimed | Stage::Restored | Stage::Fenced => Candidate::Own { last_good: None },
+        Stage::Shipping | Stage::Cure => {
+            Candidate::Own { last_good: state.epoch.zip(state.last_good) }
         }
-        Stage::Shipping => {
-            Candidate::Own { last_good: state.epoch.zip(state.last_good), uncured: None }
+    }
+}
+
+/// What a new claim must remember of the epochs before it: that an app died uncleanly and the cure
+/// was not finished. It goes from claim to claim until a take-over has marked what was shipped.
+pub(crate) fn uncured(state: &NodeState) -> Option<Uncured> {
+    match (state.stage, state.epoch) {
+        (Stage::Cure, Some(epoch)) => {
+            Some(Uncured { epoch, after: state.last_good.map(|good| good.txid) })
         }
-        Stage::Cure => {
-            Candidate::Own { last_good: state.epoch.zip(state.last_good), uncured: state.epoch }
+        (Stage::Claimed | Stage::Restored | Stage::Shipping | Stage::Cure | Stage::Fenced, _) => {
+            state.uncured
         }
     }
 }

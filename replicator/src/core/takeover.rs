@@ -15,7 +15,7 @@
 //! to `epoch.json` nothing is kept, after it the base is fixed. On failure nothing was replaced.
 
 use tidemill_model::{
-    Base, Covered, Epoch, EpochDoc, InstanceId, LocalHead, LogSum, Nonce, Seq, Txid,
+    Base, Covered, Epoch, EpochDoc, InstanceId, LocalHead, LogSum, Nonce, Seq, Txid, Uncured,
 };
 
 use super::barrier::Head;
@@ -45,6 +45,8 @@ pub(crate) struct Begin {
     pub(crate) candidate: Candidate,
     /// The head of that file, if there is one.
     pub(crate) local: Option<Head>,
+    /// The epoch whose cure was not finished.
+    pub(crate) uncured: Option<Uncured>,
 }
 
 /// What happened.
@@ -78,12 +80,13 @@ pub(crate) enum Input {
 /// What is to be done, one at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Write that nothing after `after` is restorable in `epoch`; answer `BreakWritten`.
+    /// Write that nothing in the epoch after its last good barrier is restorable; answer
+    /// `BreakWritten`.
     CloseBreak {
-        /// The epoch.
-        epoch: Epoch,
-        /// Its last good barrier's transaction, if it had one.
-        after: Option<Txid>,
+        /// The epoch and its last good barrier.
+        of: Uncured,
+        /// A later transaction that a barrier covered: the cure's full copy, which is good.
+        until: Option<Txid>,
     },
     /// Read the claimed epoch's `epoch.json`; answer `EpochDoc`.
     ReadEpochDoc,
@@ -231,15 +234,12 @@ impl TakeOver {
     }
 
     fn start(&self) -> (Step, Effect) {
-        match self.begin.candidate {
-            Candidate::Own { last_good, uncured: Some(epoch) } => {
-                let after = last_good.filter(|good| good.0 == epoch).map(|good| good.1.txid);
-                (Step::Break, Effect::CloseBreak { epoch, after })
-            }
-            Candidate::None | Candidate::Adopt | Candidate::Own { uncured: None, .. } => {
-                (Step::ReadDoc, Effect::ReadEpochDoc)
-            }
-        }
+        let Some(of) = self.begin.uncured else { return (Step::ReadDoc, Effect::ReadEpochDoc) };
+        // The state file keeps the barrier before the cure until the break is written. What the
+        // lease knows beyond that was covered by the cure's own barrier.
+        let covered = self.begin.covered.filter(|covered| covered.epoch == of.epoch);
+        let until = covered.map(|c| c.txid).filter(|txid| of.after.is_none_or(|a| a < *txid));
+        (Step::Break, Effect::CloseBreak { of, until })
     }
 
     fn is_own(&self, doc: &EpochDoc) -> bool {
@@ -277,14 +277,14 @@ impl TakeOver {
             (Candidate::Own { .. }, Some(covered)) => {
                 (Step::LocalCovered(point), Effect::SumOfLocal(covered.seq))
             }
-            (Candidate::Own { last_good, .. }, None) => self.own_file(point, last_good),
+            (Candidate::Own { last_good }, None) => self.own_file(point, last_good),
             (Candidate::None, _) => self.choose_bucket(point),
         }
     }
 
     fn local_covered(&self, point: Option<Point>, sum: Option<LogSum>) -> (Step, Effect) {
         match (self.begin.covered, self.begin.candidate) {
-            (Some(covered), Candidate::Own { last_good, .. }) if sum == Some(covered.sum) => {
+            (Some(covered), Candidate::Own { last_good }) if sum == Some(covered.sum) => {
                 // Where the bucket lost what was covered, the local file is all there is.
                 self.own_file(point.filter(|p| reaches(*p, covered)), last_good)
             }

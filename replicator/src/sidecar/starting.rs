@@ -11,8 +11,8 @@ use std::time::Duration;
 use tidemill_bucket::{Put, list_epochs, probe};
 use tidemill_eventlog::{FileLock, LockError, Meta, head, host, open_reader};
 use tidemill_model::{
-    BootTime, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, LeaseStatus, NodeId, NodeState,
-    Nonce, Stage,
+    BootTime, Covered, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, LeaseStatus, NodeId,
+    NodeState, Nonce, Stage,
 };
 
 use super::lease_thread::{Idle, Lease};
@@ -23,7 +23,9 @@ use crate::adapters::checkpoint::BothLocks;
 use crate::adapters::state_file;
 use crate::core::barrier::Head;
 use crate::core::holder::{Claim, Gate, Seen};
-use crate::core::startup::{Aside, Decision, Facts, Local, LocalFile, Plan, Refused, Then, decide};
+use crate::core::startup::{
+    Aside, Candidate, Decision, Facts, Local, LocalFile, Plan, Refused, Then, decide, uncured,
+};
 use crate::core::supervisor::From;
 use crate::core::taker::{Attempt, Effect, Input, Taker};
 use crate::error::{Error, ErrorKind};
@@ -151,6 +153,7 @@ impl Start<'_> {
             state.stage = Stage::Claimed;
             state.base = None;
             state.last_good = None;
+            state.uncured = None;
             self.place.save(state)?;
         }
         Ok(())
@@ -245,6 +248,7 @@ impl Start<'_> {
             stage: Stage::Claimed,
             base: None,
             last_good: None,
+            uncured: self.state.as_ref().and_then(uncured),
             boot: self.place.boot.clone(),
             machine: self.place.machine.clone(),
             unknown: self.state.as_ref().map(|state| state.unknown.clone()).unwrap_or_default(),
@@ -296,15 +300,13 @@ impl Start<'_> {
             Then::Resume { cure } => (state, From::Resume { cure: *cure }, None),
             Then::Ship => (state, From::Base, None),
             Then::TakeOver(candidate) => {
-                let app_lock = take_app_lock(self.place).await?;
-                let begin = taking_over::begin(self.place, &state, *candidate, covered)?;
-                let done = tokio::select! {
+                let (done, app_lock) = tokio::select! {
                     biased;
-                    () = lease.fenced() => taking_over::Done::Fenced,
-                    done = taking_over::run(self.place, begin, &state, &app_lock) => done?,
+                    () = lease.fenced() => (taking_over::Done::Fenced, None),
+                    taken = self.take_over(&state, *candidate, covered) => taken?,
                 };
                 match done {
-                    taking_over::Done::Placed(state) => (*state, From::Base, Some(app_lock)),
+                    taking_over::Done::Placed(state) => (*state, From::Base, app_lock),
                     taking_over::Done::Fenced => return Ok(Some(Began::Fenced(Box::new(state)))),
                     taking_over::Done::Abandoned => {
                         self.state = Some(state);
@@ -319,6 +321,18 @@ impl Start<'_> {
         }
         let epoch = plan.epoch;
         Ok(Some(Began::Ready(Box::new(Begun { epoch, state, from, lease, app_lock }))))
+    }
+
+    /// Takes over once no app has the file open; the app's lock stays held.
+    async fn take_over(
+        &self,
+        state: &NodeState,
+        candidate: Candidate,
+        covered: Option<Covered>,
+    ) -> Result<(taking_over::Done, Option<FileLock>), Error> {
+        let app_lock = take_app_lock(self.place).await?;
+        let done = taking_over::run(self.place, state, candidate, covered, &app_lock).await?;
+        Ok((done, Some(app_lock)))
     }
 }
 

@@ -2,30 +2,39 @@
 //!
 //! The app's lock is held throughout. What it restores lies in a folder of its own, which the next
 //! attempt deletes.
+//!
+//! On failure of the store the whole of it is begun again, as after a crash; what is wrong for good
+//! ends the process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_bucket::{
     Created, LITESTREAM_VERSION, Restored, create_break, create_epoch, read_epoch,
     read_epoch_timeline, read_timeline, restore,
 };
-use tidemill_eventlog::{FileLock, Meta, head, host, open_reader, open_snapshot, sum_at, verify};
+use tidemill_eventlog::{FileLock, Meta, host, open_reader, open_snapshot, sum_at, verify};
 use tidemill_model::{
-    Base, BreakDoc, Covered, DOCUMENT_VERSION, Epoch, EpochDoc, LogSum, NodeState, Seq, Stage,
-    Txid, Versions,
+    Base, BreakDoc, Covered, DOCUMENT_VERSION, EpochDoc, LogSum, NodeState, Seq, Stage, Txid,
+    Uncured, Versions,
 };
 
 use super::place::Place;
 use crate::adapters::aside;
 use crate::adapters::checkpoint::{self, BothLocks};
 use crate::core::barrier::Head;
+use crate::core::moment::backoff;
 use crate::core::startup::Candidate;
 use crate::core::takeover::{Begin, Effect, Input, Placement, Point, TakeOver};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 
 /// How long a reader of the file is waited for before the file is marked as shipped.
-const READERS_BOUND: std::time::Duration = std::time::Duration::from_secs(60);
+const READERS_BOUND: Duration = Duration::from_secs(60);
+/// The shortest and the longest wait before a take-over that did not get through is begun again.
+const AGAIN_LEAST: Duration = Duration::from_millis(500);
+/// See [`AGAIN_LEAST`].
+const AGAIN_MOST: Duration = Duration::from_secs(10);
 
 /// How a take-over ended.
 pub(super) enum Done {
@@ -37,33 +46,76 @@ pub(super) enum Done {
     Abandoned,
 }
 
+/// Runs a take-over to its end. While the store does not answer, or the disk is full, it is begun
+/// again and again: the claim stands, and if another owner makes one meanwhile the caller hears of
+/// it and drops this.
+pub(super) async fn run(
+    place: &Arc<Place>,
+    state: &NodeState,
+    candidate: Candidate,
+    covered: Option<Covered>,
+    app_lock: &FileLock,
+) -> Result<Done, Error> {
+    let mut failures = 0_u32;
+    loop {
+        let begin = begin(place, state, candidate, covered).await?;
+        match attempt(place, begin, state, app_lock).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                failures = failures.saturating_add(1);
+                tracing::warn!(%error, failures, "the take-over cannot go on: trying again");
+                place.report().doing = Some(format!("the take-over waits: {error}"));
+                tokio::time::sleep(backoff(failures, AGAIN_LEAST, AGAIN_MOST)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 /// What the take-over begins with; the app's lock is held.
-pub(super) fn begin(
-    place: &Place,
+async fn begin(
+    place: &Arc<Place>,
     state: &NodeState,
     candidate: Candidate,
     covered: Option<Covered>,
 ) -> Result<Begin, Error> {
     let missing = || Error::new(ErrorKind::Internal, "a take-over without a claim");
-    let local = match place.beside().db().exists() {
-        true => {
-            let head = head(&open_reader(place.beside().db())?)?;
-            Some(Head { seq: head.seq, sum: head.sum })
-        }
-        false => None,
-    };
     Ok(Begin {
         epoch: state.epoch.ok_or_else(missing)?,
         instance: state.instance.clone(),
         acquired: state.acquired.clone().ok_or_else(missing)?,
         covered,
         candidate,
-        local,
+        local: local_head(place).await?,
+        uncured: state.uncured,
     })
 }
 
-/// Runs it to its end.
-pub(super) async fn run(
+/// The head of the local file's log, all of which is verified: it may be the epoch's base.
+async fn local_head(place: &Arc<Place>) -> Result<Option<Head>, Error> {
+    let db = place.beside().db().to_owned();
+    if !db.exists() {
+        return Ok(None);
+    }
+    let path = db.clone();
+    let verified = tokio::task::spawn_blocking(move || verify(&open_reader(&path)?));
+    let verified = verified
+        .await
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("verifying the local file: {e}")))?;
+    match verified {
+        Ok(head) => Ok(Some(Head { seq: head.seq, sum: head.sum })),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            let message = format!(
+                "{}: {error}: to begin from the bucket instead, move it and its -wal away",
+                db.display()
+            );
+            Err(Error::new(ErrorKind::Corrupt, message))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs it once.
+async fn attempt(
     place: &Arc<Place>,
     begin: Begin,
     state: &NodeState,
@@ -74,7 +126,7 @@ pub(super) async fn run(
     let mut input = Input::Begin;
     loop {
         input = match core.handle(input) {
-            Effect::CloseBreak { epoch, after } => doing.close_break(epoch, after).await?,
+            Effect::CloseBreak { of, until } => doing.close_break(of, until).await?,
             Effect::ReadEpochDoc => {
                 let doc = read_epoch(&place.store, &place.keys, doing.begin.epoch).await?;
                 Input::EpochDoc(doc.map(Box::new))
@@ -90,7 +142,8 @@ pub(super) async fn run(
             }
             Effect::Done(base) => {
                 let stage = Stage::Restored;
-                let state = NodeState { stage, base, last_good: None, ..state.clone() };
+                let state =
+                    NodeState { stage, base, last_good: None, uncured: None, ..state.clone() };
                 place.save(&state)?;
                 failpoint::reached("restored");
                 return Ok(Done::Placed(Box::new(state)));
@@ -118,20 +171,28 @@ struct Doing<'a> {
 }
 
 impl Doing<'_> {
-    async fn close_break(&self, epoch: Epoch, after: Option<Txid>) -> Result<Input, Error> {
-        let place = self.place;
-        let history = read_epoch_timeline(&place.store, &place.keys, epoch).await?;
-        let end = history.end().map(|point| point.txid);
-        if let Some(end) = end.filter(|end| after.is_none_or(|after| after < *end)) {
+    async fn close_break(&self, of: Uncured, until: Option<Txid>) -> Result<Input, Error> {
+        let (place, Uncured { epoch, after }) = (self.place, of);
+        let until = match until {
+            Some(until) => Some(until),
+            None => {
+                let history = read_epoch_timeline(&place.store, &place.keys, epoch).await?;
+                let end = history.end().map(|point| point.txid);
+                let end = end.filter(|end| after.is_none_or(|after| after < *end));
+                end.map(|end| Txid::new(end.get().saturating_add(1))).transpose()?
+            }
+        };
+        if let Some(until) = until {
             let doc = BreakDoc {
                 v: DOCUMENT_VERSION,
                 after,
-                until: Txid::new(end.get().saturating_add(1))?,
+                until,
                 reason: "the app died uncleanly and the host went down before the repair".into(),
                 at: host::wall_now(),
                 unknown: serde_json::Map::new(),
             };
             create_break(&place.store, &place.keys, epoch, &doc).await?;
+            tracing::info!(%epoch, ?after, %until, "an unfinished cure: marked as not restorable");
         }
         Ok(Input::BreakWritten)
     }

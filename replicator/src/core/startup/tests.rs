@@ -15,6 +15,7 @@ fn state(stage: Stage) -> Option<NodeState> {
         stage,
         base: None,
         last_good: Some(good(9, 50)),
+        uncured: None,
         boot: boot(1),
         machine: machine(1),
         unknown: serde_json::Map::new(),
@@ -118,15 +119,15 @@ fn a_disk_whose_claim_stands() {
             shipping: go on with 3 AtOnce: Resume { cure: false }
             cure: go on with 3 AtOnce: Resume { cure: true }
             claimed, no file: go on with 3 AtOnce: TakeOver(None)
-            claimed, older file: go on with 3 AtOnce: TakeOver(Own { last_good: None, uncured: None })
+            claimed, older file: go on with 3 AtOnce: TakeOver(Own { last_good: None })
             claimed, adopting: go on with 3 AtOnce: TakeOver(Adopt)
             restored: go on with 3 AtOnce: Ship
             file deleted: claim 4 AtOnce: TakeOver(None)
             file replaced: Refuse(NotItsHistory)
-            released: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })), uncured: None })
-            rebooted: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })), uncured: None })
-            rebooted uncured: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })), uncured: Some(Epoch(3)) })
-            carried: claim 4 UntilExpired: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })), uncured: None })
+            released: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
+            rebooted: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
+            rebooted uncured: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
+            carried: claim 4 UntilExpired: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
         "#]],
     );
 }
@@ -156,7 +157,7 @@ fn a_disk_whose_claim_is_lost() {
             taken: MoveAside(Fenced)
             taken, moved: Forget
             lost the race: MoveAside(Fenced)
-            claim never arrived: claim 3 AtOnce: TakeOver(Own { last_good: None, uncured: None })
+            claim never arrived: claim 3 AtOnce: TakeOver(Own { last_good: None })
             fenced: MoveAside(Fenced)
             fenced, moved: Forget
             lease deleted: MoveAside(Fenced)
@@ -188,8 +189,21 @@ fn a_claim_that_never_arrived_does_not_make_a_carried_disk_hasty() {
     check(
         &[("held by this boot", before(1)), ("held by another boot", before(2))],
         &expect![[r#"
-            held by this boot: claim 3 AtOnce: TakeOver(Own { last_good: None, uncured: None })
-            held by another boot: claim 3 UntilExpired: TakeOver(Own { last_good: None, uncured: None })
+            held by this boot: claim 3 AtOnce: TakeOver(Own { last_good: None })
+            held by another boot: claim 3 UntilExpired: TakeOver(Own { last_good: None })
         "#]],
     );
+}
+
+#[test]
+fn an_unfinished_cure_is_remembered_from_claim_to_claim() {
+    let of = |stage| uncured(&state(stage).unwrap());
+    let expected = Uncured { epoch: epoch(3), after: Some(good(9, 50).txid) };
+    assert_eq!(of(Stage::Cure), Some(expected));
+    assert_eq!(of(Stage::Shipping), None);
+    // The process ended between the next claim and the break.
+    let mut claimed = state(Stage::Claimed).unwrap();
+    claimed.epoch = Some(epoch(4));
+    claimed.uncured = Some(expected);
+    assert_eq!(uncured(&claimed), Some(expected));
 }

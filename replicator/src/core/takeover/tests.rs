@@ -55,6 +55,7 @@ impl World {
             stage: Stage::Claimed,
             base: None,
             last_good: None,
+            uncured: None,
             boot: boot(1),
             machine: machine(1),
             unknown: serde_json::Map::new(),
@@ -90,6 +91,7 @@ impl World {
             covered: self.covered(),
             candidate,
             local: self.local.as_deref().map(head_of),
+            uncured: None,
         };
         let mut core = TakeOver::new(begin);
         let mut input = Input::Begin;
@@ -183,7 +185,7 @@ proptest! {
             .is_some_and(|(local, bucket)| local.starts_with(bucket));
         // The first attempt may know of a last good barrier that is the last point.
         let mut candidate = world.candidate();
-        if let (true, true, Candidate::Own { last_good, .. }) = (knows, contains, &mut candidate) {
+        if let (true, true, Candidate::Own { last_good }) = (knows, contains, &mut candidate) {
             let Head { seq, sum } = head_of(bucket.as_ref().unwrap());
             *last_good = Some((epoch(1), LastGood { txid: txid(POINT), seq, sum }));
         }
@@ -220,6 +222,7 @@ fn what_the_bucket_lost_is_said_and_not_papered_over() {
         covered: Some(covered),
         candidate: Candidate::None,
         local: None,
+        uncured: None,
     };
     let mut core = TakeOver::new(begin.clone());
     core.handle(Input::Begin);
@@ -257,9 +260,33 @@ fn an_epoch_that_another_instance_began_is_lost() {
         covered: None,
         candidate: Candidate::None,
         local: None,
+        uncured: None,
     };
     let mut core = TakeOver::new(begin);
     core.handle(Input::Begin);
     let effect = core.handle(Input::EpochDoc(Some(Box::new(doc.clone()))));
     assert_eq!(effect, Effect::Fenced(Box::new(doc)));
+}
+
+#[test]
+fn an_unfinished_cure_hides_what_was_shipped_but_not_what_a_barrier_covered() {
+    let of = Uncured { epoch: epoch(1), after: Some(txid(5)) };
+    let first = |covered| {
+        let begin = Begin {
+            epoch: epoch(2),
+            instance: instance(1),
+            acquired: nonce(2),
+            covered,
+            candidate: Candidate::None,
+            local: None,
+            uncured: Some(of),
+        };
+        TakeOver::new(begin).handle(Input::Begin)
+    };
+    let covered = crate::core::testing::covered;
+    assert_eq!(first(None), Effect::CloseBreak { of, until: None });
+    assert_eq!(first(Some(covered(1, 5, 3))), Effect::CloseBreak { of, until: None });
+    // The cure's full copy counted, and the host went down before the break was written.
+    let until = Some(txid(8));
+    assert_eq!(first(Some(covered(1, 8, 3))), Effect::CloseBreak { of, until });
 }
