@@ -56,7 +56,12 @@ impl Serving {
             Effect::SignalApp(pid, signal) => signal_app(pid, signal),
             Effect::MoveAside => self.move_aside(),
             Effect::Release => self.release(),
-            Effect::Exit(outcome) => self.outcome = Some(outcome),
+            Effect::Exit(outcome) => {
+                if outcome == supervisor::Outcome::Fenced && self.place.beside().db().exists() {
+                    tracing::warn!("the lost node's file is still there: the next start moves it");
+                }
+                self.outcome = Some(outcome);
+            }
         }
         Ok(())
     }

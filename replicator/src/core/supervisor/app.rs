@@ -120,6 +120,10 @@ impl Supervisor {
     }
 
     pub(super) fn app_lock(&mut self, lock: AppLock, now: BootTime, out: &mut Vec<Effect>) {
+        if lock == AppLock::Busy && self.holds_app_lock {
+            // Of two tries under way the first took it, and the second met that.
+            return;
+        }
         match lock {
             AppLock::Taken => {
                 self.holds_app_lock = true;
@@ -131,7 +135,7 @@ impl Supervisor {
             (Phase::Repair(_), _, _) => self.repair_lock(lock, out),
             (Phase::Drain(step), _, _) => self.drain_lock(step, lock, now, out),
             (Phase::Fence(_), _, _) => self.fence_proceed(out),
-            (Phase::Ready, App::Orphaned { .. }, AppLock::Taken) => self.cure(out),
+            (Phase::Ready, App::Orphaned { .. }, AppLock::Taken) => self.cure(now, out),
             (Phase::Ready, App::Orphaned { .. }, AppLock::Busy) => self.ensure_daemon(out),
             (Phase::Ready, App::None, AppLock::Taken) if self.cmd == Cmd::Waiting => {
                 self.become_ready(out);

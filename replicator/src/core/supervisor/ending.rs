@@ -7,7 +7,8 @@
 //! lease from being released, and the next sidecar resumes the epoch with it.
 //!
 //! A fence: nothing counts any more, Litestream is killed, the app leaves by itself or with CMD's
-//! group after five seconds; when its lock is free the file and its WAL are moved aside.
+//! group after five seconds; when its lock is free the file and its WAL are moved aside. Whoever
+//! wants this process to end meanwhile does not wait for an app that stays: the next start moves.
 
 use tidemill_model::{BootTime, Stage};
 
@@ -57,12 +58,14 @@ impl DrainStep {
 pub(super) struct FenceStep {
     /// When CMD is killed; `None` once it was, or if there is none.
     kill_at: Option<BootTime>,
+    /// When the move is left to the next start, because somebody wants this process to end.
+    give_up_at: Option<BootTime>,
     moving: bool,
 }
 
 impl FenceStep {
     pub(super) fn wake_at(self) -> Option<BootTime> {
-        self.kill_at
+        self.kill_at.into_iter().chain(self.give_up_at).min()
     }
 }
 
@@ -78,7 +81,11 @@ impl Supervisor {
             Phase::New | Phase::Repair(_) => {
                 self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
             }
-            Phase::Drain(_) | Phase::Fence(_) | Phase::Ended(_) => {}
+            Phase::Fence(step) => {
+                let give_up_at = step.give_up_at.or(Some(now.saturating_add(FENCE_GRACE * 2)));
+                self.phase = Phase::Fence(FenceStep { give_up_at, ..step });
+            }
+            Phase::Drain(_) | Phase::Ended(_) => {}
         }
     }
 
@@ -192,7 +199,7 @@ impl Supervisor {
             (
                 DrainStep::App { .. } | DrainStep::Cmd { .. },
                 App::Attached { .. } | App::Orphaned { .. },
-            ) => self.cure(out),
+            ) => self.cure(now, out),
             (DrainStep::App { .. }, App::None) => self.final_barrier(false, now, out),
             (_, _) => {}
         }
@@ -270,8 +277,11 @@ impl Supervisor {
         }
         out.push(Effect::FenceBarriers);
         out.push(Effect::SaveStage(Stage::Fenced, None));
-        let kill_at = self.cmd_lives().then(|| now.saturating_add(FENCE_GRACE));
-        self.phase = Phase::Fence(FenceStep { kill_at, moving: false });
+        // A CMD that ended may have left an app in its group.
+        let started = !matches!(self.cmd, Cmd::Absent | Cmd::Waiting);
+        let kill_at = started.then(|| now.saturating_add(FENCE_GRACE));
+        let give_up_at = self.terminating.then(|| now.saturating_add(FENCE_GRACE * 2));
+        self.phase = Phase::Fence(FenceStep { kill_at, give_up_at, moving: false });
         self.kill_daemon(out);
         if !self.holds_app_lock {
             self.lock_at = Some(now.saturating_add(LOCK_EVERY));
@@ -284,6 +294,9 @@ impl Supervisor {
         if step.kill_at.is_some_and(|at| now >= at) {
             self.phase = Phase::Fence(FenceStep { kill_at: None, ..step });
             out.push(Effect::SignalCmd(Signal::Kill));
+        }
+        if step.give_up_at.is_some_and(|at| now >= at) {
+            self.exit(Outcome::Fenced, out);
         }
     }
 

@@ -75,8 +75,12 @@ impl Supervisor {
         out.push(Effect::TryAppLock);
     }
 
-    /// Begins a cure; the app's lock is held.
-    pub(super) fn cure(&mut self, out: &mut Vec<Effect>) {
+    /// Begins a cure; the app's lock is held. Somebody who wants this process to end waits for it
+    /// only as long as for a final barrier: the next start completes it.
+    pub(super) fn cure(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        if self.terminating {
+            self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
+        }
         out.push(Effect::PauseBarriers);
         self.app = App::None;
         self.phase = Phase::Repair(RepairStep::new(Kind::Cure, At::DaemonEnd));

@@ -376,6 +376,87 @@ fn a_first_copy_that_does_not_get_through_is_given_up_when_told_to_end() {
     );
 }
 
+#[test]
+fn an_end_that_was_asked_for_does_not_wait_for_a_cure_without_a_store() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Terminate),
+            (30, Input::CmdEnded(137)),
+            (40, Input::AppLock(AppLock::Taken)),
+            (41, Input::AppLock(AppLock::Busy)),
+            (50, Input::DaemonEnded),
+            (60, Input::StageSaved),
+            (70, Input::Checkpointed { busy: false }),
+            (80, Input::DaemonUp),
+            (60_039, Input::Tick),
+            (60_040, Input::Tick),
+            (60_050, Input::DaemonEnded),
+        ],
+        &expect![[r#"
+            20 draining SignalCmd(Term)
+            30 draining SignalCmd(TermGroup), TryAppLock
+            40 curing PauseBarriers, KillDaemon
+            41 curing 
+            50 curing stage Cure
+            60 curing Checkpoint
+            70 curing SpawnDaemon
+            80 curing open copy, barrier
+            60039 curing 
+            60040 draining PauseBarriers, KillDaemon
+            60050 draining Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn a_fence_kills_what_a_command_that_ended_left_behind_and_is_not_waited_for_without_end() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::CmdEnded(0)),
+            (30, Input::Fenced),
+            (40, Input::DaemonEnded),
+            (50, Input::AppLock(AppLock::Busy)),
+            (5_030, Input::Tick),
+            (10_030, Input::Tick),
+        ],
+        &expect![[r#"
+            20 draining SignalCmd(TermGroup), TryAppLock
+            30 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+            40 fenced 
+            50 fenced 
+            5030 fenced TryAppLock, SignalCmd(Kill)
+            10030 fenced Exit(Fenced)
+        "#]],
+    );
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Fenced),
+            (30, Input::DaemonEnded),
+            (90_000, Input::AppLock(AppLock::Busy)),
+            (90_000, Input::Terminate),
+            (99_999, Input::Tick),
+            (100_000, Input::Tick),
+        ],
+        &expect![[r#"
+            20 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+            30 fenced 
+            90000 fenced 
+            90000 fenced 
+            99999 fenced TryAppLock
+            100000 fenced Exit(Fenced)
+        "#]],
+    );
+}
+
 /// What the world around a supervisor does next.
 #[derive(Debug, Clone, Copy)]
 enum Act {
