@@ -5,7 +5,8 @@
 //! delete before it looks.
 //!
 //! On failure the folder is removed. On cancellation too: the child is killed and the folder
-//! dropped. After a crash a folder named [`RESTORE_DIR_PREFIX`]… may be left; whoever holds the
+//! dropped. On a crash the kernel kills the child with the thread that started it, so that nobody
+//! writes into what the next attempt deletes. After a crash a folder named [`RESTORE_DIR_PREFIX`]… may be left; whoever holds the
 //! node's lock may delete it.
 
 use std::path::{Path, PathBuf};
@@ -111,6 +112,7 @@ async fn attempt(
         .current_dir(dir.path())
         .stdin(Stdio::null())
         .kill_on_drop(true);
+    die_with_parent(&mut command);
     let output = tokio::time::timeout(RESTORE_TIMEOUT, command.output())
         .await
         .map_err(|_| {
@@ -121,6 +123,27 @@ async fn attempt(
     check(&output, txid, &what)?;
     sync(&path, dir.path())?;
     Ok(Restored { dir, path })
+}
+
+/// Has the kernel kill the child when the thread that starts it ends: a runtime's thread, which ends
+/// with its runtime.
+fn die_with_parent(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    let prepare = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        if rustix::process::getppid() != Some(parent) {
+            // The parent died before the signal was asked for.
+            return Err(rustix::io::Errno::SRCH.into());
+        }
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
+    // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes two
+    // system calls without libc and neither allocates nor takes a lock nor panics; an error carries
+    // only its number.
+    unsafe {
+        command.pre_exec(prepare);
+    }
 }
 
 /// Where Litestream finds the epoch. The values were checked when the store was connected and
@@ -195,6 +218,26 @@ fn sync(path: &Path, dir: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_dies_with_the_thread_that_started_it() {
+        let pid = std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let mut command = Command::new("sleep");
+                die_with_parent(command.arg("60"));
+                command.spawn().unwrap().id().unwrap()
+            })
+        });
+        let pid = i32::try_from(pid.join().unwrap()).ok();
+        let pid = pid.and_then(rustix::process::Pid::from_raw).unwrap();
+        let options = rustix::process::WaitOptions::empty();
+        match rustix::process::waitpid(Some(pid), options) {
+            Ok(ended) => assert_eq!(ended.unwrap().1.terminating_signal(), Some(9)),
+            // Another test's runtime has reaped it.
+            Err(error) => assert_eq!(error, rustix::io::Errno::CHILD),
+        }
+    }
 
     #[test]
     fn a_failure_is_sorted_by_what_litestream_said() {

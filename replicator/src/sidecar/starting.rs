@@ -58,6 +58,7 @@ pub(super) struct Begun {
 pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
     let mut start =
         Start { place, state: state_file::read(place.beside())?, said_waiting: None, idle: None };
+    taking_over::sweep(place)?;
     if start.state.is_none() {
         probe(&place.store, &place.keys, &Nonce::from_random(random()?)).await?;
     }

@@ -1,11 +1,12 @@
 //! Performs a take-over step by step: the bucket's part and the disk's.
 //!
 //! The app's lock is held throughout. What it restores lies in a folder of its own, which the next
-//! attempt deletes.
+//! start or attempt deletes.
 //!
 //! On failure of the store the whole of it is begun again, as after a crash; what is wrong for good
 //! ends the process.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,11 +214,9 @@ impl Doing<'_> {
 
     async fn restore(&mut self, point: Point) -> Result<Input, Error> {
         let place = self.place;
-        let folder = place.beside().with(".restore");
         self.restored = None;
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(|e| io("delete", &folder, &e))?;
-        }
+        sweep(place)?;
+        let folder = folder(place);
         std::fs::create_dir(&folder).map_err(|e| io("make", &folder, &e))?;
         tracing::info!(epoch = %point.epoch, txid = %point.txid, "restoring from the bucket");
         place.report().doing = Some(format!("restoring epoch {} at {}", point.epoch, point.txid));
@@ -293,11 +292,23 @@ impl Doing<'_> {
         let instance = &self.begin.instance;
         checkpoint::mark_shipped(beside, &locks, node, epoch, instance, READERS_BOUND)?;
         checkpoint::remove_litestream_state(beside, &self.place.node_lock)?;
-        let folder = beside.with(".restore");
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(|e| io("delete", &folder, &e))?;
-        }
-        Ok(())
+        sweep(self.place)
+    }
+}
+
+/// Where restores lie until they are put in place.
+fn folder(place: &Place) -> PathBuf {
+    place.beside().with(".restore")
+}
+
+/// Deletes what an interrupted restore left: it may be as large as the database. The node lock is
+/// held, and nobody else restores there.
+pub(super) fn sweep(place: &Place) -> Result<(), Error> {
+    let folder = folder(place);
+    match std::fs::remove_dir_all(&folder) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(io("delete", &folder, &e)),
     }
 }
 
