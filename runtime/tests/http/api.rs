@@ -203,6 +203,24 @@ fn events_come_in_pages_and_as_a_stream_that_ends_with_the_run() {
 }
 
 #[test]
+fn a_stream_has_the_end_of_its_run_however_busy_the_node_is() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    std::thread::scope(|scope| {
+        for number in 0..16 {
+            let (node, id) = (&node, format!("r{number}"));
+            scope.spawn(move || {
+                node.start_run(&id, "count", &json!(20 + 5 * number));
+                let stream = node.stream(&format!("/v1/runs/{id}/events?follow=true"), None);
+                let mut kinds = stream.lines().filter_map(|line| line.strip_prefix("event: "));
+                assert_eq!(kinds.next_back(), Some("run_completed"), "{id}");
+            });
+        }
+    });
+    node.stop();
+}
+
+#[test]
 fn a_result_is_waited_for_and_told_whatever_it_is() {
     let folder = Folder::new();
     let node = Served::start(&folder.db());

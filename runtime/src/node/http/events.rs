@@ -100,6 +100,7 @@ async fn follow_run(api: Arc<Api>, run: RunId, after: Seq) -> Result<Response, A
 impl Follower {
     /// The next event; none after the run's end, or when the node closes.
     async fn next(&mut self) -> Option<Event> {
+        let mut over = false;
         loop {
             if let Some(row) = self.waiting.pop_front() {
                 self.after = row.seq;
@@ -116,6 +117,7 @@ impl Follower {
                     self.waiting = rows.into();
                     continue;
                 }
+                Ok(_) if over => return None,
                 Ok(_) => {}
                 Err(error) => {
                     self.ended = true;
@@ -123,7 +125,9 @@ impl Follower {
                 }
             }
             if self.is_over().await {
-                return None;
+                // It may have ended since the page was read: what is left is in the next.
+                over = true;
+                continue;
             }
             tokio::select! {
                 biased;
