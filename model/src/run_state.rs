@@ -213,6 +213,10 @@ pub struct RunState {
     pub blocked: Option<BlockReason>,
     /// The position of its last event.
     pub last_seq: Seq,
+    /// How many steps, and how many other operations, are open: counted, because looking for them
+    /// after each event would make a long history take the square of its length.
+    steps_open: usize,
+    waits_open: usize,
 }
 
 /// An event that does not fit the events before it: the log is not of this run, or was damaged.
@@ -256,6 +260,8 @@ impl RunState {
             error: None,
             blocked: None,
             last_seq: seq,
+            steps_open: 0,
+            waits_open: 0,
         })
     }
 
@@ -332,6 +338,10 @@ impl RunState {
             }],
             OpKind::Timer { .. } | OpKind::Child { .. } => Vec::new(),
         };
+        match &kind {
+            OpKind::Step { .. } => self.steps_open += 1,
+            OpKind::Timer { .. } | OpKind::Child { .. } => self.waits_open += 1,
+        }
         let op = Op {
             name: name.clone(),
             kind,
@@ -400,6 +410,12 @@ impl RunState {
             | Event::RunBlocked { .. }
             | Event::RunResumed => return Err(format!("{} is not progress", event.kind())),
         }
+        if op.status != OpStatus::Open {
+            match &op.kind {
+                OpKind::Step { .. } => self.steps_open -= 1,
+                OpKind::Timer { .. } | OpKind::Child { .. } => self.waits_open -= 1,
+            }
+        }
         Ok(())
     }
 
@@ -421,10 +437,7 @@ impl RunState {
         if self.attempt == 0 {
             return RunStatus::Pending;
         }
-        let open = || self.ops.values().filter(|op| op.status == OpStatus::Open);
-        let is_step = |op: &&Op| matches!(op.kind, OpKind::Step { .. });
-        let steps = open().filter(is_step).count();
-        RunStatus::active(steps, open().count() - steps)
+        RunStatus::active(self.steps_open, self.waits_open)
     }
 }
 

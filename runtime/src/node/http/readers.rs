@@ -2,6 +2,7 @@
 //! at a time on a thread that may block.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
@@ -18,12 +19,15 @@ pub(crate) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
     free: Semaphore,
+    /// Requests that still wait in line are refused, too.
+    closed: AtomicBool,
 }
 
 impl Readers {
     pub(crate) fn new(path: PathBuf) -> Readers {
         let permits = usize::try_from(READERS_MAX).expect("a small number");
-        Readers { path, idle: Mutex::default(), free: Semaphore::new(permits) }
+        let (idle, free) = (Mutex::default(), Semaphore::new(permits));
+        Readers { path, idle, free, closed: AtomicBool::new(false) }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -38,6 +42,9 @@ impl Readers {
         let readers = Arc::clone(self);
         let task = async move {
             let _permit = readers.free.acquire().await.map_err(|_| Error::closed())?;
+            if readers.closed.load(Ordering::Acquire) {
+                return Err(Error::closed());
+            }
             let shared = Arc::clone(&readers);
             // The permit is held until the job has ended, even if its caller goes away.
             let job = tokio::task::spawn_blocking(move || shared.run(job));
@@ -63,8 +70,9 @@ impl Readers {
         result
     }
 
-    /// Refuses what comes from now on, waits for what runs, and closes the connections.
+    /// Refuses what comes from now on and what waits in line, waits for what runs, and closes the connections.
     pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         // All permits: nobody reads any more. Closing the semaphore refuses those who wait.
         if let Ok(all) = self.free.acquire_many(READERS_MAX).await {
             all.forget();
