@@ -39,10 +39,15 @@ static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new
 /// `GET /v1/snapshot`.
 pub(crate) async fn snapshot(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
-    let _one = ONE_AT_A_TIME.acquire().await.map_err(|_| Error::closed())?;
+    let one = ONE_AT_A_TIME.acquire().await.map_err(|_| Error::closed())?;
     let copy = Beside::new(&api.environment.path).with(".snapshot");
     let closing = api.closing.clone();
-    let file = api.readers.read(move |file| backup(file, &copy, &closing)).await?;
+    // The copy goes on when its caller has gone, and its path is its own until it ends.
+    let backup = move |file: &Connection| {
+        let _one = one;
+        backup(file, &copy, &closing)
+    };
+    let file = api.readers.read(backup).await?;
     let length = file.metadata().map_err(|e| failed("measure the copy", e))?.len();
     let headers = [
         (CONTENT_TYPE, "application/vnd.sqlite3".to_owned()),
