@@ -90,10 +90,13 @@ impl Inbox {
         self.put(|mail| mail.controls.push(control));
     }
 
-    /// Code of this life did outside a turn what it must not; the first report counts.
+    /// Code of this life did outside a turn what it must not; the first report of the newest life
+    /// counts, because nobody asks about a life that is over.
     pub(crate) fn trouble(&self, life: u64, reason: BlockReason) {
         self.put(|mail| {
-            mail.trouble.get_or_insert((life, reason));
+            if mail.trouble.as_ref().is_none_or(|(of, _)| *of < life) {
+                mail.trouble = Some((life, reason));
+            }
         });
     }
 
@@ -161,5 +164,22 @@ fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) if waker.will_wake(cx.waker()) => {}
         _ => *slot = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::foreign_wait;
+    use super::*;
+
+    #[test]
+    fn trouble_of_a_life_that_is_over_does_not_hide_that_of_the_next() {
+        let inbox = Inbox::default();
+        for life in [1, 2, 2] {
+            inbox.trouble(life, foreign_wait());
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(mail) = inbox.poll_mail(&mut cx) else { panic!("there is mail") };
+        assert_eq!(mail.trouble.map(|(life, _)| life), Some(2));
     }
 }
