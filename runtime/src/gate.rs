@@ -5,16 +5,21 @@
 //! feed moves forward; the moment is compared with the clock at *every* release, because a frozen
 //! or suspended machine gets no message that its time is over.
 //!
+//! A machine whose hypervisor paused it has a boot clock that stood still, too. Its wall clock is
+//! set right sooner or later: one that ran ahead of the boot clock by more than the lease's margin
+//! closes the gate until the lease is renewed.
+//!
 //! Failure: a feed that ends simply stops moving the deadline. Fenced is for ever. Crash: nothing
 //! of it outlives the process. Cancellation: waiting takes nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
-use tidemill_eventlog::host;
 use tidemill_model::BootTime;
 use tokio::sync::Notify;
 
+use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind};
 
 /// Says whether effects may be released now. A clone is the same gate.
@@ -23,14 +28,28 @@ pub struct Gate {
     lease: Option<Arc<Lease>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lease {
     /// Nanoseconds of the boot clock; 0 is closed, `FENCED` is for ever closed.
     deadline: AtomicU64,
+    /// By how many microseconds the wall clock was ahead of the boot clock when the deadline was
+    /// set; `UNKNOWN` before, and after the feed itself closed the gate.
+    ahead: AtomicI64,
+    /// By how many more it may be.
+    margin: AtomicI64,
+    clock: Clock,
     changed: Notify,
 }
 
 const FENCED: u64 = u64::MAX;
+const UNKNOWN: i64 = i64::MIN;
+
+/// The margin is a tenth of the lease's life and a deadline nine tenths after the write that it
+/// counts from, so what is left of it is at most nine margins.
+const MARGINS_LEFT_MAX: u32 = 9;
+
+/// Less than the margin of the shortest lease (300 ms), more than clocks are set by in passing.
+const MARGIN_MIN: Duration = Duration::from_millis(200);
 
 impl Gate {
     /// The gate of a node without a sidecar: nobody else can own its file.
@@ -40,17 +59,35 @@ impl Gate {
 
     /// The gate of a node under a lease, closed until its feed calls [`Gate::set`].
     pub fn leased() -> Gate {
-        Gate { lease: Some(Arc::default()) }
+        Gate::leased_by(Clock::default())
     }
 
-    /// The lease may be acted on until `deadline`. Ignored after [`Gate::fence`].
+    fn leased_by(clock: Clock) -> Gate {
+        let (deadline, ahead, margin) = (AtomicU64::new(0), AtomicI64::new(UNKNOWN), 0.into());
+        let lease = Lease { deadline, ahead, margin, clock, changed: Notify::new() };
+        Gate { lease: Some(Arc::new(lease)) }
+    }
+
+    /// The lease may be acted on until `deadline`. Ignored after [`Gate::fence`]. If the wall clock
+    /// ran ahead since the last one, this one may have been on its way since before the pause: the
+    /// gate opens with the next.
     pub fn set(&self, deadline: BootTime) {
-        self.store(deadline.as_nanos().min(FENCED - 1));
+        let Some(lease) = &self.lease else { return };
+        let deadline = if lease.ran_ahead() { 0 } else { deadline.as_nanos().min(FENCED - 1) };
+        if deadline == 0 {
+            tracing::warn!("the wall clock ran ahead: effects are held back until a renewal");
+            self.store(0);
+        }
+        lease.remember_clocks(BootTime::from_nanos(deadline));
+        self.store(deadline);
     }
 
     /// Closes it until the next [`Gate::set`].
     pub fn close(&self) {
         self.store(0);
+        if let Some(lease) = &self.lease {
+            lease.ahead.store(UNKNOWN, Ordering::Release);
+        }
     }
 
     /// Closes it for ever: another owner has the node.
@@ -113,13 +150,34 @@ impl Gate {
 impl Lease {
     fn is_open(&self) -> bool {
         let deadline = self.deadline.load(Ordering::Acquire);
-        deadline != FENCED && host::boot_now().as_nanos() < deadline
+        deadline != FENCED && self.clock.boot().as_nanos() < deadline && !self.ran_ahead()
     }
+
+    /// Whether the wall clock ran ahead of the boot clock since the deadline was set.
+    fn ran_ahead(&self) -> bool {
+        let then = self.ahead.load(Ordering::Acquire);
+        // The wall clock first: a thread that is held up in between sees it behind, not ahead.
+        let wall = self.clock.wall().as_micros();
+        let now = wall.saturating_sub(micros(self.clock.boot()));
+        then != UNKNOWN && now.saturating_sub(then) > self.margin.load(Ordering::Acquire)
+    }
+
+    fn remember_clocks(&self, deadline: BootTime) {
+        let boot = self.clock.boot();
+        let ahead = self.clock.wall().as_micros().saturating_sub(micros(boot));
+        let margin = (deadline.since(boot) / MARGINS_LEFT_MAX).max(MARGIN_MIN);
+        self.margin.store(i64::try_from(margin.as_micros()).unwrap_or(i64::MAX), Ordering::Release);
+        self.ahead.store(ahead, Ordering::Release);
+    }
+}
+
+fn micros(time: BootTime) -> i64 {
+    i64::try_from(time.as_nanos() / 1_000).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use tidemill_eventlog::host;
 
     use super::*;
 
@@ -147,5 +205,30 @@ mod tests {
         gate.set(host::boot_now().saturating_add(Duration::from_secs(60)));
         assert!(gate.is_fenced() && !gate.is_open());
         assert_eq!(gate.opened().await.unwrap_err().kind(), ErrorKind::Fenced);
+    }
+
+    #[test]
+    fn a_wall_clock_that_ran_ahead_closes_it_until_a_renewal() {
+        const SECOND: i64 = 1_000_000;
+        let clock = Clock::default();
+        let gate = Gate::leased_by(clock.clone());
+        let renew = || gate.set(host::boot_now().saturating_add(Duration::from_secs(9)));
+        renew();
+        clock.step_wall(-3_600 * SECOND);
+        assert!(gate.is_open(), "a clock that is set back says nothing");
+        renew();
+        clock.step_wall(SECOND / 2);
+        assert!(gate.is_open(), "half a second is within the margin of a lease of ten");
+        clock.step_wall(SECOND);
+        assert!(!gate.is_open(), "the machine stood still");
+        renew();
+        assert!(!gate.is_open(), "this one may be from before");
+        renew();
+        assert!(gate.is_open());
+        clock.step_wall(5 * SECOND);
+        assert!(!gate.is_open());
+        gate.close();
+        renew();
+        assert!(gate.is_open(), "its feed saw it, too, and renewed since");
     }
 }
