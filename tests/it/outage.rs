@@ -135,15 +135,7 @@ fn a_take_over_goes_on_when_the_store_is_back() {
     vm1.destroy();
 
     let proxy = Proxy::new(&bucket);
-    let mut vm2 = machine(&bucket, &ledger, "vm-2").env("AWS_ENDPOINT_URL", &proxy.endpoint());
-    // Held until the claim is made, so that the store goes away just after that.
-    let app_lock = std::fs::File::create(vm2.dir().join("workflow.db.lock")).expect("a file");
-    rustix::fs::flock(&app_lock, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
-    vm2.start();
-    vm2.wait_log("waiting for the app that has the file open", BOUND);
-    proxy.set(Line::Cut);
-    drop(app_lock);
-    vm2.wait_log("the take-over cannot go on: trying again", BOUND);
+    let mut vm2 = take_over_without_a_store(&bucket, &ledger, &proxy);
     let status = vm2.status().expect("the sidecar answers");
     let waits_for = status["problem"].as_str().expect("what it waits for").to_owned();
     assert!(waits_for.contains("the take-over waits"), "{waits_for}");
@@ -154,4 +146,31 @@ fn a_take_over_goes_on_when_the_store_is_back() {
     let file = vm2.restore("latest");
     witness::assert_sound(&vm2, &file);
     sqlite::assert_same(&file, vm2.db());
+}
+
+/// Its store is gone just after its claim was made.
+fn take_over_without_a_store(bucket: &Bucket, ledger: &Ledger, proxy: &Proxy) -> Machine {
+    let mut vm = machine(bucket, ledger, "vm-2").env("AWS_ENDPOINT_URL", &proxy.endpoint());
+    // Held until the claim is made.
+    let app_lock = std::fs::File::create(vm.dir().join("workflow.db.lock")).expect("a file");
+    rustix::fs::flock(&app_lock, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
+    vm.start();
+    vm.wait_log("waiting for the app that has the file open", BOUND);
+    proxy.set(Line::Cut);
+    drop(app_lock);
+    vm.wait_log("the take-over cannot go on: trying again", BOUND);
+    vm
+}
+
+#[test]
+fn a_take_over_that_is_told_to_end_leaves_its_claim_to_expire() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let proxy = Proxy::new(&bucket);
+    let mut vm = take_over_without_a_store(&bucket, &ledger, &proxy);
+    assert_eq!(vm.shut_down(), 74);
+    assert_eq!(bucket.lease("n1").expect("a lease")["released"], json!(false));
+    proxy.set(Line::Good);
+    vm.start().wait_ready();
+    assert_eq!(bucket.epochs("n1"), [1], "the same boot goes on with its claim");
+    assert_eq!(vm.shut_down(), 0);
 }

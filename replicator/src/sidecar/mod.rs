@@ -115,9 +115,8 @@ async fn run_on(settings: Settings) -> Result<Ended, Error> {
     let began = tokio::select! {
         biased;
         () = signals.asked() => {
-            tracing::info!("told to end before it began");
             socket.close().await;
-            return Ok(Ended { code: 0 });
+            return Ok(ended_early(&place));
         }
         began = starting::start(&place) => began?,
         () = reception::receive(&place, &mut requests) => unreachable!("it goes on until dropped"),
@@ -129,6 +128,17 @@ async fn run_on(settings: Settings) -> Result<Ended, Error> {
             Ok(Ended::of(outcome))
         }
     }
+}
+
+/// Told to end before the node was ready. A claim that was made stays until it expires: nothing was
+/// covered under it.
+fn ended_early(place: &Place) -> Ended {
+    if place.report().claimed {
+        tracing::warn!("told to end in the middle of a take-over: the lease expires by itself");
+        return Ended { code: EXIT_NOT_COVERED };
+    }
+    tracing::info!("told to end before it began");
+    Ended { code: 0 }
 }
 
 /// Lost the node before the app could open the file: the next start moves it aside.

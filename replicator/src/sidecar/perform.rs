@@ -255,6 +255,7 @@ impl Serving {
         match reply.accept(hello, self.line()) {
             Some(attachment) => {
                 tracing::info!("an app is attached");
+                self.held_by = None;
                 self.attachment = Some(attachment);
             }
             // It has gone, and has opened nothing.

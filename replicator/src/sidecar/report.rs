@@ -12,6 +12,8 @@ pub(super) struct Report {
     pub(super) state: SidecarState,
     /// What a start waits for or works on, for a person.
     pub(super) doing: Option<String>,
+    /// Whether the lease was claimed by this process.
+    pub(super) claimed: bool,
     /// How much of the WAL waits to be shipped, in bytes.
     pub(super) wal_lag_bytes: u64,
     /// What the last barrier that counted in this process covered.
@@ -25,6 +27,7 @@ impl Report {
             boot,
             state: SidecarState::Starting,
             doing: None,
+            claimed: false,
             wal_lag_bytes: 0,
             covered: None,
         }

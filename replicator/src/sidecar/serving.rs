@@ -41,6 +41,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The longest that a caller may wait for a barrier: longer, and it should ask again.
 const BARRIER_WAIT_MAX: Duration = Duration::from_secs(3600);
 
+/// How long an app that lost its stream may take to attach again before somebody is told.
+const ATTACH_BOUND: Duration = Duration::from_secs(30);
+
+/// Who has the app's lock, as the sidecar found when it tried.
+pub(super) struct HeldBy {
+    holder: String,
+    since: BootTime,
+    said: bool,
+}
+
 /// What came of a task.
 #[derive(Debug)]
 pub(super) enum Done {
@@ -104,7 +114,7 @@ pub(super) struct Serving {
     pub(super) sent_end: Option<WalEnd>,
     pub(super) shipped_end: Option<WalEnd>,
     pub(super) problem: Option<String>,
-    pub(super) said_busy: bool,
+    pub(super) held_by: Option<HeldBy>,
     pub(super) outcome: Option<Outcome>,
     said_state: Option<SidecarState>,
 }
@@ -165,7 +175,7 @@ impl Serving {
             sent_end: None,
             shipped_end: None,
             problem: None,
-            said_busy: false,
+            held_by: None,
             outcome: None,
             said_state: None,
             place,
@@ -420,19 +430,45 @@ impl Serving {
         let lock = match result {
             Ok(lock) => {
                 self.app_lock = Some(Arc::new(lock));
-                self.said_busy = false;
+                self.held_by = None;
                 AppLock::Taken
             }
             Err(tidemill_eventlog::LockError::Held { holder, .. }) => {
-                if !std::mem::replace(&mut self.said_busy, true) {
-                    tracing::info!(%holder, "an app has the file open");
-                }
+                self.app_lock_held(&holder.to_string());
                 AppLock::Busy
             }
             Err(error) => return Err(error.into()),
         };
         self.tell_supervisor(supervisor::Input::AppLock(lock));
         Ok(())
+    }
+
+    /// An app that lives attaches again within seconds; one that does not is for a person to end.
+    fn app_lock_held(&mut self, holder: &str) {
+        let now = host::boot_now();
+        let held = self.held_by.get_or_insert_with(|| {
+            tracing::info!(%holder, "an app has the file open");
+            HeldBy { holder: holder.to_owned(), since: now, said: false }
+        });
+        if now.since(held.since) >= ATTACH_BOUND && !std::mem::replace(&mut held.said, true) {
+            tracing::warn!(
+                %holder,
+                "the app that has the file open does not attach again: nothing is shipped until \
+                 it does, or ends"
+            );
+        }
+    }
+
+    /// What keeps an attached app's work from being shipped, for a person.
+    fn trouble(&self) -> Option<String> {
+        let orphaned = matches!(self.supervisor.app(), App::Orphaned { .. });
+        let held = self.held_by.as_ref().filter(|_| orphaned);
+        self.problem.clone().or_else(|| {
+            held.map(|held| {
+                let holder = &held.holder;
+                format!("{holder} has the file open and is not attached: nothing is shipped")
+            })
+        })
     }
 
     /// Tells a waiter that its barrier counted, or why not.
@@ -477,7 +513,7 @@ impl Serving {
             wal_bytes: wal_bytes(beside),
             barrier_ms: self.barriers.took().map(unix_ms),
             lease_age_ms: Some(unix_ms(now.since(self.view.last_write))),
-            problem: self.problem.clone(),
+            problem: self.trouble(),
         }
     }
 }

@@ -291,7 +291,10 @@ impl Start<'_> {
         tracing::info!(node = %state.node, epoch = %plan.epoch, "the lease is ours");
         failpoint::reached("claimed");
         let covered = claim.seen.doc.covered;
-        self.place.report().doing = None;
+        {
+            let mut report = self.place.report();
+            (report.doing, report.claimed) = (None, true);
+        }
         let idle = match self.idle.take() {
             Some(idle) => idle,
             None => Idle::start(self.place).await?,
