@@ -1,9 +1,10 @@
 //! Runs that cannot go on: each way to get there blocks with its own message, loses nothing, and
 //! ends when what is wrong is mended.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tidemill::{App, Ctx, ErrorKind, Node, Result, RunId, RunResult, StartRequest, Step};
@@ -354,5 +355,50 @@ async fn results_that_arrive_together_with_the_one_that_blocks_are_kept() {
     assert_eq!(ended.output::<u32>().unwrap(), (0..STEPS).sum::<u32>());
     assert_eq!(bodies.load(Ordering::SeqCst), STEPS, "no body ran again");
     node.shutdown().await.unwrap();
+    fsck(&place);
+}
+
+/// The run's own waker is known by whose turn it is, not by which thread: woken within another
+/// run's turn it would be polled at a moment that no log knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waker_that_another_run_wakes() {
+    static WAKER: Mutex<Option<Waker>> = Mutex::new(None);
+    async fn leaves_its_waker(ctx: Ctx, (): ()) -> Result<()> {
+        let sleep = ctx.sleep(Duration::from_secs(3600)).start();
+        poll_fn(|cx| {
+            *WAKER.lock().unwrap() = Some(cx.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
+        Ok(sleep.await?)
+    }
+    async fn wakes_it(_: Ctx, (): ()) -> Result<()> {
+        // None when it is replayed.
+        if let Some(waker) = WAKER.lock().unwrap().take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+    async fn wakes_itself_later(ctx: Ctx, (): ()) -> Result<()> {
+        let mut kept = poll_fn(|cx| Poll::Ready(Some(cx.waker().clone()))).await;
+        ctx.step("nothing", nothing, ()).await?;
+        if let Some(waker) = kept.take() {
+            waker.wake();
+        }
+        Ok(ctx.step("nothing", nothing, ()).await?)
+    }
+    let place = Place::new();
+    let app = App::new("t")
+        .workflow("leaves", leaves_its_waker)
+        .workflow("wakes", wakes_it)
+        .workflow("itself", wakes_itself_later);
+    let node = place.open(app).await;
+    let run = start(&node, "leaves").await;
+    crate::common::until(|| WAKER.lock().unwrap().is_some()).await;
+    crate::common::outcome(&node, "wakes", ()).await.output::<()>().unwrap();
+    assert_eq!(blocked(&node, &run).await.kind, Kind::ForeignWait);
+    crate::common::outcome(&node, "itself", ()).await.output::<()>().unwrap();
+    node.shutdown().await.unwrap();
+    assert_eq!(node.shadow_replays().1, 0, "and what wakes itself replays as it ran");
     fsck(&place);
 }
