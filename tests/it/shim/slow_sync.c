@@ -5,7 +5,10 @@
  * in the WAL index: whoever reads the file sees a commit that the database does not have. A
  * process killed here leaves exactly that, which is otherwise a matter of luck.
  *
- * "<file>.hit" appears when a commit has arrived, so that the test need not guess. */
+ * "<file>.hit" appears when a commit has arrived, so that the test need not guess.
+ *
+ * TIDEMILL_TEST_SLOW_SYNC=FILE makes each such sync last a few milliseconds, as on a disk in a data
+ * centre, and keeps FILE for as long: one that is there after a kill says where it fell. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +23,7 @@
 /* Longer than any test waits; a forgotten flag must not hang a process for ever. */
 #define HOLD_MAX_MS 60000
 #define STEP_MS 2
+#define SLOW_MS 3
 
 static int is_wal(int fd) {
     char link[64], path[PATH_MAX];
@@ -45,12 +49,23 @@ static void hold(int fd) {
     }
 }
 
-int fdatasync(int fd) {
+static int sync_with(long call, int fd) {
     hold(fd);
-    return (int)syscall(SYS_fdatasync, fd);
+    const char *mark = getenv("TIDEMILL_TEST_SLOW_SYNC");
+    if (mark == NULL || !is_wal(fd)) {
+        return (int)syscall(call, fd);
+    }
+    int file = open(mark, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (file >= 0) {
+        close(file);
+    }
+    struct timespec slow = {0, SLOW_MS * 1000000L};
+    nanosleep(&slow, NULL);
+    int result = (int)syscall(call, fd);
+    unlink(mark);
+    return result;
 }
 
-int fsync(int fd) {
-    hold(fd);
-    return (int)syscall(SYS_fsync, fd);
-}
+int fdatasync(int fd) { return sync_with(SYS_fdatasync, fd); }
+
+int fsync(int fd) { return sync_with(SYS_fsync, fd); }

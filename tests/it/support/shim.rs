@@ -45,6 +45,29 @@ impl Hold {
     }
 }
 
+/// Makes each commit of a process last a few milliseconds, and tells whether a kill fell into one.
+#[derive(Debug, Clone)]
+pub(crate) struct Slow {
+    mark: PathBuf,
+}
+
+impl Slow {
+    pub(crate) fn new() -> Self {
+        Self { mark: scratch::folder("slow").join("mark") }
+    }
+
+    /// What the process needs in its environment.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let text = |path: &Path| path.to_str().expect("a test path in UTF-8").to_owned();
+        vec![("LD_PRELOAD", text(library())), ("TIDEMILL_TEST_SLOW_SYNC", text(&self.mark))]
+    }
+
+    /// Whether the process that was just killed was inside a commit; forgets it.
+    pub(crate) fn fell_into_a_commit(&self) -> bool {
+        std::fs::remove_file(&self.mark).is_ok()
+    }
+}
+
 /// The shim, compiled once a test process.
 fn library() -> &'static Path {
     static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
