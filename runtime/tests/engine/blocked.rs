@@ -131,7 +131,7 @@ async fn panics_and_endless_wakes() {
     wrong(App::new("t").workflow("wrong", late_option), Kind::Panic, said).await;
 
     async fn endless(_: Ctx, (): ()) -> Result<()> {
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             cx.waker().wake_by_ref();
             std::task::Poll::Pending
         })
