@@ -133,7 +133,7 @@ async fn panics_and_endless_wakes() {
     async fn endless(_: Ctx, (): ()) -> Result<()> {
         poll_fn(|cx| {
             cx.waker().wake_by_ref();
-            std::task::Poll::Pending
+            Poll::Pending
         })
         .await
     }
