@@ -11,10 +11,12 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+use tidemill_model::FolderId;
 
 use crate::error::{Error, ErrorKind};
 use crate::host;
@@ -126,6 +128,16 @@ impl FileLock {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(read_holder(&mut file))),
             Err(e) => Err(failed(e.into())),
         }
+    }
+
+    /// The identity of the folder that the lock file lies in: the file is made once and stays.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn folder(&self) -> Result<FolderId, LockError> {
+        let failed = |source| LockError::Io { path: self.path.clone(), source };
+        let file = self.file.metadata().map_err(failed)?;
+        Ok(FolderId::of(file.dev(), file.ino()))
     }
 
     /// The lock file.

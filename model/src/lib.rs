@@ -48,7 +48,7 @@ pub use socket::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, GateState, LeaseLine,
     SidecarStatus, SocketError, SocketErrorKind,
 };
-pub use time::{BootId, BootTime, MachineId, Timestamp};
+pub use time::{BootId, BootTime, FolderId, MachineId, Timestamp};
 pub use token::{ETag, InstanceId, Nonce, SessionId};
 
 /// The version that every JSON document of this release carries as `v`.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bucket_docs::Base;
 use crate::name::{Invalid, NodeId};
 use crate::position::{Epoch, LogSum, Seq, Txid};
-use crate::time::{BootId, MachineId};
+use crate::time::{BootId, FolderId, MachineId};
 use crate::token::{InstanceId, Nonce};
 
 /// The state of a node on this disk.
@@ -38,6 +38,9 @@ pub struct NodeState {
     pub boot: BootId,
     /// The machine on which this was written.
     pub machine: MachineId,
+    /// The folder in which this was written: a copy of it is another disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<FolderId>,
     /// Fields of a newer version, kept as they are.
     #[serde(flatten)]
     pub unknown: serde_json::Map<String, serde_json::Value>,

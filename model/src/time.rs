@@ -200,6 +200,28 @@ impl MachineId {
 }
 text_type!(MachineId);
 
+/// Which copy of a node's folder it is: device and inode of a file that stays in it. A folder that
+/// is copied gets another; one that is moved or seen again after a restart keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FolderId(String);
+
+impl FolderId {
+    /// Takes the text that was made of device and inode.
+    ///
+    /// # Errors
+    /// [`Invalid`] if it is not 1 to 64 letters, digits and dashes.
+    pub fn new(text: &str) -> Result<FolderId, Invalid> {
+        check_kernel_id("folder id", text)?;
+        Ok(FolderId(text.to_owned()))
+    }
+
+    /// The identity of a folder with a file of this device and inode.
+    pub fn of(device: u64, inode: u64) -> FolderId {
+        FolderId(format!("{device:x}-{inode:x}"))
+    }
+}
+text_type!(FolderId);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,6 +39,30 @@ fn ready(vm: &Machine) -> bool {
     vm.status().is_some_and(|status| status["state"] == "ready") && vm.app().is_some()
 }
 
+/// Each folder has its own node lock, so only the lease stands between a copy and its original.
+#[test]
+fn a_copy_of_a_live_folder_waits_like_any_other_machine() {
+    let bucket = Bucket::new();
+    let (mut vm1, mut vm2) = (machine(&bucket, "vm-1", "n1"), machine(&bucket, "vm-2", "n1"));
+    vm1.start().wait_ready();
+    vm1.barrier_ok();
+    let folder = |vm: &Machine| vm.db().parent().expect("a database lies in a folder").to_owned();
+    let (from, to) = (folder(&vm1), folder(&vm2));
+    std::fs::create_dir_all(&to).unwrap();
+    for suffix in ["", "-wal", ".node.json", ".node.lock", ".lock"] {
+        let name = format!("workflow.db{suffix}");
+        std::fs::copy(from.join(&name), to.join(&name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    vm2.start();
+    vm2.wait_log("waiting for the node's holder", BOUND);
+    wait::holds_for("the original goes on", Duration::from_secs(5), || ready(&vm1) && !ready(&vm2));
+    assert_eq!(bucket.lease("n1").expect("a lease")["epoch"], json!(1));
+    vm1.barrier_ok();
+    assert_eq!(vm1.shut_down(), 0);
+    vm2.wait_ready();
+    assert_eq!(bucket.lease("n1").expect("a lease")["epoch"], json!(2));
+}
+
 #[test]
 fn a_second_sidecar_on_one_file_is_refused() {
     let bucket = Bucket::new();

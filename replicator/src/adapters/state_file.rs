@@ -78,6 +78,7 @@ mod tests {
             uncured: None,
             boot: BootId::new("b").unwrap(),
             machine: MachineId::new("m").unwrap(),
+            folder: None,
             unknown: serde_json::Map::new(),
         };
         state.unknown.insert("newer".to_owned(), serde_json::json!([1]));

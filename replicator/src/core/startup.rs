@@ -8,12 +8,15 @@
 //! Invariants:
 //! - an epoch is gone on with only by the instance, the claim and the boot that began it; anything
 //!   else takes the next epoch, so that no two writers ever share a prefix;
+//! - a copy of a node's folder is another disk: what the state file says of this boot and this
+//!   machine is true of the folder that it was written in, where the node lock speaks for it;
 //! - a file that belongs to an older epoch than its node has now, or to a claim that was lost, is
 //!   moved aside before the next claim: whatever lies at the path *after* a claim may be a base;
 //! - a node that already has epochs never takes up a file that was not shipped by it.
 
 use tidemill_model::{
-    BootId, Epoch, LastGood, LeaseDoc, MachineId, NodeId, NodeState, Nonce, Stage, Uncured,
+    BootId, Epoch, FolderId, LastGood, LeaseDoc, MachineId, NodeId, NodeState, Nonce, Stage,
+    Uncured,
 };
 
 use super::barrier::Head;
@@ -36,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) boot: BootId,
     /// This machine.
     pub(crate) machine: MachineId,
+    /// This folder.
+    pub(crate) folder: FolderId,
 }
 
 /// The database beside the state file.
@@ -246,7 +251,9 @@ fn leave(facts: &Facts) -> Decision {
 /// The state file names a claim that may still be ours.
 fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
     let Some(state) = &facts.state else { return without_claim(facts, standing) };
-    let same_boot = state.boot == facts.boot && state.machine == facts.machine;
+    let same_boot = state.boot == facts.boot
+        && state.machine == facts.machine
+        && !is_copy(&facts.folder, state);
     let ours = standing == Standing::Ours { released: false };
     if ours
         && same_boot
@@ -267,13 +274,20 @@ fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
     next_epoch(facts, patience, Then::TakeOver(candidate(facts, state, stage)))
 }
 
-/// Whether nobody can act under the claim that the lease shows. A disk that was carried to another
-/// machine may exist twice: there it waits like anybody. The state file speaks only of the claim
+/// Whether the state file was written in another folder than the one it lies in. The other may have
+/// a sidecar, whose node lock is not the one that is held here.
+pub(crate) fn is_copy(folder: &FolderId, state: &NodeState) -> bool {
+    state.folder.as_ref().is_some_and(|written_in| written_in != folder)
+}
+
+/// Whether nobody can act under the claim that the lease shows. A disk that was copied, or carried
+/// to another machine, may exist twice: there it waits like anybody. The state file speaks only of the claim
 /// that it names; of an earlier one of this disk the lease itself tells whether this very kernel
 /// made it.
 fn holder_is_gone(facts: &Facts, state: &NodeState, standing: Standing) -> bool {
     let by_this_boot = || facts.lease.as_ref().is_some_and(|l| l.status.boot == facts.boot);
     state.machine == facts.machine
+        && !is_copy(&facts.folder, state)
         && match standing {
             Standing::OursBefore { released } => released || by_this_boot(),
             Standing::Unowned

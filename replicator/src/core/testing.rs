@@ -1,8 +1,8 @@
 //! What the cores' tests share: ids, documents and moments made short.
 
 use tidemill_model::{
-    BootId, BootTime, Covered, ETag, Epoch, InstanceId, LastGood, LeaseDoc, LeaseStatus, LogSum,
-    MachineId, NodeId, Nonce, Seq, SidecarState, Timestamp, Ttl, Txid,
+    BootId, BootTime, Covered, ETag, Epoch, FolderId, InstanceId, LastGood, LeaseDoc, LeaseStatus,
+    LogSum, MachineId, NodeId, Nonce, Seq, SidecarState, Timestamp, Ttl, Txid,
 };
 
 use super::barrier::Head;
@@ -64,6 +64,10 @@ pub(crate) fn node() -> NodeId {
 
 pub(crate) fn boot(n: u8) -> BootId {
     BootId::new(&format!("boot-{n}")).unwrap()
+}
+
+pub(crate) fn folder(n: u64) -> FolderId {
+    FolderId::of(1, n)
 }
 
 pub(crate) fn machine(n: u8) -> MachineId {

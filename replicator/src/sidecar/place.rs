@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidemill_bucket::{LeaseStore, Litestream, Store};
 use tidemill_eventlog::{Beside, FileLock, LockError, host};
-use tidemill_model::{BootId, MachineId, NodeKeys, NodeState};
+use tidemill_model::{BootId, FolderId, MachineId, NodeKeys, NodeState};
 
 use crate::adapters::litestream::control::Control;
 use crate::adapters::litestream::leftover;
@@ -28,6 +28,7 @@ pub(super) struct Place {
     pub(super) litestream_socket: PathBuf,
     pub(super) boot: BootId,
     pub(super) machine: MachineId,
+    pub(super) folder: FolderId,
     report: Mutex<Report>,
 }
 
@@ -57,6 +58,7 @@ impl Place {
             report: Mutex::new(Report::new(host::host_name(), host::boot_id()?)),
             boot: host::boot_id()?,
             machine: host::machine_id()?,
+            folder: node_lock.folder()?,
             settings,
             node_lock,
             store,

@@ -24,7 +24,8 @@ use crate::adapters::state_file;
 use crate::core::barrier::Head;
 use crate::core::holder::{Claim, Gate, Seen};
 use crate::core::startup::{
-    Aside, Candidate, Decision, Facts, Local, LocalFile, Plan, Refused, Then, decide, uncured,
+    Aside, Candidate, Decision, Facts, Local, LocalFile, Plan, Refused, Then, decide, is_copy,
+    uncured,
 };
 use crate::core::supervisor::From;
 use crate::core::taker::{Attempt, Effect, Input, Taker};
@@ -113,6 +114,7 @@ impl Start<'_> {
             local: local(place)?,
             boot: place.boot.clone(),
             machine: place.machine.clone(),
+            folder: place.folder.clone(),
         };
         let seen = lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag }));
         Ok((facts, seen, seen_at))
@@ -168,7 +170,9 @@ impl Start<'_> {
         seen_at: BootTime,
     ) -> Result<Option<(Claim, NodeState)>, Error> {
         let nonce = Nonce::from_random(random()?);
-        let instance = match &self.state {
+        // A copy of a disk is another disk: its original must not take the copy's claim for its own.
+        let original = self.state.as_ref().filter(|state| !is_copy(&self.place.folder, state));
+        let instance = match original {
             Some(state) => state.instance.clone(),
             None => InstanceId::from_random(random()?),
         };
@@ -252,6 +256,7 @@ impl Start<'_> {
             uncured: self.state.as_ref().and_then(uncured),
             boot: self.place.boot.clone(),
             machine: self.place.machine.clone(),
+            folder: Some(self.place.folder.clone()),
             unknown: self.state.as_ref().map(|state| state.unknown.clone()).unwrap_or_default(),
         }
     }

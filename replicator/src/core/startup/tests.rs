@@ -2,7 +2,9 @@ use expect_test::{Expect, expect};
 use tidemill_model::{LeaseDoc, NodeState};
 
 use super::*;
-use crate::core::testing::{boot, epoch, good, head, instance, lease, machine, node, nonce};
+use crate::core::testing::{
+    boot, epoch, folder, good, head, instance, lease, machine, node, nonce,
+};
 
 /// A disk of instance 1 whose state file says `stage` of epoch 3, claimed with nonce 3.
 fn state(stage: Stage) -> Option<NodeState> {
@@ -18,6 +20,7 @@ fn state(stage: Stage) -> Option<NodeState> {
         uncured: None,
         boot: boot(1),
         machine: machine(1),
+        folder: Some(folder(1)),
         unknown: serde_json::Map::new(),
     })
 }
@@ -42,7 +45,16 @@ fn released(mut doc: LeaseDoc) -> LeaseDoc {
 
 fn facts(state: Option<NodeState>, lease: Option<LeaseDoc>, newest: u64, local: Local) -> Facts {
     let newest_epoch = (newest > 0).then(|| epoch(newest));
-    Facts { node: node(), state, lease, newest_epoch, local, boot: boot(1), machine: machine(1) }
+    Facts {
+        node: node(),
+        state,
+        lease,
+        newest_epoch,
+        local,
+        boot: boot(1),
+        machine: machine(1),
+        folder: folder(1),
+    }
 }
 
 fn show(decision: &Decision) -> String {
@@ -98,6 +110,10 @@ fn a_disk_whose_claim_stands() {
     rebooted.boot = boot(2);
     let mut uncured = facts(state(Stage::Cure), Some(ours()), 3, file(3));
     uncured.boot = boot(2);
+    let mut copied = facts(state(Stage::Shipping), Some(ours()), 3, file(3));
+    copied.folder = folder(2);
+    let mut copied_in_take_over = facts(state(Stage::Claimed), Some(ours()), 3, file(2));
+    copied_in_take_over.folder = folder(2);
     let mut carried = rebooted.clone();
     carried.machine = machine(2);
     check(
@@ -114,6 +130,8 @@ fn a_disk_whose_claim_stands() {
             ("rebooted", rebooted),
             ("rebooted uncured", uncured),
             ("carried", carried),
+            ("copied in the same boot", copied),
+            ("copied in a take-over", copied_in_take_over),
         ],
         &expect![[r#"
             shipping: go on with 3 AtOnce: Resume { cure: false }
@@ -128,6 +146,8 @@ fn a_disk_whose_claim_stands() {
             rebooted: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
             rebooted uncured: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
             carried: claim 4 UntilExpired: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
+            copied in the same boot: claim 4 UntilExpired: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
+            copied in a take-over: claim 4 UntilExpired: TakeOver(Own { last_good: None })
         "#]],
     );
 }

@@ -5,7 +5,7 @@ use tidemill_model::{DOCUMENT_VERSION, LastGood, Stage, Timestamp, Versions};
 
 use super::*;
 use crate::core::startup::{Decision, Facts, Local, LocalFile, Then, decide};
-use crate::core::testing::{boot, epoch, instance, lease, machine, node, nonce, txid};
+use crate::core::testing::{boot, epoch, folder, instance, lease, machine, node, nonce, txid};
 
 /// What survives a crash of the process: the disk and the bucket. Logs are lists of event ids.
 #[derive(Debug, Clone)]
@@ -58,6 +58,7 @@ impl World {
             uncured: None,
             boot: boot(1),
             machine: machine(1),
+            folder: None,
             unknown: serde_json::Map::new(),
         };
         let local = self.local.as_ref().map_or(Local::Absent, |log| {
@@ -72,6 +73,7 @@ impl World {
             local,
             boot: boot(1),
             machine: machine(1),
+            folder: folder(1),
         };
         match decide(&facts) {
             Decision::Claim(plan) => match plan.then {
