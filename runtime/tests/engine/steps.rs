@@ -47,6 +47,8 @@ async fn a_step_is_retried_as_its_policy_says() {
     let RunResult::Failed(failure) = outcome(&node, "work", (9, 2)).await else {
         panic!("two attempts are not enough");
     };
+    let of_another_run = &seen.all()[3][2..];
+    assert_ne!(of_another_run, keys[0], "a receiver would drop another run's request");
     assert_eq!(failure.message, "`flaky` failed after 2 attempts");
     assert_eq!(failure.chain, ["not at 2"]);
     node.shutdown().await.unwrap();
