@@ -81,7 +81,8 @@ pub(crate) enum Input {
     Tick,
     /// Litestream runs and answers.
     DaemonUp,
-    /// Litestream ended, or could not be started.
+    /// Litestream ended, or could not be started: once for each `SpawnDaemon`, whether it ended by
+    /// itself or was told to.
     DaemonEnded,
     /// Litestream must be restarted: its answers cannot be, or its credentials expire.
     RestartDaemon,
@@ -149,9 +150,9 @@ pub(crate) enum AppLock {
 pub(crate) enum Effect {
     /// Start Litestream and wait until it answers; answer `DaemonUp` or `DaemonEnded`.
     SpawnDaemon,
-    /// SIGKILL Litestream; it answers with `DaemonEnded`.
+    /// SIGKILL Litestream, also one that is still being started; its end is the answer.
     KillDaemon,
-    /// SIGTERM Litestream, SIGKILL it if it takes too long; it answers with `DaemonEnded`.
+    /// SIGTERM Litestream, SIGKILL it if it takes too long; its end is the answer.
     StopDaemon,
     /// Litestream may be called.
     OpenBarriers {

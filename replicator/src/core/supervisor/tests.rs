@@ -488,6 +488,19 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// Litestream as it is: each start has one end, whether it came up, was killed or died.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Litestream {
+    #[default]
+    Down,
+    /// Being started; one that is to be killed ends instead of coming up.
+    Starting {
+        killed: bool,
+    },
+    Up,
+    Ending,
+}
+
 /// The truth about the world, which the supervisor only hears of.
 #[derive(Debug, Default)]
 struct Truth {
@@ -496,7 +509,7 @@ struct Truth {
     app: Option<Option<u8>>,
     /// An app that died without a goodbye was not cured yet.
     dirty: bool,
-    daemon: bool,
+    daemon: Litestream,
     open: bool,
     sidecar_has_lock: bool,
     covered_with_lock: bool,
@@ -504,6 +517,11 @@ struct Truth {
 }
 
 impl Truth {
+    /// Neither an app nor Litestream can have the file open.
+    fn is_alone(&self) -> bool {
+        self.sidecar_has_lock && self.daemon == Litestream::Down
+    }
+
     fn perform(&mut self, effect: Effect) -> Result<(), TestCaseError> {
         match &effect {
             Effect::OpenBarriers { .. } => {
@@ -511,11 +529,20 @@ impl Truth {
                 self.open = true;
             }
             Effect::PauseBarriers | Effect::FenceBarriers => self.open = false,
-            Effect::SpawnDaemon => prop_assert!(!self.daemon, "a second litestream"),
-            Effect::KillDaemon | Effect::StopDaemon => self.daemon = false,
+            Effect::SpawnDaemon => {
+                prop_assert_eq!(self.daemon, Litestream::Down, "a second litestream");
+                self.daemon = Litestream::Starting { killed: false };
+            }
+            Effect::KillDaemon | Effect::StopDaemon => {
+                self.daemon = match self.daemon {
+                    Litestream::Starting { .. } => Litestream::Starting { killed: true },
+                    Litestream::Up => Litestream::Ending,
+                    Litestream::Down | Litestream::Ending => self.daemon,
+                }
+            }
             Effect::ReturnAppLock => self.sidecar_has_lock = false,
             Effect::Checkpoint => {
-                prop_assert!(self.sidecar_has_lock && !self.daemon, "a checkpoint too early");
+                prop_assert!(self.is_alone(), "a checkpoint too early");
             }
             Effect::AcceptAttach(session) => {
                 let number = session.as_str().get(..2).unwrap();
@@ -527,7 +554,7 @@ impl Truth {
                 self.dirty = false;
             }
             Effect::MoveAside => {
-                prop_assert!(self.sidecar_has_lock && !self.daemon, "moved too early");
+                prop_assert!(self.is_alone(), "moved too early");
             }
             Effect::Release => {
                 prop_assert!(self.sidecar_has_lock && self.covered_with_lock, "released early");
@@ -543,11 +570,17 @@ impl Truth {
     fn answer(&mut self, well: bool) -> Option<Input> {
         Some(match self.pending.pop_front()? {
             Effect::SpawnDaemon => {
-                self.daemon = well;
-                if well { Input::DaemonUp } else { Input::DaemonEnded }
+                let killed = self.daemon == Litestream::Starting { killed: true };
+                let up = well && !killed;
+                self.daemon = if up { Litestream::Up } else { Litestream::Down };
+                if up { Input::DaemonUp } else { Input::DaemonEnded }
+            }
+            // It may have ended before the signal, and that was told.
+            Effect::KillDaemon | Effect::StopDaemon if self.daemon != Litestream::Ending => {
+                return None;
             }
             Effect::KillDaemon | Effect::StopDaemon => {
-                self.daemon = false;
+                self.daemon = Litestream::Down;
                 Input::DaemonEnded
             }
             Effect::AskBarrier { .. } => {
@@ -596,7 +629,11 @@ impl Truth {
                 let stream = self.app.as_mut()?.take();
                 stream.map(|n| Input::StreamClosed(session(n)))
             }
-            Act::DaemonDies => std::mem::take(&mut self.daemon).then_some(Input::DaemonEnded),
+            Act::DaemonDies if matches!(self.daemon, Litestream::Up | Litestream::Ending) => {
+                self.daemon = Litestream::Down;
+                Some(Input::DaemonEnded)
+            }
+            Act::DaemonDies => None,
             Act::CmdEnds => None,
             Act::Terminate => Some(Input::Terminate),
             Act::Fence => Some(Input::Fenced),
