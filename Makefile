@@ -19,7 +19,7 @@ demo: ## a sweep outlives its machine: kill a node, take it over from S3, look a
 .PHONY: test
 test: check ## all gates and all tests; the S3 tests run on the minio binary
 	@$(tools); export TIDEMILL_TEST_S3=$${TIDEMILL_TEST_S3:-binary}; \
-	cargo build --workspace --bins && cargo test --workspace $(ARGS)
+	cargo build --workspace --bins && cargo test --workspace --no-fail-fast $(ARGS)
 
 .PHONY: bench
 bench: ## steps per second against the raw disk; ARGS=--json for JSON
