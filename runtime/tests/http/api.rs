@@ -21,8 +21,9 @@ fn a_run_is_started_once_however_often_it_is_asked_for() {
     let same = json!({"workflow": "echo", "input": {"b": [2], "a": 1}, "id": "r1"});
     let again = node.post("/v1/runs", &same);
     assert_eq!((again.status, &again.body["status"]), (200, &json!("completed")));
-    for (workflow, input) in [("echo", json!({"a": 2})), ("count", json!({"a": 1, "b": [2]}))] {
-        let other = node.post("/v1/runs", &json!({"workflow": "count", "input": 1, "id": "r1"}));
+    for (workflow, input) in [("echo", json!({"a": 2})), ("count", json!(1))] {
+        let body = json!({"workflow": workflow, "input": input, "id": "r1"});
+        let other = node.post("/v1/runs", &body);
         let message = other.error(409, "conflict");
         assert!(message.contains("there is a run `r1`"), "{workflow} {input}: {message}");
     }
@@ -315,6 +316,24 @@ fn off_loopback_a_token_is_required() {
     assert!(support::text(&without.stderr).contains("wants a bearer token"), "{without:?}");
     let with = command(&start).env("TIDEMILL_TOKEN", token).output().unwrap();
     assert_eq!(with.status.code(), Some(0), "{with:?}");
+    node.stop();
+}
+
+#[test]
+fn without_a_token_a_strange_web_page_gets_nothing() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let body = json!({"workflow": "echo", "input": 1, "id": "theirs"});
+    let strange = |header: &str, value: &str, part: &str| {
+        let reply = node.post_with(&[(header, value)], "/v1/runs", &body);
+        let message = reply.error(403, "invalid").to_owned();
+        assert!(message.contains(part) && message.contains("TIDEMILL_TOKEN"), "{message}");
+    };
+    strange("host", "rebound.example:7420", "not to `rebound.example:7420`");
+    strange("origin", "https://page.example", "web page of `https://page.example`");
+    assert_eq!(node.get("/v1/runs/theirs").status, 404, "nothing was started");
+    let own = node.url.clone();
+    assert_eq!(node.post_with(&[("origin", &own)], "/v1/runs", &body).status, 201);
     node.stop();
 }
 

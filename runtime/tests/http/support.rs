@@ -139,9 +139,21 @@ impl Served {
         self.post_text(path, "application/json", &body.to_string())
     }
 
+    /// Posts JSON with headers that a browser would set.
+    pub(crate) fn post_with(&self, headers: &[(&str, &str)], path: &str, body: &Value) -> Reply {
+        self.send(path, "application/json", headers, &body.to_string())
+    }
+
     pub(crate) fn post_text(&self, path: &str, content_type: &str, body: &str) -> Reply {
+        self.send(path, content_type, &[], body)
+    }
+
+    fn send(&self, path: &str, content_type: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let mut request =
             self.agent.post(format!("{}{path}", self.url)).header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }

@@ -48,13 +48,12 @@ impl Token {
     }
 }
 
-/// Lets a request through if no token is set or the request has it.
+/// Lets a request through if it has the token.
 pub(crate) async fn check(
-    State(token): State<Option<Arc<Token>>>,
+    State(token): State<Arc<Token>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let Some(token) = token else { return next.run(request).await };
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     match header.and_then(|value| value.strip_prefix("Bearer ")) {
         Some(given) if token.is(given) => next.run(request).await,

@@ -41,6 +41,10 @@ impl ApiError {
         ApiError::new(StatusCode::UNAUTHORIZED, ErrorKind::Invalid, message.to_owned())
     }
 
+    pub(crate) fn forbidden(message: String) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Invalid, message)
+    }
+
     pub(crate) fn too_large(message: String) -> ApiError {
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::Invalid, message)
     }

@@ -12,7 +12,8 @@
 //! | `GET /v1/health` | 200 while effects may be released, else 503 |
 //!
 //! An error is `{kind, message}`. Off loopback every request but the health check needs the bearer
-//! token. What a reply says is durable: it is read from the file, or the writer said so.
+//! token; without one, what a stranger's web page sends is refused. What a reply says is durable:
+//! it is read from the file, or the writer said so.
 //!
 //! Failure: an error of ours is logged with its source and shown without. Shutdown: the streams
 //! end, requests in flight get a moment, then their connections are cut; what was accepted stays
@@ -22,6 +23,7 @@ mod auth;
 mod error;
 mod events;
 mod health;
+mod page;
 mod query;
 mod readers;
 mod runs;
@@ -156,7 +158,7 @@ async fn bind(side: &SideThread, listen: SocketAddr) -> Result<TcpListener, Erro
 }
 
 fn router(api: Arc<Api>, token: Option<Token>) -> Router {
-    let guarded = Router::new()
+    let routes = Router::new()
         .route("/v1/runs", post(runs::start).get(runs::list))
         .route("/v1/runs/{id}", get(runs::show))
         .route("/v1/runs/{id}/events", get(events::events))
@@ -164,8 +166,13 @@ fn router(api: Arc<Api>, token: Option<Token>) -> Router {
         .route("/v1/runs/{id}/resume", post(runs::resume))
         .route("/v1/snapshot", get(snapshot::snapshot))
         .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(axum::middleware::from_fn_with_state(token.map(Arc::new), auth::check));
+        .method_not_allowed_fallback(no_such_method);
+    let guarded = match token {
+        Some(token) => {
+            routes.layer(axum::middleware::from_fn_with_state(Arc::new(token), auth::check))
+        }
+        None => routes.layer(axum::middleware::from_fn(page::check)),
+    };
     Router::new().route("/v1/health", get(health::health)).merge(guarded).with_state(api)
 }
 

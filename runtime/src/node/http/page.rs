@@ -1,0 +1,82 @@
+//! Requests of web pages: what a browser on this machine would send to a node without a token.
+//!
+//! A node on loopback is open to whoever is on the machine, and a browser there runs the code of
+//! strangers. Such a page reaches us under its own name, which it lets point to 127.0.0.1, or from
+//! another origin. So without a token a request must name us by an address or as `localhost`, and
+//! an `Origin`, which only browsers send, must be ours.
+
+use axum::extract::Request;
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::error::ApiError;
+
+/// Lets a request through unless a strange web page may be behind it.
+pub(crate) async fn check(request: Request, next: Next) -> Response {
+    match refusal(request.uri(), request.headers()) {
+        None => next.run(request).await,
+        Some(message) => ApiError::forbidden(message).into_response(),
+    }
+}
+
+fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
+    let host = uri.authority().map(Authority::as_str).or(text(HOST)).unwrap_or_default();
+    if !names_this_machine(host) {
+        return Some(format!(
+            "without a token this node answers only to an address or to localhost, not to \
+             `{host}`: set TIDEMILL_TOKEN to serve it under a name"
+        ));
+    }
+    let origin = text(ORIGIN)?;
+    let ours = origin.strip_prefix("http://").is_some_and(|from| from == host);
+    (!ours).then(|| {
+        format!(
+            "without a token this node takes nothing from a web page of `{origin}`: set \
+             TIDEMILL_TOKEN and send it"
+        )
+    })
+}
+
+/// No name that a stranger could let point here.
+fn names_this_machine(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(host: &str, origin: Option<&str>) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().unwrap());
+        }
+        refusal(&"/v1/runs".parse().unwrap(), &headers)
+    }
+
+    #[test]
+    fn only_a_page_of_our_own_is_let_through_and_only_under_an_address() {
+        for host in ["127.0.0.1:7420", "localhost:7420", "LocalHost", "[::1]:7420", "10.0.0.3"] {
+            assert_eq!(refused(host, None), None, "{host}");
+            assert_eq!(refused(host, Some(&format!("http://{host}"))), None, "{host}");
+            for origin in ["http://evil.example", "https://evil.example", "null", "file://"] {
+                let message = refused(host, Some(origin)).unwrap();
+                assert!(message.contains(&format!("web page of `{origin}`")), "{message}");
+            }
+        }
+        for host in ["evil.example:7420", "127.0.0.1.evil.example", "localhost.evil", "", "a b"] {
+            let message = refused(host, None).unwrap();
+            assert!(message.contains("answers only to an address"), "{message}");
+        }
+        let other_port = refused("127.0.0.1:7420", Some("http://127.0.0.1:8000"));
+        assert!(other_port.is_some(), "another program's page on this machine");
+    }
+}
