@@ -34,6 +34,10 @@ pub struct NodeState {
     /// shipped since is marked as not restorable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncured: Option<Uncured>,
+    /// The epoch cannot be gone on with, because Litestream lost what it knew of its prefix: the
+    /// next claim takes the next epoch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abandoned: bool,
     /// The boot in which this was written.
     pub boot: BootId,
     /// The machine on which this was written.

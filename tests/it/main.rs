@@ -19,6 +19,7 @@ mod holes;
 mod http_errors;
 mod idle;
 mod kills;
+mod lost_state;
 mod observer;
 mod outage;
 mod s3_provider;

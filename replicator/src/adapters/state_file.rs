@@ -76,6 +76,7 @@ mod tests {
             base: None,
             last_good: None,
             uncured: None,
+            abandoned: false,
             boot: BootId::new("b").unwrap(),
             machine: MachineId::new("m").unwrap(),
             folder: None,

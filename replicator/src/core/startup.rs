@@ -7,7 +7,8 @@
 //!
 //! Invariants:
 //! - an epoch is gone on with only by the instance, the claim and the boot that began it; anything
-//!   else takes the next epoch, so that no two writers ever share a prefix;
+//!   else takes the next epoch, so that no two writers ever share a prefix; and so does an epoch
+//!   that was abandoned because Litestream lost what it knew of the prefix;
 //! - a copy of a node's folder is another disk: what the state file says of this boot and this
 //!   machine is true of the folder that it was written in, where the node lock speaks for it;
 //! - a file that belongs to an older epoch than its node has now, or to a claim that was lost, is
@@ -257,6 +258,7 @@ fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
     let ours = standing == Standing::Ours { released: false };
     if ours
         && same_boot
+        && !state.abandoned
         && let (Some(epoch), Some(acquired)) = (state.epoch, state.acquired.clone())
         && let Some(then) = go_on(facts, stage)
     {

@@ -2,7 +2,8 @@
 //!
 //! Its parts: this file has the vocabulary, the dispatch and Litestream's life; [`app`] the
 //! attachment; [`repair`] the way to a file that may be opened (the first copy of a process, and
-//! the cure); [`ending`] the drain and the fence.
+//! the cure); [`ending`] the drain and the fence; [`abandon`] the end of an epoch that cannot be
+//! shipped any more.
 //!
 //! Invariants:
 //! - Litestream is called only while no commit of a dead app can be shipped: before any app
@@ -23,6 +24,7 @@ use tidemill_model::{BootId, BootTime, Epoch, LastGood, SessionId, SidecarState,
 use super::barrier::Refusal;
 use super::moment::backoff;
 
+mod abandon;
 mod app;
 mod ending;
 mod repair;
@@ -86,6 +88,11 @@ pub(crate) enum Input {
     DaemonEnded,
     /// Litestream must be restarted: its answers cannot be, or its credentials expire.
     RestartDaemon,
+    /// Litestream's own state does not fit the epoch's prefix, says Litestream.
+    StateMismatch,
+    /// Litestream was not started, because its own state ends before what was counted; in the place
+    /// of `DaemonEnded`.
+    StateLost,
     /// The barrier that was asked for counted.
     BarrierCounted(LastGood),
     /// The barrier that was asked for did not count.
@@ -170,6 +177,8 @@ pub(crate) enum Effect {
     },
     /// Write the stage, and with `Shipping` the last good barrier; answer `StageSaved`.
     SaveStage(Stage, Option<LastGood>),
+    /// Record that the epoch cannot be gone on with: the next start takes the next one.
+    AbandonEpoch,
     /// Write the whole WAL back; answer `Checkpointed`.
     Checkpoint,
     /// Try the app's lock; answer `AppLock`.
@@ -272,6 +281,10 @@ pub(crate) struct Supervisor {
     /// The last barrier that counted outside of a cure: where a break begins.
     last_good: Option<Txid>,
     terminating: bool,
+    /// Litestream said once that its own state does not fit, and nothing counted since.
+    mismatched: bool,
+    /// The epoch was abandoned: Litestream is not started again.
+    abandoned: bool,
     /// When a repair that somebody wants to end is given up.
     give_up_at: Option<BootTime>,
     restarts: u32,
@@ -292,6 +305,8 @@ impl Supervisor {
             holds_app_lock: false,
             lock_at: None,
             terminating: false,
+            mismatched: false,
+            abandoned: false,
             give_up_at: None,
             restarts: 0,
             failures: 0,
@@ -357,9 +372,12 @@ impl Supervisor {
             Input::DaemonUp => self.daemon_up(out),
             Input::DaemonEnded => self.daemon_ended(now, out),
             Input::RestartDaemon => self.restart_daemon(out),
+            Input::StateMismatch => self.state_mismatch(now, out),
+            Input::StateLost => self.state_lost(now, out),
             Input::BarrierCounted(good) => self.barrier_counted(good, now, out),
             Input::BarrierRefused(refusal) => self.barrier_refused(refusal, now, out),
             Input::Counted(good) => {
+                self.mismatched = false;
                 if !self.keeps_last_good() {
                     self.last_good = Some(good.txid);
                 }
@@ -415,7 +433,7 @@ impl Supervisor {
     }
 
     fn spawn_daemon(&mut self, out: &mut Vec<Effect>) {
-        if matches!(self.daemon, Daemon::Down { .. }) {
+        if matches!(self.daemon, Daemon::Down { .. }) && !self.abandoned {
             self.daemon = Daemon::Starting;
             out.push(Effect::SpawnDaemon);
         }
@@ -455,6 +473,9 @@ impl Supervisor {
             Phase::New | Phase::Ended(_) | Phase::Repair(_) | Phase::Ready | Phase::Drain(_) => {}
         }
         out.push(Effect::PauseBarriers);
+        if self.abandoned {
+            return;
+        }
         self.restarts = self.restarts.saturating_add(1);
         self.failures = self.failures.saturating_add(1);
         let wait = match was {

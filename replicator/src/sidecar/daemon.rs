@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_eventlog::host;
+use tidemill_model::{Epoch, Txid};
 use tokio::sync::mpsc;
 
 use super::place::Place;
@@ -11,8 +12,7 @@ use super::serving::Done;
 use crate::adapters::credentials;
 use crate::adapters::litestream::child::{Launch, LitestreamChild};
 use crate::adapters::litestream::config::Config;
-use crate::adapters::litestream::config_path;
-use tidemill_model::Epoch;
+use crate::adapters::litestream::{config_path, local_state};
 
 /// A Litestream that answers.
 #[derive(Debug)]
@@ -23,9 +23,32 @@ pub(super) struct Running {
     pub(super) replace_in: Option<Duration>,
 }
 
-/// Starts Litestream for `epoch` and waits until it answers.
-pub(super) async fn start(place: &Arc<Place>, epoch: Epoch) -> Result<Running, String> {
-    let keys = credentials::for_litestream(&place.store).await.map_err(|e| e.to_string())?;
+/// Why Litestream does not run.
+#[derive(Debug)]
+pub(super) enum NotStarted {
+    /// It has lost its own state: it must not run under this prefix any more.
+    StateLost,
+    /// It could not be started, or was of no use; it may the next time.
+    Failed(String),
+}
+
+impl<E: std::error::Error> From<E> for NotStarted {
+    fn from(error: E) -> NotStarted {
+        NotStarted::Failed(error.to_string())
+    }
+}
+
+/// Starts Litestream for `epoch`, under whose prefix `counted` was the last barrier that counted,
+/// and waits until it answers.
+pub(super) async fn start(
+    place: &Arc<Place>,
+    epoch: Epoch,
+    counted: Option<Txid>,
+) -> Result<Running, NotStarted> {
+    if counted.is_some_and(|counted| local_state::end(place.beside()) < Some(counted)) {
+        return Err(NotStarted::StateLost);
+    }
+    let keys = credentials::for_litestream(&place.store).await?;
     let settings = &place.settings;
     let config = Config {
         socket: place.litestream_socket.clone(),
@@ -38,14 +61,14 @@ pub(super) async fn start(place: &Arc<Place>, epoch: Epoch) -> Result<Running, S
         window: settings.window,
         exact_window: settings.exact_window,
     };
-    config.write(&config_path(place.beside())).map_err(|e| e.to_string())?;
+    config.write(&config_path(place.beside()))?;
     let launch = Launch {
         executable: place.litestream.path(),
         beside: place.beside(),
         node_lock: &place.node_lock,
         credentials: &keys,
     };
-    let child = LitestreamChild::spawn(&launch).await.map_err(|e| e.to_string())?;
+    let child = LitestreamChild::spawn(&launch).await?;
     match place.control.wait_ready(&child).await {
         Ok(info) => {
             let replace_in = credentials::replace_in(&keys, host::wall_now());
@@ -53,7 +76,7 @@ pub(super) async fn start(place: &Arc<Place>, epoch: Epoch) -> Result<Running, S
         }
         Err(error) => {
             child.kill().await;
-            Err(error.to_string())
+            Err(error.into())
         }
     }
 }

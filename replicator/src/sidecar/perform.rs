@@ -45,6 +45,7 @@ impl Serving {
                 self.tell_barriers(barrier::Input::Ask { waiter: OWN, until });
             }
             Effect::SaveStage(stage, good) => self.save_stage(stage, good)?,
+            Effect::AbandonEpoch => self.abandon_epoch()?,
             Effect::Checkpoint => self.checkpoint()?,
             Effect::TryAppLock => self.try_app_lock(),
             Effect::ReturnAppLock => self.app_lock = None,
@@ -114,9 +115,10 @@ impl Serving {
     fn spawn_daemon(&mut self) {
         self.kill_started = false;
         let (place, epoch) = (Arc::clone(&self.place), self.epoch);
-        self.spawn(
-            async move { Done::DaemonStarted(daemon::start(&place, epoch).await.map(Box::new)) },
-        );
+        let counted = self.state.last_good.map(|good| good.txid);
+        self.spawn(async move {
+            Done::DaemonStarted(daemon::start(&place, epoch, counted).await.map(Box::new))
+        });
     }
 
     pub(super) fn daemon_started(&mut self, running: Running) {
@@ -186,6 +188,16 @@ impl Serving {
         }
         self.tell_supervisor(supervisor::Input::StageSaved);
         Ok(())
+    }
+
+    /// Litestream may not go on under this prefix; the file has all that was ever committed.
+    fn abandon_epoch(&mut self) -> Result<(), Error> {
+        let why = "litestream lost its own state: this epoch ends here, and the next start ships \
+                   the file under the next one";
+        tracing::error!(epoch = %self.epoch, "{why}");
+        self.problem = Some(why.to_owned());
+        self.state.abandoned = true;
+        self.place.save(&self.state)
     }
 
     fn save_good(&mut self, good: LastGood) {
@@ -403,9 +415,10 @@ impl Serving {
         self.problem = Some(failure.to_string());
         match failure.kind.cure() {
             SyncCure::Retry => {}
-            SyncCure::Restart | SyncCure::NewEpoch | SyncCure::Mend => {
+            SyncCure::Restart | SyncCure::Mend => {
                 self.tell_supervisor(supervisor::Input::RestartDaemon);
             }
+            SyncCure::NewEpoch => self.tell_supervisor(supervisor::Input::StateMismatch),
         }
     }
 

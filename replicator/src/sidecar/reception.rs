@@ -1,12 +1,13 @@
 //! The socket before the node is ready: it says how far the start has come, and that an app has to
-//! wait.
+//! wait, or that the epoch that it has open is over.
 
 use std::sync::Arc;
 
-use tidemill_model::{SidecarStatus, SocketError, SocketErrorKind};
+use tidemill_model::{AttachRequest, SidecarStatus, SocketError, SocketErrorKind};
 use tokio::sync::mpsc;
 
 use super::place::Place;
+use super::report::AppsEpoch;
 use crate::adapters::socket::AppRequest;
 
 /// Answers until it is dropped.
@@ -16,7 +17,7 @@ use crate::adapters::socket::AppRequest;
 pub(super) async fn receive(place: &Arc<Place>, requests: &mut mpsc::Receiver<AppRequest>) {
     while let Some(request) = requests.recv().await {
         match request {
-            AppRequest::Attach { reply, .. } => reply.refuse(not_ready(place)),
+            AppRequest::Attach { request, reply, .. } => reply.refuse(refusal(place, &request)),
             AppRequest::Barrier { reply, .. } => reply.send(Err(not_ready(place))),
             // Nobody is attached: a goodbye is to a sidecar that died.
             AppRequest::Detach { reply, .. } => reply.send(Ok(())),
@@ -26,6 +27,22 @@ pub(super) async fn receive(place: &Arc<Place>, requests: &mut mpsc::Receiver<Ap
     }
     // The socket's server has ended; whoever serves the node finds that out.
     std::future::pending::<()>().await;
+}
+
+/// An app that has the file open under an epoch that is over would otherwise wait for this start,
+/// while this start waits for its lock.
+fn refusal(place: &Place, asked: &AttachRequest) -> SocketError {
+    let apps = place.report().apps;
+    let over = asked.epoch.is_some_and(|epoch| match apps {
+        AppsEpoch::Unknown => false,
+        AppsEpoch::Is(present) => epoch != present,
+        AppsEpoch::Gone => true,
+    });
+    if over {
+        let message = "the node's epoch is another now".to_owned();
+        return SocketError { kind: SocketErrorKind::Fenced, message };
+    }
+    not_ready(place)
 }
 
 fn not_ready(place: &Place) -> SocketError {

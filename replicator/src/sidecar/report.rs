@@ -1,7 +1,18 @@
 //! What the lease document says about this process: kept by the loop, read by the lease's thread.
 
 use tidemill_eventlog::host;
-use tidemill_model::{BootId, Covered, LeaseStatus, SidecarState};
+use tidemill_model::{BootId, Covered, Epoch, LeaseStatus, SidecarState};
+
+/// What a start knows of the epoch that an app which lives on has open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AppsEpoch {
+    /// Nothing yet.
+    Unknown,
+    /// Another is not the node's any more.
+    Is(Epoch),
+    /// Whichever it is, another owner has the node.
+    Gone,
+}
 
 /// The parts of a status that change.
 #[derive(Debug)]
@@ -14,6 +25,8 @@ pub(super) struct Report {
     pub(super) doing: Option<String>,
     /// Whether the lease was claimed by this process.
     pub(super) claimed: bool,
+    /// Which epoch an app that has the file open since before may still have.
+    pub(super) apps: AppsEpoch,
     /// How much of the WAL waits to be shipped, in bytes.
     pub(super) wal_lag_bytes: u64,
     /// What the last barrier that counted in this process covered.
@@ -28,6 +41,7 @@ impl Report {
             state: SidecarState::Starting,
             doing: None,
             claimed: false,
+            apps: AppsEpoch::Unknown,
             wal_lag_bytes: 0,
             covered: None,
         }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Signals;
-use super::daemon::Running;
+use super::daemon::{NotStarted, Running};
 use super::lease_thread::{Lease, View};
 use super::place::{Place, random};
 use super::starting::Begun;
@@ -54,7 +54,7 @@ pub(super) struct HeldBy {
 /// What came of a task.
 #[derive(Debug)]
 pub(super) enum Done {
-    DaemonStarted(Result<Box<Running>, String>),
+    DaemonStarted(Result<Box<Running>, NotStarted>),
     DaemonEnded { pid: u32, exit: Option<Exit> },
     Head(Option<(Head, Option<WalEnd>)>),
     Synced(Result<Synced, SyncFailure>),
@@ -377,7 +377,11 @@ impl Serving {
     fn finished(&mut self, done: Done) -> Result<(), Error> {
         match done {
             Done::DaemonStarted(Ok(running)) => self.daemon_started(*running),
-            Done::DaemonStarted(Err(why)) => {
+            Done::DaemonStarted(Err(NotStarted::StateLost)) => {
+                self.kill_started = false;
+                self.tell_supervisor(supervisor::Input::StateLost);
+            }
+            Done::DaemonStarted(Err(NotStarted::Failed(why))) => {
                 tracing::warn!(%why, "litestream could not be started: trying again");
                 self.problem = Some(why);
                 self.kill_started = false;

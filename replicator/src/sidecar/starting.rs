@@ -17,6 +17,7 @@ use tidemill_model::{
 
 use super::lease_thread::{Idle, Lease};
 use super::place::{Place, now, random};
+use super::report::AppsEpoch;
 use super::taking_over;
 use crate::adapters::aside;
 use crate::adapters::checkpoint::BothLocks;
@@ -130,6 +131,9 @@ impl Start<'_> {
 
     async fn move_aside(&mut self, facts: &Facts, why: Aside) -> Result<(), Error> {
         let Local::File(file) = &facts.local else { return Ok(()) };
+        if why == Aside::Fenced {
+            self.place.report().apps = AppsEpoch::Gone;
+        }
         if let (Aside::Fenced, Some(state)) = (why, &mut self.state) {
             state.stage = Stage::Fenced;
             self.place.save(state)?;
@@ -157,6 +161,7 @@ impl Start<'_> {
             state.base = None;
             state.last_good = None;
             state.uncured = None;
+            state.abandoned = false;
             self.place.save(state)?;
         }
         Ok(())
@@ -254,6 +259,7 @@ impl Start<'_> {
             base: None,
             last_good: None,
             uncured: self.state.as_ref().and_then(uncured),
+            abandoned: false,
             boot: self.place.boot.clone(),
             machine: self.place.machine.clone(),
             folder: Some(self.place.folder.clone()),
@@ -299,6 +305,7 @@ impl Start<'_> {
         {
             let mut report = self.place.report();
             (report.doing, report.claimed) = (None, true);
+            report.apps = AppsEpoch::Is(plan.epoch);
         }
         let idle = match self.idle.take() {
             Some(idle) => idle,

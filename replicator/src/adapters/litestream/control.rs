@@ -97,7 +97,7 @@ pub enum SyncFailureKind {
     Garbled,
     /// The database is not open in Litestream, which only somebody else's `/stop` does.
     NotOpen,
-    /// Litestream's own state does not fit what lies under the prefix.
+    /// Litestream's own state is damaged or gone, or does not fit what lies under the prefix.
     StateMismatch,
     /// The config does not list exactly this path, or the request is wrong: a fault of ours.
     Refused,
@@ -112,7 +112,7 @@ pub enum SyncCure {
     Retry,
     /// Restart Litestream and ask again.
     Restart,
-    /// Restart it without its own state, under a new epoch's prefix.
+    /// Restart it once; if that does not help, a new epoch's prefix and none of its own state.
     NewEpoch,
     /// Nothing helps but a person.
     Mend,
@@ -147,9 +147,10 @@ impl SyncFailureKind {
         }
         // The first that matches: the texts nest, from what is behind it to the general timeout.
         let texts = [
+            ("open ltx file", SyncFailureKind::StateMismatch),
+            ("ltx file corrupted", SyncFailureKind::StateMismatch),
             ("check database behind replica", SyncFailureKind::StoreNeverReached),
             ("no position", SyncFailureKind::NoDatabase),
-            ("open ltx file", SyncFailureKind::StateMismatch),
             ("exceeded maximum number of attempts", SyncFailureKind::StoreRefused),
             ("wait for replica sync", SyncFailureKind::UploadStuck),
             ("context deadline exceeded", SyncFailureKind::StoreSlow),

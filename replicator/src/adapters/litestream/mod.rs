@@ -10,6 +10,7 @@ pub mod child;
 pub mod config;
 pub mod control;
 pub mod leftover;
+pub(crate) mod local_state;
 #[cfg(test)]
 mod testing;
 

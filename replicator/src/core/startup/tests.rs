@@ -18,6 +18,7 @@ fn state(stage: Stage) -> Option<NodeState> {
         base: None,
         last_good: Some(good(9, 50)),
         uncured: None,
+        abandoned: false,
         boot: boot(1),
         machine: machine(1),
         folder: Some(folder(1)),
@@ -116,6 +117,11 @@ fn a_disk_whose_claim_stands() {
     copied_in_take_over.folder = folder(2);
     let mut carried = rebooted.clone();
     carried.machine = machine(2);
+    let abandoned = |stage| {
+        let mut facts = facts(state(stage), Some(ours()), 3, file(3));
+        facts.state.as_mut().unwrap().abandoned = true;
+        facts
+    };
     check(
         &[
             ("shipping", facts(state(Stage::Shipping), Some(ours()), 3, file(3))),
@@ -132,6 +138,9 @@ fn a_disk_whose_claim_stands() {
             ("carried", carried),
             ("copied in the same boot", copied),
             ("copied in a take-over", copied_in_take_over),
+            ("abandoned", abandoned(Stage::Shipping)),
+            ("abandoned in its first copy", abandoned(Stage::Restored)),
+            ("abandoned in a cure", abandoned(Stage::Cure)),
         ],
         &expect![[r#"
             shipping: go on with 3 AtOnce: Resume { cure: false }
@@ -148,6 +157,9 @@ fn a_disk_whose_claim_stands() {
             carried: claim 4 UntilExpired: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
             copied in the same boot: claim 4 UntilExpired: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
             copied in a take-over: claim 4 UntilExpired: TakeOver(Own { last_good: None })
+            abandoned: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
+            abandoned in its first copy: claim 4 AtOnce: TakeOver(Own { last_good: None })
+            abandoned in a cure: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
         "#]],
     );
 }

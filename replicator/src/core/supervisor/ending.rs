@@ -136,6 +136,10 @@ impl Supervisor {
         }
         let patience = match self.cmd {
             Cmd::Ended(_) => FENCE_GRACE,
+            // Nothing is shipped any more, and the next start tells an app that stays to leave.
+            Cmd::Absent | Cmd::Waiting | Cmd::Starting | Cmd::Running if self.abandoned => {
+                FENCE_GRACE
+            }
             Cmd::Absent | Cmd::Waiting | Cmd::Starting | Cmd::Running => self.start.leave_within,
         };
         let kill_at = now.saturating_add(patience);
@@ -207,6 +211,9 @@ impl Supervisor {
 
     fn final_barrier(&mut self, left_behind: bool, now: BootTime, out: &mut Vec<Effect>) {
         self.lock_at = None;
+        if self.abandoned {
+            return self.stop_daemon(None, out);
+        }
         self.phase = Phase::Drain(DrainStep::Barrier { left_behind });
         self.open_barriers(out);
         out.push(Effect::AskBarrier { until: now.saturating_add(self.start.final_within) });
@@ -222,6 +229,17 @@ impl Supervisor {
     pub(super) fn drain_refused(&mut self, step: DrainStep, out: &mut Vec<Effect>) {
         if matches!(step, DrainStep::Barrier { .. }) {
             self.stop_daemon(None, out);
+        }
+    }
+
+    /// Goes on with a drain in an epoch that was abandoned in the middle of it.
+    pub(super) fn drain_abandoned(&mut self, step: DrainStep, out: &mut Vec<Effect>) {
+        match step {
+            DrainStep::Barrier { .. } => self.stop_daemon(None, out),
+            DrainStep::Cmd { .. }
+            | DrainStep::App { .. }
+            | DrainStep::Daemon(_)
+            | DrainStep::Release => {}
         }
     }
 

@@ -124,6 +124,10 @@ impl Supervisor {
 
     pub(super) fn stage_saved(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         match self.phase {
+            // The next start completes it, in its own way.
+            Phase::Repair(RepairStep { at: At::StageCure, .. }) if self.abandoned => {
+                self.give_up(out);
+            }
             Phase::Repair(RepairStep { at: At::StageCure, .. }) => {
                 self.repair_at(At::Checkpoint);
                 out.push(Effect::Checkpoint);

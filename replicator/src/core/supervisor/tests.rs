@@ -457,6 +457,120 @@ fn a_fence_kills_what_a_command_that_ended_left_behind_and_is_not_waited_for_wit
     );
 }
 
+#[test]
+fn a_state_that_does_not_fit_is_tried_once_more_and_then_ends_the_epoch() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::StateMismatch),
+            (21, Input::StateMismatch),
+            (30, Input::DaemonEnded),
+            (31, Input::Tick),
+            (32, Input::DaemonUp),
+            // It counted: the next one is the first again.
+            (40, Input::Counted(good(7, 11))),
+            (50, Input::StateMismatch),
+            (51, Input::DaemonEnded),
+            (52, Input::Tick),
+            (53, Input::DaemonUp),
+            (60, Input::StateMismatch),
+            (70, Input::DaemonEnded),
+            (80, Input::Detach(session(1))),
+            (81, Input::CmdEnded(0)),
+            (90, Input::Tick),
+            (91, Input::AppLock(AppLock::Taken)),
+        ],
+        &expect![[r#"
+            20 ready PauseBarriers, KillDaemon
+            21 ready 
+            30 ready PauseBarriers
+            31 ready SpawnDaemon
+            32 ready open
+            40 ready 
+            50 ready PauseBarriers, KillDaemon
+            51 ready PauseBarriers
+            52 ready SpawnDaemon
+            53 ready open
+            60 draining AbandonEpoch, PauseBarriers, KillDaemon, SignalCmd(Term)
+            70 draining PauseBarriers
+            80 draining 
+            81 draining SignalCmd(TermGroup), TryAppLock
+            90 draining 
+            91 draining PauseBarriers, Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembered() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::DaemonEnded),
+            (120, Input::Tick),
+            (121, Input::StateLost),
+            (130, attach(2, Some(3))),
+            (140, Input::CmdEnded(137)),
+            (141, Input::AppLock(AppLock::Taken)),
+            (142, Input::StageSaved),
+        ],
+        &expect![[r#"
+            20 ready PauseBarriers
+            120 ready SpawnDaemon
+            121 draining PauseBarriers, AbandonEpoch, PauseBarriers, SignalCmd(Term)
+            130 draining refuse Leaving
+            140 draining SignalCmd(TermGroup), TryAppLock
+            141 curing PauseBarriers, stage Cure
+            142 draining PauseBarriers, Exit(NotCovered)
+        "#]],
+    );
+    // An app of another supervisor stays: the next start tells it.
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::DaemonEnded),
+            (120, Input::Tick),
+            (121, Input::StateLost),
+            (130, Input::AppLock(AppLock::Busy)),
+            (10_120, Input::Tick),
+            (10_121, Input::Tick),
+        ],
+        &expect![[r#"
+            20 ready PauseBarriers
+            120 ready SpawnDaemon
+            121 draining PauseBarriers, AbandonEpoch, PauseBarriers, TryAppLock
+            130 draining 
+            10120 draining TryAppLock
+            10121 draining PauseBarriers, Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn a_state_that_is_gone_in_a_first_copy_or_a_cure_ends_the_epoch() {
+    for from in [From::Base, From::Resume { cure: true }] {
+        let mut supervisor = start(from, true);
+        let script = [
+            Input::Tick,
+            Input::AppLock(AppLock::Taken),
+            Input::StageSaved,
+            Input::Checkpointed { busy: false },
+        ];
+        for (now, input) in (1..).zip(script) {
+            supervisor.handle(input, ms(now));
+        }
+        let effects = supervisor.handle(Input::StateLost, ms(9));
+        assert!(effects.contains(&Effect::AbandonEpoch), "{effects:?}");
+        assert!(effects.contains(&Effect::Exit(Outcome::NotCovered)), "{effects:?}");
+    }
+}
+
 /// What the world around a supervisor does next.
 #[derive(Debug, Clone, Copy)]
 enum Act {
@@ -467,6 +581,10 @@ enum Act {
     AppSaysGoodbye,
     AppLosesStream,
     DaemonDies,
+    /// Litestream's own state is deleted.
+    StateGoes,
+    /// Litestream says that its own state does not fit.
+    StateMismatches,
     CmdEnds,
     Terminate,
     Fence,
@@ -481,6 +599,8 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::AppSaysGoodbye),
         1 => Just(Act::AppLosesStream),
         1 => Just(Act::DaemonDies),
+        1 => Just(Act::StateGoes),
+        1 => Just(Act::StateMismatches),
         1 => Just(Act::CmdEnds),
         1 => Just(Act::Terminate),
         1 => Just(Act::Fence),
@@ -513,6 +633,12 @@ struct Truth {
     open: bool,
     sidecar_has_lock: bool,
     covered_with_lock: bool,
+    /// Litestream's own state can be lost in this case, and was.
+    may_lose_state: bool,
+    state_gone: bool,
+    abandoned: bool,
+    cure_saved: bool,
+    ended: Option<Outcome>,
     pending: std::collections::VecDeque<Effect>,
 }
 
@@ -531,6 +657,7 @@ impl Truth {
             Effect::PauseBarriers | Effect::FenceBarriers => self.open = false,
             Effect::SpawnDaemon => {
                 prop_assert_eq!(self.daemon, Litestream::Down, "a second litestream");
+                prop_assert!(!self.abandoned, "an abandoned epoch is shipped to");
                 self.daemon = Litestream::Starting { killed: false };
             }
             Effect::KillDaemon | Effect::StopDaemon => {
@@ -551,7 +678,16 @@ impl Truth {
                 prop_assert!(!self.dirty, "accepted before the cure");
             }
             Effect::SaveStage(Stage::Shipping, _) => {
+                prop_assert!(!self.abandoned, "an abandoned epoch is said to be shipped");
                 self.dirty = false;
+                self.cure_saved = false;
+            }
+            Effect::SaveStage(Stage::Cure, _) => self.cure_saved = true,
+            Effect::AbandonEpoch => self.abandoned = true,
+            Effect::Exit(outcome) => {
+                let told = !self.dirty || !self.sidecar_has_lock || self.cure_saved;
+                prop_assert!(told || *outcome == Outcome::Fenced, "a dead app is forgotten");
+                self.ended = Some(*outcome);
             }
             Effect::MoveAside => {
                 prop_assert!(self.is_alone(), "moved too early");
@@ -559,6 +695,7 @@ impl Truth {
             Effect::Release => {
                 prop_assert!(self.sidecar_has_lock && self.covered_with_lock, "released early");
                 prop_assert!(!self.dirty, "released a replica that is not cured");
+                prop_assert!(!self.abandoned, "released what is not covered");
             }
             _ => {}
         }
@@ -573,7 +710,14 @@ impl Truth {
                 let killed = self.daemon == Litestream::Starting { killed: true };
                 let up = well && !killed;
                 self.daemon = if up { Litestream::Up } else { Litestream::Down };
-                if up { Input::DaemonUp } else { Input::DaemonEnded }
+                match (up, self.state_gone) {
+                    (true, true) => {
+                        self.daemon = Litestream::Down;
+                        Input::StateLost
+                    }
+                    (true, false) => Input::DaemonUp,
+                    (false, _) => Input::DaemonEnded,
+                }
             }
             // It may have ended before the signal, and that was told.
             Effect::KillDaemon | Effect::StopDaemon if self.daemon != Litestream::Ending => {
@@ -634,6 +778,14 @@ impl Truth {
                 Some(Input::DaemonEnded)
             }
             Act::DaemonDies => None,
+            Act::StateGoes => {
+                self.state_gone |= self.may_lose_state;
+                None
+            }
+            Act::StateMismatches if self.may_lose_state && self.daemon == Litestream::Up => {
+                Some(Input::StateMismatch)
+            }
+            Act::StateMismatches => None,
             Act::CmdEnds => None,
             Act::Terminate => Some(Input::Terminate),
             Act::Fence => Some(Input::Fenced),
@@ -646,10 +798,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn nothing_ships_a_dead_apps_commit_and_nothing_moves_or_releases_early(
-        acts in prop::collection::vec(act(), 1..300)
+        acts in prop::collection::vec(act(), 1..300),
+        may_lose_state in prop::bool::weighted(0.4),
     ) {
         let mut supervisor = start(From::Base, false);
-        let mut truth = Truth::default();
+        let mut truth = Truth { may_lose_state, ..Truth::default() };
         let mut now = 1;
         for effect in supervisor.handle(Input::Tick, ms(now)) {
             truth.perform(effect)?;
@@ -662,5 +815,15 @@ proptest! {
                 }
             }
         }
+        // An epoch that was abandoned ends by itself, whatever its app does.
+        for _ in 0..if truth.abandoned { 1000 } else { 0 } {
+            now += 100;
+            for input in truth.answer(true).into_iter().chain([Input::Tick]) {
+                for effect in supervisor.handle(input, ms(now)) {
+                    truth.perform(effect)?;
+                }
+            }
+        }
+        prop_assert!(!truth.abandoned || truth.ended.is_some(), "it never ends");
     }
 }

@@ -56,6 +56,7 @@ impl World {
             base: None,
             last_good: None,
             uncured: None,
+            abandoned: false,
             boot: boot(1),
             machine: machine(1),
             folder: None,

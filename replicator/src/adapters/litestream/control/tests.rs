@@ -41,6 +41,18 @@ fn each_failure_is_told_apart() {
         "open ltx file /d/0000000000000001.ltx: no such file or directory",
         SyncFailureKind::StateMismatch,
     );
+    check(
+        500,
+        "sync database: db sync: cannot verify wal state: decode ltx file /d/0000000000000001.ltx: \
+         ltx file corrupted: unexpected EOF",
+        SyncFailureKind::StateMismatch,
+    );
+    check(
+        500,
+        "sync database: db sync: check database behind replica: get database position: verify ltx \
+         file /d/0000000000000001.ltx: ltx file corrupted: decode header: unexpected EOF",
+        SyncFailureKind::StateMismatch,
+    );
     check(500, "new words", SyncFailureKind::Other);
     assert_eq!(SyncFailureKind::StateMismatch.cure(), SyncCure::NewEpoch);
 }

@@ -1,0 +1,56 @@
+//! The end of an epoch whose replica cannot be gone on with, because Litestream lost its own state.
+//!
+//! Without that state, or with a damaged one, Litestream would go on from what it finds under the
+//! prefix, and may leave a hole that nothing tells of. A state that is new belongs to a new prefix,
+//! and that to a new epoch: so this one is abandoned, first of all in the state file. Then the node
+//! is drained as for an end that was asked for, but without a final barrier and without a release:
+//! the next start finds its own claim, takes the next epoch at once and ships a full copy of the
+//! file, which has everything that was ever committed.
+//!
+//! On a crash before the state file says so, the next process meets the same trouble. An app that
+//! dies uncleanly meanwhile leaves the stage `cure` behind, which the next claim remembers.
+
+use tidemill_model::BootTime;
+
+use super::{Daemon, Effect, Phase, Supervisor};
+
+impl Supervisor {
+    /// Litestream cannot read its own state. Started anew it may; twice in a row it cannot.
+    pub(super) fn state_mismatch(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        if self.daemon != Daemon::Up {
+            // The answer of one that is being ended already.
+            return;
+        }
+        if std::mem::replace(&mut self.mismatched, true) {
+            self.abandon(now, out);
+        } else {
+            self.restart_daemon(out);
+        }
+    }
+
+    pub(super) fn state_lost(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        self.daemon_ended(now, out);
+        self.abandon(now, out);
+    }
+
+    fn abandon(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        match self.phase {
+            // The node is another's anyway.
+            Phase::Fence(_) | Phase::Ended(_) => return,
+            Phase::New | Phase::Repair(_) | Phase::Ready | Phase::Drain(_) => {}
+        }
+        if std::mem::replace(&mut self.abandoned, true) {
+            return;
+        }
+        self.terminating = true;
+        out.push(Effect::AbandonEpoch);
+        out.push(Effect::PauseBarriers);
+        self.kill_daemon(out);
+        match self.phase {
+            Phase::Ready => self.drain(now, out),
+            Phase::Repair(_) => self.give_up(out),
+            Phase::Drain(step) => self.drain_abandoned(step, out),
+            Phase::New | Phase::Fence(_) | Phase::Ended(_) => {}
+        }
+    }
+}
