@@ -21,7 +21,7 @@ use crate::support::shim::{Hold, Slow};
 use crate::support::witness;
 use crate::support::{corrupt, scratch, sqlite, wait};
 
-const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 const PREFIX: &str = "fleet/nodes/n1/epochs/0000000001";
 
 /// A sidecar that runs no app, and one that is ready.
@@ -36,7 +36,12 @@ fn newest(bucket: &Bucket) -> u64 {
 
 /// Holds the app inside a commit whose frames Litestream has shipped; gives the transaction that
 /// holds them.
-fn held_commit(bucket: &Bucket, vm: &Machine, app: &Settings, hold: &Hold) -> (App, u64) {
+pub(crate) fn held_commit(
+    bucket: &Bucket,
+    vm: &Machine,
+    app: &Settings,
+    hold: &Hold,
+) -> (App, u64) {
     let running = app.start();
     running.api().start("r1", "chain", &json!({ "steps": 3, "millis": 1 }));
     running.api().wait_completed("r1", BOUND);
@@ -70,7 +75,7 @@ fn as_shipped(bucket: &Bucket, txid: u64) -> PathBuf {
 }
 
 /// The newest event of a file.
-fn head(file: &Path) -> i64 {
+pub(crate) fn head(file: &Path) -> i64 {
     sqlite::number(file, "SELECT max(seq) FROM events")
 }
 
@@ -271,7 +276,7 @@ fn assert_true_or_broken(bucket: &Bucket, vm: &Machine, txid: u64) {
     }
 }
 
-fn with(app: Settings, environment: Vec<(&'static str, String)>) -> Settings {
+pub(crate) fn with(app: Settings, environment: Vec<(&'static str, String)>) -> Settings {
     environment.into_iter().fold(app, |app, (name, value)| app.env(name, &value))
 }
 

@@ -50,6 +50,24 @@ pub(crate) fn missing_tail(file: &Path, last: i64) {
     });
 }
 
+/// The WAL ends before its newest commit, as after a power loss before that one was synced.
+#[track_caller]
+pub(crate) fn lose_last_commit(file: &Path) {
+    const HEADER: usize = 32;
+    const FRAME_HEADER: usize = 24;
+    let wal = PathBuf::from(format!("{}-wal", file.display()));
+    let bytes = std::fs::read(&wal).expect("read the WAL");
+    let page = u32::from_be_bytes(bytes[8..12].try_into().expect("four bytes"));
+    let frame = FRAME_HEADER + usize::try_from(page).expect("a page size");
+    // The salts tell frames of this WAL from those of the one before it.
+    let frames = bytes[HEADER..].chunks_exact(frame).take_while(|f| f[8..16] == bytes[16..24]);
+    let ends = frames.enumerate().filter(|(_, frame)| frame[4..8] != [0; 4]);
+    let ends: Vec<usize> = ends.map(|(number, _)| HEADER + (number + 1) * frame).collect();
+    let [.., end, _] = ends[..] else { panic!("fewer than two commits in the WAL") };
+    let handle = File::options().write(true).open(&wal).expect("open the WAL");
+    handle.set_len(u64::try_from(end).expect("a length")).expect("cut the WAL");
+}
+
 /// The file ends early, by `pages` pages.
 #[track_caller]
 pub(crate) fn truncated(file: &Path, pages: u64) {

@@ -17,6 +17,9 @@ pub(crate) enum Line {
     Cut,
     /// It keeps every connection and passes nothing on: a network that swallows packets.
     Silent,
+    /// It passes everything on but requests with this method for what Litestream ships: those wait,
+    /// as on a line that is slow with what is large.
+    Holding(&'static str),
 }
 
 /// A relay; its threads end with the process.
@@ -70,6 +73,20 @@ fn relay(line: &Arc<Mutex<Line>>, client: &TcpStream, server: &TcpStream) {
     }
 }
 
+/// Whether what was read has to wait. A request's line comes first in what is read: nobody sends
+/// the next request before the answer to the last.
+fn is_held(line: Line, read: &[u8]) -> bool {
+    match line {
+        Line::Good | Line::Cut => false,
+        Line::Silent => true,
+        Line::Holding(method) => {
+            let first = read.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            let first = String::from_utf8_lossy(first);
+            first.starts_with(method) && first.contains(".ltx")
+        }
+    }
+}
+
 fn pass_on(line: &Mutex<Line>, mut from: &TcpStream, mut to: &TcpStream) {
     let state = || *line.lock().unwrap_or_else(PoisonError::into_inner);
     let mut buffer = vec![0; 64 * 1024];
@@ -79,7 +96,7 @@ fn pass_on(line: &Mutex<Line>, mut from: &TcpStream, mut to: &TcpStream) {
     }
     loop {
         match state() {
-            Line::Good => {}
+            Line::Good | Line::Holding(_) => {}
             Line::Cut => return,
             Line::Silent => {
                 wait::pause(Duration::from_millis(10));
@@ -89,7 +106,7 @@ fn pass_on(line: &Mutex<Line>, mut from: &TcpStream, mut to: &TcpStream) {
         match from.read(&mut buffer) {
             Ok(0) => return,
             Ok(count) => {
-                while state() == Line::Silent {
+                while is_held(state(), &buffer[..count]) {
                     wait::pause(Duration::from_millis(10));
                 }
                 if state() == Line::Cut || to.write_all(&buffer[..count]).is_err() {
