@@ -246,24 +246,27 @@ pub fn timers_until(connection: &Connection, until: Timestamp, limit: u32) -> Re
     Ok(found)
 }
 
+/// Whether events of a kind are inputs or acts, not asides. A kind of a newer version may be either,
+/// and counts.
+pub fn is_observed(kind: &str) -> bool {
+    use tidemill_model::{EventClass, EventKind};
+    EventKind::from_text(kind).is_none_or(|kind| kind.class() != EventClass::Aside)
+}
+
 /// The seq of the newest input or act of a run, read by index: what the writer compares a turn
 /// with. None if the run has none.
 ///
 /// # Errors
-/// `Corrupt` if a kind is not known; otherwise what SQLite says.
+/// What SQLite says.
 pub fn last_observed(connection: &Connection, run: &RunId) -> Result<Option<Seq>> {
-    use tidemill_model::{EventClass, EventKind};
     let failed = |e| Error::sqlite(format_args!("find the newest event of {run}"), e);
     let sql = "SELECT seq, kind FROM events WHERE run = ?1 ORDER BY seq DESC";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let mut rows = statement.query([run.as_str()]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
         let kind: String = row.get(1).map_err(failed)?;
-        let seq = from_sql(row.get(0).map_err(failed)?);
-        match EventKind::from_text(&kind).map(EventKind::class) {
-            Some(EventClass::Aside) => {}
-            Some(EventClass::Input | EventClass::Act) => return Ok(seq),
-            None => return Err(Error::corrupt(format!("run {run} has an unknown kind `{kind}`"))),
+        if is_observed(&kind) {
+            return Ok(from_sql(row.get(0).map_err(failed)?));
         }
     }
     Ok(None)

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tidemill_model::{BlockReason, RunId};
+use tidemill_model::RunId;
 
 use super::clock::Clock;
 use super::handle::CheckReport;
 use super::inbox::Inbox;
-use super::journal::{self, Record};
+use super::journal::{self, Record, Unreadable};
 use super::readers;
 use super::replay::Stage;
 use crate::author::App;
@@ -31,7 +31,7 @@ pub(super) fn report(
     app: &App,
     clock: &Clock,
     run: &RunId,
-    log: Result<Vec<Record>, BlockReason>,
+    log: Result<Vec<Record>, Unreadable>,
 ) -> Result<CheckReport, Error> {
     let unknown = |divergence| CheckReport {
         run: run.clone(),
@@ -45,7 +45,7 @@ pub(super) fn report(
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         Ok(log) => log,
-        Err(reason) => return Ok(unknown(reason)),
+        Err(unreadable) => return Ok(unknown(unreadable.reason)),
     };
     let created = match journal::created(&log) {
         Ok(created) => created,

@@ -96,6 +96,7 @@ pub(super) enum Exit {
 }
 
 /// What became of a commit.
+#[derive(Clone, Copy)]
 pub(super) enum Committed {
     /// Durable; the newest input or act.
     Yes(Seq),
@@ -310,21 +311,21 @@ impl Driver {
     }
 
     async fn block(&mut self, journal: &Journal, last: Seq, reason: BlockReason) -> Exit {
-        match self.record_blocked(journal, last, reason).await {
+        match self.record_blocked(journal.blocked.as_ref(), last, reason).await {
             Committed::Yes(_) => Exit::Blocked,
             Committed::No => Exit::Rebuild,
             Committed::Closed => Exit::Gone,
         }
     }
 
-    /// Records why the run cannot go on, unless the log says so already.
+    /// Records why the run cannot go on, unless the log says so already, as `logged`.
     pub(super) async fn record_blocked(
         &mut self,
-        journal: &Journal,
+        logged: Option<&BlockReason>,
         last: Seq,
         reason: BlockReason,
     ) -> Committed {
-        if journal.blocked.as_ref() != Some(&reason) {
+        if logged != Some(&reason) {
             let mut pending = Pending::default();
             pending.block(reason.clone());
             pending.status = Some(tidemill_model::RunStatus::Blocked);
@@ -354,7 +355,11 @@ impl Driver {
             for control in controls {
                 match control {
                     Control::Stop => return false,
-                    Control::Cancel => return self.cancel_blocked().await,
+                    Control::Cancel => {
+                        if self.cancel_blocked().await {
+                            return false;
+                        }
+                    }
                     Control::Resume(reply) => {
                         let resumed = self.record_resumed().await;
                         let go = resumed.is_ok();
@@ -374,21 +379,35 @@ impl Driver {
         }
     }
 
-    /// False if the run is cancelled and therefore gone.
+    /// Whether the run is cancelled and therefore gone, or the node closes. What is open in a log
+    /// that cannot be read is not known, so such a run stays: the version that can read it finds
+    /// that nobody waits for the run, and ends it.
     async fn cancel_blocked(&mut self) -> bool {
-        loop {
-            let Ok(journal) = self.journal().await else { return false };
+        while !self.engine.closing.is_cancelled() {
+            let journal = match self.journal().await {
+                Ok(Ok(journal)) => journal,
+                Ok(Err(_)) => {
+                    tracing::warn!(run = %self.run.id, "a run that cannot be read is not cancelled");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
+                    self.pause().await;
+                    continue;
+                }
+            };
             let last = journal.last;
             match self.cancel(journal, last).await {
                 Exit::Rebuild => {}
-                Exit::Blocked | Exit::Gone => return false,
+                Exit::Blocked | Exit::Gone => return true,
             }
         }
+        true
     }
 
     async fn record_resumed(&mut self) -> Result<(), Error> {
-        let Ok(mut journal) = self.journal().await else {
-            // A log that cannot be read cannot be added to; it is just tried again.
+        let Ok(mut journal) = self.journal().await? else {
+            // It would be blocked for the same reason; a file that was mended is read again.
             return Ok(());
         };
         let mut pending = Pending::default();
@@ -407,10 +426,10 @@ impl Driver {
         }
     }
 
-    /// The journal as the file has it.
-    async fn journal(&self) -> Result<Journal, ()> {
-        let log = self.engine.readers.log(&self.run.id).await.map_err(drop)?.map_err(drop)?;
-        Journal::of(&log).map_err(drop)
+    /// The journal as the file has it; the inner error says why this version has none.
+    async fn journal(&self) -> Result<Result<Journal, BlockReason>, Error> {
+        let log = self.engine.readers.log(&self.run.id).await?;
+        Ok(log.map_err(|unreadable| unreadable.reason).and_then(|log| Journal::of(&log)))
     }
 
     async fn mail(&self) -> Mail {

@@ -23,7 +23,8 @@ impl Engine {
     /// Finds a run.
     ///
     /// # Errors
-    /// `NotFound`; `Unavailable` when the node shuts down; what reading the file says.
+    /// `NotFound`; `Unavailable` when the node shuts down; `Corrupt` if the run has ended in a way
+    /// that this version cannot read; what reading the file says.
     pub(super) async fn find(&self, run: &RunId) -> Result<Found, Error> {
         loop {
             if let Some(here) = self.run(run) {
@@ -32,11 +33,13 @@ impl Engine {
             let id = run.clone();
             let read = self.readers.read(move |connection| {
                 let Some(summary) = query::run(connection, &id)? else { return Ok(None) };
-                let ended = match summary.status.is_final() {
-                    true => children::last_result(connection, &id)?,
-                    false => None,
-                };
-                Ok(Some(ended))
+                if !summary.status.is_final() {
+                    return Ok(Some(None));
+                }
+                match children::last_result(connection, &id)? {
+                    Some(ended) => Ok(Some(Some(ended))),
+                    None => Err(unreadable_end(&id)),
+                }
             });
             match read.await? {
                 Some(Some(ended)) => return Ok(Found::Ended(ended)),
@@ -49,4 +52,12 @@ impl Engine {
             }
         }
     }
+}
+
+fn unreadable_end(run: &RunId) -> Error {
+    let message = format!(
+        "run `{run}` has ended with an event that this version cannot read: use the version of \
+         tidemill that wrote it"
+    );
+    Error::new(ErrorKind::Corrupt, message)
 }

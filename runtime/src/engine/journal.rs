@@ -208,6 +208,39 @@ pub(crate) fn created(log: &[Record]) -> Result<&RunCreated, BlockReason> {
     }
 }
 
+/// A log that this version cannot fold.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) reason: BlockReason,
+    /// The newest event that is no aside, as the writer sees it.
+    pub(crate) last: Seq,
+    /// Why the run is blocked, as far as the log can be read.
+    pub(crate) blocked: Option<BlockReason>,
+}
+
+impl Unreadable {
+    /// A log that can be read, whose events do not fit together.
+    pub(crate) fn misfit(log: &[Record], reason: BlockReason) -> Unreadable {
+        let mut this = Unreadable { reason, last: Seq::ZERO, blocked: None };
+        for record in log {
+            this.see(record.seq, record.event.class() != EventClass::Aside, Some(&record.event));
+        }
+        this
+    }
+
+    /// Takes one more event into account, or one that cannot be read.
+    pub(crate) fn see(&mut self, seq: Seq, observed: bool, event: Option<&Event>) {
+        if observed {
+            self.last = seq;
+        }
+        match event {
+            Some(Event::RunBlocked { reason }) => self.blocked = Some(reason.clone()),
+            Some(Event::RunStarted { .. } | Event::RunResumed) => self.blocked = None,
+            Some(_) | None => {}
+        }
+    }
+}
+
 pub(crate) fn unreadable(what: &str) -> BlockReason {
     BlockReason {
         kind: BlockReasonKind::UnreadableLog,

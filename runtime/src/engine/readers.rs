@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use tidemill_eventlog::{open_reader, query};
-use tidemill_model::{BlockReason, RunId, Seq};
+use tidemill_model::{RunId, Seq};
 use tokio::sync::Semaphore;
 
-use super::journal::{Record, unreadable};
+use super::journal::{Record, Unreadable, unreadable};
 use crate::error::{Error, ErrorKind};
 
 /// How many reads run at once, and how many idle connections are kept: each has a page cache of
@@ -57,7 +57,7 @@ impl Readers {
     }
 
     /// The whole log of a run; the inner error says why it cannot be understood.
-    pub(crate) async fn log(&self, run: &RunId) -> Result<Result<Vec<Record>, BlockReason>, Error> {
+    pub(crate) async fn log(&self, run: &RunId) -> Result<Result<Vec<Record>, Unreadable>, Error> {
         let run = run.clone();
         self.read(move |connection| log(connection, &run)).await
     }
@@ -73,15 +73,23 @@ impl Readers {
 pub(crate) fn log(
     connection: &Connection,
     run: &RunId,
-) -> Result<Result<Vec<Record>, BlockReason>, Error> {
+) -> Result<Result<Vec<Record>, Unreadable>, Error> {
     let mut log = Vec::new();
-    let mut bad = None;
+    let mut bad: Option<Unreadable> = None;
     query::for_each_event(connection, Some(run), Seq::ZERO, u32::MAX, |row| {
-        match row.event() {
-            Ok(event) => log.push(Record { seq: row.seq, ts: row.ts, event }),
-            Err(why) => {
-                bad.get_or_insert_with(|| unreadable(&format!("event {}: {why}", row.seq)));
+        let event = row.event();
+        if let Err(why) = &event
+            && bad.is_none()
+        {
+            let reason = unreadable(&format!("event {}: {why}", row.seq));
+            bad = Some(Unreadable::misfit(&log, reason));
+        }
+        match (&mut bad, event) {
+            (Some(bad), event) => {
+                bad.see(row.seq, query::is_observed(&row.kind), event.as_ref().ok());
             }
+            (None, Ok(event)) => log.push(Record { seq: row.seq, ts: row.ts, event }),
+            (None, Err(_)) => {}
         }
         Ok(())
     })?;

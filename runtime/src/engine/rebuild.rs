@@ -7,7 +7,7 @@ use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunId, RunStatus
 use super::bodies::StepBody;
 use super::driver::{Committed, Driver, Exit};
 use super::handle::RunResult;
-use super::journal::{self, Journal, OpenKind, OpenOp, Record, StepFacts};
+use super::journal::{self, Journal, OpenKind, OpenOp, Record, StepFacts, Unreadable};
 use super::replay::{Replayed, Stage};
 use super::turn::{Effect, Live, Pending};
 
@@ -34,10 +34,10 @@ impl Driver {
                 Some(log) => log,
                 None => match self.engine.readers.log(&self.run.id).await {
                     Ok(Ok(log)) => log,
-                    Ok(Err(reason)) => {
-                        self.tell_blocked(reason);
-                        return Rebuilt::Blocked;
-                    }
+                    Ok(Err(unreadable)) => match self.block_unread(unreadable).await {
+                        Some(rebuilt) => return rebuilt,
+                        None => continue,
+                    },
                     Err(error) => {
                         tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
                         self.pause().await;
@@ -55,10 +55,7 @@ impl Driver {
     async fn rebuild_from(&mut self, log: &[Record]) -> Option<Rebuilt> {
         let journal = match Journal::of(log) {
             Ok(journal) => journal,
-            Err(reason) => {
-                self.tell_blocked(reason);
-                return Some(Rebuilt::Blocked);
-            }
+            Err(reason) => return self.block_unread(Unreadable::misfit(log, reason)).await,
         };
         if journal.ended {
             return Some(self.ended_before(log).await);
@@ -85,13 +82,16 @@ impl Driver {
             Ok(replayed) => self.open(log, journal, replayed).await,
             Err(reason) => {
                 let last = journal.last;
-                match self.record_blocked(&journal, last, reason).await {
-                    Committed::Yes(_) => Some(Rebuilt::Blocked),
-                    Committed::No => None,
-                    Committed::Closed => Some(Rebuilt::Gone),
-                }
+                rebuilt(self.record_blocked(journal.blocked.as_ref(), last, reason).await)
             }
         }
+    }
+
+    /// Blocks a run whose log a newer version wrote, or that is damaged: what this version adds to
+    /// it is an aside, which that version skips.
+    async fn block_unread(&mut self, log: Unreadable) -> Option<Rebuilt> {
+        let Unreadable { reason, last, blocked } = log;
+        rebuilt(self.record_blocked(blocked.as_ref(), last, reason).await)
     }
 
     /// The run's last turn was written by a process that could not tell anybody.
@@ -239,6 +239,15 @@ impl Driver {
             }
             OpenKind::Step(_) | OpenKind::Timer { .. } | OpenKind::Child { .. } => None,
         })
+    }
+}
+
+/// What a run is after its reason to be blocked was written, or not.
+fn rebuilt(recorded: Committed) -> Option<Rebuilt> {
+    match recorded {
+        Committed::Yes(_) => Some(Rebuilt::Blocked),
+        Committed::No => None,
+        Committed::Closed => Some(Rebuilt::Gone),
     }
 }
 

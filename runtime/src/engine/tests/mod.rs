@@ -3,5 +3,6 @@
 mod crashes;
 mod faults;
 mod group;
+mod newer;
 mod prefixes;
 mod program;

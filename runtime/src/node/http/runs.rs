@@ -18,7 +18,7 @@ use super::Api;
 use super::error::ApiError;
 use super::query::Params;
 use super::view::{ResultView, RunList, ShownRun};
-use crate::engine::StartRequest;
+use crate::engine::{RunResult, StartRequest};
 use crate::error::{Error, ErrorKind};
 
 /// A request's body: a payload of 1 MiB with room for what JSON escapes and for labels.
@@ -158,10 +158,15 @@ pub(crate) async fn result(
         ended = tokio::time::timeout(wait, api.node.result(&id)) => ended,
         () = api.closing.cancelled() => return Err(Error::closed().into()),
     };
-    if let Ok(result) = ended {
-        result?;
-    }
-    let state = state(&api, id).await?;
+    let ended = ended.ok().transpose()?;
+    let state = match (state(&api, id.clone()).await, ended) {
+        (Ok(state), _) => state,
+        // Blocked because this version cannot read its log, of which there is then no more to show.
+        (Err(_), Some(RunResult::Blocked(reason))) => {
+            return Ok((StatusCode::OK, Json(ResultView::blocked(id, reason))).into_response());
+        }
+        (Err(error), _) => return Err(error),
+    };
     let has_end = state.status.is_final() || state.blocked.is_some();
     let status = if has_end { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(ResultView::from(state))).into_response())

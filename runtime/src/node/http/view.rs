@@ -140,6 +140,14 @@ impl From<RunState> for ResultView {
     }
 }
 
+impl ResultView {
+    /// A run of which nothing but its reason is known.
+    pub(crate) fn blocked(id: RunId, reason: BlockReason) -> ResultView {
+        let end = End { output: None, error: None, blocked: Some(reason) };
+        ResultView { id, status: RunStatus::Blocked, end }
+    }
+}
+
 /// One operation of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Operation {
