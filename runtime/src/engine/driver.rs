@@ -54,14 +54,20 @@ pub(super) struct Driver {
     held: Vec<Input>,
 }
 
+/// How a driver takes its run up.
+pub(super) enum TakeUp {
+    /// From its log, which is in the file.
+    Log,
+    /// It has nothing in its log but its creation.
+    New(Seq, Box<RunCreated>),
+    /// Not at all: the turn that started this child dropped it, too, and it ends before it begins.
+    Unwanted,
+}
+
 /// Drives a run. A fault of ours in it stops this run only: it is shown as blocked, its bodies go
 /// unheard, and the next process takes it up from its log.
-pub(super) async fn drive(
-    engine: Arc<Engine>,
-    run: Arc<Run>,
-    created: Option<(Seq, Box<RunCreated>)>,
-) {
-    let driver = Driver::new(engine, Arc::clone(&run)).run(created);
+pub(super) async fn drive(engine: Arc<Engine>, run: Arc<Run>, take_up: TakeUp) {
+    let driver = Driver::new(engine, Arc::clone(&run)).run(take_up);
     let Err(panic) = AssertUnwindSafe(driver).catch_unwind().await else { return };
     let what = panic_message(&*panic);
     tracing::error!(run = %run.id, what, "the driver of a run panicked: a fault of tidemill");
@@ -118,13 +124,17 @@ impl Driver {
         }
     }
 
-    /// Drives the run until it has ended or the node lets go of it. `created` is given for a run
-    /// that has nothing in its log but its creation.
-    async fn run(mut self, created: Option<(Seq, Box<RunCreated>)>) {
-        let mut log = created.map(|(seq, created)| {
-            let event = tidemill_model::Event::RunCreated(created);
-            vec![Record { seq, ts: self.engine.clock.wall(), event }]
-        });
+    /// Drives the run until it has ended or the node lets go of it.
+    async fn run(mut self, take_up: TakeUp) {
+        let mut log = match take_up {
+            TakeUp::Log => None,
+            TakeUp::New(seq, created) => {
+                let event = tidemill_model::Event::RunCreated(created);
+                Some(vec![Record { seq, ts: self.engine.clock.wall(), event }])
+            }
+            TakeUp::Unwanted if self.cancel_from_log().await => return,
+            TakeUp::Unwanted => None,
+        };
         loop {
             let exit = match self.rebuild(log.take()).await {
                 Rebuilt::Live(live) => self.live(*live).await,
@@ -202,8 +212,14 @@ impl Driver {
         let guard_of = |op: &OpId| self.bodies.get(op).map(|body| Arc::clone(&body.guard));
         let closes = pending.closes.iter().filter_map(guard_of).collect();
         let children = std::mem::take(&mut pending.children);
-        let adopted: Vec<_> =
-            children.iter().map(|new| (new.id.clone(), new.created.clone())).collect();
+        let unwanted = pending.dropped_children();
+        let adopted: Vec<_> = children
+            .iter()
+            .map(|new| match unwanted.contains(&new.id) {
+                true => (new.id.clone(), None),
+                false => (new.id.clone(), Some(new.created.clone())),
+            })
+            .collect();
         let turn = Turn {
             run: self.run.id.clone(),
             inbox: Arc::clone(&self.run.inbox),
@@ -219,8 +235,10 @@ impl Driver {
         match poll_fn(|cx| self.run.inbox.poll_reply(cx)).await {
             TurnReply::Committed { last, children } => {
                 for ((id, created), seq) in adopted.into_iter().zip(children) {
-                    if let Some(seq) = seq {
-                        self.engine.adopt(id, seq, created);
+                    match (seq, created) {
+                        (Some(seq), Some(created)) => self.engine.adopt(id, seq, created),
+                        (Some(_), None) => self.engine.end_unwanted(id),
+                        (None, _) => {}
                     }
                 }
                 Committed::Yes(last)
@@ -356,7 +374,7 @@ impl Driver {
                 match control {
                     Control::Stop => return false,
                     Control::Cancel => {
-                        if self.cancel_blocked().await {
+                        if self.cancel_from_log().await {
                             return false;
                         }
                     }
@@ -382,7 +400,7 @@ impl Driver {
     /// Whether the run is cancelled and therefore gone, or the node closes. What is open in a log
     /// that cannot be read is not known, so such a run stays: the version that can read it finds
     /// that nobody waits for the run, and ends it.
-    async fn cancel_blocked(&mut self) -> bool {
+    async fn cancel_from_log(&mut self) -> bool {
         while !self.engine.closing.is_cancelled() {
             let journal = match self.journal().await {
                 Ok(Ok(journal)) => journal,

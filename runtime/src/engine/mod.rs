@@ -45,6 +45,7 @@ use crate::gate::Gate;
 use crate::writer::Writer;
 use bodies::RunningBody;
 use clock::Clock;
+use driver::TakeUp;
 pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 use inbox::Inbox;
 use pool::Pool;
@@ -114,7 +115,14 @@ impl Engine {
     pub(crate) fn adopt(self: &Arc<Self>, id: RunId, seq: Seq, created: Box<RunCreated>) {
         let run = Run::new(id, created.parent.clone());
         self.register(&run);
-        self.drive(run, Some((seq, created)));
+        self.drive(run, TakeUp::New(seq, created));
+    }
+
+    /// Ends a child that was dropped before it could begin.
+    pub(crate) fn end_unwanted(self: &Arc<Self>, id: RunId) {
+        let run = Run::new(id, None);
+        self.register(&run);
+        self.drive(run, TakeUp::Unwanted);
     }
 
     pub(crate) fn runs(&self) -> Vec<Arc<Run>> {
@@ -132,8 +140,8 @@ impl Engine {
         std::mem::take(&mut self.losers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn drive(self: &Arc<Self>, run: Arc<Run>, created: Option<(Seq, Box<RunCreated>)>) {
-        self.drivers.spawn_on(driver::drive(Arc::clone(self), run, created), &self.runtime);
+    fn drive(self: &Arc<Self>, run: Arc<Run>, take_up: TakeUp) {
+        self.drivers.spawn_on(driver::drive(Arc::clone(self), run, take_up), &self.runtime);
     }
 
     fn lock(&self) -> MutexGuard<'_, FxHashMap<RunId, Arc<Run>>> {

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::clock::Clock;
+use super::driver::TakeUp;
 use super::inbox::Control;
 use super::pool::Pool;
 use super::readers::Readers;
@@ -193,7 +194,7 @@ async fn recover(engine: &Arc<Engine>) -> Result<(), Error> {
         tracing::info!(runs = runs.len(), "taking up unfinished runs");
     }
     for run in runs {
-        engine.drive(run, None);
+        engine.drive(run, TakeUp::Log);
     }
     Ok(())
 }

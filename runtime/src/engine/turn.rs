@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
 use tidemill_model::{
     BlockReason, Event, Failure, FailureKind, Json, OpId, OpName, Parent, RunCreated, RunId,
     RunStatus, Seq, Timestamp,
@@ -206,6 +208,17 @@ impl Live {
 impl Pending {
     /// Records that the run cannot go on. What was collected so far stays: the inputs are kept,
     /// and what the code did after the last of them is asked for again by a replay.
+    /// The children that the turn drops.
+    pub(super) fn dropped_children(&self) -> FxHashSet<&RunId> {
+        let effects = self.effects.iter();
+        effects
+            .filter_map(|effect| match effect {
+                Effect::Dropped { child, .. } => child.as_ref(),
+                Effect::StartBody { .. } | Effect::SetTimer { .. } | Effect::Ended { .. } => None,
+            })
+            .collect()
+    }
+
     pub(super) fn block(&mut self, reason: BlockReason) {
         self.events.push(Event::RunBlocked { reason: reason.clone() });
         self.blocked = Some(reason);

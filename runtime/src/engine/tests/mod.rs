@@ -1,6 +1,7 @@
 //! The engine against generated workflows, failing commits, crashes.
 
 mod crashes;
+mod drops;
 mod faults;
 mod group;
 mod newer;
