@@ -82,6 +82,22 @@ impl Ctx {
     /// }
     /// # let _ = tidemill::App::new("doc").workflow("measure", measure);
     /// ```
+    ///
+    /// A closure that only uses `?` or ends with a bare `Ok(…)` leaves its error type open, and the
+    /// compiler asks for annotations (E0282, E0283): name it in the return type, or at the end.
+    ///
+    /// ```
+    /// # use tidemill::{Ctx, Result};
+    /// async fn count(ctx: Ctx, text: String) -> Result<usize> {
+    ///     let words = text.clone();
+    ///     let words = ctx.run("words", async move || -> Result<usize> {
+    ///         Ok(words.split_whitespace().count())
+    ///     });
+    ///     let bytes = ctx.run("bytes", async move || Result::<_>::Ok(text.len()));
+    ///     Ok(words.await? + bytes.await?)
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("count", count);
+    /// ```
     pub fn run<F, Fut, Out, E>(&self, name: &str, body: F) -> Call<Out>
     where
         F: FnOnce() -> Fut + Clone + Send + 'static,
