@@ -5,6 +5,7 @@
 //! machines, so that all of them run at once. `support` is the harness; the modules beside it are
 //! the tests, one file a promise.
 
+mod app_process;
 mod author_cli;
 mod blocked;
 mod chaos;

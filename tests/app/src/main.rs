@@ -3,12 +3,14 @@
 //! - [`ledger`] what step bodies write down outside every machine
 //! - [`steady`] workflows that must come to their end whatever happens to their machine
 //! - [`misbehaving`] workflows that must be stopped with a message that says what to do
+//! - [`selfish`] workflows that hold their thread
 //!
 //! `TIDEMILL_TEST_CODE=2` makes this process a later deployment of the same app: one workflow is
 //! gone from it and another was changed under its runs.
 
 mod ledger;
 mod misbehaving;
+mod selfish;
 mod steady;
 
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         .workflow("joins", misbehaving::joins)
         .workflow("runaway", misbehaving::runaway)
         .workflow("poison", misbehaving::poison)
+        .workflow("hog", selfish::hog)
+        .workflow("slow_turn", selfish::slow_turn)
         .workflow("changed", misbehaving::changed);
     let app =
         if misbehaving::redeployed() { app } else { app.workflow("retired", misbehaving::retired) };

@@ -8,7 +8,9 @@
  * "<file>.hit" appears when a commit has arrived, so that the test need not guess.
  *
  * TIDEMILL_TEST_SLOW_SYNC=FILE makes each such sync last a few milliseconds, as on a disk in a data
- * centre, and keeps FILE for as long: one that is there after a kill says where it fell. */
+ * centre, and keeps FILE for as long: one that is there after a kill says where it fell.
+ *
+ * TIDEMILL_TEST_FAIL_SYNC=FILE makes each such sync fail with EIO while FILE exists. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -49,8 +51,17 @@ static void hold(int fd) {
     }
 }
 
+static int fails(int fd) {
+    const char *flag = getenv("TIDEMILL_TEST_FAIL_SYNC");
+    return flag != NULL && access(flag, F_OK) == 0 && is_wal(fd);
+}
+
 static int sync_with(long call, int fd) {
     hold(fd);
+    if (fails(fd)) {
+        errno = EIO;
+        return -1;
+    }
     const char *mark = getenv("TIDEMILL_TEST_SLOW_SYNC");
     if (mark == NULL || !is_wal(fd)) {
         return (int)syscall(call, fd);

@@ -42,6 +42,18 @@ pub(crate) fn stopped(pid: i32) -> bool {
     stat(Path::new(&format!("/proc/{pid}"))).is_some_and(|(state, _)| state == 'T')
 }
 
+/// How often the threads of a process have stopped running, by themselves or not: what wakes is
+/// counted here, however short it is awake.
+pub(crate) fn switches(pid: i32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    let count = |task: std::fs::DirEntry| -> u64 {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let lines = status.lines().filter_map(|line| line.split_once("ctxt_switches:"));
+        lines.map(|(_, count)| count.trim().parse::<u64>().expect("a count")).sum()
+    };
+    tasks.filter_map(Result::ok).map(count).sum()
+}
+
 fn carries(process: &Path, dir: &Path) -> bool {
     let needle = dir.as_os_str().as_bytes();
     let mentions =

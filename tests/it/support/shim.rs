@@ -68,6 +68,34 @@ impl Slow {
     }
 }
 
+/// Makes the syncs of a process's commits fail, as those of a dying disk do.
+#[derive(Debug, Clone)]
+pub(crate) struct BadDisk {
+    flag: PathBuf,
+}
+
+impl BadDisk {
+    pub(crate) fn new() -> Self {
+        Self { flag: scratch::folder("bad-disk").join("flag") }
+    }
+
+    /// What the process needs in its environment.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let text = |path: &Path| path.to_str().expect("a test path in UTF-8").to_owned();
+        vec![("LD_PRELOAD", text(library())), ("TIDEMILL_TEST_FAIL_SYNC", text(&self.flag))]
+    }
+
+    /// From now on no commit is synced.
+    pub(crate) fn fail(&self) {
+        std::fs::write(&self.flag, "").expect("raise the flag");
+    }
+
+    /// The disk is well again.
+    pub(crate) fn heal(&self) {
+        std::fs::remove_file(&self.flag).expect("lower the flag");
+    }
+}
+
 /// The shim, compiled once a test process.
 fn library() -> &'static Path {
     static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
