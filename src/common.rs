@@ -2,7 +2,8 @@
 
 use tidemill_bucket::Settings;
 use tidemill_observer::{Access, Cache, Snapshot, Source};
-use tokio::signal::unix::{SignalKind, signal};
+
+use crate::interrupt;
 
 /// How to reach S3.
 #[derive(Debug, clap::Args)]
@@ -49,14 +50,12 @@ impl FromArgs {
 
 /// Runs a future to its end. A signal drops it, so that what it began is cleaned up.
 pub(crate) fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut interrupted = interrupt::notices()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
             biased;
-            _ = terminate.recv() => anyhow::bail!("terminated"),
-            _ = interrupt.recv() => anyhow::bail!("interrupted"),
+            _ = interrupted.changed() => anyhow::bail!("interrupted"),
             result = work => result,
         }
     })

@@ -7,6 +7,7 @@ use tidemill_model::{RunId, Seq};
 use tidemill_observer::{EventView, for_each_event, render};
 
 use crate::common::FromArgs;
+use crate::output::written;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -15,10 +16,16 @@ pub(crate) struct Args {
     #[command(flatten)]
     from: FromArgs,
     /// Only events after this one
-    #[arg(long, value_name = "SEQ", default_value = "0")]
+    #[arg(long, value_name = "SEQ", default_value = "0", allow_negative_numbers = true)]
     after: Seq,
     /// How many events at most
-    #[arg(long, value_name = "N", default_value_t = u32::MAX, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = u32::MAX,
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
     limit: u32,
     /// Print JSON: one array
     #[arg(long)]
@@ -31,20 +38,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut before = "[\n  ";
     let print = |event: EventView| {
-        if args.json {
-            out.write_all(before.as_bytes())?;
-            before = ",\n  ";
-            serde_json::to_writer(&mut out, &event)?;
+        let line = if args.json {
+            std::mem::replace(&mut before, ",\n  ").to_owned() + &serde_json::to_string(&event)?
         } else {
-            out.write_all(render::event_line(&event).as_bytes())?;
-        }
-        anyhow::Ok(())
+            render::event_line(&event)
+        };
+        written(out.write_all(line.as_bytes()))
     };
     for_each_event(snapshot.connection(), args.run.as_ref(), args.after, args.limit, print)?;
     if args.json {
         let end = if before.starts_with('[') { "[]\n" } else { "\n]\n" };
-        out.write_all(end.as_bytes())?;
+        written(out.write_all(end.as_bytes()))?;
     }
-    out.flush()?;
+    written(out.flush())?;
     Ok(ExitCode::SUCCESS)
 }

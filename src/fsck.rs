@@ -18,6 +18,12 @@ pub(crate) struct Args {
 
 /// Prints what was found; anything wrong is an error.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.file.as_os_str().as_encoded_bytes().windows(3).any(|at| at == b"://") {
+        anyhow::bail!(
+            "fsck checks a file: `tidemill restore --from {} --to FILE` makes one and verifies it",
+            args.file.display()
+        );
+    }
     let connection = tidemill_eventlog::open_any(&args.file)?;
     let report = tidemill_eventlog::fsck(&connection)?;
     if args.json {

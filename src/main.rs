@@ -8,6 +8,7 @@ mod cli;
 mod common;
 mod events;
 mod fsck;
+mod interrupt;
 mod log;
 mod nodes;
 mod output;
@@ -24,8 +25,8 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    log::start(cli.command.default_log());
-    match cli.command.run() {
+    let ended = log::start(cli.command.default_log()).and_then(|()| cli.command.run());
+    match ended {
         Ok(code) => code,
         Err(error) => output::fail(&error),
     }

@@ -8,9 +8,16 @@ use serde::Serialize;
 /// Prints text to stdout.
 pub(crate) fn text(text: &str) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says of a failed write that it was stdout's.
+pub(crate) fn written(result: io::Result<()>) -> anyhow::Result<()> {
+    result.map_err(|e| {
+        let what = format!("cannot write to stdout: {e}");
+        anyhow::Error::new(e).context(what)
+    })
 }
 
 /// Prints a value as JSON to stdout.

@@ -20,10 +20,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     workflow: Option<OpName>,
     /// How many runs at most
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
     limit: u32,
     /// Only runs that were started before the run with this `seq`, to go on after a list
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", allow_negative_numbers = true)]
     after: Option<Seq>,
     /// Print JSON
     #[arg(long)]
@@ -36,8 +36,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         status: args.status,
         workflow: args.workflow.clone(),
         after: args.after,
-        limit: args.limit,
+        // One more than is shown tells whether there are more.
+        limit: args.limit.saturating_add(1),
     };
-    let runs = query::runs(snapshot.connection(), &filter)?;
+    let mut runs = query::runs(snapshot.connection(), &filter)?;
+    let shown = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    if runs.len() > shown {
+        runs.truncate(shown);
+        let go_on = runs.last().map_or_else(String::new, |run| {
+            format!(": --after {} goes on, --limit N shows more", run.seq)
+        });
+        eprintln!("there are more runs than --limit {} lets through{go_on}", args.limit);
+    }
     if args.json { output::json(&runs) } else { output::text(&render::runs(&runs)) }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     from: FromArgs,
     /// Show it as it was up to this event
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", allow_negative_numbers = true)]
     at: Option<Seq>,
     /// Print JSON
     #[arg(long)]

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     from: FromArgs,
     /// How many rows at most
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, allow_negative_numbers = true)]
     limit: usize,
     /// Print JSON: the columns' names, the rows as arrays, and whether rows were left out
     #[arg(long)]
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut snapshot = args.from.open(args.json)?;
     let table = sql::query(snapshot.connection_mut(), &args.statement, args.limit)?;
     if table.truncated {
-        eprintln!("only the first {} rows are shown: --limit N shows more", args.limit);
+        eprintln!("there are more rows than --limit {} lets through", args.limit);
     }
     if args.json { output::json(&table) } else { output::text(&render::table(&table)) }
 }

@@ -73,7 +73,14 @@ impl Place {
             Failure::Unreachable => format!(
                 "cannot reach S3 at {server} ({detail}): check the endpoint and the network"
             ),
-            Failure::NoObject => format!("bucket `{bucket}` has no object to {what}"),
+            // Only reads name an object; S3 has no other reason to find nothing.
+            Failure::NoObject if detail.is_empty() => {
+                format!("bucket `{bucket}` has no object to {what}")
+            }
+            Failure::NoObject => format!(
+                "cannot {what} in bucket `{bucket}`: {server} does not know such a request \
+                 ({detail}), is it an S3 server?"
+            ),
             Failure::ConditionFailed | Failure::Racing => {
                 format!("cannot {what} in bucket `{bucket}`: somebody else wrote it ({detail})")
             }
@@ -136,7 +143,7 @@ fn of_status(status: u16, code: &str) -> Failure {
 }
 
 /// The last cause in a chain of errors: the others only say that something failed.
-fn innermost(error: &(impl std::error::Error + ?Sized)) -> String {
+pub(crate) fn innermost(error: &(impl std::error::Error + ?Sized)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

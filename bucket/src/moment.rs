@@ -116,7 +116,10 @@ impl FromStr for NodeUrl {
         };
         let address = address.strip_suffix('/').unwrap_or(address);
         let (fleet, node) = address.rsplit_once('/').ok_or_else(invalid)?;
-        let fleet = fleet.parse().map_err(|_| invalid())?;
+        let fleet = fleet.parse().map_err(|e: Invalid| match e.what {
+            "bucket name" => e,
+            _ => invalid(),
+        })?;
         let node = NodeId::new(node).map_err(|_| invalid())?;
         Ok(NodeUrl { fleet, node, moment })
     }

@@ -9,10 +9,10 @@ use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sdk_s3::error::DisplayErrorContext;
 use tidemill_model::Timestamp;
 
 use crate::error::{Error, ErrorKind};
+use crate::failure::innermost;
 
 /// How to reach S3. What is not set comes from the usual AWS chain: environment, profile, instance.
 #[derive(Debug, Clone)]
@@ -112,6 +112,8 @@ pub(crate) async fn resolve(settings: &Settings) -> Result<Resolved, Error> {
         (None, None) => RegionProviderChain::default_provider(),
     };
     let region = region.or_else("us-east-1").region().await;
+    // A variable that is set to nothing is taken as one that is not set.
+    let region = region.filter(|region| !region.as_ref().is_empty());
     let region = region.unwrap_or_else(|| Region::from_static("us-east-1"));
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region.clone());
     if let Some(endpoint) = &given {
@@ -169,8 +171,11 @@ pub(crate) async fn credentials(
     let keys = provider.provide_credentials().await.map_err(|e| match e {
         CredentialsError::CredentialsNotLoaded(_) => no_credentials().because(e),
         _ => {
-            let why = DisplayErrorContext(&e).to_string();
-            let message = format!("the AWS credentials cannot be used: {why}");
+            let message = format!(
+                "the AWS credentials cannot be used ({}): set AWS_ACCESS_KEY_ID and \
+                 AWS_SECRET_ACCESS_KEY, or a profile",
+                innermost(&e)
+            );
             Error::new(ErrorKind::Invalid, message).because(e)
         }
     })?;

@@ -29,25 +29,36 @@ pub enum Checkpoints {
     Own,
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+/// Opens `name`, which is `path` itself or its URI.
+fn connect(path: &Path, name: &Path, flags: OpenFlags) -> Result<Connection> {
     schema::check_sqlite()?;
     let failed = |e| open_failed(path, e);
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    let connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     Ok(connection)
 }
 
 fn open_failed(path: &Path, source: rusqlite::Error) -> Error {
-    let missing = source.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen);
-    if missing && !path.exists() {
-        return Error::new(ErrorKind::NotFound, format!("there is no file {}", path.display()));
+    let (code, shown) = (source.sqlite_error_code(), path.display());
+    if code == Some(rusqlite::ErrorCode::CannotOpen) && !path.exists() {
+        return Error::new(ErrorKind::NotFound, format!("there is no file {shown}"));
     }
-    if source.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) {
-        let what = format!("{} is not a tidemill file: name a workflow.db", path.display());
+    if path.is_dir() {
+        let what = format!("{shown} is a folder: name the workflow.db in it");
         return Error::new(ErrorKind::Invalid, what);
     }
-    Error::sqlite(format_args!("open {}", path.display()), source)
+    match code {
+        Some(rusqlite::ErrorCode::NotADatabase) => {
+            let what = format!("{shown} is not a tidemill file: name a workflow.db");
+            Error::new(ErrorKind::Invalid, what)
+        }
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
+            let what = "is damaged: `tidemill restore` gets what was shipped of it from the bucket";
+            Error::sqlite(format_args!("{shown} {what}"), source)
+        }
+        _ => Error::sqlite(format_args!("open {shown}"), source),
+    }
 }
 
 /// Checks what the file is. Reading its header may be the first thing that fails.
@@ -65,7 +76,7 @@ fn checked(connection: Connection, path: &Path) -> Result<Connection> {
 /// # Errors
 /// `NotFound`; `Invalid` for a file that is not Tidemill's or of a newer schema; what SQLite says.
 pub fn open_writer(path: &Path, checkpoints: Checkpoints) -> Result<Connection> {
-    let connection = checked(connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)?;
+    let connection = checked(connect(path, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)?;
     prepare_writer(&connection, checkpoints).map_err(|e| open_failed(path, e))?;
     Ok(connection)
 }
@@ -98,7 +109,7 @@ fn never_checkpoint(connection: &Connection) -> rusqlite::Result<()> {
 /// # Errors
 /// As [`open_writer`].
 pub fn open_reader(path: &Path) -> Result<Connection> {
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let connection = connect(path, path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     never_checkpoint(&connection).map_err(|e| open_failed(path, e))?;
     let connection = checked(connection, path)?;
     connection.execute_batch("PRAGMA query_only = ON").map_err(|e| open_failed(path, e))?;
@@ -126,7 +137,7 @@ pub fn open_snapshot(path: &Path) -> Result<Connection> {
         .map_err(|e| Error::io(format_args!("find {}", path.display()), e))?;
     let uri = PathBuf::from(format!("file:{}?immutable=1", percent_encoded(&path_absolute)));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let connection = checked(connect(&uri, flags)?, path)?;
+    let connection = checked(connect(path, &uri, flags)?, path)?;
     connection.execute_batch("PRAGMA query_only = ON").map_err(|e| open_failed(path, e))?;
     Ok(connection)
 }
@@ -179,7 +190,7 @@ pub fn create(path: &Path) -> Result<()> {
         let _ = std::fs::remove_file(crate::Beside::new(&building).with(leftover));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let connection = connect(&building, flags)?;
+    let connection = connect(&building, &building, flags)?;
     prepare_writer(&connection, Checkpoints::Own)
         .and_then(|()| schema::install(&connection))
         .map_err(|e| open_failed(path, e))?;

@@ -53,7 +53,8 @@ impl FromStr for FleetUrl {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
         if !well_named {
-            return Err(invalid());
+            let rule = "a bucket's name has 3 to 63 characters of a-z 0-9 - .";
+            return Err(Invalid::new("bucket name", bucket, rule));
         }
         let fleet = Fleet::new(fleet.strip_suffix('/').unwrap_or(fleet)).map_err(|_| invalid())?;
         Ok(FleetUrl { bucket: bucket.to_owned(), fleet })

@@ -37,7 +37,10 @@ impl FromStr for NodeAddress {
         let host = text.strip_prefix("http://").ok_or_else(invalid)?;
         let host = host.strip_suffix('/').unwrap_or(host);
         let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
-        if host.is_empty() || !host.bytes().all(plain) {
+        // What follows the last colon is the port, unless that colon is within an IPv6 address.
+        let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
+        let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok());
+        if host.is_empty() || !host.bytes().all(plain) || !port_is_one {
             return Err(invalid());
         }
         Ok(NodeAddress(format!("http://{host}")))
@@ -94,6 +97,8 @@ mod tests {
         assert!(error("ftp://x").contains("s3://BUCKET/FLEET/NODE"));
         assert!(error("http://node/v1/runs").contains("http://HOST:PORT"));
         assert!(error("http://").contains("http://HOST:PORT"));
+        assert!(error("http://127.0.0.1:99999").contains("http://HOST:PORT"));
+        assert!(error("http://node:").contains("http://HOST:PORT"));
         assert!(error("s3://backups/n1").contains("s3://BUCKET/FLEET/NODE"));
         assert!(error("s3://backups/fleet/n1@yesterday").contains("use latest"));
     }

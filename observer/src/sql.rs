@@ -31,7 +31,6 @@ const PRAGMAS: &[&str] = &[
     "index_list",
     "index_xinfo",
     "integrity_check",
-    "journal_mode",
     "page_count",
     "page_size",
     "quick_check",

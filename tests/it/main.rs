@@ -11,6 +11,7 @@ mod blocked;
 mod chaos;
 mod command_errors;
 mod credentials;
+mod command_line;
 mod disks;
 mod exclusive;
 mod frozen;

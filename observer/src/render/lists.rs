@@ -83,7 +83,8 @@ pub fn table(table: &Table) -> String {
     };
     let rows: Vec<Vec<String>> =
         table.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
-    let names: Vec<&str> = table.columns.iter().map(String::as_str).collect();
+    let names: Vec<String> = table.columns.iter().map(|name| short(name, CELL_CHARS_MAX)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     columns(&names, &rows)
 }
 
