@@ -9,10 +9,11 @@
 //! and the condition lets it happen once.
 
 use bytes::Bytes;
-use tidemill_model::{ETag, LeaseDoc, NodeKeys, Nonce};
+use tidemill_model::{ETag, LeaseDoc, NodeKeys, Nonce, Timestamp};
 
 use crate::error::{Error, ErrorKind};
 use crate::store::{Put, Store};
+use crate::timeline::Place;
 
 /// The lease of one node.
 #[derive(Debug, Clone)]
@@ -28,6 +29,33 @@ pub struct Lease {
     pub doc: LeaseDoc,
     /// Its version.
     pub etag: ETag,
+    /// When it was written, by the store's clock, to the second.
+    pub written_at: Option<Timestamp>,
+    /// When it was read, by the store's clock, to the second.
+    pub read_at: Option<Timestamp>,
+}
+
+impl Lease {
+    /// Until when `latest`, a listing's newest point, shows all that the node did, if the listing
+    /// was made after this lease was read; by the store's clock. None if the lease cannot tell.
+    ///
+    /// A released node does nothing any more. A holder says until when all that it did was in the
+    /// bucket; its clock is not believed further than the store's own when it received that.
+    pub fn shows_all_until(&self, latest: Place) -> Option<Timestamp> {
+        let doc = &self.doc;
+        if doc.epoch != latest.epoch {
+            return None;
+        }
+        if doc.released {
+            let exact = doc.covered.filter(|covered| covered.epoch == latest.epoch);
+            return self.read_at.filter(|_| exact.is_some_and(|c| c.txid <= latest.txid));
+        }
+        let (until, at) = (doc.status.shipped_until?, doc.status.at);
+        if until > at {
+            return None;
+        }
+        Some(self.written_at?.saturating_sub(at.since(until)).min(until))
+    }
 }
 
 impl LeaseStore {
@@ -48,7 +76,8 @@ impl LeaseStore {
     pub async fn read(&self) -> Result<Option<Lease>, Error> {
         let Some(object) = self.store.find_once(&self.key).await? else { return Ok(None) };
         let doc = LeaseDoc::parse(&object.body).map_err(|e| Error::corrupt(&self.key, &e))?;
-        Ok(Some(Lease { doc, etag: object.etag }))
+        let (written_at, read_at) = (object.written_at, object.read_at);
+        Ok(Some(Lease { doc, etag: object.etag, written_at, read_at }))
     }
 
     /// Writes the lease if it is still the version `over`, or if there is none for `None`; with
@@ -88,4 +117,80 @@ pub enum Settled {
     Other(Lease),
     /// There is none.
     Absent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_model::{
+        BootId, Covered, Epoch, InstanceId, LeaseStatus, LogSum, NodeId, Seq, SidecarState, Ttl,
+        Txid,
+    };
+
+    fn second(n: i64) -> Timestamp {
+        Timestamp::from_micros(n * 1_000_000).unwrap()
+    }
+
+    fn place(epoch: u64, txid: u64) -> Place {
+        let (epoch, txid) = (Epoch::new(epoch).unwrap(), Txid::new(txid).unwrap());
+        Place { epoch, txid, at: second(50) }
+    }
+
+    /// A lease of epoch 2 that covers its transaction 5, read at second 200.
+    fn lease(shipped_until: Option<i64>, at: i64, written_at: i64) -> Lease {
+        let Place { epoch, txid, .. } = place(2, 5);
+        let doc = LeaseDoc {
+            v: 1,
+            node: NodeId::new("n1").unwrap(),
+            epoch,
+            instance: InstanceId::from_random([1; 16]),
+            acquired: Nonce::from_random([2; 16]),
+            nonce: Nonce::from_random([3; 16]),
+            ttl: Ttl::default(),
+            released: false,
+            covered: Some(Covered { epoch, txid, seq: Seq::ZERO, sum: LogSum::ZERO }),
+            status: LeaseStatus {
+                state: SidecarState::Ready,
+                host: "vm".into(),
+                pid: 1,
+                boot: BootId::new("boot").unwrap(),
+                version: "1".into(),
+                at: second(at),
+                wal_lag_bytes: 0,
+                shipped_until: shipped_until.map(second),
+                unknown: serde_json::Map::new(),
+            },
+            unknown: serde_json::Map::new(),
+        };
+        let etag = ETag::new("\"1\"").unwrap();
+        Lease { doc, etag, written_at: Some(second(written_at)), read_at: Some(second(200)) }
+    }
+
+    fn until(lease: &Lease, latest: Place) -> Option<i64> {
+        lease.shows_all_until(latest).map(|at| at.as_micros() / 1_000_000)
+    }
+
+    #[test]
+    fn a_holder_vouches_for_what_it_shipped_and_not_by_a_clock_that_runs_ahead() {
+        assert_eq!(until(&lease(Some(95), 98, 98), place(2, 5)), Some(95));
+        // Of another epoch, before the first upload, or by a clock that was set back.
+        assert_eq!(until(&lease(Some(95), 98, 98), place(1, 5)), None);
+        assert_eq!(until(&lease(None, 98, 98), place(2, 5)), None);
+        assert_eq!(until(&lease(Some(99), 98, 98), place(2, 5)), None);
+        // An hour ahead of the store's clock, and an hour behind it.
+        assert_eq!(until(&lease(Some(3_695), 3_698, 98), place(2, 5)), Some(95));
+        assert_eq!(until(&lease(Some(95), 98, 3_698), place(2, 5)), Some(95));
+        let silent = Lease { written_at: None, ..lease(Some(95), 98, 98) };
+        assert_eq!(until(&silent, place(2, 5)), None);
+    }
+
+    #[test]
+    fn a_node_that_was_given_up_stays_as_it_was() {
+        let mut released = lease(Some(95), 98, 98);
+        released.doc.released = true;
+        assert_eq!(until(&released, place(2, 5)), Some(200));
+        assert_eq!(until(&released, place(2, 6)), Some(200));
+        assert_eq!(until(&released, place(2, 4)), None, "its newest files are missing");
+        assert_eq!(until(&released, place(3, 5)), None);
+    }
 }

@@ -14,6 +14,7 @@
 //!
 //! What it leaves to others: when to renew, what to take over, and what a restored file contains.
 
+mod answer_date;
 mod catalogue;
 mod epochs;
 mod error;
@@ -41,4 +42,4 @@ pub use probe::probe;
 pub use restore::{RESTORE_DIR_PREFIX, Restored, restore};
 pub use settings::{Credentials, Secret, Settings};
 pub use store::{Listed, Object, Put, Store};
-pub use timeline::{EpochHistory, Place, Timeline};
+pub use timeline::{EpochHistory, Now, Place, Timeline};

@@ -17,12 +17,13 @@ use aws_sdk_s3::config::{
     RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use tidemill_model::{ETag, Timestamp};
 
+use crate::answer_date::{AnswerDate, timestamp};
 use crate::error::{Error, ErrorKind};
 use crate::failure::{Failure, Place, classify};
 use crate::settings::{self, Credentials, Settings};
@@ -65,6 +66,10 @@ pub struct Object {
     pub body: Bytes,
     /// The version.
     pub etag: ETag,
+    /// When S3 received it, by S3's clock, to the second.
+    pub written_at: Option<Timestamp>,
+    /// When S3 answered, by S3's clock, to the second.
+    pub read_at: Option<Timestamp>,
 }
 
 /// How a conditional write ended.
@@ -214,18 +219,21 @@ impl Store {
     ) -> Result<Option<Object>, Error> {
         let what = format!("read `{key}`");
         let read = async {
-            let sent = client.get_object().bucket(self.bucket()).key(key).send().await;
+            let request = client.get_object().bucket(self.bucket()).key(key);
+            let date = AnswerDate::default();
+            let sent = request.customize().interceptor(date.clone()).send().await;
             let output = sent.map_err(Sent::of)?;
+            let written_at = output.last_modified().and_then(timestamp);
             let etag = output.e_tag().and_then(|tag| ETag::new(tag).ok());
             let body = output.body.collect().await.map_err(|e| Sent::broken(&e))?.into_bytes();
-            Ok((body, etag))
+            Ok((body, etag, written_at, date.get()))
         };
         let deadline = self.inner.timeout * attempts;
         let read = tokio::time::timeout(deadline, read).await;
         match read.unwrap_or_else(|_| Err(Sent::timed_out())) {
-            Ok((body, etag)) => {
+            Ok((body, etag, written_at, read_at)) => {
                 let etag = etag.ok_or_else(|| no_etag(key))?;
-                Ok(Some(Object { body, etag }))
+                Ok(Some(Object { body, etag, written_at, read_at }))
             }
             Err(sent) if sent.failure == Failure::NoObject => Ok(None),
             Err(sent) => Err(self.error(&what, &sent)),
@@ -380,11 +388,6 @@ fn listed(object: &aws_sdk_s3::types::Object) -> Option<Listed> {
         size: u64::try_from(object.size().unwrap_or(0)).unwrap_or(0),
         modified: timestamp(object.last_modified()?)?,
     })
-}
-
-fn timestamp(at: &DateTime) -> Option<Timestamp> {
-    let micros = at.secs().checked_mul(1_000_000)?;
-    Timestamp::from_micros(micros.checked_add(i64::from(at.subsec_nanos() / 1_000))?).ok()
 }
 
 fn no_etag(key: &str) -> Error {

@@ -56,6 +56,16 @@ pub struct Place {
     pub at: Timestamp,
 }
 
+/// What a moment is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The time, by the store's clock where it is known: the times of points are by that clock.
+    pub at: Timestamp,
+    /// Until when the newest point shows all that the node did, if that is known: see
+    /// [`crate::Lease::shows_all_until`].
+    pub shipped_until: Option<Timestamp>,
+}
+
 /// A node's past, epochs in ascending order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Timeline {
@@ -126,13 +136,16 @@ impl Timeline {
         self.epochs.iter().filter_map(branch).collect()
     }
 
-    /// The point that a moment means; `now` is for moments that count from it.
+    /// The point that a moment means.
+    ///
+    /// A time after the newest point means that point as long as it is known to show all that the
+    /// node did until then: an idle node ships nothing.
     ///
     /// # Errors
     /// `NotFound`, each time with what there is: the node has no points, the epoch does not exist,
     /// the transaction is not a point (names its neighbours), the time is before the first point
-    /// or newer than the last upload.
-    pub fn resolve(&self, moment: &Moment, now: Timestamp) -> Result<Place, Error> {
+    /// or newer than what the bucket is known to hold.
+    pub fn resolve(&self, moment: &Moment, now: Now) -> Result<Place, Error> {
         let latest = self.latest().ok_or_else(|| {
             let message = "the node has nothing in the bucket that can be restored: check the \
                            name, `tidemill nodes` lists a fleet's";
@@ -140,8 +153,8 @@ impl Timeline {
         })?;
         match *moment {
             Moment::Latest => Ok(latest),
-            Moment::Time(at) => self.at_time(at),
-            Moment::Ago(ago) => self.at_time(now.saturating_sub(ago)),
+            Moment::Time(at) => self.at_time(at, now),
+            Moment::Ago(ago) => self.at_time(now.at.saturating_sub(ago), now),
             Moment::EpochEnd(epoch) => {
                 let history = self.known(epoch)?;
                 end_of(history).ok_or_else(|| {
@@ -161,16 +174,17 @@ impl Timeline {
         })
     }
 
-    fn at_time(&self, at: Timestamp) -> Result<Place, Error> {
+    fn at_time(&self, at: Timestamp, now: Now) -> Result<Place, Error> {
         let lineage = self.lineage();
         let error = |message| Err(Error::new(ErrorKind::NotFound, message));
         let (Some(first), Some(last)) = (lineage.first(), lineage.last()) else {
             return error("the node has nothing in the bucket that can be restored".to_owned());
         };
-        if at > last.at {
+        let until = now.shipped_until.map_or(last.at, |until| until.max(last.at));
+        if at > until {
             return error(format!(
-                "the bucket is only as new as {}, which is before {at}: use that time or @latest",
-                last.at
+                "the bucket is known to hold what the node did until {until}, and {at} is later: \
+                 use @{until} or @latest"
             ));
         }
         let after = lineage.partition_point(|place| place.at <= at);

@@ -43,6 +43,7 @@ fn lease(nonce: Nonce) -> LeaseDoc {
             version: "0".into(),
             at: now(),
             wal_lag_bytes: 0,
+            shipped_until: None,
             unknown: serde_json::Map::new(),
         },
         unknown: serde_json::Map::new(),
@@ -311,7 +312,9 @@ async fn every_point_is_restored_as_it_was() {
         drop(restored);
         assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0);
     }
-    let latest = timeline.resolve(&Moment::Latest, now()).unwrap();
+    let latest = timeline
+        .resolve(&Moment::Latest, tidemill_bucket::Now { at: now(), shipped_until: None })
+        .unwrap();
     assert_eq!(Some(latest.txid), txids.last().copied());
     let error =
         restore(&litestream, &store, &keys, Epoch::FIRST, Txid::new(999).unwrap(), dir.path())

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use tidemill_bucket::{
-    LeaseStore, Litestream, Moment, NodeUrl, Place, Restored, Store, Timeline, read_timeline,
-    restore,
+    Lease, LeaseStore, Litestream, Moment, NodeUrl, Now, Place, Restored, Store, Timeline,
+    read_timeline, restore,
 };
-use tidemill_model::{Base, Covered, LogSum, Nonce, Seq};
+use tidemill_model::{Base, Covered, LogSum, Nonce, Seq, Timestamp};
 
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,16 +40,17 @@ struct Proof {
 
 impl BucketPoint {
     /// Resolves a moment. The lease is read before the listing, so that what it says is covered
-    /// must be in the listing.
+    /// must be in the listing, and what it says is shipped is in the newest point.
     pub(crate) async fn find(access: &Access, url: &NodeUrl) -> Result<BucketPoint> {
         let store = Store::connect(url.fleet.bucket(), &access.s3).await?;
         let keys = url.keys();
         let lease = LeaseStore::new(store.clone(), &keys).read().await?;
-        let covered = lease.and_then(|lease| lease.doc.covered);
+        let covered = lease.as_ref().and_then(|lease| lease.doc.covered);
         let timeline = read_timeline(&store, &keys).await?;
+        let now = now(lease.as_ref(), &timeline, access.now);
         let moment = url.moment.unwrap_or_default();
         let node = format!("{}/{}", url.fleet, url.node);
-        let place = timeline.resolve(&moment, access.now).map_err(|e| {
+        let place = timeline.resolve(&moment, now).map_err(|e| {
             let error = Error::from(e);
             Error::new(error.kind(), format!("{node}: {error}"))
         })?;
@@ -122,6 +123,14 @@ impl BucketPoint {
             format!("{}/{}@e{epoch}:{txid} is damaged: {what}", self.url.fleet, self.url.node);
         Error::new(ErrorKind::Corrupt, message)
     }
+}
+
+/// What the moment is compared with: the store's clock, else our own.
+fn now(lease: Option<&Lease>, timeline: &Timeline, ours: Timestamp) -> Now {
+    let at = lease.and_then(|lease| lease.read_at).unwrap_or(ours);
+    let shipped_until =
+        lease.zip(timeline.latest()).and_then(|(lease, latest)| lease.shows_all_until(latest));
+    Now { at, shipped_until }
 }
 
 /// The newest point cannot be older than what a barrier covered.

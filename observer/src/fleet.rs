@@ -1,9 +1,9 @@
 //! The nodes of a fleet, from their leases.
 
 use serde::Serialize;
-use tidemill_bucket::{LeaseStore, Store, list_nodes};
+use tidemill_bucket::{Lease, LeaseStore, Store, list_nodes};
 use tidemill_model::{
-    Covered, Epoch, FleetUrl, InstanceId, LeaseDoc, NodeId, SidecarState, Timestamp, unix_ms,
+    Covered, Epoch, FleetUrl, InstanceId, NodeId, SidecarState, Timestamp, unix_ms,
 };
 use tokio::task::JoinSet;
 
@@ -27,9 +27,9 @@ pub struct NodeView {
     pub epoch: Option<Epoch>,
     /// The holder.
     pub holder: Option<HolderView>,
-    /// When the lease was last written, by the holder's clock.
+    /// When the lease was last written, by the store's clock.
     pub heartbeat_at: Option<Timestamp>,
-    /// How long ago that was, in milliseconds, if both clocks agree.
+    /// How long ago that was, in milliseconds; the store's clock shows whole seconds.
     pub heartbeat_age_ms: Option<u64>,
     /// How much of the WAL was not yet shipped then, in bytes.
     pub wal_lag_bytes: Option<u64>,
@@ -81,7 +81,7 @@ pub async fn nodes(access: &Access, fleet: &FleetUrl) -> Result<Vec<NodeView>> {
 
 async fn read_node(lease: LeaseStore, node: NodeId, now: Timestamp) -> Result<NodeView> {
     match lease.read().await {
-        Ok(Some(lease)) => Ok(NodeView::of(lease.doc, now)),
+        Ok(Some(lease)) => Ok(NodeView::of(lease, now)),
         Ok(None) => Ok(NodeView::without_lease(node, "unclaimed", None)),
         Err(e) if e.kind() == ErrorKind::Corrupt => {
             Ok(NodeView::without_lease(node, "unreadable", Some(e.to_string())))
@@ -91,8 +91,12 @@ async fn read_node(lease: LeaseStore, node: NodeId, now: Timestamp) -> Result<No
 }
 
 impl NodeView {
-    fn of(lease: LeaseDoc, now: Timestamp) -> NodeView {
-        let age = now.since(lease.status.at);
+    /// The age is by the store's clock alone, so that no skew makes a live node look expired; a
+    /// store that does not tell the time leaves the holder's clock and ours.
+    fn of(lease: Lease, ours: Timestamp) -> NodeView {
+        let Lease { doc: lease, written_at, read_at, .. } = lease;
+        let (at, now) = written_at.zip(read_at).unwrap_or((lease.status.at, ours));
+        let age = now.since(at);
         let expired = !lease.released && age > lease.ttl.taker_waits();
         let state = if lease.released {
             SidecarState::Released.as_str()
@@ -112,7 +116,7 @@ impl NodeView {
                 pid: lease.status.pid,
                 version: lease.status.version,
             }),
-            heartbeat_at: Some(lease.status.at),
+            heartbeat_at: Some(at),
             heartbeat_age_ms: Some(unix_ms(age)),
             wal_lag_bytes: Some(lease.status.wal_lag_bytes),
             covered: lease.covered,
@@ -131,5 +135,56 @@ impl NodeView {
             wal_lag_bytes: None,
             covered: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_model::{BootId, ETag, LeaseDoc, LeaseStatus, Nonce, Ttl};
+
+    fn second(n: i64) -> Timestamp {
+        Timestamp::from_micros(n * 1_000_000).unwrap()
+    }
+
+    /// The state and age of a lease with a TTL of 15 s, its holder's clock and ours.
+    fn view(store: Option<(i64, i64)>, holder: i64, ours: i64) -> (String, Option<u64>) {
+        let doc = LeaseDoc {
+            v: 1,
+            node: NodeId::new("n1").unwrap(),
+            epoch: Epoch::FIRST,
+            instance: InstanceId::from_random([1; 16]),
+            acquired: Nonce::from_random([2; 16]),
+            nonce: Nonce::from_random([3; 16]),
+            ttl: Ttl::default(),
+            released: false,
+            covered: None,
+            status: LeaseStatus {
+                state: SidecarState::Ready,
+                host: "vm".into(),
+                pid: 1,
+                boot: BootId::new("boot").unwrap(),
+                version: "1".into(),
+                at: second(holder),
+                wal_lag_bytes: 0,
+                shipped_until: None,
+                unknown: serde_json::Map::new(),
+            },
+            unknown: serde_json::Map::new(),
+        };
+        let (written_at, read_at) = store.map(|(at, now)| (second(at), second(now))).unzip();
+        let etag = ETag::new("\"1\"").unwrap();
+        let view = NodeView::of(Lease { doc, etag, written_at, read_at }, second(ours));
+        (view.state, view.heartbeat_age_ms)
+    }
+
+    #[test]
+    fn the_age_is_by_the_stores_clock_whatever_the_others_show() {
+        assert_eq!(view(Some((100, 103)), 100, 9_000), ("ready".into(), Some(3_000)));
+        assert_eq!(view(Some((100, 103)), 1, 103), ("ready".into(), Some(3_000)));
+        assert_eq!(view(Some((100, 117)), 9_000, 101), ("expired".into(), Some(17_000)));
+        // A store that tells no time.
+        assert_eq!(view(None, 100, 103), ("ready".into(), Some(3_000)));
+        assert_eq!(view(None, 100, 117), ("expired".into(), Some(17_000)));
     }
 }

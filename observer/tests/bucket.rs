@@ -125,6 +125,7 @@ fn lease(covered: Covered) -> LeaseDoc {
             version: "0".into(),
             at: now(),
             wal_lag_bytes: 0,
+            shipped_until: None,
             unknown: serde_json::Map::new(),
         },
         unknown: serde_json::Map::new(),
@@ -179,7 +180,7 @@ async fn a_moment_that_is_not_there_says_what_is() {
     let error = node.runs_at("@2000-01-01T00:00:00Z").await.unwrap_err().to_string();
     assert!(error.contains("the oldest is"), "{error}");
     let error = node.runs_at("@2100-01-01T00:00:00Z").await.unwrap_err().to_string();
-    assert!(error.contains("the bucket is only as new as"), "{error}");
+    assert!(error.contains("the bucket is known to hold what the node did until"), "{error}");
 }
 
 #[tokio::test]

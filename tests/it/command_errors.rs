@@ -170,7 +170,7 @@ fn a_moment_a_run_or_a_statement_that_is_wrong() {
     assert_says(&at("e9"), 1, &["no epoch 9", "e1"]);
     assert_says(&at("e1:00000000000fffff"), 1, &["00000000000fffff", "nearest"]);
     assert_says(&at("e1:xyz"), 2, &["xyz"]);
-    assert_says(&at("2099-01-01T00:00:00Z"), 1, &["only as new as", "@latest"]);
+    assert_says(&at("2099-01-01T00:00:00Z"), 1, &["known to hold", "@latest"]);
     assert_says(&at("2001-01-01T00:00:00Z"), 1, &["2001-01-01", "the oldest is"]);
     let with_moment = format!("{}@latest", vm.source());
     assert_says(&vm.tidemill(&["timeline", &with_moment]), 1, &["without `@`"]);

@@ -156,3 +156,36 @@ fn the_fleet_and_the_past_of_a_node() {
     assert_eq!(sqlite::number(&file, &sql), 0, "a moment shows nothing that came after it");
     sqlite::assert_prefix(&file, &end);
 }
+
+#[test]
+fn an_idle_node_is_where_it_was_at_any_time_that_its_lease_vouches_for() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let mut vm = machine(&bucket, &ledger, "vm");
+    vm.start().wait_ready();
+    vm.api().start("r1", "voyage", &json!({ "nap_millis": 1 }));
+    vm.api().wait_completed("r1", BOUND);
+    let at = |vm: &Machine, moment: &str| {
+        let source = format!("{}@{moment}", vm.source());
+        vm.tidemill(&["events", "--from", &source, "--json"])
+    };
+    // The whole log, as soon as it is in the bucket; from then on nothing is shipped.
+    let whole = wait::until("the run's end to be shipped", BOUND, || {
+        let answer = at(&vm, "latest");
+        answer.stdout.contains("run_completed").then_some(answer.stdout)
+    });
+    // A time after every point, and so after every upload.
+    let idle_at = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+2 seconds')";
+    let idle_at = vm.tidemill(&["sql", idle_at, "--from", &vm.source(), "--json"]).json();
+    let idle_at = idle_at["rows"][0][0].as_str().expect("a time");
+    wait::until_true("the lease to vouch for that time", BOUND, || at(&vm, idle_at).code == 0);
+    assert_eq!(at(&vm, idle_at).ok(), whole);
+
+    vm.destroy();
+    let late = at(&vm, "2099-01-01T00:00:00Z");
+    assert_eq!(late.code, 1, "{late:#?}");
+    assert!(late.stderr.contains("is known to hold what the node did until"), "{late:#?}");
+    // What it may have done after its last heartbeat died with it.
+    wait::until_true("the lost node's last words to be too old", BOUND, || {
+        at(&vm, "-1s").code == 1
+    });
+}

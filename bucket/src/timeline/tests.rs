@@ -54,15 +54,37 @@ fn node() -> Timeline {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
 fn check(timeline: &Timeline, moment: &str, expected: Expect) {
-    let text = match timeline.resolve(&moment.parse().unwrap(), second(100)) {
+    check_at(timeline, moment, Now { at: second(100), shipped_until: None }, expected);
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
+fn check_at(timeline: &Timeline, moment: &str, now: Now, expected: Expect) {
+    let text = match timeline.resolve(&moment.parse().unwrap(), now) {
         Ok(place) => {
             format!("e{}:{} @{}", place.epoch, place.txid.get(), place.at.as_micros() / 1_000_000)
         }
         Err(error) => error.to_string(),
     };
     expected.assert_eq(&text);
+}
+
+#[test]
+fn an_idle_node_is_at_its_newest_point_until_the_time_that_its_lease_vouches_for() {
+    let now = |until| Now { at: second(100), shipped_until: Some(second(until)) };
+    check_at(&node(), "1970-01-01T00:01:30Z", now(90), expect!["e3:2 @70"]);
+    check_at(&node(), "-10s", now(90), expect!["e3:2 @70"]);
+    check_at(&node(), "1970-01-01T00:00:45Z", now(90), expect!["e3:1 @45"]);
+    check_at(
+        &node(),
+        "-9s",
+        now(90),
+        expect![
+            "the bucket is known to hold what the node did until 1970-01-01T00:01:30.000000Z, and 1970-01-01T00:01:31.000000Z is later: use @1970-01-01T00:01:30.000000Z or @latest"
+        ],
+    );
+    // A lease that knows less than the listing takes nothing away.
+    check_at(&node(), "1970-01-01T00:01:10Z", now(20), expect!["e3:2 @70"]);
 }
 
 #[test]
@@ -92,7 +114,7 @@ fn a_time_follows_the_lineage_and_not_the_branches_beside_it() {
         &node(),
         "-29s",
         expect![
-            "the bucket is only as new as 1970-01-01T00:01:10.000000Z, which is before 1970-01-01T00:01:11.000000Z: use that time or @latest"
+            "the bucket is known to hold what the node did until 1970-01-01T00:01:10.000000Z, and 1970-01-01T00:01:11.000000Z is later: use @1970-01-01T00:01:10.000000Z or @latest"
         ],
     );
     check(

@@ -65,13 +65,18 @@ pub fn nodes(nodes: &[NodeView]) -> String {
                 node.state.clone(),
                 node.epoch.map_or_else(dash, |epoch| epoch.to_string()),
                 holder.map_or_else(dash, |holder| format!("{}:{}", holder.host, holder.pid)),
-                node.heartbeat_age_ms.map_or_else(dash, |ms| format!("{} ago", millis(ms))),
+                node.heartbeat_age_ms.map_or_else(dash, ago),
                 node.wal_lag_bytes.map_or_else(dash, |bytes| format!("{bytes} B")),
                 node.problem.clone().unwrap_or_default(),
             ]
         })
         .collect();
     columns(&["NODE", "STATE", "EPOCH", "HOLDER", "HEARTBEAT", "UNSHIPPED", "PROBLEM"], &rows)
+}
+
+/// The store's clock shows whole seconds.
+fn ago(ms: u64) -> String {
+    if ms < 60_000 { format!("{}s ago", ms / 1_000) } else { format!("{} ago", millis(ms)) }
 }
 
 /// The answer to a statement as a table.

@@ -161,10 +161,10 @@ fn nodes_are_a_table() {
     check(
         &super::nodes(&nodes),
         expect![[r#"
-        NODE     STATE      EPOCH  HOLDER  HEARTBEAT   UNSHIPPED  PROBLEM
-        n1       ready      3      -       1.250s ago  4120 B
-        batch-7  unclaimed  -      -       -           -
-    "#]],
+            NODE     STATE      EPOCH  HOLDER  HEARTBEAT  UNSHIPPED  PROBLEM
+            n1       ready      3      -       1s ago     4120 B
+            batch-7  unclaimed  -      -       -          -
+        "#]],
     );
 }
 

@@ -190,8 +190,9 @@ pub(crate) struct Barriers {
     /// When the last round began, and when the last request was sent.
     looked_at: Option<BootTime>,
     sent_at: Option<BootTime>,
-    /// The head as of the last accepted request.
+    /// The head as of the last accepted request, and when it was read at the earliest.
     shipped_head: Option<Head>,
+    shipped_until: Option<BootTime>,
     not_before: Option<BootTime>,
     /// Since when something waits to be shipped, as far as the WAL tells.
     dirty_since: Option<BootTime>,
@@ -220,6 +221,7 @@ impl Barriers {
             looked_at: None,
             sent_at: None,
             shipped_head: None,
+            shipped_until: None,
             not_before: None,
             dirty_since: None,
             dirty_again: false,
@@ -241,6 +243,11 @@ impl Barriers {
     /// The last transaction that Litestream said to be in the bucket, in this process.
     pub(crate) fn shipped(&self) -> Option<Txid> {
         Txid::new(self.last_replicated).ok()
+    }
+
+    /// Until when all that was committed is in the bucket, as far as this process knows.
+    pub(crate) fn shipped_until(&self) -> Option<BootTime> {
+        self.shipped_until
     }
 
     /// Whether the next change of the WAL is news: one is enough until it was shipped.
@@ -378,6 +385,7 @@ impl Barriers {
         self.last_txid = reply.txid;
         self.last_replicated = reply.replicated_txid;
         self.shipped_head = Some(head);
+        self.shipped_until = self.looked_at;
         self.failures = 0;
         self.copy = false;
         self.took = self.sent_at.map(|sent| now.since(sent));

@@ -83,6 +83,7 @@ pub(crate) fn status() -> LeaseStatus {
         version: "0".to_owned(),
         at: Timestamp::from_micros(0).unwrap(),
         wal_lag_bytes: 0,
+        shipped_until: None,
         unknown: serde_json::Map::new(),
     }
 }

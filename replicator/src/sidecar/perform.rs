@@ -370,6 +370,7 @@ impl Serving {
     }
 
     fn read_head(&mut self) {
+        self.looked_at = Some(host::wall_now());
         let (place, earlier) = (Arc::clone(&self.place), self.shipped_end);
         self.spawn(async move {
             let read = move || {

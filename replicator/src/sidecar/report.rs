@@ -1,7 +1,7 @@
 //! What the lease document says about this process: kept by the loop, read by the lease's thread.
 
 use tidemill_eventlog::host;
-use tidemill_model::{BootId, Covered, Epoch, LeaseStatus, SidecarState};
+use tidemill_model::{BootId, Covered, Epoch, LeaseStatus, SidecarState, Timestamp};
 
 /// What a start knows of the epoch that an app which lives on has open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) struct Report {
     pub(super) apps: AppsEpoch,
     /// How much of the WAL waits to be shipped, in bytes.
     pub(super) wal_lag_bytes: u64,
+    /// When the head of the log was read that the last accepted upload shipped.
+    pub(super) shipped_until: Option<Timestamp>,
     /// What the last barrier that counted in this process covered.
     pub(super) covered: Option<Covered>,
 }
@@ -43,6 +45,7 @@ impl Report {
             claimed: false,
             apps: AppsEpoch::Unknown,
             wal_lag_bytes: 0,
+            shipped_until: None,
             covered: None,
         }
     }
@@ -57,6 +60,7 @@ impl Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             at: host::wall_now(),
             wal_lag_bytes: self.wal_lag_bytes,
+            shipped_until: self.shipped_until,
             unknown: serde_json::Map::new(),
         }
     }

@@ -113,6 +113,8 @@ pub(super) struct Serving {
     /// The end of the WAL as of the round in flight, and of the last that was shipped.
     pub(super) sent_end: Option<WalEnd>,
     pub(super) shipped_end: Option<WalEnd>,
+    /// When the head of the round under way was read, at the earliest.
+    pub(super) looked_at: Option<Timestamp>,
     pub(super) problem: Option<String>,
     pub(super) held_by: Option<HeldBy>,
     pub(super) outcome: Option<Outcome>,
@@ -174,6 +176,7 @@ impl Serving {
             shipped_at: None,
             sent_end: None,
             shipped_end: None,
+            looked_at: None,
             problem: None,
             held_by: None,
             outcome: None,
@@ -282,7 +285,12 @@ impl Serving {
                     }
                 }
                 Core::Barriers(input) => {
-                    for effect in self.barriers.handle(input, now) {
+                    let before = self.barriers.shipped_until();
+                    let effects = self.barriers.handle(input, now);
+                    if self.barriers.shipped_until() != before {
+                        self.place.report().shipped_until = self.looked_at;
+                    }
+                    for effect in effects {
                         self.barrier(effect)?;
                     }
                 }

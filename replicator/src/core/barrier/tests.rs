@@ -330,3 +330,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_shipped_is_what_was_committed_before_the_head_was_read() {
+    let mut barriers = Barriers::new(PACE, None);
+    barriers.handle(Input::Open { copy: true }, ms(1));
+    assert_eq!(barriers.shipped_until(), None);
+    barriers.handle(Input::Head(Some(head(1, 0))), ms(2));
+    barriers.handle(synced(1, 1), ms(9));
+    assert_eq!(barriers.shipped_until(), Some(ms(1)));
+    barriers.handle(Input::Lease(LeaseShows::Ours), ms(10));
+    barriers.handle(Input::Saved(true), ms(11));
+
+    // An upload that failed, and one whose answer came when it did not count any more.
+    barriers.handle(Input::WalChanged, ms(1_000));
+    barriers.handle(Input::Head(Some(head(2, 0))), ms(1_001));
+    barriers.handle(Input::Synced(None), ms(1_002));
+    barriers.handle(Input::Tick, ms(2_000));
+    barriers.handle(Input::Head(Some(head(2, 0))), ms(2_001));
+    barriers.handle(Input::Pause, ms(2_002));
+    barriers.handle(synced(2, 2), ms(2_003));
+    assert_eq!(barriers.shipped_until(), Some(ms(1)));
+
+    // An idle node has nothing to ship, and that is as good.
+    barriers.handle(Input::Open { copy: false }, ms(9_000));
+    barriers.handle(Input::Head(Some(head(2, 0))), ms(9_001));
+    barriers.handle(synced(2, 2), ms(9_002));
+    assert_eq!(barriers.shipped_until(), Some(ms(9_000)));
+}
