@@ -25,21 +25,21 @@ pub(crate) struct FromArgs {
 }
 
 impl S3Args {
-    pub(crate) fn access(&self) -> Access {
-        Access {
+    pub(crate) fn access(&self) -> anyhow::Result<Access> {
+        Ok(Access {
             s3: Settings { endpoint: self.endpoint.clone(), ..Settings::default() },
-            cache: Cache::of_environment(),
+            cache: Cache::of_environment()?,
             litestream: None,
             token: std::env::var("TIDEMILL_TOKEN").ok().filter(|token| !token.is_empty()),
             now: tidemill_eventlog::host::wall_now(),
-        }
+        })
     }
 }
 
 impl FromArgs {
     /// Opens the source; for people, says on stderr which moment that is.
     pub(crate) fn open(&self, json: bool) -> anyhow::Result<Snapshot> {
-        let access = self.s3.access();
+        let access = self.s3.access()?;
         let snapshot = wait(async { Ok(access.open(&self.from).await?) })?;
         if !json && matches!(self.from, Source::Bucket(_)) {
             eprintln!("{}", snapshot.origin());

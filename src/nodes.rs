@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let access = args.s3.access();
+    let access = args.s3.access()?;
     let nodes = wait(async { Ok(nodes(&access, &args.fleet).await?) })?;
     if nodes.is_empty() {
         // A wrong name and an empty fleet look the same from here.

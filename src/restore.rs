@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let access = args.from.s3.access();
+    let access = args.from.s3.access()?;
     let restored = wait(async { Ok(access.restore_to(&args.from.from, &args.to).await?) })?;
     if args.json { output::json(&restored) } else { output::text(&render::restored(&restored)) }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let access = args.s3.access();
+    let access = args.s3.access()?;
     let history = wait(async { Ok(access.history(&args.source).await?) })?;
     if args.json {
         output::json(&history)

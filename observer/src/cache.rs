@@ -4,32 +4,73 @@
 //! transaction. The nonce is random, so a bucket that was emptied and filled again under the same
 //! names never meets its predecessor's snapshots.
 //!
+//! The folder is bounded: after a snapshot was added, those that were used least recently are
+//! deleted until the rest fits. Whoever reads a snapshot holds a shared `flock` on its file, and
+//! only who gets it exclusively deletes, so that nobody's snapshot goes while it is open. (SQLite
+//! takes no lock on a file that it opens as immutable.)
+//!
 //! Crash: a snapshot appears by one rename after it was verified. What a killed restore left is a
-//! folder of another name. Nothing is evicted: the folder may be deleted at any time.
+//! folder of another name, deleted by the next restore that finds no other under way. The folder
+//! may be deleted at any time.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{DirEntry, File};
+use std::io::ErrorKind as IoErrorKind;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use tidemill_bucket::NodeUrl;
+use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, futimens};
+use tidemill_bucket::{NodeUrl, RESTORE_DIR_PREFIX};
 use tidemill_model::{Epoch, Nonce, Txid};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// How much the folder holds unless it is said otherwise: 10 GiB, which is ten moments of a large
+/// node and thousands of a small one.
+const MIB_MAX: u64 = 10 * 1024;
+
+/// How deep snapshots lie: bucket, the fleet's segments, node, epoch. Deeper is none of ours.
+const DEPTH_MAX: u32 = 32;
 
 /// The folder of snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     /// None where the environment names no folder: an error for whoever needs one.
     root: Option<PathBuf>,
+    bytes_max: u64,
+}
+
+/// A snapshot that is in use: as long as this lives nobody deletes it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _locked: File,
+}
+
+/// A restore under way: as long as this lives nobody deletes its folder.
+#[derive(Debug)]
+pub(crate) struct Restoring {
+    _locked: File,
 }
 
 impl Cache {
-    /// A cache in this folder, which is made when it is needed.
+    /// A cache of 10 GiB in this folder, which is made when it is needed.
     pub fn new(root: PathBuf) -> Cache {
-        Cache { root: Some(root) }
+        Cache { root: Some(root), bytes_max: MIB_MAX << 20 }
     }
 
-    /// The folder that `TIDEMILL_CACHE` names, else `tidemill/snapshots` in the user's cache.
-    pub fn of_environment() -> Cache {
+    /// The same with another bound. What is in use is kept whatever the bound is; with 0 nothing
+    /// else is.
+    #[must_use]
+    pub fn with_mib_max(self, mib: u64) -> Cache {
+        Cache { bytes_max: mib.saturating_mul(1 << 20), ..self }
+    }
+
+    /// The folder that `TIDEMILL_CACHE` names, else `tidemill/snapshots` in the user's cache; of as
+    /// many MiB as `TIDEMILL_CACHE_MIB` says.
+    ///
+    /// # Errors
+    /// `Invalid` if that is no number.
+    pub fn of_environment() -> Result<Cache> {
         let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let user = || {
             let cache = var("XDG_CACHE_HOME").map(PathBuf::from);
@@ -37,7 +78,16 @@ impl Cache {
                 cache.or_else(|| var("HOME").map(|home| PathBuf::from(home).join(".cache")));
             cache.map(|cache| cache.join("tidemill/snapshots"))
         };
-        Cache { root: var("TIDEMILL_CACHE").map(PathBuf::from).or_else(user) }
+        let mib = match var("TIDEMILL_CACHE_MIB") {
+            None => MIB_MAX,
+            Some(text) => text.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+                let text = text.display();
+                let message = format!("TIDEMILL_CACHE_MIB `{text}` is not a whole number of MiB");
+                Error::new(ErrorKind::Invalid, message)
+            })?,
+        };
+        let root = var("TIDEMILL_CACHE").map(PathBuf::from).or_else(user);
+        Ok(Cache { root, bytes_max: 0 }.with_mib_max(mib))
     }
 
     fn root(&self) -> Result<&Path> {
@@ -73,17 +123,123 @@ impl Cache {
         Ok(path)
     }
 
-    /// Moves a verified file of this cache's folder to its place and makes it read-only.
+    /// Where a restore may begin: the folder, and what keeps it from being cleared. The folders
+    /// that killed restores left are deleted if no other restore is under way.
+    ///
+    /// # Errors
+    /// `Invalid` if the environment names no folder; what the file system says.
+    pub(crate) fn restoring(&self) -> Result<(&Path, Restoring)> {
+        let root = self.folder()?;
+        let path = root.join(".restoring");
+        let failed = |e: std::io::Error| Error::io("lock", &path, e);
+        let locked =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        if flock(&locked, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            clear_leftovers(root);
+        }
+        flock(&locked, FlockOperation::LockShared).map_err(|e| failed(e.into()))?;
+        Ok((root, Restoring { _locked: locked }))
+    }
+
+    /// Takes a snapshot that is kept at `place`, if there is one, and notes that it was used.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn adopt(&self, file: &Path, place: &Path) -> Result<()> {
+    pub(crate) fn take(&self, place: &Path) -> Result<Option<Held>> {
+        let failed = |e: std::io::Error| Error::io("open the snapshot", place, e);
+        let file = match File::open(place) {
+            Ok(file) => file,
+            Err(e) if e.kind() == IoErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        flock(&file, FlockOperation::LockShared).map_err(|e| failed(e.into()))?;
+        // Between opening and locking, somebody may have deleted or replaced it.
+        let inode = file.metadata().map_err(failed)?.ino();
+        if !std::fs::metadata(place).is_ok_and(|there| there.ino() == inode) {
+            return Ok(None);
+        }
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        // In a folder of somebody else's it is deleted earlier than it could be: no harm.
+        let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
+        Ok(Some(Held { _locked: file }))
+    }
+
+    /// Moves a verified file of this cache's folder to its place, makes it read-only, and deletes
+    /// what then is too much.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn adopt(&self, file: &Path, place: &Path) -> Result<Held> {
         let folder = place.parent().unwrap_or(self.root()?);
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::io("make the folder of snapshots", folder, e))?;
-        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o444))
-            .map_err(|e| Error::io("protect", file, e))?;
-        std::fs::rename(file, place).map_err(|e| Error::io("keep the snapshot", place, e))
+        let failed = |e: std::io::Error| Error::io("keep the snapshot", place, e);
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o444)).map_err(failed)?;
+        let locked = File::open(file).map_err(failed)?;
+        flock(&locked, FlockOperation::LockShared).map_err(|e| failed(e.into()))?;
+        std::fs::rename(file, place).map_err(failed)?;
+        self.evict()?;
+        Ok(Held { _locked: locked })
+    }
+
+    /// Deletes the snapshots that were used least recently until the rest fits, but none in use.
+    fn evict(&self) -> Result<()> {
+        let mut kept = Vec::new();
+        snapshots_below(self.root()?, DEPTH_MAX, &mut kept);
+        kept.sort_by_key(|snapshot| snapshot.used_at);
+        let mut bytes: u64 = kept.iter().map(|snapshot| snapshot.bytes).sum();
+        for snapshot in kept {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            if delete_unused(&snapshot.path) {
+                bytes = bytes.saturating_sub(snapshot.bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A snapshot as a listing of the folder shows it.
+struct Kept {
+    path: PathBuf,
+    bytes: u64,
+    used_at: SystemTime,
+}
+
+/// What cannot be read, because it is gone or another user's, is passed over.
+fn snapshots_below(folder: &Path, depth: u32, found: &mut Vec<Kept>) {
+    for entry in entries(folder) {
+        let Ok(meta) = entry.metadata() else { continue };
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let path = entry.path();
+        if meta.is_dir() && !hidden && depth > 0 {
+            snapshots_below(&path, depth - 1, found);
+        } else if meta.is_file() && path.extension().is_some_and(|end| end == "db") {
+            let used_at = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            found.push(Kept { path, bytes: meta.len(), used_at });
+        }
+    }
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = DirEntry> {
+    std::fs::read_dir(folder).into_iter().flatten().filter_map(std::result::Result::ok)
+}
+
+/// Deletes a snapshot if nobody reads it; says whether it is gone.
+fn delete_unused(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return true };
+    let unused = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    unused && std::fs::remove_file(path).is_ok()
+}
+
+fn clear_leftovers(root: &Path) {
+    for entry in entries(root) {
+        if entry.file_name().as_encoded_bytes().starts_with(RESTORE_DIR_PREFIX.as_bytes())
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(%error, "cannot delete what a killed restore left");
+        }
     }
 }
 
@@ -99,5 +255,60 @@ mod tests {
         let path = cache.path(&node, Epoch::FIRST, &claim, Txid::new(42).unwrap()).unwrap();
         let expected = format!("/cache/backups/team/fleet/n1/e1-{claim}/000000000000002a.db");
         assert_eq!(path, Path::new(&expected));
+    }
+
+    /// A snapshot of 1 MiB, adopted and not in use.
+    fn adopt(cache: &Cache, name: &str) -> PathBuf {
+        let root = cache.folder().unwrap();
+        let (file, place) = (root.join("new"), root.join("bucket/fleet").join(name));
+        std::fs::write(&file, vec![0; 1 << 20]).unwrap();
+        drop(cache.adopt(&file, &place).unwrap());
+        place
+    }
+
+    fn set_used(path: &Path, second: i64) {
+        let at = Timespec { tv_sec: second, tv_nsec: 0 };
+        let times = Timestamps { last_access: at, last_modification: at };
+        futimens(File::open(path).unwrap(), &times).unwrap();
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_none_that_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned()).with_mib_max(3);
+        let places = ["a.db", "b.db", "c.db"].map(|name| adopt(&cache, name));
+        for (place, second) in places.iter().zip([10, 30, 20]) {
+            set_used(place, second);
+        }
+        let there = || places.iter().map(|place| place.exists()).collect::<Vec<_>>();
+        assert_eq!(there(), [true, true, true], "all of them fit");
+        adopt(&cache, "d.db");
+        assert_eq!(there(), [false, true, true], "the oldest is gone");
+        // Whoever takes a snapshot has used it, and nobody else may delete it meanwhile.
+        let held = cache.take(&places[2]).unwrap().unwrap();
+        adopt(&cache, "e.db");
+        assert_eq!(there(), [false, false, true]);
+        set_used(&places[2], 1);
+        adopt(&cache, "f.db");
+        assert_eq!(there(), [false, false, true], "it is the oldest, and in use");
+        drop(held);
+        adopt(&cache, "g.db");
+        assert_eq!(there(), [false, false, false]);
+        assert!(cache.take(&places[2]).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_killed_restores_left_goes_unless_a_restore_is_under_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned());
+        let left = folder.path().join(format!("{RESTORE_DIR_PREFIX}abc"));
+        let (_, restoring) = cache.restoring().unwrap();
+        std::fs::create_dir(&left).unwrap();
+        std::fs::write(left.join("workflow.db"), "half").unwrap();
+        drop(cache.restoring().unwrap());
+        assert!(left.exists(), "it may be the other's");
+        drop(restoring);
+        drop(cache.restoring().unwrap());
+        assert!(!left.exists());
     }
 }

@@ -4,7 +4,7 @@
 //! file is read where it lies. A node's copy and a bucket's restore are verified before anything
 //! is read from them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use tidemill_eventlog::Head;
 use tidemill_model::{Epoch, Timestamp, Txid};
 
 use crate::bucket_point::BucketPoint;
-use crate::cache::Cache;
+use crate::cache::{Cache, Held};
 use crate::error::{Error, ErrorKind, Result};
 use crate::live;
 use crate::source::{NodeAddress, Source};
@@ -30,7 +30,7 @@ pub struct Access {
     pub litestream: Option<PathBuf>,
     /// The token of live nodes, if they ask for one.
     pub token: Option<String>,
-    /// What moments that count from now count from.
+    /// The time, where the store does not say what time it is.
     pub now: Timestamp,
 }
 
@@ -78,8 +78,17 @@ impl std::fmt::Display for Origin {
 pub struct Snapshot {
     connection: Connection,
     origin: Origin,
-    /// Removed when the snapshot is dropped; declared last, so after the connection is closed.
-    _folder: Option<TempDir>,
+    /// Given up when the snapshot is dropped; declared last, so after the connection is closed.
+    _keeps: Keeps,
+}
+
+/// What a snapshot needs as long as it is open.
+#[derive(Debug)]
+enum Keeps {
+    /// The file is not ours, or has no name any more.
+    Nothing,
+    /// A snapshot of the cache, which nobody deletes meanwhile.
+    Cached { _held: Held },
 }
 
 impl Snapshot {
@@ -113,7 +122,7 @@ impl Access {
             Source::File(path) => {
                 let connection = tidemill_eventlog::open_any(path)?;
                 let origin = Origin::File { path: path.clone() };
-                Ok(Snapshot { connection, origin, _folder: None })
+                Ok(Snapshot { connection, origin, _keeps: Keeps::Nothing })
             }
             Source::Node(address) => self.open_node(address).await,
             Source::Bucket(url) => self.open_bucket(url).await,
@@ -127,35 +136,48 @@ impl Access {
             .map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         let path = folder.path().join("workflow.db");
         live::fetch(address, self.token.as_deref(), &path).await?;
-        let connection = tidemill_eventlog::open_snapshot(&path)?;
+        let connection = open_nameless(&path, folder)?;
         verify_copy(&connection)?;
         let origin = Origin::Node { address: address.as_str().to_owned() };
-        Ok(Snapshot { connection, origin, _folder: Some(folder) })
+        Ok(Snapshot { connection, origin, _keeps: Keeps::Nothing })
     }
 
     async fn open_bucket(&self, url: &NodeUrl) -> Result<Snapshot> {
         let point = BucketPoint::find(self, url).await?;
         let origin = point.origin();
         let place = point.cached(&self.cache)?;
-        if let Some(cached) = place.as_ref().filter(|cached| cached.is_file()) {
-            let connection = tidemill_eventlog::open_snapshot(cached)?;
+        if let Some(place) = &place
+            && let Some(held) = self.cache.take(place)?
+        {
+            let connection = tidemill_eventlog::open_snapshot(place)?;
             point.prove(&connection)?;
-            return Ok(Snapshot { connection, origin, _folder: None });
+            return Ok(Snapshot { connection, origin, _keeps: Keeps::Cached { _held: held } });
         }
-        let restored = point.restore(self.cache.folder()?).await?;
-        match place {
+        let (folder, restoring) = self.cache.restoring()?;
+        let restored = point.restore(folder).await?;
+        let (connection, keeps) = match place {
             Some(place) => {
-                self.cache.adopt(restored.path(), &place)?;
-                let connection = tidemill_eventlog::open_snapshot(&place)?;
-                Ok(Snapshot { connection, origin, _folder: None })
+                // Opened before others can see it, and so before they could replace it.
+                let connection = tidemill_eventlog::open_snapshot(restored.path())?;
+                let held = self.cache.adopt(restored.path(), &place)?;
+                (connection, Keeps::Cached { _held: held })
             }
             None => {
-                let connection = tidemill_eventlog::open_snapshot(restored.path())?;
-                let folder = Some(restored.into_folder());
-                Ok(Snapshot { connection, origin, _folder: folder })
+                let path = restored.path().to_owned();
+                (open_nameless(&path, restored.into_folder())?, Keeps::Nothing)
             }
-        }
+        };
+        drop(restoring);
+        Ok(Snapshot { connection, origin, _keeps: keeps })
     }
+}
+
+/// Opens a file of ours and deletes its folder: SQLite reads it to the end, and whatever ends this
+/// process leaves nothing behind.
+fn open_nameless(path: &Path, folder: TempDir) -> Result<Connection> {
+    let connection = tidemill_eventlog::open_snapshot(path)?;
+    folder.close().map_err(|e| Error::io("delete the folder of", path, e))?;
+    Ok(connection)
 }
 
 /// Verifies a copy that was made from a file: SQLite's check of pages and the whole log's checksum.

@@ -166,6 +166,8 @@ pub(crate) fn reach(command: &mut Command, environment: &[(String, String)]) {
             command.env_remove(name);
         }
     }
+    // The snapshots of tests are no use to whoever runs them.
+    command.env("TIDEMILL_CACHE", scratch::root().join("snapshots"));
     command.envs(environment.iter().map(|(name, value)| (name, value)));
 }
 
