@@ -83,7 +83,9 @@ impl Node {
     }
 
     fn kept(&self) -> usize {
+        // All but the cache's own lock file.
         files_below(self.access.cache.folder().unwrap())
+            - usize::from(self.access.cache.folder().unwrap().join(".restoring").exists())
     }
 }
 
@@ -114,7 +116,7 @@ fn lease(covered: Covered) -> LeaseDoc {
         instance: InstanceId::from_random([1; 16]),
         acquired: nonce(1),
         nonce: nonce(2),
-        ttl: Ttl::default(),
+        ttl: Ttl::from_millis(600_000).unwrap(),
         released: false,
         covered: Some(covered),
         status: LeaseStatus {
@@ -123,7 +125,8 @@ fn lease(covered: Covered) -> LeaseDoc {
             pid: 7,
             boot: BootId::new("b").unwrap(),
             version: "0".into(),
-            at: now(),
+            // The holder's clock is decades behind: the age of its heartbeat is by the store's.
+            at: Timestamp::from_micros(0).unwrap(),
             wal_lag_bytes: 0,
             shipped_until: None,
             unknown: serde_json::Map::new(),
