@@ -4,12 +4,13 @@
 //! One machine a victim; on it one run a moment, each killed once. The moments are conditions on
 //! the ledger, never times.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::bucket::Bucket;
-use crate::support::ledger::Ledger;
+use crate::support::ledger::{Entry, Ledger};
 use crate::support::machine::{Machine, Victim};
 use crate::support::wait;
 use crate::support::witness::{self, Known};
@@ -97,6 +98,7 @@ fn the_app_is_killed() {
         arrive(&vm, &run);
         known.assert_not_repeated(&ledger);
     }
+    assert_one_key_a_step(&ledger);
     conclude(&mut vm);
 }
 
@@ -176,14 +178,31 @@ fn all_are_killed_and_the_disk_is_lost() {
         arrive(&vm, &run);
         known.assert_not_repeated(&ledger);
     }
+    assert_one_key_a_step(&ledger);
     assert_eq!(bucket.epochs("n1"), [1, 2, 3, 4, 5, 6]);
     conclude(&mut vm);
+}
+
+/// A step has one key in all its attempts, on every machine, and no other step has it.
+#[track_caller]
+fn assert_one_key_a_step(ledger: &Ledger) {
+    let (mut keys, mut attempts) = (BTreeMap::new(), BTreeMap::new());
+    for Entry { run, op, key, attempt, .. } in ledger.entries() {
+        assert!(!key.is_empty());
+        let step = (run, op);
+        let first: &String = keys.entry(step.clone()).or_insert_with(|| key.clone());
+        assert_eq!(*first, key, "the key of {step:?} changed in attempt {attempt}");
+        attempts.entry(step).or_insert_with(BTreeSet::new).insert(attempt);
+    }
+    let different: BTreeSet<&String> = keys.values().collect();
+    assert_eq!(different.len(), keys.len(), "two steps had the same key");
+    assert!(attempts.values().any(|all| all.len() > 1), "some step was cut off by a kill");
 }
 
 /// While the app lives, no body begins twice whatever dies beside it.
 #[track_caller]
 fn assert_nothing_ran_twice(ledger: &Ledger) {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for entry in ledger.entries().into_iter().filter(|entry| entry.what == "begin") {
         assert!(seen.insert((entry.run.clone(), entry.op)), "it began twice: {entry:?}");
     }

@@ -21,6 +21,7 @@ pub(crate) fn note(step: &Step, what: &str) -> Result<()> {
         "name": step.name(),
         "attempt": step.attempt(),
         "epoch": step.epoch().unwrap_or(0),
+        "key": step.idempotency_key(),
         "pid": std::process::id(),
         "what": what,
     });

@@ -27,6 +27,9 @@ pub(crate) struct Entry {
     /// The epoch that the body was told; 0 without a sidecar.
     #[serde(default)]
     pub(crate) epoch: u64,
+    /// The idempotency key that the body was given.
+    #[serde(default)]
+    pub(crate) key: String,
     pub(crate) pid: i32,
     /// `begin`, `end`, or what the body wants known.
     pub(crate) what: String,
