@@ -141,6 +141,20 @@ fn answers_that_cannot_be_restart_litestream_and_repeat_the_round() {
 }
 
 #[test]
+fn neither_txid_may_go_back() {
+    for (local, shipped) in [(5, 6), (7, 5), (5, 5)] {
+        let mut barriers = Barriers::new(PACE, Some(good(6, 12)));
+        barriers.handle(Input::Open { copy: false }, ms(1));
+        barriers.handle(ask(1, 9000), ms(2));
+        barriers.handle(Input::Head(Some(head(12, 0))), ms(3));
+        let effects = barriers.handle(synced(local, shipped), ms(4));
+        let distrusts = effects.iter().any(|effect| matches!(effect, Effect::Distrust(_)));
+        assert!(distrusts, "{local} and {shipped} after 6: {effects:?}");
+        assert!(!effects.contains(&Effect::ReadLease), "{effects:?}");
+    }
+}
+
+#[test]
 fn a_poke_follows_the_wal_and_is_counted_now_and_then() {
     check(
         &[

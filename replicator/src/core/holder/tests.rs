@@ -1,7 +1,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::core::testing::{at, at_wall, epoch, etag, lease, nonce, status};
+use crate::core::testing::{at, at_wall, covered, epoch, etag, lease, nonce, status};
 
 fn fresh(n: u8) -> Fresh {
     Fresh { nonce: nonce(n), status: status(), covered: None }
@@ -168,4 +168,22 @@ fn a_release_waits_for_the_write_under_way_and_closes_the_gate() {
               9999 
         "#]],
     );
+}
+
+#[test]
+fn a_renewal_keeps_what_is_covered_until_a_barrier_says_more() {
+    let mut claim = Claim { seen: *seen(1, 1).unwrap(), sent: at(0) };
+    claim.seen.doc.covered = Some(covered(1, 8, 40));
+    let mut holder = Holder::new(claim);
+    let mut renew = |ms, n, known| {
+        let fresh = Fresh { covered: known, ..fresh(n) };
+        let effects = holder.handle(Input::Tick(fresh), at(ms));
+        let [Effect::Put { doc, .. }] = &effects[..] else { panic!("no renewal: {effects:?}") };
+        let written = doc.covered;
+        holder.handle(Input::Written(etag(u64::from(n))), at(ms + 1));
+        written
+    };
+    assert_eq!(renew(3400, 2, None), Some(covered(1, 8, 40)));
+    assert_eq!(renew(6800, 3, Some(covered(2, 1, 41))), Some(covered(2, 1, 41)));
+    assert_eq!(renew(10_200, 4, None), Some(covered(2, 1, 41)));
 }

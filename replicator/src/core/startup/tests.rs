@@ -176,6 +176,10 @@ fn a_disk_whose_claim_is_lost() {
                 "claim never arrived",
                 facts(state(Stage::Claimed), Some(lease(2, 1, 2, 2)), 2, file(2)),
             ),
+            (
+                "its epoch under another claim",
+                facts(state(Stage::Shipping), Some(lease(3, 1, 4, 4)), 3, file(3)),
+            ),
             ("fenced", facts(state(Stage::Fenced), taken(), 4, file(3))),
             ("fenced, moved", facts(state(Stage::Fenced), taken(), 4, Local::Absent)),
             ("lease deleted", facts(state(Stage::Shipping), None, 3, file(3))),
@@ -190,6 +194,7 @@ fn a_disk_whose_claim_is_lost() {
             taken, moved: Forget
             lost the race: MoveAside(Fenced)
             claim never arrived: claim 3 AtOnce: TakeOver(Own { last_good: None })
+            its epoch under another claim: MoveAside(Fenced)
             fenced: MoveAside(Fenced)
             fenced, moved: Forget
             lease deleted: MoveAside(Fenced)

@@ -293,3 +293,28 @@ fn an_unfinished_cure_hides_what_was_shipped_but_not_what_a_barrier_covered() {
     let until = Some(txid(8));
     assert_eq!(first(Some(covered(1, 8, 3))), Effect::CloseBreak { of, until });
 }
+
+/// Somebody else's epoch may have appeared since the start looked.
+#[test]
+fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
+    let listed = |covered, point| {
+        let begin = Begin {
+            epoch: epoch(2),
+            instance: instance(1),
+            acquired: nonce(2),
+            covered,
+            candidate: Candidate::Adopt,
+            local: Some(crate::core::testing::head(4, 0)),
+            uncured: None,
+        };
+        let mut core = TakeOver::new(begin);
+        core.handle(Input::Begin);
+        core.handle(Input::EpochDoc(None));
+        core.handle(Input::Listed(point))
+    };
+    let point = Point { epoch: epoch(1), txid: txid(8) };
+    let refused = Effect::Fail(Problem::NotItsHistory);
+    assert_eq!(listed(None, Some(point)), refused);
+    assert_eq!(listed(Some(crate::core::testing::covered(1, 8, 3)), None), refused);
+    assert!(matches!(listed(None, None), Effect::CreateEpochDoc(Some(Base::Local { .. }))));
+}

@@ -1,7 +1,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::core::testing::{at, epoch, etag, instance, lease, node, nonce, status};
+use crate::core::testing::{at, covered, epoch, etag, instance, lease, node, nonce, status};
 
 fn attempt(patience: Patience, seen: Option<Box<Seen>>) -> Attempt {
     Attempt {
@@ -129,4 +129,19 @@ fn an_unclear_swap_is_read_back() {
               2100 changed
         "#]],
     );
+}
+
+#[test]
+fn what_the_last_owner_covered_goes_into_the_claim_and_is_not_released() {
+    let mut last = seen(1, 1);
+    let doc = &mut last.as_mut().unwrap().doc;
+    (doc.covered, doc.released) = (Some(covered(1, 8, 40)), true);
+    let mut taker = Taker::new(attempt(Patience::AtOnce, last));
+    assert_eq!(taker.handle(Input::Tick, at(1000)), [Effect::Prepare]);
+    let prepared = Input::Prepared(Box::new(status()));
+    let [Effect::Put { doc, .. }] = &taker.handle(prepared, at(1001))[..] else {
+        panic!("no claim was sent")
+    };
+    assert_eq!((doc.epoch, doc.released), (epoch(2), false));
+    assert_eq!(doc.covered, Some(covered(1, 8, 40)));
 }
