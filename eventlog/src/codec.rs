@@ -8,7 +8,7 @@
 //! SQLite keeps integers as `i64`; the conversions of sums and positions are here and nowhere else.
 
 use rusqlite::types::ValueRef;
-use tidemill_model::{Columns, Event, EventError, LogSum, OpId, RunId, Seq, Timestamp};
+use tidemill_model::{Columns, Event, EventError, Json, LogSum, OpId, RunId, Seq, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
@@ -147,6 +147,13 @@ impl Row {
             data: optional(6, "data")?,
             sum: sum_from_sql(row.get(7).map_err(|e| corrupt("sum", &e))?),
         })
+    }
+
+    /// What it carries, to be shown: text that is no JSON is a string, because looking must not
+    /// fail on it.
+    pub fn data_json(&self) -> Option<Json> {
+        let quoted = |text: &str| Json::of(text).expect("a string has a JSON form");
+        self.data.as_deref().map(|text| Json::parse(text).unwrap_or_else(|_| quoted(text)))
     }
 
     /// The event.

@@ -29,13 +29,9 @@ pub struct EventView {
 }
 
 impl EventView {
-    /// A row whose data is no JSON is shown as a string: looking must not fail on it.
     fn of(row: Row) -> EventView {
-        let Row { seq, ts, run, kind, op, name, data, sum } = row;
-        let data = data.map(|text| {
-            let quoted = || Json::of(&text).unwrap_or_else(|_| Json::null());
-            Json::parse(&text).unwrap_or_else(|_| quoted())
-        });
+        let data = row.data_json();
+        let Row { seq, ts, run, kind, op, name, data: _, sum } = row;
         EventView { seq, ts, run, kind, op, name, data, sum }
     }
 }

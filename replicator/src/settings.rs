@@ -111,12 +111,18 @@ impl Settings {
             beside,
             store: options.store,
             ttl,
-            poke_every: within("poke interval", options.poke_every, ms(500), ms(100), ms(60_000))?,
+            poke_every: within("--ship-every", options.poke_every, ms(500), ms(100), ms(60_000))?,
             idle_every: Duration::from_secs(5),
             window: Config::WINDOW,
             exact_window: Config::EXACT_WINDOW,
-            leave_within: within("leave bound", options.leave_within, ms(25_000), ms(0), hour)?,
-            final_within: within("final bound", options.final_within, ms(60_000), ms(1000), hour)?,
+            leave_within: within("--leave-within", options.leave_within, ms(25_000), ms(0), hour)?,
+            final_within: within(
+                "--final-within",
+                options.final_within,
+                ms(60_000),
+                ms(1000),
+                hour,
+            )?,
             command,
         })
     }
@@ -133,8 +139,15 @@ fn within(
     if (least..=most).contains(&value) {
         return Ok(value);
     }
-    let message = format!("invalid {what} {value:?}: use {least:?} to {most:?}");
+    let (value, least, most) = (shown(value), shown(least), shown(most));
+    let message = format!("invalid {what} {value}: use {least} to {most}");
     Err(Error::new(ErrorKind::Invalid, message))
+}
+
+/// A time as it is typed.
+fn shown(time: Duration) -> String {
+    let ms = time.as_millis();
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 
 /// The path of the database, absolute and without symbolic links.
@@ -180,6 +193,9 @@ mod tests {
         let long = dir.path().join("x".repeat(120));
         assert!(refused(&|o| o.db = long.clone()).contains("shorter path"));
         let short = Some(Duration::from_millis(1));
-        assert!(refused(&|o| o.poke_every = short).contains("use 100ms to 60s"));
+        let said = "invalid --ship-every 1ms: use 100ms to 60s";
+        assert_eq!(refused(&|o| o.poke_every = short), said);
+        let said = "invalid --final-within 0s: use 1s to 3600s";
+        assert_eq!(refused(&|o| o.final_within = Some(Duration::ZERO)), said);
     }
 }

@@ -229,3 +229,23 @@ fn a_step_dirties_two_pages() {
     let over = pages.iter().filter(|pages| **pages > 2).count();
     assert!(over <= 4, "only a full page makes a third: {pages:?}");
 }
+
+#[test]
+fn what_a_row_carries_is_shown_even_if_it_is_no_json() {
+    let shown = |data: Option<&str>| {
+        let row = crate::Row {
+            seq: Seq::ZERO,
+            ts: at(0),
+            run: None,
+            kind: "newer".into(),
+            op: None,
+            name: None,
+            data: data.map(str::to_owned),
+            sum: tidemill_model::LogSum::ZERO,
+        };
+        row.data_json().map(|json| json.as_str().to_owned())
+    };
+    assert_eq!(shown(None), None);
+    assert_eq!(shown(Some(r#"{"a":1}"#)).as_deref(), Some(r#"{"a":1}"#));
+    assert_eq!(shown(Some("no \"json\"")).as_deref(), Some(r#""no \"json\"""#));
+}

@@ -264,9 +264,7 @@ pub(crate) struct EventView {
 
 impl From<Row> for EventView {
     fn from(row: Row) -> EventView {
-        let json = |text: &str| {
-            Json::parse(text).unwrap_or_else(|_| Json::of(text).expect("a string has a JSON form"))
-        };
+        let data = row.data_json();
         EventView {
             seq: row.seq,
             ts: row.ts,
@@ -274,7 +272,7 @@ impl From<Row> for EventView {
             kind: row.kind,
             op: row.op,
             name: row.name,
-            data: row.data.as_deref().map(json),
+            data,
         }
     }
 }
