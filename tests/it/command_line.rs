@@ -84,6 +84,23 @@ fn a_query_without_end_can_be_interrupted() {
 }
 
 #[test]
+fn a_copy_of_a_nodes_file_is_gone_however_the_command_ends() {
+    let path = file();
+    let app = Settings::alone(&path).start();
+    let temporary = scratch::folder("tmp");
+    let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) \
+                   SELECT count(*) FROM c";
+    let node = app.api().base().to_owned();
+    let mut command = tidemill(&["sql", endless, "--from", &node]);
+    let log = scratch::folder("log").join("sql.log");
+    let mut query = Process::spawn("tidemill", command.env("TMPDIR", &temporary), &log);
+    wait::until_true("it to compute", wait::SOON, || procfs::cpu_ticks(query.pid()) > 100);
+    query.kill();
+    let left = std::fs::read_dir(&temporary).expect("list the folder").count();
+    assert_eq!(left, 0, "{}", temporary.display());
+}
+
+#[test]
 fn what_a_limit_leaves_out_is_said_with_how_to_go_on() {
     let path = file();
     let from = text(&path);
