@@ -433,7 +433,7 @@ impl Supervisor {
     }
 
     fn spawn_daemon(&mut self, out: &mut Vec<Effect>) {
-        if matches!(self.daemon, Daemon::Down { .. }) && !self.abandoned {
+        if matches!(self.daemon, Daemon::Down { .. }) {
             self.daemon = Daemon::Starting;
             out.push(Effect::SpawnDaemon);
         }
