@@ -146,23 +146,36 @@ async fn after_a_break_it_attaches_again_with_its_epoch_and_says_goodbye_to_the_
 }
 
 #[tokio::test]
-async fn another_epoch_or_a_fenced_line_closes_the_gate_for_ever() {
-    for by_line in [true, false] {
+async fn another_epoch_a_fenced_line_or_a_refusal_as_fenced_closes_the_gate_for_ever() {
+    for by in ["a line", "an epoch", "a refusal"] {
         let paper = Paper::new();
         let socket = paper.socket();
         let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
         let (_, mut stream) = paper.grant(3, 1).await;
         let sidecar = attaching.await.unwrap().unwrap();
         tell(&mut stream, &lease(GateState::Open, 60)).await;
-        if by_line {
-            tell(&mut stream, &lease(GateState::Fenced, 60)).await;
-        } else {
-            drop(stream);
-            paper.grant(4, 2).await;
+        match by {
+            "a line" => tell(&mut stream, &lease(GateState::Fenced, 60)).await,
+            "an epoch" => {
+                drop(stream);
+                paper.grant(4, 2).await;
+            }
+            _ => {
+                drop(stream);
+                paper.refuse(SocketErrorKind::Fenced).await;
+            }
         }
+        until(by, || sidecar.gate().is_fenced()).await;
         sidecar.fenced().await;
-        assert!(sidecar.gate().is_fenced());
     }
+}
+
+#[test]
+fn a_deadline_of_another_boot_opens_nothing() {
+    let (mut line, boot) = (lease(GateState::Open, 60), host::boot_id().unwrap());
+    assert_eq!(verdict(&line, &boot), Verdict::OpenUntil(line.deadline_boottime_ns));
+    line.boot = BootId::new("00000000-0000-4000-8000-000000000000").unwrap();
+    assert_eq!(verdict(&line, &boot), Verdict::Closed);
 }
 
 #[tokio::test]
