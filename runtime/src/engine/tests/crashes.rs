@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tidemill_eventlog::{Checkpoints, open_writer};
 use tidemill_model::{BlockReasonKind, RunId};
 
 use super::prefixes::{fsck, soon};
@@ -150,4 +151,34 @@ async fn progress_and_clean_ends_do_not_count() {
     assert!(!crashing.is_blocked(&node).await, "a clean end began the count again");
     node.shutdown().await.unwrap();
     fsck(&crashing.path);
+}
+
+/// The process that wrote last is of another boot or another owner: what happened before does not
+/// count, what happens from now on does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reboots_and_take_overs_do_not_count() {
+    for (what, other) in [("boot", "'00000000-0000-4000-8000-000000000000'"), ("epoch", "7")] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut crashing = Crashing::begin(folder.path(), false).await;
+        for _ in 1..5 {
+            crashing.again(0).await;
+        }
+        let connection = open_writer(&crashing.path, Checkpoints::Own).unwrap();
+        let sql = format!(
+            "UPDATE tidemill_meta SET value = json_set(value, '$.{what}', {other}) \
+             WHERE key = 'process'"
+        );
+        assert_eq!(connection.execute(&sql, []).unwrap(), 1);
+        drop(connection);
+        // One more within one boot and owner would be blocked.
+        for _ in 0..5 {
+            crashing.again(0).await;
+        }
+        assert_eq!(count(&crashing.path, "run_blocked"), 0, "{what}");
+        let node = crashing.open().await;
+        let ended = soon(node.result(&crashing.run)).await.unwrap();
+        assert!(matches!(ended, RunResult::Blocked(_)), "another {what}, and five more: {ended:?}");
+        node.shutdown().await.unwrap();
+        fsck(&crashing.path);
+    }
 }
