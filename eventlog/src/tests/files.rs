@@ -56,6 +56,10 @@ fn times_increase_even_if_the_clock_steps_back() {
     let times = [file.append(10), file.append(5), file.append(5), file.append(11), file.append(20)];
     let micros: Vec<_> = times.iter().map(|ts| &ts[20..26]).collect();
     assert_eq!(micros, ["000010", "000011", "000012", "000013", "000020"]);
+    let mut by_time = file.connection.prepare("SELECT seq FROM events ORDER BY ts").unwrap();
+    let by_time: Vec<i64> =
+        by_time.query_map([], |row| row.get(0)).unwrap().map(|seq| seq.unwrap()).collect();
+    assert_eq!(by_time, [1, 2, 3, 4, 5], "the order of times is the order of the log");
     verify(&file.connection).unwrap();
 }
 
