@@ -54,11 +54,8 @@ impl App {
             }
         };
         log_to_stderr();
-        if cfg!(panic = "abort") {
-            eprintln!(
-                "error: this program is built with panic = \"abort\", so that a panic in one \
-                 workflow would end all of them: remove it from the profile"
-            );
+        if let Err(problem) = panics_unwind(cfg!(panic = "abort")) {
+            eprintln!("error: {problem}");
             return ExitCode::FAILURE;
         }
         match self.execute(cli.command) {
@@ -81,6 +78,15 @@ impl App {
             Command::Check(args) => local::check(&self, &args),
         }
     }
+}
+
+/// A workflow that panics is blocked, alone: that takes a program whose panics unwind.
+fn panics_unwind(built_to_abort: bool) -> Result<(), &'static str> {
+    if built_to_abort {
+        return Err("this program is built with panic = \"abort\", so that a panic in one \
+                    workflow would end all of them: remove it from the profile");
+    }
+    Ok(())
 }
 
 /// The exit code for each kind of error.
@@ -131,4 +137,16 @@ pub(super) fn print_line(line: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_whose_panics_end_the_process_is_refused_with_what_to_do() {
+        assert_eq!(panics_unwind(false), Ok(()));
+        let problem = panics_unwind(true).unwrap_err();
+        assert!(problem.contains("panic = \"abort\"") && problem.contains("remove it"));
+    }
 }
