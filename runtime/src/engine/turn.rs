@@ -206,8 +206,6 @@ impl Live {
 }
 
 impl Pending {
-    /// Records that the run cannot go on. What was collected so far stays: the inputs are kept,
-    /// and what the code did after the last of them is asked for again by a replay.
     /// The children that the turn drops.
     pub(super) fn dropped_children(&self) -> FxHashSet<&RunId> {
         let effects = self.effects.iter();
@@ -219,6 +217,8 @@ impl Pending {
             .collect()
     }
 
+    /// Records that the run cannot go on. What was collected so far stays: the inputs are kept,
+    /// and what the code did after the last of them is asked for again by a replay.
     pub(super) fn block(&mut self, reason: BlockReason) {
         self.events.push(Event::RunBlocked { reason: reason.clone() });
         self.blocked = Some(reason);
