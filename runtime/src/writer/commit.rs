@@ -258,14 +258,15 @@ impl Committer {
 
 /// A commit that was refused left nothing behind; after any other error it may have.
 fn die_unless_refused(error: &tidemill_eventlog::Error) {
-    let refused = matches!(
-        error.sqlite_code(),
-        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    );
-    if !refused {
+    if !left_nothing(error.sqlite_code()) {
         tracing::error!(%error, "a commit failed and may be in the file: the process ends");
         std::process::abort();
     }
+}
+
+/// Whether a commit that failed so is certain to have left nothing in the file.
+fn left_nothing(code: Option<ErrorCode>) -> bool {
+    matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// What everybody is told whose transaction was not written.
@@ -320,5 +321,27 @@ impl Answer {
             Answer::Create(reply, _) => drop(reply.send(Err(refusal.error()))),
             Answer::Done(reply, _) => drop(reply.send(Err(refusal.error()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_full_disk_and_a_lock_are_certain_to_leave_nothing() {
+        for code in [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked] {
+            assert!(left_nothing(Some(code)), "{code:?}");
+        }
+        for code in [
+            ErrorCode::SystemIoFailure,
+            ErrorCode::CannotOpen,
+            ErrorCode::DatabaseCorrupt,
+            ErrorCode::OutOfMemory,
+            ErrorCode::ReadOnly,
+        ] {
+            assert!(!left_nothing(Some(code)), "{code:?}");
+        }
+        assert!(!left_nothing(None), "an error that is not SQLite's");
     }
 }

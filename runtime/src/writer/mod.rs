@@ -21,6 +21,8 @@ mod faults;
 mod message;
 mod pace;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -29,6 +29,8 @@ pub(crate) struct Pace {
     /// How many pages the WAL holds that no checkpoint has moved yet; stays 0 if the writer does
     /// that itself. The WAL's size as a file says nothing: it never shrinks.
     wal_pages: Arc<AtomicI32>,
+    #[cfg(test)]
+    gaps: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Pace {
@@ -55,9 +57,61 @@ impl Pace {
     }
 
     pub(super) fn after_commit(&self) {
-        let is_large = self.wal_pages.load(Ordering::Relaxed) > WAL_PAGES_SOFT_MAX;
-        if is_large || self.barrier_waits.load(Ordering::Relaxed) {
+        let wal_pages = self.wal_pages.load(Ordering::Relaxed);
+        if leaves_gap(self.barrier_waits.load(Ordering::Relaxed), wal_pages) {
+            #[cfg(test)]
+            self.gaps.fetch_add(1, Ordering::Relaxed);
             std::thread::park_timeout(GAP);
         }
+    }
+
+    /// How many gaps were left.
+    #[cfg(test)]
+    pub(super) fn gaps(&self) -> u64 {
+        self.gaps.load(Ordering::Relaxed)
+    }
+
+    /// Makes the WAL look as large as that.
+    #[cfg(test)]
+    pub(super) fn set_wal_pages(&self, pages: i32) {
+        self.wal_pages.store(pages, Ordering::Relaxed);
+    }
+}
+
+/// Whether Litestream needs a gap now.
+fn leaves_gap(barrier_waits: bool, wal_pages: i32) -> bool {
+    barrier_waits || wal_pages > WAL_PAGES_SOFT_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_eventlog::{create, open_writer};
+
+    use super::*;
+
+    #[test]
+    fn a_gap_is_left_for_a_barrier_and_for_a_large_wal() {
+        assert!(!leaves_gap(false, 0));
+        assert!(!leaves_gap(false, WAL_PAGES_SOFT_MAX));
+        assert!(leaves_gap(false, WAL_PAGES_SOFT_MAX + 1));
+        assert!(leaves_gap(true, 0));
+    }
+
+    #[test]
+    fn the_wal_is_watched_only_where_litestream_checkpoints() {
+        let folder = tempfile::tempdir().unwrap();
+        let pages = |name: &str, checkpoints| {
+            let path = folder.path().join(name);
+            create(&path).unwrap();
+            let mut connection = open_writer(&path, checkpoints).unwrap();
+            let pace = Pace::default();
+            pace.watch(&mut connection, checkpoints).unwrap();
+            let grow = "CREATE TABLE t AS SELECT zeroblob(100000) AS b";
+            connection.execute_batch(grow).unwrap();
+            pace.wal_pages.load(Ordering::Relaxed)
+        };
+        // 100 kB are 25 pages of 4 KiB.
+        assert!(pages("shipped.db", Checkpoints::ByLitestream) >= 25);
+        assert_eq!(pages("own.db", Checkpoints::Own), 0);
     }
 }

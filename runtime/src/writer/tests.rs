@@ -1,0 +1,135 @@
+//! The writer by itself: what it refuses, what it forgets after a failure, when it pauses.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::Connection;
+use tidemill_eventlog::{Checkpoints, create, open_reader, open_writer, verify};
+use tidemill_model::{
+    Durability, Event, Json, OpId, OpName, RunCreated, RunId, Seed, Seq, Timestamp,
+};
+
+use super::{Creation, Faults, NewRun, Pace, Setup, StepGuard, Turn, Writer};
+use crate::engine::clock::Clock;
+use crate::engine::inbox::{Inbox, TurnReply};
+
+fn start(connection: Connection, pace: &Pace, faults: &Faults) -> Writer {
+    let (clock, pace, faults) = (Clock::default(), pace.clone(), faults.clone());
+    Writer::start(Setup { connection, clock, pace, faults }).unwrap()
+}
+
+fn file(path: &Path) -> Connection {
+    create(path).unwrap();
+    open_writer(path, Checkpoints::Own).unwrap()
+}
+
+async fn new_run(writer: &Writer, id: &str) -> Seq {
+    let created = RunCreated {
+        workflow: OpName::new("w").unwrap(),
+        input: Json::null(),
+        labels: BTreeMap::new(),
+        seed: Seed::from_random([0; 16]),
+        parent: None,
+        app_version: "1".to_owned(),
+        durability: Durability::Local,
+    };
+    let new = NewRun { id: id.parse().unwrap(), created: Box::new(created) };
+    match writer.create(new).await.unwrap() {
+        Creation::Created(seq) => seq,
+        Creation::Existing(_) => panic!("`{id}` is there already"),
+    }
+}
+
+/// A turn of run `r` that starts timer `op`, by a driver that saw the log up to `expect`.
+async fn turn(writer: &Writer, expect: Seq, op: u32, closes: &[&Arc<StepGuard>]) -> TurnReply {
+    let inbox = Arc::new(Inbox::default());
+    let event = Event::TimerStarted {
+        op: OpId::new(op).unwrap(),
+        name: OpName::new("sleep").unwrap(),
+        fire_at: Timestamp::from_micros(0).unwrap(),
+    };
+    let turn = Turn {
+        run: "r".parse::<RunId>().unwrap(),
+        inbox: Arc::clone(&inbox),
+        expect,
+        events: vec![event],
+        status: None,
+        children: Vec::new(),
+        closes: closes.iter().map(|guard| Arc::clone(guard)).collect(),
+    };
+    writer.turn(Box::new(turn)).await.unwrap();
+    poll_fn(|cx| inbox.poll_reply(cx)).await
+}
+
+#[track_caller]
+fn committed(reply: TurnReply) -> Seq {
+    match reply {
+        TurnReply::Committed { last, .. } => last,
+        other => panic!("not committed: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_turn_of_a_driver_that_saw_less_than_the_log_has_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let (pace, faults) = (Pace::default(), Faults::default());
+    let writer = start(file(&path), &pace, &faults);
+    let first = new_run(&writer, "r").await;
+    let second = committed(turn(&writer, first, 1, &[]).await);
+    assert!(second > first);
+    assert!(matches!(turn(&writer, first, 2, &[]).await, TurnReply::Stale));
+    // A writer that has not seen the run asks the file.
+    let connection = writer.close().await.unwrap();
+    let writer = start(connection, &pace, &faults);
+    assert!(matches!(turn(&writer, first, 2, &[]).await, TurnReply::Stale));
+    assert_eq!(verify(&open_reader(&path).unwrap()).unwrap().seq, second, "nothing was written");
+    assert!(committed(turn(&writer, second, 2, &[]).await) > second);
+    drop(writer.close().await);
+}
+
+#[tokio::test]
+async fn after_a_transaction_that_failed_the_writer_knows_what_the_file_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let faults = Faults::default();
+    let writer = start(file(&path), &Pace::default(), &faults);
+    let first = new_run(&writer, "r").await;
+    let guard = Arc::new(StepGuard::default());
+    assert!(guard.open(1));
+    faults.fail([2]);
+    assert!(matches!(turn(&writer, first, 1, &[&guard]).await, TurnReply::Refused(_)));
+    assert!(guard.admits(1), "the step did not end: its checkpoints are still taken");
+    assert_eq!(verify(&open_reader(&path).unwrap()).unwrap().seq, first);
+    let second = committed(turn(&writer, first, 1, &[&guard]).await);
+    assert!(!guard.admits(1) && !guard.open(2), "it has ended");
+    assert_eq!(second, Seq::new(first.get() + 1).unwrap(), "no position was used up");
+    assert_eq!(verify(&open_reader(&path).unwrap()).unwrap().seq, second);
+    drop(writer.close().await);
+}
+
+/// How many gaps a writer left in five commits.
+async fn gaps_in_five_commits(pace: &Pace) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = start(file(&folder.path().join("workflow.db")), pace, &Faults::default());
+    for number in 0..5 {
+        new_run(&writer, &format!("r{number}")).await;
+    }
+    // The gap comes after the answer: the thread has to end first.
+    drop(writer.close().await);
+    pace.gaps()
+}
+
+#[tokio::test]
+async fn the_writer_leaves_a_gap_after_each_commit_while_litestream_needs_one() {
+    assert_eq!(gaps_in_five_commits(&Pace::default()).await, 0);
+    let pace = Pace::default();
+    pace.barrier_waits.store(true, Ordering::Relaxed);
+    assert_eq!(gaps_in_five_commits(&pace).await, 5);
+    let pace = Pace::default();
+    pace.set_wal_pages(i32::MAX);
+    assert_eq!(gaps_in_five_commits(&pace).await, 5);
+}
