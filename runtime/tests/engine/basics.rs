@@ -339,3 +339,32 @@ async fn a_run_that_took_a_childs_id_is_left_alone() {
     assert_eq!(sql::<i64>(&place, alive), 2, "nobody who did not start them ended them");
     fsck(&place);
 }
+
+/// How often a run is polled is a function of its log, because futures such as `join!` behave by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_polled_at_its_start_and_once_for_each_input() {
+    static POLLS: AtomicU32 = AtomicU32::new(0);
+    async fn counted(ctx: Ctx, steps: u32) -> Result<()> {
+        let mut work = Box::pin(async move {
+            for _ in 0..steps {
+                ctx.run("step", async || Result::<()>::Ok(())).await?;
+                ctx.sleep(MILLI).await?;
+            }
+            Ok(())
+        });
+        std::future::poll_fn(move |cx| {
+            POLLS.fetch_add(1, Ordering::Relaxed);
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+    let place = Place::new();
+    let node = place.open(App::new("t").workflow("counted", counted)).await;
+    outcome(&node, "counted", 5).await.output::<()>().unwrap();
+    node.shutdown().await.unwrap();
+    // A debug build replays each finished run once.
+    let (replays, diverged) = node.shadow_replays();
+    assert_eq!(diverged, 0);
+    let times = u32::try_from(replays).unwrap() + 1;
+    assert_eq!(POLLS.load(Ordering::Relaxed), times * (1 + 5 * 2));
+}

@@ -141,7 +141,11 @@ async fn checkpoints_survive_attempts_and_end_with_them() {
         let seen = step.state::<Arc<Seen>>();
         let begin = step.last_checkpoint::<u32>()?.unwrap_or(0);
         seen.note(format!("from {begin}"));
-        *step.state::<Leaked>().0.lock().unwrap() = Some(step.clone());
+        let earlier = step.state::<Leaked>().0.lock().unwrap().replace(step.clone());
+        if let Some(earlier) = earlier {
+            let refused = earlier.checkpoint(9).await.unwrap_err();
+            seen.note(format!("{:?}", refused.kind()));
+        }
         for epoch in begin..epochs {
             step.checkpoint(epoch + 1).await?;
             if epoch == 1 && step.attempt() == 1 {
@@ -160,7 +164,7 @@ async fn checkpoints_survive_attempts_and_end_with_them() {
     let app = App::new("t").state(Arc::clone(&seen)).state(leaked.clone()).workflow("work", work);
     let node = place.open(app).await;
     assert_eq!(outcome(&node, "work", 4).await.output::<u32>().unwrap(), 4);
-    assert_eq!(seen.all(), ["from 0", "from 2"]);
+    assert_eq!(seen.all(), ["from 0", "from 2", "Conflict"]);
     let stale = leaked.0.lock().unwrap().take().unwrap();
     let refused = stale.checkpoint(9).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");

@@ -88,17 +88,24 @@ impl Crashing {
         self.crash(&node).await;
     }
 
-    async fn is_blocked(&self, node: &Node) -> bool {
-        let wait = tokio::time::timeout(Duration::from_millis(100), node.result(&self.run)).await;
-        match wait {
-            Ok(Ok(RunResult::Blocked(reason))) => {
+    async fn assert_blocked(&self, node: &Node) {
+        match soon(node.result(&self.run)).await.unwrap() {
+            RunResult::Blocked(reason) => {
                 assert_eq!(reason.kind, BlockReasonKind::Poison);
                 assert!(reason.logged.unwrap().contains("died 5 times in a row"));
-                true
             }
-            Ok(other) => panic!("{other:?}"),
-            Err(_) => false,
+            other => panic!("it is not blocked: {other:?}"),
         }
+    }
+
+    /// Opens a process in which the step runs again instead of being blocked.
+    async fn open_and_run(&self) -> Node {
+        let of = |kind| count(&self.path, kind);
+        let (restarts, blocked) = (of("step_restarted"), of("run_blocked"));
+        let node = self.open().await;
+        until(&self.path, "step_restarted", restarts + 1).await;
+        assert_eq!(of("run_blocked"), blocked);
+        node
     }
 }
 
@@ -110,17 +117,17 @@ async fn five_crashes_during_a_step_block_the_run_until_it_is_resumed() {
         crashing.again(0).await;
     }
     let node = crashing.open().await;
-    assert!(crashing.is_blocked(&node).await);
+    crashing.assert_blocked(&node).await;
     crashing.crash(&node).await;
     let node = crashing.open().await;
-    assert!(crashing.is_blocked(&node).await, "it stays blocked in the next process");
+    crashing.assert_blocked(&node).await;
     assert_eq!(count(&crashing.path, "run_blocked"), 1, "and says so once");
     node.resume(&crashing.run).await.unwrap();
     until(&crashing.path, "step_restarted", 5).await;
     crashing.crash(&node).await;
     crashing.again(0).await;
-    let node = crashing.open().await;
-    assert!(!crashing.is_blocked(&node).await, "resume began the count again");
+    // Resuming it began the count again.
+    let node = crashing.open_and_run().await;
     node.shutdown().await.unwrap();
     fsck(&crashing.path);
 }
@@ -132,8 +139,8 @@ async fn progress_and_clean_ends_do_not_count() {
     for checkpoints in 2..8 {
         crashing.again(checkpoints).await;
     }
-    let node = crashing.open().await;
-    assert!(!crashing.is_blocked(&node).await, "each process recorded a checkpoint");
+    // Each process recorded a checkpoint.
+    let node = crashing.open_and_run().await;
     node.shutdown().await.unwrap();
 
     let folder = tempfile::tempdir().unwrap();
@@ -147,8 +154,8 @@ async fn progress_and_clean_ends_do_not_count() {
     let node = crashing.open().await;
     until(&crashing.path, "step_restarted", 5).await;
     crashing.crash(&node).await;
-    let node = crashing.open().await;
-    assert!(!crashing.is_blocked(&node).await, "a clean end began the count again");
+    // A clean end began the count again.
+    let node = crashing.open_and_run().await;
     node.shutdown().await.unwrap();
     fsck(&crashing.path);
 }
