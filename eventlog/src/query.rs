@@ -109,6 +109,23 @@ pub fn unfinished(connection: &Connection, after: Seq, limit: u32) -> Result<Vec
     Ok(found)
 }
 
+/// The operations that a run dropped.
+///
+/// # Errors
+/// `Corrupt` if an operation's number is none; otherwise what SQLite says.
+pub fn dropped_ops(connection: &Connection, run: &RunId) -> Result<Vec<OpId>> {
+    let failed = |e| Error::sqlite(format_args!("list what {run} dropped"), e);
+    let sql = "SELECT op FROM events WHERE run = ?1 AND kind = 'op_dropped'";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query([run.as_str()]).map_err(failed)?;
+    let mut dropped = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let op = OpId::new(row.get(0).map_err(failed)?);
+        dropped.push(op.map_err(|e| Error::corrupt(format!("run {run} dropped an {e}")))?);
+    }
+    Ok(dropped)
+}
+
 fn summary(row: &rusqlite::Row<'_>) -> Result<RunSummary> {
     let failed = |e| Error::sqlite("read a run", e);
     let text = |at: usize| row.get::<_, String>(at).map_err(failed);

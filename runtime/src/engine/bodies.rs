@@ -320,11 +320,14 @@ impl Work {
         let (done, ended) = oneshot::channel();
         let input = self.facts.input.clone();
         let (runtime, gate) = (self.engine.runtime.clone(), self.engine.gate().clone());
-        let token = self.token.clone();
+        let (token, guard, attempt) =
+            (self.token.clone(), Arc::clone(&self.guard), self.facts.attempt);
         let job = Box::new(move || {
             let work = async {
-                // It may have waited in line for long.
-                if token.is_cancelled() || gate.opened().await.is_err() {
+                // It may have waited in line for long, and its step may have been dropped: the
+                // guard closes in that commit, a moment before the token is cancelled.
+                let is_wanted = || !token.is_cancelled() && guard.admits(attempt);
+                if !is_wanted() || gate.opened().await.is_err() || !is_wanted() {
                     return Ended::LetGo;
                 }
                 bounded_body(run(step, &input), bound).await

@@ -60,7 +60,7 @@ pub(super) enum TakeUp {
     Log,
     /// It has nothing in its log but its creation.
     New(Seq, Box<RunCreated>),
-    /// Not at all: the turn that started this child dropped it, too, and it ends before it begins.
+    /// Not at all: its parent dropped this child before it began, or before the process ended.
     Unwanted,
 }
 

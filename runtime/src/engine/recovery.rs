@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tidemill_eventlog::{
     Appender, Beside, Checkpoints, FileLock, Meta, create, open_reader, open_writer, projection,
-    query,
+    query::{self, RunSummary},
 };
-use tidemill_model::{Event, NodeStarted, Seq};
+use tidemill_model::{Event, NodeStarted, OpId, RunId, Seq};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -176,11 +176,13 @@ fn note_start(
     Ok(start.counts_after)
 }
 
-/// Makes every unfinished run known, then drives them.
+/// Makes every unfinished run known, then drives them. A child that its parent dropped before the
+/// process ended is not begun again.
 async fn recover(engine: &Arc<Engine>) -> Result<(), Error> {
-    let mut after = Seq::ZERO;
+    let (mut after, mut dropped) = (Seq::ZERO, Dropped::default());
     loop {
-        let page = engine.readers.read(move |c| Ok(query::unfinished(c, after, PAGE)?)).await?;
+        let (page, known) = engine.readers.read(move |c| dropped.page(c, after)).await?;
+        dropped = known;
         let Some(last) = page.last() else { break };
         after = last.seq;
         for summary in page {
@@ -194,9 +196,40 @@ async fn recover(engine: &Arc<Engine>) -> Result<(), Error> {
         tracing::info!(runs = runs.len(), "taking up unfinished runs");
     }
     for run in runs {
-        engine.drive(run, TakeUp::Log);
+        let take_up = match dropped.has(&run) {
+            true => TakeUp::Unwanted,
+            false => TakeUp::Log,
+        };
+        engine.drive(run, take_up);
     }
     Ok(())
+}
+
+/// What the parents of unfinished runs dropped; each parent's log is read once.
+#[derive(Default)]
+struct Dropped(FxHashMap<RunId, FxHashSet<OpId>>);
+
+impl Dropped {
+    /// The next unfinished runs, with what their parents dropped.
+    fn page(
+        mut self,
+        connection: &Connection,
+        after: Seq,
+    ) -> Result<(Vec<RunSummary>, Dropped), Error> {
+        let page = query::unfinished(connection, after, PAGE)?;
+        for parent in page.iter().filter_map(|summary| summary.parent.as_ref()) {
+            if !self.0.contains_key(&parent.run) {
+                let ops = query::dropped_ops(connection, &parent.run)?;
+                self.0.insert(parent.run.clone(), ops.into_iter().collect());
+            }
+        }
+        Ok((page, self))
+    }
+
+    fn has(&self, run: &Run) -> bool {
+        let Some(parent) = &run.parent else { return false };
+        self.0.get(&parent.run).is_some_and(|ops| ops.contains(&parent.op))
+    }
 }
 
 /// Lets go of everything and closes the file.

@@ -79,7 +79,7 @@ impl StepGuard {
     }
 
     /// Whether this attempt may record.
-    pub(super) fn admits(&self, attempt: u32) -> bool {
+    pub(crate) fn admits(&self, attempt: u32) -> bool {
         self.0.load(Ordering::Acquire) == attempt
     }
 

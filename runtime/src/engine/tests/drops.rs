@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tidemill_eventlog::open_reader;
 
 use super::prefixes::{fsck, soon};
-use crate::{App, Ctx, Result, StartRequest, Step};
+use crate::engine::recovery::Instruments;
+use crate::{App, Ctx, Environment, Node, Result, StartRequest, Step};
 
 type Begun = Arc<AtomicU32>;
 
@@ -62,4 +64,45 @@ async fn what_is_dropped_in_the_turn_that_starts_it_never_begins() {
     assert!(kinds.iter().all(|kinds| kinds == "run_created run_failed"), "{kinds:?}");
     assert_eq!(begun.load(Ordering::Relaxed), 0, "a body began");
     fsck(&path);
+}
+
+/// Drops a child and goes on for long.
+async fn patient(ctx: Ctx, (): ()) -> Result<()> {
+    drop(ctx.child::<()>("child", ()).start());
+    Ok(ctx.sleep(Duration::from_secs(3_600)).await?)
+}
+
+fn patient_app(begun: &Begun) -> App {
+    App::new("t").state(Arc::clone(begun)).workflow("patient", patient).workflow("child", child)
+}
+
+/// The process dies between the commit in which the parent drops its child and the child's end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_was_dropped_before_a_crash_does_not_begin_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("workflow.db"), folder.path().join("crash.db"));
+    let (begun, instruments) = (Begun::default(), Instruments::default());
+    // The start and the parent's first turn are written, and then nothing for as long as it takes.
+    instruments.faults.fail(3..100_000);
+    let environment = Environment::alone(&path);
+    let node = Node::open_with(patient_app(&begun), environment, instruments.clone()).await;
+    let node = node.unwrap();
+    node.start(StartRequest::new("patient", ()).unwrap().id("f")).await.unwrap();
+    soon(async {
+        while instruments.faults.counts().1 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(kinds_of_children(&path), ["run_created"]);
+    let connection = open_reader(&path).unwrap();
+    connection.backup("main", &copy, None::<fn(rusqlite::backup::Progress)>).unwrap();
+    node.shutdown().await.unwrap();
+
+    let node = patient_app(&begun).open(&copy).await.unwrap();
+    soon(node.result(&"f.1".parse().unwrap())).await.unwrap();
+    node.shutdown().await.unwrap();
+    assert_eq!(kinds_of_children(&copy), ["run_created run_failed"]);
+    assert_eq!(begun.load(Ordering::Relaxed), 0, "a body began");
+    fsck(&copy);
 }
