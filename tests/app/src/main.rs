@@ -2,12 +2,14 @@
 //!
 //! - [`ledger`] what step bodies write down outside every machine
 //! - [`steady`] workflows that must come to their end whatever happens to their machine
+//! - [`carried`] workflows whose runs an older version began
 //! - [`misbehaving`] workflows that must be stopped with a message that says what to do
 //! - [`selfish`] workflows that hold their thread
 //!
 //! `TIDEMILL_TEST_CODE=2` makes this process a later deployment of the same app: one workflow is
 //! gone from it and another was changed under its runs.
 
+mod carried;
 mod ledger;
 mod misbehaving;
 mod selfish;
@@ -32,6 +34,11 @@ fn main() -> ExitCode {
         .workflow("joins", misbehaving::joins)
         .workflow("runaway", misbehaving::runaway)
         .workflow("poison", misbehaving::poison)
+        .workflow("floats", carried::floats)
+        .workflow("keep", carried::keep)
+        .workflow("backs_off", carried::backs_off)
+        .workflow("mistypes", carried::mistypes)
+        .workflow("off_turn", carried::off_turn)
         .workflow("hog", selfish::hog)
         .workflow("slow_turn", selfish::slow_turn)
         .workflow("changed", misbehaving::changed);
