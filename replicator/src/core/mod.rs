@@ -5,11 +5,13 @@
 //! - [`startup`]: what a start does with what it finds;
 //! - [`takeover`]: from a claim to a file in place;
 //! - [`barrier`]: bringing what was committed into the bucket;
-//! - [`supervisor`]: Litestream, the app and CMD.
+//! - [`supervisor`]: Litestream, the app and CMD;
+//! - [`problems`]: what is wrong right now, for a person.
 
 pub(crate) mod barrier;
 pub(crate) mod holder;
 pub(crate) mod moment;
+pub(crate) mod problems;
 pub(crate) mod startup;
 pub(crate) mod supervisor;
 pub(crate) mod takeover;

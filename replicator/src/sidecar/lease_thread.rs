@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::place::{Place, now, random};
 use crate::core::holder::{Claim, Effect, Fresh, Gate, Holder, Input, Seen};
+use crate::core::problems::Topic;
 use crate::error::{Error, ErrorKind};
 
 /// At the longest this passes between two looks at the clocks: a machine that was paused notices.
@@ -156,7 +157,10 @@ fn view_of(holder: &Holder) -> View {
 }
 
 /// A request under way; there is at most one.
-type Request = Pin<Box<dyn Future<Output = Input>>>;
+type Request = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// What became of a request, and why it failed if it did.
+type Answer = (Input, Option<String>);
 
 struct Renewal {
     store: LeaseStore,
@@ -165,7 +169,6 @@ struct Renewal {
     view: watch::Sender<View>,
     request: Option<Request>,
     released: Option<oneshot::Sender<()>>,
-    failing: bool,
 }
 
 impl Renewal {
@@ -176,7 +179,7 @@ impl Renewal {
         view: watch::Sender<View>,
     ) -> Renewal {
         let holder = Holder::new(claim);
-        Renewal { store, place, holder, view, request: None, released: None, failing: false }
+        Renewal { store, place, holder, view, request: None, released: None }
     }
 
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -184,8 +187,9 @@ impl Renewal {
             let pause = self.pause();
             let input = tokio::select! {
                 biased;
-                input = answer(&mut self.request) => {
+                (input, why) = answer(&mut self.request) => {
                     self.request = None;
+                    self.log(&input, why);
                     input
                 }
                 command = commands.recv() => match command {
@@ -243,7 +247,6 @@ impl Renewal {
     }
 
     fn step(&mut self, input: Input) {
-        self.log(&input);
         for effect in self.holder.handle(input, now()) {
             match effect {
                 Effect::Put { doc, if_match } => {
@@ -267,52 +270,43 @@ impl Renewal {
     }
 
     /// One line when renewals begin to fail, and one when they succeed again.
-    fn log(&mut self, input: &Input) {
-        match input {
-            Input::Written(_) if std::mem::take(&mut self.failing) => {
+    fn log(&mut self, input: &Input, why: Option<String>) {
+        if matches!(input, Input::Written(_)) {
+            if self.place.report().problems.clear(Topic::Lease) {
                 tracing::info!("the lease is renewed again");
             }
-            Input::Unclear if !std::mem::replace(&mut self.failing, true) => {
-                tracing::warn!("the lease could not be renewed: trying again");
+        } else if let Some(why) = why {
+            let text = format!("the lease is not renewed: {why}");
+            if self.place.report().problems.say(Topic::Lease, text) {
+                tracing::warn!(why, "the lease could not be renewed: trying again");
             }
-            Input::Tick(_)
-            | Input::Written(_)
-            | Input::Unclear
-            | Input::Read(_)
-            | Input::ReadFailed
-            | Input::Observed(_)
-            | Input::Release(_) => {}
         }
     }
 }
 
-async fn answer(request: &mut Option<Request>) -> Input {
+async fn answer(request: &mut Option<Request>) -> Answer {
     match request {
         Some(request) => request.await,
         None => std::future::pending().await,
     }
 }
 
-async fn put(store: LeaseStore, doc: Box<LeaseDoc>, if_match: ETag) -> Input {
+async fn put(store: LeaseStore, doc: Box<LeaseDoc>, if_match: ETag) -> Answer {
     match store.swap(&doc, Some(&if_match)).await {
-        Ok(Put::Written(etag)) => Input::Written(etag),
-        Ok(Put::Lost) => Input::Unclear,
-        Ok(Put::Ambiguous(e)) | Err(e) => {
-            tracing::debug!(error = %e, "write lease");
-            Input::Unclear
-        }
+        Ok(Put::Written(etag)) => (Input::Written(etag), None),
+        // A read tells whether an earlier try of this write was taken, or another owner came.
+        Ok(Put::Lost) => (Input::Unclear, None),
+        Ok(Put::Ambiguous(e)) | Err(e) => (Input::Unclear, Some(e.to_string())),
     }
 }
 
-async fn get(store: LeaseStore) -> Input {
+async fn get(store: LeaseStore) -> Answer {
     match store.read().await {
         Ok(lease) => {
-            Input::Read(lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag })))
+            let seen = lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag }));
+            (Input::Read(seen), None)
         }
-        Err(e) => {
-            tracing::debug!(error = %e, "read lease");
-            Input::ReadFailed
-        }
+        Err(e) => (Input::ReadFailed, Some(e.to_string())),
     }
 }
 

@@ -5,7 +5,8 @@
 //! - [`lease_thread`]: renewal, on a thread, a runtime and connections of its own;
 //! - [`reception`]: the socket until the node is ready;
 //! - [`starting`]: from what is found to a claim, [`taking_over`]: from a claim to a file in place;
-//! - [`serving`]: the loop, with [`perform`] and [`daemon`].
+//! - [`serving`]: the loop; [`perform`], [`app`] and [`litestream`] do what the cores want,
+//!   [`status`] tells how it is; [`daemon`]: how Litestream is started.
 //!
 //! On failure of what it cannot do without (the state file, the database's folder) the process ends
 //! with an error: Litestream is killed, CMD is asked to leave, the lease expires by itself. On a
@@ -20,14 +21,17 @@ use crate::core::supervisor::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::settings::Settings;
 
+mod app;
 mod daemon;
 mod lease_thread;
+mod litestream;
 mod perform;
 mod place;
 mod reception;
 mod report;
 mod serving;
 mod starting;
+mod status;
 mod taking_over;
 
 use place::Place;

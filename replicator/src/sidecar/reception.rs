@@ -46,9 +46,8 @@ fn refusal(place: &Place, asked: &AttachRequest) -> SocketError {
 }
 
 fn not_ready(place: &Place) -> SocketError {
-    let doing = place.report().doing.clone();
-    let message = match doing {
-        Some(doing) => format!("the node is not ready yet: {doing}"),
+    let message = match place.report().problem() {
+        Some(problem) => format!("the node is not ready yet: {problem}"),
         None => "the node is not ready yet".to_owned(),
     };
     SocketError { kind: SocketErrorKind::Unavailable, message }
@@ -72,6 +71,6 @@ fn status(place: &Place) -> SidecarStatus {
         wal_bytes: crate::adapters::wal_watch::wal_bytes(place.beside()),
         barrier_ms: None,
         lease_age_ms: None,
-        problem: report.doing.clone(),
+        problem: report.problem(),
     }
 }

@@ -3,6 +3,8 @@
 use tidemill_eventlog::host;
 use tidemill_model::{BootId, Covered, Epoch, LeaseStatus, SidecarState, Timestamp};
 
+use crate::core::problems::Problems;
+
 /// What a start knows of the epoch that an app which lives on has open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AppsEpoch {
@@ -23,6 +25,8 @@ pub(super) struct Report {
     pub(super) state: SidecarState,
     /// What a start waits for or works on, for a person.
     pub(super) doing: Option<String>,
+    /// What is wrong, for a person.
+    pub(super) problems: Problems,
     /// Whether the lease was claimed by this process.
     pub(super) claimed: bool,
     /// Which epoch an app that has the file open since before may still have.
@@ -42,12 +46,18 @@ impl Report {
             boot,
             state: SidecarState::Starting,
             doing: None,
+            problems: Problems::default(),
             claimed: false,
             apps: AppsEpoch::Unknown,
             wal_lag_bytes: 0,
             shipped_until: None,
             covered: None,
         }
+    }
+
+    /// What is wrong, or what a start waits for.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problems.shown().or_else(|| self.doing.clone())
     }
 
     /// The status as of now.

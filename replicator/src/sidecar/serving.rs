@@ -10,26 +10,28 @@ use std::time::Duration;
 
 use tidemill_eventlog::{FileLock, host};
 use tidemill_model::{
-    BarrierReply, BootTime, Epoch, GateState, LastGood, LeaseLine, NodeState, SessionId,
-    SidecarState, SidecarStatus, SocketError, SocketErrorKind, Stage, Timestamp, unix_ms,
+    BarrierReply, BootTime, Epoch, LastGood, NodeState, SessionId, SidecarState, Stage, Timestamp,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Signals;
+use super::app::HeldBy;
 use super::daemon::{NotStarted, Running};
 use super::lease_thread::{Lease, View};
 use super::place::{Place, random};
 use super::starting::Begun;
+use super::status::refused;
 use crate::adapters::app_child::AppChild;
 use crate::adapters::litestream::child::LitestreamChild;
 use crate::adapters::litestream::control::{SyncFailure, Synced};
 use crate::adapters::process::Exit;
 use crate::adapters::socket::{AppRequest, AppSocket, AttachReply, Attachment, Reply};
-use crate::adapters::wal_watch::{WalEnd, WalWatch, wal_bytes};
+use crate::adapters::wal_watch::{WalEnd, WalWatch};
 use crate::core::barrier::{self, Barriers, Head, LeaseShows, Pace, WaiterId};
 use crate::core::holder::Gate;
-use crate::core::supervisor::{self, App, AppLock, AttachAsked, Outcome, Start, Supervisor};
+use crate::core::problems::Topic;
+use crate::core::supervisor::{self, AttachAsked, Outcome, Start, Supervisor};
 use crate::error::Error;
 use crate::failpoint;
 
@@ -40,16 +42,6 @@ pub(super) const OWN: WaiterId = WaiterId(0);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The longest that a caller may wait for a barrier: longer, and it should ask again.
 const BARRIER_WAIT_MAX: Duration = Duration::from_secs(3600);
-
-/// How long an app that lost its stream may take to attach again before somebody is told.
-const ATTACH_BOUND: Duration = Duration::from_secs(30);
-
-/// Who has the app's lock, as the sidecar found when it tried.
-pub(super) struct HeldBy {
-    holder: String,
-    since: BootTime,
-    said: bool,
-}
 
 /// What came of a task.
 #[derive(Debug)]
@@ -115,7 +107,6 @@ pub(super) struct Serving {
     pub(super) shipped_end: Option<WalEnd>,
     /// When the head of the round under way was read, at the earliest.
     pub(super) looked_at: Option<Timestamp>,
-    pub(super) problem: Option<String>,
     pub(super) held_by: Option<HeldBy>,
     pub(super) outcome: Option<Outcome>,
     said_state: Option<SidecarState>,
@@ -177,7 +168,6 @@ impl Serving {
             sent_end: None,
             shipped_end: None,
             looked_at: None,
-            problem: None,
             held_by: None,
             outcome: None,
             said_state: None,
@@ -274,6 +264,16 @@ impl Serving {
         self.queue.push_back(Core::Barriers(input));
     }
 
+    /// Notes a problem; whether it is a new one, which the log is to have.
+    pub(super) fn say(&self, topic: Topic, text: impl Into<String>) -> bool {
+        self.place.report().problems.say(topic, text)
+    }
+
+    /// The topic has no problem any more.
+    pub(super) fn clear(&self, topic: Topic) {
+        self.place.report().problems.clear(topic);
+    }
+
     /// Feeds the cores until they want nothing more.
     fn drain(&mut self) -> Result<(), Error> {
         while let Some(input) = self.queue.pop_front() {
@@ -310,13 +310,6 @@ impl Serving {
         tracing::info!(node = %self.state.node, epoch = %self.epoch, "{}", state.as_str());
     }
 
-    fn state_now(&self) -> SidecarState {
-        match (self.supervisor.state(), &self.view.gate) {
-            (SidecarState::Ready, Gate::Closed) => SidecarState::Stalled,
-            (state, _) => state,
-        }
-    }
-
     fn lease_changed(&mut self, view: View) {
         let gate_changed = self.view.gate != view.gate;
         self.view = view;
@@ -326,16 +319,6 @@ impl Serving {
         if matches!(self.view.gate, Gate::Fenced { .. }) {
             self.tell_supervisor(supervisor::Input::Fenced);
         }
-    }
-
-    /// What the app is told of the lease.
-    pub(super) fn line(&self) -> LeaseLine {
-        let (deadline, state) = match &self.view.gate {
-            Gate::Open { until } => (*until, GateState::Open),
-            Gate::Closed | Gate::Released => (BootTime::from_nanos(0), GateState::Closed),
-            Gate::Fenced { .. } => (BootTime::from_nanos(0), GateState::Fenced),
-        };
-        LeaseLine { boot: self.place.boot.clone(), deadline_boottime_ns: deadline, state }
     }
 
     fn request(&mut self, request: AppRequest) -> Result<(), Error> {
@@ -376,12 +359,6 @@ impl Serving {
         Ok(())
     }
 
-    fn forget_attachment(&mut self, session: &SessionId) {
-        if self.attachment.as_ref().is_some_and(|held| held.session() == session) {
-            self.attachment = None;
-        }
-    }
-
     fn finished(&mut self, done: Done) -> Result<(), Error> {
         match done {
             Done::DaemonStarted(Ok(running)) => self.daemon_started(*running),
@@ -391,7 +368,7 @@ impl Serving {
             }
             Done::DaemonStarted(Err(NotStarted::Failed(why))) => {
                 tracing::warn!(%why, "litestream could not be started: trying again");
-                self.problem = Some(why);
+                self.say(Topic::Litestream, why);
                 self.kill_started = false;
                 self.tell_supervisor(supervisor::Input::DaemonEnded);
             }
@@ -435,54 +412,6 @@ impl Serving {
         Ok(())
     }
 
-    fn app_lock_tried(
-        &mut self,
-        result: Result<FileLock, tidemill_eventlog::LockError>,
-    ) -> Result<(), Error> {
-        let lock = match result {
-            Ok(lock) => {
-                self.app_lock = Some(Arc::new(lock));
-                self.held_by = None;
-                AppLock::Taken
-            }
-            Err(tidemill_eventlog::LockError::Held { holder, .. }) => {
-                self.app_lock_held(&holder.to_string());
-                AppLock::Busy
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.tell_supervisor(supervisor::Input::AppLock(lock));
-        Ok(())
-    }
-
-    /// An app that lives attaches again within seconds; one that does not is for a person to end.
-    fn app_lock_held(&mut self, holder: &str) {
-        let now = host::boot_now();
-        let held = self.held_by.get_or_insert_with(|| {
-            tracing::info!(%holder, "an app has the file open");
-            HeldBy { holder: holder.to_owned(), since: now, said: false }
-        });
-        if now.since(held.since) >= ATTACH_BOUND && !std::mem::replace(&mut held.said, true) {
-            tracing::warn!(
-                %holder,
-                "the app that has the file open does not attach again: nothing is shipped until \
-                 it does, or ends"
-            );
-        }
-    }
-
-    /// What keeps an attached app's work from being shipped, for a person.
-    fn trouble(&self) -> Option<String> {
-        let orphaned = matches!(self.supervisor.app(), App::Orphaned { .. });
-        let held = self.held_by.as_ref().filter(|_| orphaned);
-        self.problem.clone().or_else(|| {
-            held.map(|held| {
-                let holder = &held.holder;
-                format!("{holder} has the file open and is not attached: nothing is shipped")
-            })
-        })
-    }
-
     /// Tells a waiter that its barrier counted, or why not.
     pub(super) fn answer(&mut self, waiter: WaiterId, result: Result<LastGood, barrier::Refusal>) {
         if waiter == OWN {
@@ -496,52 +425,7 @@ impl Serving {
         let epoch = self.epoch;
         reply.send(match result {
             Ok(good) => Ok(BarrierReply { epoch, txid: good.txid, seq: good.seq }),
-            Err(refusal) => Err(refused(refusal, self.problem.as_deref())),
+            Err(refusal) => Err(refused(refusal, self.place.report().problem().as_deref())),
         });
     }
-
-    fn status(&self) -> SidecarStatus {
-        let now = host::boot_now();
-        let beside = self.place.beside();
-        let end = WalEnd::read(beside, self.shipped_end.as_ref());
-        let lag = end.map_or(0, |end| end.bytes_since(self.shipped_end.as_ref()));
-        let good = self.barriers.last_good();
-        SidecarStatus {
-            node: self.state.node.clone(),
-            state: self.state_now(),
-            epoch: Some(self.epoch),
-            pid: std::process::id(),
-            litestream_pid: self.litestream_pid,
-            litestream_version: self.litestream_version.clone(),
-            litestream_restarts: u64::from(self.supervisor.restarts()),
-            app_pid: match self.supervisor.app() {
-                App::Attached { pid, .. } => Some(*pid),
-                App::None | App::Orphaned { .. } => None,
-            },
-            shipped_txid: self.barriers.shipped().or(good.map(|good| good.txid)),
-            shipped_at: self.shipped_at,
-            lag_ms: self.barriers.dirty_since().map_or(0, |since| unix_ms(now.since(since))),
-            lag_bytes: lag,
-            wal_bytes: wal_bytes(beside),
-            barrier_ms: self.barriers.took().map(unix_ms),
-            lease_age_ms: Some(unix_ms(now.since(self.view.last_write))),
-            problem: self.trouble(),
-        }
-    }
-}
-
-fn refused(refusal: barrier::Refusal, problem: Option<&str>) -> SocketError {
-    let (kind, message) = match refusal {
-        barrier::Refusal::TimedOut => {
-            let why = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
-            (SocketErrorKind::TimedOut, format!("the barrier did not count in time{why}"))
-        }
-        barrier::Refusal::Fenced => {
-            (SocketErrorKind::Fenced, "another owner has the node".to_owned())
-        }
-        barrier::Refusal::TooMany => {
-            (SocketErrorKind::Unavailable, "too many barriers wait: try again".to_owned())
-        }
-    };
-    SocketError { kind, message }
 }

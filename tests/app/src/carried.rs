@@ -47,7 +47,8 @@ pub(crate) async fn keep(ctx: Ctx, (nap, numbers): (Duration, Vec<f64>)) -> Resu
 async fn make(_: Step, numbers: Numbers) -> Result<Vec<f64>> {
     let mut state = numbers.seed;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // 53 bits after a leading one: a number from 1 to 2, less one.
         f64::from_bits(0x3ff0_0000_0000_0000 | state >> 12) - 1.0
     };
