@@ -13,6 +13,7 @@ mod command_errors;
 mod command_line;
 mod credentials;
 mod disks;
+mod earlier_version;
 mod exclusive;
 mod frozen;
 mod ghost;

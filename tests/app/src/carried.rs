@@ -59,9 +59,9 @@ async fn pass(_: Step, numbers: Vec<f64>) -> Result<Vec<f64>> {
     Ok(numbers)
 }
 
-/// Fails once and waits an hour for its second attempt.
+/// Fails once and waits a minute for its second attempt.
 pub(crate) async fn backs_off(ctx: Ctx, _: ()) -> Result<u32> {
-    let retry = Retry::attempts(3).initial_delay(Duration::from_secs(3600));
+    let retry = Retry::attempts(3).initial_delay(Duration::from_secs(60));
     Ok(ctx.step("fetch", fails_once, ()).retry(retry).await?)
 }
 

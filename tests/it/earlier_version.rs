@@ -1,0 +1,108 @@
+//! A file and a bucket that an earlier version wrote: every run in them goes on where it was, and
+//! what was blocked stays blocked. `data/README.md` says what they hold.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::app::Settings;
+use crate::support::bucket::Bucket;
+use crate::support::http::Api;
+use crate::support::ledger::Ledger;
+use crate::support::machine::Machine;
+use crate::support::{scratch, sqlite};
+
+const BOUND: Duration = Duration::from_secs(90);
+
+/// Unpacks the archive; gives the folder that holds `alone`, `disk` and `bucket`.
+fn unpack() -> PathBuf {
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/data/8dcdd52.tar.gz");
+    let into = scratch::folder("earlier");
+    let status = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&into).status();
+    assert!(status.expect("run tar").success(), "unpack {}", archive.display());
+    into
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("list a folder") {
+        let entry = entry.expect("list a folder");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copy a file");
+    }
+}
+
+/// Puts every object of the archive's bucket into `bucket`, under the same key.
+fn upload(bucket: &Bucket, root: &Path, folder: &Path) {
+    for entry in std::fs::read_dir(folder).expect("list a folder") {
+        let path = entry.expect("list a folder").path();
+        if path.is_dir() {
+            upload(bucket, root, &path);
+        } else if path.extension().is_none_or(|extension| extension != "meta") {
+            let key = path.strip_prefix(root).expect("a path in the folder");
+            let key = key.to_str().expect("a key in UTF-8");
+            let metadata = std::fs::read(format!("{}.meta", path.display())).ok();
+            let metadata = metadata.map(|text| serde_json::from_slice(&text).expect("metadata"));
+            let body = std::fs::read(&path).expect("read an object");
+            bucket.put_with(key, body, metadata.unwrap_or_default());
+        }
+    }
+}
+
+fn machine(bucket: &Bucket, ledger: &Ledger, name: &str) -> Machine {
+    Machine::new(bucket, name, "n1").ledger(ledger).sidecar_args(&["--ttl", "3s"])
+}
+
+/// What has to become of the runs, on any node.
+#[track_caller]
+fn assert_goes_on(api: &Api, ledger: &Ledger) {
+    let output = |run: &str| api.wait_completed(run, BOUND)["output"].clone();
+    assert_eq!(output("done"), json!(6));
+    assert_eq!(output("training"), json!(36));
+    assert_eq!(output("cut-off"), json!(1));
+    // That version did not record whether an attempt had begun whose moment has come since.
+    let attempt = output("backs-off");
+    assert!(attempt == 2 || attempt == 3, "gave attempt {attempt}");
+    assert!(output("naps").is_string());
+    assert_eq!(api.wait_ended("panics", BOUND)["status"], "blocked");
+    // The first of its eight epochs is in a checkpoint, so it is not computed again.
+    assert_eq!(ledger.count("training", "train", "epoch 1"), 0);
+    assert_eq!(ledger.count("done", "link", "begin"), 0, "a completed step ran again");
+}
+
+#[test]
+fn a_file_without_a_sidecar() {
+    let (from, ledger) = (unpack().join("alone"), Ledger::new());
+    let db = scratch::folder("alone").join("workflow.db");
+    copy(&from, db.parent().expect("a file in a folder"));
+    let mut app = Settings::alone(&db).ledger(&ledger).start();
+    assert_goes_on(&app.api(), &ledger);
+    assert_eq!(app.shut_down(), 0);
+    assert_eq!(sqlite::integrity(&db), "ok");
+}
+
+#[test]
+fn a_disk_and_its_bucket() {
+    let (from, bucket, ledger) = (unpack(), Bucket::new(), Ledger::new());
+    upload(&bucket, &from.join("bucket"), &from.join("bucket"));
+    let mut vm = machine(&bucket, &ledger, "vm-1");
+    copy(&from.join("disk"), vm.dir());
+    let before = sqlite::number(vm.db(), "SELECT max(seq) FROM events");
+    vm.start().wait_ready();
+    assert_goes_on(&vm.api(), &ledger);
+    let kept = format!("SELECT count(*) FROM events WHERE seq <= {before}");
+    assert_eq!(sqlite::number(vm.db(), &kept), before, "the disk had the newest events");
+    assert_eq!(vm.shut_down(), 0);
+    assert_eq!(bucket.epochs("n1"), [1, 2]);
+}
+
+#[test]
+fn a_bucket_whose_disk_is_lost() {
+    let (from, bucket, ledger) = (unpack(), Bucket::new(), Ledger::new());
+    upload(&bucket, &from.join("bucket"), &from.join("bucket"));
+    let mut vm = machine(&bucket, &ledger, "vm-2");
+    vm.start().wait_ready();
+    assert_goes_on(&vm.api(), &ledger);
+    assert_eq!(vm.shut_down(), 0);
+    sqlite::assert_same(&vm.restore("latest"), vm.db());
+}
