@@ -30,7 +30,7 @@ pub(crate) async fn floats(ctx: Ctx, numbers: Numbers) -> Result<f64> {
     let made: Vec<f64> = ctx.step("make", make, numbers).await?;
     let passed = ctx.step("pass", pass, made.clone());
     let kept = ctx.child::<f64>("keep", &(nap, &made));
-    let (passed, ()) = try_join(passed, async { Ok(ctx.sleep(nap).await?) }).await?;
+    let (passed, ()) = try_join(passed, ctx.sleep(nap)).await?;
     let kept = kept.await?;
     let again: Vec<f64> = ctx.step("pass", pass, passed).await?;
     Ok(kept + again.iter().sum::<f64>())
