@@ -14,6 +14,7 @@ mod command_line;
 mod credentials;
 mod disks;
 mod earlier_version;
+mod edited_by_hand;
 mod exclusive;
 mod frozen;
 mod ghost;
