@@ -1,10 +1,14 @@
 //! JSON values as the text that is recorded.
 
+mod compare;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+
+pub use self::compare::Floats;
 
 /// A JSON value, kept as its text: written once, copied without being parsed.
 ///
@@ -50,14 +54,17 @@ impl Json {
 
     /// Whether both mean the same value: the order of an object's fields does not matter.
     pub fn same(&self, other: &Json) -> bool {
-        let tree = |json: &Json| serde_json::from_str::<serde_json::Value>(&json.0);
-        if self.0 == other.0 {
-            return true;
-        }
-        match (tree(self), tree(other)) {
-            (Ok(mine), Ok(theirs)) => mine == theirs,
-            (Err(_), _) | (_, Err(_)) => false,
-        }
+        self.same_with(other, Floats::Exact)
+    }
+
+    /// As [`Json::same`], with another measure for numbers that have a fraction or an exponent.
+    pub fn same_with(&self, other: &Json, floats: Floats) -> bool {
+        compare::same(&self.0, &other.0, floats)
+    }
+
+    /// Whether there is a number with a fraction or an exponent in it.
+    pub fn has_float(&self) -> bool {
+        compare::has_float(&self.0)
     }
 }
 
@@ -98,6 +105,16 @@ mod tests {
         assert!(!json(r#"{"a":1}"#).same(&json(r#"{"a":2}"#)));
         assert!(!json("[1,2]").same(&json("[2,1]")));
         assert!(Json::parse("{} {}").is_err());
+    }
+
+    #[test]
+    fn floats_come_back_bit_for_bit() {
+        for float in [51.248178375505404, -93.31137037688033, 0.9856906946328695, -0.0, 5e-324] {
+            let back: f64 = Json::of(&float).unwrap().decode().unwrap();
+            assert_eq!(back.to_bits(), f64::to_bits(float), "{float} came back as {back}");
+        }
+        let back: f32 = Json::of(&0.1_f32).unwrap().decode().unwrap();
+        assert_eq!(back.to_bits(), 0.1_f32.to_bits());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use event_data::{
     BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, RunCreated, Seed,
 };
 pub use failure::{Failure, FailureKind};
-pub use json::Json;
+pub use json::{Floats, Json};
 pub use keys::{FleetUrl, Level, LtxName, NodeKeys};
 pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};
 pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};

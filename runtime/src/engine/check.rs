@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tidemill_model::RunId;
+use tidemill_model::{RunId, Seq};
 
 use super::clock::Clock;
 use super::handle::CheckReport;
 use super::inbox::Inbox;
 use super::journal::{self, Record, Unreadable};
-use super::readers;
 use super::replay::Stage;
+use super::{process, readers};
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
 
@@ -23,7 +23,8 @@ impl App {
     pub fn check_run(&self, path: &Path, run: &RunId) -> Result<CheckReport, Error> {
         self.check()?;
         let connection = tidemill_eventlog::open_any(path)?;
-        report(self, &Clock::default(), run, readers::log(&connection, run)?)
+        let floats_exact_from = process::floats_exact_from(&connection)?;
+        report(self, &Clock::default(), run, readers::log(&connection, run)?, floats_exact_from)
     }
 }
 
@@ -32,6 +33,7 @@ pub(super) fn report(
     clock: &Clock,
     run: &RunId,
     log: Result<Vec<Record>, Unreadable>,
+    floats_exact_from: Option<Seq>,
 ) -> Result<CheckReport, Error> {
     let unknown = |divergence| CheckReport {
         run: run.clone(),
@@ -52,7 +54,7 @@ pub(super) fn report(
         Err(reason) => return Ok(unknown(reason)),
     };
     let inbox = Arc::new(Inbox::default());
-    let stage = Stage { app, run, clock, inbox: &inbox };
+    let stage = Stage { app, run, clock, inbox: &inbox, floats_exact_from };
     let divergence = journal::Journal::of(&log).and_then(|_| stage.replay(&log)).err();
     Ok(CheckReport {
         run: run.clone(),

@@ -268,7 +268,8 @@ impl Node {
     /// `NotFound`; otherwise what reading the file says.
     pub async fn check(&self, run: &RunId) -> Result<CheckReport, Error> {
         let log = self.engine.readers.log(run).await?;
-        check::report(&self.engine.app, &self.engine.clock, run, log)
+        let from = Some(self.engine.floats_exact_from);
+        check::report(&self.engine.app, &self.engine.clock, run, log, from)
     }
 
     /// The names of the program's workflows, sorted.

@@ -6,13 +6,15 @@
 //!
 //! Comparing an act means its kind, operation and name, and for recorded inputs and final results
 //! that the JSON means the same. When a timer fires and which time was given is what the log says.
+//! Where an earlier version wrote the log, floats in that JSON need to be near only: it read them
+//! up to 2 units in the last place wrong and passed on what it had read.
 
 use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Json, OpId, OpName, RunCreated,
-    RunId, RunStatus, Seq, Timestamp,
+    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, Json, OpId, OpName,
+    RunCreated, RunId, RunStatus, Seq, Timestamp,
 };
 
 use super::life::shown;
@@ -259,9 +261,10 @@ pub(crate) fn unreadable(what: &str) -> BlockReason {
 pub(crate) fn compare(
     recorded: &[&Event],
     asked: &[Event],
+    floats: Floats,
     last: bool,
 ) -> Result<usize, BlockReason> {
-    let known = recorded.iter().zip(asked).take_while(|(a, b)| same_act(a, b)).count();
+    let known = recorded.iter().zip(asked).take_while(|(a, b)| same_act(a, b, floats)).count();
     match (recorded.get(known), asked.get(known)) {
         (None, None) => Ok(known),
         (None, Some(_)) if last => Ok(known),
@@ -277,7 +280,7 @@ fn is_imposed_end(acts: &[&Event]) -> bool {
         && before.iter().all(|act| matches!(act, Event::OpDropped { .. }))
 }
 
-fn same_act(recorded: &Event, asked: &Event) -> bool {
+fn same_act(recorded: &Event, asked: &Event, floats: Floats) -> bool {
     if recorded.kind() != asked.kind()
         || recorded.op() != asked.op()
         || recorded.name() != asked.name()
@@ -287,7 +290,9 @@ fn same_act(recorded: &Event, asked: &Event) -> bool {
     match (recorded, asked) {
         (Event::StepStarted { input: a, .. }, Event::StepStarted { input: b, .. })
         | (Event::ChildStarted { input: a, .. }, Event::ChildStarted { input: b, .. })
-        | (Event::RunCompleted { output: a }, Event::RunCompleted { output: b }) => a.same(b),
+        | (Event::RunCompleted { output: a }, Event::RunCompleted { output: b }) => {
+            a.same_with(b, floats)
+        }
         (Event::RunFailed { error: a }, Event::RunFailed { error: b }) => a == b,
         _ => true,
     }

@@ -82,6 +82,8 @@ pub(crate) struct Engine {
     pub(crate) runtime: Handle,
     /// What was logged up to here does not count as a crash of this boot.
     pub(crate) crash_base: Seq,
+    /// From here on the log was written by versions that read floats exactly.
+    pub(crate) floats_exact_from: Seq,
     /// Somebody waits for a barrier: the writer leaves gaps.
     pub(crate) barrier_waits: Arc<AtomicBool>,
     pub(crate) drivers: TaskTracker,

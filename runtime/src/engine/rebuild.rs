@@ -73,6 +73,7 @@ impl Driver {
             run: &self.run.id,
             clock: &engine.clock,
             inbox: &self.run.inbox,
+            floats_exact_from: Some(engine.floats_exact_from),
         };
         let replayed = match self.poisoned(&journal) {
             Some(reason) => Err(reason),

@@ -62,7 +62,7 @@ pub(super) async fn open(
     };
     let opened = opened
         .map_err(|e| Error::with_source(ErrorKind::Internal, "opening the file panicked", e))?;
-    let Opened { lock, mut connection, crash_base } = opened?;
+    let Opened { lock, mut connection, start } = opened?;
     let pace = Pace::default();
     pace.watch(&mut connection, environment.checkpoints)?;
     let setup = Setup { connection, clock: clock.clone(), pace: pace.clone(), faults };
@@ -81,7 +81,8 @@ pub(super) async fn open(
         environment,
         clock,
         runtime,
-        crash_base,
+        crash_base: start.counts_after,
+        floats_exact_from: start.floats_exact_from,
         barrier_waits: pace.barrier_waits,
         drivers: TaskTracker::new(),
         closing: CancellationToken::new(),
@@ -96,7 +97,7 @@ pub(super) async fn open(
 struct Opened {
     lock: FileLock,
     connection: Connection,
-    crash_base: Seq,
+    start: process::Start,
 }
 
 fn open_file(environment: &Environment, clock: &Clock, app: &str) -> Result<Opened, Error> {
@@ -109,8 +110,8 @@ fn open_file(environment: &Environment, clock: &Clock, app: &str) -> Result<Open
     check_owner(environment, &Meta::read(&open_reader(path)?)?)?;
     let connection = open_writer(path, environment.checkpoints)?;
     Meta::set_app(&connection, app)?;
-    let crash_base = note_start(&connection, environment, clock)?;
-    Ok(Opened { lock, connection, crash_base })
+    let start = note_start(&connection, environment, clock)?;
+    Ok(Opened { lock, connection, start })
 }
 
 /// A file that was ever shipped opens only under a sidecar whose node and epoch it has; under a
@@ -153,7 +154,7 @@ fn note_start(
     connection: &Connection,
     environment: &Environment,
     clock: &Clock,
-) -> Result<Seq, Error> {
+) -> Result<process::Start, Error> {
     let failed = |e| Error::from(tidemill_eventlog::Error::sqlite("note the start", e));
     let mut appender = Appender::load(connection)?;
     let head = appender.head().seq;
@@ -173,7 +174,7 @@ fn note_start(
         projection::project(&transaction, at, None, &event)?;
     }
     transaction.commit().map_err(failed)?;
-    Ok(start.counts_after)
+    Ok(start)
 }
 
 /// Makes every unfinished run known, then drives them. A child that its parent dropped before the

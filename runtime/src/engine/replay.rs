@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, Failure, Json, OpId, OpName, RunId,
+    BlockReason, BlockReasonKind, Event, EventClass, Failure, Floats, Json, OpId, OpName, RunId,
+    Seq,
 };
 
 use super::bodies::StepBody;
@@ -42,6 +43,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) run: &'a RunId,
     pub(crate) clock: &'a Clock,
     pub(crate) inbox: &'a Arc<Inbox>,
+    /// From where on the log was written by versions that read floats exactly; none if nowhere.
+    pub(crate) floats_exact_from: Option<Seq>,
 }
 
 impl Stage<'_> {
@@ -79,7 +82,9 @@ impl Stage<'_> {
             let recorded: Vec<&Event> =
                 acts.filter(|event| event.class() == EventClass::Act).collect();
             let mut fresh = Fresh::of(self.run, response)?;
-            let known = compare(&recorded, &fresh.events, rest.is_empty())?;
+            let floats = self.floats(input);
+            let known = compare(&recorded, &fresh.events, floats, rest.is_empty())
+                .map_err(|reason| self.explained(reason, input, log))?;
             let ended = recorded.len() > known;
             fresh.keep_after(known, &mut bodies);
             if rest.is_empty() {
@@ -90,6 +95,44 @@ impl Stage<'_> {
                 return Ok(Replayed { life, bodies, fresh });
             }
         }
+    }
+}
+
+impl Stage<'_> {
+    /// How floats compare in what the run did after an input.
+    fn floats(&self, input: &Record) -> Floats {
+        match self.floats_exact_from {
+            Some(from) if input.seq >= from => Floats::Exact,
+            Some(_) | None => Floats::Near,
+        }
+    }
+
+    /// Says what else may be the reason where the code was given floats by a version that read
+    /// them wrong and did more with them than to pass them on.
+    fn explained(&self, reason: BlockReason, at: &Record, log: &[Record]) -> BlockReason {
+        let given = log.iter().take_while(|record| record.seq <= at.seq);
+        if self.floats(at) == Floats::Exact || !given.into_iter().any(gives_float) {
+            return reason;
+        }
+        let advice = format!(
+            "{}; or: an earlier version of tidemill wrote this part of the log, and read numbers \
+             with a fraction up to 2 units in the last place wrong: if the code computes with \
+             such numbers, let that version bring this run to its end, or start the run anew",
+            reason.advice
+        );
+        BlockReason { advice, ..reason }
+    }
+}
+
+/// Whether an input has a number with a fraction in it.
+fn gives_float(record: &Record) -> bool {
+    match &record.event {
+        Event::RunCreated(created) => created.input.has_float(),
+        event => match observation(event) {
+            Some((_, Observed::Step(Ok(json)) | Observed::Child(Ok(json)))) => json.has_float(),
+            Some((_, Observed::Step(Err(_)) | Observed::Child(Err(_)) | Observed::Fired))
+            | None => false,
+        },
     }
 }
 

@@ -40,7 +40,13 @@ impl Engine {
     /// Replays a log and lets go of what comes of it.
     pub(crate) fn replay_check(&self, run: &RunId, log: &[Record]) -> Result<(), BlockReason> {
         let inbox = Arc::new(Inbox::default());
-        let stage = Stage { app: &self.app, run, clock: &self.clock, inbox: &inbox };
+        let stage = Stage {
+            app: &self.app,
+            run,
+            clock: &self.clock,
+            inbox: &inbox,
+            floats_exact_from: Some(self.floats_exact_from),
+        };
         stage.replay(log).map(drop)
     }
 

@@ -5,5 +5,6 @@
 mod basics;
 mod blocked;
 mod common;
+mod floats;
 mod gate;
 mod steps;

@@ -3,6 +3,7 @@
 mod crashes;
 mod drops;
 mod faults;
+mod floats;
 mod group;
 mod newer;
 mod prefixes;

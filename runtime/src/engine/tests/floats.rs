@@ -1,0 +1,110 @@
+//! A log of a version that read floats up to 2 units in the last place wrong.
+
+use std::sync::Arc;
+
+use tidemill_eventlog::{Checkpoints, create, open_writer};
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Durability, Event, Json, OpId, OpName, RunCreated, RunId, Seed,
+    Seq,
+};
+
+use crate::engine::clock::Clock;
+use crate::engine::inbox::Inbox;
+use crate::engine::journal::Record;
+use crate::engine::process;
+use crate::engine::replay::Stage;
+use crate::{App, Ctx, Result, Step};
+
+/// What the body returned, and what the earlier version read.
+const RETURNED: &str = "0.9856906946328695";
+const READ: &str = "0.9856906946328696";
+
+async fn same(_: Step, number: f64) -> Result<f64> {
+    Ok(number)
+}
+
+async fn passes_on(ctx: Ctx, (): ()) -> Result<f64> {
+    let number = ctx.step("first", same, 0.0).await?;
+    Ok(ctx.step("second", same, number).await?)
+}
+
+/// Amplifies the last place.
+async fn computes(ctx: Ctx, (): ()) -> Result<f64> {
+    let number = ctx.step("first", same, 0.0).await?;
+    Ok(ctx.step("second", same, (number * 1e9).fract()).await?)
+}
+
+fn log(workflow: &str, second: &str) -> Vec<Record> {
+    let json = |text: &str| Json::parse(text).unwrap();
+    let name = |text: &str| OpName::new(text).unwrap();
+    let (one, two) = (OpId::FIRST, OpId::FIRST.next());
+    let created = RunCreated {
+        workflow: name(workflow),
+        input: Json::null(),
+        labels: std::collections::BTreeMap::new(),
+        seed: Seed::from_random([7; 16]),
+        parent: None,
+        app_version: "1".to_owned(),
+        durability: Durability::Local,
+    };
+    let events = [
+        Event::RunCreated(Box::new(created)),
+        Event::StepStarted { op: one, name: name("first"), input: json("0.0") },
+        Event::StepCompleted { op: one, name: name("first"), output: json(RETURNED) },
+        Event::StepStarted { op: two, name: name("second"), input: json(second) },
+    ];
+    let ts = tidemill_eventlog::host::wall_now();
+    let record = |(seq, event)| Record { seq: Seq::new(seq).unwrap(), ts, event };
+    (1..).zip(events).map(record).collect()
+}
+
+fn replay(log: &[Record], floats_exact_from: Option<u64>) -> std::result::Result<(), BlockReason> {
+    let app = App::new("t").workflow("passes_on", passes_on).workflow("computes", computes);
+    let (clock, inbox) = (Clock::default(), Arc::new(Inbox::default()));
+    let run = RunId::new("r").unwrap();
+    let floats_exact_from = floats_exact_from.map(|seq| Seq::new(seq).unwrap());
+    let stage = Stage { app: &app, run: &run, clock: &clock, inbox: &inbox, floats_exact_from };
+    stage.replay(log).map(drop)
+}
+
+#[test]
+fn a_run_that_passes_floats_on_goes_on() {
+    let log = log("passes_on", READ);
+    assert_eq!(replay(&log, None), Ok(()), "a file that this version never wrote");
+    assert_eq!(replay(&log, Some(5)), Ok(()), "this version wrote from event 5 on");
+    let reason = replay(&log, Some(3)).unwrap_err();
+    assert_eq!(reason.kind, BlockReasonKind::Nondeterminism);
+    assert!(!reason.advice.contains("earlier version"), "{}", reason.advice);
+}
+
+#[test]
+fn a_run_that_computes_with_floats_is_blocked_and_says_why() {
+    let log = log("computes", "0.6946328696");
+    let reason = replay(&log, Some(5)).unwrap_err();
+    assert_eq!(reason.kind, BlockReasonKind::Nondeterminism);
+    assert!(reason.advice.contains("earlier version"), "{}", reason.advice);
+    assert!(reason.logged.is_some_and(|logged| logged.contains("0.6946328696")));
+}
+
+#[test]
+fn floats_are_exact_from_the_first_process_on_that_reads_them_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    create(&path).unwrap();
+    let file = open_writer(&path, Checkpoints::Own).unwrap();
+    let at = |seq| Seq::new(seq).unwrap();
+    let begin = |head| process::begin(&file, None, at(head)).unwrap().floats_exact_from;
+    assert_eq!(process::floats_exact_from(&file).unwrap(), None);
+    assert_eq!(begin(0), at(1), "a file of this version");
+    process::end(&file, None).unwrap();
+    assert_eq!(begin(40), at(1), "after a clean end");
+    assert_eq!(begin(50), at(1), "after a crash");
+    // An earlier version writes the row without the field.
+    let sql = "UPDATE tidemill_meta SET value = json_remove(value, '$.floats_exact_from') \
+               WHERE key = 'process'";
+    assert_eq!(file.execute(sql, []).unwrap(), 1);
+    assert_eq!(process::floats_exact_from(&file).unwrap(), None);
+    assert_eq!(begin(60), at(61), "after an earlier version wrote");
+    assert_eq!(begin(70), at(61));
+    assert_eq!(process::floats_exact_from(&file).unwrap(), Some(at(61)));
+}
