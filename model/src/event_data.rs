@@ -158,4 +158,22 @@ pub enum BlockReasonKind {
     Runaway,
     /// A bound on what a run may hold was reached.
     Limit,
+    /// What the run did could not be written, again and again and for a reason of its own.
+    Refused,
+}
+
+impl BlockReasonKind {
+    /// Every kind.
+    pub const ALL: [BlockReasonKind; 10] = [
+        BlockReasonKind::Nondeterminism,
+        BlockReasonKind::ForeignWait,
+        BlockReasonKind::Misuse,
+        BlockReasonKind::Panic,
+        BlockReasonKind::UnknownWorkflow,
+        BlockReasonKind::UnreadableLog,
+        BlockReasonKind::Poison,
+        BlockReasonKind::Runaway,
+        BlockReasonKind::Limit,
+        BlockReasonKind::Refused,
+    ];
 }

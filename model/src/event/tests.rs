@@ -126,6 +126,16 @@ fn each_kind_is_stored_as_its_golden_file_says() {
     }
 }
 
+/// A version that does not know a kind cannot read the event that has it: kinds are added only.
+#[test]
+fn each_kind_of_block_reason_is_stored_as_its_golden_file_says() {
+    let written: String = BlockReasonKind::ALL
+        .iter()
+        .map(|kind| serde_json::to_string(kind).unwrap() + "\n")
+        .collect();
+    assert_eq!(written, include_str!("../../golden/block_reason_kinds.jsonl"));
+}
+
 #[test]
 fn fields_of_a_newer_version_are_ignored_and_its_kinds_refused() {
     let columns = |kind, data: &'static str| Columns {

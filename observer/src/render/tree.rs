@@ -1,6 +1,8 @@
 //! One run as a tree.
 
 use super::{json, millis, short};
+use tidemill_model::{BlockReason, BlockReasonKind};
+
 use crate::show::{AttemptView, OpView, RunView};
 
 /// How much of an error's message a line shows.
@@ -64,9 +66,7 @@ impl Tree {
                 tree.field("error", &short(&error.message, ERROR_CHARS_MAX));
             }
             if let Some(blocked) = &view.blocked {
-                let logged = blocked.logged.as_deref().unwrap_or("nothing");
-                let asked = blocked.asked.as_deref().unwrap_or("nothing");
-                tree.field("blocked", &format!("the log has {logged}, the code asked for {asked}"));
+                tree.field("blocked", &why(blocked));
                 tree.field("advice", &blocked.advice);
             }
         });
@@ -102,6 +102,30 @@ impl Tree {
                 tree.field("error", &short(&error.message, ERROR_CHARS_MAX));
             }
         });
+    }
+}
+
+/// Why a run is blocked, in a sentence: only a log and code that part are two sides.
+fn why(blocked: &BlockReason) -> String {
+    let nothing = "nothing";
+    let logged = blocked.logged.as_deref();
+    let asked = blocked.asked.as_deref();
+    match blocked.kind {
+        BlockReasonKind::Nondeterminism | BlockReasonKind::UnknownWorkflow => {
+            let (logged, asked) = (logged.unwrap_or(nothing), asked.unwrap_or(nothing));
+            format!("the log has {logged}, the code asked for {asked}")
+        }
+        BlockReasonKind::ForeignWait | BlockReasonKind::Runaway => {
+            format!("the code asked {}", asked.or(logged).unwrap_or(nothing))
+        }
+        BlockReasonKind::UnreadableLog => {
+            format!("the log cannot be read: {}", logged.or(asked).unwrap_or(nothing))
+        }
+        BlockReasonKind::Misuse
+        | BlockReasonKind::Panic
+        | BlockReasonKind::Poison
+        | BlockReasonKind::Limit
+        | BlockReasonKind::Refused => asked.or(logged).unwrap_or(nothing).to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::limits::PAYLOAD_BYTES_MAX;
-use tidemill_model::{BlockReason, BlockReasonKind, Json, OpId, OpName, RunId, Timestamp};
+use tidemill_model::{BlockReason, BlockReasonKind, Json, OpName, RunId, Timestamp};
 use uuid::Uuid;
 
 use super::call::{Call, Child, Sleep};
@@ -193,8 +193,8 @@ impl Ctx {
     /// # let _ = tidemill::App::new("doc").workflow("order", order);
     /// ```
     pub fn uuid(&self) -> Uuid {
-        let op = self.cell.allot("ctx.uuid()");
-        uuid::Builder::from_random_bytes(self.bits(op, b"uuid").to_be_bytes()).into_uuid()
+        let bits = self.bits("ctx.uuid()", b"uuid");
+        uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
 
     /// 64 random bits, the same in every replay.
@@ -208,13 +208,14 @@ impl Ctx {
     /// # let _ = tidemill::App::new("doc").workflow("pick", pick);
     /// ```
     pub fn random(&self) -> u64 {
-        let op = self.cell.allot("ctx.random()");
-        let [a, b, c, d, e, f, g, h, ..] = self.bits(op, b"random").to_be_bytes();
+        let [a, b, c, d, e, f, g, h, ..] = self.bits("ctx.random()", b"random").to_be_bytes();
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// What the run's seed gives for an operation: no event is needed to have it again.
-    fn bits(&self, op: OpId, purpose: &[u8]) -> u128 {
+    /// What the run's seed gives for an operation: no event is needed to have it again. A call
+    /// that blocks the run gets bits that nothing else has.
+    fn bits(&self, what: &str, purpose: &[u8]) -> u128 {
+        let Some(op) = self.cell.allot(|| what.to_owned()) else { return Uuid::new_v4().as_u128() };
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&self.cell.seed().to_bytes());
         hash.update(&op.get().to_be_bytes());
@@ -228,11 +229,14 @@ impl Ctx {
         name: &str,
         start: Result<Start, tidemill_model::Failure>,
     ) -> Operation<T> {
-        let op = self.cell.allot(what);
+        let op = self.cell.allot(|| match OpName::new(name) {
+            Ok(name) => format!("{what} `{name}`"),
+            Err(_) => what.to_owned(),
+        });
         let name = OpName::new(name).unwrap_or_else(|invalid| {
             self.cell.refuse(BlockReason {
                 kind: BlockReasonKind::Misuse,
-                op: Some(op),
+                op,
                 logged: None,
                 asked: Some(format!("{what} with an {invalid}")),
                 advice: "give the operation a name that fits, deploy that, then resume the run"

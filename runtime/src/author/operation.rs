@@ -1,4 +1,7 @@
 //! The future behind every operation: started at its first poll, resolved by its recorded end.
+//!
+//! One that was made outside its run's turn has no id and is dead: it never starts, records nothing
+//! and has no result. The call was reported, and blocks the run.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -25,17 +28,18 @@ pub(crate) enum Wake {
 }
 
 enum Stage {
-    New(Start),
+    New(OpId, Start),
     /// It cannot be recorded; the same each time.
     Unfit(Failure),
-    Open,
+    Open(OpId),
     Done,
+    /// It was made where it must not be.
+    Dead,
 }
 
 /// See the module. `T` is what its recorded output is read as.
 pub(crate) struct Operation<T> {
     cell: Arc<RunCell>,
-    op: OpId,
     name: OpName,
     stage: Stage,
     output: PhantomData<fn() -> T>,
@@ -44,32 +48,34 @@ pub(crate) struct Operation<T> {
 impl<T: DeserializeOwned> Operation<T> {
     pub(crate) fn new(
         cell: &Arc<RunCell>,
-        op: OpId,
+        op: Option<OpId>,
         name: OpName,
         start: Result<Start, Failure>,
     ) -> Operation<T> {
-        let stage = match start {
-            Ok(start) => Stage::New(start),
-            Err(failure) => Stage::Unfit(failure),
+        let stage = match (op, start) {
+            (Some(op), Ok(start)) => Stage::New(op, start),
+            (Some(_), Err(failure)) => Stage::Unfit(failure),
+            (None, _) => Stage::Dead,
         };
-        Operation { cell: Arc::clone(cell), op, name, stage, output: PhantomData }
+        Operation { cell: Arc::clone(cell), name, stage, output: PhantomData }
     }
 
     /// The body of a step that has not started.
     pub(crate) fn body(&mut self) -> Option<&mut StepBody> {
         match &mut self.stage {
-            Stage::New(Start::Step { body, .. }) => Some(body),
-            Stage::New(_) | Stage::Unfit(_) => None,
-            Stage::Open | Stage::Done => {
+            Stage::New(_, Start::Step { body, .. }) => Some(body),
+            Stage::New(..) | Stage::Unfit(_) | Stage::Dead => None,
+            Stage::Open(_) | Stage::Done => {
                 panic!("options of `{}` are set after it was started", self.name)
             }
         }
     }
 
     pub(crate) fn start(&mut self, waker: &std::task::Waker) {
-        match std::mem::replace(&mut self.stage, Stage::Open) {
-            Stage::New(start) => {
-                let (op, name) = (self.op, self.name.clone());
+        match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::New(op, start) => {
+                self.stage = Stage::Open(op);
+                let name = self.name.clone();
                 let act = match start {
                     Start::Step { input, body } => Act::Step { op, name, input, body },
                     Start::Sleep { until } => {
@@ -81,35 +87,39 @@ impl<T: DeserializeOwned> Operation<T> {
                     }
                     Start::Child { input } => Act::Child { op, workflow: name, input },
                 };
-                self.cell.start(act, waker);
+                self.cell.start(act, &self.name, waker);
             }
-            as_it_was @ (Stage::Unfit(_) | Stage::Open | Stage::Done) => self.stage = as_it_was,
+            as_it_was @ (Stage::Unfit(_) | Stage::Open(_) | Stage::Done | Stage::Dead) => {
+                self.stage = as_it_was;
+            }
         }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, StepError>> {
         match &self.stage {
-            Stage::New(_) => {
+            Stage::New(..) => {
                 self.start(cx.waker());
                 Poll::Pending
             }
-            Stage::Open => match self.cell.poll(self.op, cx) {
-                Poll::Ready(outcome) => {
-                    self.stage = Stage::Done;
-                    self.resolve(outcome)
-                }
-                Poll::Pending => Poll::Pending,
-            },
+            Stage::Open(op) => {
+                let op = *op;
+                let Poll::Ready(outcome) = self.cell.poll(op, &self.name, cx) else {
+                    return Poll::Pending;
+                };
+                self.stage = Stage::Done;
+                self.resolve(op, outcome)
+            }
             Stage::Unfit(failure) => {
                 let error = StepError::new(self.name.clone(), 0, failure.clone());
                 self.stage = Stage::Done;
                 Poll::Ready(Err(error))
             }
             Stage::Done => panic!("`{}` was polled after it had given its result", self.name),
+            Stage::Dead => Poll::Pending,
         }
     }
 
-    fn resolve(&self, outcome: Outcome) -> Poll<Result<T, StepError>> {
+    fn resolve(&self, op: OpId, outcome: Outcome) -> Poll<Result<T, StepError>> {
         let output = match outcome {
             Ok(output) => output,
             Err((failure, attempts)) => {
@@ -120,7 +130,7 @@ impl<T: DeserializeOwned> Operation<T> {
             Ok(value) => Poll::Ready(Ok(value)),
             // The code changed under the run: it waits for code that can read its log.
             Err(error) => {
-                self.cell.refuse(unreadable_output(self.op, &self.name, &output, &error));
+                self.cell.refuse(unreadable_output(op, &self.name, &output, &error));
                 Poll::Pending
             }
         }
@@ -147,8 +157,8 @@ fn unreadable_output(
 
 impl<T> Drop for Operation<T> {
     fn drop(&mut self) {
-        if matches!(self.stage, Stage::Open) {
-            self.cell.dropped(self.op);
+        if let Stage::Open(op) = self.stage {
+            self.cell.dropped(op, &self.name);
         }
     }
 }

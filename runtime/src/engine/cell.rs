@@ -6,10 +6,11 @@
 //! it is, by a thread-local that the driver sets around each delivery and poll.
 //!
 //! Invariants:
-//! - an operation id is allotted when its call is made, in the order of calls;
+//! - an operation id is allotted when its call is made, in the order of calls; a call outside the
+//!   run's turn gets none, and an operation without an id never starts;
 //! - nothing of a detached cell reaches the driver or the log;
 //! - calling or polling an operation outside the run's turn, or waking the run from there, is
-//!   reported and never answered.
+//!   reported and never answered; what is reported while a turn is polled stops that turn.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -92,6 +93,7 @@ struct State {
     open: usize,
     /// The times that the log holds, for calls that are made again.
     times: FxHashMap<OpId, Timestamp>,
+    /// The first thing that this life did and must not do, in its turn or outside it.
     trouble: Option<BlockReason>,
 }
 
@@ -164,11 +166,12 @@ impl RunCell {
 
     /// Takes what the future did since the last look: starts in the order of their ids, then
     /// drops in that order, so that the order in which a collection happens to poll or drop its
-    /// members is not recorded.
+    /// members is not recorded. An error if this life did what it must not, also if that was on
+    /// another thread: its acts then count for nothing.
     pub(crate) fn take_acts(&self, into: &mut Vec<Act>) -> Result<(), BlockReason> {
         let mut state = self.lock();
-        if let Some(reason) = state.trouble.take() {
-            return Err(reason);
+        if let Some(reason) = &state.trouble {
+            return Err(reason.clone());
         }
         if state.acts.len() > 1 {
             state.acts.sort_by_key(|act| (matches!(act, Act::Drop { .. }), act.op()));
@@ -226,11 +229,12 @@ impl RunCell {
 
     // What the author's code does, through `Ctx` and the futures that it gives out.
 
-    /// The id for a call that is made now.
-    pub(crate) fn allot(&self, what: &str) -> OpId {
+    /// The id for a call that is made now; `what` names the call. None if it must not be made: then
+    /// that is reported, and what the caller gives out is dead.
+    pub(crate) fn allot(&self, what: impl FnOnce() -> String) -> Option<OpId> {
         if !self.in_turn() {
-            self.misused(what, "called");
-            return OpId::FIRST;
+            self.misused(&what(), "called");
+            return None;
         }
         let mut state = self.lock();
         let Ok(op) = OpId::new(state.next_op) else {
@@ -238,29 +242,29 @@ impl RunCell {
                 kind: BlockReasonKind::Limit,
                 op: None,
                 logged: None,
-                asked: Some(format!("{what} after 4294967295 operations")),
+                asked: Some(format!("{} after 4294967295 operations", what())),
                 advice: "split the workflow into children".to_owned(),
             };
             state.trouble.get_or_insert(reason);
-            return OpId::FIRST;
+            return None;
         };
         state.next_op = state.next_op.wrapping_add(1);
-        op
+        Some(op)
     }
 
     /// The code asked for something that cannot be done; the run is blocked after this poll.
     pub(crate) fn refuse(&self, reason: BlockReason) {
         if self.in_turn() {
             self.lock().trouble.get_or_insert(reason);
-        } else if !self.is_detached() {
-            self.inbox.trouble(self.life, reason);
+        } else {
+            self.report(reason);
         }
     }
 
     /// Starts an operation; `waker` is woken at its end.
-    pub(crate) fn start(&self, act: Act, waker: &Waker) {
+    pub(crate) fn start(&self, act: Act, name: &OpName, waker: &Waker) {
         if !self.in_turn() {
-            self.misused(&format!("operation {}", act.op()), "started");
+            self.misused(&operation(act.op(), name), "started");
             return;
         }
         let mut state = self.lock();
@@ -270,9 +274,9 @@ impl RunCell {
     }
 
     /// The end of a started operation, if it has ended.
-    pub(crate) fn poll(&self, op: OpId, cx: &Context<'_>) -> Poll<Outcome> {
+    pub(crate) fn poll(&self, op: OpId, name: &OpName, cx: &Context<'_>) -> Poll<Outcome> {
         if !self.in_turn() {
-            self.misused(&format!("operation {op}"), "polled");
+            self.misused(&operation(op, name), "polled");
             return Poll::Pending;
         }
         let mut state = self.lock();
@@ -294,12 +298,12 @@ impl RunCell {
     }
 
     /// The future of a started operation is dropped before it gave its result.
-    pub(crate) fn dropped(&self, op: OpId) {
+    pub(crate) fn dropped(&self, op: OpId, name: &OpName) {
         if self.is_detached() {
             return;
         }
         if !self.in_turn() {
-            self.misused(&format!("operation {op}"), "dropped");
+            self.misused(&operation(op, name), "dropped");
             return;
         }
         let slot = {
@@ -316,10 +320,7 @@ impl RunCell {
 
     /// The time, which the log remembers.
     pub(crate) fn now(&self) -> Timestamp {
-        let op = self.allot("ctx.now()");
-        if !self.in_turn() {
-            return self.clock.wall();
-        }
+        let Some(op) = self.allot(|| "ctx.now()".to_owned()) else { return self.clock.wall() };
         let mut state = self.lock();
         let at = state.times.get(&op).copied().unwrap_or_else(|| self.clock.wall());
         state.acts.push(Act::Now { op, at });
@@ -340,19 +341,32 @@ impl RunCell {
     }
 
     fn misused(&self, what: &str, how: &str) {
-        if self.is_detached() {
-            return;
-        }
-        let reason = BlockReason {
+        let thread = std::thread::current();
+        let thread = match thread.name() {
+            Some(name) => format!("thread `{name}`"),
+            None => "a thread without a name".to_owned(),
+        };
+        self.report(BlockReason {
             kind: BlockReasonKind::Misuse,
             op: None,
             logged: None,
-            asked: Some(format!("{what} was {how} outside the run's own turn")),
+            asked: Some(format!("{what} was {how} outside the run's own turn, on {thread}")),
             advice: "call and await operations in the workflow's own future only: not from a \
                      spawned task or thread, and not in a step's body; branch with join!, \
                      FuturesUnordered or tidemill::select! instead, then resume the run"
                 .to_owned(),
-        };
+        });
+    }
+
+    /// Reports what was done outside the turn: a turn that is being polled stops at it, and a
+    /// driver that waits hears of it. What tasks of a life that is over do is heard of, too: it may
+    /// say why that life had to end.
+    fn report(&self, reason: BlockReason) {
+        if !self.is_detached() {
+            self.lock().trouble.get_or_insert_with(|| reason.clone());
+        } else if reason.kind != BlockReasonKind::Misuse {
+            return;
+        }
         self.inbox.trouble(self.life, reason);
     }
 
@@ -370,10 +384,15 @@ impl Wake for RunCell {
     fn wake_by_ref(self: &Arc<Self>) {
         if self.in_turn() {
             self.woken.store(true, Ordering::Relaxed);
-        } else if !self.is_detached() {
-            self.inbox.trouble(self.life, foreign_wait());
+        } else {
+            self.report(foreign_wait());
         }
     }
+}
+
+/// An operation, for a message.
+fn operation(op: OpId, name: &OpName) -> String {
+    format!("operation {op} `{name}`")
 }
 
 /// Why a run is blocked whose future waits for something that no event can end.

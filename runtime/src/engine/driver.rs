@@ -42,6 +42,10 @@ use crate::writer::Turn;
 /// is full in a millisecond, too.
 const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 200 });
 
+/// How long a run that waits for something foreign is looked at for what its tasks do. It stands
+/// still anyway, and a task that was just spawned runs within milliseconds.
+const MISUSE_WAIT: Duration = Duration::from_millis(300);
+
 /// See the module.
 pub(super) struct Driver {
     pub(super) engine: Arc<Engine>,
@@ -188,6 +192,10 @@ impl Driver {
         if pending.events.is_empty() {
             return None;
         }
+        if let Some(reason) = pending.unblock() {
+            let reason = self.with_its_misuse(reason).await;
+            pending.block(reason);
+        }
         match self.commit(live.last, &mut pending).await {
             Committed::Yes(last) => live.last = last,
             Committed::No => {
@@ -326,6 +334,20 @@ impl Driver {
         }
         self.engine.forget(&self.run.id);
         Exit::Gone
+    }
+
+    /// A workflow that awaits a task that it spawned waits for something foreign at once, and often
+    /// the task then does what names the mistake better: it is given a moment to.
+    pub(super) async fn with_its_misuse(&self, reason: BlockReason) -> BlockReason {
+        if reason.kind != BlockReasonKind::ForeignWait {
+            return reason;
+        }
+        tokio::select! {
+            biased;
+            () = self.engine.closing.cancelled() => reason,
+            misuse = poll_fn(|cx| self.run.inbox.poll_misuse(cx)) => misuse,
+            () = self.engine.timers.sleep(MISUSE_WAIT) => reason,
+        }
     }
 
     async fn block(&mut self, journal: &Journal, last: Seq, reason: BlockReason) -> Exit {

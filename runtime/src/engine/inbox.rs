@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tidemill_model::{BlockReason, Failure, Json, OpId, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, Failure, Json, OpId, Seq};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
@@ -98,6 +98,20 @@ impl Inbox {
                 mail.trouble = Some((life, reason));
             }
         });
+    }
+
+    /// What code did outside the run's turn, in any of its lives. Cancel safety: it stays.
+    pub(crate) fn poll_misuse(&self, cx: &mut Context<'_>) -> Poll<BlockReason> {
+        let mut state = self.lock();
+        match &state.mail.trouble {
+            Some((_, reason)) if reason.kind == BlockReasonKind::Misuse => {
+                Poll::Ready(reason.clone())
+            }
+            Some(_) | None => {
+                keep(&mut state.waker, cx);
+                Poll::Pending
+            }
+        }
     }
 
     /// The writer's answer to the turn in flight.

@@ -83,6 +83,7 @@ impl Driver {
             Ok(replayed) => self.open(log, journal, replayed).await,
             Err(reason) => {
                 let last = journal.last;
+                let reason = self.with_its_misuse(reason).await;
                 rebuilt(self.record_blocked(journal.blocked.as_ref(), last, reason).await)
             }
         }
@@ -136,11 +137,15 @@ impl Driver {
         if !self.took_up || live.journal.attempt == 0 {
             let attempt = live.journal.attempt.saturating_add(1);
             let event = Event::RunStarted { epoch: self.engine.environment.epoch, attempt };
-            live.apply(now, &event);
+            live.apply(now, &event).expect("a run that has not ended can be taken up");
             pending.events.push(event);
         }
         let resumed = self.resume_ops(&mut live, &mut pending, &mut bodies, now);
-        live.add(&mut pending, &self.run.id, fresh, now);
+        if let Err(reason) = live.add(&mut pending, &self.run.id, fresh, now) {
+            let logged = live.journal.blocked.take();
+            drop(live);
+            return rebuilt(self.record_blocked(logged.as_ref(), last, reason).await);
+        }
         live.settle(&mut pending);
         if !pending.events.is_empty() {
             match self.commit(last, &mut pending).await {
@@ -190,7 +195,7 @@ impl Driver {
                     if may_have_begun(facts, now) {
                         let attempt = facts.attempt.saturating_add(1);
                         let event = Event::StepRestarted { op, name, attempt };
-                        live.apply(now, &event);
+                        live.apply(now, &event).expect("a step that is open can begin again");
                         pending.events.push(event);
                     }
                     if let Some(body) = bodies.remove(&op) {

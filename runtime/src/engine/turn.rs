@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use tidemill_model::{
-    BlockReason, Event, Failure, FailureKind, Json, OpId, OpName, Parent, RunCreated, RunId,
-    RunStatus, Seq, Timestamp,
+    BlockReason, BlockReasonKind, Event, Failure, FailureKind, Json, OpId, OpName, Parent,
+    RunCreated, RunId, RunStatus, Seq, Timestamp,
 };
 
 use super::bodies::StepBody;
@@ -53,6 +53,14 @@ pub(super) struct Pending {
     pub(super) blocked: Option<BlockReason>,
 }
 
+/// How much a turn has collected.
+struct Extent {
+    events: usize,
+    effects: usize,
+    children: usize,
+    closes: usize,
+}
+
 /// A run with a living future.
 pub(super) struct Live {
     pub(super) life: Life,
@@ -72,16 +80,17 @@ impl Live {
         for input in inputs {
             pending.taken += 1;
             let Some(event) = self.input_event(input) else { continue };
-            self.apply(now, &event);
+            if let Err(reason) = self.apply(now, &event) {
+                pending.block(reason);
+                break;
+            }
             pending.ended_op(input.op, &event);
             pending.events.push(event);
             let response = self.life.deliver(input.op, &input.what);
-            match response.and_then(|response| Fresh::of(run, response)) {
-                Ok(fresh) => self.add(&mut pending, run, fresh, now),
-                Err(reason) => {
-                    pending.block(reason);
-                    break;
-                }
+            let fresh = response.and_then(|response| Fresh::of(run, response));
+            if let Err(reason) = fresh.and_then(|fresh| self.add(&mut pending, run, fresh, now)) {
+                pending.block(reason);
+                break;
             }
             if pending.ended.is_some() {
                 break;
@@ -91,8 +100,26 @@ impl Live {
         pending
     }
 
-    /// Adds what the code did anew.
-    pub(super) fn add(&mut self, pending: &mut Pending, run: &RunId, fresh: Fresh, now: Timestamp) {
+    /// Adds what the code did anew; nothing of it if it does not fit what the run did before.
+    pub(super) fn add(
+        &mut self,
+        pending: &mut Pending,
+        run: &RunId,
+        fresh: Fresh,
+        now: Timestamp,
+    ) -> Result<(), BlockReason> {
+        let before = pending.extent();
+        let added = self.add_each(pending, run, fresh, now);
+        added.inspect_err(|_| pending.cut_back(before))
+    }
+
+    fn add_each(
+        &mut self,
+        pending: &mut Pending,
+        run: &RunId,
+        fresh: Fresh,
+        now: Timestamp,
+    ) -> Result<(), BlockReason> {
         let mut bodies = fresh.bodies.into_iter();
         pending.events.reserve(fresh.events.len());
         for event in fresh.events {
@@ -113,13 +140,14 @@ impl Live {
                 Event::OpDropped { op } => pending.dropped_op(*op, &self.journal),
                 _ => {}
             }
-            self.apply(now, &event);
+            self.apply(now, &event)?;
             pending.events.push(event);
         }
         pending.ended = fresh.finished.map(|end| match end {
             Ok(output) => RunResult::Completed(output),
             Err(failure) => RunResult::Failed(failure),
         });
+        Ok(())
     }
 
     /// Ends the run as cancelled: a turn without an input, which its code did not ask for.
@@ -163,9 +191,18 @@ impl Live {
         }
     }
 
-    pub(super) fn apply(&mut self, now: Timestamp, event: &Event) {
-        let applied = self.journal.apply(Seq::ZERO, now, event);
-        debug_assert_eq!(applied, Ok(()), "a life and its journal agree");
+    /// Takes an event into the journal; what does not fit there must not be written either,
+    /// because no version could read the log that has it.
+    pub(super) fn apply(&mut self, now: Timestamp, event: &Event) -> Result<(), BlockReason> {
+        self.journal.apply(Seq::ZERO, now, event).map_err(|why| BlockReason {
+            kind: BlockReasonKind::Refused,
+            op: event.op(),
+            logged: None,
+            asked: Some(format!("{why}: that was not written")),
+            advice: "this is a fault of tidemill: keep the file and report it; nothing that was \
+                     recorded is lost, and the run is tried again when it is resumed"
+                .to_owned(),
+        })
     }
 
     fn child_created(&self, parent: Parent, name: &OpName, input: &Json) -> Box<RunCreated> {
@@ -222,6 +259,30 @@ impl Pending {
     pub(super) fn block(&mut self, reason: BlockReason) {
         self.events.push(Event::RunBlocked { reason: reason.clone() });
         self.blocked = Some(reason);
+    }
+
+    /// Takes back that the run cannot go on, which was the last that was collected.
+    pub(super) fn unblock(&mut self) -> Option<BlockReason> {
+        let reason = self.blocked.take()?;
+        self.events.pop();
+        Some(reason)
+    }
+
+    fn extent(&self) -> Extent {
+        Extent {
+            events: self.events.len(),
+            effects: self.effects.len(),
+            children: self.children.len(),
+            closes: self.closes.len(),
+        }
+    }
+
+    /// Forgets what was added after `to`.
+    fn cut_back(&mut self, to: Extent) {
+        self.events.truncate(to.events);
+        self.effects.truncate(to.effects);
+        self.children.truncate(to.children);
+        self.closes.truncate(to.closes);
     }
 
     fn ended_op(&mut self, op: OpId, event: &Event) {

@@ -85,14 +85,14 @@ async fn operations_outside_the_runs_turn() {
         Ok(ctx.sleep(Duration::from_secs(1000)).await?)
     }
     let app = App::new("t").workflow("wrong", in_a_task);
-    wrong(app, Kind::Misuse, "ctx.step() was called outside the run's own turn").await;
+    wrong(app, Kind::Misuse, "ctx.step() `a` was called outside the run's own turn").await;
 
     async fn polled_in_a_task(ctx: Ctx, (): ()) -> Result<()> {
         tokio::spawn(ctx.step("a", nothing, ()));
         Ok(ctx.sleep(Duration::from_secs(1000)).await?)
     }
     let app = App::new("t").workflow("wrong", polled_in_a_task);
-    wrong(app, Kind::Misuse, "operation 1 was started outside the run's own turn").await;
+    wrong(app, Kind::Misuse, "operation 1 `a` was started outside the run's own turn").await;
 
     async fn in_a_body(ctx: Ctx, (): ()) -> Result<()> {
         let theirs = ctx.clone();
@@ -100,7 +100,7 @@ async fn operations_outside_the_runs_turn() {
         Ok(ctx.run("a", body).await?)
     }
     let app = App::new("t").workflow("wrong", in_a_body);
-    wrong(app, Kind::Misuse, "ctx.sleep() was called outside the run's own turn").await;
+    wrong(app, Kind::Misuse, "ctx.sleep() `sleep` was called outside the run's own turn").await;
 
     async fn dropped_elsewhere(ctx: Ctx, (): ()) -> Result<()> {
         let call = ctx.step("a", nothing, ()).start();
@@ -108,7 +108,7 @@ async fn operations_outside_the_runs_turn() {
         Ok(ctx.sleep(Duration::from_secs(1000)).await?)
     }
     let app = App::new("t").workflow("wrong", dropped_elsewhere);
-    wrong(app, Kind::Misuse, "operation 1 was dropped outside the run's own turn").await;
+    wrong(app, Kind::Misuse, "operation 1 `a` was dropped outside the run's own turn").await;
 
     async fn bad_name(ctx: Ctx, (): ()) -> Result<()> {
         Ok(ctx.step("a\nb", nothing, ()).await?)

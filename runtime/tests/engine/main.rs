@@ -7,4 +7,5 @@ mod blocked;
 mod common;
 mod floats;
 mod gate;
+mod off_turn;
 mod steps;
