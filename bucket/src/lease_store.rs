@@ -72,12 +72,35 @@ impl LeaseStore {
     /// Reads the lease with one request; none if the node never had one.
     ///
     /// # Errors
-    /// `Corrupt` if the object is not a lease; else as [`Store::check`].
+    /// `Conflict` if a newer version of tidemill wrote it; else as [`LeaseStore::look`].
     pub async fn read(&self) -> Result<Option<Lease>, Error> {
-        let Some(object) = self.store.find_once(&self.key).await? else { return Ok(None) };
+        match self.look().await? {
+            Shown::Absent => Ok(None),
+            Shown::Lease(lease) => Ok(Some(*lease)),
+            Shown::Newer(v) => {
+                let message = format!(
+                    "`{}` has version {v}: a newer version of tidemill has this node, use that one",
+                    self.key
+                );
+                Err(Error::new(ErrorKind::Conflict, message))
+            }
+        }
+    }
+
+    /// Reads the lease with one request, also one of a version that only newer programs know.
+    ///
+    /// # Errors
+    /// `Corrupt` if the object is not a lease; else as [`Store::check`].
+    pub async fn look(&self) -> Result<Shown, Error> {
+        let Some(object) = self.store.find_once(&self.key).await? else {
+            return Ok(Shown::Absent);
+        };
+        if let Some(v) = LeaseDoc::newer_version(&object.body) {
+            return Ok(Shown::Newer(v));
+        }
         let doc = LeaseDoc::parse(&object.body).map_err(|e| Error::corrupt(&self.key, &e))?;
         let (written_at, read_at) = (object.written_at, object.read_at);
-        Ok(Some(Lease { doc, etag: object.etag, written_at, read_at }))
+        Ok(Shown::Lease(Box::new(Lease { doc, etag: object.etag, written_at, read_at })))
     }
 
     /// Writes the lease if it is still the version `over`, or if there is none for `None`; with
@@ -106,6 +129,17 @@ impl LeaseStore {
             None => Settled::Absent,
         })
     }
+}
+
+/// What is under the lease's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// No object.
+    Absent,
+    /// A lease.
+    Lease(Box<Lease>),
+    /// A lease of this version, which this program does not know: a newer one has the node.
+    Newer(u64),
 }
 
 /// What the lease shows after an ambiguous write.

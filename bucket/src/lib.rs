@@ -34,7 +34,7 @@ pub use epochs::{
     Created, create_break, create_epoch, list_epochs, list_nodes, read_breaks, read_epoch,
 };
 pub use error::{Error, ErrorKind};
-pub use lease_store::{Lease, LeaseStore, Settled};
+pub use lease_store::{Lease, LeaseStore, Settled, Shown};
 pub use litestream::{LITESTREAM_VERSION, Litestream};
 pub use moment::{Moment, NodeUrl};
 pub use node_reader::{read_epoch_timeline, read_timeline};

@@ -34,6 +34,17 @@ pub(crate) fn parse_document<T: DeserializeOwned>(
         .map_err(|e| Invalid::new(what, &format!("{e}: {text}"), "it does not have this form"))
 }
 
+/// The version of a document that a newer program wrote; `None` for one of a version that this
+/// program knows, and for what is not a document.
+pub(crate) fn newer_version(bytes: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u64,
+    }
+    let version: Version = serde_json::from_slice(bytes).ok()?;
+    (version.v > u64::from(DOCUMENT_VERSION)).then_some(version.v)
+}
+
 /// What an epoch began from, `epoch.json`: created once and never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochDoc {

@@ -48,6 +48,12 @@ impl LeaseDoc {
     pub fn parse(bytes: &[u8]) -> Result<LeaseDoc, Invalid> {
         crate::bucket_docs::parse_document("lease.json", bytes)
     }
+
+    /// The version of a lease that a newer program wrote, which owns the node then; `None` for any
+    /// other bytes.
+    pub fn newer_version(bytes: &[u8]) -> Option<u64> {
+        crate::bucket_docs::newer_version(bytes)
+    }
 }
 
 /// A point of the log that is in the bucket.
@@ -191,4 +197,20 @@ pub struct LeaseStatus {
 /// Whole milliseconds of a duration, as documents carry them.
 pub fn unix_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_version_is_told_apart_from_what_is_no_lease() {
+        assert_eq!(LeaseDoc::newer_version(br#"{"v":2,"owner":"elsewhere"}"#), Some(2));
+        assert_eq!(LeaseDoc::newer_version(br#"{"v":4294967297}"#), Some(4_294_967_297));
+        for known_or_broken in [r#"{"v":1}"#, r#"{"v":0}"#, r#"{"v":"2"}"#, "{}", "", "\u{0}"] {
+            assert_eq!(LeaseDoc::newer_version(known_or_broken.as_bytes()), None);
+        }
+        let error = LeaseDoc::parse(br#"{"v":2}"#).unwrap_err().to_string();
+        assert!(error.contains("use the version of tidemill that wrote it"), "{error}");
+    }
 }

@@ -29,6 +29,7 @@ mod observer;
 mod outage;
 mod reboot;
 mod s3_provider;
+mod silence;
 mod slow_store;
 mod snapshot_cache;
 mod socket;

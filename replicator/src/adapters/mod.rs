@@ -8,6 +8,7 @@ pub mod aside;
 pub mod checkpoint;
 pub mod credentials;
 pub mod files;
+pub(crate) mod holders;
 pub mod litestream;
 pub mod process;
 pub mod socket;

@@ -7,7 +7,8 @@
 //! An attachment is a stream that stays open for the app's life; the app keeps both directions of
 //! its connection open, since a half that is closed reads as an end. The kernel closes it when the app
 //! dies, however it dies, and [`AppRequest::Broken`] is then told at once: the app's death is
-//! noticed in well under a millisecond, before Litestream is asked for anything more.
+//! noticed in well under a millisecond, before Litestream is asked for anything more. A child that
+//! the app forked may keep the stream open, so the process itself is watched, too.
 //!
 //! Failure: a request that cannot be read is refused here with a [`SocketError`]. If the receiver
 //! is dropped, or drops an answer's place, the caller gets `unavailable`. Crash: the socket file

@@ -6,7 +6,7 @@
 //! - the holder may act until the boot clock's value at the *first send* of its last successful
 //!   write, plus TTL, less the margin: a taker cannot have seen that write earlier;
 //! - a document that shows neither the last confirmed nonce nor the pending one ends the claim for
-//!   good: absent, older or foreign, it is never written again.
+//!   good: absent, older, foreign or of a newer version, it is never written again.
 //!
 //! On failure: an unclear answer is read back, then the same write is sent again, without end; the
 //! gate closes at the deadline and opens at the next success. On a crash nothing is lost: the next
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tidemill_model::{BootTime, Covered, ETag, LeaseDoc, LeaseStatus, Nonce};
 
+use super::barrier::LeaseShows;
 use super::moment::{Moment, backoff};
 
 /// How many of its own nonces a process remembers: a fresh read can only show the last confirmed
@@ -31,6 +32,17 @@ pub(crate) struct Seen {
     pub(crate) doc: LeaseDoc,
     /// Its entity tag.
     pub(crate) etag: ETag,
+}
+
+/// What a read of the document showed, where its entity tag does not matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// There is none.
+    Absent,
+    /// A document.
+    Doc(Box<LeaseDoc>),
+    /// One of this version, which only a newer program can have written.
+    Newer(u64),
 }
 
 /// What the next write carries, if one begins now.
@@ -64,10 +76,12 @@ pub(crate) enum Input {
     Unclear,
     /// The store showed the document, or that there is none.
     Read(Option<Box<Seen>>),
+    /// The store showed a document of this version, which this program does not know.
+    ReadNewer(u64),
     /// The store did not answer a read.
     ReadFailed,
     /// Somebody else in this process, a barrier, read the document.
-    Observed(Option<Box<LeaseDoc>>),
+    Observed(Shown),
     /// Everything is covered: give the node up.
     Release(Fresh),
 }
@@ -102,8 +116,8 @@ pub(crate) enum Gate {
     Closed,
     /// Never again: another owner, or none.
     Fenced {
-        /// What the document says now; `None` if it is gone.
-        by: Option<Box<LeaseDoc>>,
+        /// What is there now instead of the holder's own.
+        by: Shown,
     },
     /// Never again: the node was given up.
     Released,
@@ -163,8 +177,24 @@ impl Holder {
     }
 
     /// Whether this process sent a write with this nonce.
-    pub(crate) fn wrote(&self, nonce: &Nonce) -> bool {
+    fn wrote(&self, nonce: &Nonce) -> bool {
         self.own.contains(nonce)
+    }
+
+    /// Whose the lease is, by a document that a barrier read just now. While the wall clock has run
+    /// ahead of the boot clock the machine stood still, and may be a copy that woke up beside its
+    /// original: both wrote that nonce, and only a renewal tells which of them goes on.
+    pub(crate) fn shows(&self, shown: &Shown, now: Moment) -> LeaseShows {
+        match shown {
+            Shown::Doc(doc) if self.wrote(&doc.nonce) => {
+                if self.clock_stood_still(now) {
+                    LeaseShows::Unknown
+                } else {
+                    LeaseShows::Ours
+                }
+            }
+            Shown::Doc(_) | Shown::Absent | Shown::Newer(_) => LeaseShows::Foreign,
+        }
     }
 
     /// When to call with `Tick` at the latest.
@@ -200,9 +230,10 @@ impl Holder {
                 self.failures = self.failures.saturating_add(1);
                 self.request = Request::GetAt(self.again_at(now));
             }
-            Input::Observed(doc) => {
-                if !doc.as_ref().is_some_and(|doc| self.wrote(&doc.nonce)) {
-                    self.fence(doc, &mut effects);
+            Input::ReadNewer(v) => self.fence(Shown::Newer(v), &mut effects),
+            Input::Observed(shown) => {
+                if self.shows(&shown, now) == LeaseShows::Foreign {
+                    self.fence(shown, &mut effects);
                 }
             }
             Input::Release(fresh) => {
@@ -230,7 +261,7 @@ impl Holder {
     }
 
     fn read(&mut self, seen: Option<Box<Seen>>, now: Moment, effects: &mut Vec<Effect>) {
-        let Some(seen) = seen else { return self.fence(None, effects) };
+        let Some(seen) = seen else { return self.fence(Shown::Absent, effects) };
         let pending_nonce = self.pending.as_ref().map(|pending| &pending.doc.nonce);
         if pending_nonce == Some(&seen.doc.nonce) {
             self.confirm(seen.etag, effects);
@@ -241,7 +272,7 @@ impl Holder {
                 None => self.request = Request::None,
             }
         } else {
-            self.fence(Some(Box::new(seen.doc)), effects);
+            self.fence(Shown::Doc(Box::new(seen.doc)), effects);
         }
         self.begin_release(now, effects);
     }
@@ -293,7 +324,7 @@ impl Holder {
         effects.push(Effect::Put { doc, if_match: self.confirmed.seen.etag.clone() });
     }
 
-    fn fence(&mut self, by: Option<Box<LeaseDoc>>, effects: &mut Vec<Effect>) {
+    fn fence(&mut self, by: Shown, effects: &mut Vec<Effect>) {
         self.pending = None;
         self.request = Request::None;
         self.gate = Gate::Fenced { by };

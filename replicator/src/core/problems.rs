@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub(crate) enum Topic {
     /// The lease is not renewed.
     Lease,
+    /// A take-over does not get through.
+    TakeOver,
     /// The disk does not take what must be written before anything goes on.
     Disk,
     /// Another process has the file, and keeps what must happen from happening.
@@ -37,6 +39,11 @@ impl Problems {
         self.0.remove(&topic).is_some()
     }
 
+    /// The problem of a topic.
+    pub(crate) fn of(&self, topic: Topic) -> Option<&str> {
+        self.0.get(&topic).map(String::as_str)
+    }
+
     /// All of them in one line; `None` if nothing is wrong.
     pub(crate) fn shown(&self) -> Option<String> {
         let texts: Vec<&str> = self.0.values().map(String::as_str).collect();
@@ -58,6 +65,7 @@ mod tests {
         assert_eq!(problems.shown().as_deref(), Some("not renewed; S3 is still away"));
         assert!(problems.clear(Topic::Lease));
         assert!(!problems.clear(Topic::Lease));
+        assert_eq!(problems.of(Topic::Lease), None);
         assert!(problems.say(Topic::Lease, "not renewed"), "it is a new one");
     }
 }

@@ -59,6 +59,9 @@ pub(crate) struct Start {
     pub(crate) leave_within: Duration,
     /// How long the final barrier may take.
     pub(crate) final_within: Duration,
+    /// How long an app that lost its stream may take to attach again before it counts as hung:
+    /// at least until the last deadline that it was told has passed.
+    pub(crate) hang_within: Duration,
 }
 
 /// How a supervisor begins.
@@ -192,6 +195,8 @@ pub(crate) enum Effect {
         /// The full copy that ends it.
         until: Txid,
     },
+    /// End the app that has the file and does not attach again, if it is CMD's.
+    EndHungApp,
     /// Tell an app that it may open the file.
     AcceptAttach(SessionId),
     /// Tell an app that it may not.
@@ -278,6 +283,8 @@ pub(crate) struct Supervisor {
     app: App,
     holds_app_lock: bool,
     lock_at: Option<BootTime>,
+    /// When the app whose stream broke counts as hung, while CMD runs.
+    hung_at: Option<BootTime>,
     /// The last barrier that counted outside of a cure: where a break begins.
     last_good: Option<Txid>,
     terminating: bool,
@@ -304,6 +311,7 @@ impl Supervisor {
             app: App::None,
             holds_app_lock: false,
             lock_at: None,
+            hung_at: None,
             terminating: false,
             mismatched: false,
             abandoned: false,
@@ -357,7 +365,7 @@ impl Supervisor {
             Phase::Fence(step) => step.wake_at(),
             Phase::Ready | Phase::Ended(_) => None,
         };
-        [daemon, phase, self.lock_at, self.give_up_at].into_iter().flatten().min()
+        [daemon, phase, self.lock_at, self.hung_at, self.give_up_at].into_iter().flatten().min()
     }
 
     /// Takes one input and says what is to be done.
@@ -414,6 +422,10 @@ impl Supervisor {
         if self.lock_at.is_some_and(|at| now >= at) {
             self.lock_at = None;
             out.push(Effect::TryAppLock);
+        }
+        if self.hung_at.is_some_and(|at| now >= at) {
+            self.hung_at = None;
+            self.app_hangs(out);
         }
         match self.phase {
             Phase::Repair(step) if step.again_at().is_some_and(|at| now >= at) => {

@@ -9,21 +9,23 @@ use tidemill_model::{AttachHello, BootTime, SessionId, SocketError, SocketErrorK
 use super::perform::blocking;
 use super::serving::{Done, Serving};
 use crate::adapters::app_child::AppChild;
+use crate::adapters::holders::{self, Program};
 use crate::adapters::process::Exit;
 use crate::core::problems::Topic;
 use crate::core::supervisor::{self, AppLock, AttachRefusal, Signal};
 use crate::error::Error;
 
-/// How long an app that lost its stream may take to attach again before somebody is told.
-const ATTACH_BOUND: Duration = Duration::from_secs(30);
+/// How long an app that lost its stream may take to attach again before the log says so, and before
+/// CMD is killed for it: one that lives takes a second, and past its deadline it may not act anyway.
+pub(super) const ATTACH_BOUND: Duration = Duration::from_secs(30);
 
-/// How long the app's lock may be held by an app that is not attached before the status says so:
-/// one that only lost its stream attaches again within a second.
+/// How long the app's lock may be held by an app that is not attached before the status says so.
 const SHOWN_AFTER: Duration = Duration::from_secs(2);
 
-/// Somebody has the app's lock, as the sidecar found when it tried.
+/// Another process has the app's lock, as the sidecar found when it tried.
 pub(super) struct HeldBy {
     since: BootTime,
+    shown: bool,
     said: bool,
 }
 
@@ -38,8 +40,8 @@ impl Serving {
                 self.app_lock_settled();
                 AppLock::Taken
             }
-            Err(tidemill_eventlog::LockError::Held { holder, .. }) => {
-                self.app_lock_held(&holder.to_string());
+            Err(tidemill_eventlog::LockError::Held { .. }) => {
+                self.app_lock_held();
                 AppLock::Busy
             }
             Err(error) => return Err(error.into()),
@@ -48,26 +50,47 @@ impl Serving {
         Ok(())
     }
 
-    /// An app that lives attaches again within seconds; one that does not is for a person to end.
-    fn app_lock_held(&mut self, holder: &str) {
+    /// An app that lives attaches again within a second; one that does not keeps everything from
+    /// being shipped.
+    fn app_lock_held(&mut self) {
         let now = host::boot_now();
-        let held = self.held_by.get_or_insert_with(|| {
-            tracing::info!(%holder, "an app has the file open");
-            HeldBy { since: now, said: false }
-        });
+        let new = HeldBy { since: now, shown: false, said: false };
+        let held = self.held_by.get_or_insert(new);
         let waited = now.since(held.since);
-        let due = waited >= ATTACH_BOUND && !std::mem::replace(&mut held.said, true);
-        if waited >= SHOWN_AFTER {
-            let text =
-                format!("{holder} has the file open and is not attached: nothing is shipped");
-            self.say(Topic::File, text);
+        let show = waited >= SHOWN_AFTER && !std::mem::replace(&mut held.shown, true);
+        let say = waited >= ATTACH_BOUND && !std::mem::replace(&mut held.said, true);
+        if !show && !say {
+            return;
         }
-        if due {
-            tracing::warn!(
-                %holder,
-                "the app that has the file open does not attach again: nothing is shipped until \
-                 it does, or ends"
+        let holder = holders::named(&self.lock_holders());
+        let text = format!(
+            "{holder} has the file open and is not attached: nothing is shipped until it attaches \
+             or ends"
+        );
+        if say {
+            tracing::warn!("{text}");
+        }
+        self.say(Topic::File, text);
+    }
+
+    /// The processes that have the app's lock, or at least its file: an app's child may have
+    /// inherited it, of which the lock itself knows nothing.
+    fn lock_holders(&self) -> Vec<Program> {
+        holders::having_open(&self.place.beside().app_lock())
+    }
+
+    /// Kills CMD if it is CMD that keeps the file and does not attach again. Another supervisor's
+    /// app is not ours to end: the status names it.
+    pub(super) fn end_hung_app(&self) {
+        let Some(cmd) = &self.cmd else { return };
+        let ours = self.lock_holders().iter().any(|holder| holder.group() == Some(cmd.pid()));
+        if ours {
+            tracing::error!(
+                pid = cmd.pid(),
+                "the command has the file open and does not attach again, long past its deadline: \
+                 killing it"
             );
+            cmd.kill_group();
         }
     }
 

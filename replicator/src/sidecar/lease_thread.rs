@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidemill_bucket::{LeaseStore, Put, Store};
+use tidemill_bucket::{self as bucket, LeaseStore, Put, Store};
 use tidemill_eventlog::host;
 use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, SidecarState};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::place::{Place, now, random};
-use crate::core::holder::{Claim, Effect, Fresh, Gate, Holder, Input, Seen};
+use crate::core::barrier::LeaseShows;
+use crate::core::holder::{Claim, Effect, Fresh, Gate, Holder, Input, Seen, Shown};
 use crate::core::problems::Topic;
 use crate::error::{Error, ErrorKind};
 
@@ -34,7 +35,7 @@ pub(super) struct View {
 
 enum Command {
     /// A barrier read the document: is it ours?
-    Judge(Option<Box<LeaseDoc>>, oneshot::Sender<bool>),
+    Judge(Shown, oneshot::Sender<LeaseShows>),
     Release(oneshot::Sender<()>),
 }
 
@@ -135,12 +136,12 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// Whether a document that was read just now is this process's; if not, the lease is lost.
-    pub(super) async fn judge(self, doc: Option<LeaseDoc>) -> bool {
+    /// Whose the lease is, by what was read just now; if it is foreign, it is lost.
+    pub(super) async fn judge(self, shown: Shown) -> LeaseShows {
         let (reply, answer) = oneshot::channel();
-        let Some(commands) = self.commands.upgrade() else { return false };
-        drop(commands.send(Command::Judge(doc.map(Box::new), reply)));
-        answer.await.unwrap_or(false)
+        let Some(commands) = self.commands.upgrade() else { return LeaseShows::Foreign };
+        drop(commands.send(Command::Judge(shown, reply)));
+        answer.await.unwrap_or(LeaseShows::Foreign)
     }
 }
 
@@ -215,10 +216,10 @@ impl Renewal {
 
     fn command(&mut self, command: Command) -> Option<Input> {
         match command {
-            Command::Judge(doc, reply) => {
-                let ours = doc.as_ref().is_some_and(|doc| self.holder.wrote(&doc.nonce));
-                self.step(Input::Observed(doc));
-                if reply.send(ours).is_err() {
+            Command::Judge(shown, reply) => {
+                let shows = self.holder.shows(&shown, now());
+                self.step(Input::Observed(shown));
+                if reply.send(shows).is_err() {
                     tracing::debug!("nobody waits for what the lease showed");
                 }
                 None
@@ -301,11 +302,12 @@ async fn put(store: LeaseStore, doc: Box<LeaseDoc>, if_match: ETag) -> Answer {
 }
 
 async fn get(store: LeaseStore) -> Answer {
-    match store.read().await {
-        Ok(lease) => {
-            let seen = lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag }));
-            (Input::Read(seen), None)
+    match store.look().await {
+        Ok(bucket::Shown::Lease(lease)) => {
+            (Input::Read(Some(Box::new(Seen { doc: lease.doc, etag: lease.etag }))), None)
         }
+        Ok(bucket::Shown::Absent) => (Input::Read(None), None),
+        Ok(bucket::Shown::Newer(v)) => (Input::ReadNewer(v), None),
         Err(e) => (Input::ReadFailed, Some(e.to_string())),
     }
 }
@@ -314,11 +316,15 @@ fn log_gate(gate: &Gate) {
     match gate {
         Gate::Open { .. } => {}
         Gate::Closed => tracing::warn!("the lease ran out before it was renewed: the gate closes"),
-        Gate::Fenced { by: Some(doc) } => tracing::error!(
+        Gate::Fenced { by: Shown::Doc(doc) } => tracing::error!(
             epoch = %doc.epoch, host = %doc.status.host, pid = doc.status.pid,
             "another owner has the node"
         ),
-        Gate::Fenced { by: None } => tracing::error!("the lease document is gone"),
+        Gate::Fenced { by: Shown::Absent } => tracing::error!("the lease document is gone"),
+        Gate::Fenced { by: Shown::Newer(v) } => tracing::error!(
+            v,
+            "a newer version of tidemill wrote the lease and has the node: this one leaves"
+        ),
         Gate::Released => tracing::info!("the lease is released"),
     }
 }

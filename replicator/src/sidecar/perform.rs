@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_bucket::create_break;
+use tidemill_bucket::{self as bucket, create_break};
 use tidemill_eventlog::{head, host, open_reader};
 use tidemill_model::{BreakDoc, Covered, DOCUMENT_VERSION, LastGood, Stage, Txid};
 
@@ -14,6 +14,7 @@ use crate::adapters::aside;
 use crate::adapters::checkpoint::{self, BothLocks};
 use crate::adapters::wal_watch::WalEnd;
 use crate::core::barrier::{self, Head, LeaseShows};
+use crate::core::holder::Shown;
 use crate::core::problems::Topic;
 use crate::core::supervisor::{self, Effect};
 use crate::error::{Error, ErrorKind};
@@ -39,6 +40,7 @@ impl Serving {
             Effect::TryAppLock => self.try_app_lock(),
             Effect::ReturnAppLock => self.app_lock = None,
             Effect::WriteBreak { after, until } => self.write_break(after, until),
+            Effect::EndHungApp => self.end_hung_app(),
             Effect::AcceptAttach(session) => self.accept_attach(session),
             Effect::RefuseAttach(session, refusal) => self.refuse_attach(&session, refusal),
             Effect::StartCmd => self.start_cmd(),
@@ -160,7 +162,7 @@ impl Serving {
         self.spawn(async move {
             let work = move || {
                 let locks = BothLocks::new(place.beside(), &place.node_lock, &app_lock);
-                checkpoint::truncate_wal(place.beside(), &locks, Duration::ZERO)
+                checkpoint::truncate_wal(place.beside(), &locks)
             };
             Done::Checkpointed(blocking(work).await)
         });
@@ -248,11 +250,12 @@ impl Serving {
     fn read_lease(&mut self) {
         let (place, judge) = (Arc::clone(&self.place), self.lease.judge());
         self.spawn(async move {
-            let shows = match place.leases.read().await {
-                Ok(lease) => match judge.judge(lease.map(|lease| lease.doc)).await {
-                    true => LeaseShows::Ours,
-                    false => LeaseShows::Foreign,
-                },
+            let shows = match place.leases.look().await {
+                Ok(bucket::Shown::Lease(lease)) => {
+                    judge.judge(Shown::Doc(Box::new(lease.doc))).await
+                }
+                Ok(bucket::Shown::Absent) => judge.judge(Shown::Absent).await,
+                Ok(bucket::Shown::Newer(v)) => judge.judge(Shown::Newer(v)).await,
                 Err(error) => {
                     tracing::warn!(%error, "cannot read the lease after an upload");
                     LeaseShows::Unknown

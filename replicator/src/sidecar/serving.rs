@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Signals;
-use super::app::HeldBy;
+use super::app::{ATTACH_BOUND, HeldBy};
 use super::daemon::{NotStarted, Running};
 use super::lease_thread::{Lease, View};
 use super::place::{Place, random};
@@ -136,6 +136,7 @@ impl Serving {
             cmd: settings.command.is_some(),
             leave_within: settings.leave_within,
             final_within: settings.final_within,
+            hang_within: settings.ttl.get().max(ATTACH_BOUND),
         };
         // The supervisor takes the lock again at once, as its own first step.
         drop(begun.app_lock);
@@ -384,9 +385,14 @@ impl Serving {
             Done::Lease(shows) => self.tell_barriers(barrier::Input::Lease(shows)),
             Done::Checkpointed(result) => {
                 let busy = match result {
-                    Ok(()) => false,
+                    Ok(()) => {
+                        self.clear(Topic::File);
+                        false
+                    }
                     Err(e) if e.kind() == tidemill_eventlog::ErrorKind::Unavailable => {
-                        tracing::warn!(error = %e, "cannot empty the WAL yet");
+                        if self.say(Topic::File, e.to_string()) {
+                            tracing::warn!(error = %e, "cannot empty the WAL yet");
+                        }
                         true
                     }
                     Err(e) => return Err(e.into()),

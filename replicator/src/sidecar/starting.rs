@@ -21,9 +21,10 @@ use super::report::AppsEpoch;
 use super::taking_over;
 use crate::adapters::aside;
 use crate::adapters::checkpoint::BothLocks;
-use crate::adapters::state_file;
+use crate::adapters::{holders, state_file};
 use crate::core::barrier::Head;
 use crate::core::holder::{Claim, Gate, Seen};
+use crate::core::problems::Topic;
 use crate::core::startup::{
     Aside, Candidate, Decision, Facts, Local, LocalFile, Plan, Refused, Then, decide, is_copy,
     uncured,
@@ -131,9 +132,8 @@ impl Start<'_> {
 
     async fn move_aside(&mut self, facts: &Facts, why: Aside) -> Result<(), Error> {
         let Local::File(file) = &facts.local else { return Ok(()) };
-        if why == Aside::Fenced {
-            self.place.report().apps = AppsEpoch::Gone;
-        }
+        // An app that has the file open waits for this start, which waits for the app's lock.
+        self.place.report().apps = AppsEpoch::Gone;
         if let (Aside::Fenced, Some(state)) = (why, &mut self.state) {
             state.stage = Stage::Fenced;
             self.place.save(state)?;
@@ -227,7 +227,7 @@ impl Start<'_> {
                 self.say_waiting(holder.as_deref(), until);
                 Step::Nothing
             }
-            Effect::Get => Step::Next(read(self.place).await),
+            Effect::Get => Step::Next(read(self.place).await?),
             Effect::Prepare => {
                 if plan.acquired.is_none() {
                     self.place.save(state)?;
@@ -389,19 +389,28 @@ fn local(place: &Place) -> Result<Local, Error> {
 /// Takes the app's lock, waiting for an app that lives; says for which.
 pub(super) async fn take_app_lock(place: &Place) -> Result<FileLock, Error> {
     let path = place.beside().app_lock();
-    let mut said = false;
     loop {
         match FileLock::take(&path) {
-            Ok(lock) => return Ok(lock),
-            Err(LockError::Held { holder, .. }) => {
-                if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(%holder, "waiting for the app that has the file open");
-                }
+            Ok(lock) => {
+                place.report().problems.clear(Topic::File);
+                return Ok(lock);
             }
+            Err(LockError::Held { .. }) => say_held(place, &path),
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Names the program that has the app's lock, once.
+fn say_held(place: &Place, path: &std::path::Path) {
+    if place.report().problems.of(Topic::File).is_some() {
+        return;
+    }
+    let holder = holders::named(&holders::having_open(path));
+    let text = format!("waiting for {holder}, which has the file open: it must end first");
+    tracing::warn!("{text}");
+    place.report().problems.say(Topic::File, text);
 }
 
 /// Repeats a read while the store does not answer.
@@ -424,14 +433,17 @@ where
     }
 }
 
-async fn read(place: &Place) -> Input {
+/// Reads the lease for the taker. One of a newer version is an error: a newer program has the node.
+async fn read(place: &Place) -> Result<Input, Error> {
     match place.leases.read().await {
         Ok(lease) => {
-            Input::Read(lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag })))
+            let seen = lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag }));
+            Ok(Input::Read(seen))
         }
+        Err(error) if error.kind() == ErrorKind::Conflict => Err(error.into()),
         Err(error) => {
             tracing::debug!(%error, "read lease");
-            Input::ReadFailed
+            Ok(Input::ReadFailed)
         }
     }
 }

@@ -25,13 +25,12 @@ use crate::adapters::aside;
 use crate::adapters::checkpoint::{self, BothLocks};
 use crate::core::barrier::Head;
 use crate::core::moment::backoff;
+use crate::core::problems::Topic;
 use crate::core::startup::Candidate;
 use crate::core::takeover::{Begin, Effect, Input, Placement, Point, TakeOver};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 
-/// How long a reader of the file is waited for before the file is marked as shipped.
-const READERS_BOUND: Duration = Duration::from_secs(60);
 /// The shortest and the longest wait before a take-over that did not get through is begun again.
 const AGAIN_LEAST: Duration = Duration::from_millis(500);
 /// See [`AGAIN_LEAST`].
@@ -63,11 +62,16 @@ pub(super) async fn run(
         match attempt(place, begin, state, app_lock).await {
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 failures = failures.saturating_add(1);
-                tracing::warn!(%error, failures, "the take-over cannot go on: trying again");
-                place.report().doing = Some(format!("the take-over waits: {error}"));
+                let text = format!("the take-over waits: {error}");
+                if place.report().problems.say(Topic::TakeOver, text) {
+                    tracing::warn!(%error, "the take-over cannot go on: trying again");
+                }
                 tokio::time::sleep(backoff(failures, AGAIN_LEAST, AGAIN_MOST)).await;
             }
-            result => return result,
+            result => {
+                place.report().problems.clear(Topic::TakeOver);
+                return result;
+            }
         }
     }
 }
@@ -290,7 +294,7 @@ impl Doing<'_> {
         }
         let (node, epoch) = (&self.place.settings.node, self.begin.epoch);
         let instance = &self.begin.instance;
-        checkpoint::mark_shipped(beside, &locks, node, epoch, instance, READERS_BOUND)?;
+        checkpoint::mark_shipped(beside, &locks, node, epoch, instance)?;
         checkpoint::remove_litestream_state(beside, &self.place.node_lock)?;
         sweep(self.place)
     }

@@ -5,10 +5,12 @@
 //! - [`carried`] workflows whose runs an older version began
 //! - [`misbehaving`] workflows that must be stopped with a message that says what to do
 //! - [`selfish`] workflows that hold their thread
+//! - [`attached`] a process that is no app, but attaches like one
 //!
 //! `TIDEMILL_TEST_CODE=2` makes this process a later deployment of the same app: one workflow is
 //! gone from it and another was changed under its runs.
 
+mod attached;
 mod carried;
 mod ledger;
 mod misbehaving;
@@ -20,6 +22,9 @@ use std::process::ExitCode;
 use tidemill::App;
 
 fn main() -> ExitCode {
+    if let Some(code) = attached::instead_of_an_app() {
+        return code;
+    }
     let app = App::new("tidemill-test-app")
         .version(env!("CARGO_PKG_VERSION"))
         .workflow("chain", steady::chain)

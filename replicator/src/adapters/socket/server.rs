@@ -1,6 +1,7 @@
 //! The routes, and the connection whose end is the app's end.
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
@@ -12,9 +13,12 @@ use hyper::header::{CONNECTION, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::{AttachRequest, SidecarStatus, SocketError, SocketErrorKind};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -64,16 +68,41 @@ async fn connection(stream: UnixStream, requests: Requests) {
     });
     let served = hyper::server::conn::http1::Builder::new()
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(e) = served {
-        tracing::debug!(error = %e, "a connection to the sidecar's socket broke");
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        served = served => if let Err(e) = served {
+            tracing::debug!(error = %e, "a connection to the sidecar's socket broke");
+        },
+        () = ended(peer_pid) => {
+            tracing::debug!(peer_pid, "a process on the sidecar's socket ended");
+        }
     }
     // The connection is gone, and with it the place that an acceptance could reach.
     let session = attached.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(session) = session {
         drop(requests.send(AppRequest::Broken { session }).await);
     }
+}
+
+/// Waits for the end of a process; without end where the kernel does not tell. A connection ends with
+/// its process, but not while a child that was forked from it, and never ran a program of its own,
+/// keeps it open: such a child would make a dead app look attached.
+async fn ended(pid: Option<u32>) {
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let watched = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+    let watched = watched.and_then(watch);
+    match watched {
+        // It is ready once, when the process has ended.
+        Some(fd) if fd.readable().await.is_ok() => {}
+        Some(_) | None => std::future::pending().await,
+    }
+}
+
+fn watch(process: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
+    #[expect(unsafe_code, reason = "tokio has no safe way to watch a descriptor")]
+    // SAFETY: the `AsyncFd` owns the descriptor, which so stays open for as long as it is watched.
+    let watched = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) };
+    watched.ok()
 }
 
 async fn answer(

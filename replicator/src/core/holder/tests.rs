@@ -120,11 +120,14 @@ fn what_is_absent_older_or_anothers_ends_the_claim_for_good() {
         assert_eq!(holder.wake_at(), None);
     }
     let mut holder = holder();
-    assert_eq!(holder.handle(Input::Observed(Some(Box::new(lease(1, 1, 1, 1)))), at(10)), []);
+    assert_eq!(holder.handle(Input::Observed(Shown::Doc(Box::new(lease(1, 1, 1, 1)))), at(10)), []);
     let other = lease(2, 2, 2, 2);
     assert_eq!(other.epoch, epoch(2));
-    let effects = holder.handle(Input::Observed(Some(Box::new(other))), at(20));
-    assert!(matches!(effects[..], [Effect::Gate(Gate::Fenced { by: Some(_) })]), "{effects:?}");
+    let effects = holder.handle(Input::Observed(Shown::Doc(Box::new(other))), at(20));
+    assert!(
+        matches!(effects[..], [Effect::Gate(Gate::Fenced { by: Shown::Doc(_) })]),
+        "{effects:?}"
+    );
 }
 
 #[test]
@@ -144,6 +147,32 @@ fn a_clock_that_stood_still_closes_the_gate_until_a_write_that_began_after_it() 
               3700 open until 12600
         "#]],
     );
+}
+
+#[test]
+fn a_lease_of_a_newer_version_fences_however_it_is_read() {
+    for input in [Input::ReadNewer(2), Input::Observed(Shown::Newer(2))] {
+        let mut holder = holder();
+        holder.handle(Input::Tick(fresh(2)), at(3400));
+        holder.handle(Input::Unclear, at(3500));
+        let effects = holder.handle(input, at(3600));
+        let gate = Gate::Fenced { by: Shown::Newer(2) };
+        assert_eq!(effects, [Effect::Gate(gate)]);
+        assert_eq!(holder.wake_at(), None, "it never writes again");
+    }
+}
+
+#[test]
+fn nothing_counts_while_the_wall_clock_has_run_ahead() {
+    let mut holder = holder();
+    let ours = Shown::Doc(Box::new(lease(1, 1, 1, 1)));
+    assert_eq!(holder.shows(&ours, at_wall(1000, 2000)), LeaseShows::Ours, "within the margin");
+    // A copy of the machine that woke up later has the same nonces.
+    assert_eq!(holder.shows(&ours, at_wall(1000, 2100)), LeaseShows::Unknown);
+    assert_eq!(holder.shows(&Shown::Absent, at_wall(1000, 2100)), LeaseShows::Foreign);
+    holder.handle(Input::Tick(fresh(2)), at_wall(1100, 9000));
+    holder.handle(Input::Written(etag(2)), at_wall(1200, 9100));
+    assert_eq!(holder.shows(&ours, at_wall(1300, 9200)), LeaseShows::Ours, "it was renewed since");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! An app that ends its stream without a goodbye is *orphaned*: it may have died in the middle of a
 //! commit, or only lost its stream. Its lock tells: free means dead, and a cure is needed; held
-//! means that it lives, or is still dying, and until it attaches again nothing is shipped.
+//! means that it lives, or is still dying, and until it attaches again nothing is shipped. One that
+//! does not attach again in time hangs: if it is CMD's, CMD is killed.
 
 use tidemill_model::{BootTime, SessionId};
 
@@ -53,6 +54,7 @@ impl Supervisor {
             None => {
                 self.app = App::Attached { session: asked.session.clone(), pid: asked.pid };
                 self.lock_at = None;
+                self.hung_at = None;
                 out.push(Effect::AcceptAttach(asked.session.clone()));
                 if self.phase == Phase::Ready {
                     self.ensure_daemon(out);
@@ -108,7 +110,17 @@ impl Supervisor {
         if self.is_attached_as(session) {
             self.app = App::Orphaned { session: Some(session.clone()) };
             self.lock_at = Some(now.saturating_add(LOCK_EVERY));
+            self.hung_at = Some(now.saturating_add(self.start.hang_within));
             out.push(Effect::PauseBarriers);
+        }
+    }
+
+    /// An app that has the file and does not attach again keeps everything from being shipped. Its
+    /// gate is closed by now; CMD, which can be started again, is ended for it.
+    pub(super) fn app_hangs(&self, out: &mut Vec<Effect>) {
+        let missed = matches!(self.app, App::Orphaned { .. }) && self.phase == Phase::Ready;
+        if missed && self.cmd == Cmd::Running {
+            out.push(Effect::EndHungApp);
         }
     }
 

@@ -14,6 +14,7 @@ fn start(from: From, cmd: bool) -> Supervisor {
         cmd,
         leave_within: Duration::from_secs(25),
         final_within: Duration::from_secs(60),
+        hang_within: Duration::from_secs(30),
     })
 }
 
@@ -190,6 +191,51 @@ fn an_app_that_only_lost_its_stream_needs_no_cure_and_neither_does_a_goodbye() {
             170 ready PauseBarriers
             270 ready SpawnDaemon
             280 ready open
+        "#]],
+    );
+}
+
+#[test]
+fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
+    let script = |cmd| {
+        let mut supervisor = ready(cmd);
+        supervisor.handle(attach(1, None), ms(10));
+        supervisor.handle(Input::StreamClosed(session(1)), ms(20));
+        supervisor.handle(Input::AppLock(AppLock::Busy), ms(120));
+        supervisor
+    };
+    check(
+        script(true),
+        vec![
+            (30_019, Input::Tick),
+            (30_020, Input::Tick),
+            (60_020, Input::Tick),
+            (60_030, Input::CmdEnded(137)),
+            (60_040, Input::AppLock(AppLock::Taken)),
+        ],
+        &expect![[r#"
+            30019 ready TryAppLock
+            30020 ready EndHungApp
+            60020 ready 
+            60030 draining SignalCmd(TermGroup), TryAppLock
+            60040 curing PauseBarriers, KillDaemon
+        "#]],
+    );
+    check(
+        script(false),
+        vec![(30_020, Input::Tick)],
+        &expect![[r#"
+            30020 ready TryAppLock
+        "#]],
+    );
+    // It attached again meanwhile.
+    let mut supervisor = script(true);
+    supervisor.handle(attach(2, Some(3)), ms(1000));
+    check(
+        supervisor,
+        vec![(30_020, Input::Tick)],
+        &expect![[r#"
+            30020 ready 
         "#]],
     );
 }
