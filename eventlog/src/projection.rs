@@ -54,6 +54,7 @@ pub fn project(
         | Event::ChildCompleted { .. }
         | Event::ChildFailed { .. }
         | Event::Now { .. }
+        | Event::OpHeld { .. }
         | Event::RunBlocked { .. }
         | Event::RunResumed => Ok(()),
     }

@@ -4,15 +4,18 @@
 //! skips it). Kinds and optional fields may be added; none is renamed and none is used again for
 //! another thing, because files of every age must stay readable.
 
+mod held;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::event_data::{BlockReason, NodeStarted, RunCreated};
+use crate::event_data::{BlockReason, HeldEnd, NodeStarted, RunCreated};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::name::{OpName, RunId};
 use crate::position::{Epoch, OpId};
 use crate::time::Timestamp;
+use held::{Becomes, BecomesData, HeldData};
 
 /// One event of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,9 @@ pub enum Event {
     Now { op: OpId, at: Timestamp },
     /// The run dropped an open operation: the loser of a race.
     OpDropped { op: OpId },
+    /// An open operation ended while its run took nothing in, because it was blocked or its process
+    /// was stopping. The run observes it first of all when it goes on.
+    OpHeld { op: OpId, name: OpName, end: HeldEnd },
     /// The run ended with an output.
     RunCompleted { output: Json },
     /// The run ended with an error.
@@ -126,6 +132,7 @@ kinds! {
     ChildFailed, "child_failed", Input;
     Now, "now", Act;
     OpDropped, "op_dropped", Act;
+    OpHeld, "op_held", Aside;
     RunCompleted, "run_completed", Act;
     RunFailed, "run_failed", Act;
     RunBlocked, "run_blocked", Aside;
@@ -288,6 +295,7 @@ impl Event {
             Event::ChildFailed { .. } => EventKind::ChildFailed,
             Event::Now { .. } => EventKind::Now,
             Event::OpDropped { .. } => EventKind::OpDropped,
+            Event::OpHeld { .. } => EventKind::OpHeld,
             Event::RunCompleted { .. } => EventKind::RunCompleted,
             Event::RunFailed { .. } => EventKind::RunFailed,
             Event::RunBlocked { .. } => EventKind::RunBlocked,
@@ -315,7 +323,8 @@ impl Event {
             | Event::ChildCompleted { op, .. }
             | Event::ChildFailed { op, .. }
             | Event::Now { op, .. }
-            | Event::OpDropped { op } => Some(*op),
+            | Event::OpDropped { op }
+            | Event::OpHeld { op, .. } => Some(*op),
             Event::NodeStarted(_)
             | Event::RunCreated(_)
             | Event::RunStarted { .. }
@@ -340,7 +349,8 @@ impl Event {
             | Event::TimerFired { name, .. }
             | Event::ChildStarted { name, .. }
             | Event::ChildCompleted { name, .. }
-            | Event::ChildFailed { name, .. } => Some(name),
+            | Event::ChildFailed { name, .. }
+            | Event::OpHeld { name, .. } => Some(name),
             Event::NodeStarted(_)
             | Event::RunStarted { .. }
             | Event::Now { .. }
@@ -393,6 +403,7 @@ impl Event {
                 json(&ErrorData { error: error.clone() })
             }
             Event::Now { at, .. } => json(&NowData { at: *at }),
+            Event::OpHeld { end, .. } => json(&HeldData::of(end)),
             Event::RunBlocked { reason } => json(&ReasonData { reason: reason.clone() }),
             Event::TimerFired { .. } | Event::OpDropped { .. } | Event::RunResumed => None,
         }
@@ -460,7 +471,8 @@ impl Reader<'_> {
             | EventKind::ChildCompleted
             | EventKind::ChildFailed
             | EventKind::Now
-            | EventKind::OpDropped => self.wait_event(),
+            | EventKind::OpDropped
+            | EventKind::OpHeld => self.wait_event(),
         }
     }
 
@@ -514,7 +526,27 @@ impl Reader<'_> {
             }
             EventKind::Now => Event::Now { op, at: self.data::<NowData>()?.at },
             EventKind::OpDropped => Event::OpDropped { op },
+            EventKind::OpHeld => Event::OpHeld { op, name: self.name()?, end: self.held_end()? },
             other => unreachable!("{other} is not an event of a timer, child or marker"),
+        })
+    }
+
+    fn held_end(&self) -> Result<HeldEnd, EventError> {
+        let attempt = || Ok(self.data::<AttemptData>()?.attempt);
+        Ok(match self.data::<BecomesData>()?.becomes {
+            Becomes::StepCompleted => {
+                let output = self.data::<OutputData>()?.output;
+                HeldEnd::StepCompleted { attempt: attempt()?, output }
+            }
+            Becomes::StepFailed => {
+                let StepFailedData { error, attempts } = self.data()?;
+                HeldEnd::StepFailed { attempt: attempt()?, error, attempts }
+            }
+            Becomes::TimerFired => HeldEnd::TimerFired,
+            Becomes::ChildCompleted => {
+                HeldEnd::ChildCompleted { output: self.data::<OutputData>()?.output }
+            }
+            Becomes::ChildFailed => HeldEnd::ChildFailed { error: self.data::<ErrorData>()?.error },
         })
     }
 }

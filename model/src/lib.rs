@@ -32,7 +32,7 @@ pub use bucket_docs::{Base, BreakDoc, EpochDoc, LocalHead, Versions};
 pub use error_kind::ErrorKind;
 pub use event::{Columns, Event, EventClass, EventError, EventKind};
 pub use event_data::{
-    BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, RunCreated, Seed,
+    BlockReason, BlockReasonKind, Durability, HeldEnd, NodeStarted, Parent, RunCreated, Seed,
 };
 pub use failure::{Failure, FailureKind};
 pub use json::{Floats, Json};
@@ -42,7 +42,7 @@ pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};
 pub use node_state::{LastGood, NodeState, Stage, Uncured};
 pub use position::{Epoch, LogSum, OpId, Seq, Txid};
 pub use run_state::{
-    Attempt, CheckpointRecord, FoldError, Op, OpKind, OpStatus, RunState, RunStatus,
+    Attempt, CheckpointRecord, FoldError, Held, Op, OpKind, OpStatus, RunState, RunStatus,
 };
 pub use socket::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, GateState, LeaseLine,

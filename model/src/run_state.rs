@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
-use crate::event_data::{BlockReason, RunCreated};
+use crate::event_data::{BlockReason, HeldEnd, RunCreated};
 use crate::failure::{Failure, FailureKind};
 use crate::json::Json;
 use crate::name::{Invalid, OpName, RunId};
@@ -165,6 +165,15 @@ pub struct CheckpointRecord {
     pub value: Json,
 }
 
+/// An end that the run has not observed yet: it was blocked, or its process was stopping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// When it was recorded.
+    pub at: Timestamp,
+    /// How the operation ended.
+    pub end: HeldEnd,
+}
+
 /// One operation of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Op {
@@ -182,6 +191,8 @@ pub struct Op {
     pub attempts: Vec<Attempt>,
     /// The checkpoints of a step.
     pub checkpoints: Vec<CheckpointRecord>,
+    /// The end of an operation that is still open for its run.
+    pub held: Option<Held>,
 }
 
 /// A run, folded from its events.
@@ -314,7 +325,8 @@ impl RunState {
             | Event::TimerFired { .. }
             | Event::ChildCompleted { .. }
             | Event::ChildFailed { .. }
-            | Event::OpDropped { .. } => {
+            | Event::OpDropped { .. }
+            | Event::OpHeld { .. } => {
                 self.progress(seq, at, event).map_err(misfit_at(&self.id, seq))?;
             }
         }
@@ -350,6 +362,7 @@ impl RunState {
             ended_at: None,
             attempts,
             checkpoints: Vec::new(),
+            held: None,
         };
         self.ops.insert(id, op);
         Ok(())
@@ -398,6 +411,7 @@ impl RunState {
             }
             Event::TimerFired { .. } => op.end(at, OpStatus::Completed(Json::null())),
             Event::OpDropped { .. } => op.end(at, OpStatus::Dropped),
+            Event::OpHeld { end, .. } => op.hold(at, end)?,
             Event::NodeStarted(_)
             | Event::RunCreated(_)
             | Event::RunStarted { .. }
@@ -454,14 +468,35 @@ impl Op {
         }
     }
 
+    /// The attempt is over, the operation stays open until its run observes that. What was held
+    /// first counts.
+    fn hold(&mut self, at: Timestamp, end: &HeldEnd) -> Result<(), String> {
+        let fits = match (&self.kind, end) {
+            (OpKind::Step { .. }, HeldEnd::StepCompleted { .. } | HeldEnd::StepFailed { .. })
+            | (OpKind::Timer { .. }, HeldEnd::TimerFired)
+            | (
+                OpKind::Child { .. },
+                HeldEnd::ChildCompleted { .. } | HeldEnd::ChildFailed { .. },
+            ) => true,
+            (OpKind::Step { .. } | OpKind::Timer { .. } | OpKind::Child { .. }, _) => false,
+        };
+        if !fits {
+            return Err(format!("op_held with {} of another kind of operation", end.becomes()));
+        }
+        if self.held.is_none() {
+            self.end_attempt(at, end.error());
+            self.held = Some(Held { at, end: end.clone() });
+        }
+        Ok(())
+    }
+
     fn end(&mut self, at: Timestamp, status: OpStatus) {
         let error = match &status {
             OpStatus::Failed(failure) => Some(failure),
             OpStatus::Open | OpStatus::Completed(_) | OpStatus::Dropped => None,
         };
-        if let Some(attempt) = self.attempts.last_mut() {
-            attempt.ended_at = Some(at);
-            attempt.error = error.cloned();
+        if self.held.take().is_none() {
+            self.end_attempt(at, error);
         }
         self.ended_at = Some(at);
         self.status = status;

@@ -65,6 +65,9 @@ fn sample(kind: EventKind) -> Event {
         EventKind::ChildFailed => Event::ChildFailed { op, name, error: failure() },
         EventKind::Now => Event::Now { op, at: at(3_000_000) },
         EventKind::OpDropped => Event::OpDropped { op },
+        EventKind::OpHeld => {
+            Event::OpHeld { op, name, end: HeldEnd::StepCompleted { attempt: 1, output } }
+        }
         EventKind::RunCompleted => Event::RunCompleted { output },
         EventKind::RunFailed => Event::RunFailed { error: failure() },
         EventKind::RunBlocked => Event::RunBlocked {
@@ -134,6 +137,40 @@ fn each_kind_of_block_reason_is_stored_as_its_golden_file_says() {
         .map(|kind| serde_json::to_string(kind).unwrap() + "\n")
         .collect();
     assert_eq!(written, include_str!("../../golden/block_reason_kinds.jsonl"));
+}
+
+/// What each end that can be held is stored as, for ever readable.
+#[test]
+fn each_held_end_is_stored_with_the_input_that_it_becomes() {
+    let error = Failure { kind: FailureKind::TimedOut, message: "late".into(), chain: vec![] };
+    let error_json = r#"{"kind":"timed_out","message":"late"}"#;
+    let null = Json::null;
+    let forms = [
+        (
+            HeldEnd::StepCompleted { attempt: 2, output: null() },
+            r#"{"becomes":"step_completed","attempt":2,"output":null}"#.to_owned(),
+        ),
+        (
+            HeldEnd::StepFailed { attempt: 3, error: error.clone(), attempts: 2 },
+            format!(r#"{{"becomes":"step_failed","attempt":3,"error":{error_json},"attempts":2}}"#),
+        ),
+        (HeldEnd::TimerFired, r#"{"becomes":"timer_fired"}"#.to_owned()),
+        (
+            HeldEnd::ChildCompleted { output: null() },
+            r#"{"becomes":"child_completed","output":null}"#.to_owned(),
+        ),
+        (
+            HeldEnd::ChildFailed { error },
+            format!(r#"{{"becomes":"child_failed","error":{error_json}}}"#),
+        ),
+    ];
+    for (end, stored) in forms {
+        let op = OpId::new(2).unwrap();
+        let event = Event::OpHeld { op, name: OpName::new("train").unwrap(), end };
+        let columns = event.columns();
+        assert_eq!(columns.data.as_deref(), Some(stored.as_str()));
+        assert_eq!(Event::from_columns(&columns).unwrap(), event);
+    }
 }
 
 #[test]

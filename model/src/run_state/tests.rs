@@ -89,6 +89,36 @@ fn attempts_and_checkpoints_are_kept_in_order() {
 }
 
 #[test]
+fn a_held_end_ends_the_attempt_and_leaves_the_operation_open_until_it_is_observed() {
+    let mut run = Script::new();
+    run.apply(&Event::RunStarted { epoch: None, attempt: 1 }).unwrap();
+    run.apply(&Event::StepStarted { op: op(1), name: name("s"), input: Json::null() }).unwrap();
+    let held = |output: &str| {
+        let end = HeldEnd::StepCompleted { attempt: 1, output: Json::parse(output).unwrap() };
+        Event::OpHeld { op: op(1), name: name("s"), end }
+    };
+    assert_eq!(run.apply(&held("1")), Ok(RunStatus::Running));
+    let held_at = at(run.seq);
+    assert_eq!(run.apply(&held("2")), Ok(RunStatus::Running));
+    let step = run.state.ops[&op(1)].clone();
+    assert_eq!((&step.status, step.ended_at), (&OpStatus::Open, None));
+    assert_eq!(step.attempts[0].ended_at, Some(held_at));
+    let end = HeldEnd::StepCompleted { attempt: 1, output: Json::parse("1").unwrap() };
+    assert_eq!(step.held, Some(Held { at: held_at, end }), "the first counts");
+    let fired = Event::OpHeld { op: op(1), name: name("s"), end: HeldEnd::TimerFired };
+    let misfit = run.apply(&fired).unwrap_err().to_string();
+    assert!(misfit.ends_with("op_held with timer_fired of another kind of operation"), "{misfit}");
+
+    let output = Json::parse("1").unwrap();
+    let completed = Event::StepCompleted { op: op(1), name: name("s"), output: output.clone() };
+    run.apply(&completed).unwrap();
+    let step = &run.state.ops[&op(1)];
+    assert_eq!((&step.status, &step.held), (&OpStatus::Completed(output), &None));
+    assert_eq!((step.attempts[0].ended_at, step.ended_at), (Some(held_at), Some(at(run.seq))));
+    assert!(run.apply(&held("3")).is_err(), "it has ended");
+}
+
+#[test]
 fn an_event_that_does_not_fit_is_named() {
     let mut run = Script::new();
     let lost = Event::StepCompleted { op: op(9), name: name("s"), output: Json::null() };

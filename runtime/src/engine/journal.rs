@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, Json, OpId, OpName,
+    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, HeldEnd, Json, OpId, OpName,
     RunCreated, RunId, RunStatus, Seq, Timestamp,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Record {
 pub(crate) struct OpenOp {
     pub(crate) name: OpName,
     pub(crate) kind: OpenKind,
+    /// An end that the run has not observed yet, and where it stands.
+    pub(crate) held: Option<(Seq, HeldEnd)>,
 }
 
 #[derive(Debug, Clone)]
@@ -158,6 +160,7 @@ impl Journal {
                     self.dropped_children.push(child);
                 }
             }
+            Event::OpHeld { op, end, .. } => self.hold(*op, seq, end)?,
         }
         Ok(())
     }
@@ -167,9 +170,20 @@ impl Journal {
         RunStatus::active(self.steps_open, self.open.len() - self.steps_open)
     }
 
+    /// The ends that are held, in the order in which they were recorded.
+    pub(crate) fn held(&self) -> Vec<(OpId, &HeldEnd)> {
+        let ends = self.open.iter().filter_map(|(op, open)| {
+            let (seq, end) = open.held.as_ref()?;
+            Some((*seq, *op, end))
+        });
+        let mut ends: Vec<_> = ends.collect();
+        ends.sort_unstable_by_key(|(seq, op, _)| (*seq, *op));
+        ends.into_iter().map(|(_, op, end)| (op, end)).collect()
+    }
+
     fn start(&mut self, op: OpId, name: &OpName, kind: OpenKind) -> Result<(), String> {
         let is_step = matches!(kind, OpenKind::Step(_));
-        if self.open.insert(op, OpenOp { name: name.clone(), kind }).is_some() {
+        if self.open.insert(op, OpenOp { name: name.clone(), kind, held: None }).is_some() {
             return Err(format!("operation {op} starts a second time"));
         }
         self.steps_open += usize::from(is_step);
@@ -181,6 +195,26 @@ impl Journal {
         let ended = ended.ok_or_else(|| format!("the end of operation {op}, which is not open"))?;
         self.steps_open -= usize::from(matches!(ended.kind, OpenKind::Step(_)));
         Ok(ended)
+    }
+
+    /// What was held first counts.
+    fn hold(&mut self, op: OpId, seq: Seq, end: &HeldEnd) -> Result<(), String> {
+        let open = self.open.get_mut(&op);
+        let open = open.ok_or_else(|| format!("op_held of operation {op}, which is not open"))?;
+        let fits = match (&open.kind, end) {
+            (OpenKind::Step(_), HeldEnd::StepCompleted { .. } | HeldEnd::StepFailed { .. })
+            | (OpenKind::Timer { .. }, HeldEnd::TimerFired)
+            | (
+                OpenKind::Child { .. },
+                HeldEnd::ChildCompleted { .. } | HeldEnd::ChildFailed { .. },
+            ) => true,
+            (OpenKind::Step(_) | OpenKind::Timer { .. } | OpenKind::Child { .. }, _) => false,
+        };
+        if !fits {
+            return Err(format!("op_held with {} of another kind of operation", end.becomes()));
+        }
+        open.held.get_or_insert_with(|| (seq, end.clone()));
+        Ok(())
     }
 
     fn step(&mut self, op: OpId) -> Result<&mut StepFacts, String> {
