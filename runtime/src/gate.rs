@@ -147,6 +147,26 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Waits until another owner has the node; for ever without a lease.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub(crate) async fn fenced(&self) {
+        let Some(lease) = &self.lease else { return std::future::pending().await };
+        loop {
+            let changed = lease.changed.notified();
+            tokio::pin!(changed);
+            // Registered before looking, so that no change in between is missed.
+            changed.as_mut().enable();
+            if self.is_fenced() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
 impl Lease {
     fn is_open(&self) -> bool {
         let deadline = self.deadline.load(Ordering::Acquire);

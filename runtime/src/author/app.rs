@@ -7,6 +7,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +23,13 @@ use crate::error::{Error, ErrorKind};
 pub(crate) type WorkflowFuture = Pin<Box<dyn Future<Output = Result<Json, Failure>> + Send>>;
 
 type Begin = dyn Fn(Ctx, &Json) -> Result<WorkflowFuture, serde_json::Error> + Send + Sync;
+
+/// What a body gets that takes a moment to finish its request; well below the 25 s that a sidecar
+/// gives its command, and the 90 s of systemd.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// A stop that takes longer is one that somebody's supervisor has long since ended by force.
+pub(crate) const GRACE_MAX: Duration = Duration::from_secs(3_600);
 
 /// A registered workflow.
 pub(crate) struct Workflow {
@@ -71,6 +79,8 @@ pub struct App {
     pub(crate) version: String,
     pub(crate) state: StateMap,
     pub(crate) workflows: BTreeMap<OpName, Workflow>,
+    /// How long bodies have to return once their token is cancelled.
+    pub(crate) grace: Duration,
     /// What is wrong with the program, reported when it is opened.
     problems: Vec<String>,
 }
@@ -84,6 +94,7 @@ impl App {
             version: "0".to_owned(),
             state: StateMap::default(),
             workflows: BTreeMap::new(),
+            grace: GRACE,
             problems: problems.into_iter().collect(),
         }
     }
@@ -92,6 +103,24 @@ impl App {
     #[must_use]
     pub fn version(mut self, version: &str) -> App {
         version.clone_into(&mut self.version);
+        self
+    }
+
+    /// How long a step's body has to return once its token is cancelled, because the node shuts
+    /// down or its run dropped the step: up to 1 h, default 10 s. `--grace` and `TIDEMILL_GRACE`
+    /// come before it.
+    ///
+    /// A node that shuts down leaves as soon as its last body has returned. With too little, work
+    /// that was nearly done is cut off and done again by the next process; with more than the
+    /// supervisor waits before it kills (a sidecar's `--leave-within`, less a few seconds to close
+    /// the file), a clean stop becomes a crash.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> App {
+        if grace > GRACE_MAX {
+            let max = GRACE_MAX.as_secs();
+            self.problems.push(format!("App::grace is {grace:?}: use {max}s or less"));
+        }
+        self.grace = grace;
         self
     }
 

@@ -1,7 +1,13 @@
 //! `select!`, whose order is a function of the code.
 
 /// Waits for the first of several branches, in the order in which they are written, and drops the
-/// others: a step that loses has its token cancelled, a timer goes, a child is cancelled.
+/// others: a timer goes, a child is cancelled, and a step has its token cancelled.
+///
+/// The body of a step that lost is not dropped at once, as a plain future would be: it may be in
+/// the middle of an effect. Its [token](crate::Step::cancellation) tells it to return, for which it
+/// has the [grace](crate::App::grace). Then an async body is dropped at its next await. A
+/// `.blocking()` body cannot be dropped: one that does not look at its token runs to its end, with
+/// its effects. Whatever either returns is ignored. The same holds wherever a step is dropped.
 ///
 /// This is `tokio::select!` with `biased;`. Without that, tokio picks branches at random, and a
 /// replay would pick others.

@@ -37,6 +37,8 @@ pub(crate) struct Attempt {
     pub(crate) checkpointer: Checkpointer,
     /// A checkpoint was refused for good: the attempt fails whatever its body returns.
     pub(crate) spoiled: AtomicBool,
+    /// No attempt can succeed in this program: a failed one is the last.
+    pub(crate) hopeless: AtomicBool,
 }
 
 /// What an idempotency key is made of besides the run and the operation.
@@ -93,7 +95,7 @@ impl Step {
     /// The value of this type that was given to [`App::state`](crate::App::state).
     ///
     /// # Panics
-    /// If there is none, which fails the attempt.
+    /// If there is none, which fails the step at its first attempt: no later one would find it.
     ///
     /// ```
     /// use tidemill::{App, Ctx, Result, Step};
@@ -116,17 +118,19 @@ impl Step {
         let found = self.inner.state.get(&TypeId::of::<T>()).map(Arc::clone);
         let typed = found.and_then(|state| state.downcast::<T>().ok());
         typed.unwrap_or_else(|| {
+            self.inner.hopeless.store(true, Ordering::Relaxed);
             let name = std::any::type_name::<T>();
             panic!("no state of type {name}: give it to App::state before the app starts")
         })
     }
 
     /// Records how far this step is: the next attempt finds it in
-    /// [`last_checkpoint`](Step::last_checkpoint). Returns once it is durable.
+    /// [`last_checkpoint`](Step::last_checkpoint). Returns once it is durable: a full disk makes it
+    /// wait until there is space again.
     ///
     /// # Errors
     /// `Invalid` if the value has no JSON or is over 64 KiB, which fails the attempt in any case;
-    /// `Conflict` if this attempt is over; `Unavailable` if it cannot be written now.
+    /// `Conflict` if this attempt is over; `Unavailable` if the node has shut down.
     ///
     /// # Cancel safety
     /// Dropped while it waits, the checkpoint may or may not be recorded.
@@ -170,7 +174,13 @@ impl Step {
     }
 
     /// Cancelled when nobody waits for this step any more: its run dropped it, its attempt is out
-    /// of time, or the node lets go. A body that takes long should look at it.
+    /// of time, or the node shuts down. A body that takes long should look at it: it has the
+    /// [grace](crate::App::grace) to return. Then an async body is dropped at its next await; a
+    /// blocking one cannot be, and keeps the file locked until it returns.
+    ///
+    /// When the node shuts down, an output that is returned within the grace counts: the step does
+    /// not run again. An error that is returned then does not count: the step runs again in the
+    /// next process, so a body may simply return one.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.inner.token
     }

@@ -8,11 +8,15 @@
 //! - an attempt starts only through the gate;
 //! - a failed attempt and the moment of the next are durable before anybody waits for it;
 //! - what a body returns or records is kept or refused as a whole: an error, a panic, a timeout
-//!   and a checkpoint that cannot be recorded fail the attempt.
+//!   and a checkpoint that cannot be recorded fail the attempt;
+//! - as long as a body runs it keeps the file locked, also after its node was shut down.
 //!
-//! Failure: when the log cannot be written, the result waits in memory and the body is not run
-//! again. Crash: the log has the start and no end; recovery runs the body again as a later
-//! attempt. Cancellation: the token tells the body, which may go on; nobody looks at its result.
+//! Failure: when the log cannot be written, a result or checkpoint waits in memory and the body is
+//! not run again. Crash: the log has the start and no end; recovery runs the body again as a later
+//! attempt. Cancellation: the token tells the body, which may go on for the grace; then an async
+//! one is dropped. Nobody looks at the result of a dropped step. A node that shuts down records an
+//! output that still comes; an error that comes after the token was cancelled says nothing about
+//! the step (its child process may have had the signal, too), and the body runs again.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +34,7 @@ use tidemill_model::{Event, Failure, FailureKind, Json, OpId, OpName, RunId};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::app_lock::AppLock;
 use super::inbox::{Input, Observed, StepFailure};
 use super::journal::StepFacts;
 use super::life::panic_message;
@@ -39,12 +44,15 @@ use crate::author::result::{BoxError, failed, failure_of};
 use crate::author::retry::Retry;
 use crate::author::step::{Attempt, Step};
 use crate::error::{Error, ErrorKind};
-use crate::writer::{Aside, StepGuard, Writer};
+use crate::writer::{Aside, StepGuard};
 
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
 
 /// Makes the future of an attempt.
-type Begin = dyn FnMut(Step, &Json) -> BodyFuture + Send;
+type Begin = dyn FnMut(Step, &Json) -> Result<BodyFuture, UnreadableInput> + Send;
+
+/// The recorded input is not what the body takes: no attempt can change that.
+pub(crate) struct UnreadableInput(serde_json::Error);
 
 /// A body that holds a worker for longer in one poll keeps others waiting.
 const POLL_WARN: Duration = Duration::from_secs(1);
@@ -70,12 +78,9 @@ impl StepBody {
         Out: Serialize + DeserializeOwned,
         E: Into<BoxError>,
     {
-        StepBody::new(move |step, input| match input.decode::<In>() {
-            Ok(input) => erase(body(step, input)),
-            Err(e) => Box::pin(std::future::ready(Err(format!(
-                "the recorded input is not what the step takes: {e}"
-            )
-            .into()))),
+        StepBody::new(move |step, input| {
+            let input = input.decode::<In>().map_err(UnreadableInput)?;
+            Ok(erase(body(step, input)))
         })
     }
 
@@ -86,10 +91,13 @@ impl StepBody {
         Out: Serialize + DeserializeOwned,
         E: Into<BoxError>,
     {
-        StepBody::new(move |_, _| erase(body.clone()()))
+        StepBody::new(move |_, _| Ok(erase(body.clone()())))
     }
 
-    fn new(run: impl FnMut(Step, &Json) -> BodyFuture + Send + 'static) -> StepBody {
+    fn new<F>(run: F) -> StepBody
+    where
+        F: FnMut(Step, &Json) -> Result<BodyFuture, UnreadableInput> + Send + 'static,
+    {
         StepBody { run: Some(Box::new(run)), retry: None, timeout: None, blocking: false }
     }
 }
@@ -112,11 +120,15 @@ where
 
 /// Records checkpoints of one attempt.
 pub(crate) struct Checkpointer {
-    writer: Writer,
+    engine: Arc<Engine>,
     guard: Arc<StepGuard>,
 }
 
 impl Checkpointer {
+    /// Returns once it is durable, however long the disk is full.
+    ///
+    /// # Errors
+    /// `Conflict` if the attempt is over; `Unavailable` once the node has shut down.
     pub(crate) async fn record(&self, attempt: &Attempt, value: Json) -> Result<(), Error> {
         let event = Event::Checkpoint {
             op: attempt.op,
@@ -124,9 +136,31 @@ impl Checkpointer {
             attempt: attempt.attempt,
             value,
         };
-        let (run, guard) = (attempt.run.clone(), Arc::clone(&self.guard));
-        let attempt = attempt.attempt;
-        self.writer.aside(|reply| Aside { run, guard, attempt, event, reply }).await
+        record(&self.engine, &attempt.run, &self.guard, attempt.attempt, &event).await
+    }
+}
+
+/// Records an event of an attempt, as long as it takes: a disk that is full now says nothing about
+/// the step. Ends without it only if the attempt is over, or the node has shut down.
+async fn record(
+    engine: &Engine,
+    run: &RunId,
+    guard: &Arc<StepGuard>,
+    attempt: u32,
+    event: &Event,
+) -> Result<(), Error> {
+    loop {
+        let (run, guard, event) = (run.clone(), Arc::clone(guard), event.clone());
+        let aside = |reply| Aside { run, guard, attempt, event, reply };
+        let Err(error) = engine.writer.aside(aside).await else { return Ok(()) };
+        if error.kind() == ErrorKind::Conflict || engine.grace_over.is_cancelled() {
+            return Err(error);
+        }
+        tokio::select! {
+            biased;
+            () = engine.grace_over.cancelled() => return Err(error),
+            () = engine.timers.sleep(REFUSED_PAUSE) => {}
+        }
     }
 }
 
@@ -134,6 +168,12 @@ impl Checkpointer {
 pub(crate) struct RunningBody {
     pub(crate) guard: Arc<StepGuard>,
     pub(crate) token: CancellationToken,
+    run: RunId,
+    op: OpId,
+    name: OpName,
+    lock: Arc<AppLock>,
+    /// On the pool, where nothing can end it but itself.
+    blocking: bool,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -141,39 +181,63 @@ impl RunningBody {
     /// Starts the body of a step whose start is durable.
     pub(crate) fn start(
         engine: &Arc<Engine>,
-        run: &Arc<Run>,
+        (run, lock): (&Arc<Run>, &Arc<AppLock>),
         (op, name): (OpId, OpName),
         facts: StepFacts,
         body: StepBody,
     ) -> RunningBody {
         let guard = Arc::new(StepGuard::default());
         let token = CancellationToken::new();
+        let blocking = body.blocking;
         let work = Work {
             engine: Arc::clone(engine),
             run: Arc::clone(run),
             op,
-            name,
+            name: name.clone(),
             guard: Arc::clone(&guard),
             token: token.clone(),
             last_checkpoint: Arc::new(Mutex::new(facts.last_checkpoint.clone())),
             facts,
             body,
+            lock: Arc::clone(lock),
         };
         let task = engine.runtime.spawn(work.run());
-        RunningBody { guard, token, task }
+        let (run, lock) = (run.id.clone(), Arc::clone(lock));
+        RunningBody { guard, token, run, op, name, lock, blocking, task }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
 
-    /// Ends it as far as that can be done from outside: an async body is dropped at its next
-    /// await, a blocking one is told by its token.
-    pub(crate) async fn abandon(self) {
-        self.token.cancel();
+    /// Drops the body at its next await; nobody waits any more for one that is on the pool.
+    pub(crate) fn abort(&self) {
         self.task.abort();
-        // Its own panics are caught; being aborted is what was asked for.
-        let _ = self.task.await;
+    }
+
+    /// Tells the body of a dropped step; an async one is dropped when the grace is over.
+    pub(crate) fn drop_after(&self, grace: Duration, timers: &Timers) {
+        self.token.cancel();
+        if !self.blocking {
+            timers.abort_after(grace, self.task.abort_handle());
+        }
+    }
+
+    /// Waits until the body has ended or was dropped. Cancel safety: it can be asked again.
+    pub(crate) async fn ended(&mut self) {
+        if !self.task.is_finished() {
+            // Its own panics are caught; being aborted is what was asked for.
+            let _ = (&mut self.task).await;
+        }
+    }
+
+    /// Waits until a body that was aborted has ended: an async one that does not return to its
+    /// runtime is noted as what keeps the file locked.
+    pub(crate) async fn aborted(mut self) {
+        let note = (!self.blocking && !self.is_finished())
+            .then(|| self.lock.note(&self.run, self.op, &self.name));
+        self.ended().await;
+        drop(note);
     }
 }
 
@@ -188,6 +252,7 @@ struct Work {
     last_checkpoint: Arc<Mutex<Option<Json>>>,
     facts: StepFacts,
     body: StepBody,
+    lock: Arc<AppLock>,
 }
 
 /// How an attempt failed, and whether another may follow.
@@ -212,6 +277,7 @@ impl Work {
             let Some(ended) = ended else { return };
             let result = match ended {
                 Ok(output) => Ok(output),
+                Err(_) if self.token.is_cancelled() => return,
                 Err(failed) => match self.next_after(failed).await {
                     Next::Again => continue,
                     Next::Gone => return,
@@ -225,6 +291,9 @@ impl Work {
 
     /// Waits until the attempt may start; false if it never may.
     async fn ready(&mut self) -> bool {
+        if self.token.is_cancelled() {
+            return false;
+        }
         if let Some(at) = self.facts.next_at {
             let waited = self.engine.timers.sleep_until(at);
             tokio::select! {
@@ -251,7 +320,8 @@ impl Work {
         };
         let step = self.step(token.clone());
         let ended = self.execute(step.clone(), token).await;
-        let failed = |failure| Some(Err(AttemptFailure { failure, is_final: false }));
+        let hopeless = step.inner.hopeless.load(Ordering::Relaxed);
+        let failed = |failure| Some(Err(AttemptFailure { failure, is_final: hopeless }));
         if step.inner.spoiled.load(Ordering::Relaxed) {
             let message = "a checkpoint was refused: it has no JSON or is over its limit";
             return failed(self::failed(message));
@@ -259,8 +329,13 @@ impl Work {
         match ended {
             Ended::Returned(Ok(output)) => Some(Ok(output)),
             Ended::Returned(Err(error)) => {
-                let is_final = self.body.retry.as_ref().is_some_and(|r| r.is_final(&*error));
+                let retry = self.body.retry.as_ref();
+                let is_final = hopeless || retry.is_some_and(|r| r.is_final(&*error));
                 Some(Err(AttemptFailure { failure: failure_of(&*error), is_final }))
+            }
+            Ended::Unreadable(UnreadableInput(error)) => {
+                let message = format!("the recorded input is not what the step takes: {error}");
+                Some(Err(AttemptFailure { failure: self::failed(message), is_final: true }))
             }
             Ended::Panicked(message) => failed(panicked(&message)),
             Ended::OutOfTime => {
@@ -285,10 +360,11 @@ impl Work {
                 token,
                 last_checkpoint: Arc::clone(&self.last_checkpoint),
                 checkpointer: Checkpointer {
-                    writer: self.engine.writer.clone(),
+                    engine: Arc::clone(&self.engine),
                     guard: Arc::clone(&self.guard),
                 },
                 spoiled: AtomicBool::new(false),
+                hopeless: AtomicBool::new(false),
             }),
         }
     }
@@ -306,7 +382,10 @@ impl Work {
             return self.execute_on_pool(run, step, bound).await;
         }
         let Some(run) = self.body.run.as_mut() else { return Ended::LetGo };
-        let body = run(step, &self.facts.input);
+        let body = match run(step, &self.facts.input) {
+            Ok(body) => body,
+            Err(unreadable) => return Ended::Unreadable(unreadable),
+        };
         watched(bounded_body(body, bound), &self.run.id, self.op, &self.name).await
     }
 
@@ -322,7 +401,11 @@ impl Work {
         let (runtime, gate) = (self.engine.runtime.clone(), self.engine.gate().clone());
         let (token, guard, attempt) =
             (self.token.clone(), Arc::clone(&self.guard), self.facts.attempt);
+        let (lock, id, op, name) =
+            (Arc::clone(&self.lock), self.run.id.clone(), self.op, self.name.clone());
         let job = Box::new(move || {
+            let keeps_the_lock = lock.note(&id, op, &name);
+            drop(lock);
             let work = async {
                 // It may have waited in line for long, and its step may have been dropped: the
                 // guard closes in that commit, a moment before the token is cancelled.
@@ -330,11 +413,16 @@ impl Work {
                 if !is_wanted() || gate.opened().await.is_err() || !is_wanted() {
                     return Ended::LetGo;
                 }
-                bounded_body(run(step, &input), bound).await
+                match run(step, &input) {
+                    Ok(body) => bounded_body(body, bound).await,
+                    Err(unreadable) => Ended::Unreadable(unreadable),
+                }
             };
             let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
             let ended =
                 ended.unwrap_or_else(|panic| Ended::Panicked(panic_message(&*panic).to_owned()));
+            // Before the answer: who hears that the node has closed may open the file.
+            drop(keeps_the_lock);
             // Whoever waited may have been shut down; then nobody needs to know.
             let _ = done.send((ended, run));
         });
@@ -366,27 +454,14 @@ impl Work {
             error: failure,
             next_at,
         };
-        if !self.record(attempt, &event).await {
+        let recorded = record(&self.engine, &self.run.id, &self.guard, attempt, &event).await;
+        if recorded.is_err() {
+            // The step was dropped, or the node has shut down: nobody waits for another attempt.
             return Next::Gone;
         }
         self.facts.attempt = attempt.saturating_add(1);
         self.facts.next_at = Some(next_at);
         Next::Again
-    }
-
-    /// Records an event of the attempt, as long as it takes; false if the step has ended.
-    async fn record(&mut self, attempt: u32, event: &Event) -> bool {
-        loop {
-            let (run, guard) = (self.run.id.clone(), Arc::clone(&self.guard));
-            let event = event.clone();
-            let aside = |reply| Aside { run, guard, attempt, event, reply };
-            match self.engine.writer.aside(aside).await {
-                Ok(()) => return true,
-                Err(e) if e.kind() == ErrorKind::Conflict => return false,
-                Err(_) if self.engine.closing.is_cancelled() => return false,
-                Err(_) => self.engine.timers.sleep(REFUSED_PAUSE).await,
-            }
-        }
     }
 }
 
@@ -403,6 +478,7 @@ enum Next {
 enum Ended {
     Returned(Result<Json, BoxError>),
     Panicked(String),
+    Unreadable(UnreadableInput),
     OutOfTime,
     /// It did not begin: its step was dropped, or the node lets go.
     LetGo,

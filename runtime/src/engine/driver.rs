@@ -13,8 +13,9 @@
 //! - bodies and timers belong to the driver, not to a life: rebuilding does not touch them.
 //!
 //! Failure: a turn that was not written drops the life (which records nothing) and the run is
-//! rebuilt from its log. Blocked: the life is dropped, results that arrive are kept, and the run
-//! waits for `resume` or the next process. Crash: the log has everything that was released.
+//! rebuilt from its log. Blocked: the life is dropped, results that arrive are recorded as held,
+//! and the run waits for `resume` or the next process. Stopping: the same, without polling anything
+//! once more (`held.rs`). Crash: the log has everything that was released.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
@@ -26,8 +27,10 @@ use rustc_hash::FxHashMap;
 use tidemill_model::{BlockReason, BlockReasonKind, OpId, RunCreated, Seq};
 use tokio::sync::oneshot;
 
+use super::app_lock::AppLock;
 use super::bodies::RunningBody;
 use super::handle::RunResult;
+use super::held::Holding;
 use super::inbox::{Control, Input, Mail, TurnReply};
 use super::journal::{Journal, OpenKind, Record};
 use super::life::panic_message;
@@ -54,8 +57,8 @@ pub(super) struct Driver {
     pub(super) timers: FxHashMap<OpId, TimerKey>,
     /// This process has recorded that it took the run up.
     pub(super) took_up: bool,
-    /// What arrived while the run was blocked.
-    held: Vec<Input>,
+    /// What bodies are started under; none once the node has closed.
+    lock: Option<Arc<AppLock>>,
 }
 
 /// How a driver takes its run up.
@@ -119,12 +122,12 @@ pub(super) enum Committed {
 impl Driver {
     fn new(engine: Arc<Engine>, run: Arc<Run>) -> Driver {
         Driver {
+            lock: engine.app_lock(),
             engine,
             run,
             bodies: FxHashMap::default(),
             timers: FxHashMap::default(),
             took_up: false,
-            held: Vec::new(),
         }
     }
 
@@ -160,10 +163,14 @@ impl Driver {
 
     async fn live(&mut self, mut live: Live) -> Exit {
         loop {
-            let Mail { inputs, controls, trouble } = self.mail().await;
+            let Mail { inputs, controls, trouble } = mail(&self.run).await;
             for control in controls {
                 match control {
-                    Control::Stop => return Exit::Gone,
+                    Control::Stop => {
+                        // What has arrived is held; nothing is polled for it.
+                        self.run.inbox.put_back(inputs);
+                        return Exit::Gone;
+                    }
                     Control::Cancel => {
                         let Live { life, journal, last, .. } = live;
                         drop(life);
@@ -206,7 +213,7 @@ impl Driver {
         }
         self.release(&live.journal, std::mem::take(&mut pending.effects));
         if let Some(reason) = pending.blocked {
-            self.held = inputs.split_off(pending.taken);
+            self.run.inbox.put_back(inputs.split_off(pending.taken));
             self.tell_blocked(reason);
             return Some(Exit::Blocked);
         }
@@ -271,8 +278,13 @@ impl Driver {
                     // A step that was dropped in the same turn never starts.
                     let Some(open) = journal.open.get(&op) else { continue };
                     let OpenKind::Step(facts) = &open.kind else { continue };
+                    let Some(lock) = self.lock.as_ref() else { continue };
+                    if self.engine.closing.is_cancelled() {
+                        continue;
+                    }
                     let (step, facts) = ((op, open.name.clone()), facts.clone());
-                    let running = RunningBody::start(&self.engine, &self.run, step, facts, body);
+                    let owner = (&self.run, lock);
+                    let running = RunningBody::start(&self.engine, owner, step, facts, body);
                     self.bodies.insert(op, running);
                 }
                 Effect::SetTimer { op, fire_at } => {
@@ -296,7 +308,6 @@ impl Driver {
 
     fn drop_op(&mut self, op: OpId, child: Option<&tidemill_model::RunId>) {
         if let Some(body) = self.bodies.remove(&op) {
-            body.token.cancel();
             self.engine.keep_loser(body);
         }
         if let Some(timer) = self.timers.remove(&op) {
@@ -389,9 +400,10 @@ impl Driver {
 
     /// Waits until the run is to be tried again; false if it is not.
     async fn wait_blocked(&mut self) -> bool {
+        let mut holding = Holding::default();
         loop {
-            let Mail { mut inputs, controls, .. } = self.mail().await;
-            self.held.append(&mut inputs);
+            let Mail { inputs, controls, .. } = mail(&self.run).await;
+            self.hold(&mut holding, inputs).await;
             for control in controls {
                 match control {
                     Control::Stop => return false,
@@ -410,7 +422,7 @@ impl Driver {
                         // Whoever asked may have gone.
                         let _ = reply.send(resumed);
                         if go {
-                            self.run.inbox.put_back(std::mem::take(&mut self.held));
+                            self.run.inbox.put_back(holding.into_unrecorded());
                             return true;
                         }
                     }
@@ -467,32 +479,23 @@ impl Driver {
     }
 
     /// The journal as the file has it; the inner error says why this version has none.
-    async fn journal(&self) -> Result<Result<Journal, BlockReason>, Error> {
+    pub(super) async fn journal(&self) -> Result<Result<Journal, BlockReason>, Error> {
         let log = self.engine.readers.log(&self.run.id).await?;
         Ok(log.map_err(|unreadable| unreadable.reason).and_then(|log| Journal::of(&log)))
-    }
-
-    async fn mail(&self) -> Mail {
-        poll_fn(|cx| self.run.inbox.poll_mail(cx)).await
     }
 
     pub(super) async fn pause(&self) {
         tokio::select! {
             biased;
-            () = self.engine.closing.cancelled() => {}
+            () = self.engine.grace_over.cancelled() => {}
             () = self.engine.timers.sleep(REFUSED_PAUSE) => {}
         }
     }
+}
 
-    /// Ends what still serves the run in this process.
-    async fn let_go(&mut self) {
-        for (_, timer) in self.timers.drain() {
-            self.engine.timers.cancel(timer);
-        }
-        for (_, body) in self.bodies.drain() {
-            body.abandon().await;
-        }
-    }
+/// Waits for what the driver is to take in.
+pub(super) async fn mail(run: &Run) -> Mail {
+    poll_fn(|cx| run.inbox.poll_mail(cx)).await
 }
 
 fn refuse_resume(reply: oneshot::Sender<Result<(), Error>>, run: &Run) {

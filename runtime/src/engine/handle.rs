@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_eventlog::{Checkpoints, FileLock};
+use tidemill_eventlog::Checkpoints;
 use tidemill_model::{BlockReason, Epoch, Failure, InstanceId, Json, NodeId, RunId, Seq};
 use tokio::sync::{oneshot, watch};
 
 use super::find::Found;
 use super::inbox::Control;
 use super::recovery::{self, Instruments};
-use super::{Engine, check, start};
+use super::{Engine, check, closing, start};
 
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
@@ -159,7 +159,6 @@ pub struct CheckReport {
 #[derive(Clone)]
 pub struct Node {
     engine: Arc<Engine>,
-    lock: Arc<Mutex<Option<FileLock>>>,
 }
 
 impl Node {
@@ -180,8 +179,7 @@ impl Node {
         environment: Environment,
         instruments: Instruments,
     ) -> Result<Node, Error> {
-        let (engine, lock) = recovery::open(app, environment, instruments).await?;
-        Ok(Node { engine, lock: Arc::new(Mutex::new(Some(lock))) })
+        Ok(Node { engine: recovery::open(app, environment, instruments).await? })
     }
 
     /// Starts a run and returns when that is durable. Starting a run of a chosen id again, with
@@ -292,16 +290,19 @@ impl Node {
         self.engine.barrier_waits.store(waits, Ordering::Relaxed);
     }
 
-    /// Lets go of everything and closes the file: running async bodies are dropped, blocking ones
-    /// are told by their token and have 5 s. What has not ended goes on in the next process.
+    /// Shuts the node down and closes the file. What has not ended goes on in the next process.
+    ///
+    /// No workflow is polled any more. The tokens of all bodies are cancelled at once, and bodies
+    /// have the [grace](App::grace) to return; it ends with the last of them. What they return is
+    /// recorded, and the next process delivers it: a body that returned in time does not run again.
+    /// Then async bodies are dropped at their next await. A blocking body that still runs cannot be
+    /// ended: it keeps the file locked until it returns, and opening the file in this process is
+    /// refused until then with a text that names its step. A node that is fenced waits for nobody.
     ///
     /// # Errors
     /// What SQLite says.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        let closed = recovery::close(&self.engine).await;
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(lock);
-        closed
+        closing::close(&self.engine).await
     }
 
     /// How many finished runs were replayed in a debug build, and how many of them diverged.

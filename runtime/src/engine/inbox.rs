@@ -7,7 +7,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tidemill_model::{BlockReason, BlockReasonKind, Failure, Json, OpId, Seq};
+use rustc_hash::FxHashSet;
+use tidemill_model::{BlockReason, BlockReasonKind, Failure, HeldEnd, Json, OpId, Seq};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
@@ -17,6 +18,22 @@ use crate::error::Error;
 pub(crate) struct Input {
     pub(crate) op: OpId,
     pub(crate) what: Observed,
+}
+
+impl Input {
+    /// What the run observes of an end that was held.
+    pub(crate) fn held(op: OpId, end: &HeldEnd) -> Input {
+        let what = match end.clone() {
+            HeldEnd::StepCompleted { output, .. } => Observed::Step(Ok(output)),
+            HeldEnd::StepFailed { error, attempts, .. } => {
+                Observed::Step(Err(StepFailure { failure: error, attempts }))
+            }
+            HeldEnd::TimerFired => Observed::Fired,
+            HeldEnd::ChildCompleted { output } => Observed::Child(Ok(output)),
+            HeldEnd::ChildFailed { error } => Observed::Child(Err(error)),
+        };
+        Input { op, what }
+    }
 }
 
 /// What the run observes of an operation.
@@ -54,6 +71,19 @@ pub(crate) enum Control {
     Cancel,
     /// Let go of the future and end the driver; the run goes on in the next process.
     Stop,
+}
+
+impl Control {
+    /// Answers that the node is shutting down.
+    pub(crate) fn refuse(self) {
+        match self {
+            Control::Resume(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Err(Error::closed()));
+            }
+            Control::Cancel | Control::Stop => {}
+        }
+    }
 }
 
 /// What waited for the driver.
@@ -132,6 +162,25 @@ impl Inbox {
         let mut state = self.lock();
         inputs.append(&mut state.mail.inputs);
         state.mail.inputs = inputs;
+    }
+
+    /// Puts held ends in front: nothing that came later is observed before them. An end that waits
+    /// here, too, because its turn was not committed, is the same one.
+    pub(crate) fn put_held(&self, mut held: Vec<Input>) {
+        let ops: FxHashSet<OpId> = held.iter().map(|input| input.op).collect();
+        let mut state = self.lock();
+        held.extend(state.mail.inputs.drain(..).filter(|input| !ops.contains(&input.op)));
+        state.mail.inputs = held;
+    }
+
+    /// Takes what waits now.
+    pub(crate) fn take(&self) -> Mail {
+        std::mem::take(&mut self.lock().mail)
+    }
+
+    /// Whether inputs wait.
+    pub(crate) fn has_inputs(&self) -> bool {
+        !self.lock().mail.inputs.is_empty()
     }
 
     /// Takes all that waits. Cancel safety: nothing is taken unless it is returned.

@@ -13,8 +13,8 @@ use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, HeldEnd, Json, OpId, OpName,
-    RunCreated, RunId, RunStatus, Seq, Timestamp,
+    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, HeldEnd, Json, OpId,
+    OpName, RunCreated, RunId, RunStatus, Seq, Timestamp,
 };
 
 use super::life::shown;

@@ -5,14 +5,17 @@
 //! that commit anything happens outside. A driver that finds the log other than it believed drops
 //! its life and replays the log: live execution and recovery are the same code.
 
+pub(crate) mod app_lock;
 pub(crate) mod bodies;
 pub(crate) mod cell;
 mod check;
 pub(crate) mod children;
 pub(crate) mod clock;
+mod closing;
 mod driver;
 mod find;
 mod handle;
+mod held;
 pub(crate) mod inbox;
 mod journal;
 mod life;
@@ -43,6 +46,7 @@ use crate::author::App;
 use crate::author::step::{IdempotencyScope, StateMap};
 use crate::gate::Gate;
 use crate::writer::Writer;
+use app_lock::AppLock;
 use bodies::RunningBody;
 use clock::Clock;
 use driver::TakeUp;
@@ -87,7 +91,12 @@ pub(crate) struct Engine {
     /// Somebody waits for a barrier: the writer leaves gaps.
     pub(crate) barrier_waits: Arc<AtomicBool>,
     pub(crate) drivers: TaskTracker,
+    /// No turn is taken any more.
     pub(crate) closing: CancellationToken,
+    /// Nothing waits for a body any more.
+    pub(crate) grace_over: CancellationToken,
+    /// None once the node has closed; then the bodies that still run have it.
+    lock: Mutex<Option<Arc<AppLock>>>,
     runs: Mutex<FxHashMap<RunId, Arc<Run>>>,
     /// Bodies of steps that were dropped and that may still run.
     losers: Mutex<Vec<RunningBody>>,
@@ -100,16 +109,16 @@ impl Engine {
     }
 
     pub(crate) fn run(&self, id: &RunId) -> Option<Arc<Run>> {
-        self.lock().get(id).map(Arc::clone)
+        self.known_runs().get(id).map(Arc::clone)
     }
 
     /// Makes the run known, so that what happens to it finds its inbox.
     pub(crate) fn register(&self, run: &Arc<Run>) {
-        self.lock().insert(run.id.clone(), Arc::clone(run));
+        self.known_runs().insert(run.id.clone(), Arc::clone(run));
     }
 
     pub(crate) fn forget(&self, id: &RunId) {
-        let forgotten = self.lock().remove(id);
+        let forgotten = self.known_runs().remove(id);
         drop(forgotten);
     }
 
@@ -128,25 +137,51 @@ impl Engine {
     }
 
     pub(crate) fn runs(&self) -> Vec<Arc<Run>> {
-        self.lock().values().map(Arc::clone).collect()
+        self.known_runs().values().map(Arc::clone).collect()
     }
 
     /// Keeps the body of a dropped step, so that it can be ended by name.
     pub(crate) fn keep_loser(&self, body: RunningBody) {
+        body.drop_after(self.app.grace, &self.timers);
         let mut losers = self.losers.lock().unwrap_or_else(PoisonError::into_inner);
         losers.retain(|loser| !loser.is_finished());
         losers.push(body);
     }
 
-    pub(crate) fn take_losers(&self) -> Vec<RunningBody> {
-        std::mem::take(&mut self.losers.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Waits for the bodies of dropped steps; drops them when the grace is over.
+    pub(crate) async fn losers_ended(&self) {
+        let mut losers =
+            std::mem::take(&mut *self.losers.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async {
+            for loser in &mut losers {
+                loser.ended().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = all => return,
+            () = self.grace_over.cancelled() => {}
+        }
+        losers.iter().for_each(RunningBody::abort);
+        for loser in losers {
+            loser.aborted().await;
+        }
+    }
+
+    /// The lock on the file; none once the node has closed.
+    pub(crate) fn app_lock(&self) -> Option<Arc<AppLock>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn take_lock(&self) -> Option<Arc<AppLock>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn drive(self: &Arc<Self>, run: Arc<Run>, take_up: TakeUp) {
         self.drivers.spawn_on(driver::drive(Arc::clone(self), run, take_up), &self.runtime);
     }
 
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<RunId, Arc<Run>>> {
+    fn known_runs(&self) -> MutexGuard<'_, FxHashMap<RunId, Arc<Run>>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

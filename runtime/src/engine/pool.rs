@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::error::Error;
 
@@ -62,8 +61,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Drops what waits and waits for what runs, up to `grace`; true if everything has ended.
-    pub(crate) fn close(&self, grace: Duration) -> bool {
+    /// Takes no more jobs and drops those that wait in line; what runs goes on.
+    pub(crate) fn close(&self) {
         let dropped = {
             let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.closed = true;
@@ -71,13 +70,6 @@ impl Pool {
         };
         drop(dropped);
         self.shared.changed.notify_all();
-        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, _) = self
-            .shared
-            .changed
-            .wait_timeout_while(state, grace, |state| state.threads > 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        state.threads == 0
     }
 }
 
@@ -92,7 +84,6 @@ impl Shared {
                 state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             } else if state.closed {
                 state.threads -= 1;
-                self.changed.notify_all();
                 return;
             } else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunId, RunStatus
 use super::bodies::StepBody;
 use super::driver::{Committed, Driver, Exit};
 use super::handle::RunResult;
+use super::inbox::Input;
 use super::journal::{self, Journal, OpenKind, OpenOp, Record, StepFacts, Unreadable};
 use super::replay::{Replayed, Stage};
 use super::turn::{Effect, Live, Pending};
@@ -169,11 +170,14 @@ impl Driver {
         if !self.look_for_children(children).await {
             return None;
         }
+        let held = live.journal.held().into_iter();
+        self.run.inbox.put_held(held.map(|(op, end)| Input::held(op, end)).collect());
         Some(Rebuilt::Live(Box::new(live)))
     }
 
     /// What the open operations of the log need that nothing in this process serves: timers are
-    /// set, bodies are run again, as another attempt unless the next one has surely not begun.
+    /// set, bodies are run again, as another attempt unless the next one has surely not begun. One
+    /// whose end is held needs nothing.
     fn resume_ops(
         &mut self,
         live: &mut Live,
@@ -186,6 +190,9 @@ impl Driver {
         ops.sort_unstable();
         for op in ops {
             let Some(open) = live.journal.open.get(&op) else { continue };
+            if open.held.is_some() {
+                continue;
+            }
             let name = open.name.clone();
             match &open.kind {
                 OpenKind::Timer { fire_at } if !self.timers.contains_key(&op) => {
@@ -228,7 +235,7 @@ impl Driver {
         let mut ops: Vec<_> = journal.open.iter().collect();
         ops.sort_unstable_by_key(|(op, _)| **op);
         ops.into_iter().find_map(|(op, open)| match &open.kind {
-            OpenKind::Step(facts) if may_have_begun(facts, now) => {
+            OpenKind::Step(facts) if open.held.is_none() && may_have_begun(facts, now) => {
                 let crashes = journal.crashes(facts, self.engine.crash_base);
                 (crashes >= CRASHES_MAX).then(|| BlockReason {
                     kind: BlockReasonKind::Poison,
@@ -259,8 +266,8 @@ fn rebuilt(recorded: Committed) -> Option<Rebuilt> {
 
 fn open_children(journal: &Journal) -> Vec<(OpId, RunId)> {
     let child = |(op, open): (&OpId, &OpenOp)| match &open.kind {
-        OpenKind::Child { child } => Some((*op, child.clone())),
-        OpenKind::Step(_) | OpenKind::Timer { .. } => None,
+        OpenKind::Child { child } if open.held.is_none() => Some((*op, child.clone())),
+        OpenKind::Child { .. } | OpenKind::Step(_) | OpenKind::Timer { .. } => None,
     };
     journal.open.iter().filter_map(child).collect()
 }

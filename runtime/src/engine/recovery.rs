@@ -1,20 +1,16 @@
-//! Opening and closing a node: locks, the first events, the runs that have not ended.
+//! Opening a node: its lock, the first events, the runs that have not ended.
 //!
 //! Order of opening: the app's lock, the file, whom it belongs to, who wrote last, the writer, all
 //! unfinished runs made known, then all of them driven. Runs are made known before any is driven,
 //! so that what one does to another (a child's end, a cancelled child) finds it.
-//!
-//! Order of closing: no new work, drivers let go, bodies end, the writer writes what was accepted,
-//! the clean end is noted, connections close, the lock goes. Nothing depends on it being reached.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rusqlite::Connection;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tidemill_eventlog::{
-    Appender, Beside, Checkpoints, FileLock, Meta, create, open_reader, open_writer, projection,
+    Appender, Beside, Checkpoints, Meta, create, open_reader, open_writer, projection,
     query::{self, RunSummary},
 };
 use tidemill_model::{Event, NodeStarted, OpId, RunId, Seq};
@@ -22,9 +18,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::app_lock::AppLock;
 use super::clock::Clock;
 use super::driver::TakeUp;
-use super::inbox::Control;
 use super::pool::Pool;
 use super::readers::Readers;
 use super::timers::Timers;
@@ -36,9 +32,6 @@ use crate::writer::{Faults, Pace, Setup, Writer};
 
 /// How many runs are listed at once: some hundred bytes each.
 const PAGE: u32 = 1_000;
-
-/// How long bodies may take to notice that they are not wanted any more.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// What a node is opened with besides its environment; tests use other clocks and faults.
 #[derive(Clone, Default)]
@@ -52,7 +45,7 @@ pub(super) async fn open(
     mut app: App,
     environment: Environment,
     instruments: Instruments,
-) -> Result<(Arc<Engine>, FileLock), Error> {
+) -> Result<Arc<Engine>, Error> {
     app.check()?;
     let runtime = Handle::current();
     let Instruments { clock, faults } = instruments;
@@ -86,16 +79,18 @@ pub(super) async fn open(
         barrier_waits: pace.barrier_waits,
         drivers: TaskTracker::new(),
         closing: CancellationToken::new(),
+        grace_over: CancellationToken::new(),
+        lock: Mutex::new(Some(lock)),
         runs: Mutex::new(FxHashMap::default()),
         losers: Mutex::default(),
         shadow: shadow::Shadow::default(),
     });
     recover(&engine).await?;
-    Ok((engine, lock))
+    Ok(engine)
 }
 
 struct Opened {
-    lock: FileLock,
+    lock: Arc<AppLock>,
     connection: Connection,
     start: process::Start,
 }
@@ -103,7 +98,7 @@ struct Opened {
 fn open_file(environment: &Environment, clock: &Clock, app: &str) -> Result<Opened, Error> {
     let path = &environment.path;
     let beside = Beside::new(path);
-    let lock = FileLock::take(&beside.app_lock()).map_err(tidemill_eventlog::Error::from)?;
+    let lock = AppLock::take(&beside.app_lock())?;
     if !path.exists() && environment.checkpoints == Checkpoints::Own {
         create(path)?;
     }
@@ -231,45 +226,4 @@ impl Dropped {
         let Some(parent) = &run.parent else { return false };
         self.0.get(&parent.run).is_some_and(|ops| ops.contains(&parent.op))
     }
-}
-
-/// Lets go of everything and closes the file.
-pub(super) async fn close(engine: &Arc<Engine>) -> Result<(), Error> {
-    engine.closing.cancel();
-    for run in engine.runs() {
-        run.inbox.control(Control::Stop);
-    }
-    engine.drivers.close();
-    let let_go = async {
-        engine.drivers.wait().await;
-        for body in engine.take_losers() {
-            body.abandon().await;
-        }
-    };
-    tokio::select! {
-        biased;
-        () = let_go => {}
-        () = engine.timers.sleep(GRACE) => {
-            tracing::warn!("a step's body does not return to the runtime: the node closes anyway");
-        }
-    }
-    let pool = {
-        let engine = Arc::clone(engine);
-        tokio::task::spawn_blocking(move || engine.pool.close(GRACE)).await
-    };
-    if !pool.unwrap_or(false) {
-        tracing::warn!("a blocking step did not look at its cancellation token in time");
-    }
-    let Some(connection) = engine.writer.close().await else { return Ok(()) };
-    engine.readers.close();
-    let engine = Arc::clone(engine);
-    let closed = tokio::task::spawn_blocking(move || {
-        engine.timers.close();
-        let noted = process::end(&connection, engine.environment.epoch);
-        let closed = connection
-            .close()
-            .map_err(|(_, e)| Error::from(tidemill_eventlog::Error::sqlite("close the file", e)));
-        noted.and(closed)
-    });
-    closed.await.map_err(|e| Error::with_source(ErrorKind::Internal, "closing panicked", e))?
 }

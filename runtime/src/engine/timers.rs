@@ -22,6 +22,7 @@ use rustix::time::{
     timerfd_settime,
 };
 use tidemill_model::{BootTime, OpId, Timestamp};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
@@ -41,6 +42,8 @@ enum Action {
     Fire { inbox: Arc<Inbox>, op: OpId },
     /// An attempt is out of time.
     Cancel(CancellationToken),
+    /// A dropped step's body has had its grace.
+    Abort(AbortHandle),
     /// Somebody waits.
     Wake(Arc<Mutex<SleepState>>),
 }
@@ -96,6 +99,12 @@ impl Timers {
     pub(crate) fn cancel_after(&self, delay: Duration, token: CancellationToken) -> TimerKey {
         let due = self.shared.clock.boot().saturating_add(delay);
         self.shared.insert(due, None, Action::Cancel(token))
+    }
+
+    /// Drops a task after a while.
+    pub(crate) fn abort_after(&self, delay: Duration, task: AbortHandle) {
+        let due = self.shared.clock.boot().saturating_add(delay);
+        self.shared.insert(due, None, Action::Abort(task));
     }
 
     /// Waits for a while.
@@ -224,6 +233,7 @@ impl Action {
         match self {
             Action::Fire { inbox, op } => inbox.push(Input { op, what: Observed::Fired }),
             Action::Cancel(token) => token.cancel(),
+            Action::Abort(task) => task.abort(),
             Action::Wake(state) => {
                 let waker = {
                     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);

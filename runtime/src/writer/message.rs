@@ -83,6 +83,12 @@ impl StepGuard {
         self.0.load(Ordering::Acquire) == attempt
     }
 
+    /// The attempt that may record or was the last to; none if there was none, or the step ended.
+    pub(crate) fn attempt(&self) -> Option<u32> {
+        let attempt = self.0.load(Ordering::Acquire);
+        (attempt != 0 && attempt != StepGuard::CLOSED).then_some(attempt)
+    }
+
     /// Closes it; returns what [`StepGuard::restore`] needs if the transaction fails.
     pub(super) fn close(&self) -> u32 {
         self.0.swap(StepGuard::CLOSED, Ordering::AcqRel)

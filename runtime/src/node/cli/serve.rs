@@ -1,7 +1,7 @@
 //! `serve`: a node with its HTTP API.
 //!
-//! SIGTERM or SIGINT: HTTP stops, the engine finishes its commit and closes the file, the sidecar
-//! is told goodbye, exit 0. A second signal ends the process at once, which the sidecar (or the
+//! SIGTERM or SIGINT: HTTP stops, bodies have the grace to return, the engine records what they
+//! return and closes the file, the sidecar is told goodbye, exit 0. A second signal ends the process at once, which the sidecar (or the
 //! next start) recovers from as from a crash. Fenced: exit 75 within a bound.
 
 use std::process::ExitCode;
@@ -49,6 +49,7 @@ pub(super) async fn serve(app: App, args: Serve) -> Outcome {
         () = signals.next() => {}
     }
     tracing::info!("a signal asks to end: finishing");
+    let gate = open.environment.gate.clone();
     let closing = async move {
         server.stop().await;
         open.close(&side).await
@@ -56,6 +57,7 @@ pub(super) async fn serve(app: App, args: Serve) -> Outcome {
     tokio::select! {
         biased;
         closed = closing => closed?,
+        () = gate.fenced() => exit_fenced(),
         () = signals.next() => std::process::exit(EXIT_IMPATIENT),
     }
     Ok(ExitCode::SUCCESS)
