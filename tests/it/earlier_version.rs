@@ -64,6 +64,10 @@ fn assert_goes_on(api: &Api, ledger: &Ledger) {
     let attempt = output("backs-off");
     assert!(attempt == 2 || attempt == 3, "gave attempt {attempt}");
     assert!(output("naps").is_string());
+    for number in 0..50 {
+        let sum = output(&format!("floats-{number:02}"));
+        assert!(sum.as_f64().is_some_and(|sum| (0.0..12.0).contains(&sum)), "{number}: {sum}");
+    }
     assert_eq!(api.wait_ended("panics", BOUND)["status"], "blocked");
     // The first of its eight epochs is in a checkpoint, so it is not computed again.
     assert_eq!(ledger.count("training", "train", "epoch 1"), 0);
