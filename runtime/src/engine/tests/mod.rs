@@ -1,5 +1,6 @@
 //! The engine against generated workflows, failing commits, crashes.
 
+mod attempts;
 mod crashes;
 mod drops;
 mod faults;
@@ -8,3 +9,4 @@ mod group;
 mod newer;
 mod prefixes;
 mod program;
+mod stops;

@@ -21,16 +21,39 @@ pub(super) async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it ends in time")
 }
 
-/// Runs a program to its end and gives the whole file's log.
-async fn live(folder: &Path, program: &Program) -> Vec<Row> {
+/// Runs a program to its end and gives the whole file's log. The node stops and is opened again
+/// whenever the log has grown by `stop_after` events, up to twelve times; 0 is never.
+async fn live(folder: &Path, program: &Program, stop_after: u64) -> Vec<Row> {
     let path = folder.join("live.db");
-    let node = app(&Arc::default()).open(&path).await.unwrap();
+    let ledger = Arc::default();
     let request = StartRequest::new("program", program).unwrap().id("p");
-    let run = node.start(request).await.unwrap();
-    soon(node.result(&run.id)).await.unwrap().output::<u64>().unwrap();
-    node.shutdown().await.unwrap();
-    assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
-    fsck(&path);
+    for stops in 0.. {
+        let node = app(&ledger).open(&path).await.unwrap();
+        let mut committed = node.committed();
+        let stop_at = committed.borrow().get() + stop_after;
+        let run = node.start(request.clone()).await.unwrap();
+        let ended = tokio::select! {
+            biased;
+            _ = committed.wait_for(|at| at.get() >= stop_at),
+                if stop_after > 0 && stops < 12 => false,
+            ended = soon(node.result(&run.id)) => {
+                ended.unwrap().output::<u64>().unwrap();
+                true
+            }
+        };
+        node.shutdown().await.unwrap();
+        assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
+        fsck(&path);
+        if ended {
+            break;
+        }
+    }
+    for ((run, op, attempt), times) in ledger.take() {
+        assert_eq!(times, 1, "attempt {attempt} of step {op} of {run} ran twice");
+    }
+    for ((run, op), times) in ledger.take_successes() {
+        assert_eq!(times, 1, "step {op} of {run} succeeded before a stop and ran again");
+    }
     let connection = open_reader(&path).unwrap();
     query::events(&connection, None, Seq::ZERO, u32::MAX).unwrap()
 }
@@ -115,6 +138,15 @@ fn compare(expected: &[&Event], got: &[Event], prefix: usize) {
     assert_eq!(got, expected, "after a prefix of {prefix} events");
 }
 
+/// After how many events a node stops; in a third of the cases it never does.
+fn stops() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => Just(0), 2 => 3_u64..12]
+}
+
+fn held_in(rows: &[Row]) -> usize {
+    rows.iter().filter(|row| row.kind == "op_held").count()
+}
+
 #[test]
 fn every_prefix_replays_to_the_state_that_live_execution_had() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -122,10 +154,12 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
     let mut replays = 0;
     let mut count = |n: usize| replays += n;
     let count = std::cell::RefCell::new(&mut count);
+    let held = std::cell::RefCell::new(0);
     TestRunner::new(config)
-        .run(&program(), |program| {
+        .run(&(program(), stops()), |(program, stop_after)| {
             let folder = tempfile::tempdir().unwrap();
-            let rows = runtime.block_on(live(folder.path(), &program));
+            let rows = runtime.block_on(live(folder.path(), &program, stop_after));
+            *held.borrow_mut() += held_in(&rows);
             let app = app(&Arc::default());
             let _context = runtime.enter();
             for run in runs(&rows) {
@@ -144,6 +178,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
         })
         .unwrap();
     assert!(replays > 500, "the programs do something: {replays}");
+    assert!(held.into_inner() > 10, "results arrived in stops");
 }
 
 /// Makes a file whose log is a prefix of another's.
@@ -199,7 +234,7 @@ async fn recovers(folder: &Path, rows: &[Row]) {
     fsck(&path);
     let done: Vec<_> = rows
         .iter()
-        .filter(|row| row.kind == "step_completed" || row.kind == "step_failed")
+        .filter(|row| ["step_completed", "step_failed", "op_held"].contains(&row.kind.as_str()))
         .map(|row| (row.run.clone().unwrap(), row.op.unwrap()))
         .collect();
     for ((run, op, attempt), times) in ledger.take() {
@@ -218,9 +253,9 @@ fn a_node_recovers_from_prefixes_of_its_file_and_repeats_no_completed_step() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config { cases: 40, max_shrink_iters: 50, ..Config::default() };
     TestRunner::new(config)
-        .run(&(program(), any::<u64>()), |(program, pick)| {
+        .run(&(program(), stops(), any::<u64>()), |(program, stop_after, pick)| {
             let folder = tempfile::tempdir().unwrap();
-            let rows = runtime.block_on(live(folder.path(), &program));
+            let rows = runtime.block_on(live(folder.path(), &program, stop_after));
             let ends: Vec<usize> =
                 (2..=rows.len()).filter(|end| could_be_a_file(&rows[..*end], &rows)).collect();
             let pick = usize::try_from(pick % 1_000_003).unwrap();

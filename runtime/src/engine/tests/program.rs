@@ -69,16 +69,30 @@ pub(super) fn program() -> impl Strategy<Value = Program> {
 
 /// Every execution of a body: the witness outside the log.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<BTreeMap<(RunId, OpId, u32), u32>>);
+pub(super) struct Ledger {
+    begun: Mutex<BTreeMap<(RunId, OpId, u32), u32>>,
+    succeeded: Mutex<BTreeMap<(RunId, OpId), u32>>,
+}
 
 impl Ledger {
-    fn note(&self, step: &Step) {
+    fn begins(&self, step: &Step) {
         let key = (step.run_id().clone(), step.op(), step.attempt());
-        *self.0.lock().unwrap().entry(key).or_default() += 1;
+        *self.begun.lock().unwrap().entry(key).or_default() += 1;
     }
 
+    fn succeeds(&self, step: &Step) {
+        let key = (step.run_id().clone(), step.op());
+        *self.succeeded.lock().unwrap().entry(key).or_default() += 1;
+    }
+
+    /// How often each attempt began.
     pub(super) fn take(&self) -> BTreeMap<(RunId, OpId, u32), u32> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.begun.lock().unwrap())
+    }
+
+    /// How often each step's body returned an output.
+    pub(super) fn take_successes(&self) -> BTreeMap<(RunId, OpId), u32> {
+        std::mem::take(&mut self.succeeded.lock().unwrap())
     }
 }
 
@@ -91,7 +105,7 @@ async fn interpret(ctx: Ctx, program: Program) -> Result<u64> {
 }
 
 async fn body(step: Step, (fails, yields): (u32, u8)) -> Result<u64> {
-    step.state::<Arc<Ledger>>().note(&step);
+    step.state::<Arc<Ledger>>().begins(&step);
     for _ in 0..yields {
         tokio::task::yield_now().await;
     }
@@ -101,6 +115,7 @@ async fn body(step: Step, (fails, yields): (u32, u8)) -> Result<u64> {
     if step.attempt() <= fails {
         return Err("not yet".into());
     }
+    step.state::<Arc<Ledger>>().succeeds(&step);
     Ok(u64::from(step.op().get()))
 }
 

@@ -1,0 +1,389 @@
+//! Stops and blocks: what has ended is not done again, and nothing runs beside what still runs.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use tidemill_eventlog::open_reader;
+use tidemill_model::RunStatus;
+use tokio::sync::Notify;
+
+use super::prefixes::{fsck, soon};
+use crate::engine::recovery::Instruments;
+use crate::gate::Gate;
+use crate::{App, Ctx, Environment, ErrorKind, Node, Result, RunResult, StartRequest, Step};
+
+/// What bodies of a test count and wait for.
+#[derive(Default)]
+struct Scene {
+    begun: AtomicU32,
+    ended: AtomicU32,
+    dropped: AtomicU32,
+    /// A body may return.
+    go: Notify,
+    /// The workflow was mended.
+    mended: AtomicBool,
+    /// A body on a thread of its own may return.
+    open: (Mutex<bool>, Condvar),
+}
+
+type Shared = Arc<Scene>;
+
+impl Scene {
+    fn open(&self) {
+        *self.open.0.lock().unwrap() = true;
+        self.open.1.notify_all();
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3_600);
+
+fn kinds(path: &Path) -> Vec<String> {
+    let connection = open_reader(path).unwrap();
+    let mut statement = connection.prepare("SELECT kind FROM events ORDER BY seq").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(|kind| kind.unwrap()).collect()
+}
+
+fn count(path: &Path, kind: &str) -> usize {
+    kinds(path).iter().filter(|is| *is == kind).count()
+}
+
+async fn until(what: impl Fn() -> bool) {
+    soon(async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+async fn result(node: &Node, run: &str) -> RunResult {
+    soon(node.result(&run.parse().unwrap())).await.unwrap()
+}
+
+async fn start(node: &Node, workflow: &str) {
+    node.start(StartRequest::new(workflow, ()).unwrap().id("r")).await.unwrap();
+}
+
+/// Returns when its node stops, as a body does that finishes the request it is in.
+async fn finishes(step: Step, (): ()) -> Result<u32> {
+    let scene = step.state::<Shared>();
+    scene.begun.fetch_add(1, Ordering::Relaxed);
+    step.cancellation().cancelled().await;
+    scene.ended.fetch_add(1, Ordering::Relaxed);
+    Ok(step.attempt())
+}
+
+async fn finishing(ctx: Ctx, (): ()) -> Result<u32> {
+    Ok(ctx.step("finishes", finishes, ()).await?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_returns_within_the_grace_does_not_run_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let scene = Shared::default();
+    let app = || {
+        let app = App::new("t").state(Arc::clone(&scene)).grace(LONG);
+        app.workflow("finishing", finishing)
+    };
+    let node = app().open(&path).await.unwrap();
+    start(&node, "finishing").await;
+    until(|| scene.begun.load(Ordering::Relaxed) == 1).await;
+    soon(node.shutdown()).await.unwrap();
+    assert_eq!(kinds(&path).last().map(String::as_str), Some("op_held"));
+    fsck(&path);
+
+    let node = app().open(&path).await.unwrap();
+    assert_eq!(result(&node, "r").await.output::<u32>().unwrap(), 1);
+    node.shutdown().await.unwrap();
+    assert_eq!(scene.begun.load(Ordering::Relaxed), 1, "it ran again");
+    assert_eq!(count(&path, "step_restarted"), 0, "nor does it count as an attempt");
+    assert_eq!((count(&path, "op_held"), count(&path, "step_completed")), (1, 1));
+    fsck(&path);
+}
+
+/// Ends as a body does whose child process had the signal, too.
+async fn is_hit_too(step: Step, (): ()) -> Result<u32> {
+    if step.attempt() == 1 {
+        step.state::<Shared>().begun.fetch_add(1, Ordering::Relaxed);
+        step.cancellation().cancelled().await;
+        return Err("the child process was ended by a signal".into());
+    }
+    Ok(step.attempt())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_that_comes_after_the_stop_does_not_fail_the_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let scene = Shared::default();
+    let app = || {
+        let hit =
+            async |ctx: Ctx, (): ()| Result::<u32>::Ok(ctx.step("hit", is_hit_too, ()).await?);
+        App::new("t").state(Arc::clone(&scene)).workflow("hit", move |ctx, ()| hit(ctx, ()))
+    };
+    let node = app().open(&path).await.unwrap();
+    start(&node, "hit").await;
+    until(|| scene.begun.load(Ordering::Relaxed) == 1).await;
+    soon(node.shutdown()).await.unwrap();
+    let node = app().open(&path).await.unwrap();
+    assert_eq!(result(&node, "r").await.output::<u32>().unwrap(), 2);
+    node.shutdown().await.unwrap();
+    assert_eq!((count(&path, "op_held"), count(&path, "step_failed")), (0, 0));
+}
+
+/// Counts when it is dropped before its end.
+struct Cut(Shared);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.0.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn hangs(step: Step, (): ()) -> Result<()> {
+    let scene = step.state::<Shared>();
+    let _cut = Cut(Arc::clone(&scene));
+    scene.begun.fetch_add(1, Ordering::Relaxed);
+    std::future::pending().await
+}
+
+async fn hanging(ctx: Ctx, (): ()) -> Result<()> {
+    Ok(ctx.step("hangs", hangs, ()).await?)
+}
+
+/// Its step loses at once, and the run goes on for long.
+async fn racing(ctx: Ctx, (): ()) -> Result<()> {
+    crate::select! {
+        () = async { let _ = ctx.step("hangs", hangs, ()).await; } => {}
+        () = async { let _ = ctx.sleep(Duration::from_millis(20)).await; } => {}
+    }
+    Ok(ctx.sleep(LONG).await?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_async_body_that_ignores_its_token_is_dropped_when_the_grace_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let scene = Shared::default();
+    let app = || {
+        let app = App::new("t").state(Arc::clone(&scene)).grace(Duration::from_millis(30));
+        app.workflow("hanging", hanging).workflow("racing", racing)
+    };
+    let node = app().open(folder.path().join("stop.db")).await.unwrap();
+    start(&node, "hanging").await;
+    until(|| scene.begun.load(Ordering::Relaxed) == 1).await;
+    soon(node.shutdown()).await.unwrap();
+    assert_eq!(scene.dropped.load(Ordering::Relaxed), 1);
+
+    // The same for the loser of a race, while its run goes on.
+    let node = app().open(folder.path().join("race.db")).await.unwrap();
+    start(&node, "racing").await;
+    until(|| scene.dropped.load(Ordering::Relaxed) == 2).await;
+    assert_eq!(scene.begun.load(Ordering::Relaxed), 2);
+    soon(node.shutdown()).await.unwrap();
+}
+
+/// Holds a thread of the pool, whatever its token says.
+async fn stubborn(step: Step, (): ()) -> Result<u32> {
+    let scene = step.state::<Shared>();
+    scene.begun.fetch_add(1, Ordering::Relaxed);
+    let (open, changed) = &scene.open;
+    drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+    scene.ended.fetch_add(1, Ordering::Relaxed);
+    Ok(step.attempt())
+}
+
+async fn holding(ctx: Ctx, (): ()) -> Result<u32> {
+    Ok(ctx.step("stubborn", stubborn, ()).blocking().await?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_stays_locked_while_a_body_of_it_runs_and_the_lock_names_the_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let scene = Shared::default();
+    let app = || {
+        let app = App::new("t").state(Arc::clone(&scene)).grace(Duration::from_millis(20));
+        app.workflow("holding", holding)
+    };
+    let node = app().open(&path).await.unwrap();
+    start(&node, "holding").await;
+    until(|| scene.begun.load(Ordering::Relaxed) == 1).await;
+    soon(node.shutdown()).await.unwrap();
+    let refused = app().open(&path).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("step 1 `stubborn` of run `r`"), "{refused}");
+    assert_eq!(scene.begun.load(Ordering::Relaxed), 1, "the next attempt began beside it");
+
+    scene.open();
+    until(|| scene.ended.load(Ordering::Relaxed) == 1).await;
+    let node = soon(async {
+        loop {
+            match app().open(&path).await {
+                Ok(node) => break node,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+            }
+        }
+    })
+    .await;
+    assert_eq!(result(&node, "r").await.output::<u32>().unwrap(), 2);
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
+async fn told(step: Step, (): ()) -> Result<u32> {
+    let scene = step.state::<Shared>();
+    scene.begun.fetch_add(1, Ordering::Relaxed);
+    scene.go.notified().await;
+    Ok(scene.ended.fetch_add(1, Ordering::Relaxed))
+}
+
+/// One branch panics until the workflow is mended; the other's step goes on meanwhile.
+fn breaking(scene: &Shared) -> App {
+    let mended = Arc::clone(scene);
+    let workflow = move |ctx: Ctx, (): ()| {
+        let scene = Arc::clone(&mended);
+        async move {
+            let breaks = async {
+                ctx.sleep(Duration::from_millis(5)).await?;
+                assert!(scene.mended.load(Ordering::Relaxed), "a bug");
+                Ok(())
+            };
+            let (told, broken) = tokio::join!(ctx.step("told", told, ()), breaks);
+            broken.and(told)
+        }
+    };
+    App::new("t").state(Arc::clone(scene)).workflow("breaking", workflow)
+}
+
+async fn block(node: &Node, scene: &Scene) {
+    start(node, "breaking").await;
+    until(|| scene.begun.load(Ordering::Relaxed) == 1).await;
+    assert!(matches!(result(node, "r").await, RunResult::Blocked(_)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_arrives_while_its_run_is_blocked_outlives_a_crash_and_the_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("workflow.db"), folder.path().join("crash.db"));
+    let scene = Shared::default();
+    let node = breaking(&scene).open(&path).await.unwrap();
+    block(&node, &scene).await;
+    scene.go.notify_one();
+    until(|| count(&path, "op_held") == 1).await;
+    let connection = open_reader(&path).unwrap();
+    connection.backup("main", &copy, None::<fn(rusqlite::backup::Progress)>).unwrap();
+    node.shutdown().await.unwrap();
+
+    scene.mended.store(true, Ordering::Relaxed);
+    for file in [&path, &copy] {
+        let node = breaking(&scene).open(file).await.unwrap();
+        assert_eq!(result(&node, "r").await.output::<u32>().unwrap(), 0);
+        node.shutdown().await.unwrap();
+        assert_eq!((count(file, "op_held"), count(file, "step_completed")), (1, 1));
+        assert_eq!(count(file, "step_restarted"), 0);
+        fsck(file);
+    }
+    assert_eq!(scene.begun.load(Ordering::Relaxed), 1, "it ran again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_resumed_observes_first_what_was_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let scene = Shared::default();
+    let instruments = Instruments::default();
+    let environment = Environment::alone(&path);
+    let node = Node::open_with(breaking(&scene), environment, instruments.clone()).await.unwrap();
+    block(&node, &scene).await;
+    // The disk is full when it arrives, and again when it is delivered.
+    let commits = instruments.faults.counts().0;
+    instruments.faults.fail([commits + 1, commits + 2, commits + 5, commits + 6]);
+    scene.go.notify_one();
+    until(|| count(&path, "op_held") == 1).await;
+    scene.mended.store(true, Ordering::Relaxed);
+    soon(async {
+        while let Err(error) = node.resume(&"r".parse().unwrap()).await {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        }
+    })
+    .await;
+    assert_eq!(result(&node, "r").await.output::<u32>().unwrap(), 0);
+    node.shutdown().await.unwrap();
+    assert!(instruments.faults.counts().1 >= 3, "commits were refused on purpose");
+    assert_eq!((count(&path, "op_held"), count(&path, "step_completed")), (1, 1));
+    assert_eq!(scene.begun.load(Ordering::Relaxed), 1, "it ran again");
+    fsck(&path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_end_of_a_run_that_is_cancelled_goes_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let scene = Shared::default();
+    let app = || {
+        let child = async |ctx: Ctx, (): ()| -> Result<u32> {
+            let told = ctx.step("told", told, ()).start();
+            ctx.sleep(Duration::from_millis(5)).await?;
+            drop(told);
+            panic!("a bug");
+        };
+        let drops = Arc::clone(&scene);
+        let parent = move |ctx: Ctx, (): ()| {
+            let scene = Arc::clone(&drops);
+            async move {
+                let child = ctx.child::<u32>("child", ()).start();
+                while !scene.mended.load(Ordering::Relaxed) {
+                    ctx.sleep(Duration::from_millis(2)).await?;
+                }
+                drop(child);
+                Result::<()>::Ok(ctx.sleep(LONG).await?)
+            }
+        };
+        App::new("t")
+            .state(Arc::clone(&scene))
+            .workflow("child", move |ctx, ()| child(ctx, ()))
+            .workflow("parent", parent)
+    };
+    let node = app().open(&path).await.unwrap();
+    start(&node, "parent").await;
+    until(|| count(&path, "run_blocked") == 1).await;
+    scene.go.notify_one();
+    until(|| count(&path, "op_held") == 1).await;
+    scene.mended.store(true, Ordering::Relaxed);
+    soon(async {
+        while !matches!(result(&node, "r.1").await, RunResult::Failed(_)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    node.shutdown().await.unwrap();
+    let connection = open_reader(&path).unwrap();
+    let child = tidemill_eventlog::query::run(&connection, &"r.1".parse().unwrap()).unwrap();
+    assert_eq!(child.unwrap().status, RunStatus::Cancelled);
+    assert_eq!(count(&path, "step_completed"), 0);
+    fsck(&path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_fenced_waits_for_nobody_and_records_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let scene = Shared::default();
+    let gate = Gate::leased();
+    gate.set(tidemill_eventlog::host::boot_now().saturating_add(LONG));
+    let environment = Environment { gate: gate.clone(), ..Environment::alone(&path) };
+    let app = App::new("t").state(Arc::clone(&scene)).grace(LONG);
+    let app = app.workflow("hanging", hanging).workflow("finishing", finishing);
+    let node = Node::open(app, environment).await.unwrap();
+    start(&node, "hanging").await;
+    let other = StartRequest::new("finishing", ()).unwrap().id("s");
+    node.start(other).await.unwrap();
+    until(|| scene.begun.load(Ordering::Relaxed) == 2).await;
+    gate.fence();
+    soon(node.shutdown()).await.unwrap();
+    assert_eq!(count(&path, "op_held"), 0);
+    assert_eq!(scene.dropped.load(Ordering::Relaxed), 1);
+}
