@@ -26,6 +26,7 @@ mod idle;
 mod kills;
 mod lost_state;
 mod observer;
+mod older_file;
 mod outage;
 mod reboot;
 mod s3_provider;

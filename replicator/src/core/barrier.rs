@@ -8,6 +8,8 @@
 //! Invariants:
 //! - the head is read before the request to Litestream is sent, so what is said to be covered is
 //!   a lower bound of what is;
+//! - nothing is shipped from a file that does not contain what the last round covered, so that
+//!   what is covered never goes back;
 //! - a reply of Litestream's counts only with status `synced` or `no_change`, a shipped txid above
 //!   0, and neither txid below the last accepted; otherwise Litestream is restarted and the round
 //!   is repeated;
@@ -118,6 +120,8 @@ pub(crate) enum Input {
     Pause,
     /// The head of the log, or that it cannot be read now.
     Head(Option<Head>),
+    /// The file does not contain what it must; in the place of `Head`.
+    HeadLacks,
     /// Litestream's answer; `None` if it failed or took too long.
     Synced(Option<Synced>),
     /// Whose the lease is.
@@ -131,8 +135,8 @@ pub(crate) enum Input {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Read the head of the log; answer `Head`.
-    ReadHead,
+    /// Read the head of the log, if the log contains this; answer `Head` or `HeadLacks`.
+    ReadHead(Head),
     /// Call Litestream; answer `Synced`.
     Sync {
         /// How long it may take.
@@ -152,6 +156,8 @@ pub(crate) enum Effect {
     Distrust(String),
     /// A read after an upload showed another owner.
     Foreign,
+    /// The file does not contain this any more: nothing of it may be shipped.
+    Lacks(Head),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +192,8 @@ pub(crate) struct Barriers {
     last_txid: u64,
     last_replicated: u64,
     last_good: Option<LastGood>,
+    /// What the file must contain before the first round counted.
+    base: Head,
     counted_at: Option<BootTime>,
     /// When the last round began, and when the last request was sent.
     looked_at: Option<BootTime>,
@@ -203,8 +211,9 @@ pub(crate) struct Barriers {
 }
 
 impl Barriers {
-    /// The barriers of an epoch whose last counted one, in an earlier process, was `last_good`.
-    pub(crate) fn new(pace: Pace, last_good: Option<LastGood>) -> Barriers {
+    /// The barriers of an epoch whose last counted one, in an earlier process, was `last_good`, of a
+    /// file that contains `base`.
+    pub(crate) fn over(pace: Pace, last_good: Option<LastGood>, base: Option<Head>) -> Barriers {
         let last = last_good.map_or(0, |good| good.txid.get());
         Barriers {
             pace,
@@ -217,6 +226,7 @@ impl Barriers {
             last_txid: last,
             last_replicated: last,
             last_good,
+            base: base.unwrap_or(Head { seq: Seq::ZERO, sum: LogSum::ZERO }),
             counted_at: None,
             looked_at: None,
             sent_at: None,
@@ -286,6 +296,7 @@ impl Barriers {
             }
             Input::Pause => self.pause(),
             Input::Head(head) => self.head(head, now, &mut effects),
+            Input::HeadLacks => self.head_lacks(&mut effects),
             Input::Synced(reply) => self.synced(reply, now, &mut effects),
             Input::Lease(shows) => self.lease(shows, now, &mut effects),
             Input::Saved(done) => self.saved(done, now, &mut effects),
@@ -337,6 +348,14 @@ impl Barriers {
         !std::mem::take(&mut self.orphaned)
     }
 
+    /// What a file that is shipped must contain.
+    fn floor(&self) -> Head {
+        match self.last_good {
+            Some(LastGood { seq, sum, .. }) if seq >= self.base.seq => Head { seq, sum },
+            Some(_) | None => self.base,
+        }
+    }
+
     fn head(&mut self, head: Option<Head>, now: BootTime, effects: &mut Vec<Effect>) {
         if !self.is_current() || self.round != Round::Head {
             return;
@@ -351,6 +370,15 @@ impl Barriers {
         self.sent_at = Some(now);
         self.dirty_again = false;
         effects.push(Effect::Sync { timeout: self.sync_timeout() });
+    }
+
+    fn head_lacks(&mut self, effects: &mut Vec<Effect>) {
+        if self.is_current() && self.round == Round::Head {
+            self.open = false;
+            self.give_up_round();
+            self.orphaned = false;
+            effects.push(Effect::Lacks(self.floor()));
+        }
     }
 
     /// Whether a poke has nothing of ours to ship. Litestream writes into the WAL itself when it
@@ -475,7 +503,7 @@ impl Barriers {
                     for waiter in &mut self.waiters {
                         waiter.in_round = true;
                     }
-                    effects.push(Effect::ReadHead);
+                    effects.push(Effect::ReadHead(self.floor()));
                 }
             }
             Round::LeaseAt(good, at) if now >= at => {

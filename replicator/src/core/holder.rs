@@ -5,6 +5,7 @@
 //!   back tells whether any of them arrived;
 //! - the holder may act until the boot clock's value at the *first send* of its last successful
 //!   write, plus TTL, less the margin: a taker cannot have seen that write earlier;
+//! - what the document says to be covered never goes back;
 //! - a document that shows neither the last confirmed nonce nor the pending one ends the claim for
 //!   good: absent, older, foreign or of a newer version, it is never written again.
 //!
@@ -20,6 +21,7 @@ use tidemill_model::{BootTime, Covered, ETag, LeaseDoc, LeaseStatus, Nonce};
 
 use super::barrier::LeaseShows;
 use super::moment::{Moment, backoff};
+use super::proof::later;
 
 /// How many of its own nonces a process remembers: a fresh read can only show the last confirmed
 /// or the pending one, and a read that took long a few before them.
@@ -305,7 +307,7 @@ impl Holder {
         let doc = LeaseDoc {
             nonce: fresh.nonce.clone(),
             released,
-            covered: fresh.covered.or(last.covered),
+            covered: later(last.covered, fresh.covered),
             status: fresh.status,
             ..last.clone()
         };

@@ -196,6 +196,7 @@ impl World {
             patience,
             seen,
             seen_at: now.boot,
+            covered: None,
         };
         self.machines[who].role = Role::Taking(Box::new(Taker::new(attempt)));
     }

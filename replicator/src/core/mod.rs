@@ -3,6 +3,7 @@
 //! - [`holder`]: renewing the lease, and until when one may act;
 //! - [`taker`]: waiting for a lease and swapping it;
 //! - [`startup`]: what a start does with what it finds;
+//! - [`proof`]: whether a local file holds what it must;
 //! - [`takeover`]: from a claim to a file in place;
 //! - [`barrier`]: bringing what was committed into the bucket;
 //! - [`supervisor`]: Litestream, the app and CMD;
@@ -12,6 +13,7 @@ pub(crate) mod barrier;
 pub(crate) mod holder;
 pub(crate) mod moment;
 pub(crate) mod problems;
+pub(crate) mod proof;
 pub(crate) mod startup;
 pub(crate) mod supervisor;
 pub(crate) mod takeover;

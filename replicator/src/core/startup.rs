@@ -13,7 +13,10 @@
 //!   machine is true of the folder that it was written in, where the node lock speaks for it;
 //! - a file that belongs to an older epoch than its node has now, or to a claim that was lost, is
 //!   moved aside before the next claim: whatever lies at the path *after* a claim may be a base;
-//! - a node that already has epochs never takes up a file that was not shipped by it.
+//! - a node that already has epochs never takes up a file that was not shipped by it;
+//! - an epoch is gone on with only from a file that contains what was covered, what the last good
+//!   barrier had and what the epoch began from, and whose whole log verifies unless a living app
+//!   has it open; what lacks any of it is the affair of the next epoch's take-over.
 
 use tidemill_model::{
     BootId, Epoch, FolderId, LastGood, LeaseDoc, MachineId, NodeId, NodeState, Nonce, Stage,
@@ -21,6 +24,7 @@ use tidemill_model::{
 };
 
 use super::barrier::Head;
+use super::proof::Lack;
 use super::taker::Patience;
 
 /// What a starting sidecar finds, with the node lock held.
@@ -51,6 +55,8 @@ pub(crate) enum Local {
     Absent,
     /// A WAL whose file is gone: a move aside that was interrupted.
     WalOnly,
+    /// A file that cannot be read as a database, and why.
+    Damaged(String),
     /// A database.
     File(LocalFile),
 }
@@ -62,6 +68,21 @@ pub(crate) struct LocalFile {
     pub(crate) owner: Option<(NodeId, Option<Epoch>)>,
     /// The head of its log.
     pub(crate) head: Head,
+    /// Why it is not what the state file and the lease say of it; `None`: it contains all of that.
+    pub(crate) lacks: Option<Lack>,
+    /// How much of its log was read to say so.
+    pub(crate) log: Log,
+}
+
+/// How much is known of a file's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// The checksums at some events.
+    Spots,
+    /// The same, and an app that lives has the file open: it ended neither well nor badly.
+    InUse,
+    /// All of it.
+    Whole,
 }
 
 /// What to do.
@@ -71,6 +92,8 @@ pub(crate) enum Decision {
     Refuse(Refused),
     /// Finish a move aside that was interrupted, then decide again.
     FinishMove,
+    /// Read the file's whole log, unless an app has it open, then decide again.
+    Verify,
     /// Move the file and its WAL aside, then decide again.
     MoveAside(Aside),
     /// Forget a claim that is lost, now that nothing is left of its file; then decide again.
@@ -91,6 +114,8 @@ pub(crate) enum Refused {
     /// The database was shipped, and the bucket holds nothing of the node: a wrong address would
     /// look the same, and must not cost a good file its place.
     HistoryGone,
+    /// The database cannot be read, and nothing says whose it is.
+    Unreadable(String),
 }
 
 /// Why a file is moved aside.
@@ -113,6 +138,8 @@ pub(crate) struct Plan {
     pub(crate) patience: Patience,
     /// What follows.
     pub(crate) then: Then,
+    /// Why the epoch before it is not gone on with, if that is its file's fault.
+    pub(crate) lacks: Option<Lack>,
 }
 
 /// What follows a claim.
@@ -189,7 +216,7 @@ fn refuse_another(facts: &Facts) -> Option<Refused> {
         Local::File(LocalFile { owner: Some((node, _)), .. }) if *node != facts.node => {
             Some(Refused::FileOfAnother(node.clone()))
         }
-        Local::File(_) | Local::Absent | Local::WalOnly => None,
+        Local::File(_) | Local::Damaged(_) | Local::Absent | Local::WalOnly => None,
     }
 }
 
@@ -197,7 +224,7 @@ fn refuse_another(facts: &Facts) -> Option<Refused> {
 fn was_shipped(facts: &Facts) -> bool {
     let by_file = match &facts.local {
         Local::File(file) => file.owner.is_some(),
-        Local::Absent | Local::WalOnly => false,
+        Local::Damaged(_) | Local::Absent | Local::WalOnly => false,
     };
     let by_state = match facts.state.as_ref().filter(|s| s.epoch.is_some()).map(|s| s.stage) {
         Some(Stage::Shipping | Stage::Cure) => true,
@@ -244,7 +271,7 @@ fn is_lost(stage: Stage, standing: Standing) -> bool {
 fn leave(facts: &Facts) -> Decision {
     match &facts.local {
         Local::File(LocalFile { owner: None, .. }) => Decision::Refuse(Refused::NotItsHistory),
-        Local::File(_) => Decision::MoveAside(Aside::Fenced),
+        Local::File(_) | Local::Damaged(_) => Decision::MoveAside(Aside::Fenced),
         Local::Absent | Local::WalOnly => Decision::Forget,
     }
 }
@@ -260,10 +287,16 @@ fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
         && same_boot
         && !state.abandoned
         && let (Some(epoch), Some(acquired)) = (state.epoch, state.acquired.clone())
-        && let Some(then) = go_on(facts, stage)
     {
-        let patience = Patience::AtOnce;
-        return Decision::Claim(Plan { epoch, acquired: Some(acquired), patience, then });
+        match go_on(facts, state, stage) {
+            GoOn::With(then) => {
+                let (patience, lacks) = (Patience::AtOnce, None);
+                let acquired = Some(acquired);
+                return Decision::Claim(Plan { epoch, acquired, patience, then, lacks });
+            }
+            GoOn::Verify => return Decision::Verify,
+            GoOn::No => {}
+        }
     }
     if let (Stage::Restored | Stage::Shipping | Stage::Cure, Local::File(file)) =
         (stage, &facts.local)
@@ -273,7 +306,13 @@ fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
     }
     let patience =
         if holder_is_gone(facts, state, standing) { Patience::AtOnce } else { expiry(standing) };
-    next_epoch(facts, patience, Then::TakeOver(candidate(facts, state, stage)))
+    let then = Then::TakeOver(candidate(facts, state, stage));
+    // Any other stage leaves the file to the take-over, as it is found after the claim.
+    let lacks = match stage {
+        Stage::Restored | Stage::Shipping | Stage::Cure => lacks(facts),
+        Stage::Claimed | Stage::Fenced => None,
+    };
+    next_epoch(facts, patience, then, lacks)
 }
 
 /// Whether the state file was written in another folder than the one it lies in. The other may have
@@ -299,31 +338,48 @@ fn holder_is_gone(facts: &Facts, state: &NodeState, standing: Standing) -> bool 
         }
 }
 
-/// How an epoch that this boot began goes on; `None` if its file is gone.
-fn go_on(facts: &Facts, stage: Stage) -> Option<Then> {
-    let present = match &facts.local {
-        Local::File(file) => {
-            file.owner.as_ref().and_then(|owner| owner.1)
-                == facts.state.as_ref().and_then(|state| state.epoch)
-        }
-        Local::Absent | Local::WalOnly => false,
+/// Whether an epoch that this boot began goes on.
+enum GoOn {
+    With(Then),
+    /// Its file looks right, and is to be read as a whole first.
+    Verify,
+    /// Its file is gone, or is not what it must be.
+    No,
+}
+
+fn go_on(facts: &Facts, state: &NodeState, stage: Stage) -> GoOn {
+    let then = match stage {
+        Stage::Claimed => return GoOn::With(Then::TakeOver(candidate(facts, state, stage))),
+        Stage::Restored => Then::Ship,
+        Stage::Shipping => Then::Resume { cure: false },
+        Stage::Cure => Then::Resume { cure: true },
+        Stage::Fenced => return GoOn::No,
     };
-    match stage {
-        Stage::Claimed => {
-            let state = facts.state.as_ref()?;
-            Some(Then::TakeOver(candidate(facts, state, stage)))
-        }
-        Stage::Restored => present.then_some(Then::Ship),
-        Stage::Shipping => present.then_some(Then::Resume { cure: false }),
-        Stage::Cure => present.then_some(Then::Resume { cure: true }),
-        Stage::Fenced => None,
+    let Local::File(file) = &facts.local else { return GoOn::No };
+    if file.owner.as_ref().and_then(|owner| owner.1) != state.epoch {
+        return GoOn::No;
+    }
+    match (&file.lacks, file.log) {
+        (Some(_), _) => GoOn::No,
+        (None, Log::Spots) => GoOn::Verify,
+        (None, Log::InUse | Log::Whole) => GoOn::With(then),
+    }
+}
+
+/// Why the file at the path cannot be gone on with.
+fn lacks(facts: &Facts) -> Option<Lack> {
+    match &facts.local {
+        Local::File(file) => file.lacks.clone(),
+        Local::Damaged(why) => Some(Lack::Damaged(why.clone())),
+        Local::Absent | Local::WalOnly => None,
     }
 }
 
 fn candidate(facts: &Facts, state: &NodeState, stage: Stage) -> Candidate {
-    let Local::File(file) = &facts.local else { return Candidate::None };
-    if file.owner.is_none() {
-        return Candidate::Adopt;
+    match &facts.local {
+        Local::Absent | Local::WalOnly => return Candidate::None,
+        Local::File(LocalFile { owner: None, .. }) => return Candidate::Adopt,
+        Local::File(_) | Local::Damaged(_) => {}
     }
     match stage {
         // What was known of the epoch before this claim is not in the state file any more.
@@ -360,8 +416,9 @@ fn without_claim(facts: &Facts, standing: Standing) -> Decision {
         Local::File(LocalFile { owner: Some(_), .. }) => {
             return Decision::MoveAside(Aside::NoState);
         }
+        Local::Damaged(why) => return Decision::Refuse(Refused::Unreadable(why.clone())),
     };
-    next_epoch(facts, expiry(standing), Then::TakeOver(candidate))
+    next_epoch(facts, expiry(standing), Then::TakeOver(candidate), None)
 }
 
 /// How long a claim over this lease waits, for a disk that cannot know that it is the holder's.
@@ -378,10 +435,10 @@ fn expiry(standing: Standing) -> Patience {
     }
 }
 
-fn next_epoch(facts: &Facts, patience: Patience, then: Then) -> Decision {
+fn next_epoch(facts: &Facts, patience: Patience, then: Then, lacks: Option<Lack>) -> Decision {
     let highest = facts.newest_epoch.max(facts.lease.as_ref().map(|lease| lease.epoch));
     let epoch = highest.map_or(Epoch::FIRST, Epoch::next);
-    Decision::Claim(Plan { epoch, acquired: None, patience, then })
+    Decision::Claim(Plan { epoch, acquired: None, patience, then, lacks })
 }
 
 #[cfg(test)]

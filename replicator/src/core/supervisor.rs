@@ -96,6 +96,8 @@ pub(crate) enum Input {
     /// Litestream was not started, because its own state ends before what was counted; in the place
     /// of `DaemonEnded`.
     StateLost,
+    /// The file does not hold what it must, or its log is damaged: it must not be shipped.
+    FileUnfit,
     /// The barrier that was asked for counted.
     BarrierCounted(LastGood),
     /// The barrier that was asked for did not count.
@@ -181,7 +183,7 @@ pub(crate) enum Effect {
     /// Write the stage, and with `Shipping` the last good barrier; answer `StageSaved`.
     SaveStage(Stage, Option<LastGood>),
     /// Record that the epoch cannot be gone on with: the next start takes the next one.
-    AbandonEpoch,
+    AbandonEpoch(Unfit),
     /// Write the whole WAL back; answer `Checkpointed`.
     Checkpoint,
     /// Try the app's lock; answer `AppLock`.
@@ -213,6 +215,15 @@ pub(crate) enum Effect {
     Release,
     /// It is over.
     Exit(Outcome),
+}
+
+/// Why an epoch cannot be gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// Litestream lost its own state.
+    Litestream,
+    /// The file is not what it was.
+    File,
 }
 
 /// A signal to CMD.
@@ -382,6 +393,7 @@ impl Supervisor {
             Input::RestartDaemon => self.restart_daemon(out),
             Input::StateMismatch => self.state_mismatch(now, out),
             Input::StateLost => self.state_lost(now, out),
+            Input::FileUnfit => self.abandon(Unfit::File, now, out),
             Input::BarrierCounted(good) => self.barrier_counted(good, now, out),
             Input::BarrierRefused(refusal) => self.barrier_refused(refusal, now, out),
             Input::Counted(good) => {

@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - the base is the last restorable point of the newest earlier epoch that has one, never below
-//!   `covered`; or the local file, if that contains `covered` and everything restorable;
+//!   `covered`; or the local file, if its log is whole and contains `covered` and everything
+//!   restorable;
 //! - `epoch.json` is created only once: one that another instance wrote ends the claim, one of this
 //!   claim fixes the base, whatever would be chosen now;
 //! - a restored file is used only if its checksums agree with `covered` and with a fixed base.
@@ -43,10 +44,21 @@ pub(crate) struct Begin {
     pub(crate) covered: Option<Covered>,
     /// What the file at the path is.
     pub(crate) candidate: Candidate,
-    /// The head of that file, if there is one.
-    pub(crate) local: Option<Head>,
+    /// Its log, all of which was read.
+    pub(crate) local: LocalLog,
     /// The epoch whose cure was not finished.
     pub(crate) uncured: Option<Uncured>,
+}
+
+/// The log of the file at the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LocalLog {
+    /// There is no file.
+    None,
+    /// It is not what its writer wrote: the file goes aside for whatever the bucket has.
+    Damaged,
+    /// It is whole and ends here.
+    Whole(Head),
 }
 
 /// What happened.
@@ -147,6 +159,13 @@ pub(crate) enum Problem {
         /// What was restored.
         found: Seq,
     },
+    /// The local file is damaged and the bucket has nothing to restore.
+    #[error(
+        "the local file is damaged, and the bucket has nothing of the node that can be restored: \
+         `tidemill fsck` tells what is wrong with the file; restore the bucket's objects, or the \
+         file, and start again"
+    )]
+    NothingSound,
     /// The node has a history, and the local file is not of it.
     #[error(
         "the node already has a history in the bucket and this file was never shipped: \
@@ -252,11 +271,14 @@ impl TakeOver {
             return (Step::Ended, Effect::Fenced(doc));
         }
         match (doc.base, self.begin.local) {
-            (None, None) => place(None, Placement::Create),
+            (None, LocalLog::None) => place(None, Placement::Create),
             // A file could only come here after `epoch.json` said that there was nothing.
-            (None, Some(_)) => place(None, Placement::KeepLocal),
-            (Some(base), Some(_)) => (Step::LocalBase(base), Effect::SumOfLocal(base.head().0)),
-            (Some(base), None) => restore_base(base),
+            (None, LocalLog::Whole(_)) => place(None, Placement::KeepLocal),
+            (None, LocalLog::Damaged) => (Step::Ended, Effect::Abandon),
+            (Some(base), LocalLog::Whole(_)) => {
+                (Step::LocalBase(base), Effect::SumOfLocal(base.head().0))
+            }
+            (Some(base), LocalLog::None | LocalLog::Damaged) => restore_base(base),
         }
     }
 
@@ -274,6 +296,9 @@ impl TakeOver {
             }
             (Candidate::Adopt, Some(_)) => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
             (Candidate::Adopt, None) => self.keep_local(),
+            (Candidate::Own { .. }, _) if self.begin.local == LocalLog::Damaged => {
+                self.choose_bucket(point)
+            }
             (Candidate::Own { .. }, Some(covered)) => {
                 (Step::LocalCovered(point), Effect::SumOfLocal(covered.seq))
             }
@@ -313,8 +338,11 @@ impl TakeOver {
             }
             (None, Some(covered)) => (Step::Ended, Effect::Fail(Problem::CoveredLost(covered))),
             (Some(point), _) => (Step::Restore(point), Effect::Restore(point)),
-            (None, None) if self.begin.local.is_some() => self.keep_local(),
-            (None, None) => create(None, Placement::Create),
+            (None, None) => match self.begin.local {
+                LocalLog::Whole(_) => self.keep_local(),
+                LocalLog::None => create(None, Placement::Create),
+                LocalLog::Damaged => (Step::Ended, Effect::Fail(Problem::NothingSound)),
+            },
         }
     }
 
@@ -324,19 +352,24 @@ impl TakeOver {
         {
             return (Step::Ended, Effect::Fail(Problem::CoveredDiffers(covered)));
         }
-        match self.begin.candidate {
-            Candidate::Own { .. } => {
+        match (self.begin.candidate, self.begin.local) {
+            (Candidate::Own { .. }, LocalLog::Whole(_)) => {
                 (Step::LocalRestored(point, head), Effect::SumOfLocal(head.seq))
             }
-            Candidate::None | Candidate::Adopt => use_restored(point, head),
+            (Candidate::Own { .. }, LocalLog::None | LocalLog::Damaged)
+            | (Candidate::None | Candidate::Adopt, _) => use_restored(point, head),
         }
     }
 
     fn keep_local(&self) -> (Step, Effect) {
-        let Some(Head { seq, sum }) = self.begin.local else {
-            return create(None, Placement::Create);
-        };
-        create(Some(Base::Local { local: LocalHead { seq, sum } }), Placement::KeepLocal)
+        match self.begin.local {
+            LocalLog::Whole(Head { seq, sum }) => {
+                let base = Base::Local { local: LocalHead { seq, sum } };
+                create(Some(base), Placement::KeepLocal)
+            }
+            LocalLog::None => create(None, Placement::Create),
+            LocalLog::Damaged => (Step::Ended, Effect::Fail(Problem::NothingSound)),
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 //! Invariants:
 //! - the wait counts from the *receipt* of the first reply that showed this version, by this
 //!   machine's own clock, and lasts the document's TTL plus the margin;
-//! - `covered` is copied from the version that is replaced;
+//! - `covered` is copied from the version that is replaced, or is this disk's own last good
+//!   barrier where that came later;
 //! - before the swap is sent, the state file says which claim is about to be made.
 //!
 //! On failure: an unclear answer is read back and the nonce compared; the same write is repeated
@@ -17,11 +18,13 @@
 use std::time::Duration;
 
 use tidemill_model::{
-    BootTime, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, LeaseStatus, NodeId, Nonce, Ttl,
+    BootTime, Covered, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, LeaseStatus, NodeId,
+    Nonce, Ttl,
 };
 
 use super::holder::{Claim, Seen};
 use super::moment::{Moment, backoff};
+use super::proof::latest;
 
 /// How often a waiting taker looks whether the holder released the node: a released node should
 /// start at once, and a request every other second costs next to nothing.
@@ -57,6 +60,8 @@ pub(crate) struct Attempt {
     pub(crate) seen: Option<Box<Seen>>,
     /// When the first reply that showed this version was received.
     pub(crate) seen_at: BootTime,
+    /// What this disk knows to be covered.
+    pub(crate) covered: Option<Covered>,
 }
 
 /// What happened.
@@ -307,7 +312,7 @@ impl Taker {
             nonce: attempt.nonce.clone(),
             ttl: attempt.ttl,
             released: false,
-            covered: seen.and_then(|doc| doc.covered),
+            covered: latest(seen.and_then(|doc| doc.covered), attempt.covered),
             status,
             unknown: seen.map(|doc| doc.unknown.clone()).unwrap_or_default(),
         }

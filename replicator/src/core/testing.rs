@@ -2,7 +2,7 @@
 
 use tidemill_model::{
     BootId, BootTime, Covered, ETag, Epoch, FolderId, InstanceId, LastGood, LeaseDoc, LeaseStatus,
-    LogSum, MachineId, NodeId, Nonce, Seq, SidecarState, Timestamp, Ttl, Txid,
+    LogSum, MachineId, NodeId, NodeState, Nonce, Seq, SidecarState, Stage, Timestamp, Ttl, Txid,
 };
 
 use super::barrier::Head;
@@ -100,6 +100,26 @@ pub(crate) fn lease(e: u64, owner: u8, acquired: u8, this: u8) -> LeaseDoc {
         released: false,
         covered: None,
         status: status(),
+        unknown: serde_json::Map::new(),
+    }
+}
+
+/// A disk of instance 1 whose state file says `stage` of epoch 3, claimed with nonce 3.
+pub(crate) fn state(stage: Stage) -> NodeState {
+    NodeState {
+        v: 1,
+        node: node(),
+        instance: instance(1),
+        epoch: Some(epoch(3)),
+        acquired: Some(nonce(3)),
+        stage,
+        base: None,
+        last_good: Some(good(9, 50)),
+        uncured: None,
+        abandoned: false,
+        boot: boot(1),
+        machine: machine(1),
+        folder: Some(folder(1)),
         unknown: serde_json::Map::new(),
     }
 }

@@ -4,7 +4,8 @@
 //! - [`report`]: what the lease document says about the process;
 //! - [`lease_thread`]: renewal, on a thread, a runtime and connections of its own;
 //! - [`reception`]: the socket until the node is ready;
-//! - [`starting`]: from what is found to a claim, [`taking_over`]: from a claim to a file in place;
+//! - [`starting`]: from what is found to a claim, [`taking_over`]: from a claim to a file in place,
+//!   [`local_file`]: what the file on the disk holds;
 //! - [`serving`]: the loop; [`perform`], [`app`] and [`litestream`] do what the cores want,
 //!   [`status`] tells how it is; [`daemon`]: how Litestream is started.
 //!
@@ -25,6 +26,7 @@ mod app;
 mod daemon;
 mod lease_thread;
 mod litestream;
+mod local_file;
 mod perform;
 mod place;
 mod reception;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_bucket::{self as bucket, create_break};
-use tidemill_eventlog::{head, host, open_reader};
+use tidemill_eventlog::{head, host, open_reader, sum_at, verify};
 use tidemill_model::{BreakDoc, Covered, DOCUMENT_VERSION, LastGood, Stage, Txid};
 
 use super::app::signal_app;
@@ -16,7 +16,8 @@ use crate::adapters::wal_watch::WalEnd;
 use crate::core::barrier::{self, Head, LeaseShows};
 use crate::core::holder::Shown;
 use crate::core::problems::Topic;
-use crate::core::supervisor::{self, Effect};
+use crate::core::proof::later_good;
+use crate::core::supervisor::{self, Effect, Unfit};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 
@@ -35,7 +36,7 @@ impl Serving {
                 self.tell_barriers(barrier::Input::Ask { waiter: OWN, until });
             }
             Effect::SaveStage(stage, good) => self.save_stage(stage, good)?,
-            Effect::AbandonEpoch => self.abandon_epoch()?,
+            Effect::AbandonEpoch(why) => self.abandon_epoch(why)?,
             Effect::Checkpoint => self.checkpoint()?,
             Effect::TryAppLock => self.try_app_lock(),
             Effect::ReturnAppLock => self.app_lock = None,
@@ -60,7 +61,7 @@ impl Serving {
 
     pub(super) fn barrier(&mut self, effect: barrier::Effect) -> Result<(), Error> {
         match effect {
-            barrier::Effect::ReadHead => self.read_head(),
+            barrier::Effect::ReadHead(holding) => self.read_head(holding),
             barrier::Effect::Sync { timeout } => {
                 let (place, earlier) = (Arc::clone(&self.place), self.sent_end);
                 self.spawn(async move { Done::Synced(ship(&place, timeout, earlier).await) });
@@ -78,6 +79,9 @@ impl Serving {
             }
             barrier::Effect::Accept(waiter, good) => self.answer(waiter, Ok(good)),
             barrier::Effect::Refuse(waiter, refusal) => self.answer(waiter, Err(refusal)),
+            barrier::Effect::Lacks(Head { seq, .. }) => self.file_unfit(&format!(
+                "the file does not contain event {seq} any more as it was, which a barrier covered"
+            )),
             barrier::Effect::Distrust(why) => {
                 tracing::error!(%why, "litestream's answer cannot be: restarting it");
                 self.say(Topic::Litestream, why);
@@ -105,7 +109,8 @@ impl Serving {
 
     fn save_stage(&mut self, stage: Stage, good: Option<LastGood>) -> Result<(), Error> {
         self.state.stage = stage;
-        self.state.last_good = good.or(self.state.last_good);
+        self.state.last_good =
+            good.map(|good| later_good(self.state.last_good, good)).or(self.state.last_good);
         match (self.place.save(&self.state), stage) {
             (Ok(()), _) => {}
             // The node is lost either way: the lease tells the next start.
@@ -123,10 +128,25 @@ impl Serving {
         Ok(())
     }
 
-    /// Litestream may not go on under this prefix; the file has all that was ever committed.
-    fn abandon_epoch(&mut self) -> Result<(), Error> {
-        let why = "litestream lost its own state: this epoch ends here, and the next start ships \
-                   the file under the next one";
+    /// Nothing more may be shipped from the file as it is: it would take back what was covered.
+    pub(super) fn file_unfit(&mut self, why: &str) {
+        tracing::error!(file = %self.place.beside().db().display(), "{why}");
+        self.tell_supervisor(supervisor::Input::FileUnfit);
+    }
+
+    /// Nothing more may go under this prefix. If that is Litestream's fault, the file has all that
+    /// was ever committed; otherwise the bucket has what was covered.
+    fn abandon_epoch(&mut self, why: Unfit) -> Result<(), Error> {
+        let why = match why {
+            Unfit::Litestream => {
+                "litestream lost its own state: this epoch ends here, and the next start ships \
+                 the file under the next one"
+            }
+            Unfit::File => {
+                "the file is not what it was: this epoch ends here, and the next start begins the \
+                 next one from what the bucket has"
+            }
+        };
         tracing::error!(epoch = %self.epoch, "{why}");
         self.say(Topic::Litestream, why);
         self.state.abandoned = true;
@@ -137,7 +157,8 @@ impl Serving {
         let saved = if self.supervisor.keeps_last_good() {
             true
         } else {
-            let before = self.state.last_good.replace(good);
+            let before = self.state.last_good;
+            self.state.last_good = Some(later_good(before, good));
             match self.place.save(&self.state) {
                 Ok(()) => {
                     self.clear(Topic::Disk);
@@ -159,10 +180,16 @@ impl Serving {
         let missing = || Error::new(ErrorKind::Internal, "a checkpoint without the app's lock");
         let app_lock = Arc::clone(self.app_lock.as_ref().ok_or_else(missing)?);
         let place = Arc::clone(&self.place);
+        let proven = std::mem::take(&mut self.proven);
         self.spawn(async move {
             let work = move || {
                 let locks = BothLocks::new(place.beside(), &place.node_lock, &app_lock);
-                checkpoint::truncate_wal(place.beside(), &locks)
+                checkpoint::truncate_wal(place.beside(), &locks)?;
+                // What follows is a full copy, which everything after it builds on.
+                if !proven {
+                    verify(&open_reader(place.beside().db())?)?;
+                }
+                Ok(())
             };
             Done::Checkpointed(blocking(work).await)
         });
@@ -228,21 +255,23 @@ impl Serving {
         });
     }
 
-    fn read_head(&mut self) {
+    fn read_head(&mut self, holding: Head) {
         self.looked_at = Some(host::wall_now());
         let (place, earlier) = (Arc::clone(&self.place), self.shipped_end);
         self.spawn(async move {
             let read = move || {
                 let end = WalEnd::read(place.beside(), earlier.as_ref());
-                let head = open_reader(place.beside().db()).and_then(|file| head(&file))?;
-                Ok::<_, tidemill_eventlog::Error>((Head { seq: head.seq, sum: head.sum }, end))
-            };
-            Done::Head(match blocking(read).await {
-                Ok(found) => Some(found),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot read the newest event");
-                    None
+                let file = open_reader(place.beside().db())?;
+                if sum_at(&file, holding.seq)? != Some(holding.sum) {
+                    return Ok(Done::HeadLacks);
                 }
+                let head = head(&file)?;
+                let head = Head { seq: head.seq, sum: head.sum };
+                Ok::<_, tidemill_eventlog::Error>(Done::Head(Some((head, end))))
+            };
+            blocking(read).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot read the newest event");
+                Done::Head(None)
             })
         });
     }

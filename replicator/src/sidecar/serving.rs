@@ -47,8 +47,13 @@ const BARRIER_WAIT_MAX: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) enum Done {
     DaemonStarted(Result<Box<Running>, NotStarted>),
-    DaemonEnded { pid: u32, exit: Option<Exit> },
+    DaemonEnded {
+        pid: u32,
+        exit: Option<Exit>,
+    },
     Head(Option<(Head, Option<WalEnd>)>),
+    /// In the place of `Head`.
+    HeadLacks,
     Synced(Result<Synced, SyncFailure>),
     Lease(LeaseShows),
     Checkpointed(Result<(), tidemill_eventlog::Error>),
@@ -90,6 +95,8 @@ pub(super) struct Serving {
     pub(super) tasks: JoinSet<()>,
     pub(super) queue: VecDeque<Core>,
     pub(super) app_lock: Option<Arc<FileLock>>,
+    /// The whole log was verified, and no app had the file since.
+    pub(super) proven: bool,
     pub(super) litestream: Option<LitestreamChild>,
     pub(super) litestream_pid: Option<u32>,
     pub(super) litestream_version: Option<String>,
@@ -145,7 +152,8 @@ impl Serving {
             view: begun.lease.view(),
             lease: begun.lease,
             supervisor: Supervisor::new(start),
-            barriers: Barriers::new(pace, begun.state.last_good),
+            barriers: Barriers::over(pace, begun.state.last_good, begun.floor),
+            proven: begun.proven,
             state: begun.state,
             socket,
             requests,
@@ -381,6 +389,9 @@ impl Serving {
                 });
                 self.tell_barriers(barrier::Input::Head(head));
             }
+            Done::HeadLacks => {
+                self.tell_barriers(barrier::Input::HeadLacks);
+            }
             Done::Synced(result) => self.synced(result),
             Done::Lease(shows) => self.tell_barriers(barrier::Input::Lease(shows)),
             Done::Checkpointed(result) => {
@@ -394,6 +405,10 @@ impl Serving {
                             tracing::warn!(error = %e, "cannot empty the WAL yet");
                         }
                         true
+                    }
+                    Err(e) if e.kind() == tidemill_eventlog::ErrorKind::Corrupt => {
+                        self.file_unfit(&e.to_string());
+                        return Ok(());
                     }
                     Err(e) => return Err(e.into()),
                 };

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_bucket::{Put, list_epochs, probe};
-use tidemill_eventlog::{FileLock, LockError, Meta, head, host, open_reader};
+use tidemill_eventlog::{FileLock, LockError, host};
 use tidemill_model::{
-    BootTime, Covered, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, LeaseStatus, NodeId,
-    NodeState, Nonce, Stage,
+    BootTime, Covered, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, LeaseStatus, NodeState,
+    Nonce, Stage,
 };
 
 use super::lease_thread::{Idle, Lease};
+use super::local_file::{self, Known};
 use super::place::{Place, now, random};
 use super::report::AppsEpoch;
 use super::taking_over;
@@ -25,9 +26,9 @@ use crate::adapters::{holders, state_file};
 use crate::core::barrier::Head;
 use crate::core::holder::{Claim, Gate, Seen};
 use crate::core::problems::Topic;
+use crate::core::proof;
 use crate::core::startup::{
-    Aside, Candidate, Decision, Facts, Local, LocalFile, Plan, Refused, Then, decide, is_copy,
-    uncured,
+    Aside, Candidate, Decision, Facts, Local, Plan, Refused, Then, decide, is_copy, uncured,
 };
 use crate::core::supervisor::From;
 use crate::core::taker::{Attempt, Effect, Input, Taker};
@@ -55,12 +56,21 @@ pub(super) struct Begun {
     pub(super) lease: Lease,
     /// Held if the file was put in place just now.
     pub(super) app_lock: Option<FileLock>,
+    /// What the file must contain before the epoch's first barrier.
+    pub(super) floor: Option<Head>,
+    /// The file's whole log was verified, and nobody had it since.
+    pub(super) proven: bool,
 }
 
 /// Finds, claims and prepares the node.
 pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
-    let mut start =
-        Start { place, state: state_file::read(place.beside())?, said_waiting: None, idle: None };
+    let mut start = Start {
+        place,
+        state: state_file::read(place.beside())?,
+        known: Known::Spots,
+        said_waiting: None,
+        idle: None,
+    };
     taking_over::sweep(place)?;
     if start.state.is_none() {
         probe(&place.store, &place.keys, &Nonce::from_random(random()?)).await?;
@@ -70,6 +80,7 @@ pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
         match decide(&facts) {
             Decision::Refuse(refused) => return Err(refusal(place, &refused)),
             Decision::FinishMove => start.finish_move().await?,
+            Decision::Verify => start.known = local_file::verify_all(place).await?,
             Decision::MoveAside(why) => start.move_aside(&facts, why).await?,
             Decision::Forget => start.forget()?,
             Decision::Claim(plan) => {
@@ -78,6 +89,7 @@ pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
                 {
                     return Ok(began);
                 }
+                start.known = Known::Spots;
             }
         }
     }
@@ -94,6 +106,8 @@ enum Step {
 struct Start<'a> {
     place: &'a Arc<Place>,
     state: Option<NodeState>,
+    /// What is known of the file's log.
+    known: Known,
     /// The claim whose holder was named already.
     said_waiting: Option<Option<Nonce>>,
     /// Ready to renew before there is something to renew: a claim must not age while connections
@@ -108,12 +122,13 @@ impl Start<'_> {
         let seen_at = host::boot_now();
         let epochs =
             patiently("list the epochs", || list_epochs(&place.store, &place.keys)).await?;
+        let doc = lease.as_ref().map(|lease| &lease.doc);
         let facts = Facts {
             node: place.settings.node.clone(),
             state: self.state.clone(),
             lease: lease.as_ref().map(|lease| lease.doc.clone()),
             newest_epoch: epochs.last().copied(),
-            local: local(place)?,
+            local: local_file::read(place, self.state.as_ref(), doc, &self.known)?,
             boot: place.boot.clone(),
             machine: place.machine.clone(),
             folder: place.folder.clone(),
@@ -131,7 +146,12 @@ impl Start<'_> {
     }
 
     async fn move_aside(&mut self, facts: &Facts, why: Aside) -> Result<(), Error> {
-        let Local::File(file) = &facts.local else { return Ok(()) };
+        self.known = Known::Spots;
+        let file = match &facts.local {
+            Local::File(file) => Some(file),
+            Local::Damaged(_) => None,
+            Local::Absent | Local::WalOnly => return Ok(()),
+        };
         // An app that has the file open waits for this start, which waits for the app's lock.
         self.place.report().apps = AppsEpoch::Gone;
         if let (Aside::Fenced, Some(state)) = (why, &mut self.state) {
@@ -140,7 +160,8 @@ impl Start<'_> {
         }
         let app_lock = take_app_lock(self.place).await?;
         let locks = BothLocks::new(self.place.beside(), &self.place.node_lock, &app_lock);
-        let epoch = file.owner.as_ref().and_then(|owner| owner.1);
+        let by_file = file.and_then(|file| file.owner.as_ref()?.1);
+        let epoch = by_file.or_else(|| self.state.as_ref()?.epoch);
         let to = aside::move_aside(self.place.beside(), &locks, epoch)?;
         let known = match (facts.lease.as_ref().and_then(|lease| lease.covered), &self.state) {
             (_, Some(NodeState { last_good: Some(good), .. })) => good.seq.get(),
@@ -149,7 +170,8 @@ impl Start<'_> {
         };
         let name = self.place.beside().db().file_name().unwrap_or_default();
         let to = to.map(|to| to.join(name).display().to_string()).unwrap_or_default();
-        say_moved(why, &to, file.head.seq.get().saturating_sub(known));
+        let head = file.map_or(0, |file| file.head.seq.get());
+        say_moved(why, &to, head.saturating_sub(known));
         Ok(())
     }
 
@@ -174,6 +196,13 @@ impl Start<'_> {
         seen: Option<Box<Seen>>,
         seen_at: BootTime,
     ) -> Result<Option<(Claim, NodeState)>, Error> {
+        if let Some(lack) = &plan.lacks {
+            tracing::error!(
+                file = %self.place.beside().db().display(), %lack, next_epoch = %plan.epoch,
+                "the local file is not what it was: the next epoch begins from what the bucket \
+                 has, and the file is moved aside if that is more"
+            );
+        }
         let nonce = Nonce::from_random(random()?);
         // A copy of a disk is another disk: its original must not take the copy's claim for its own.
         let original = self.state.as_ref().filter(|state| !is_copy(&self.place.folder, state));
@@ -189,6 +218,7 @@ impl Start<'_> {
             nonce,
             ttl: self.place.settings.ttl,
             patience: plan.patience,
+            covered: proof::covered_by(original, seen.as_ref().and_then(|seen| seen.doc.covered)),
             seen,
             seen_at,
         };
@@ -336,7 +366,10 @@ impl Start<'_> {
             return Ok(Some(Began::Fenced(Box::new(state))));
         }
         let epoch = plan.epoch;
-        Ok(Some(Began::Ready(Box::new(Begun { epoch, state, from, lease, app_lock }))))
+        let floor = proof::floor(&proof::marks(&state, covered));
+        let proven = self.known == Known::Whole || matches!(plan.then, Then::TakeOver(_));
+        let begun = Begun { epoch, state, from, lease, app_lock, floor, proven };
+        Ok(Some(Began::Ready(Box::new(begun))))
     }
 
     /// Takes over once no app has the file open; the app's lock stays held.
@@ -366,24 +399,6 @@ fn say_moved(why: Aside, file: &str, lost: u64) {
              newest: moved it aside"
         ),
     }
-}
-
-/// Reads the local file's account of itself.
-fn local(place: &Place) -> Result<Local, Error> {
-    let beside = place.beside();
-    if aside::is_interrupted(beside)? {
-        return Ok(Local::WalOnly);
-    }
-    if !beside.db().exists() {
-        return Ok(Local::Absent);
-    }
-    let connection = open_reader(beside.db())?;
-    let meta = Meta::read(&connection)?;
-    let head = head(&connection)?;
-    let owner: Option<(NodeId, Option<Epoch>)> = meta
-        .shipped
-        .then(|| (meta.node.unwrap_or_else(|| place.settings.node.clone()), meta.epoch));
-    Ok(Local::File(LocalFile { owner, head: Head { seq: head.seq, sum: head.sum } }))
 }
 
 /// Takes the app's lock, waiting for an app that lives; says for which.
@@ -475,6 +490,10 @@ fn refusal(place: &Place, refused: &Refused) -> Error {
             "node {node} already has a history in {}, and {db} was never shipped: choose another \
              node name, or move the file away",
             place.settings.fleet
+        ),
+        Refused::Unreadable(why) => format!(
+            "{why}: {db} cannot be read, and nothing beside it says whose it is: move it and its \
+             -wal away, and what the bucket has of node {node} is restored"
         ),
         Refused::HistoryGone => format!(
             "{db} was shipped before, but {} has nothing of node {node}: check the bucket's \

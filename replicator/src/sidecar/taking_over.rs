@@ -27,7 +27,7 @@ use crate::core::barrier::Head;
 use crate::core::moment::backoff;
 use crate::core::problems::Topic;
 use crate::core::startup::Candidate;
-use crate::core::takeover::{Begin, Effect, Input, Placement, Point, TakeOver};
+use crate::core::takeover::{Begin, Effect, Input, LocalLog, Placement, Point, TakeOver};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 
@@ -90,16 +90,17 @@ async fn begin(
         acquired: state.acquired.clone().ok_or_else(missing)?,
         covered,
         candidate,
-        local: local_head(place).await?,
+        local: local_log(place, candidate).await?,
         uncured: state.uncured,
     })
 }
 
-/// The head of the local file's log, all of which is verified: it may be the epoch's base.
-async fn local_head(place: &Arc<Place>) -> Result<Option<Head>, Error> {
+/// The local file's log, all of which is read: it may be the epoch's base. One that is damaged goes
+/// aside for what the bucket has, except a file that was never shipped: there is nothing else of it.
+async fn local_log(place: &Arc<Place>, candidate: Candidate) -> Result<LocalLog, Error> {
     let db = place.beside().db().to_owned();
     if !db.exists() {
-        return Ok(None);
+        return Ok(LocalLog::None);
     }
     let path = db.clone();
     let verified = tokio::task::spawn_blocking(move || verify(&open_reader(&path)?));
@@ -107,13 +108,15 @@ async fn local_head(place: &Arc<Place>) -> Result<Option<Head>, Error> {
         .await
         .map_err(|e| Error::new(ErrorKind::Internal, format!("verifying the local file: {e}")))?;
     match verified {
-        Ok(head) => Ok(Some(Head { seq: head.seq, sum: head.sum })),
+        Ok(head) => Ok(LocalLog::Whole(Head { seq: head.seq, sum: head.sum })),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            let message = format!(
-                "{}: {error}: to begin from the bucket instead, move it and its -wal away",
-                db.display()
-            );
-            Err(Error::new(ErrorKind::Corrupt, message))
+            let file = db.display();
+            if candidate == Candidate::Adopt {
+                let message = format!("{file}: {error}: move it and its -wal away, or mend it");
+                return Err(Error::new(ErrorKind::Corrupt, message));
+            }
+            tracing::error!(%file, %error, "the local file is damaged: it cannot be the base");
+            Ok(LocalLog::Damaged)
         }
         Err(error) => Err(error.into()),
     }
@@ -285,9 +288,12 @@ impl Doing<'_> {
                 let missing = || Error::new(ErrorKind::Internal, "there is no restored file");
                 let restored = self.restored.take().ok_or_else(missing)?;
                 if beside.db().exists() {
-                    let epoch = Meta::read(&open_reader(beside.db())?)?.epoch;
+                    // One that is damaged may not even say whose it was.
+                    let owner = open_reader(beside.db()).and_then(|file| Meta::read(&file));
+                    let epoch = owner.ok().and_then(|meta| meta.epoch);
                     let to = aside::move_aside(beside, &locks, epoch)?;
-                    tracing::warn!(?to, "the local file lacks what is in the bucket: moved aside");
+                    let to = to.map(|to| to.display().to_string());
+                    tracing::warn!(to, "the local file lacks what is in the bucket: moved aside");
                 }
                 aside::install(beside, &locks, restored.path())?;
             }

@@ -25,7 +25,8 @@ fn show(effect: &Effect) -> String {
         Effect::Counted(good) => format!("counted {} seq {}", good.txid.get(), good.seq),
         Effect::Accept(waiter, good) => format!("accept {} seq {}", waiter.0, good.seq),
         Effect::Refuse(waiter, refusal) => format!("refuse {} {refusal:?}", waiter.0),
-        Effect::ReadHead => "head?".to_owned(),
+        Effect::ReadHead(_) => "head?".to_owned(),
+        Effect::Lacks(head) => format!("lacks {}", head.seq),
         Effect::ReadLease => "lease?".to_owned(),
         Effect::Distrust(_) => "distrust".to_owned(),
         Effect::Foreign => "foreign".to_owned(),
@@ -33,7 +34,7 @@ fn show(effect: &Effect) -> String {
 }
 
 fn check(script: &[(u64, Input)], expected: &Expect) {
-    let mut barriers = Barriers::new(PACE, Some(good(3, 10)));
+    let mut barriers = Barriers::over(PACE, Some(good(3, 10)), None);
     let mut log = String::new();
     for &(now, input) in script {
         let effects: Vec<String> = barriers.handle(input, ms(now)).iter().map(show).collect();
@@ -143,7 +144,7 @@ fn answers_that_cannot_be_restart_litestream_and_repeat_the_round() {
 #[test]
 fn neither_txid_may_go_back() {
     for (local, shipped) in [(5, 6), (7, 5), (5, 5)] {
-        let mut barriers = Barriers::new(PACE, Some(good(6, 12)));
+        let mut barriers = Barriers::over(PACE, Some(good(6, 12)), None);
         barriers.handle(Input::Open { copy: false }, ms(1));
         barriers.handle(ask(1, 9000), ms(2));
         barriers.handle(Input::Head(Some(head(12, 0))), ms(3));
@@ -294,7 +295,7 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     #[test]
     fn an_accepted_waiter_is_covered(acts in prop::collection::vec(act(), 1..200)) {
-        let mut barriers = Barriers::new(PACE, None);
+        let mut barriers = Barriers::over(PACE, None, None);
         let (mut now, mut commits, mut waiters) = (0u64, 1u64, 0u64);
         // What a waiter must see covered; what was shipped; the one request under way.
         let mut asked = std::collections::BTreeMap::new();
@@ -311,7 +312,7 @@ proptest! {
                 }
                 Act::Answer(well) => match under_way.pop_front() {
                     None => Input::Tick,
-                    Some(Effect::ReadHead) => Input::Head(well.then(|| head(commits, 0))),
+                    Some(Effect::ReadHead(_)) => Input::Head(well.then(|| head(commits, 0))),
                     Some(Effect::Sync { .. }) if well => {
                         shipped = commits;
                         txid += 1;
@@ -329,7 +330,7 @@ proptest! {
             };
             for effect in barriers.handle(input, ms(now)) {
                 match effect {
-                    Effect::ReadHead | Effect::Sync { .. } | Effect::ReadLease
+                    Effect::ReadHead(_) | Effect::Sync { .. } | Effect::ReadLease
                     | Effect::Save(_) => under_way.push_back(effect),
                     Effect::Accept(waiter, good) => {
                         let wanted = asked.remove(&waiter.0).unwrap();
@@ -337,7 +338,7 @@ proptest! {
                         prop_assert!(shipped >= good.seq.get(), "said more than was shipped");
                     }
                     Effect::Refuse(waiter, _) => { asked.remove(&waiter.0).unwrap(); }
-                    Effect::Counted(_) | Effect::Distrust(_) | Effect::Foreign => {}
+                    Effect::Counted(_) | Effect::Distrust(_) | Effect::Foreign | Effect::Lacks(_) => {}
                 }
                 prop_assert!(under_way.len() <= 1, "two requests at once: {under_way:?}");
             }
@@ -347,7 +348,7 @@ proptest! {
 
 #[test]
 fn what_is_shipped_is_what_was_committed_before_the_head_was_read() {
-    let mut barriers = Barriers::new(PACE, None);
+    let mut barriers = Barriers::over(PACE, None, None);
     barriers.handle(Input::Open { copy: true }, ms(1));
     assert_eq!(barriers.shipped_until(), None);
     barriers.handle(Input::Head(Some(head(1, 0))), ms(2));
@@ -371,4 +372,34 @@ fn what_is_shipped_is_what_was_committed_before_the_head_was_read() {
     barriers.handle(Input::Head(Some(head(2, 0))), ms(9_001));
     barriers.handle(synced(2, 2), ms(9_002));
     assert_eq!(barriers.shipped_until(), Some(ms(9_000)));
+}
+
+/// Its WAL was removed, or an older file was put in its place: what would be shipped now would take
+/// back what was acknowledged.
+#[test]
+fn nothing_is_shipped_from_a_file_that_lacks_what_was_covered() {
+    check(
+        &[
+            (0, ask(1, 9000)),
+            (1, Input::Open { copy: false }),
+            (2, Input::HeadLacks),
+            (3, Input::Tick),
+            (8000, Input::WalChanged),
+            (9000, Input::Tick),
+        ],
+        &expect![[r#"
+            0 
+            1 head?
+            2 lacks 10
+            3 
+            8000 
+            9000 refuse 1 TimedOut
+        "#]],
+    );
+    let mut barriers = Barriers::over(PACE, Some(good(3, 10)), Some(head(8, 0)));
+    let first = barriers.handle(Input::Open { copy: true }, ms(1));
+    assert_eq!(first, [Effect::ReadHead(head(10, 0))], "the last barrier's");
+    let mut barriers = Barriers::over(PACE, None, Some(head(8, 0)));
+    let first = barriers.handle(Input::Open { copy: true }, ms(1));
+    assert_eq!(first, [Effect::ReadHead(head(8, 0))], "what the epoch began from");
 }

@@ -2,37 +2,26 @@ use expect_test::{Expect, expect};
 use tidemill_model::{LeaseDoc, NodeState};
 
 use super::*;
-use crate::core::testing::{
-    boot, epoch, folder, good, head, instance, lease, machine, node, nonce,
-};
+use crate::core::proof::Mark;
+use crate::core::testing::{self, boot, epoch, folder, good, head, lease, machine, node};
 
-/// A disk of instance 1 whose state file says `stage` of epoch 3, claimed with nonce 3.
 fn state(stage: Stage) -> Option<NodeState> {
-    Some(NodeState {
-        v: 1,
-        node: node(),
-        instance: instance(1),
-        epoch: Some(epoch(3)),
-        acquired: Some(nonce(3)),
-        stage,
-        base: None,
-        last_good: Some(good(9, 50)),
-        uncured: None,
-        abandoned: false,
-        boot: boot(1),
-        machine: machine(1),
-        folder: Some(folder(1)),
-        unknown: serde_json::Map::new(),
-    })
+    Some(testing::state(stage))
 }
 
 fn file(e: u64) -> Local {
     let owner = Some((node(), Some(epoch(e))));
-    Local::File(LocalFile { owner, head: head(60, 0) })
+    Local::File(LocalFile { owner, head: head(60, 0), lacks: None, log: Log::Whole })
 }
 
 fn unshipped() -> Local {
-    Local::File(LocalFile { owner: None, head: head(60, 0) })
+    Local::File(LocalFile { owner: None, head: head(60, 0), lacks: None, log: Log::Whole })
+}
+
+/// The file of epoch 3, as far as its log is known.
+fn known(lacks: Option<Lack>, log: Log) -> Local {
+    let Local::File(file) = file(3) else { panic!("a file") };
+    Local::File(LocalFile { lacks, log, ..file })
 }
 
 fn ours() -> LeaseDoc {
@@ -64,9 +53,11 @@ fn show(decision: &Decision) -> String {
             let which = if plan.acquired.is_some() { "go on with" } else { "claim" };
             format!("{which} {} {:?}: {:?}", plan.epoch, plan.patience, plan.then)
         }
-        Decision::Refuse(_) | Decision::FinishMove | Decision::MoveAside(_) | Decision::Forget => {
-            format!("{decision:?}")
-        }
+        Decision::Refuse(_)
+        | Decision::FinishMove
+        | Decision::Verify
+        | Decision::MoveAside(_)
+        | Decision::Forget => format!("{decision:?}"),
     }
 }
 
@@ -162,6 +153,44 @@ fn a_disk_whose_claim_stands() {
             abandoned in a cure: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
         "#]],
     );
+}
+
+/// Everything about the claim is in order; only the file is not.
+#[test]
+fn an_epoch_goes_on_only_from_a_file_that_is_what_it_was() {
+    let lacks = || Some(Lack::Of(Mark::LastGood(good(9, 50))));
+    let with = |stage, local| facts(state(stage), Some(ours()), 3, local);
+    let cases = [
+        ("seen at spots", with(Stage::Shipping, known(None, Log::Spots))),
+        ("in a cure", with(Stage::Cure, known(None, Log::Spots))),
+        ("not yet shipped", with(Stage::Restored, known(None, Log::Spots))),
+        ("an app has it", with(Stage::Shipping, known(None, Log::InUse))),
+        ("older", with(Stage::Shipping, known(lacks(), Log::Spots))),
+        ("older, an app has it", with(Stage::Shipping, known(lacks(), Log::InUse))),
+        ("older, in a cure", with(Stage::Cure, known(lacks(), Log::Whole))),
+        ("older, not yet shipped", with(Stage::Restored, known(lacks(), Log::Whole))),
+        ("no database", with(Stage::Shipping, Local::Damaged("why".into()))),
+    ];
+    let show = |(name, facts): (&str, Facts)| match decide(&facts) {
+        Decision::Claim(Plan { acquired: None, patience, lacks, epoch, .. }) => {
+            let lacks = lacks.map(|lack| lack.to_string()).unwrap_or_default();
+            format!("{name}: claim {epoch} {patience:?}: {lacks}\n")
+        }
+        decision => format!("{name}: {}\n", show(&decision)),
+    };
+    expect![[r#"
+        seen at spots: Verify
+        in a cure: Verify
+        not yet shipped: Verify
+        an app has it: go on with 3 AtOnce: Resume { cure: false }
+        older: claim 4 AtOnce: it does not contain event 50 as it was, and it was in the last barrier that counted
+        older, an app has it: claim 4 AtOnce: it does not contain event 50 as it was, and it was in the last barrier that counted
+        older, in a cure: claim 4 AtOnce: it does not contain event 50 as it was, and it was in the last barrier that counted
+        older, not yet shipped: claim 4 AtOnce: it does not contain event 50 as it was, and it was in the last barrier that counted
+        no database: claim 4 AtOnce: why
+    "#]].assert_eq(&cases.map(show).concat());
+    let unknown = facts(None, Some(ours()), 3, Local::Damaged("why".into()));
+    assert_eq!(decide(&unknown), Decision::Refuse(Refused::Unreadable("why".into())));
 }
 
 #[test]

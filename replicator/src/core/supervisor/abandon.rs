@@ -1,18 +1,20 @@
-//! The end of an epoch whose replica cannot be gone on with, because Litestream lost its own state.
+//! The end of an epoch that cannot be gone on with: Litestream lost its own state, or the file is not
+//! what it was.
 //!
 //! Without that state, or with a damaged one, Litestream would go on from what it finds under the
 //! prefix, and may leave a hole that nothing tells of. A state that is new belongs to a new prefix,
 //! and that to a new epoch: so this one is abandoned, first of all in the state file. Then the node
 //! is drained as for an end that was asked for, but without a final barrier and without a release:
 //! the next start finds its own claim, takes the next epoch at once and ships a full copy of the
-//! file, which has everything that was ever committed.
+//! file, which has everything that was ever committed. A file that lacks what a barrier covered is
+//! not shipped at all: the next start finds out what it lacks, and takes over from the bucket.
 //!
 //! On a crash before the state file says so, the next process meets the same trouble. An app that
 //! dies uncleanly meanwhile leaves the stage `cure` behind, which the next claim remembers.
 
 use tidemill_model::BootTime;
 
-use super::{Daemon, Effect, Phase, Supervisor};
+use super::{Daemon, Effect, Phase, Supervisor, Unfit};
 
 impl Supervisor {
     /// Litestream cannot read its own state. Started anew it may; twice in a row it cannot.
@@ -22,7 +24,7 @@ impl Supervisor {
             return;
         }
         if std::mem::replace(&mut self.mismatched, true) {
-            self.abandon(now, out);
+            self.abandon(Unfit::Litestream, now, out);
         } else {
             self.restart_daemon(out);
         }
@@ -30,10 +32,10 @@ impl Supervisor {
 
     pub(super) fn state_lost(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         self.daemon_ended(now, out);
-        self.abandon(now, out);
+        self.abandon(Unfit::Litestream, now, out);
     }
 
-    fn abandon(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+    pub(super) fn abandon(&mut self, why: Unfit, now: BootTime, out: &mut Vec<Effect>) {
         match self.phase {
             // The node is another's anyway.
             Phase::Fence(_) | Phase::Ended(_) => return,
@@ -43,7 +45,7 @@ impl Supervisor {
             return;
         }
         self.terminating = true;
-        out.push(Effect::AbandonEpoch);
+        out.push(Effect::AbandonEpoch(why));
         out.push(Effect::PauseBarriers);
         self.kill_daemon(out);
         match self.phase {

@@ -539,7 +539,7 @@ fn a_state_that_does_not_fit_is_tried_once_more_and_then_ends_the_epoch() {
             51 ready PauseBarriers
             52 ready SpawnDaemon
             53 ready open
-            60 draining AbandonEpoch, PauseBarriers, KillDaemon, SignalCmd(Term)
+            60 draining AbandonEpoch(Litestream), PauseBarriers, KillDaemon, SignalCmd(Term)
             70 draining PauseBarriers
             80 draining 
             81 draining SignalCmd(TermGroup), TryAppLock
@@ -567,7 +567,7 @@ fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembe
         &expect![[r#"
             20 ready PauseBarriers
             120 ready SpawnDaemon
-            121 draining PauseBarriers, AbandonEpoch, PauseBarriers, SignalCmd(Term)
+            121 draining PauseBarriers, AbandonEpoch(Litestream), PauseBarriers, SignalCmd(Term)
             130 draining refuse Leaving
             140 draining SignalCmd(TermGroup), TryAppLock
             141 curing PauseBarriers, stage Cure
@@ -590,7 +590,7 @@ fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembe
         &expect![[r#"
             20 ready PauseBarriers
             120 ready SpawnDaemon
-            121 draining PauseBarriers, AbandonEpoch, PauseBarriers, TryAppLock
+            121 draining PauseBarriers, AbandonEpoch(Litestream), PauseBarriers, TryAppLock
             130 draining 
             10120 draining TryAppLock
             10121 draining PauseBarriers, Exit(NotCovered)
@@ -612,7 +612,7 @@ fn a_state_that_is_gone_in_a_first_copy_or_a_cure_ends_the_epoch() {
             supervisor.handle(input, ms(now));
         }
         let effects = supervisor.handle(Input::StateLost, ms(9));
-        assert!(effects.contains(&Effect::AbandonEpoch), "{effects:?}");
+        assert!(effects.contains(&Effect::AbandonEpoch(Unfit::Litestream)), "{effects:?}");
         assert!(effects.contains(&Effect::Exit(Outcome::NotCovered)), "{effects:?}");
     }
 }
@@ -729,7 +729,7 @@ impl Truth {
                 self.cure_saved = false;
             }
             Effect::SaveStage(Stage::Cure, _) => self.cure_saved = true,
-            Effect::AbandonEpoch => self.abandoned = true,
+            Effect::AbandonEpoch(_) => self.abandoned = true,
             Effect::Exit(outcome) => {
                 let told = !self.dirty || !self.sidecar_has_lock || self.cure_saved;
                 prop_assert!(told || *outcome == Outcome::Fenced, "a dead app is forgotten");

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tidemill_model::{DOCUMENT_VERSION, LastGood, Stage, Timestamp, Versions};
 
 use super::*;
-use crate::core::startup::{Decision, Facts, Local, LocalFile, Then, decide};
+use crate::core::startup::{Decision, Facts, Local, LocalFile, Log, Then, decide};
 use crate::core::testing::{boot, epoch, folder, instance, lease, machine, node, nonce, txid};
 
 /// What survives a crash of the process: the disk and the bucket. Logs are lists of event ids.
@@ -19,6 +19,8 @@ struct World {
     owner: u64,
     aside: Vec<Vec<u8>>,
     done: Option<Option<Base>>,
+    /// The log of the local file is not what its writer wrote.
+    damaged: bool,
 }
 
 const POINT: u64 = 7;
@@ -64,7 +66,7 @@ impl World {
         };
         let local = self.local.as_ref().map_or(Local::Absent, |log| {
             let owner = Some((node(), Some(epoch(self.owner))));
-            Local::File(LocalFile { owner, head: head_of(log) })
+            Local::File(LocalFile { owner, head: head_of(log), lacks: None, log: Log::Whole })
         });
         let facts = Facts {
             node: node(),
@@ -93,7 +95,9 @@ impl World {
             acquired: nonce(2),
             covered: self.covered(),
             candidate,
-            local: self.local.as_deref().map(head_of),
+            local: self.local.as_deref().map_or(LocalLog::None, |log| {
+                if self.damaged { LocalLog::Damaged } else { LocalLog::Whole(head_of(log)) }
+            }),
             uncured: None,
         };
         let mut core = TakeOver::new(begin);
@@ -148,6 +152,7 @@ impl World {
                     Placement::Restored => {
                         self.aside.extend(self.local.take());
                         self.local = restored.take();
+                        self.damaged = false;
                     }
                 }
                 self.owner = 2;
@@ -172,6 +177,7 @@ proptest! {
         unshipped in prop::option::of(prop::collection::vec(20..29u8, 0..4)),
         covered in 0..10usize,
         knows in any::<bool>(),
+        damaged in any::<bool>(),
         crashes in prop::collection::vec(0..9usize, 0..5),
     ) {
         let with = |more: &Vec<u8>| [common.clone(), more.clone()].concat();
@@ -179,12 +185,13 @@ proptest! {
         let local = unshipped.as_ref().map(with);
         // A disk that was never shipped is another story: here there is a bucket, or nothing.
         prop_assume!(bucket.is_some() || local.is_none());
+        let damaged = damaged && local.is_some();
         let covered = bucket.as_ref().and_then(|log| (covered <= log.len()).then_some(covered));
         let mut world = World {
             bucket: bucket.clone(), covered, doc: None, local: local.clone(), owner: 1,
-            aside: Vec::new(), done: None,
+            aside: Vec::new(), done: None, damaged,
         };
-        let contains = local.as_ref().zip(bucket.as_ref())
+        let contains = !damaged && local.as_ref().zip(bucket.as_ref())
             .is_some_and(|(local, bucket)| local.starts_with(bucket));
         // The first attempt may know of a last good barrier that is the last point.
         let mut candidate = world.candidate();
@@ -224,7 +231,7 @@ fn what_the_bucket_lost_is_said_and_not_papered_over() {
         acquired: nonce(2),
         covered: Some(covered),
         candidate: Candidate::None,
-        local: None,
+        local: LocalLog::None,
         uncured: None,
     };
     let mut core = TakeOver::new(begin.clone());
@@ -252,6 +259,7 @@ fn an_epoch_that_another_instance_began_is_lost() {
         owner: 1,
         aside: Vec::new(),
         done: None,
+        damaged: false,
     };
     world.attempt(Candidate::None, usize::MAX);
     let mut doc = world.doc.unwrap();
@@ -262,7 +270,7 @@ fn an_epoch_that_another_instance_began_is_lost() {
         acquired: nonce(2),
         covered: None,
         candidate: Candidate::None,
-        local: None,
+        local: LocalLog::None,
         uncured: None,
     };
     let mut core = TakeOver::new(begin);
@@ -281,7 +289,7 @@ fn an_unfinished_cure_hides_what_was_shipped_but_not_what_a_barrier_covered() {
             acquired: nonce(2),
             covered,
             candidate: Candidate::None,
-            local: None,
+            local: LocalLog::None,
             uncured: Some(of),
         };
         TakeOver::new(begin).handle(Input::Begin)
@@ -304,7 +312,7 @@ fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
             acquired: nonce(2),
             covered,
             candidate: Candidate::Adopt,
-            local: Some(crate::core::testing::head(4, 0)),
+            local: LocalLog::Whole(crate::core::testing::head(4, 0)),
             uncured: None,
         };
         let mut core = TakeOver::new(begin);

@@ -14,6 +14,7 @@ fn attempt(patience: Patience, seen: Option<Box<Seen>>) -> Attempt {
         patience,
         seen,
         seen_at: at(1000).boot,
+        covered: None,
     }
 }
 
