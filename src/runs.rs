@@ -48,5 +48,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         });
         eprintln!("there are more runs than --limit {} lets through{go_on}", args.limit);
     }
+    query::add_activity(snapshot.connection(), &mut runs)?;
     if args.json { output::json(&runs) } else { output::text(&render::runs(&runs)) }
 }

@@ -21,6 +21,7 @@ pub mod host;
 mod lock;
 mod meta;
 mod open;
+mod process;
 pub mod projection;
 pub mod query;
 mod schema;
@@ -36,6 +37,7 @@ pub use meta::Meta;
 pub use open::{
     Checkpoints, checkpoint_truncate, create, open_any, open_reader, open_snapshot, open_writer,
 };
+pub use process::{Ended, Process};
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION, SQLITE_VERSION_MIN};
 pub use verify::{BadRow, Scan, head, scan, sum_at, verify};
 

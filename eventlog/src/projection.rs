@@ -45,6 +45,7 @@ pub fn project(
         Event::NodeStarted(_)
         | Event::RunStarted { .. }
         | Event::StepStarted { .. }
+        | Event::StepAttemptStarted { .. }
         | Event::StepAttemptFailed { .. }
         | Event::StepRestarted { .. }
         | Event::StepCompleted { .. }

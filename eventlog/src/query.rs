@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _};
-use tidemill_model::{OpId, OpName, Parent, RunId, RunState, RunStatus, Seq, Timestamp};
+use tidemill_model::{Activity, OpId, OpName, Parent, RunId, RunState, RunStatus, Seq, Timestamp};
 
 use crate::codec::{Row, from_sql, to_sql};
 use crate::error::{Error, Result};
+use crate::process::Process;
 
 /// A run as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -33,6 +34,9 @@ pub struct RunSummary {
     pub labels: BTreeMap<String, String>,
     /// Its place in the order of starts: the cursor of lists.
     pub seq: Seq,
+    /// What its open steps do, where [`add_activity`] found that out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
 }
 
 /// Which runs to list; the newest come first.
@@ -151,6 +155,7 @@ fn summary(row: &rusqlite::Row<'_>) -> Result<RunSummary> {
         labels: serde_json::from_str(&text(8)?).map_err(|e| corrupt(&e))?,
         seq: from_sql(row.get(9).map_err(failed)?)
             .ok_or_else(|| corrupt(&"its seq is negative"))?,
+        activity: None,
     })
 }
 
@@ -198,7 +203,8 @@ pub fn for_each_event(
 }
 
 /// The state of a run, folded from its events up to a position (or all of them); none if there is
-/// no such run, or none yet at that position.
+/// no such run, or none yet at that position. Attempts whose process is known to have ended by
+/// then are cut off.
 ///
 /// # Errors
 /// `Corrupt` if an event cannot be read or does not fit the events before it.
@@ -207,6 +213,49 @@ pub fn run_state(
     run: &RunId,
     until: Option<Seq>,
 ) -> Result<Option<RunState>> {
+    let mut state = folded(connection, run, until)?;
+    if let Some(state) = &mut state
+        && let Some(process) = Process::read(connection)?
+    {
+        state.cut_off(|seq| process.end_of(seq, until));
+    }
+    Ok(state)
+}
+
+/// How many events a list reads to say what its runs do: some 50 ms of reading at most.
+const ACTIVITY_EVENTS_MAX: u32 = 10_000;
+
+/// Finds out what the runs of a list do that have open steps, the first ones first, until a bound
+/// of events is reached: a run with a longer history is listed without, and shown by itself with.
+///
+/// # Errors
+/// What SQLite says. A run that cannot be folded is listed without.
+pub fn add_activity(connection: &Connection, runs: &mut [RunSummary]) -> Result<()> {
+    let process = Process::read(connection)?;
+    let mut left = ACTIVITY_EVENTS_MAX;
+    for run in runs.iter_mut().filter(|run| !run.status.is_final()) {
+        let events = count_events(connection, &run.run, left)?;
+        let Some(rest) = left.checked_sub(events).filter(|rest| *rest > 0) else { continue };
+        left = rest;
+        // An event of a newer version is no reason to show no list.
+        let Ok(Some(mut state)) = folded(connection, &run.run, None) else { continue };
+        if let Some(process) = &process {
+            state.cut_off(|seq| process.end_of(seq, None));
+        }
+        run.activity = Some(state.activity()).filter(|activity| activity.open() > 0);
+    }
+    Ok(())
+}
+
+/// How many events a run has, or `max` if it has at least that many.
+fn count_events(connection: &Connection, run: &RunId, max: u32) -> Result<u32> {
+    let failed = |e| Error::sqlite(format_args!("count the events of {run}"), e);
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM events WHERE run = ?1 LIMIT ?2)";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    statement.query_row((run.as_str(), max), |row| row.get(0)).map_err(failed)
+}
+
+fn folded(connection: &Connection, run: &RunId, until: Option<Seq>) -> Result<Option<RunState>> {
     let mut state: Option<RunState> = None;
     let mut past = false;
     for_each_event(connection, Some(run), Seq::ZERO, u32::MAX, |row| {

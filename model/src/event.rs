@@ -9,7 +9,7 @@ mod held;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::event_data::{BlockReason, HeldEnd, NodeStarted, RunCreated};
+use crate::event_data::{BlockReason, HeldEnd, NodeStarted, ProcessEnd, RunCreated};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::name::{OpName, RunId};
@@ -27,12 +27,24 @@ pub enum Event {
     RunCreated(Box<RunCreated>),
     /// A process took the run up: its epoch (none without a sidecar) and the run's attempt from 1.
     RunStarted { epoch: Option<Epoch>, attempt: u32 },
-    /// The run started a step, with its input.
-    StepStarted { op: OpId, name: OpName, input: Json },
-    /// An attempt (from 1) of a step failed; the next begins at `next_at`.
-    StepAttemptFailed { op: OpId, name: OpName, attempt: u32, error: Failure, next_at: Timestamp },
-    /// A step's body is run again after a crash, as this attempt.
-    StepRestarted { op: OpId, name: OpName, attempt: u32 },
+    /// The run started a step, with its input. Its first attempt begins with this event, unless it
+    /// is `queued`.
+    StepStarted { op: OpId, name: OpName, input: Json, queued: bool },
+    /// The body of an attempt begins now: a retry's, and that of an attempt that was `queued`.
+    StepAttemptStarted { op: OpId, name: OpName, attempt: u32 },
+    /// An attempt (from 1) of a step failed; the next begins at `next_at` or later. `of`: how many
+    /// attempts may fail in all, unknown in events from before `step_attempt_started`.
+    StepAttemptFailed {
+        op: OpId,
+        name: OpName,
+        attempt: u32,
+        error: Failure,
+        next_at: Timestamp,
+        of: Option<u32>,
+    },
+    /// A step is run again as this attempt, because the process of the one before has ended; how,
+    /// is unknown in old events, which mean a crash. It begins with this event, unless `queued`.
+    StepRestarted { op: OpId, name: OpName, attempt: u32, after: Option<ProcessEnd>, queued: bool },
     /// A step ended with an output.
     StepCompleted { op: OpId, name: OpName, output: Json },
     /// A step failed for good after so many attempts.
@@ -120,6 +132,7 @@ kinds! {
     RunCreated, "run_created", Input;
     RunStarted, "run_started", Aside;
     StepStarted, "step_started", Act;
+    StepAttemptStarted, "step_attempt_started", Aside;
     StepAttemptFailed, "step_attempt_failed", Aside;
     StepRestarted, "step_restarted", Aside;
     StepCompleted, "step_completed", Input;
@@ -197,10 +210,28 @@ struct RunStartedData {
 }
 
 #[derive(Serialize, Deserialize)]
+struct StepStartedData {
+    #[serde(default, skip_serializing_if = "is_false")]
+    queued: bool,
+    input: Json,
+}
+
+#[derive(Serialize, Deserialize)]
 struct AttemptFailedData {
     attempt: u32,
     error: Failure,
     next_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RestartedData {
+    attempt: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<ProcessEnd>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    queued: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -212,11 +243,6 @@ struct AttemptData {
 struct StepFailedData {
     error: Failure,
     attempts: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct InputData {
-    input: Json,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -256,6 +282,11 @@ struct ReasonData {
     reason: BlockReason,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// The JSON of what an event carries. All of it is our own structs of strings, numbers and checked
 /// JSON, which always have a JSON form.
 fn json<T: Serialize>(data: &T) -> Option<String> {
@@ -283,6 +314,7 @@ impl Event {
             Event::RunCreated(_) => EventKind::RunCreated,
             Event::RunStarted { .. } => EventKind::RunStarted,
             Event::StepStarted { .. } => EventKind::StepStarted,
+            Event::StepAttemptStarted { .. } => EventKind::StepAttemptStarted,
             Event::StepAttemptFailed { .. } => EventKind::StepAttemptFailed,
             Event::StepRestarted { .. } => EventKind::StepRestarted,
             Event::StepCompleted { .. } => EventKind::StepCompleted,
@@ -312,6 +344,7 @@ impl Event {
     pub fn op(&self) -> Option<OpId> {
         match self {
             Event::StepStarted { op, .. }
+            | Event::StepAttemptStarted { op, .. }
             | Event::StepAttemptFailed { op, .. }
             | Event::StepRestarted { op, .. }
             | Event::StepCompleted { op, .. }
@@ -340,6 +373,7 @@ impl Event {
         match self {
             Event::RunCreated(created) => Some(&created.workflow),
             Event::StepStarted { name, .. }
+            | Event::StepAttemptStarted { name, .. }
             | Event::StepAttemptFailed { name, .. }
             | Event::StepRestarted { name, .. }
             | Event::StepCompleted { name, .. }
@@ -379,13 +413,22 @@ impl Event {
             Event::RunStarted { epoch, attempt } => {
                 json(&RunStartedData { epoch: *epoch, attempt: *attempt })
             }
-            Event::StepStarted { input, .. } => one_field("input", input),
-            Event::StepAttemptFailed { attempt, error, next_at, .. } => json(&AttemptFailedData {
-                attempt: *attempt,
-                error: error.clone(),
-                next_at: *next_at,
-            }),
-            Event::StepRestarted { attempt, .. } => json(&AttemptData { attempt: *attempt }),
+            Event::StepStarted { input, queued: false, .. } => one_field("input", input),
+            Event::StepStarted { input, queued: true, .. } => {
+                json(&StepStartedData { queued: true, input: input.clone() })
+            }
+            Event::StepAttemptStarted { attempt, .. } => json(&AttemptData { attempt: *attempt }),
+            Event::StepAttemptFailed { attempt, error, next_at, of, .. } => {
+                json(&AttemptFailedData {
+                    attempt: *attempt,
+                    error: error.clone(),
+                    next_at: *next_at,
+                    of: *of,
+                })
+            }
+            Event::StepRestarted { attempt, after, queued, .. } => {
+                json(&RestartedData { attempt: *attempt, after: *after, queued: *queued })
+            }
             Event::StepCompleted { output, .. }
             | Event::ChildCompleted { output, .. }
             | Event::RunCompleted { output } => one_field("output", output),
@@ -460,6 +503,7 @@ impl Reader<'_> {
             }
             EventKind::RunResumed => Ok(Event::RunResumed),
             EventKind::StepStarted
+            | EventKind::StepAttemptStarted
             | EventKind::StepAttemptFailed
             | EventKind::StepRestarted
             | EventKind::StepCompleted
@@ -480,14 +524,19 @@ impl Reader<'_> {
         let (op, name) = (self.op()?, self.name()?);
         Ok(match self.kind {
             EventKind::StepStarted => {
-                Event::StepStarted { op, name, input: self.data::<InputData>()?.input }
+                let StepStartedData { queued, input } = self.data()?;
+                Event::StepStarted { op, name, input, queued }
+            }
+            EventKind::StepAttemptStarted => {
+                Event::StepAttemptStarted { op, name, attempt: self.data::<AttemptData>()?.attempt }
             }
             EventKind::StepAttemptFailed => {
-                let AttemptFailedData { attempt, error, next_at } = self.data()?;
-                Event::StepAttemptFailed { op, name, attempt, error, next_at }
+                let AttemptFailedData { attempt, error, next_at, of } = self.data()?;
+                Event::StepAttemptFailed { op, name, attempt, error, next_at, of }
             }
             EventKind::StepRestarted => {
-                Event::StepRestarted { op, name, attempt: self.data::<AttemptData>()?.attempt }
+                let RestartedData { attempt, after, queued } = self.data()?;
+                Event::StepRestarted { op, name, attempt, after, queued }
             }
             EventKind::StepCompleted => {
                 Event::StepCompleted { op, name, output: self.data::<OutputData>()?.output }

@@ -95,6 +95,18 @@ impl HeldEnd {
     }
 }
 
+/// How the process ended in which an attempt of a step was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessEnd {
+    /// It died: the process, or the machine under it.
+    Crash,
+    /// It let go and closed the file.
+    Stop,
+    /// Not known: another disk has the file now, as of a moment when that process lived.
+    Lost,
+}
+
 /// When an effect or acknowledgement may be released; the stricter compares as greater.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,

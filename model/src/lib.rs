@@ -11,6 +11,8 @@
 //! - a document keeps the fields it does not know, and refuses a version it does not know;
 //! - nothing here panics on what came from outside: parsing returns [`Invalid`] or [`EventError`].
 
+mod activity;
+mod attempts;
 mod bucket_docs;
 mod error_kind;
 mod event;
@@ -28,11 +30,14 @@ mod socket;
 mod time;
 mod token;
 
+pub use activity::{Activity, NextAttempt};
+pub use attempts::{Attempt, AttemptState};
 pub use bucket_docs::{Base, BreakDoc, EpochDoc, LocalHead, Versions};
 pub use error_kind::ErrorKind;
 pub use event::{Columns, Event, EventClass, EventError, EventKind};
 pub use event_data::{
-    BlockReason, BlockReasonKind, Durability, HeldEnd, NodeStarted, Parent, RunCreated, Seed,
+    BlockReason, BlockReasonKind, Durability, HeldEnd, NodeStarted, Parent, ProcessEnd, RunCreated,
+    Seed,
 };
 pub use failure::{Failure, FailureKind};
 pub use json::{Floats, Json};
@@ -41,9 +46,7 @@ pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};
 pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};
 pub use node_state::{LastGood, NodeState, Stage, Uncured};
 pub use position::{Epoch, LogSum, OpId, Seq, Txid};
-pub use run_state::{
-    Attempt, CheckpointRecord, FoldError, Held, Op, OpKind, OpStatus, RunState, RunStatus,
-};
+pub use run_state::{CheckpointRecord, FoldError, Held, Op, OpKind, OpStatus, RunState, RunStatus};
 pub use socket::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, GateState, LeaseLine,
     SidecarStatus, SocketError, SocketErrorKind,

@@ -10,8 +10,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attempts::{Attempt, AttemptState, Attempts};
 use crate::event::Event;
-use crate::event_data::{BlockReason, HeldEnd, RunCreated};
+use crate::event_data::{BlockReason, HeldEnd, ProcessEnd, RunCreated};
 use crate::failure::{Failure, FailureKind};
 use crate::json::Json;
 use crate::name::{Invalid, OpName, RunId};
@@ -135,21 +136,6 @@ pub enum OpStatus {
     Failed(Failure),
     /// The run dropped it before its end.
     Dropped,
-}
-
-/// One attempt of a step, from 1, as far as the log tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// Its number.
-    pub number: u32,
-    /// When it was recorded as started; a retry starts at the `next_at` of the failure before it.
-    pub started_at: Timestamp,
-    /// When it ended, if that is known.
-    pub ended_at: Option<Timestamp>,
-    /// Its error, if it failed.
-    pub error: Option<Failure>,
-    /// Whether it replaced an attempt that a crash cut off.
-    pub after_crash: bool,
 }
 
 /// A value that a step's body recorded.
@@ -304,20 +290,22 @@ impl RunState {
                 self.error = Some(error.clone());
                 self.ended_at = Some(at);
             }
-            Event::StepStarted { op, name, input } => {
+            Event::StepStarted { op, name, input, queued } => {
                 let kind = OpKind::Step { input: input.clone() };
-                self.open(*op, name, kind, at).map_err(misfit_at(&self.id, seq))?;
+                let attempts = Attempts::first(*queued, seq, at);
+                self.open(*op, name, kind, attempts, at).map_err(misfit_at(&self.id, seq))?;
             }
             Event::TimerStarted { op, name, fire_at } => {
                 let kind = OpKind::Timer { fire_at: *fire_at };
-                self.open(*op, name, kind, at).map_err(misfit_at(&self.id, seq))?;
+                self.open(*op, name, kind, Vec::new(), at).map_err(misfit_at(&self.id, seq))?;
             }
             Event::ChildStarted { op, name, child, input } => {
                 let kind = OpKind::Child { child: child.clone(), input: input.clone() };
-                self.open(*op, name, kind, at).map_err(misfit_at(&self.id, seq))?;
+                self.open(*op, name, kind, Vec::new(), at).map_err(misfit_at(&self.id, seq))?;
             }
             Event::Now { .. } => {}
-            Event::StepAttemptFailed { .. }
+            Event::StepAttemptStarted { .. }
+            | Event::StepAttemptFailed { .. }
             | Event::StepRestarted { .. }
             | Event::StepCompleted { .. }
             | Event::StepFailed { .. }
@@ -336,20 +324,17 @@ impl RunState {
         Ok(())
     }
 
-    fn open(&mut self, id: OpId, name: &OpName, kind: OpKind, at: Timestamp) -> Result<(), String> {
+    fn open(
+        &mut self,
+        id: OpId,
+        name: &OpName,
+        kind: OpKind,
+        attempts: Vec<Attempt>,
+        at: Timestamp,
+    ) -> Result<(), String> {
         if self.ops.contains_key(&id) {
             return Err(format!("operation {id} starts a second time"));
         }
-        let attempts = match &kind {
-            OpKind::Step { .. } => vec![Attempt {
-                number: 1,
-                started_at: at,
-                ended_at: None,
-                error: None,
-                after_crash: false,
-            }],
-            OpKind::Timer { .. } | OpKind::Child { .. } => Vec::new(),
-        };
         match &kind {
             OpKind::Step { .. } => self.steps_open += 1,
             OpKind::Timer { .. } | OpKind::Child { .. } => self.waits_open += 1,
@@ -376,42 +361,35 @@ impl RunState {
         if op.status != OpStatus::Open {
             return Err(format!("{} of operation {id}, which has ended", event.kind()));
         }
+        let mut attempts = Attempts(&mut op.attempts);
         match event {
-            Event::StepAttemptFailed { attempt, error, next_at, .. } => {
-                op.end_attempt(at, Some(error));
-                op.attempts.push(Attempt {
-                    number: attempt.saturating_add(1),
-                    started_at: *next_at,
-                    ended_at: None,
-                    error: None,
-                    after_crash: false,
-                });
+            Event::StepAttemptStarted { attempt, .. } => attempts.begun(*attempt, seq, at),
+            Event::StepAttemptFailed { attempt, error, next_at, of, .. } => {
+                attempts.failed((*attempt, error), (*next_at, *of), (seq, at));
             }
-            Event::StepRestarted { attempt, .. } => {
-                op.end_attempt(at, None);
-                op.attempts.push(Attempt {
-                    number: *attempt,
-                    started_at: at,
-                    ended_at: None,
-                    error: None,
-                    after_crash: true,
-                });
+            Event::StepRestarted { attempt, after, queued, .. } => {
+                let after = after.unwrap_or(ProcessEnd::Crash);
+                attempts.restarted(*attempt, (after, *queued), (seq, at));
             }
-            Event::Checkpoint { attempt, value, .. } => op.checkpoints.push(CheckpointRecord {
-                seq,
-                at,
-                attempt: *attempt,
-                value: value.clone(),
-            }),
+            Event::Checkpoint { attempt, value, .. } => {
+                attempts.seen(*attempt, seq, at);
+                let (attempt, value) = (*attempt, value.clone());
+                op.checkpoints.push(CheckpointRecord { seq, at, attempt, value });
+            }
             Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => {
+                attempts.end(AttemptState::Completed, None, seq, at);
                 op.end(at, OpStatus::Completed(output.clone()));
             }
             Event::StepFailed { error, .. } | Event::ChildFailed { error, .. } => {
+                attempts.end(AttemptState::Failed, Some(error), seq, at);
                 op.end(at, OpStatus::Failed(error.clone()));
             }
             Event::TimerFired { .. } => op.end(at, OpStatus::Completed(Json::null())),
-            Event::OpDropped { .. } => op.end(at, OpStatus::Dropped),
-            Event::OpHeld { end, .. } => op.hold(at, end)?,
+            Event::OpDropped { .. } => {
+                attempts.dropped(at);
+                op.end(at, OpStatus::Dropped);
+            }
+            Event::OpHeld { end, .. } => op.hold(seq, at, end)?,
             Event::NodeStarted(_)
             | Event::RunCreated(_)
             | Event::RunStarted { .. }
@@ -461,16 +439,9 @@ fn misfit_at(run: &RunId, seq: Seq) -> impl Fn(String) -> FoldError {
 }
 
 impl Op {
-    fn end_attempt(&mut self, at: Timestamp, error: Option<&Failure>) {
-        if let Some(attempt) = self.attempts.last_mut() {
-            attempt.ended_at = Some(at);
-            attempt.error = error.cloned();
-        }
-    }
-
     /// The attempt is over, the operation stays open until its run observes that. What was held
     /// first counts.
-    fn hold(&mut self, at: Timestamp, end: &HeldEnd) -> Result<(), String> {
+    fn hold(&mut self, seq: Seq, at: Timestamp, end: &HeldEnd) -> Result<(), String> {
         let fits = match (&self.kind, end) {
             (OpKind::Step { .. }, HeldEnd::StepCompleted { .. } | HeldEnd::StepFailed { .. })
             | (OpKind::Timer { .. }, HeldEnd::TimerFired)
@@ -484,20 +455,14 @@ impl Op {
             return Err(format!("op_held with {} of another kind of operation", end.becomes()));
         }
         if self.held.is_none() {
-            self.end_attempt(at, end.error());
+            Attempts(&mut self.attempts).end(AttemptState::Held, end.error(), seq, at);
             self.held = Some(Held { at, end: end.clone() });
         }
         Ok(())
     }
 
     fn end(&mut self, at: Timestamp, status: OpStatus) {
-        let error = match &status {
-            OpStatus::Failed(failure) => Some(failure),
-            OpStatus::Open | OpStatus::Completed(_) | OpStatus::Dropped => None,
-        };
-        if self.held.take().is_none() {
-            self.end_attempt(at, error);
-        }
+        self.held = None;
         self.ended_at = Some(at);
         self.status = status;
     }

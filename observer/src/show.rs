@@ -9,8 +9,9 @@ use rusqlite::Connection;
 use serde::Serialize;
 use tidemill_eventlog::query;
 use tidemill_model::{
-    Attempt, BlockReason, CheckpointRecord, Durability, Epoch, Failure, Json, Op, OpId, OpKind,
-    OpName, OpStatus, Parent, RunId, RunState, RunStatus, Seq, Timestamp, unix_ms,
+    Activity, Attempt, BlockReason, CheckpointRecord, Durability, Epoch, Failure, Json, Op, OpId,
+    OpKind, OpName, OpStatus, Parent, ProcessEnd, RunId, RunState, RunStatus, Seq, Timestamp,
+    unix_ms,
 };
 
 use crate::error::Result;
@@ -58,6 +59,8 @@ pub struct RunView {
     pub blocked: Option<BlockReason>,
     /// The event up to which it is shown.
     pub last_seq: Seq,
+    /// What its open steps do; none if it has none.
+    pub activity: Option<Activity>,
     /// Its operations in the order of their ids.
     pub ops: Vec<OpView>,
 }
@@ -102,15 +105,28 @@ pub struct OpView {
 pub struct AttemptView {
     /// Its number, from 1.
     pub number: u32,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// When it ended, if the log knows.
+    /// How it stands: `waiting`, `queued`, `running`, `held`, `completed`, `failed`, `cut_off` or
+    /// `dropped`.
+    pub state: &'static str,
+    /// When a waiting attempt begins at the earliest.
+    pub until: Option<Timestamp>,
+    /// The number of the last attempt that can follow a waiting one, counting itself.
+    pub of: Option<u32>,
+    /// When its body began. None before that, and if the log does not know.
+    pub started_at: Option<Timestamp>,
+    /// When it was last heard of: it began or recorded a checkpoint.
+    pub seen_at: Option<Timestamp>,
+    /// When it ended. None before that, and for one that was cut off: the log does not know.
     pub ended_at: Option<Timestamp>,
     /// How long it took, in milliseconds, if the log knows.
     pub duration_ms: Option<u64>,
     /// Its error.
     pub error: Option<Failure>,
-    /// Whether it replaced an attempt that a crash cut off.
+    /// How the process ended that cut it off.
+    pub cut_off_by: Option<ProcessEnd>,
+    /// How the process ended of the attempt that this one replaces.
+    pub after: Option<ProcessEnd>,
+    /// Whether that was a crash.
     pub after_crash: bool,
 }
 
@@ -166,6 +182,7 @@ fn took(from: Timestamp, to: Option<Timestamp>) -> Option<u64> {
 impl RunView {
     fn of(state: RunState, ops: Vec<OpView>) -> RunView {
         let duration_ms = took(state.created_at, state.ended_at);
+        let activity = Some(state.activity()).filter(|activity| activity.open() > 0);
         RunView {
             run: state.id,
             workflow: state.created.workflow,
@@ -185,6 +202,7 @@ impl RunView {
             error: state.error,
             blocked: state.blocked,
             last_seq: state.last_seq,
+            activity,
             ops,
         }
     }
@@ -234,11 +252,17 @@ impl AttemptView {
     fn of(attempt: &Attempt) -> AttemptView {
         AttemptView {
             number: attempt.number,
+            state: attempt.state.as_str(),
+            until: attempt.state.until(),
+            of: attempt.state.of(),
             started_at: attempt.started_at,
+            seen_at: attempt.seen_at,
             ended_at: attempt.ended_at,
-            duration_ms: took(attempt.started_at, attempt.ended_at),
+            duration_ms: attempt.started_at.and_then(|from| took(from, attempt.ended_at)),
             error: attempt.error.clone(),
-            after_crash: attempt.after_crash,
+            cut_off_by: attempt.state.cut_off_by(),
+            after: attempt.after,
+            after_crash: attempt.after == Some(ProcessEnd::Crash),
         }
     }
 }

@@ -40,6 +40,10 @@ fn created(workflow: &str, input: &str, parent: Option<Parent>) -> Event {
     }))
 }
 
+fn step(id: u32, step: &str, input: &str) -> Event {
+    Event::StepStarted { op: op(id), name: name(step), input: json(input), queued: false }
+}
+
 fn log() -> Vec<(&'static str, Event)> {
     let started = |attempt| Event::RunStarted { epoch: None, attempt };
     let checkpoint = |attempt, value| Event::Checkpoint {
@@ -62,7 +66,7 @@ fn log() -> Vec<(&'static str, Event)> {
         ),
         ("sweep.1", created("trial", "0.1", Some(Parent { run: run_id("sweep"), op: op(1) }))),
         ("sweep.1", started(1)),
-        ("sweep.1", Event::StepStarted { op: op(1), name: name("train"), input: json("{}") }),
+        ("sweep.1", step(1, "train", "{}")),
         (
             "sweep.1",
             Event::StepAttemptFailed {
@@ -71,10 +75,20 @@ fn log() -> Vec<(&'static str, Event)> {
                 attempt: 1,
                 error: failure("no data yet"),
                 next_at: at(8),
+                of: None,
             },
         ),
         ("sweep.1", checkpoint(2, r#"{"epoch":1}"#)),
-        ("sweep.1", Event::StepRestarted { op: op(1), name: name("train"), attempt: 3 }),
+        (
+            "sweep.1",
+            Event::StepRestarted {
+                op: op(1),
+                name: name("train"),
+                attempt: 3,
+                after: None,
+                queued: false,
+            },
+        ),
         ("sweep.1", checkpoint(3, r#"{"epoch":2}"#)),
         (
             "sweep.1",
@@ -86,7 +100,7 @@ fn log() -> Vec<(&'static str, Event)> {
         ),
         ("sweep.1", Event::RunCompleted { output: json("0.95") }),
         ("sweep", Event::ChildCompleted { op: op(1), name: name("trial"), output: json("0.95") }),
-        ("sweep", Event::StepStarted { op: op(2), name: name("publish"), input: json("null") }),
+        ("sweep", step(2, "publish", "null")),
         ("sweep", Event::TimerStarted { op: op(3), name: name("sleep"), fire_at: at(99) }),
         (
             "sweep",

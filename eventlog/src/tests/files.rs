@@ -219,7 +219,12 @@ fn a_step_dirties_two_pages() {
         file.connection.execute_batch("BEGIN IMMEDIATE").unwrap();
         for event in [
             Event::StepCompleted { op, name: name.clone(), output: json.clone() },
-            Event::StepStarted { op: op.next(), name: name.clone(), input: json.clone() },
+            Event::StepStarted {
+                op: op.next(),
+                name: name.clone(),
+                input: json.clone(),
+                queued: false,
+            },
         ] {
             let connection = &file.connection;
             let put = file.appender.append(connection, at(0), Some(&run), &event).unwrap();

@@ -44,15 +44,19 @@ fn sample(kind: EventKind) -> Event {
         EventKind::RunStarted => {
             Event::RunStarted { epoch: Some(Epoch::new(2).unwrap()), attempt: 1 }
         }
-        EventKind::StepStarted => Event::StepStarted { op, name, input },
+        EventKind::StepStarted => Event::StepStarted { op, name, input, queued: false },
+        EventKind::StepAttemptStarted => Event::StepAttemptStarted { op, name, attempt: 2 },
         EventKind::StepAttemptFailed => Event::StepAttemptFailed {
             op,
             name,
             attempt: 1,
             error: failure(),
             next_at: at(1_000_000),
+            of: None,
         },
-        EventKind::StepRestarted => Event::StepRestarted { op, name, attempt: 2 },
+        EventKind::StepRestarted => {
+            Event::StepRestarted { op, name, attempt: 2, after: None, queued: false }
+        }
         EventKind::StepCompleted => Event::StepCompleted { op, name, output },
         EventKind::StepFailed => Event::StepFailed { op, name, error: failure(), attempts: 3 },
         EventKind::Checkpoint => {
@@ -91,9 +95,63 @@ struct Golden {
     data: Option<Json>,
 }
 
-fn golden_path(kind: EventKind) -> PathBuf {
+fn golden_path(name: &str) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/events");
-    dir.join(format!("{kind}.json"))
+    dir.join(format!("{name}.json"))
+}
+
+/// Kinds whose optional fields have a golden file of their own.
+fn with_optional_fields() -> Vec<(&'static str, Event)> {
+    let (op, name) = (OpId::new(2).unwrap(), OpName::new("train").unwrap());
+    let input = Json::parse(r#"{"rate":0.1}"#).unwrap();
+    let restarted = |after, queued| {
+        let (op, name) = (OpId::new(2).unwrap(), OpName::new("train").unwrap());
+        Event::StepRestarted { op, name, attempt: 2, after: Some(after), queued }
+    };
+    vec![
+        ("step_started-queued", Event::StepStarted { op, name: name.clone(), input, queued: true }),
+        (
+            "step_attempt_failed-of",
+            Event::StepAttemptFailed {
+                op,
+                name,
+                attempt: 1,
+                error: failure(),
+                next_at: at(1_000_000),
+                of: Some(5),
+            },
+        ),
+        ("step_restarted-crash", restarted(ProcessEnd::Crash, false)),
+        ("step_restarted-stop", restarted(ProcessEnd::Stop, true)),
+        ("step_restarted-lost", restarted(ProcessEnd::Lost, false)),
+    ]
+}
+
+fn is_stored_as(name: &str, event: &Event) {
+    let columns = event.columns();
+    let golden = Golden {
+        kind: columns.kind.to_owned(),
+        op: columns.op,
+        name: columns.name.map(str::to_owned),
+        data: columns.data.as_deref().map(|data| Json::parse(data).unwrap()),
+    };
+    let written = serde_json::to_string(&golden).unwrap() + "\n";
+    let path = golden_path(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, &written).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}; write it with UPDATE_GOLDEN=1", path.display()));
+    assert_eq!(stored, written, "{}", path.display());
+
+    let stored: Golden = serde_json::from_str(&stored).unwrap();
+    let columns = Columns {
+        kind: &stored.kind,
+        op: stored.op,
+        name: stored.name.as_deref(),
+        data: stored.data.as_ref().map(|data| data.as_str().into()),
+    };
+    assert_eq!(Event::from_columns(&columns).unwrap(), *event);
 }
 
 /// Set `UPDATE_GOLDEN` to write the file of a kind that is new; a file that exists never changes.
@@ -102,30 +160,10 @@ fn each_kind_is_stored_as_its_golden_file_says() {
     for &kind in EventKind::ALL {
         let event = sample(kind);
         assert_eq!(event.kind(), kind);
-        let columns = event.columns();
-        let golden = Golden {
-            kind: columns.kind.to_owned(),
-            op: columns.op,
-            name: columns.name.map(str::to_owned),
-            data: columns.data.as_deref().map(|data| Json::parse(data).unwrap()),
-        };
-        let written = serde_json::to_string(&golden).unwrap() + "\n";
-        let path = golden_path(kind);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
-            std::fs::write(&path, &written).unwrap();
-        }
-        let stored = std::fs::read_to_string(&path)
-            .unwrap_or_else(|e| panic!("{}: {e}; write it with UPDATE_GOLDEN=1", path.display()));
-        assert_eq!(stored, written, "{}", path.display());
-
-        let stored: Golden = serde_json::from_str(&stored).unwrap();
-        let columns = Columns {
-            kind: &stored.kind,
-            op: stored.op,
-            name: stored.name.as_deref(),
-            data: stored.data.as_ref().map(|data| data.as_str().into()),
-        };
-        assert_eq!(Event::from_columns(&columns).unwrap(), event);
+        is_stored_as(kind.as_str(), &event);
+    }
+    for (name, event) in with_optional_fields() {
+        is_stored_as(name, &event);
     }
 }
 

@@ -49,7 +49,8 @@ fn a_run_that_only_waits_is_suspended() {
     assert_eq!(status, Ok(RunStatus::Running));
     let timer = Event::TimerStarted { op: op(1), name: name("sleep"), fire_at: at(run.seq) };
     assert_eq!(run.apply(&timer), Ok(RunStatus::Suspended));
-    let step = Event::StepStarted { op: op(2), name: name("s"), input: Json::null() };
+    let step =
+        Event::StepStarted { op: op(2), name: name("s"), input: Json::null(), queued: false };
     assert_eq!(run.apply(&step), Ok(RunStatus::Running));
     assert_eq!(run.apply(&Event::OpDropped { op: op(2) }), Ok(RunStatus::Suspended));
     let fired = Event::TimerFired { op: op(1), name: name("sleep") };
@@ -64,7 +65,8 @@ fn attempts_and_checkpoints_are_kept_in_order() {
     let step = || (op(1), name("s"));
     let error = Failure { kind: FailureKind::Failed, message: "no".into(), chain: vec![] };
     let (id, label) = step();
-    run.apply(&Event::StepStarted { op: id, name: label, input: Json::null() }).unwrap();
+    run.apply(&Event::StepStarted { op: id, name: label, input: Json::null(), queued: false })
+        .unwrap();
     let (id, label) = step();
     run.apply(&Event::StepAttemptFailed {
         op: id,
@@ -72,18 +74,26 @@ fn attempts_and_checkpoints_are_kept_in_order() {
         attempt: 1,
         error,
         next_at: at(run.seq),
+        of: Some(3),
     })
     .unwrap();
     let (id, label) = step();
     run.apply(&Event::Checkpoint { op: id, name: label, attempt: 2, value: Json::null() }).unwrap();
     let (id, label) = step();
-    run.apply(&Event::StepRestarted { op: id, name: label, attempt: 3 }).unwrap();
+    run.apply(&Event::StepRestarted {
+        op: id,
+        name: label,
+        attempt: 3,
+        after: None,
+        queued: false,
+    })
+    .unwrap();
     let (id, label) = step();
     run.apply(&Event::StepCompleted { op: id, name: label, output: Json::null() }).unwrap();
     let step = &run.state.ops[&op(1)];
     let numbers: Vec<u32> = step.attempts.iter().map(|a| a.number).collect();
     assert_eq!(numbers, [1, 2, 3]);
-    assert!(step.attempts[0].error.is_some() && step.attempts[2].after_crash);
+    assert!(step.attempts[0].error.is_some() && step.attempts[2].after == Some(ProcessEnd::Crash));
     assert_eq!(step.checkpoints[0].attempt, 2);
     assert_eq!(step.status, OpStatus::Completed(Json::null()));
 }
@@ -92,7 +102,13 @@ fn attempts_and_checkpoints_are_kept_in_order() {
 fn a_held_end_ends_the_attempt_and_leaves_the_operation_open_until_it_is_observed() {
     let mut run = Script::new();
     run.apply(&Event::RunStarted { epoch: None, attempt: 1 }).unwrap();
-    run.apply(&Event::StepStarted { op: op(1), name: name("s"), input: Json::null() }).unwrap();
+    run.apply(&Event::StepStarted {
+        op: op(1),
+        name: name("s"),
+        input: Json::null(),
+        queued: false,
+    })
+    .unwrap();
     let held = |output: &str| {
         let end = HeldEnd::StepCompleted { attempt: 1, output: Json::parse(output).unwrap() };
         Event::OpHeld { op: op(1), name: name("s"), end }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use tidemill_eventlog::Report;
 use tidemill_eventlog::query::RunSummary;
 
+use super::attempt::activity;
 use super::{columns, duration, json, millis, short};
 use crate::events::EventView;
 use crate::fleet::NodeView;
@@ -27,6 +28,7 @@ pub fn runs(runs: &[RunSummary]) -> String {
                 run.run.to_string(),
                 run.workflow.to_string(),
                 run.status.to_string(),
+                run.activity.as_ref().map_or_else(dash, activity),
                 run.created_at.to_string(),
                 run.ended_at.map_or_else(dash, |end| duration(end.since(run.created_at))),
                 run.parent.as_ref().map_or_else(dash, |parent| parent.run.to_string()),
@@ -34,7 +36,7 @@ pub fn runs(runs: &[RunSummary]) -> String {
             ]
         })
         .collect();
-    columns(&["RUN", "WORKFLOW", "STATUS", "CREATED", "TOOK", "PARENT", "LABELS"], &rows)
+    columns(&["RUN", "WORKFLOW", "STATUS", "STEPS", "CREATED", "TOOK", "PARENT", "LABELS"], &rows)
 }
 
 fn dash() -> String {

@@ -1,5 +1,6 @@
 //! Text for people. Everything here is a pure function of what the views hold.
 
+mod attempt;
 mod lists;
 mod timeline;
 mod tree;

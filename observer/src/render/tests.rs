@@ -21,40 +21,40 @@ fn a_run_is_a_tree() {
     check(
         &super::run(&show(&connection, &run_id("sweep"), None).unwrap()),
         expect![[r#"
-        sweep  sweep  suspended
-        │  created    1970-01-01T00:00:01.000000Z
-        │  labels     team=ml
-        │  input      {"rates":[0.1]}
-        ├─ 1 child trial → sweep.1  completed  10.000s
-        │  │  created    1970-01-01T00:00:04.000000Z
-        │  │  labels     team=ml
-        │  │  input      0.1
-        │  │  output     0.95
-        │  └─ 1 step train  completed  5.000s
-        │        attempt 1  failed after 1.000s: no data yet
-        │        attempt 2  cut off by a crash after 1.000s
-        │        attempt 3  completed after 2.000s
-        │        2 checkpoints, the last {"epoch":2}
-        │        output     {"accuracy":0.95}
-        ├─ 2 step publish  failed  2.000s
-        │     error      the registry refused
-        └─ 3 timer sleep  waits until 1970-01-01T00:01:39.000000Z
-    "#]],
+            sweep  sweep  suspended
+            │  created    1970-01-01T00:00:01.000000Z
+            │  labels     team=ml
+            │  input      {"rates":[0.1]}
+            ├─ 1 child trial → sweep.1  completed  10.000s
+            │  │  created    1970-01-01T00:00:04.000000Z
+            │  │  labels     team=ml
+            │  │  input      0.1
+            │  │  output     0.95
+            │  └─ 1 step train  completed  5.000s
+            │        attempt 1  failed after 1.000s: no data yet
+            │        attempt 2  cut off by a crash
+            │        attempt 3  completed after 2.000s
+            │        2 checkpoints, the last {"epoch":2}
+            │        output     {"accuracy":0.95}
+            ├─ 2 step publish  failed  2.000s
+            │     error      the registry refused
+            └─ 3 timer sleep  waits until 1970-01-01T00:01:39.000000Z
+        "#]],
     );
     let then = show(&connection, &run_id("sweep.1"), Some(Seq::new(9).unwrap())).unwrap();
     check(
         &super::run(&then),
         expect![[r#"
-        sweep.1  trial  running
-        │  created    1970-01-01T00:00:04.000000Z
-        │  labels     team=ml
-        │  input      0.1
-        └─ 1 step train  open
-              attempt 1  failed after 1.000s: no data yet
-              attempt 2  cut off by a crash after 1.000s
-              attempt 3  open
-              1 checkpoint, the last {"epoch":1}
-    "#]],
+            sweep.1  trial  running
+            │  created    1970-01-01T00:00:04.000000Z
+            │  labels     team=ml
+            │  input      0.1
+            └─ 1 step train  running
+                  attempt 1  failed after 1.000s: no data yet
+                  attempt 2  cut off by a crash
+                  attempt 3  running
+                  1 checkpoint, the last {"epoch":1}
+        "#]],
     );
     let early = show(&connection, &run_id("sweep.1"), Some(Seq::new(1).unwrap())).unwrap_err();
     check(&early.to_string(), expect!["run `sweep.1` was not yet started at event 1"]);
@@ -73,10 +73,10 @@ fn runs_are_a_table() {
     check(
         &super::runs(&query::runs(&connection, &filter).unwrap()),
         expect![[r#"
-        RUN      WORKFLOW  STATUS     CREATED                      TOOK    PARENT  LABELS
-        sweep.1  trial     completed  1970-01-01T00:00:04.000000Z  8.000s  sweep   team=ml
-        sweep    sweep     suspended  1970-01-01T00:00:01.000000Z  -       -       team=ml
-    "#]],
+            RUN      WORKFLOW  STATUS     STEPS  CREATED                      TOOK    PARENT  LABELS
+            sweep.1  trial     completed  -      1970-01-01T00:00:04.000000Z  8.000s  sweep   team=ml
+            sweep    sweep     suspended  -      1970-01-01T00:00:01.000000Z  -       -       team=ml
+        "#]],
     );
     check(
         &super::runs(&[]),

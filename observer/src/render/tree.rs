@@ -1,12 +1,13 @@
 //! One run as a tree.
 
+use super::attempt::{attempt_state, step_state};
 use super::{json, millis, short};
 use tidemill_model::{BlockReason, BlockReasonKind};
 
 use crate::show::{AttemptView, OpView, RunView};
 
 /// How much of an error's message a line shows.
-const ERROR_CHARS_MAX: usize = 200;
+pub(super) const ERROR_CHARS_MAX: usize = 200;
 
 /// A run with its operations, and its children below them.
 pub fn run(view: &RunView) -> String {
@@ -87,7 +88,7 @@ impl Tree {
         self.inside("   ", |tree| {
             if op.attempts.len() > 1 {
                 for attempt in &op.attempts {
-                    tree.line(&attempt_line(attempt, op));
+                    tree.line(&attempt_line(attempt));
                 }
             }
             if let Some(last) = op.checkpoints.last() {
@@ -139,24 +140,13 @@ fn op_title(op: &OpView) -> String {
             format!("{id} child {name} → {child}  {status}{took}")
         }
         (None, Some(at)) if op.status == "open" => format!("{id} timer {name}  waits until {at}"),
-        _ => format!("{id} {kind} {name}  {status}{took}"),
+        _ => match op.attempts.last().filter(|_| op.status == "open") {
+            Some(newest) => format!("{id} {kind} {name}  {}", step_state(newest)),
+            None => format!("{id} {kind} {name}  {status}{took}"),
+        },
     }
 }
 
-fn attempt_line(attempt: &AttemptView, op: &OpView) -> String {
-    let number = attempt.number;
-    let took = attempt.duration_ms.map_or_else(String::new, |ms| format!(" after {}", millis(ms)));
-    let how = match (&attempt.error, attempt.ended_at, op.status) {
-        (Some(error), _, _) => {
-            format!("failed{took}: {}", short(&error.message, ERROR_CHARS_MAX))
-        }
-        (None, Some(_), _) if !is_last(attempt, op) => format!("cut off by a crash{took}"),
-        (None, Some(_), status) => format!("{status}{took}"),
-        (None, None, _) => "open".to_owned(),
-    };
-    format!("attempt {number}  {how}")
-}
-
-fn is_last(attempt: &AttemptView, op: &OpView) -> bool {
-    op.attempts.last().is_some_and(|last| last.number == attempt.number)
+fn attempt_line(attempt: &AttemptView) -> String {
+    format!("attempt {}  {}", attempt.number, attempt_state(attempt))
 }

@@ -36,7 +36,8 @@ impl StepError {
         self.step.as_str()
     }
 
-    /// How many attempts were made; 0 for what is not a step.
+    /// How many attempts failed: those that a crash or a stop of the process cut off are not
+    /// counted. 0 for what is not a step.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }

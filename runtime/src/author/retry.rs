@@ -9,8 +9,8 @@ type Predicate = Arc<dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync>;
 
 /// When a step that failed is tried again.
 ///
-/// The default is one attempt: an error goes straight to the workflow. A crash of the process is
-/// no attempt of the step's: it is run again in any case. The delay before the next attempt is
+/// The default is one attempt: an error goes straight to the workflow. What counts are failures: an
+/// attempt that a crash cuts off is run again in any case, under the next number. The delay before the next attempt is
 /// recorded, so a restart in between does not shorten it.
 ///
 /// ```
@@ -43,7 +43,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Up to so many attempts in all, at least one. The first delay is 1 s, doubled each time up
+    /// Up to so many attempts that fail, at least one: one that a crash or a stop of the process
+    /// cuts off is run again and is not counted. The first delay is 1 s, doubled each time up
     /// to 60 s, with jitter, without a bound on the total time.
     pub fn attempts(attempts: u32) -> Retry {
         Retry {
@@ -107,6 +108,11 @@ impl Retry {
     ) -> Retry {
         self.final_on.push(Arc::new(is_final));
         self
+    }
+
+    /// How many attempts may fail in all.
+    pub(crate) fn attempts_max(&self) -> u32 {
+        self.attempts
     }
 
     /// How long to wait before the next attempt; none if there is no next one. `failures` counts

@@ -49,7 +49,8 @@ pub(crate) struct IdempotencyScope {
 }
 
 impl Step {
-    /// The number of this attempt, from 1; restarts after a crash count.
+    /// The number of this attempt, from 1. No two attempts have the same: one that a crash or a stop
+    /// of the process cut off has used its number up.
     pub fn attempt(&self) -> u32 {
         self.inner.attempt
     }

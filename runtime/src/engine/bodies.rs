@@ -5,7 +5,8 @@
 //! a step, so an attempt begins only after the body of the one before has returned.
 //!
 //! Invariants:
-//! - an attempt starts only through the gate;
+//! - an attempt starts only through the gate, and only once the log says that it begins: with the
+//!   step's start if nothing lies in between, otherwise with an event of its own;
 //! - a failed attempt and the moment of the next are durable before anybody waits for it;
 //! - what a body returns or records is kept or refused as a whole: an error, a panic, a timeout
 //!   and a checkpoint that cannot be recorded fail the attempt;
@@ -13,7 +14,7 @@
 //!
 //! Failure: when the log cannot be written, a result or checkpoint waits in memory and the body is
 //! not run again. Crash: the log has the start and no end; recovery runs the body again as a later
-//! attempt. Cancellation: the token tells the body, which may go on for the grace; then an async
+//! attempt; one that had not begun keeps its number. Cancellation: the token tells the body, which may go on for the grace; then an async
 //! one is dropped. Nobody looks at the result of a dropped step. A node that shuts down records an
 //! output that still comes; an error that comes after the token was cancelled says nothing about
 //! the step (its child process may have had the signal, too), and the body runs again.
@@ -36,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::app_lock::AppLock;
 use super::inbox::{Input, Observed, StepFailure};
-use super::journal::StepFacts;
+use super::journal::{Begun, StepFacts};
 use super::life::panic_message;
 use super::timers::Timers;
 use super::{Engine, Run};
@@ -289,7 +290,8 @@ impl Work {
         }
     }
 
-    /// Waits until the attempt may start; false if it never may.
+    /// Waits until the attempt may start; false if it never may. One for the pool has yet to pass
+    /// its entrance there.
     async fn ready(&mut self) -> bool {
         if self.token.is_cancelled() {
             return false;
@@ -302,14 +304,26 @@ impl Work {
                 () = waited => {}
             }
         }
-        if !self.engine.gate().is_open() {
-            tokio::select! {
-                biased;
-                () = self.token.cancelled() => return false,
-                opened = self.engine.gate().opened() => if opened.is_err() { return false },
-            }
+        if !self.guard.open(self.facts.attempt) {
+            return false;
         }
-        self.guard.open(self.facts.attempt)
+        let told = self.facts.begun == Begun::Yes;
+        self.body.blocking || self.entrance().pass(told).await
+    }
+
+    fn entrance(&self) -> Entrance {
+        Entrance {
+            engine: Arc::clone(&self.engine),
+            run: self.run.id.clone(),
+            guard: Arc::clone(&self.guard),
+            token: self.token.clone(),
+            attempt: self.facts.attempt,
+            begins: Event::StepAttemptStarted {
+                op: self.op,
+                name: self.name.clone(),
+                attempt: self.facts.attempt,
+            },
+        }
     }
 
     /// One attempt; none if nobody wants it any more and it did not begin.
@@ -398,19 +412,15 @@ impl Work {
     ) -> Ended {
         let (done, ended) = oneshot::channel();
         let input = self.facts.input.clone();
-        let (runtime, gate) = (self.engine.runtime.clone(), self.engine.gate().clone());
-        let (token, guard, attempt) =
-            (self.token.clone(), Arc::clone(&self.guard), self.facts.attempt);
+        let (runtime, entrance) = (self.engine.runtime.clone(), self.entrance());
         let (lock, id, op, name) =
             (Arc::clone(&self.lock), self.run.id.clone(), self.op, self.name.clone());
         let job = Box::new(move || {
             let keeps_the_lock = lock.note(&id, op, &name);
             drop(lock);
             let work = async {
-                // It may have waited in line for long, and its step may have been dropped: the
-                // guard closes in that commit, a moment before the token is cancelled.
-                let is_wanted = || !token.is_cancelled() && guard.admits(attempt);
-                if !is_wanted() || gate.opened().await.is_err() || !is_wanted() {
+                // It may have waited in line for long, and its step may have been dropped.
+                if !entrance.pass(false).await {
                     return Ended::LetGo;
                 }
                 match run(step, &input) {
@@ -444,8 +454,9 @@ impl Work {
         let retry = self.body.retry.as_ref().filter(|_| !is_final);
         let delay = retry.and_then(|r| r.delay(self.facts.failures, elapsed, random_unit()));
         let Some(delay) = delay else {
-            return Next::Failed(StepFailure { failure, attempts: attempt });
+            return Next::Failed(StepFailure { failure, attempts: self.facts.failures });
         };
+        let of = retry.map(|retry| retry.attempts_max());
         let next_at = now.saturating_add(delay);
         let event = Event::StepAttemptFailed {
             op: self.op,
@@ -453,6 +464,7 @@ impl Work {
             attempt,
             error: failure,
             next_at,
+            of,
         };
         let recorded = record(&self.engine, &self.run.id, &self.guard, attempt, &event).await;
         if recorded.is_err() {
@@ -460,8 +472,50 @@ impl Work {
             return Next::Gone;
         }
         self.facts.attempt = attempt.saturating_add(1);
+        self.facts.begun = Begun::No;
         self.facts.next_at = Some(next_at);
         Next::Again
+    }
+}
+
+/// What an attempt passes right before its body begins.
+struct Entrance {
+    engine: Arc<Engine>,
+    run: RunId,
+    guard: Arc<StepGuard>,
+    token: CancellationToken,
+    attempt: u32,
+    /// What the log says of it.
+    begins: Event,
+}
+
+impl Entrance {
+    /// Waits until the gate is open and the log says that the attempt begins; false if its step is
+    /// not wanted any more. `told`: the log says so already, which stands unless it has to wait.
+    async fn pass(&self, told: bool) -> bool {
+        let Some(waited) = self.opened().await else { return false };
+        if told && !waited {
+            return true;
+        }
+        let recorded =
+            record(&self.engine, &self.run, &self.guard, self.attempt, &self.begins).await;
+        // Writing it may have taken longer than the lease lasted.
+        recorded.is_ok() && self.opened().await.is_some()
+    }
+
+    /// Waits for the gate. Whether it had to; none if the attempt is not wanted any more.
+    async fn opened(&self) -> Option<bool> {
+        let waits = !self.engine.gate().is_open();
+        if waits {
+            tokio::select! {
+                biased;
+                () = self.token.cancelled() => return None,
+                opened = self.engine.gate().opened() => opened.ok()?,
+            }
+        }
+        // The guard closes in the commit that drops the step, a moment before the token.
+        let wanted = !self.token.is_cancelled() && self.guard.admits(self.attempt);
+        wanted.then_some(waits)
     }
 }
 

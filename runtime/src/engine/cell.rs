@@ -59,9 +59,12 @@ impl Act {
         child: impl FnOnce(OpId) -> Result<RunId, BlockReason>,
     ) -> Result<Event, BlockReason> {
         Ok(match self {
-            Act::Step { op, name, input, .. } => {
-                Event::StepStarted { op: *op, name: name.clone(), input: input.clone() }
-            }
+            Act::Step { op, name, input, body } => Event::StepStarted {
+                op: *op,
+                name: name.clone(),
+                input: input.clone(),
+                queued: body.blocking,
+            },
             Act::Timer { op, name, fire_at } => {
                 Event::TimerStarted { op: *op, name: name.clone(), fire_at: *fire_at }
             }

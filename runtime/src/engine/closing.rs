@@ -11,8 +11,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Engine;
 use super::inbox::Control;
-use super::{Engine, process};
 use crate::error::{Error, ErrorKind};
 
 /// How long dropping the async bodies may take that are left when the grace is over, and recording
@@ -67,7 +67,7 @@ async fn close_file(engine: &Arc<Engine>) -> Result<(), Error> {
     let engine = Arc::clone(engine);
     let closed = tokio::task::spawn_blocking(move || {
         engine.timers.close();
-        let noted = process::end(&connection, engine.environment.epoch);
+        let noted = engine.processes.end(&connection);
         let closed = connection
             .close()
             .map_err(|(_, e)| Error::from(tidemill_eventlog::Error::sqlite("close the file", e)));

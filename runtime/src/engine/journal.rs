@@ -48,26 +48,102 @@ pub(crate) enum OpenKind {
 pub(crate) struct StepFacts {
     pub(crate) input: Json,
     pub(crate) started_at: Timestamp,
-    /// The newest attempt that may have begun, or that waits for `next_at`.
+    /// The newest attempt: it runs, is queued, or waits for `next_at`.
     pub(crate) attempt: u32,
+    pub(crate) begun: Begun,
     pub(crate) failures: u32,
     pub(crate) next_at: Option<Timestamp>,
     pub(crate) last_checkpoint: Option<Json>,
-    /// The position of the newest sign of progress: its start, a failed attempt, a checkpoint.
-    pub(crate) progress: Seq,
+    /// Where attempts began since the newest sign of progress: the step's start, a failed attempt,
+    /// or a checkpoint, which counts as a beginning itself.
+    began: Vec<Seq>,
+}
+
+/// Whether the body of the newest attempt began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// It did: if its process has ended, its number is used up.
+    Yes,
+    /// It did not, or its beginning would be in the log.
+    No,
+    /// The log is of a version that did not record when a retry began.
+    Untold,
 }
 
 impl StepFacts {
-    pub(crate) fn first(input: Json, started_at: Timestamp, seq: Seq) -> StepFacts {
-        StepFacts {
+    pub(crate) fn first(input: Json, started_at: Timestamp, queued: bool, seq: Seq) -> StepFacts {
+        let mut facts = StepFacts {
             input,
             started_at,
             attempt: 1,
+            begun: Begun::No,
             failures: 0,
             next_at: None,
             last_checkpoint: None,
-            progress: seq,
+            began: Vec::new(),
+        };
+        if !queued {
+            facts.begin(1, seq);
         }
+        facts
+    }
+
+    /// Whether the newest attempt has to be taken for one that began, when its process has ended.
+    /// Where the log does not tell, the clock has to.
+    pub(crate) fn may_have_begun(&self, now: Timestamp) -> bool {
+        match self.begun {
+            Begun::Yes => true,
+            Begun::No => false,
+            Begun::Untold => self.next_at.is_none_or(|at| at <= now),
+        }
+    }
+
+    /// Where the newest attempt began, as far as the log tells.
+    pub(crate) fn began_at(&self) -> Seq {
+        self.began.last().copied().unwrap_or(Seq::ZERO)
+    }
+
+    fn begin(&mut self, attempt: u32, seq: Seq) {
+        if self.begun == Begun::Yes && self.attempt == attempt {
+            // It began later than was thought: it waited for the lease.
+            self.began.pop();
+        }
+        self.attempt = attempt;
+        self.begun = Begun::Yes;
+        self.next_at = None;
+        self.began.push(seq);
+    }
+
+    fn fail(&mut self, attempt: u32, next_at: Timestamp, told: bool, seq: Seq) {
+        self.failures = self.failures.saturating_add(1);
+        self.attempt = attempt.saturating_add(1);
+        self.next_at = Some(next_at);
+        self.began.clear();
+        self.begun = if told { Begun::No } else { Begun::Untold };
+        if !told {
+            self.began.push(seq);
+        }
+    }
+
+    fn restart(&mut self, attempt: u32, queued: bool, seq: Seq) {
+        self.attempt = attempt;
+        self.begun = Begun::No;
+        self.next_at = None;
+        if !queued {
+            self.begin(attempt, seq);
+        }
+    }
+
+    fn record(&mut self, attempt: u32, value: &Json, seq: Seq) {
+        self.last_checkpoint = Some(value.clone());
+        self.began.clear();
+        self.begin(attempt, seq);
+    }
+
+    /// How often in a row the process died during an attempt without progress, when all attempts
+    /// that began after `base` ended so.
+    pub(crate) fn crashes(&self, base: Seq) -> usize {
+        self.began.iter().filter(|began| **began > base).count()
     }
 }
 
@@ -83,8 +159,7 @@ pub(crate) struct Journal {
     pub(crate) attempt: u32,
     pub(crate) blocked: Option<BlockReason>,
     pub(crate) ended: bool,
-    /// Where processes took the run up, and where it was last resumed.
-    pub(crate) taken_up: Vec<Seq>,
+    /// Where it was last resumed.
     pub(crate) resumed: Seq,
     steps_open: usize,
 }
@@ -115,7 +190,6 @@ impl Journal {
             Event::RunStarted { attempt, .. } => {
                 self.attempt = *attempt;
                 self.blocked = None;
-                self.taken_up.push(seq);
             }
             Event::RunResumed => {
                 self.blocked = None;
@@ -123,8 +197,8 @@ impl Journal {
             }
             Event::RunBlocked { reason } => self.blocked = Some(reason.clone()),
             Event::RunCompleted { .. } | Event::RunFailed { .. } => self.ended = true,
-            Event::StepStarted { op, name, input } => {
-                let facts = StepFacts::first(input.clone(), ts, seq);
+            Event::StepStarted { op, name, input, queued } => {
+                let facts = StepFacts::first(input.clone(), ts, *queued, seq);
                 self.start(*op, name, OpenKind::Step(facts))?;
             }
             Event::TimerStarted { op, name, fire_at } => {
@@ -133,22 +207,17 @@ impl Journal {
             Event::ChildStarted { op, name, child, .. } => {
                 self.start(*op, name, OpenKind::Child { child: child.clone() })?;
             }
-            Event::StepAttemptFailed { op, attempt, next_at, .. } => {
-                let facts = self.step(*op)?;
-                facts.failures = facts.failures.saturating_add(1);
-                facts.attempt = attempt.saturating_add(1);
-                facts.next_at = Some(*next_at);
-                facts.progress = seq;
+            Event::StepAttemptStarted { op, attempt, .. } => {
+                self.step(*op)?.begin(*attempt, seq);
             }
-            Event::StepRestarted { op, attempt, .. } => {
-                let facts = self.step(*op)?;
-                facts.attempt = *attempt;
-                facts.next_at = None;
+            Event::StepAttemptFailed { op, attempt, next_at, of, .. } => {
+                self.step(*op)?.fail(*attempt, *next_at, of.is_some(), seq);
             }
-            Event::Checkpoint { op, value, .. } => {
-                let facts = self.step(*op)?;
-                facts.last_checkpoint = Some(value.clone());
-                facts.progress = seq;
+            Event::StepRestarted { op, attempt, queued, .. } => {
+                self.step(*op)?.restart(*attempt, *queued, seq);
+            }
+            Event::Checkpoint { op, attempt, value, .. } => {
+                self.step(*op)?.record(*attempt, value, seq);
             }
             Event::StepCompleted { op, .. }
             | Event::StepFailed { op, .. }
@@ -224,14 +293,6 @@ impl Journal {
                 Err(format!("progress of step {op}, which is not open"))
             }
         }
-    }
-
-    /// How often in a row the process died during the same attempt to make progress with a step,
-    /// counting from `base`: what was logged before is of another boot, owner or a clean end.
-    pub(crate) fn crashes(&self, facts: &StepFacts, base: Seq) -> usize {
-        let since = facts.progress.max(self.resumed);
-        let taken_up = self.taken_up.iter().filter(|at| **at > since.max(base)).count();
-        taken_up + usize::from(since > base)
     }
 }
 

@@ -47,12 +47,13 @@ use crate::author::step::{IdempotencyScope, StateMap};
 use crate::gate::Gate;
 use crate::writer::Writer;
 use app_lock::AppLock;
-use bodies::RunningBody;
+use bodies::{RunningBody, StepBody};
 use clock::Clock;
 use driver::TakeUp;
 pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 use inbox::Inbox;
 use pool::Pool;
+use process::Processes;
 use readers::Readers;
 use timers::Timers;
 
@@ -84,8 +85,8 @@ pub(crate) struct Engine {
     pub(crate) pool: Pool,
     pub(crate) readers: Readers,
     pub(crate) runtime: Handle,
-    /// What was logged up to here does not count as a crash of this boot.
-    pub(crate) crash_base: Seq,
+    /// What is known of the processes that wrote before this one.
+    pub(crate) processes: Processes,
     /// From here on the log was written by versions that read floats exactly.
     pub(crate) floats_exact_from: Seq,
     /// Somebody waits for a barrier: the writer leaves gaps.
@@ -106,6 +107,12 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn gate(&self) -> &Gate {
         &self.environment.gate
+    }
+
+    /// Whether an attempt waits before its body begins, when its commit is done: for a thread of
+    /// the pool, or for the lease.
+    pub(crate) fn queues(&self, body: &StepBody) -> bool {
+        body.blocking || !self.gate().is_open()
     }
 
     pub(crate) fn run(&self, id: &RunId) -> Option<Arc<Run>> {

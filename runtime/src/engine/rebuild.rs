@@ -8,7 +8,7 @@ use super::bodies::StepBody;
 use super::driver::{Committed, Driver, Exit};
 use super::handle::RunResult;
 use super::inbox::Input;
-use super::journal::{self, Journal, OpenKind, OpenOp, Record, StepFacts, Unreadable};
+use super::journal::{self, Journal, OpenKind, OpenOp, Record, Unreadable};
 use super::replay::{Replayed, Stage};
 use super::turn::{Effect, Live, Pending};
 
@@ -133,7 +133,8 @@ impl Driver {
         let Replayed { life, mut bodies, fresh } = replayed;
         let (last, status) = (journal.last, stored_status(&journal));
         let dropped = journal.dropped_children.clone();
-        let mut live = Live { life, journal, last, status, created };
+        let gate = self.engine.gate().clone();
+        let mut live = Live { life, journal, last, status, created, gate };
         let mut pending = Pending::default();
         if !self.took_up || live.journal.attempt == 0 {
             let attempt = live.journal.attempt.saturating_add(1);
@@ -176,8 +177,8 @@ impl Driver {
     }
 
     /// What the open operations of the log need that nothing in this process serves: timers are
-    /// set, bodies are run again, as another attempt unless the next one has surely not begun. One
-    /// whose end is held needs nothing.
+    /// set, bodies are run again, as another attempt if the newest one began. One whose end is held
+    /// needs nothing.
     fn resume_ops(
         &mut self,
         live: &mut Live,
@@ -199,15 +200,16 @@ impl Driver {
                     effects.push(Effect::SetTimer { op, fire_at: *fire_at });
                 }
                 OpenKind::Step(facts) if !self.bodies.contains_key(&op) => {
-                    if may_have_begun(facts, now) {
+                    let Some(body) = bodies.remove(&op) else { continue };
+                    if facts.may_have_begun(now) {
                         let attempt = facts.attempt.saturating_add(1);
-                        let event = Event::StepRestarted { op, name, attempt };
+                        let after = Some(self.engine.processes.end_of(facts.began_at()));
+                        let queued = self.engine.queues(&body);
+                        let event = Event::StepRestarted { op, name, attempt, after, queued };
                         live.apply(now, &event).expect("a step that is open can begin again");
                         pending.events.push(event);
                     }
-                    if let Some(body) = bodies.remove(&op) {
-                        effects.push(Effect::StartBody { op, body });
-                    }
+                    effects.push(Effect::StartBody { op, body });
                 }
                 OpenKind::Timer { .. } | OpenKind::Step(_) | OpenKind::Child { .. } => {}
             }
@@ -235,8 +237,9 @@ impl Driver {
         let mut ops: Vec<_> = journal.open.iter().collect();
         ops.sort_unstable_by_key(|(op, _)| **op);
         ops.into_iter().find_map(|(op, open)| match &open.kind {
-            OpenKind::Step(facts) if open.held.is_none() && may_have_begun(facts, now) => {
-                let crashes = journal.crashes(facts, self.engine.crash_base);
+            OpenKind::Step(facts) if open.held.is_none() && facts.may_have_begun(now) => {
+                let base = self.engine.processes.counts_after().max(journal.resumed);
+                let crashes = facts.crashes(base);
                 (crashes >= CRASHES_MAX).then(|| BlockReason {
                     kind: BlockReasonKind::Poison,
                     op: Some(*op),
@@ -281,9 +284,4 @@ fn stored_status(journal: &Journal) -> RunStatus {
     } else {
         journal.status()
     }
-}
-
-/// Whether the newest attempt may have begun: one that waits for its moment has not.
-fn may_have_begun(facts: &StepFacts, now: Timestamp) -> bool {
-    facts.next_at.is_none_or(|at| at <= now)
 }

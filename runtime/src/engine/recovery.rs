@@ -22,9 +22,10 @@ use super::app_lock::AppLock;
 use super::clock::Clock;
 use super::driver::TakeUp;
 use super::pool::Pool;
+use super::process::Processes;
 use super::readers::Readers;
 use super::timers::Timers;
-use super::{Engine, Environment, Run, children, process, shadow};
+use super::{Engine, Environment, Run, children, shadow};
 use crate::author::App;
 use crate::author::step::IdempotencyScope;
 use crate::error::{Error, ErrorKind};
@@ -55,7 +56,7 @@ pub(super) async fn open(
     };
     let opened = opened
         .map_err(|e| Error::with_source(ErrorKind::Internal, "opening the file panicked", e))?;
-    let Opened { lock, mut connection, start } = opened?;
+    let Opened { lock, mut connection, processes } = opened?;
     let pace = Pace::default();
     pace.watch(&mut connection, environment.checkpoints)?;
     let setup = Setup { connection, clock: clock.clone(), pace: pace.clone(), faults };
@@ -74,8 +75,8 @@ pub(super) async fn open(
         environment,
         clock,
         runtime,
-        crash_base: start.counts_after,
-        floats_exact_from: start.floats_exact_from,
+        floats_exact_from: processes.floats_exact_from,
+        processes,
         barrier_waits: pace.barrier_waits,
         drivers: TaskTracker::new(),
         closing: CancellationToken::new(),
@@ -92,7 +93,7 @@ pub(super) async fn open(
 struct Opened {
     lock: Arc<AppLock>,
     connection: Connection,
-    start: process::Start,
+    processes: Processes,
 }
 
 fn open_file(environment: &Environment, clock: &Clock, app: &str) -> Result<Opened, Error> {
@@ -105,8 +106,8 @@ fn open_file(environment: &Environment, clock: &Clock, app: &str) -> Result<Open
     check_owner(environment, &Meta::read(&open_reader(path)?)?)?;
     let connection = open_writer(path, environment.checkpoints)?;
     Meta::set_app(&connection, app)?;
-    let start = note_start(&connection, environment, clock)?;
-    Ok(Opened { lock, connection, start })
+    let processes = note_start(&connection, environment, clock)?;
+    Ok(Opened { lock, connection, processes })
 }
 
 /// A file that was ever shipped opens only under a sidecar whose node and epoch it has; under a
@@ -149,13 +150,13 @@ fn note_start(
     connection: &Connection,
     environment: &Environment,
     clock: &Clock,
-) -> Result<process::Start, Error> {
+) -> Result<Processes, Error> {
     let failed = |e| Error::from(tidemill_eventlog::Error::sqlite("note the start", e));
     let mut appender = Appender::load(connection)?;
     let head = appender.head().seq;
     let transaction = connection.unchecked_transaction().map_err(failed)?;
-    let start = process::begin(&transaction, environment.epoch, head)?;
-    if start.first_of_epoch || head == Seq::ZERO {
+    let processes = Processes::begin(&transaction, environment, head)?;
+    if processes.first_of_epoch || head == Seq::ZERO {
         let event = Event::NodeStarted(NodeStarted {
             node: environment.node.clone(),
             epoch: environment.epoch,
@@ -169,7 +170,7 @@ fn note_start(
         projection::project(&transaction, at, None, &event)?;
     }
     transaction.commit().map_err(failed)?;
-    Ok(start)
+    Ok(processes)
 }
 
 /// Makes every unfinished run known, then drives them. A child that its parent dropped before the

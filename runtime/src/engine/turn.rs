@@ -15,6 +15,7 @@ use super::inbox::{Input, Observed, StepFailure};
 use super::journal::{Journal, OpenKind};
 use super::life::Life;
 use super::replay::Fresh;
+use crate::gate::Gate;
 use crate::writer::NewRun;
 
 /// Something that happens outside, once the turn is durable.
@@ -70,6 +71,8 @@ pub(super) struct Live {
     /// The status as the file has it.
     pub(super) status: RunStatus,
     pub(super) created: Arc<RunCreated>,
+    /// What bodies have to pass.
+    pub(super) gate: Gate,
 }
 
 impl Live {
@@ -122,9 +125,10 @@ impl Live {
     ) -> Result<(), BlockReason> {
         let mut bodies = fresh.bodies.into_iter();
         pending.events.reserve(fresh.events.len());
-        for event in fresh.events {
-            match &event {
-                Event::StepStarted { op, .. } => {
+        for mut event in fresh.events {
+            match &mut event {
+                Event::StepStarted { op, queued, .. } => {
+                    *queued = *queued || !self.gate.is_open();
                     let (of, body) = bodies.next().expect("each started step has its body");
                     assert_eq!(of, *op, "bodies come in the order of starts");
                     pending.effects.push(Effect::StartBody { op: *op, body });

@@ -41,7 +41,7 @@ async fn until(path: &Path, kind: &str, at_least: i64) {
 }
 
 /// The file as a crash at this moment leaves it, under a new name.
-fn crashed(path: &Path, number: usize) -> PathBuf {
+pub(super) fn crashed(path: &Path, number: usize) -> PathBuf {
     let copy = path.with_file_name(format!("crash-{number}.db"));
     let connection = tidemill_eventlog::open_reader(path).unwrap();
     connection.backup("main", &copy, None::<fn(rusqlite::backup::Progress)>).unwrap();

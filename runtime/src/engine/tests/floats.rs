@@ -11,9 +11,9 @@ use tidemill_model::{
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
 use crate::engine::journal::Record;
-use crate::engine::process;
+use crate::engine::process::{self, Processes};
 use crate::engine::replay::Stage;
-use crate::{App, Ctx, Result, Step};
+use crate::{App, Ctx, Environment, Result, Step};
 
 /// What the body returned, and what the earlier version read.
 const RETURNED: &str = "0.9856906946328695";
@@ -49,9 +49,9 @@ fn log(workflow: &str, second: &str) -> Vec<Record> {
     };
     let events = [
         Event::RunCreated(Box::new(created)),
-        Event::StepStarted { op: one, name: name("first"), input: json("0.0") },
+        Event::StepStarted { op: one, name: name("first"), input: json("0.0"), queued: false },
         Event::StepCompleted { op: one, name: name("first"), output: json(RETURNED) },
-        Event::StepStarted { op: two, name: name("second"), input: json(second) },
+        Event::StepStarted { op: two, name: name("second"), input: json(second), queued: false },
     ];
     let ts = tidemill_eventlog::host::wall_now();
     let record = |(seq, event)| Record { seq: Seq::new(seq).unwrap(), ts, event };
@@ -93,18 +93,20 @@ fn floats_are_exact_from_the_first_process_on_that_reads_them_exactly() {
     create(&path).unwrap();
     let file = open_writer(&path, Checkpoints::Own).unwrap();
     let at = |seq| Seq::new(seq).unwrap();
-    let begin = |head| process::begin(&file, None, at(head)).unwrap().floats_exact_from;
+    let environment = Environment::alone(&path);
+    let begin = |head| Processes::begin(&file, &environment, at(head)).unwrap();
+    let exact_from = |head| begin(head).floats_exact_from;
     assert_eq!(process::floats_exact_from(&file).unwrap(), None);
-    assert_eq!(begin(0), at(1), "a file of this version");
-    process::end(&file, None).unwrap();
-    assert_eq!(begin(40), at(1), "after a clean end");
-    assert_eq!(begin(50), at(1), "after a crash");
+    assert_eq!(exact_from(0), at(1), "a file of this version");
+    begin(30).end(&file).unwrap();
+    assert_eq!(exact_from(40), at(1), "after a clean end");
+    assert_eq!(exact_from(50), at(1), "after a crash");
     // An earlier version writes the row without the field.
     let sql = "UPDATE tidemill_meta SET value = json_remove(value, '$.floats_exact_from') \
                WHERE key = 'process'";
     assert_eq!(file.execute(sql, []).unwrap(), 1);
     assert_eq!(process::floats_exact_from(&file).unwrap(), None);
-    assert_eq!(begin(60), at(61), "after an earlier version wrote");
-    assert_eq!(begin(70), at(61));
+    assert_eq!(exact_from(60), at(61), "after an earlier version wrote");
+    assert_eq!(exact_from(70), at(61));
     assert_eq!(process::floats_exact_from(&file).unwrap(), Some(at(61)));
 }

@@ -1,6 +1,7 @@
 //! The engine against generated workflows, failing commits, crashes.
 
 mod attempts;
+mod attempts_told;
 mod crashes;
 mod drops;
 mod faults;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tidemill_eventlog::{Appender, Row, create, open_reader, open_writer, projection, query};
-use tidemill_model::{Event, EventClass, FailureKind, RunId, Seq};
+use tidemill_model::{Event, EventClass, FailureKind, OpId, RunId, Seq};
 
 use super::program::{Ledger, Program, app, program};
 use crate::engine::clock::Clock;
@@ -221,6 +221,23 @@ fn could_be_a_file(rows: &[Row], all: &[Row]) -> bool {
     })
 }
 
+/// The attempts that began, by the log.
+fn beginnings(rows: &[Row]) -> Vec<(RunId, OpId, u32)> {
+    let began = |row: &Row| {
+        let attempt = match row.event().unwrap() {
+            Event::StepStarted { queued: false, .. } => 1,
+            Event::StepAttemptStarted { attempt, .. }
+            | Event::StepRestarted { attempt, queued: false, .. } => attempt,
+            _ => return None,
+        };
+        Some((row.run.clone()?, row.op?, attempt))
+    };
+    let all: Vec<_> = rows.iter().filter_map(began).collect();
+    let once: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(once.len(), all.len(), "no attempt begins twice");
+    all
+}
+
 /// Recovers a node from a prefix of a file and lets it run to its end.
 async fn recovers(folder: &Path, rows: &[Row]) {
     let path = folder.join(format!("prefix-{}.db", rows.len()));
@@ -237,12 +254,18 @@ async fn recovers(folder: &Path, rows: &[Row]) {
         .filter(|row| ["step_completed", "step_failed", "op_held"].contains(&row.kind.as_str()))
         .map(|row| (row.run.clone().unwrap(), row.op.unwrap()))
         .collect();
+    let connection = open_reader(&path).unwrap();
+    let used = beginnings(rows);
+    let all = query::events(&connection, None, Seq::ZERO, u32::MAX).unwrap();
+    let told = beginnings(&all);
     for ((run, op, attempt), times) in ledger.take() {
         assert!(!done.contains(&(run.clone(), op)), "step {op} of {run} ran again");
         assert_eq!(times, 1, "attempt {attempt} of step {op} of {run} ran twice");
+        let this = (run, op, attempt);
+        assert!(!used.contains(&this), "{this:?} began before the crash, too");
+        assert!(told.contains(&this), "{this:?} is not in the log");
     }
-    let connection = open_reader(&path).unwrap();
-    for run in runs(&query::events(&connection, None, Seq::ZERO, u32::MAX).unwrap()) {
+    for run in runs(&all) {
         let log = readers::log(&connection, &run).unwrap().unwrap();
         prefix_goes_on_as_live(&app(&ledger), &run, &log, log.len());
     }

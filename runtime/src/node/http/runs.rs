@@ -109,7 +109,12 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<R
         after: params.get("after")?,
         limit: limit + 1,
     };
-    let mut runs = api.readers.read(move |file| Ok(query::runs(file, &filter)?)).await?;
+    let listed = api.readers.read(move |file| {
+        let mut runs = query::runs(file, &filter)?;
+        query::add_activity(file, &mut runs)?;
+        Ok(runs)
+    });
+    let mut runs = listed.await?;
     let asked = usize::try_from(limit).expect("a limit fits in memory");
     let more = runs.len() > asked;
     runs.truncate(asked);

@@ -6,8 +6,8 @@ use serde::Serialize;
 use tidemill_eventlog::Row;
 use tidemill_eventlog::query::RunSummary;
 use tidemill_model::{
-    Attempt, BlockReason, Durability, Epoch, Failure, Json, Op, OpId, OpKind, OpName, OpStatus,
-    Parent, RunId, RunState, RunStatus, Seq, Timestamp,
+    Activity, Attempt, BlockReason, Durability, Epoch, Failure, Json, Op, OpId, OpKind, OpName,
+    OpStatus, Parent, ProcessEnd, RunId, RunState, RunStatus, Seq, Timestamp,
 };
 
 /// How many operations a run is shown with: the newest. The events have them all.
@@ -26,6 +26,9 @@ pub(crate) struct ListedRun {
     parent: Option<Parent>,
     labels: BTreeMap<String, String>,
     seq: Seq,
+    /// What its open steps do; left out if it has none, or too long a history for a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activity: Option<Activity>,
 }
 
 impl From<RunSummary> for ListedRun {
@@ -40,6 +43,7 @@ impl From<RunSummary> for ListedRun {
             parent: run.parent,
             labels: run.labels,
             seq: run.seq,
+            activity: run.activity,
         }
     }
 }
@@ -73,6 +77,9 @@ pub(crate) struct ShownRun {
     #[serde(flatten)]
     end: End,
     last_seq: Seq,
+    /// What its open steps do; left out if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activity: Option<Activity>,
     operations_total: usize,
     operations: Vec<Operation>,
 }
@@ -80,6 +87,7 @@ pub(crate) struct ShownRun {
 impl From<RunState> for ShownRun {
     fn from(state: RunState) -> ShownRun {
         let end = End::of(&state);
+        let activity = Some(state.activity()).filter(|activity| activity.open() > 0);
         let total = state.ops.len();
         let newest = state.ops.iter().skip(total.saturating_sub(OPERATIONS_MAX));
         ShownRun {
@@ -100,6 +108,7 @@ impl From<RunState> for ShownRun {
             input: state.created.input,
             end,
             last_seq: state.last_seq,
+            activity,
         }
     }
 }
@@ -219,13 +228,28 @@ impl Operation {
     }
 }
 
+/// An attempt of a step. What is null or left out is not so, or the log does not know it.
 #[derive(Debug, Serialize)]
 struct AttemptView {
     number: u32,
-    started_at: Timestamp,
+    /// `waiting`, `queued`, `running`, `held`, `completed`, `failed`, `cut_off` or `dropped`.
+    state: &'static str,
+    started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
+    /// When a waiting attempt begins at the earliest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
+    /// The number of the last attempt that can follow a waiting one, counting itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<u32>,
+    /// How the process ended that cut it off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_off_by: Option<ProcessEnd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
+    /// How the process ended of the attempt that this one replaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<ProcessEnd>,
     after_crash: bool,
 }
 
@@ -233,10 +257,15 @@ impl From<&Attempt> for AttemptView {
     fn from(attempt: &Attempt) -> AttemptView {
         AttemptView {
             number: attempt.number,
+            state: attempt.state.as_str(),
             started_at: attempt.started_at,
             ended_at: attempt.ended_at,
+            until: attempt.state.until(),
+            of: attempt.state.of(),
+            cut_off_by: attempt.state.cut_off_by(),
             error: attempt.error.clone(),
-            after_crash: attempt.after_crash,
+            after: attempt.after,
+            after_crash: attempt.after == Some(ProcessEnd::Crash),
         }
     }
 }

@@ -1,0 +1,255 @@
+//! The attempts of a step, as far as the log tells: which waited, which began, how each ended.
+//!
+//! An attempt begins with the event that says so: a first one with `step_started` and one after a
+//! restart with `step_restarted`, unless those say that it is queued; every other one with
+//! `step_attempt_started`. Until then nothing of it has happened. Events from before that kind say
+//! nothing of when a retry began: such an attempt counts as begun at its moment once anything else
+//! of it is known.
+//!
+//! The number of an attempt is used once. When the body of an attempt that was cut off ended is
+//! not known, so it has no end and no duration.
+
+use crate::event_data::ProcessEnd;
+use crate::failure::Failure;
+use crate::position::Seq;
+use crate::time::Timestamp;
+
+/// One attempt of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number, from 1.
+    pub number: u32,
+    /// How it stands.
+    pub state: AttemptState,
+    /// When its body began. None before that, and if the log does not know.
+    pub started_at: Option<Timestamp>,
+    /// The event with which it began; none as for `started_at`.
+    pub started_seq: Option<Seq>,
+    /// When it was last heard of: it began or recorded a checkpoint.
+    pub seen_at: Option<Timestamp>,
+    /// When it ended. None before that, and if the log does not know.
+    pub ended_at: Option<Timestamp>,
+    /// Its error, if it failed.
+    pub error: Option<Failure>,
+    /// How the process ended that had the attempt before, if this one replaces it.
+    pub after: Option<ProcessEnd>,
+}
+
+/// How an attempt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptState {
+    /// It begins at `until` or later. `of`: the number that the last attempt has if all fail from
+    /// now on; none if that is not known.
+    Waiting {
+        /// The earliest moment.
+        until: Timestamp,
+        /// The number of the last possible attempt.
+        of: Option<u32>,
+    },
+    /// It waits for a thread of the pool, or for the lease.
+    Queued,
+    /// Its body began; its end is not known.
+    Running,
+    /// Its body ended, and its run has not observed that yet.
+    Held,
+    /// Its body returned an output.
+    Completed,
+    /// It failed.
+    Failed,
+    /// Its process ended before its body did.
+    CutOff(ProcessEnd),
+    /// Its step was dropped while the body ran, which may have gone on for a while.
+    Dropped,
+}
+
+impl AttemptState {
+    /// Its text in every view.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AttemptState::Waiting { .. } => "waiting",
+            AttemptState::Queued => "queued",
+            AttemptState::Running => "running",
+            AttemptState::Held => "held",
+            AttemptState::Completed => "completed",
+            AttemptState::Failed => "failed",
+            AttemptState::CutOff(_) => "cut_off",
+            AttemptState::Dropped => "dropped",
+        }
+    }
+
+    /// When a waiting attempt begins at the earliest.
+    pub fn until(self) -> Option<Timestamp> {
+        match self {
+            AttemptState::Waiting { until, .. } => Some(until),
+            AttemptState::Queued
+            | AttemptState::Running
+            | AttemptState::Held
+            | AttemptState::Completed
+            | AttemptState::Failed
+            | AttemptState::CutOff(_)
+            | AttemptState::Dropped => None,
+        }
+    }
+
+    /// The number of the last attempt that can follow a waiting one, counting itself.
+    pub fn of(self) -> Option<u32> {
+        match self {
+            AttemptState::Waiting { of, .. } => of,
+            AttemptState::Queued
+            | AttemptState::Running
+            | AttemptState::Held
+            | AttemptState::Completed
+            | AttemptState::Failed
+            | AttemptState::CutOff(_)
+            | AttemptState::Dropped => None,
+        }
+    }
+
+    /// What cut the attempt off.
+    pub fn cut_off_by(self) -> Option<ProcessEnd> {
+        match self {
+            AttemptState::CutOff(by) => Some(by),
+            AttemptState::Waiting { .. }
+            | AttemptState::Queued
+            | AttemptState::Running
+            | AttemptState::Held
+            | AttemptState::Completed
+            | AttemptState::Failed
+            | AttemptState::Dropped => None,
+        }
+    }
+}
+
+impl Attempt {
+    fn new(number: u32, state: AttemptState) -> Attempt {
+        Attempt {
+            number,
+            state,
+            started_at: None,
+            started_seq: None,
+            seen_at: None,
+            ended_at: None,
+            error: None,
+            after: None,
+        }
+    }
+
+    fn begin(&mut self, seq: Seq, at: Timestamp) {
+        self.state = AttemptState::Running;
+        self.started_at = Some(at);
+        self.started_seq = Some(seq);
+        self.seen_at = Some(at);
+    }
+
+    /// A sign of life of an attempt whose beginning an old log did not record: it began when it
+    /// was to begin.
+    fn must_have_begun(&mut self, seq: Seq, at: Timestamp) {
+        match self.state {
+            AttemptState::Waiting { until, .. } => self.begin(seq, until.min(at)),
+            AttemptState::Queued => self.begin(seq, at),
+            AttemptState::Running
+            | AttemptState::Held
+            | AttemptState::Completed
+            | AttemptState::Failed
+            | AttemptState::CutOff(_)
+            | AttemptState::Dropped => {}
+        }
+    }
+}
+
+/// The attempts of one step, changed by its events.
+pub(crate) struct Attempts<'a>(pub(crate) &'a mut Vec<Attempt>);
+
+impl Attempts<'_> {
+    /// The step started.
+    pub(crate) fn first(queued: bool, seq: Seq, at: Timestamp) -> Vec<Attempt> {
+        let mut first = Attempt::new(1, AttemptState::Queued);
+        if !queued {
+            first.begin(seq, at);
+        }
+        vec![first]
+    }
+
+    /// The body of an attempt begins.
+    pub(crate) fn begun(&mut self, number: u32, seq: Seq, at: Timestamp) {
+        if let Some(last) = self.0.last_mut() {
+            last.number = last.number.max(number);
+            last.begin(seq, at);
+        }
+    }
+
+    /// A checkpoint of an attempt was recorded.
+    pub(crate) fn seen(&mut self, number: u32, seq: Seq, at: Timestamp) {
+        if let Some(last) = self.0.last_mut().filter(|last| last.number == number) {
+            last.must_have_begun(seq, at);
+            last.seen_at = Some(at);
+        }
+    }
+
+    /// An attempt failed and another one follows at `until`; `may_fail`: how many may fail in all.
+    pub(crate) fn failed(
+        &mut self,
+        (number, error): (u32, &Failure),
+        (until, may_fail): (Timestamp, Option<u32>),
+        (seq, at): (Seq, Timestamp),
+    ) {
+        self.end(AttemptState::Failed, Some(error), seq, at);
+        let failures = self.0.iter().filter(|a| a.state == AttemptState::Failed).count();
+        let failures = u32::try_from(failures).unwrap_or(u32::MAX);
+        let of = may_fail.map(|max| number.saturating_add(max.saturating_sub(failures)));
+        let state = AttemptState::Waiting { until, of };
+        self.0.push(Attempt::new(number.saturating_add(1), state));
+    }
+
+    /// The process of the newest attempt had ended: another attempt replaces it.
+    pub(crate) fn restarted(
+        &mut self,
+        number: u32,
+        (after, queued): (ProcessEnd, bool),
+        (seq, at): (Seq, Timestamp),
+    ) {
+        if let Some(last) = self.0.last_mut() {
+            last.state = AttemptState::CutOff(after);
+        }
+        let mut next = Attempt::new(number, AttemptState::Queued);
+        next.after = Some(after);
+        if !queued {
+            next.begin(seq, at);
+        }
+        self.0.push(next);
+    }
+
+    /// The body of the newest attempt ended; `state` says how.
+    pub(crate) fn end(
+        &mut self,
+        state: AttemptState,
+        error: Option<&Failure>,
+        seq: Seq,
+        at: Timestamp,
+    ) {
+        let Some(last) = self.0.last_mut() else { return };
+        last.must_have_begun(seq, at);
+        if last.state != AttemptState::Held {
+            last.ended_at = Some(at);
+            last.error = error.cloned();
+        }
+        last.state = state;
+    }
+
+    /// The step was dropped: an attempt that had not begun never was.
+    pub(crate) fn dropped(&mut self, at: Timestamp) {
+        let Some(last) = self.0.last_mut() else { return };
+        match last.state {
+            AttemptState::Waiting { .. } | AttemptState::Queued => drop(self.0.pop()),
+            AttemptState::Running => {
+                last.state = AttemptState::Dropped;
+                last.ended_at = Some(at);
+            }
+            AttemptState::Held => last.state = AttemptState::Dropped,
+            AttemptState::Completed
+            | AttemptState::Failed
+            | AttemptState::CutOff(_)
+            | AttemptState::Dropped => {}
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! How an attempt stands, in words.
+
+use tidemill_model::{Activity, ProcessEnd};
+
+use super::tree::ERROR_CHARS_MAX;
+use super::{millis, short};
+use crate::show::AttemptView;
+
+/// How an open step stands by its newest attempt.
+pub(super) fn step_state(attempt: &AttemptView) -> String {
+    match attempt.until {
+        Some(until) => waits(&until, attempt.number, attempt.of),
+        None => attempt_state(attempt),
+    }
+}
+
+/// How an attempt stands, behind its number.
+pub(super) fn attempt_state(attempt: &AttemptView) -> String {
+    if let Some(until) = &attempt.until {
+        return format!("waits until {until}");
+    }
+    if let Some(by) = attempt.cut_off_by {
+        return format!("{}{}", cut_off(by), last_sign(attempt));
+    }
+    let took = attempt.duration_ms.map_or_else(String::new, |ms| format!(" after {}", millis(ms)));
+    match &attempt.error {
+        Some(error) => format!("failed{took}: {}", short(&error.message, ERROR_CHARS_MAX)),
+        None if attempt.state == "held" => format!("ended, held{took}"),
+        None => format!("{}{took}", attempt.state),
+    }
+}
+
+/// How far an attempt was when it was last heard of. When it ended is not known.
+fn last_sign(attempt: &AttemptView) -> String {
+    match (attempt.started_at, attempt.seen_at) {
+        (Some(from), Some(seen)) if seen > from => {
+            format!(", last heard of after {}", super::duration(seen.since(from)))
+        }
+        _ => String::new(),
+    }
+}
+
+pub(super) fn cut_off(by: ProcessEnd) -> &'static str {
+    match by {
+        ProcessEnd::Crash => "cut off by a crash",
+        ProcessEnd::Stop => "cut off by a stop",
+        ProcessEnd::Lost => "cut off, its machine was lost",
+    }
+}
+
+fn waits(until: &impl std::fmt::Display, attempt: u32, of: Option<u32>) -> String {
+    // A policy without a bound has no last attempt.
+    match of.filter(|of| *of < u32::MAX) {
+        Some(of) => format!("waits until {until} (attempt {attempt} of {of})"),
+        None => format!("waits until {until} (attempt {attempt})"),
+    }
+}
+
+/// What the open steps of a run do, in a cell of a list.
+pub(super) fn activity(activity: &Activity) -> String {
+    let Activity { running, queued, waiting, held, cut_off: cut, next, cut_off_by } = *activity;
+    let waits = next.map(|next| waits(&next.until, next.attempt, next.of));
+    let cut_text = cut_off_by.map(cut_off);
+    let kinds = [
+        (running, "running"),
+        (queued, "queued"),
+        (waiting, waits.as_deref().unwrap_or("waiting")),
+        (held, "ended, held"),
+        (cut, cut_text.unwrap_or("cut off")),
+    ];
+    let one = activity.open() == 1;
+    let parts = kinds.into_iter().filter(|(count, _)| *count > 0);
+    let text = |(count, what)| if one { format!("{what}") } else { format!("{count} {what}") };
+    parts.map(text).collect::<Vec<_>>().join(", ")
+}

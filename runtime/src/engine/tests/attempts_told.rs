@@ -1,0 +1,399 @@
+//! What the log tells of attempts when the process ends in each of their states.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidemill_eventlog::{Checkpoints, open_reader, open_writer, query};
+use tidemill_model::{Attempt, AttemptState, Op, ProcessEnd, RunId, RunState};
+
+use super::crashes::crashed;
+use super::prefixes::{fsck, soon};
+use crate::engine::recovery::Instruments;
+use crate::{App, Ctx, Environment, Node, Result, Retry, RunResult, StartRequest, Step};
+
+const MILLI: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR_MICROS: i64 = 3_600_000_000;
+
+/// The numbers of the attempts whose bodies began.
+#[derive(Default)]
+struct Ledger(Mutex<Vec<u32>>);
+
+impl Ledger {
+    fn begun(&self) -> Vec<u32> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// What the body does in each attempt, from the first: `f` fails, `h` hangs, anything else ends it.
+async fn act(step: Step, acts: String) -> Result<u32> {
+    step.state::<Arc<Ledger>>().0.lock().unwrap().push(step.attempt());
+    let at = usize::try_from(step.attempt()).unwrap() - 1;
+    match acts.as_bytes().get(at) {
+        Some(b'f') => Err("on purpose".into()),
+        Some(b'h') => {
+            step.cancellation().cancelled().await;
+            std::future::pending().await
+        }
+        _ => Ok(step.attempt()),
+    }
+}
+
+/// Waits an hour after the first failure, if it `waits`.
+async fn tries(ctx: Ctx, (acts, may_fail, waits): (String, u32, bool)) -> Result<u32> {
+    let delay = if waits { HOUR } else { MILLI };
+    let retry = Retry::attempts(may_fail).initial_delay(delay).max_delay(delay).no_jitter();
+    Ok(ctx.step("act", act, acts).retry(retry).await?)
+}
+
+async fn hold(step: Step, (): ()) -> Result<()> {
+    while !step.cancellation().is_cancelled() {
+        std::thread::park_timeout(MILLI);
+    }
+    Err("let go".into())
+}
+
+/// More blocking steps than there are threads. Those that are held do not end.
+async fn queues(ctx: Ctx, (): ()) -> Result<()> {
+    let threads = std::thread::available_parallelism()?.get();
+    let all = (0..=threads).map(|_| ctx.step("hold", hold, ()).blocking());
+    futures_util::future::try_join_all(all).await?;
+    Ok(())
+}
+
+struct Place {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    copies: usize,
+    ledger: Arc<Ledger>,
+    run: RunId,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("workflow.db");
+        let run = RunId::new("r").unwrap();
+        Place { _folder: folder, path, copies: 0, ledger: Arc::default(), run }
+    }
+
+    async fn open_with(&self, instruments: Instruments) -> Node {
+        let app = App::new("t").state(Arc::clone(&self.ledger));
+        let app = app.workflow("tries", tries).workflow("queues", queues);
+        Node::open_with(app, Environment::alone(&self.path), instruments).await.unwrap()
+    }
+
+    async fn open(&self) -> Node {
+        self.open_with(Instruments::default()).await
+    }
+
+    async fn start(&self, node: &Node, acts: &str, may_fail: u32, waits: bool) {
+        let request = StartRequest::new("tries", (acts, may_fail, waits)).unwrap().id("r");
+        node.start(request).await.unwrap();
+    }
+
+    /// Goes on with the file as it is now, and lets the process go that had it.
+    async fn crash(&mut self, node: &Node) {
+        self.copies += 1;
+        let copy = crashed(&self.path, self.copies);
+        node.shutdown().await.unwrap();
+        self.path = copy;
+    }
+
+    fn state(&self) -> RunState {
+        let connection = open_reader(&self.path).unwrap();
+        query::run_state(&connection, &self.run, None).unwrap().unwrap()
+    }
+
+    fn attempts(&self) -> Vec<Attempt> {
+        self.state().ops.into_values().next().unwrap().attempts
+    }
+
+    fn told(&self) -> Vec<(u32, AttemptState)> {
+        self.attempts().iter().map(|attempt| (attempt.number, attempt.state)).collect()
+    }
+
+    async fn until(&self, condition: impl Fn(&RunState) -> bool) {
+        let is_there = || {
+            let connection = open_reader(&self.path).unwrap();
+            query::run_state(&connection, &self.run, None).unwrap()
+        };
+        soon(async {
+            while !is_there().is_some_and(|state| condition(&state)) {
+                tokio::time::sleep(MILLI).await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits until so many bodies began.
+    async fn until_begun(&self, count: usize) {
+        soon(async {
+            while self.ledger.begun().len() < count {
+                tokio::time::sleep(MILLI).await;
+            }
+        })
+        .await;
+    }
+
+    async fn ended(&self, node: &Node) -> RunResult {
+        soon(node.result(&self.run)).await.unwrap()
+    }
+
+    /// Lets the moment of the attempt that waits come: the file says that it was an hour ago.
+    async fn open_an_hour_later(&self) -> Node {
+        let instruments = Instruments::default();
+        instruments.clock.step_wall(HOUR_MICROS + 1_000_000);
+        self.open_with(instruments).await
+    }
+}
+
+fn waiting(state: &RunState) -> bool {
+    state.activity().waiting == 1
+}
+
+fn restarts(path: &Path) -> Vec<String> {
+    let connection = open_reader(path).unwrap();
+    let sql = "SELECT ifnull(data ->> '$.after', 'untold') FROM events \
+               WHERE kind = 'step_restarted' ORDER BY seq";
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_or_a_crash_in_a_back_off_adds_no_attempt() {
+    for crashes in [false, true] {
+        let mut place = Place::new();
+        let node = place.open().await;
+        place.start(&node, "ff", 2, true).await;
+        place.until(waiting).await;
+        let [first, second] = &place.attempts()[..] else { panic!("two attempts are known") };
+        assert_eq!((first.number, first.state), (1, AttemptState::Failed));
+        assert!(matches!(second.state, AttemptState::Waiting { of: Some(2), .. }), "{second:?}");
+        assert_eq!(second.started_at, None, "it has not begun, also not in the future");
+        let until = second.state.until();
+        match crashes {
+            true => place.crash(&node).await,
+            false => node.shutdown().await.unwrap(),
+        }
+        let node = place.open().await;
+        place.until(|state| waiting(state) && state.attempt == 2).await;
+        assert_eq!(place.attempts()[1].state.until(), until, "nor does it wait any longer");
+        node.shutdown().await.unwrap();
+        let node = place.open_an_hour_later().await;
+        let RunResult::Failed(failure) = place.ended(&node).await else { panic!("it fails") };
+        assert_eq!(failure.message, "`act` failed after 2 attempts");
+        assert_eq!(place.ledger.begun(), [1, 2]);
+        assert_eq!(restarts(&place.path), [""; 0]);
+        node.shutdown().await.unwrap();
+        fsck(&place.path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_is_used_once_also_when_the_clock_is_set_back_before_a_crash() {
+    let mut place = Place::new();
+    let node = place.open().await;
+    place.start(&node, "fh", 3, true).await;
+    place.until(waiting).await;
+    node.shutdown().await.unwrap();
+    let node = place.open_an_hour_later().await;
+    place.until_begun(2).await;
+    place.crash(&node).await;
+    // By this process's clock the second attempt is to begin in almost an hour.
+    let node = place.open().await;
+    assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 3);
+    assert_eq!(place.ledger.begun(), [1, 2, 3]);
+    let crash = AttemptState::CutOff(ProcessEnd::Crash);
+    let told = [(1, AttemptState::Failed), (2, crash), (3, AttemptState::Completed)];
+    assert_eq!(place.told(), told);
+    assert_eq!(place.attempts()[1].ended_at, None, "when it ended is not known");
+    node.shutdown().await.unwrap();
+    fsck(&place.path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_is_cut_off_and_says_by_what() {
+    let mut place = Place::new();
+    let node = place.open().await;
+    place.start(&node, "hhh", 1, false).await;
+    place.until_begun(1).await;
+    assert_eq!(place.told(), [(1, AttemptState::Running)]);
+    node.shutdown().await.unwrap();
+    let stop = AttemptState::CutOff(ProcessEnd::Stop);
+    assert_eq!(place.told(), [(1, stop)], "also before anything takes it up again");
+
+    let node = place.open().await;
+    place.until_begun(2).await;
+    assert_eq!(place.told(), [(1, stop), (2, AttemptState::Running)]);
+    place.crash(&node).await;
+    let node = place.open().await;
+    place.until_begun(3).await;
+    let crash = AttemptState::CutOff(ProcessEnd::Crash);
+    assert_eq!(place.told(), [(1, stop), (2, crash), (3, AttemptState::Running)]);
+
+    place.crash(&node).await;
+    let connection = open_writer(&place.path, Checkpoints::Own).unwrap();
+    let elsewhere = "UPDATE tidemill_meta SET value = json_set(value, '$.epoch', 7, '$.instance', \
+                     '0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f', \
+                     '$.boot', '00000000-0000-4000-8000-000000000000') WHERE key = 'process'";
+    assert_eq!(connection.execute(elsewhere, []).unwrap(), 1);
+    drop(connection);
+    let node = {
+        let node = place.open().await;
+        assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 4);
+        node
+    };
+    assert_eq!(place.told()[2], (3, AttemptState::CutOff(ProcessEnd::Lost)));
+    assert_eq!(restarts(&place.path), ["stop", "crash", "lost"]);
+    node.shutdown().await.unwrap();
+    fsck(&place.path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_are_counted_and_crashes_are_not() {
+    let mut place = Place::new();
+    let node = place.open().await;
+    place.start(&node, "hff", 2, false).await;
+    place.until_begun(1).await;
+    place.crash(&node).await;
+    let node = place.open().await;
+    let RunResult::Failed(failure) = place.ended(&node).await else { panic!("it fails") };
+    assert_eq!(failure.message, "`act` failed after 2 attempts");
+    assert_eq!(place.ledger.begun(), [1, 2, 3]);
+    node.shutdown().await.unwrap();
+    fsck(&place.path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_thread_is_queued_and_a_crash_does_not_make_an_attempt_of_it() {
+    let threads = std::thread::available_parallelism().unwrap().get();
+    let threads = u32::try_from(threads).unwrap();
+    let mut place = Place::new();
+    let node = place.open().await;
+    node.start(StartRequest::new("queues", ()).unwrap().id("r")).await.unwrap();
+    let full = |state: &RunState| state.activity().running == threads;
+    place.until(full).await;
+    assert_eq!(place.state().activity().queued, 1);
+    // Which of them is last in line is up to the runtime.
+    let in_line = |op: &Op| op.attempts[0].state == AttemptState::Queued;
+    let before = place.state();
+    let (queued, op) = before.ops.iter().find(|(_, op)| in_line(op)).unwrap();
+    assert_eq!(op.attempts[0].started_at, None);
+    place.crash(&node).await;
+    let node = place.open().await;
+    place.until(full).await;
+    for (id, op) in &place.state().ops {
+        let numbers: Vec<u32> = op.attempts.iter().map(|attempt| attempt.number).collect();
+        if id == queued {
+            assert_eq!(numbers, [1], "what never began was not cut off");
+        } else {
+            assert_eq!(numbers, [1, 2]);
+            assert_eq!(op.attempts[0].state, AttemptState::CutOff(ProcessEnd::Crash));
+        }
+    }
+    node.shutdown().await.unwrap();
+    fsck(&place.path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_does_not_begin_before_the_log_says_so() {
+    let place = Place::new();
+    let instruments = Instruments::default();
+    let node = place.open_with(instruments.clone()).await;
+    // Of the commits the first creates the run, the second starts the step, the third is the
+    // failure; the disk is full when the second attempt is to begin.
+    instruments.faults.fail([4, 5, 6]);
+    place.start(&node, "f", 2, false).await;
+    soon(async {
+        loop {
+            let begun = place.ledger.begun();
+            if instruments.faults.counts().1 == 3 {
+                break;
+            }
+            assert!(begun.len() < 2, "its beginning is not in the log yet");
+            tokio::time::sleep(MILLI / 4).await;
+        }
+    })
+    .await;
+    assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 2);
+    assert_eq!(instruments.faults.counts().1, 3);
+    let attempts = place.attempts();
+    let began = attempts[1].started_at.unwrap();
+    let due = {
+        let connection = open_reader(&place.path).unwrap();
+        let sql = "SELECT data ->> '$.next_at' FROM events WHERE kind = 'step_attempt_failed'";
+        let due: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        due.parse::<tidemill_model::Timestamp>().unwrap()
+    };
+    assert!(began >= due, "its beginning is told as of when it was");
+    node.shutdown().await.unwrap();
+    fsck(&place.path);
+}
+
+/// The log of a version that did not record when a retry began: what is known is the moment before
+/// which it did not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_that_an_earlier_version_left_waiting_goes_on() {
+    for hours in [0, 1] {
+        let place = Place::new();
+        let node = place.open().await;
+        place.start(&node, "f", 2, true).await;
+        place.until(waiting).await;
+        node.shutdown().await.unwrap();
+        as_written_before(&place.path);
+        assert!(matches!(place.attempts()[1].state, AttemptState::Waiting { of: None, .. }));
+        let node = match hours {
+            0 => place.open().await,
+            _ => place.open_an_hour_later().await,
+        };
+        if hours == 0 {
+            place.until(|state| state.attempt == 2).await;
+            assert_eq!(restarts(&place.path), [""; 0], "it has not begun");
+        } else {
+            assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 3, "it may have begun");
+            assert_eq!(place.ledger.begun(), [1, 3]);
+        }
+        node.shutdown().await.unwrap();
+        fsck(&place.path);
+    }
+}
+
+/// Takes what is newer than `step_attempt_started` out of a file.
+fn as_written_before(path: &Path) {
+    use tidemill_eventlog::{Appender, create, projection};
+    let rows = {
+        let connection = open_reader(path).unwrap();
+        query::events(&connection, None, tidemill_model::Seq::ZERO, u32::MAX).unwrap()
+    };
+    let folder = path.parent().unwrap();
+    let older = folder.join("older.db");
+    create(&older).unwrap();
+    let connection = open_writer(&older, Checkpoints::Own).unwrap();
+    let mut appender = Appender::load(&connection).unwrap();
+    for row in &rows {
+        let mut event = row.event().unwrap();
+        if let tidemill_model::Event::StepAttemptFailed { of, .. } = &mut event {
+            *of = None;
+        }
+        let at = appender.append(&connection, row.ts, row.run.as_ref(), &event).unwrap();
+        projection::project(&connection, at, row.run.as_ref(), &event).unwrap();
+        appender.committed();
+    }
+    let run = RunId::new("r").unwrap();
+    let state = query::run_state(&connection, &run, None).unwrap().unwrap();
+    projection::set_status(&connection, &run, state.status, None).unwrap();
+    drop(connection);
+    for beside in ["workflow.db-wal", "workflow.db-shm"] {
+        let _gone = std::fs::remove_file(folder.join(beside));
+    }
+    std::fs::rename(&older, path).unwrap();
+    for beside in ["wal", "shm"] {
+        let from = folder.join(format!("older.db-{beside}"));
+        if from.exists() {
+            std::fs::rename(from, folder.join(format!("workflow.db-{beside}"))).unwrap();
+        }
+    }
+}
