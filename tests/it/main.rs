@@ -34,6 +34,7 @@ mod silence;
 mod slow_store;
 mod snapshot_cache;
 mod socket;
+mod stops;
 mod support;
 mod takeover;
 mod wrong_replica;

@@ -13,6 +13,7 @@ mod select;
 pub(crate) mod step;
 
 pub use app::App;
+pub(crate) use app::GRACE_MAX;
 pub(crate) use app::{Workflow, WorkflowFuture};
 pub use call::{Call, Child, Sleep};
 pub use ctx::Ctx;

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         .workflow("panics", misbehaving::panics)
         .workflow("spawns", misbehaving::spawns)
         .workflow("joins", misbehaving::joins)
+        .workflow("half_broken", misbehaving::half_broken)
         .workflow("runaway", misbehaving::runaway)
         .workflow("poison", misbehaving::poison)
         .workflow("floats", carried::floats)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidemill::{BoxError, Ctx, Result, Step};
 
 use crate::ledger;
+use crate::steady::{Chain, chain};
 
 /// Whether this process is the later deployment.
 pub(crate) fn redeployed() -> bool {
@@ -64,6 +65,17 @@ pub(crate) async fn changed(ctx: Ctx, _: ()) -> Result<u32> {
     let number = ctx.run(name, async || Ok::<u32, BoxError>(1)).await?;
     ctx.sleep(Duration::from_secs(3600)).await?;
     Ok(number)
+}
+
+/// One branch has a bug that the later deployment mends; the other does its work meanwhile.
+pub(crate) async fn half_broken(ctx: Ctx, work: Chain) -> Result<u64> {
+    let breaks = async {
+        ctx.sleep(Duration::from_millis(20)).await?;
+        assert!(redeployed(), "a bug");
+        Ok(())
+    };
+    let (sum, broken) = tokio::join!(chain(ctx.clone(), work), breaks);
+    broken.and(sum)
 }
 
 /// Is not in the later deployment.

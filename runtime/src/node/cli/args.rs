@@ -2,9 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tidemill_model::Json;
+
+use crate::author::{App, GRACE_MAX};
+use crate::node::http::duration;
 
 /// A program of durable workflows.
 #[derive(Debug, Parser)]
@@ -39,6 +43,21 @@ pub(super) struct File {
     /// The socket of the sidecar that ships the file; the sidecar sets it
     #[arg(long, env = "TIDEMILL_SIDECAR", value_name = "SOCKET")]
     pub(super) sidecar: Option<PathBuf>,
+    /// How long step bodies have to return after SIGTERM, such as 30s, up to 60m; the stop ends
+    /// with the last of them. Keep it some seconds below what your supervisor waits before it kills
+    /// (`tidemill sidecar --leave-within`, 25s). Default: what the program says, else 10s
+    #[arg(long, env = "TIDEMILL_GRACE", value_name = "TIME", value_parser = grace)]
+    pub(super) grace: Option<Duration>,
+}
+
+impl File {
+    /// The program with the settings of the command line.
+    pub(super) fn settle(&self, app: App) -> App {
+        match self.grace {
+            Some(grace) => app.grace(grace),
+            None => app,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +148,11 @@ fn input(text: &str) -> Result<Json, String> {
     })
 }
 
+fn grace(text: &str) -> Result<Duration, String> {
+    let time = duration(text).filter(|time| *time <= GRACE_MAX);
+    time.ok_or_else(|| "use a time such as 500ms, 30s or 2m, up to 60m".to_owned())
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -145,6 +169,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_grace_is_a_time_of_at_most_an_hour() {
+        let parse = |grace| Cli::try_parse_from(["app", "serve", "--grace", grace]);
+        let Command::Serve(serve) = parse("60m").unwrap().command else { panic!("serve") };
+        assert_eq!(serve.file.grace, Some(GRACE_MAX));
+        assert_eq!(serve.file.settle(App::new("t")).grace, GRACE_MAX);
+        for bad in ["61m", "5", "soon", "-1s"] {
+            let refused = parse(bad).unwrap_err().to_string();
+            assert!(refused.contains("such as 500ms"), "{refused}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::node::side::SideThread;
 pub(super) async fn run(app: App, args: Run) -> Outcome {
     let mut signals = Signals::listen()?;
     let side = SideThread::start()?;
+    let app = args.file.settle(app);
     let open = OpenNode::open(app, &args.file.db, args.file.sidecar, &side).await?;
     let request = StartRequest {
         workflow: args.new.workflow,

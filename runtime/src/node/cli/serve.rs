@@ -26,6 +26,7 @@ pub(super) async fn serve(app: App, args: Serve) -> Outcome {
     let mut signals = Signals::listen()?;
     let side = SideThread::start()?;
     let info = info(&app);
+    let app = args.file.settle(app);
     let opening = OpenNode::open(app, &args.file.db, args.file.sidecar, &side);
     let open = tokio::select! {
         biased;

@@ -30,6 +30,8 @@ mod runs;
 mod snapshot;
 mod view;
 
+pub(super) use query::duration;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -67,7 +67,8 @@ impl Params {
     }
 }
 
-fn duration(text: &str) -> Option<Duration> {
+/// A time such as `500ms`, `30s` or `2m`.
+pub(in crate::node) fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
