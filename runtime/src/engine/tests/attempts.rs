@@ -64,8 +64,7 @@ async fn a_checkpoint_waits_while_sqlite_itself_says_that_the_disk_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("workflow.db");
     let instruments = Instruments::default();
-    let other = async |_: Ctx, _: String| Result::<()>::Ok(());
-    let app = App::new("t").workflow("large", large).workflow("other", move |ctx, s| other(ctx, s));
+    let app = App::new("t").workflow("large", large).workflow("other", other);
     let environment = Environment::alone(&path);
     let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
     node.start(StartRequest::new("large", ()).unwrap().id("r")).await.unwrap();
@@ -107,6 +106,10 @@ async fn fill(step: Step, (): ()) -> Result<u32> {
 
 async fn large(ctx: Ctx, (): ()) -> Result<u32> {
     Ok(ctx.step("fill", fill, ()).await?)
+}
+
+async fn other(_: Ctx, _: String) -> Result<()> {
+    Ok(())
 }
 
 type Begun = Arc<AtomicU32>;
@@ -154,7 +157,8 @@ async fn hopeless(ctx: Ctx, Case { reads, blocking }: Case) -> Result<()> {
     };
     // A retry would wait for longer than this test does.
     let call = call.retry(Retry::attempts(5).initial_delay(Duration::from_secs(3_600)));
-    Ok(if blocking { call.blocking().await? } else { call.await? })
+    let call = if blocking { call.blocking() } else { call };
+    Ok(call.await?)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

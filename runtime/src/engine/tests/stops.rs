@@ -114,18 +114,18 @@ async fn is_hit_too(step: Step, (): ()) -> Result<u32> {
     Ok(step.attempt())
 }
 
+async fn hitting(ctx: Ctx, (): ()) -> Result<u32> {
+    Ok(ctx.step("is hit", is_hit_too, ()).await?)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_that_comes_after_the_stop_does_not_fail_the_step() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("workflow.db");
     let scene = Shared::default();
-    let app = || {
-        let hit =
-            async |ctx: Ctx, (): ()| Result::<u32>::Ok(ctx.step("hit", is_hit_too, ()).await?);
-        App::new("t").state(Arc::clone(&scene)).workflow("hit", move |ctx, ()| hit(ctx, ()))
-    };
+    let app = || App::new("t").state(Arc::clone(&scene)).workflow("hitting", hitting);
     let node = app().open(&path).await.unwrap();
-    start(&node, "hit").await;
+    start(&node, "hitting").await;
     until(|| scene.begun.load(Ordering::Relaxed) == 1).await;
     soon(node.shutdown()).await.unwrap();
     let node = app().open(&path).await.unwrap();
