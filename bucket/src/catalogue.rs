@@ -3,7 +3,9 @@
 //! Litestream restores a transaction T from the newest snapshot that ends at or before T, followed
 //! by files that begin at or before the next transaction and end at or before T, until one ends
 //! exactly at T (its `CalcRestorePlan`). So T is a *point* if such a chain exists. What a break
-//! marks is restorable too, and wrong: it is no point.
+//! marks is restorable too, and perhaps wrong: it is no point. An open break marks all that follows
+//! it, until a closed one with the same beginning takes its place; what it hides may still be what a
+//! take-over begins from, because each file is a whole commit.
 //!
 //! A point's time is when its content was in the bucket, by S3's clock: the earliest time at which
 //! S3 received a file that ends at it. That is an upper bound on when it was committed: late by the
@@ -67,18 +69,32 @@ struct Ending {
 impl Catalogue {
     /// The restorable transactions in ascending order; their times never fall.
     pub fn points(&self) -> Vec<Point> {
-        self.sweep().0
+        let open: Vec<&BreakDoc> = self.open_breaks().collect();
+        self.sweep(|doc| !doc.is_open() || open.contains(&doc)).0
+    }
+
+    /// The last transaction that can be restored, also one that only an open break hides: what a
+    /// take-over begins from.
+    pub fn newest(&self) -> Option<Point> {
+        self.sweep(|doc| !doc.is_open()).0.last().copied()
+    }
+
+    /// The open breaks that count: no closed one has the same beginning.
+    pub fn open_breaks(&self) -> impl Iterator<Item = &BreakDoc> {
+        let closed = |open: &BreakDoc| self.breaks.iter().any(|doc| doc.closes(open));
+        self.breaks.iter().filter(move |doc| doc.is_open() && !closed(doc))
     }
 
     /// Where files are missing.
     pub fn gaps(&self) -> Vec<Gap> {
-        self.sweep().1
+        self.sweep(|_| true).1
     }
 
     /// One pass over the transactions at which files end, in ascending order. `reached` is the
     /// newest that can be restored so far: if any chain reaches T, one through `reached` does,
-    /// because files may overlap.
-    fn sweep(&self) -> (Vec<Point>, Vec<Gap>) {
+    /// because files may overlap. Only breaks that `count` hide points.
+    fn sweep(&self, counts: impl Fn(&BreakDoc) -> bool) -> (Vec<Point>, Vec<Gap>) {
+        let breaks: Vec<&BreakDoc> = self.breaks.iter().filter(|doc| counts(doc)).collect();
         let (mut points, mut gaps): (Vec<Point>, Vec<Gap>) = (Vec::new(), Vec::new());
         let mut reached: Option<Txid> = None;
         let mut hole = false;
@@ -96,7 +112,7 @@ impl Catalogue {
             }
             hole = false;
             reached = Some(txid);
-            if self.breaks.iter().any(|b| b.contains(txid)) {
+            if breaks.iter().any(|b| b.contains(txid)) {
                 continue;
             }
             let at = latest.map_or(ending.at, |latest| latest.max(ending.at));
@@ -144,11 +160,11 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn broken(after: Option<u64>, until: u64) -> BreakDoc {
+    pub(crate) fn broken(after: Option<u64>, until: Option<u64>) -> BreakDoc {
         BreakDoc {
             v: 1,
             after: after.map(txid),
-            until: txid(until),
+            until: until.map(txid),
             reason: "test".into(),
             at: Timestamp::from_micros(0).unwrap(),
             unknown: serde_json::Map::new(),
@@ -156,7 +172,11 @@ pub(crate) mod tests {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
-    fn check(files: &[(u8, u64, u64, i64)], breaks: &[(Option<u64>, u64)], expected: Expect) {
+    fn check(
+        files: &[(u8, u64, u64, i64)],
+        breaks: &[(Option<u64>, Option<u64>)],
+        expected: Expect,
+    ) {
         let catalogue = Catalogue {
             files: files.iter().map(|&(l, a, b, at)| file(l, a, b, at)).collect(),
             breaks: breaks.iter().map(|&(a, b)| broken(a, b)).collect(),
@@ -205,8 +225,36 @@ pub(crate) mod tests {
     #[test]
     fn what_a_break_marks_is_no_point_and_its_ends_are() {
         let files: Vec<_> = (1..=6).map(|n| (0, n, n, i64::try_from(n).unwrap())).collect();
-        check(&files, &[(Some(2), 5)], expect!["1@1 2@2 5@5 6@6"]);
-        check(&files, &[(None, 5)], expect!["5@5 6@6"]);
+        check(&files, &[(Some(2), Some(5))], expect!["1@1 2@2 5@5 6@6"]);
+        check(&files, &[(None, Some(5))], expect!["5@5 6@6"]);
+    }
+
+    #[test]
+    fn an_open_break_hides_all_that_follows_until_one_with_the_same_beginning_is_closed() {
+        let files: Vec<_> = (1..=6).map(|n| (0, n, n, i64::try_from(n).unwrap())).collect();
+        check(&files, &[(Some(2), None)], expect!["1@1 2@2"]);
+        check(&files, &[(None, None)], expect![""]);
+        check(&files, &[(Some(2), None), (Some(2), Some(5))], expect!["1@1 2@2 5@5 6@6"]);
+        // A closed break of another beginning says nothing about this one.
+        check(&files, &[(Some(4), None), (Some(2), Some(4))], expect!["1@1 2@2 4@4"]);
+        // The next cure begins at the copy that ended the last one.
+        let two = [(Some(2), None), (Some(2), Some(4)), (Some(4), None)];
+        check(&files, &two, expect!["1@1 2@2 4@4"]);
+    }
+
+    #[test]
+    fn a_take_over_may_begin_from_what_an_open_break_hides_and_not_from_what_a_closed_one_marks() {
+        let newest = |breaks: &[(Option<u64>, Option<u64>)]| {
+            let catalogue = Catalogue {
+                files: (1..=6).map(|n| file(0, n, n, 1)).collect(),
+                breaks: breaks.iter().map(|&(after, until)| broken(after, until)).collect(),
+            };
+            catalogue.newest().map(|point| point.txid.get())
+        };
+        assert_eq!(newest(&[]), Some(6));
+        assert_eq!(newest(&[(Some(2), None)]), Some(6));
+        assert_eq!(newest(&[(Some(2), Some(9))]), Some(2));
+        assert_eq!(newest(&[(Some(2), None), (Some(2), Some(6))]), Some(6));
     }
 
     #[test]

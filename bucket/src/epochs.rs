@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use tidemill_model::{BreakDoc, Epoch, EpochDoc, FleetUrl, NodeId, NodeKeys};
+use tidemill_model::{BreakDoc, BreakName, Epoch, EpochDoc, FleetUrl, NodeId, NodeKeys};
 
 use crate::error::{Error, ErrorKind};
 use crate::store::{Put, Store};
@@ -87,46 +87,50 @@ pub async fn create_epoch(
     }
 }
 
-/// Creates the break that ends at `doc.until`.
+/// Creates a break, open or closed; one with the same ends that is there already is the same break.
 ///
 /// # Errors
-/// As [`create_epoch`].
+/// `Conflict` if a break of other ends has its name; else as [`create_epoch`].
 pub async fn create_break(
     store: &Store,
     keys: &NodeKeys,
     epoch: Epoch,
     doc: &BreakDoc,
-) -> Result<Created<BreakDoc>, Error> {
-    let key = keys.break_doc(epoch, doc.until);
-    match create(store, &key, doc).await? {
-        None => Ok(Created::Ours),
-        Some(bytes) => {
-            let there = BreakDoc::parse(&bytes).map_err(|e| Error::corrupt(&key, &e))?;
-            Ok(if there == *doc { Created::Ours } else { Created::Other(Box::new(there)) })
-        }
+) -> Result<(), Error> {
+    let key = keys.break_doc(epoch, BreakName::of(doc.after, doc.until));
+    let Some(bytes) = create(store, &key, doc).await? else { return Ok(()) };
+    let there = BreakDoc::parse(&bytes).map_err(|e| Error::corrupt(&key, &e))?;
+    if there.has_range_of(doc) {
+        return Ok(());
     }
+    let message = format!(
+        "object `{key}` marks another range, after {after} until {until}: this range is not \
+         marked; look who wrote it, and move it away",
+        after = shown(there.after),
+        until = shown(there.until),
+    );
+    Err(Error::new(ErrorKind::Conflict, message))
 }
 
-/// The breaks of an epoch, in ascending order of their ends.
-///
-/// # Errors
-/// As [`read_epoch`].
-pub async fn read_breaks(
+fn shown(txid: Option<tidemill_model::Txid>) -> String {
+    txid.map_or_else(|| "none".to_owned(), |txid| txid.to_string())
+}
+
+/// Reads one break, whose ends must be those of its name.
+pub(crate) async fn read_break(
     store: &Store,
     keys: &NodeKeys,
     epoch: Epoch,
-) -> Result<Vec<BreakDoc>, Error> {
-    let mut breaks = Vec::new();
-    for object in store.list(&keys.breaks(epoch)).await? {
-        breaks.push(read_break(store, &object.key).await?);
+    name: BreakName,
+) -> Result<BreakDoc, Error> {
+    let key = keys.break_doc(epoch, name);
+    let object = store.get(&key).await?;
+    let doc = BreakDoc::parse(&object.body).map_err(|e| Error::corrupt(&key, &e))?;
+    if BreakName::of(doc.after, doc.until) != name {
+        let message = format!("object `{key}` marks another range than its name says");
+        return Err(Error::new(ErrorKind::Corrupt, message));
     }
-    Ok(breaks)
-}
-
-/// Reads one break.
-pub(crate) async fn read_break(store: &Store, key: &str) -> Result<BreakDoc, Error> {
-    let object = store.get(key).await?;
-    BreakDoc::parse(&object.body).map_err(|e| Error::corrupt(key, &e))
+    Ok(doc)
 }
 
 /// Creates an object; returns the content of the one that was there before.

@@ -30,9 +30,7 @@ mod store;
 mod timeline;
 
 pub use catalogue::{Catalogue, Gap, LtxFile, Point};
-pub use epochs::{
-    Created, create_break, create_epoch, list_epochs, list_nodes, read_breaks, read_epoch,
-};
+pub use epochs::{Created, create_break, create_epoch, list_epochs, list_nodes, read_epoch};
 pub use error::{Error, ErrorKind};
 pub use lease_store::{Lease, LeaseStore, Settled, Shown};
 pub use litestream::{LITESTREAM_VERSION, Litestream};

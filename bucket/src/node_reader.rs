@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use tidemill_model::{BreakDoc, Epoch, EpochDoc, Level, LtxName, NodeKeys, Txid};
+use tidemill_model::{BreakDoc, BreakName, Epoch, EpochDoc, Level, LtxName, NodeKeys};
 use tokio::task::JoinSet;
 
 use crate::catalogue::{Catalogue, LtxFile};
@@ -23,7 +23,7 @@ const READS_MAX: usize = 8;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     files: Vec<LtxFile>,
-    breaks: Vec<String>,
+    breaks: Vec<BreakName>,
     doc: bool,
 }
 
@@ -62,9 +62,7 @@ fn sort(prefix: &str, listing: &[Listed]) -> BTreeMap<Epoch, Seen> {
         match rest.split_once('/') {
             None => seen.doc |= rest == "epoch.json",
             Some(("breaks", name)) => {
-                if name.strip_suffix(".json").is_some_and(|txid| txid.parse::<Txid>().is_ok()) {
-                    seen.breaks.push(object.key.clone());
-                }
+                seen.breaks.extend(name.parse::<BreakName>());
             }
             Some((level, name)) => {
                 if let (Ok(level), Ok(name)) = (level.parse::<Level>(), name.parse::<LtxName>()) {
@@ -93,10 +91,10 @@ async fn read_documents(
     keys: &NodeKeys,
     seen: BTreeMap<Epoch, Seen>,
 ) -> Result<Timeline, Error> {
-    let mut wanted: Vec<(Epoch, Option<String>)> = Vec::new();
+    let mut wanted: Vec<(Epoch, Option<BreakName>)> = Vec::new();
     for (&epoch, seen) in &seen {
         wanted.extend(seen.doc.then_some((epoch, None)));
-        wanted.extend(seen.breaks.iter().map(|key| (epoch, Some(key.clone()))));
+        wanted.extend(seen.breaks.iter().map(|name| (epoch, Some(*name))));
     }
     let mut docs: BTreeMap<Epoch, EpochDoc> = BTreeMap::new();
     let mut breaks: BTreeMap<Epoch, Vec<BreakDoc>> = BTreeMap::new();
@@ -104,8 +102,8 @@ async fn read_documents(
     let mut wanted = wanted.into_iter();
     loop {
         while reads.len() < READS_MAX {
-            let Some((epoch, key)) = wanted.next() else { break };
-            reads.spawn(read_document(store.clone(), keys.clone(), epoch, key));
+            let Some((epoch, name)) = wanted.next() else { break };
+            reads.spawn(read_document(store.clone(), keys.clone(), epoch, name));
         }
         let Some(joined) = reads.join_next().await else { break };
         let read = joined.map_err(|e| {
@@ -119,7 +117,7 @@ async fn read_documents(
     }
     let history = |(epoch, seen): (Epoch, Seen)| {
         let mut breaks = breaks.remove(&epoch).unwrap_or_default();
-        breaks.sort_by_key(|doc| doc.until);
+        breaks.sort_by_key(|doc| (doc.after, doc.until));
         EpochHistory::new(epoch, docs.remove(&epoch), Catalogue { files: seen.files, breaks })
     };
     Ok(Timeline { epochs: seen.into_iter().map(history).collect() })
@@ -129,11 +127,11 @@ async fn read_document(
     store: Store,
     keys: NodeKeys,
     epoch: Epoch,
-    key: Option<String>,
+    name: Option<BreakName>,
 ) -> Result<(Epoch, Document), Error> {
-    let document = match key {
+    let document = match name {
         None => Document::Epoch(read_epoch(&store, &keys, epoch).await?.map(Box::new)),
-        Some(key) => Document::Break(Box::new(read_break(&store, &key).await?)),
+        Some(name) => Document::Break(Box::new(read_break(&store, &keys, epoch, name).await?)),
     };
     Ok((epoch, document))
 }
@@ -149,6 +147,7 @@ mod tests {
             "f/nodes/n/epochs/0000000001/0000/0000000000000001-0000000000000001.ltx",
             "f/nodes/n/epochs/0000000001/0009/0000000000000001-0000000000000002.ltx",
             "f/nodes/n/epochs/0000000001/breaks/0000000000000002.json",
+            "f/nodes/n/epochs/0000000001/breaks/0000000000000002-open.json",
             "f/nodes/n/epochs/0000000001/breaks/x.json",
             "f/nodes/n/epochs/0000000001/epoch.json",
             "f/nodes/n/epochs/0000000002/epoch.json",
@@ -166,7 +165,7 @@ mod tests {
         let epochs = sort("f/nodes/n/epochs/", &listing);
         assert_eq!(epochs.len(), 2);
         let first = &epochs[&Epoch::FIRST];
-        assert_eq!((first.files.len(), first.breaks.len(), first.doc), (2, 1, true));
+        assert_eq!((first.files.len(), first.breaks.len(), first.doc), (2, 2, true));
         let second = &epochs[&Epoch::FIRST.next()];
         assert_eq!((second.files.len(), second.breaks.len(), second.doc), (0, 0, true));
     }

@@ -21,6 +21,8 @@ pub struct EpochHistory {
     pub doc: Option<EpochDoc>,
     /// What can be restored, in ascending order.
     pub points: Vec<Point>,
+    /// What a take-over begins from: the last point, or a later one that an open break hides.
+    pub newest: Option<Point>,
     /// Where files are missing.
     pub gaps: Vec<Gap>,
     /// Ranges that show what the database never held.
@@ -30,8 +32,18 @@ pub struct EpochHistory {
 impl EpochHistory {
     /// The history that a catalogue shows.
     pub fn new(epoch: Epoch, doc: Option<EpochDoc>, catalogue: Catalogue) -> EpochHistory {
-        let (points, gaps) = (catalogue.points(), catalogue.gaps());
-        EpochHistory { epoch, doc, points, gaps, breaks: catalogue.breaks }
+        let (points, newest, gaps) = (catalogue.points(), catalogue.newest(), catalogue.gaps());
+        let Catalogue { mut breaks, .. } = catalogue;
+        // One that was closed has nothing to say any more.
+        let closed: Vec<BreakDoc> = breaks.extract_if(.., |doc| !doc.is_open()).collect();
+        breaks.retain(|open| !closed.iter().any(|doc| doc.closes(open)));
+        breaks.splice(0..0, closed);
+        EpochHistory { epoch, doc, points, newest, gaps, breaks }
+    }
+
+    /// Whether an open break hides transactions that can be restored.
+    pub fn hides_its_end(&self) -> bool {
+        self.newest.map(|point| point.txid) != self.end().map(|point| point.txid)
     }
 
     /// The last point.
@@ -84,10 +96,15 @@ impl Timeline {
         self.epochs.iter().rev().find_map(end_of)
     }
 
-    /// The last point of the newest epoch before `epoch` that has one: what a take-over begins
-    /// from.
+    /// What a take-over of `epoch` begins from: the last point of the newest epoch before it that
+    /// has one. An open break does not count here: what it hides is a whole commit of which perhaps
+    /// nobody was told, and nobody wrote after it.
     pub fn last_before(&self, epoch: Epoch) -> Option<Place> {
-        self.epochs.iter().rev().filter(|history| history.epoch < epoch).find_map(end_of)
+        let newest = |history: &EpochHistory| {
+            let Point { txid, at } = history.newest?;
+            Some(Place { epoch: history.epoch, txid, at })
+        };
+        self.epochs.iter().rev().filter(|history| history.epoch < epoch).find_map(newest)
     }
 
     /// The points that lead to [`Timeline::latest`], oldest first.

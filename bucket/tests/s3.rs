@@ -10,8 +10,8 @@ use fake::Reply;
 use minio::{Minio, Shipper, node_keys, nonce, settings};
 use tidemill_bucket::{
     Created, Credentials, ErrorKind, LeaseStore, Litestream, Moment, Put, Secret, Settings,
-    Settled, Store, create_break, create_epoch, list_epochs, list_nodes, probe, read_breaks,
-    read_timeline, restore,
+    Settled, Store, create_break, create_epoch, list_epochs, list_nodes, probe, read_timeline,
+    restore,
 };
 use tidemill_model::{
     BootId, BreakDoc, Epoch, EpochDoc, FleetUrl, InstanceId, LeaseDoc, LeaseStatus, NodeId, Nonce,
@@ -270,14 +270,24 @@ async fn an_epoch_begins_once() {
     let broken = BreakDoc {
         v: 1,
         after: None,
-        until: Txid::new(7).unwrap(),
+        until: Some(Txid::new(7).unwrap()),
         reason: "the app was killed".into(),
         at: now(),
         unknown: serde_json::Map::new(),
     };
-    let created = create_break(&store, &keys, Epoch::FIRST, &broken).await.unwrap();
-    assert_eq!(created, Created::Ours);
-    assert_eq!(read_breaks(&store, &keys, Epoch::FIRST).await.unwrap(), [broken]);
+    let open = BreakDoc { until: None, ..broken.clone() };
+    for doc in [&open, &broken] {
+        create_break(&store, &keys, Epoch::FIRST, doc).await.unwrap();
+        // Written again after a crash, at another time: the same break.
+        let again = BreakDoc { at: now(), reason: "again".into(), ..doc.clone() };
+        create_break(&store, &keys, Epoch::FIRST, &again).await.unwrap();
+    }
+    let other = BreakDoc { after: Some(Txid::new(3).unwrap()), ..broken.clone() };
+    let error = create_break(&store, &keys, Epoch::FIRST, &other).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("this range is not marked"), "{error}");
+    let timeline = read_timeline(&store, &keys).await.unwrap();
+    assert_eq!(timeline.epochs[0].breaks, [broken]);
     assert_eq!(list_nodes(&store, &fleet).await.unwrap(), [node]);
     assert_eq!(list_epochs(&store, &keys).await.unwrap(), [Epoch::FIRST]);
 }

@@ -120,16 +120,20 @@ impl Base {
     }
 }
 
-/// A range that is not restorable, `breaks/<txid>.json`: no txid between `after` and `until`,
-/// both ends excluded, shows what the file held.
+/// A range that is not restorable: no txid between `after` and `until`, both ends excluded, shows
+/// for certain what the file held.
+///
+/// A *closed* break, `breaks/<until>.json`, has both ends. An *open* one,
+/// `breaks/<after>-open.json`, says that nothing after `after` is trusted; it counts until a closed
+/// one has the same `after`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakDoc {
     /// The document's version, 1.
     pub v: u32,
     /// The last transaction that is known to be good; `null` if the epoch had none.
     pub after: Option<Txid>,
-    /// The full copy from which on everything is good again.
-    pub until: Txid,
+    /// The point from which on everything is good again; `null` in an open break.
+    pub until: Option<Txid>,
     /// Why.
     pub reason: String,
     /// When, by the writer's clock.
@@ -150,6 +154,21 @@ impl BreakDoc {
 
     /// Whether `txid` lies in the broken range.
     pub fn contains(&self, txid: Txid) -> bool {
-        txid < self.until && self.after.is_none_or(|after| after < txid)
+        self.until.is_none_or(|until| txid < until) && self.after.is_none_or(|after| after < txid)
+    }
+
+    /// Whether its end is not known yet.
+    pub fn is_open(&self) -> bool {
+        self.until.is_none()
+    }
+
+    /// Whether `open` does not count any more because of this break.
+    pub fn closes(&self, open: &BreakDoc) -> bool {
+        !self.is_open() && self.after == open.after
+    }
+
+    /// Whether both mark the same range: when and why it was written does not matter.
+    pub fn has_range_of(&self, other: &BreakDoc) -> bool {
+        (self.after, self.until) == (other.after, other.until)
     }
 }

@@ -103,9 +103,9 @@ impl NodeKeys {
         format!("{}/breaks/", self.epoch(epoch))
     }
 
-    /// The break that ends at `until`.
-    pub fn break_doc(&self, epoch: Epoch, until: Txid) -> String {
-        format!("{}{until}.json", self.breaks(epoch))
+    /// A break.
+    pub fn break_doc(&self, epoch: Epoch, name: BreakName) -> String {
+        format!("{}{name}", self.breaks(epoch))
     }
 
     /// The prefix of one level of an epoch, ending with `/`.
@@ -156,6 +156,51 @@ impl FromStr for Level {
     }
 }
 
+/// The name of a break: `<until>.json`, or of an open one `<after>-open.json`, whose `after` is all
+/// zeros where there is none. Versions that know closed breaks only pass the open ones over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BreakName {
+    /// The break that ends here.
+    Closed(Txid),
+    /// The open break that begins here.
+    Open(Option<Txid>),
+}
+
+impl BreakName {
+    /// The name of the break with these ends.
+    pub fn of(after: Option<Txid>, until: Option<Txid>) -> BreakName {
+        until.map_or(BreakName::Open(after), BreakName::Closed)
+    }
+}
+
+impl fmt::Display for BreakName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BreakName::Closed(until) => write!(f, "{until}.json"),
+            BreakName::Open(Some(after)) => write!(f, "{after}-open.json"),
+            BreakName::Open(None) => write!(f, "{NO_TXID}-open.json"),
+        }
+    }
+}
+
+impl FromStr for BreakName {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<BreakName, Invalid> {
+        let invalid = || Invalid::new("break name", text, "use <until>.json or <after>-open.json");
+        let name = text.strip_suffix(".json").ok_or_else(invalid)?;
+        let Some(after) = name.strip_suffix("-open") else {
+            return Ok(BreakName::Closed(name.parse().map_err(|_| invalid())?));
+        };
+        if after == NO_TXID {
+            return Ok(BreakName::Open(None));
+        }
+        Ok(BreakName::Open(Some(after.parse().map_err(|_| invalid())?)))
+    }
+}
+
+/// What stands for no transaction: they count from one.
+const NO_TXID: &str = "0000000000000000";
+
 /// The name of one of Litestream's files: `<min>-<max>.ltx`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LtxName {
@@ -200,13 +245,41 @@ mod tests {
         assert_eq!(keys.lease(), "team/fleet/nodes/n1/lease.json");
         assert_eq!(keys.epoch_doc(epoch), "team/fleet/nodes/n1/epochs/0000000003/epoch.json");
         assert_eq!(
-            keys.break_doc(epoch, Txid::new(42).unwrap()),
+            keys.break_doc(epoch, BreakName::Closed(Txid::new(42).unwrap())),
             "team/fleet/nodes/n1/epochs/0000000003/breaks/000000000000002a.json"
         );
         assert_eq!(
             keys.level(epoch, Level::SNAPSHOT),
             "team/fleet/nodes/n1/epochs/0000000003/0009/"
         );
+    }
+
+    #[test]
+    fn a_break_is_named_by_its_end_and_an_open_one_by_its_beginning() {
+        let txid = |n| Txid::new(n).unwrap();
+        for (name, text) in [
+            (BreakName::of(Some(txid(1)), Some(txid(42))), "000000000000002a.json"),
+            (BreakName::of(Some(txid(42)), None), "000000000000002a-open.json"),
+            (BreakName::of(None, None), "0000000000000000-open.json"),
+        ] {
+            assert_eq!(name.to_string(), text);
+            assert_eq!(text.parse::<BreakName>().unwrap(), name);
+        }
+        for bad in ["", "x.json", "2a-open.json", "0000000000000000.json", "000000000000002a"] {
+            assert!(bad.parse::<BreakName>().is_err(), "{bad}");
+        }
+    }
+
+    /// Version 0.1 at 8dcdd52 took every `breaks/<name>.json` whose name is a txid for a break and
+    /// read it, and its document had to have an end. It passes over all other names.
+    #[test]
+    fn an_older_reader_passes_open_breaks_over() {
+        let older =
+            |text: &str| text.strip_suffix(".json").is_some_and(|n| n.parse::<Txid>().is_ok());
+        let txid = Txid::new(42).unwrap();
+        assert!(older(&BreakName::Closed(txid).to_string()));
+        assert!(!older(&BreakName::Open(Some(txid)).to_string()));
+        assert!(!older(&BreakName::Open(None).to_string()));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub use event_data::{
 };
 pub use failure::{Failure, FailureKind};
 pub use json::{Floats, Json};
-pub use keys::{FleetUrl, Level, LtxName, NodeKeys};
+pub use keys::{BreakName, FleetUrl, Level, LtxName, NodeKeys};
 pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};
 pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};
 pub use node_state::{LastGood, NodeState, Stage, Uncured};

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use tidemill_bucket::{
-    Lease, LeaseStore, Litestream, Moment, NodeUrl, Now, Place, Restored, Store, Timeline,
-    read_timeline, restore,
+    EpochHistory, Lease, LeaseStore, Litestream, Moment, NodeUrl, Now, Place, Restored, Store,
+    Timeline, read_timeline, restore,
 };
 use tidemill_model::{Base, Covered, LogSum, Nonce, Seq, Timestamp};
 
@@ -55,6 +55,7 @@ impl BucketPoint {
             Error::new(error.kind(), format!("{node}: {error}"))
         })?;
         if moment == Moment::Latest {
+            let covered = covered.filter(|covered| !is_hidden(&timeline, *covered));
             not_below(place, covered).map_err(|e| Error::new(e.kind(), format!("{node}: {e}")))?;
         }
         let doc = timeline.epoch(place.epoch).and_then(|history| history.doc.as_ref());
@@ -128,9 +129,22 @@ impl BucketPoint {
 /// What the moment is compared with: the store's clock, else our own.
 fn now(lease: Option<&Lease>, timeline: &Timeline, ours: Timestamp) -> Now {
     let at = lease.and_then(|lease| lease.read_at).unwrap_or(ours);
-    let shipped_until =
-        lease.zip(timeline.latest()).and_then(|(lease, latest)| lease.shows_all_until(latest));
+    let latest = timeline.latest();
+    // What the holder shipped is not all in the point that is offered while a break is open.
+    let hides =
+        |latest: &Place| timeline.epoch(latest.epoch).is_some_and(EpochHistory::hides_its_end);
+    let latest = latest.filter(|latest| !hides(latest));
+    let shipped_until = lease.zip(latest).and_then(|(lease, latest)| lease.shows_all_until(latest));
     Now { at, shipped_until }
+}
+
+/// Whether what a barrier covered is there, and an open break hides it: a cure's full copy, before
+/// the break ends there.
+fn is_hidden(timeline: &Timeline, covered: Covered) -> bool {
+    let history = timeline.epoch(covered.epoch);
+    history.is_some_and(|history| {
+        history.hides_its_end() && history.newest.is_some_and(|newest| covered.txid <= newest.txid)
+    })
 }
 
 /// The newest point cannot be older than what a barrier covered.
@@ -174,7 +188,7 @@ fn proofs(timeline: &Timeline, place: Place, covered: Option<Covered>) -> Vec<Pr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_bucket::{Catalogue, EpochHistory};
+    use tidemill_bucket::Catalogue;
     use tidemill_model::{Epoch, EpochDoc, InstanceId, NodeId, Timestamp, Txid, Versions};
 
     fn epoch(n: u64) -> Epoch {

@@ -24,6 +24,7 @@ mod holes;
 mod http_errors;
 mod idle;
 mod kills;
+mod lost_in_a_cure;
 mod lost_state;
 mod observer;
 mod older_file;

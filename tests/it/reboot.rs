@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::ghost::{BOUND, head, held_commit, with};
+use crate::ghost::{BOUND, Held, head, held_commit, with};
 use crate::support::app::Settings;
 use crate::support::bucket::Bucket;
 use crate::support::ledger::Ledger;
@@ -69,10 +69,10 @@ fn a_file_with_all_that_is_in_the_bucket_is_the_next_base() {
 /// Powered off inside a commit whose frames were shipped, so that the bucket is ahead of the last
 /// good barrier; gives what was shipped.
 fn powered_off_ahead(bucket: &Bucket, vm: &mut Machine, app: &Settings, hold: &Hold) -> i64 {
-    let (running, shipped) = held_commit(bucket, vm, app, hold);
+    let Held { app: running, reader, shipped } = held_commit(bucket, vm, app, hold);
     vm.power_off();
     hold.release();
-    drop(running);
+    drop((running, reader));
     let shipped = process::litestream_restore(bucket, "fleet/nodes/n1/epochs/0000000001", shipped);
     head(&shipped)
 }

@@ -131,7 +131,7 @@ fn a_time_follows_the_lineage_and_not_the_branches_beside_it() {
 fn a_transaction_that_is_no_point_names_its_neighbours() {
     let catalogue = Catalogue {
         files: (1..=6).map(|n| file(0, n, n, 1)).collect(),
-        breaks: vec![broken(Some(2), 5)],
+        breaks: vec![broken(Some(2), Some(5))],
     };
     let epochs = vec![EpochHistory::new(epoch(1), Some(doc(1, None)), catalogue)];
     let timeline = Timeline { epochs };
@@ -171,4 +171,33 @@ fn a_base_that_points_at_itself_ends_the_chain() {
     let timeline = Timeline { epochs: vec![history(1, restored(1, 1), &[10])] };
     assert_eq!(timeline.lineage().len(), 1);
     assert_eq!(Moment::Ago(Duration::from_secs(1)).to_string(), "-1s");
+}
+
+#[test]
+fn what_an_open_break_hides_is_not_offered_and_may_be_what_the_next_epoch_begins_from() {
+    let catalogue =
+        |breaks| Catalogue { files: (1..=4).map(|n| file(0, n, n, 10)).collect(), breaks };
+    let first = |breaks| EpochHistory::new(epoch(1), Some(doc(1, None)), catalogue(breaks));
+    let open = Timeline { epochs: vec![first(vec![broken(Some(2), None)])] };
+    check(&open, "latest", expect!["e1:2 @10"]);
+    check(&open, "e1", expect!["e1:2 @10"]);
+    check(
+        &open,
+        "e1:0000000000000004",
+        expect![
+            "epoch 1 cannot be restored at 0000000000000004: the nearest before it, the last, is @e1:0000000000000002"
+        ],
+    );
+    assert_eq!(open.lineage().len(), 2);
+    assert_eq!(open.last_before(epoch(2)).unwrap().txid, txid(4));
+    assert!(open.epochs[0].hides_its_end());
+
+    let closed = vec![broken(Some(2), None), broken(Some(2), Some(4))];
+    let next = history(2, restored(1, 4), &[20]);
+    let closed = Timeline { epochs: vec![first(closed), next] };
+    let lineage: Vec<(u64, u64)> =
+        closed.lineage().iter().map(|p| (p.epoch.get(), p.txid.get())).collect();
+    assert_eq!(lineage, [(1, 1), (1, 2), (1, 4), (2, 1)]);
+    assert_eq!(closed.epochs[0].breaks, [broken(Some(2), Some(4))]);
+    assert!(!closed.epochs[0].hides_its_end());
 }

@@ -196,14 +196,14 @@ fn a_timeline_shows_points_gaps_breaks_and_branches() {
     let broken = BreakDoc {
         v: 1,
         after: Some(txid(2)),
-        until: txid(4),
+        until: Some(txid(4)),
         reason: "the app was killed".into(),
         at: at(10),
         unknown: serde_json::Map::new(),
     };
     let first = EpochView {
         gaps: vec![Gap { after: Some(txid(1)), until: None }],
-        breaks: vec![broken],
+        breaks: vec![broken.clone(), BreakDoc { until: None, ..broken }],
         branches: vec![BranchView { epoch: Epoch::new(2).unwrap(), txid: txid(2) }],
         ..epoch(1, None, 3, 2)
     };
@@ -229,6 +229,7 @@ fn a_timeline_shows_points_gaps_breaks_and_branches() {
               @e1:0000000000000003  1970-01-01T00:00:10.000000Z  left behind
               gap     after 0000000000000001: files are missing
               break   between 0000000000000002 and 0000000000000004: the app was killed
+              break   after 0000000000000002, until it is repaired: the app was killed
               branch  epoch 2 began at 0000000000000002
 
             epoch 2  began at 1970-01-01T00:00:09.000000Z from @e1:0000000000000002 (event 40), 30 points
@@ -247,7 +248,7 @@ fn a_timeline_shows_points_gaps_breaks_and_branches() {
             latest is @e2:000000000000001e
         "#]],
     );
-    assert_eq!(super::history(&history, true).lines().count(), 43);
+    assert_eq!(super::history(&history, true).lines().count(), 44);
 }
 
 #[test]

@@ -28,8 +28,9 @@ fn bucket(history: &BucketHistory, all: bool) -> String {
             text += &format!("  gap     {}: files are missing\n", between(gap.after, gap.until));
         }
         for range in &epoch.breaks {
-            let between = between(range.after, Some(range.until));
-            text += &format!("  break   {between}: {}\n", range.reason);
+            let between = between(range.after, range.until);
+            let open = if range.is_open() { ", until it is repaired" } else { "" };
+            text += &format!("  break   {between}{open}: {}\n", range.reason);
         }
         for branch in &epoch.branches {
             text += &format!("  branch  epoch {} began at {}\n", branch.epoch, branch.txid);

@@ -18,6 +18,8 @@ pub(crate) enum Topic {
     Disk,
     /// Another process has the file, and keeps what must happen from happening.
     File,
+    /// What may not be restored cannot be marked in the bucket.
+    Break,
     /// Litestream does not run, or its answers cannot be trusted.
     Litestream,
     /// What was committed does not get into the bucket.

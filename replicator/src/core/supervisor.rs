@@ -194,8 +194,8 @@ pub(crate) enum Effect {
     WriteBreak {
         /// The last transaction before it that is good.
         after: Option<Txid>,
-        /// The full copy that ends it.
-        until: Txid,
+        /// The full copy that ends it; `None` for an open break.
+        until: Option<Txid>,
     },
     /// End the app that has the file and does not attach again, if it is CMD's.
     EndHungApp,

@@ -10,7 +10,10 @@
 //!   restorable;
 //! - `epoch.json` is created only once: one that another instance wrote ends the claim, one of this
 //!   claim fixes the base, whatever would be chosen now;
-//! - a restored file is used only if its checksums agree with `covered` and with a fixed base.
+//! - a restored file is used only if its checksums agree with `covered` and with a fixed base;
+//! - an open break says nothing about the base: what it hides is a whole commit, and nobody wrote
+//!   after it. One that begins before a base from the bucket is closed at the base, once the file is
+//!   in place; with a local base it stays open, because the bucket never showed where that begins.
 //!
 //! On a crash the whole take-over is repeated under the same claim, or by whoever claims next: up
 //! to `epoch.json` nothing is kept, after it the base is fixed. On failure nothing was replaced.
@@ -66,7 +69,7 @@ pub(crate) enum LocalLog {
 pub(crate) enum Input {
     /// Begin.
     Begin,
-    /// The break is in the bucket.
+    /// The open break is in the bucket.
     BreakWritten,
     /// The epoch's `epoch.json`, or that there is none.
     EpochDoc(Option<Box<EpochDoc>>),
@@ -87,19 +90,16 @@ pub(crate) enum Input {
     DocExists(Box<EpochDoc>),
     /// The file is in place.
     Placed,
+    /// No open break hides the base.
+    BreaksClosed,
 }
 
 /// What is to be done, one at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Write that nothing in the epoch after its last good barrier is restorable; answer
-    /// `BreakWritten`.
-    CloseBreak {
-        /// The epoch and its last good barrier.
-        of: Uncured,
-        /// A later transaction that a barrier covered: the cure's full copy, which is good.
-        until: Option<Txid>,
-    },
+    /// Write the open break of a cure that was begun on this disk: the crash may have come before
+    /// it; answer `BreakWritten`.
+    OpenBreak(Uncured),
     /// Read the claimed epoch's `epoch.json`; answer `EpochDoc`.
     ReadEpochDoc,
     /// List the bucket below the claimed epoch; answer `Listed`.
@@ -112,6 +112,8 @@ pub(crate) enum Effect {
     CreateEpochDoc(Option<Base>),
     /// Put the file in place; answer `Placed`.
     Place(Placement),
+    /// Close every open break of the base's epoch that begins before it; answer `BreaksClosed`.
+    CloseBreaks(Point),
     /// The epoch's base is in place.
     Done(Option<Base>),
     /// Another instance has the epoch.
@@ -190,6 +192,7 @@ enum Step {
     RestoreBase(Base),
     CreateDoc(Option<Base>, Placement),
     Place(Option<Base>),
+    CloseBreaks(Base),
     Ended,
 }
 
@@ -247,18 +250,17 @@ impl TakeOver {
                     self.fixed(doc)
                 }
             }
-            (Step::Place(base), Input::Placed) => (Step::Ended, Effect::Done(base)),
+            (Step::Place(base), Input::Placed) => placed(base),
+            (Step::CloseBreaks(base), Input::BreaksClosed) => {
+                (Step::Ended, Effect::Done(Some(base)))
+            }
             (step, input) => panic!("a take-over in {step:?} cannot take {input:?}"),
         }
     }
 
     fn start(&self) -> (Step, Effect) {
         let Some(of) = self.begin.uncured else { return (Step::ReadDoc, Effect::ReadEpochDoc) };
-        // The state file keeps the barrier before the cure until the break is written. What the
-        // lease knows beyond that was covered by the cure's own barrier.
-        let covered = self.begin.covered.filter(|covered| covered.epoch == of.epoch);
-        let until = covered.map(|c| c.txid).filter(|txid| of.after.is_none_or(|a| a < *txid));
-        (Step::Break, Effect::CloseBreak { of, until })
+        (Step::Break, Effect::OpenBreak(of))
     }
 
     fn is_own(&self, doc: &EpochDoc) -> bool {
@@ -389,6 +391,15 @@ fn create(base: Option<Base>, placement: Placement) -> (Step, Effect) {
 
 fn place(base: Option<Base>, placement: Placement) -> (Step, Effect) {
     (Step::Place(base), Effect::Place(placement))
+}
+
+fn placed(base: Option<Base>) -> (Step, Effect) {
+    match base {
+        Some(base @ Base::Restored { epoch, txid, .. }) => {
+            (Step::CloseBreaks(base), Effect::CloseBreaks(Point { epoch, txid }))
+        }
+        Some(Base::Local { .. }) | None => (Step::Ended, Effect::Done(base)),
+    }
 }
 
 fn restore_base(base: Base) -> (Step, Effect) {

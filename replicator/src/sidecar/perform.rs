@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tidemill_bucket::{self as bucket, create_break};
 use tidemill_eventlog::{head, host, open_reader, sum_at, verify};
-use tidemill_model::{BreakDoc, Covered, DOCUMENT_VERSION, LastGood, Stage, Txid};
+use tidemill_model::{BreakDoc, Covered, LastGood, Stage, Txid};
 
 use super::app::signal_app;
 use super::litestream::ship;
 use super::serving::{Done, OWN, Serving};
+use super::taking_over::open_break;
 use crate::adapters::aside;
 use crate::adapters::checkpoint::{self, BothLocks};
 use crate::adapters::wal_watch::WalEnd;
@@ -196,21 +197,18 @@ impl Serving {
         Ok(())
     }
 
-    fn write_break(&mut self, after: Option<Txid>, until: Txid) {
-        failpoint::reached("cure_copied");
+    fn write_break(&mut self, after: Option<Txid>, until: Option<Txid>) {
+        if until.is_some() {
+            failpoint::reached("cure_copied");
+        }
         let (place, epoch) = (Arc::clone(&self.place), self.epoch);
-        tracing::info!(?after, %until, "what was shipped in between is marked as not restorable");
         self.spawn(async move {
-            let doc = BreakDoc {
-                v: DOCUMENT_VERSION,
-                after,
-                until,
-                reason: "the app died uncleanly while litestream ran".to_owned(),
-                at: host::wall_now(),
-                unknown: serde_json::Map::new(),
-            };
+            let doc = BreakDoc { until, ..open_break(after) };
             let created = create_break(&place.store, &place.keys, epoch, &doc).await;
-            Done::Break(created.map(drop).map_err(|e| e.to_string()))
+            if created.is_ok() {
+                say_marked(after, until);
+            }
+            Done::Break(created.map_err(|e| e.to_string()))
         });
     }
 
@@ -292,6 +290,22 @@ impl Serving {
             };
             Done::Lease(shows)
         });
+    }
+}
+
+fn say_marked(after: Option<Txid>, until: Option<Txid>) {
+    match until {
+        None => {
+            tracing::info!(
+                ?after,
+                "nothing that is shipped after this is offered until the cure ends"
+            );
+            failpoint::reached("cure_marked");
+        }
+        Some(until) => {
+            tracing::info!(?after, %until, "what was shipped in between is marked as not restorable");
+            failpoint::reached("cure_closed");
+        }
     }
 }
 

@@ -419,9 +419,7 @@ impl Serving {
             }
             Done::AppLock(result) => self.app_lock_tried(result)?,
             Done::Break(result) => {
-                if let Err(why) = &result {
-                    tracing::warn!(%why, "cannot write the break yet");
-                }
+                self.break_tried(result.as_ref().err());
                 self.tell_supervisor(supervisor::Input::BreakWritten(result.is_ok()));
             }
             Done::CmdEnded(exit) => {
@@ -431,6 +429,15 @@ impl Serving {
             Done::Released(done) => self.tell_supervisor(supervisor::Input::Released(done)),
         }
         Ok(())
+    }
+
+    /// A cure waits for its breaks: without them a moment that never was would be offered.
+    fn break_tried(&mut self, failure: Option<&String>) {
+        let Some(why) = failure else { return self.clear(Topic::Break) };
+        let text = "the cure waits, and no app may attach: cannot mark what may not be restored";
+        if self.say(Topic::Break, format!("{text}: {why}")) {
+            tracing::warn!(%why, "{text}");
+        }
     }
 
     /// Tells a waiter that its barrier counted, or why not.

@@ -134,7 +134,7 @@ async fn attempt(
     let mut input = Input::Begin;
     loop {
         input = match core.handle(input) {
-            Effect::CloseBreak { of, until } => doing.close_break(of, until).await?,
+            Effect::OpenBreak(of) => doing.open_break(of).await?,
             Effect::ReadEpochDoc => {
                 let doc = read_epoch(&place.store, &place.keys, doing.begin.epoch).await?;
                 Input::EpochDoc(doc.map(Box::new))
@@ -148,6 +148,7 @@ async fn attempt(
                 failpoint::reached("placed");
                 Input::Placed
             }
+            Effect::CloseBreaks(base) => doing.close_breaks(base).await?,
             Effect::Done(base) => {
                 let stage = Stage::Restored;
                 let state =
@@ -179,30 +180,26 @@ struct Doing<'a> {
 }
 
 impl Doing<'_> {
-    async fn close_break(&self, of: Uncured, until: Option<Txid>) -> Result<Input, Error> {
+    async fn open_break(&self, of: Uncured) -> Result<Input, Error> {
         let (place, Uncured { epoch, after }) = (self.place, of);
-        let until = match until {
-            Some(until) => Some(until),
-            None => {
-                let history = read_epoch_timeline(&place.store, &place.keys, epoch).await?;
-                let end = history.end().map(|point| point.txid);
-                let end = end.filter(|end| after.is_none_or(|after| after < *end));
-                end.map(|end| Txid::new(end.get().saturating_add(1))).transpose()?
-            }
-        };
-        if let Some(until) = until {
-            let doc = BreakDoc {
-                v: DOCUMENT_VERSION,
-                after,
-                until,
-                reason: "the app died uncleanly and the host went down before the repair".into(),
-                at: host::wall_now(),
-                unknown: serde_json::Map::new(),
-            };
-            create_break(&place.store, &place.keys, epoch, &doc).await?;
-            tracing::info!(%epoch, ?after, %until, "an unfinished cure: marked as not restorable");
-        }
+        let doc = open_break(after);
+        create_break(&place.store, &place.keys, epoch, &doc).await?;
+        tracing::info!(%epoch, ?after, "an unfinished cure: nothing after this is offered");
         Ok(Input::BreakWritten)
+    }
+
+    /// Also what another machine left open: it was lost in its cure.
+    async fn close_breaks(&self, base: Point) -> Result<Input, Error> {
+        let (place, Point { epoch, txid }) = (self.place, base);
+        let history = read_epoch_timeline(&place.store, &place.keys, epoch).await?;
+        let begins_before = |doc: &&BreakDoc| doc.after.is_none_or(|after| after < txid);
+        for open in history.breaks.iter().filter(|doc| doc.is_open()).filter(begins_before) {
+            let doc = BreakDoc { until: Some(txid), at: host::wall_now(), ..open.clone() };
+            create_break(&place.store, &place.keys, epoch, &doc).await?;
+            let after = open.after;
+            tracing::info!(%epoch, ?after, until = %txid, "marked as not restorable");
+        }
+        Ok(Input::BreaksClosed)
     }
 
     async fn list(&self) -> Result<Input, Error> {
@@ -303,6 +300,18 @@ impl Doing<'_> {
         checkpoint::mark_shipped(beside, &locks, node, epoch, instance)?;
         checkpoint::remove_litestream_state(beside, &self.place.node_lock)?;
         sweep(self.place)
+    }
+}
+
+/// Nothing after `after` is offered until the break is closed.
+pub(super) fn open_break(after: Option<Txid>) -> BreakDoc {
+    BreakDoc {
+        v: DOCUMENT_VERSION,
+        after,
+        until: None,
+        reason: "the app died uncleanly while litestream ran".to_owned(),
+        at: host::wall_now(),
+        unknown: serde_json::Map::new(),
     }
 }
 

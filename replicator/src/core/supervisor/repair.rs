@@ -2,12 +2,15 @@
 //! whose app died uncleanly.
 //!
 //! Both go: Litestream down, app's lock held, WAL written back into the file, Litestream up, one
-//! barrier, which ships a full copy. A cure also keeps the stage `cure` in the state file from
-//! before Litestream starts until the break is in the bucket: what was shipped between the last good
-//! barrier and the full copy may show commits that never were.
+//! barrier, which ships a full copy. What was shipped between the last good barrier and that copy
+//! may show commits that never were. So a cure writes an open break before Litestream starts, which
+//! hides all that follows the barrier, and closes it at the copy. The stage `cure` stands in the
+//! state file from before the open break until after the closed one.
 //!
 //! On a crash a first copy and a cure are simply begun again; the state file's last good barrier is
-//! not advanced before the break that begins there is written.
+//! not advanced before the closed break is written, so that a repetition finds its own open break.
+//! Where the machine is lost, the open break stays, and the take-over that begins after it closes it.
+//! On failure of the store a cure waits at the open break: no app is let in meanwhile.
 
 use tidemill_model::{BootTime, LastGood, Stage, Txid};
 
@@ -36,6 +39,7 @@ enum At {
     DaemonEnd,
     Lock,
     StageCure,
+    OpenBreak,
     Checkpoint,
     DaemonUp,
     Barrier,
@@ -129,8 +133,8 @@ impl Supervisor {
                 self.give_up(out);
             }
             Phase::Repair(RepairStep { at: At::StageCure, .. }) => {
-                self.repair_at(At::Checkpoint);
-                out.push(Effect::Checkpoint);
+                self.repair_at(At::OpenBreak);
+                out.push(Effect::WriteBreak { after: self.last_good, until: None });
             }
             Phase::Repair(RepairStep { at: At::StageShipping, .. }) => self.repaired(now, out),
             Phase::Repair(_)
@@ -167,6 +171,7 @@ impl Supervisor {
             At::DaemonEnd
             | At::Lock
             | At::StageCure
+            | At::OpenBreak
             | At::Checkpoint
             | At::Break(_)
             | At::StageShipping => out.push(Effect::OpenBarriers { copy: false }),
@@ -203,13 +208,25 @@ impl Supervisor {
 
     pub(super) fn break_written(&mut self, written: bool, now: BootTime, out: &mut Vec<Effect>) {
         let Phase::Repair(step) = self.phase else { return };
-        let At::Break(good) = step.at else { return };
-        if !written {
-            return self.repair_again(step, now);
+        match step.at {
+            At::OpenBreak | At::Break(_) if !written => self.repair_again(step, now),
+            At::OpenBreak => {
+                self.repair_at(At::Checkpoint);
+                out.push(Effect::Checkpoint);
+            }
+            At::Break(good) => {
+                self.last_good = Some(good.txid);
+                self.repair_at(At::StageShipping);
+                out.push(Effect::SaveStage(Stage::Shipping, Some(good)));
+            }
+            At::DaemonEnd
+            | At::Lock
+            | At::StageCure
+            | At::Checkpoint
+            | At::DaemonUp
+            | At::Barrier
+            | At::StageShipping => {}
         }
-        self.last_good = Some(good.txid);
-        self.repair_at(At::StageShipping);
-        out.push(Effect::SaveStage(Stage::Shipping, Some(good)));
     }
 
     fn repaired(&mut self, now: BootTime, out: &mut Vec<Effect>) {
@@ -228,6 +245,7 @@ impl Supervisor {
     pub(super) fn repeat_repair(&mut self, step: RepairStep, out: &mut Vec<Effect>) {
         self.phase = Phase::Repair(RepairStep { again_at: None, ..step });
         match step.at {
+            At::OpenBreak => out.push(Effect::WriteBreak { after: self.last_good, until: None }),
             At::Checkpoint => out.push(Effect::Checkpoint),
             At::Barrier => out.push(Effect::AskBarrier { until: without_end() }),
             At::Break(good) => out.push(write_break(self.last_good, good)),
@@ -237,5 +255,5 @@ impl Supervisor {
 }
 
 fn write_break(after: Option<Txid>, good: LastGood) -> Effect {
-    Effect::WriteBreak { after, until: good.txid }
+    Effect::WriteBreak { after, until: Some(good.txid) }
 }

@@ -34,7 +34,8 @@ fn show(effect: &Effect) -> String {
         Effect::SaveStage(stage, _) => format!("stage {stage:?}"),
         Effect::AskBarrier { .. } => "barrier".to_owned(),
         Effect::WriteBreak { after, until } => {
-            format!("break {:?}-{}", after.map(Txid::get), until.get())
+            let until = until.map_or("open".to_owned(), |until| until.get().to_string());
+            format!("break {:?}-{until}", after.map(Txid::get))
         }
         Effect::OpenBarriers { copy } => format!("open{}", if *copy { " copy" } else { "" }),
         effect => format!("{effect:?}"),
@@ -127,15 +128,18 @@ fn an_app_that_dies_is_cured_before_another_may_attach() {
             (223, attach(2, None)),
             (224, Input::DaemonEnded),
             (225, Input::StageSaved),
-            (226, Input::Checkpointed { busy: false }),
-            (227, Input::DaemonUp),
-            (228, Input::Counted(good(12, 21))),
-            (228, Input::BarrierCounted(good(12, 21))),
-            (229, Input::BreakWritten(false)),
-            (729, Input::Tick),
-            (730, Input::BreakWritten(true)),
-            (731, Input::StageSaved),
-            (732, attach(2, None)),
+            (225, Input::BreakWritten(false)),
+            (725, Input::Tick),
+            (725, Input::BreakWritten(true)),
+            (726, Input::Checkpointed { busy: false }),
+            (727, Input::DaemonUp),
+            (728, Input::Counted(good(12, 21))),
+            (728, Input::BarrierCounted(good(12, 21))),
+            (729, Input::BreakWritten(false)),
+            (1229, Input::Tick),
+            (1230, Input::BreakWritten(true)),
+            (1231, Input::StageSaved),
+            (1232, attach(2, None)),
         ],
         &expect![[r#"
             20 ready PauseBarriers
@@ -146,16 +150,19 @@ fn an_app_that_dies_is_cured_before_another_may_attach() {
             222 curing PauseBarriers, KillDaemon
             223 curing refuse NotReady
             224 curing stage Cure
-            225 curing Checkpoint
-            226 curing SpawnDaemon
-            227 curing open copy, barrier
-            228 curing 
-            228 curing break Some(8)-12
-            229 curing 
-            729 curing break Some(8)-12
-            730 curing stage Shipping
-            731 ready ReturnAppLock
-            732 ready accept, open
+            225 curing break Some(8)-open
+            225 curing 
+            725 curing break Some(8)-open
+            725 curing Checkpoint
+            726 curing SpawnDaemon
+            727 curing open copy, barrier
+            728 curing 
+            728 curing break Some(8)-12
+            729 curing 
+            1229 curing break Some(8)-12
+            1230 curing stage Shipping
+            1231 ready ReturnAppLock
+            1232 ready accept, open
         "#]],
     );
 }
@@ -279,7 +286,7 @@ fn a_sidecar_that_died_alone_finds_its_app_again() {
         &expect![[r#"
             1 ready TryAppLock
             2 curing PauseBarriers, stage Cure
-            3 curing Checkpoint
+            3 curing break Some(5)-open
         "#]],
     );
 }
@@ -320,6 +327,7 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
             (30, Input::AppLock(AppLock::Taken)),
             (31, Input::DaemonEnded),
             (32, Input::StageSaved),
+            (32, Input::BreakWritten(true)),
             (33, Input::Checkpointed { busy: false }),
             (34, Input::DaemonUp),
             (35, Input::BarrierCounted(good(12, 21))),
@@ -332,6 +340,7 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
             20 draining SignalCmd(TermGroup), TryAppLock
             30 curing PauseBarriers, KillDaemon
             31 curing stage Cure
+            32 curing break Some(6)-open
             32 curing Checkpoint
             33 curing SpawnDaemon
             34 curing open copy, barrier
@@ -435,6 +444,7 @@ fn an_end_that_was_asked_for_does_not_wait_for_a_cure_without_a_store() {
             (41, Input::AppLock(AppLock::Busy)),
             (50, Input::DaemonEnded),
             (60, Input::StageSaved),
+            (60, Input::BreakWritten(true)),
             (70, Input::Checkpointed { busy: false }),
             (80, Input::DaemonUp),
             (60_039, Input::Tick),
@@ -447,6 +457,7 @@ fn an_end_that_was_asked_for_does_not_wait_for_a_cure_without_a_store() {
             40 curing PauseBarriers, KillDaemon
             41 curing 
             50 curing stage Cure
+            60 curing break Some(6)-open
             60 curing Checkpoint
             70 curing SpawnDaemon
             80 curing open copy, barrier
@@ -606,6 +617,7 @@ fn a_state_that_is_gone_in_a_first_copy_or_a_cure_ends_the_epoch() {
             Input::Tick,
             Input::AppLock(AppLock::Taken),
             Input::StageSaved,
+            Input::BreakWritten(true),
             Input::Checkpointed { busy: false },
         ];
         for (now, input) in (1..).zip(script) {
@@ -684,6 +696,8 @@ struct Truth {
     state_gone: bool,
     abandoned: bool,
     cure_saved: bool,
+    /// The open break of the last death is in the bucket.
+    marked: bool,
     ended: Option<Outcome>,
     pending: std::collections::VecDeque<Effect>,
 }
@@ -702,6 +716,8 @@ impl Truth {
             }
             Effect::PauseBarriers | Effect::FenceBarriers => self.open = false,
             Effect::SpawnDaemon => {
+                let cures = self.dirty && self.sidecar_has_lock;
+                prop_assert!(!cures || self.marked, "restarted before what may lie was marked");
                 prop_assert_eq!(self.daemon, Litestream::Down, "a second litestream");
                 prop_assert!(!self.abandoned, "an abandoned epoch is shipped to");
                 self.daemon = Litestream::Starting { killed: false };
@@ -788,7 +804,10 @@ impl Truth {
                 self.sidecar_has_lock |= free;
                 Input::AppLock(if free { AppLock::Taken } else { AppLock::Busy })
             }
-            Effect::WriteBreak { .. } => Input::BreakWritten(well),
+            Effect::WriteBreak { until, .. } => {
+                self.marked |= well && until.is_none();
+                Input::BreakWritten(well)
+            }
             Effect::StartCmd => Input::CmdStarted,
             Effect::MoveAside => Input::MovedAside,
             Effect::Release => Input::Released(well),
@@ -805,13 +824,13 @@ impl Truth {
             }
             Act::AppDies => {
                 let stream = self.app.take()?;
-                self.dirty = true;
+                (self.dirty, self.marked) = (true, false);
                 stream.map(|n| Input::StreamClosed(session(n)))
             }
             Act::AppSaysGoodbye => {
                 let stream = self.app.take()?;
                 if stream.is_none() {
-                    self.dirty = true;
+                    (self.dirty, self.marked) = (true, false);
                 }
                 stream.map(|n| Input::Detach(session(n)))
             }

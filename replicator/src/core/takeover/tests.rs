@@ -112,7 +112,8 @@ impl World {
 
     fn perform(&mut self, effect: Effect, restored: &mut Option<Vec<u8>>) -> Option<Input> {
         Some(match effect {
-            Effect::CloseBreak { .. } => Input::BreakWritten,
+            Effect::OpenBreak(_) => Input::BreakWritten,
+            Effect::CloseBreaks(_) => Input::BreaksClosed,
             Effect::ReadEpochDoc => Input::EpochDoc(self.doc.clone().map(Box::new)),
             Effect::List => {
                 let point = Point { epoch: epoch(1), txid: txid(POINT) };
@@ -280,26 +281,39 @@ fn an_epoch_that_another_instance_began_is_lost() {
 }
 
 #[test]
-fn an_unfinished_cure_hides_what_was_shipped_but_not_what_a_barrier_covered() {
+fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the_bucket() {
     let of = Uncured { epoch: epoch(1), after: Some(txid(5)) };
-    let first = |covered| {
-        let begin = Begin {
-            epoch: epoch(2),
-            instance: instance(1),
-            acquired: nonce(2),
-            covered,
-            candidate: Candidate::None,
-            local: LocalLog::None,
-            uncured: Some(of),
-        };
-        TakeOver::new(begin).handle(Input::Begin)
+    let begin = |candidate, local| Begin {
+        epoch: epoch(2),
+        instance: instance(1),
+        acquired: nonce(2),
+        covered: None,
+        candidate,
+        local,
+        uncured: Some(of),
     };
-    let covered = crate::core::testing::covered;
-    assert_eq!(first(None), Effect::CloseBreak { of, until: None });
-    assert_eq!(first(Some(covered(1, 5, 3))), Effect::CloseBreak { of, until: None });
-    // The cure's full copy counted, and the host went down before the break was written.
-    let until = Some(txid(8));
-    assert_eq!(first(Some(covered(1, 8, 3))), Effect::CloseBreak { of, until });
+    let head = crate::core::testing::head(4, 0);
+    let point = Point { epoch: epoch(1), txid: txid(8) };
+    let listed = |begin| {
+        let mut core = TakeOver::new(begin);
+        assert_eq!(core.handle(Input::Begin), Effect::OpenBreak(of));
+        assert_eq!(core.handle(Input::BreakWritten), Effect::ReadEpochDoc);
+        core.handle(Input::EpochDoc(None));
+        assert_eq!(core.handle(Input::Listed(Some(point))), Effect::Restore(point));
+        core
+    };
+    let mut core = listed(begin(Candidate::None, LocalLog::None));
+    core.handle(Input::Restored { head, at_covered: None });
+    core.handle(Input::DocCreated);
+    assert_eq!(core.handle(Input::Placed), Effect::CloseBreaks(point));
+    assert!(matches!(core.handle(Input::BreaksClosed), Effect::Done(Some(Base::Restored { .. }))));
+
+    // The local file has all of it: the bucket does not show where it begins.
+    let mut core = listed(begin(Candidate::Own { last_good: None }, LocalLog::Whole(head)));
+    core.handle(Input::Restored { head, at_covered: None });
+    core.handle(Input::LocalSum(Some(head.sum)));
+    core.handle(Input::DocCreated);
+    assert!(matches!(core.handle(Input::Placed), Effect::Done(Some(Base::Local { .. }))));
 }
 
 /// Somebody else's epoch may have appeared since the start looked.
