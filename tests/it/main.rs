@@ -38,4 +38,5 @@ mod socket;
 mod stops;
 mod support;
 mod takeover;
+mod wrong_answers;
 mod wrong_replica;

@@ -11,8 +11,8 @@
 //! - nothing is shipped from a file that does not contain what the last round covered, so that
 //!   what is covered never goes back;
 //! - a reply of Litestream's counts only with status `synced` or `no_change`, a shipped txid above
-//!   0, and neither txid below the last accepted; otherwise Litestream is restarted and the round
-//!   is repeated;
+//!   0, and neither txid below the last accepted; otherwise the round is repeated, and Litestream
+//!   restarted (for a shipped txid of 0, which a failure elsewhere explains, at the third in a row);
 //! - a round counts only if a read of the lease *after* the upload shows a nonce of this process:
 //!   a successor lists the bucket only after its swap, so it finds what was acknowledged here;
 //! - the state file holds a counted round before anybody hears of it.
@@ -37,6 +37,9 @@ const SYNC_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 const COPY_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How long a poke's result may wait to be counted: each count costs a GET and an fsync.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often in a row Litestream may say that nothing is in the bucket. It does after a failure of
+/// another upload, and the next answer is right again.
+const ZEROS_MAX: u32 = 3;
 /// Waiters at a time: far more than one app has connections for.
 const WAITERS_MAX: usize = 4096;
 
@@ -146,6 +149,8 @@ pub(crate) enum Effect {
     ReadLease,
     /// Write the state file; answer `Saved`.
     Save(LastGood),
+    /// Litestream's answer was accepted: what the round began with is in the bucket.
+    Accepted,
     /// The round counted: remember it for the lease and the figures.
     Counted(LastGood),
     /// Tell a waiter that it counted.
@@ -206,6 +211,7 @@ pub(crate) struct Barriers {
     dirty_since: Option<BootTime>,
     dirty_again: bool,
     failures: u32,
+    zeros: u32,
     /// When the last accepted round was sent, and how long it took.
     took: Option<Duration>,
 }
@@ -236,6 +242,7 @@ impl Barriers {
             dirty_since: None,
             dirty_again: false,
             failures: 0,
+            zeros: 0,
             took: None,
         }
     }
@@ -292,7 +299,6 @@ impl Barriers {
                 self.open = !self.fenced;
                 self.copy |= copy;
                 self.not_before = None;
-                self.failures = 0;
             }
             Input::Pause => self.pause(),
             Input::Head(head) => self.head(head, now, &mut effects),
@@ -396,7 +402,9 @@ impl Barriers {
         }
         let Round::Sync(head) = self.round else { return };
         let Some(reply) = reply else { return self.fail(now) };
-        let Ok(txid) = Txid::new(reply.replicated_txid) else { return self.fail(now) };
+        let Ok(txid) = Txid::new(reply.replicated_txid) else {
+            return self.nothing_shipped(now, effects);
+        };
         if reply.txid < self.last_txid || reply.replicated_txid < self.last_replicated {
             let message = format!(
                 "litestream went back from txid {} to {} (shipped: {} to {})",
@@ -409,12 +417,14 @@ impl Barriers {
         if !reply.shipped {
             return self.fail(now);
         }
+        effects.push(Effect::Accepted);
         let moved = reply.replicated_txid > self.last_replicated;
         self.last_txid = reply.txid;
         self.last_replicated = reply.replicated_txid;
         self.shipped_head = Some(head);
         self.shipped_until = self.looked_at;
         self.failures = 0;
+        self.zeros = 0;
         self.copy = false;
         self.took = self.sent_at.map(|sent| now.since(sent));
         self.dirty_since = if self.dirty_again { self.sent_at } else { None };
@@ -427,6 +437,16 @@ impl Barriers {
             effects.push(Effect::ReadLease);
         } else {
             self.round = Round::None;
+        }
+    }
+
+    fn nothing_shipped(&mut self, now: BootTime, effects: &mut Vec<Effect>) {
+        self.fail(now);
+        self.zeros = self.zeros.saturating_add(1);
+        if self.zeros >= ZEROS_MAX {
+            self.zeros = 0;
+            let message = "litestream says again and again that nothing is in the bucket";
+            effects.push(Effect::Distrust(message.to_owned()));
         }
     }
 

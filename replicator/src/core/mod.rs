@@ -20,6 +20,8 @@ pub(crate) mod takeover;
 
 #[cfg(test)]
 mod lease_tests;
+#[cfg(test)]
+mod restart_tests;
 pub(crate) mod taker;
 #[cfg(test)]
 pub(crate) mod testing;

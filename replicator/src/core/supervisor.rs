@@ -13,8 +13,9 @@
 //! - the lease is released only after a barrier that counted while nobody could write;
 //! - a file is moved aside only when Litestream has ended and the app's lock is held.
 //!
-//! On failure: Litestream that ends by itself is started again, ever more slowly; a cure or a first
-//! copy is tried until it succeeds. On a crash: the stage in the state file and the app's lock tell
+//! On failure: Litestream that ends by itself, or gives answers that cannot be, is started again,
+//! ever more slowly, down to once a minute, until a barrier counts; wrong answers that go on abandon
+//! the epoch. A cure or a first copy is tried until it succeeds. On a crash: the stage in the state file and the app's lock tell
 //! the next process what is needed.
 
 use std::time::Duration;
@@ -39,8 +40,18 @@ const FENCE_GRACE: Duration = Duration::from_secs(5);
 const LOCK_EVERY: Duration = Duration::from_millis(100);
 /// How often a step that failed for now (a busy checkpoint, an unreachable store) is repeated.
 const STEP_EVERY: Duration = Duration::from_millis(500);
-/// The slowest pace at which Litestream is restarted.
-const RESTART_MOST: Duration = Duration::from_secs(5);
+/// The first wait before Litestream is started again, and the slowest pace at which it is.
+const RESTART_LEAST: Duration = Duration::from_millis(100);
+/// See [`RESTART_LEAST`].
+const RESTART_MOST: Duration = Duration::from_secs(60);
+/// How long Litestream must have run, when a barrier counts, for its earlier ends to be forgotten;
+/// before that a count only takes the wait back to that of [`FAILURES_KEPT`].
+const STEADY: Duration = Duration::from_secs(60);
+/// See [`STEADY`]: the next end waits 1.6 s.
+const FAILURES_KEPT: u32 = 4;
+/// After so many wrong answers in a row, none of which a barrier that counted came between, the
+/// epoch is abandoned: the restarts between them took a quarter of a minute.
+const WRONG_ANSWERS_MAX: u32 = 8;
 
 /// What a supervisor is told once.
 #[derive(Debug, Clone)]
@@ -89,8 +100,8 @@ pub(crate) enum Input {
     /// Litestream ended, or could not be started: once for each `SpawnDaemon`, whether it ended by
     /// itself or was told to.
     DaemonEnded,
-    /// Litestream must be restarted: its answers cannot be, or its credentials expire.
-    RestartDaemon,
+    /// Litestream must be restarted.
+    RestartDaemon(Restart),
     /// Litestream's own state does not fit the epoch's prefix, says Litestream.
     StateMismatch,
     /// Litestream was not started, because its own state ends before what was counted; in the place
@@ -133,6 +144,17 @@ pub(crate) enum Input {
     MovedAside,
     /// The release is in the store, or did not get there in time.
     Released(bool),
+}
+
+/// Why Litestream must be restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restart {
+    /// Its credentials expire.
+    Credentials,
+    /// It does not answer any more.
+    Silent,
+    /// Its answers cannot be.
+    WrongAnswer,
 }
 
 /// An app's request.
@@ -222,6 +244,8 @@ pub(crate) enum Effect {
 pub(crate) enum Unfit {
     /// Litestream lost its own state.
     Litestream,
+    /// Litestream gave nothing but wrong answers for too long.
+    Answers,
     /// The file is not what it was.
     File,
 }
@@ -306,7 +330,14 @@ pub(crate) struct Supervisor {
     /// When a repair that somebody wants to end is given up.
     give_up_at: Option<BootTime>,
     restarts: u32,
+    /// How often Litestream ended for a bad reason, as far as it is not forgotten.
     failures: u32,
+    /// The wrong answers since a barrier counted.
+    wrong_answers: u32,
+    /// Litestream is being ended for a bad reason.
+    ends_badly: bool,
+    /// Since when Litestream runs.
+    up_since: Option<BootTime>,
 }
 
 impl Supervisor {
@@ -329,6 +360,9 @@ impl Supervisor {
             give_up_at: None,
             restarts: 0,
             failures: 0,
+            wrong_answers: 0,
+            ends_badly: false,
+            up_since: None,
         }
     }
 
@@ -388,16 +422,16 @@ impl Supervisor {
         let out = &mut effects;
         match input {
             Input::Tick => self.tick(now, out),
-            Input::DaemonUp => self.daemon_up(out),
+            Input::DaemonUp => self.daemon_up(now, out),
             Input::DaemonEnded => self.daemon_ended(now, out),
-            Input::RestartDaemon => self.restart_daemon(out),
+            Input::RestartDaemon(why) => self.restart_daemon(why, now, out),
             Input::StateMismatch => self.state_mismatch(now, out),
             Input::StateLost => self.state_lost(now, out),
             Input::FileUnfit => self.abandon(Unfit::File, now, out),
             Input::BarrierCounted(good) => self.barrier_counted(good, now, out),
             Input::BarrierRefused(refusal) => self.barrier_refused(refusal, now, out),
             Input::Counted(good) => {
-                self.mismatched = false;
+                self.trust(now);
                 if !self.keeps_last_good() {
                     self.last_good = Some(good.txid);
                 }
@@ -463,12 +497,12 @@ impl Supervisor {
         }
     }
 
-    fn daemon_up(&mut self, out: &mut Vec<Effect>) {
+    fn daemon_up(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         if self.daemon != Daemon::Starting {
             return;
         }
         self.daemon = Daemon::Up;
-        self.failures = 0;
+        self.up_since = Some(now);
         match self.phase {
             Phase::Repair(_) => self.repair_daemon_up(out),
             Phase::Ready | Phase::Drain(_) => self.open_barriers(out),
@@ -489,7 +523,9 @@ impl Supervisor {
 
     fn daemon_ended(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         let was = self.daemon;
+        let told_to_end_badly = std::mem::take(&mut self.ends_badly);
         self.daemon = Daemon::Down { again_at: None };
+        self.up_since = None;
         match self.phase {
             Phase::Repair(step) if step.awaits_end() => return self.repair_daemon_ended(out),
             Phase::Drain(step) if step.awaits_end() => return self.drain_daemon_ended(now, out),
@@ -501,22 +537,41 @@ impl Supervisor {
             return;
         }
         self.restarts = self.restarts.saturating_add(1);
-        self.failures = self.failures.saturating_add(1);
-        let wait = match was {
-            // It was ended on purpose.
-            Daemon::Ending => Duration::ZERO,
-            Daemon::Down { .. } | Daemon::Starting | Daemon::Up => {
-                backoff(self.failures, Duration::from_millis(100), RESTART_MOST)
-            }
+        let wait = if was == Daemon::Ending && !told_to_end_badly {
+            Duration::ZERO
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            backoff(self.failures, RESTART_LEAST, RESTART_MOST)
         };
         self.daemon = Daemon::Down { again_at: Some(now.saturating_add(wait)) };
     }
 
-    fn restart_daemon(&mut self, out: &mut Vec<Effect>) {
-        if self.daemon == Daemon::Up {
-            out.push(Effect::PauseBarriers);
-            self.kill_daemon(out);
+    fn restart_daemon(&mut self, why: Restart, now: BootTime, out: &mut Vec<Effect>) {
+        if self.daemon != Daemon::Up {
+            return;
         }
+        match why {
+            Restart::Credentials => {}
+            Restart::Silent => self.ends_badly = true,
+            Restart::WrongAnswer => {
+                self.ends_badly = true;
+                self.wrong_answers = self.wrong_answers.saturating_add(1);
+                // Where nothing was shipped yet another prefix would change nothing.
+                if self.wrong_answers >= WRONG_ANSWERS_MAX && self.last_good.is_some() {
+                    return self.abandon(Unfit::Answers, now, out);
+                }
+            }
+        }
+        out.push(Effect::PauseBarriers);
+        self.kill_daemon(out);
+    }
+
+    /// A barrier counted: Litestream does what it should.
+    fn trust(&mut self, now: BootTime) {
+        self.mismatched = false;
+        self.wrong_answers = 0;
+        let steady = self.up_since.is_some_and(|at| now.since(at) >= STEADY);
+        self.failures = if steady { 0 } else { self.failures.min(FAILURES_KEPT) };
     }
 
     fn kill_daemon(&mut self, out: &mut Vec<Effect>) {

@@ -14,7 +14,7 @@ use crate::adapters::process::Exit;
 use crate::adapters::wal_watch::WalEnd;
 use crate::core::barrier;
 use crate::core::problems::Topic;
-use crate::core::supervisor;
+use crate::core::supervisor::{self, Restart};
 use crate::failpoint;
 
 /// How long a commit that is under way when Litestream has shipped may take: far more than a disk
@@ -85,11 +85,6 @@ impl Serving {
     pub(super) fn synced(&mut self, result: Result<Synced, SyncFailure>) {
         let reply = match result {
             Ok(Synced { txid, replicated_txid, .. }) => {
-                self.clear(Topic::Upload);
-                self.clear(Topic::Litestream);
-                self.shipped_at = Some(host::wall_now());
-                self.shipped_end = self.sent_end.take();
-                self.place.report().wal_lag_bytes = 0;
                 Some(barrier::Synced { shipped: true, txid, replicated_txid })
             }
             Err(failure) => {
@@ -98,6 +93,15 @@ impl Serving {
             }
         };
         self.tell_barriers(barrier::Input::Synced(reply));
+    }
+
+    /// What the round began with is in the bucket.
+    pub(super) fn accepted(&mut self) {
+        self.clear(Topic::Upload);
+        self.clear(Topic::Litestream);
+        self.shipped_at = Some(host::wall_now());
+        self.shipped_end = self.sent_end.take();
+        self.place.report().wal_lag_bytes = 0;
     }
 
     fn sync_failed(&mut self, failure: &SyncFailure) {
@@ -110,8 +114,11 @@ impl Serving {
         }
         match failure.kind.cure() {
             SyncCure::Retry => {}
+            SyncCure::Wake => {
+                self.tell_supervisor(supervisor::Input::RestartDaemon(Restart::Silent));
+            }
             SyncCure::Restart | SyncCure::Mend => {
-                self.tell_supervisor(supervisor::Input::RestartDaemon);
+                self.tell_supervisor(supervisor::Input::RestartDaemon(Restart::WrongAnswer));
             }
             SyncCure::NewEpoch => self.tell_supervisor(supervisor::Input::StateMismatch),
         }

@@ -18,7 +18,7 @@ use crate::core::barrier::{self, Head, LeaseShows};
 use crate::core::holder::Shown;
 use crate::core::problems::Topic;
 use crate::core::proof::later_good;
-use crate::core::supervisor::{self, Effect, Unfit};
+use crate::core::supervisor::{self, Effect, Restart, Unfit};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 
@@ -69,6 +69,7 @@ impl Serving {
             }
             barrier::Effect::ReadLease => self.read_lease(),
             barrier::Effect::Save(good) => self.save_good(good),
+            barrier::Effect::Accepted => self.accepted(),
             barrier::Effect::Counted(good) => {
                 self.place.report().covered = Some(Covered {
                     epoch: self.epoch,
@@ -84,9 +85,11 @@ impl Serving {
                 "the file does not contain event {seq} any more as it was, which a barrier covered"
             )),
             barrier::Effect::Distrust(why) => {
-                tracing::error!(%why, "litestream's answer cannot be: restarting it");
-                self.say(Topic::Litestream, why);
-                self.tell_supervisor(supervisor::Input::RestartDaemon);
+                if self.say(Topic::Litestream, why.clone()) {
+                    tracing::error!(why, "litestream's answer cannot be: restarting it");
+                }
+                let restart = supervisor::Input::RestartDaemon(Restart::WrongAnswer);
+                self.tell_supervisor(restart);
             }
             // The lease's thread judged the same document and says so to everybody.
             barrier::Effect::Foreign => {
@@ -146,6 +149,10 @@ impl Serving {
             Unfit::File => {
                 "the file is not what it was: this epoch ends here, and the next start begins the \
                  next one from what the bucket has"
+            }
+            Unfit::Answers => {
+                "litestream's answers cannot be, however often it is started again: this epoch \
+                 ends here, and the next start ships the file under the next one"
             }
         };
         tracing::error!(epoch = %self.epoch, "{why}");

@@ -31,7 +31,7 @@ use crate::adapters::wal_watch::{WalEnd, WalWatch};
 use crate::core::barrier::{self, Barriers, Head, LeaseShows, Pace, WaiterId};
 use crate::core::holder::Gate;
 use crate::core::problems::Topic;
-use crate::core::supervisor::{self, AttachAsked, Outcome, Start, Supervisor};
+use crate::core::supervisor::{self, AttachAsked, Outcome, Restart, Start, Supervisor};
 use crate::error::Error;
 use crate::failpoint;
 
@@ -258,7 +258,7 @@ impl Serving {
         if self.replace_at.is_some_and(|at| host::boot_now() >= at) {
             self.replace_at = None;
             tracing::info!("litestream's credentials end soon: starting it with new ones");
-            self.tell_supervisor(supervisor::Input::RestartDaemon);
+            self.tell_supervisor(supervisor::Input::RestartDaemon(Restart::Credentials));
         }
         self.tell_supervisor(supervisor::Input::Tick);
         self.queue.push_back(Core::Barriers(barrier::Input::Tick));

@@ -2,7 +2,7 @@
 //!
 //! - [`server`] one S3 server a test process, [`bucket`] one bucket a test
 //! - [`machine`] a disposable machine: a folder with a sidecar, Litestream and an app in it;
-//!   [`proxy`] cuts one off from S3
+//!   [`proxy`] cuts one off from S3, [`liar`] answers in its Litestream's place
 //! - [`app`] the test app without a machine: its own sidecar, or none
 //! - [`ledger`] what step bodies did, written outside every machine; [`witness`] what must not
 //!   happen again after a kill
@@ -19,6 +19,7 @@ pub(crate) mod bucket;
 pub(crate) mod corrupt;
 pub(crate) mod http;
 pub(crate) mod ledger;
+pub(crate) mod liar;
 pub(crate) mod ltx;
 pub(crate) mod machine;
 pub(crate) mod process;

@@ -110,7 +110,9 @@ pub enum SyncFailureKind {
 pub enum SyncCure {
     /// Ask again until one's own deadline.
     Retry,
-    /// Restart Litestream and ask again.
+    /// It hangs: restart it and ask again.
+    Wake,
+    /// Its answer cannot be: restart it and ask again.
     Restart,
     /// Restart it once; if that does not help, a new epoch's prefix and none of its own state.
     NewEpoch,
@@ -130,9 +132,8 @@ impl SyncFailureKind {
             | SyncFailureKind::Other
             | SyncFailureKind::Unreachable
             | SyncFailureKind::Unpublished => SyncCure::Retry,
-            SyncFailureKind::Silent | SyncFailureKind::Garbled | SyncFailureKind::NotOpen => {
-                SyncCure::Restart
-            }
+            SyncFailureKind::Silent => SyncCure::Wake,
+            SyncFailureKind::Garbled | SyncFailureKind::NotOpen => SyncCure::Restart,
             SyncFailureKind::StateMismatch => SyncCure::NewEpoch,
             SyncFailureKind::Refused => SyncCure::Mend,
         }

@@ -29,6 +29,7 @@ fn show(effect: &Effect) -> String {
         Effect::Lacks(head) => format!("lacks {}", head.seq),
         Effect::ReadLease => "lease?".to_owned(),
         Effect::Distrust(_) => "distrust".to_owned(),
+        Effect::Accepted => "accepted".to_owned(),
         Effect::Foreign => "foreign".to_owned(),
     }
 }
@@ -68,11 +69,11 @@ fn who_asked_before_it_was_sent_is_covered_and_the_rest_share_the_next() {
             3 
             4 sync 5s
             5 
-            6 lease?
+            6 accepted, lease?
             7 save 4
             8 counted 4 seq 12, accept 1 seq 12, accept 2 seq 12, head?
             9 sync 5s
-            10 lease?
+            10 accepted, lease?
             11 save 5
             12 counted 5 seq 13, accept 3 seq 13, accept 4 seq 13
         "#]],
@@ -97,7 +98,7 @@ fn a_round_counts_only_if_the_lease_is_ours_after_the_upload() {
             2 
             3 head?
             4 sync 5s
-            6 lease?
+            6 accepted, lease?
             7 
             107 lease?
             108 foreign, refuse 1 Fenced
@@ -131,12 +132,12 @@ fn answers_that_cannot_be_restart_litestream_and_repeat_the_round() {
             5 distrust
             6 
             200 head?
-            201 sync 5s
+            201 sync 10s
             202 
-            400 head?
-            401 sync 10s
-            402 
-            9000 refuse 1 TimedOut, head?
+            400 
+            401 
+            402 head?
+            9000 refuse 1 TimedOut
         "#]],
     );
 }
@@ -182,21 +183,21 @@ fn a_poke_follows_the_wal_and_is_counted_now_and_then() {
             0 
             5000 head?
             5000 sync 5s
-            5001 lease?
+            5001 accepted, lease?
             5002 save 4
             5003 counted 4 seq 12
             5010 
             5250 head?
             5250 sync 5s
             5251 
-            5252 
+            5252 accepted
             5499 
             5500 head?
             5500 sync 5s
-            5501 
+            5501 accepted
             10500 head?
             10500 sync 5s
-            10501 lease?
+            10501 accepted, lease?
         "#]],
     );
 }
@@ -227,7 +228,7 @@ fn what_litestream_itself_writes_makes_no_upload_before_the_idle_one() {
             5000 head?
             5000 sync 5s
             5001 
-            5002 lease?
+            5002 accepted, lease?
             5003 save 4
             5004 counted 4 seq 12
             5250 head?
@@ -238,7 +239,7 @@ fn what_litestream_itself_writes_makes_no_upload_before_the_idle_one() {
             9999 
             10000 head?
             10001 sync 5s
-            10002 lease?
+            10002 accepted, lease?
         "#]],
     );
 }
@@ -258,15 +259,15 @@ fn what_was_under_way_when_the_app_died_is_not_counted() {
             (8, synced(10, 10)),
         ],
         &expect![[r#"
-                 0 
-                 1 head?
-                 2 sync 5s
-                 3 
-                 4 
-                 5 
-                 6 head?
-                 7 sync 1800s
-                 8 lease?
+            0 
+            1 head?
+            2 sync 5s
+            3 
+            4 
+            5 
+            6 head?
+            7 sync 1800s
+            8 accepted, lease?
         "#]],
     );
 }
@@ -338,7 +339,11 @@ proptest! {
                         prop_assert!(shipped >= good.seq.get(), "said more than was shipped");
                     }
                     Effect::Refuse(waiter, _) => { asked.remove(&waiter.0).unwrap(); }
-                    Effect::Counted(_) | Effect::Distrust(_) | Effect::Foreign | Effect::Lacks(_) => {}
+                    Effect::Accepted
+                    | Effect::Counted(_)
+                    | Effect::Distrust(_)
+                    | Effect::Foreign
+                    | Effect::Lacks(_) => {}
                 }
                 prop_assert!(under_way.len() <= 1, "two requests at once: {under_way:?}");
             }

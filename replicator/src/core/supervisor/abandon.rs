@@ -1,5 +1,5 @@
-//! The end of an epoch that cannot be gone on with: Litestream lost its own state, or the file is not
-//! what it was.
+//! The end of an epoch that cannot be gone on with: Litestream lost its own state or gives nothing
+//! but wrong answers, or the file is not what it was.
 //!
 //! Without that state, or with a damaged one, Litestream would go on from what it finds under the
 //! prefix, and may leave a hole that nothing tells of. A state that is new belongs to a new prefix,
@@ -26,7 +26,8 @@ impl Supervisor {
         if std::mem::replace(&mut self.mismatched, true) {
             self.abandon(Unfit::Litestream, now, out);
         } else {
-            self.restart_daemon(out);
+            out.push(Effect::PauseBarriers);
+            self.kill_daemon(out);
         }
     }
 

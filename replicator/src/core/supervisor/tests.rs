@@ -643,6 +643,7 @@ enum Act {
     StateGoes,
     /// Litestream says that its own state does not fit.
     StateMismatches,
+    WrongAnswer,
     CmdEnds,
     Terminate,
     Fence,
@@ -659,6 +660,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::DaemonDies),
         1 => Just(Act::StateGoes),
         1 => Just(Act::StateMismatches),
+        3 => Just(Act::WrongAnswer),
         1 => Just(Act::CmdEnds),
         1 => Just(Act::Terminate),
         1 => Just(Act::Fence),
@@ -842,6 +844,8 @@ impl Truth {
                 self.daemon = Litestream::Down;
                 Some(Input::DaemonEnded)
             }
+            Act::WrongAnswer if self.open => Some(Input::RestartDaemon(Restart::WrongAnswer)),
+            Act::WrongAnswer => None,
             Act::DaemonDies => None,
             Act::StateGoes => {
                 self.state_gone |= self.may_lose_state;
