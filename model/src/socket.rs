@@ -56,6 +56,24 @@ pub struct LeaseLine {
     pub deadline_boottime_ns: BootTime,
     /// What the gate is told.
     pub state: GateState,
+    /// For how long something has waited to be shipped, in milliseconds, when the line was written;
+    /// 0 when nothing does, `None` from a sidecar that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<u64>,
+    /// What is wrong with the sidecar right now, for a person to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// What a barrier is known to have covered in this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered: Option<BarrierReply>,
+}
+
+impl LeaseLine {
+    /// A line that tells about the gate alone.
+    pub fn new(boot: BootId, deadline: BootTime, state: GateState) -> LeaseLine {
+        let deadline_boottime_ns = deadline;
+        LeaseLine { boot, deadline_boottime_ns, state, lag_ms: None, problem: None, covered: None }
+    }
 }
 
 /// What a sidecar tells its app about effects.
@@ -157,4 +175,45 @@ pub enum SocketErrorKind {
     Fenced,
     /// It took longer than the request allowed.
     TimedOut,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The line of version 0.1.0, as its apps read it and its sidecars write it.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct OldLine {
+        boot: BootId,
+        deadline_boottime_ns: BootTime,
+        state: GateState,
+    }
+
+    #[test]
+    fn an_older_app_reads_a_newer_line_and_a_newer_app_an_older_one() {
+        let boot = BootId::new("boot").unwrap();
+        let deadline = BootTime::from_nanos(7);
+        let covered = BarrierReply {
+            epoch: Epoch::new(3).unwrap(),
+            txid: Txid::new(42).unwrap(),
+            seq: Seq::new(9).unwrap(),
+        };
+        let line = LeaseLine {
+            lag_ms: Some(1500),
+            problem: Some("S3 is away".to_owned()),
+            covered: Some(covered),
+            ..LeaseLine::new(boot.clone(), deadline, GateState::Open)
+        };
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(
+            text,
+            r#"{"boot":"boot","deadline_boottime_ns":7,"state":"open","lag_ms":1500,"problem":"S3 is away","covered":{"epoch":3,"txid":"000000000000002a","seq":9}}"#
+        );
+        let old = OldLine { boot: boot.clone(), deadline_boottime_ns: deadline, state: line.state };
+        assert_eq!(serde_json::from_str::<OldLine>(&text).unwrap(), old);
+        let written = serde_json::to_string(&old).unwrap();
+        let bare = LeaseLine::new(boot, deadline, GateState::Open);
+        assert_eq!(serde_json::from_str::<LeaseLine>(&written).unwrap(), bare);
+        assert_eq!(serde_json::to_string(&bare).unwrap(), written);
+    }
 }

@@ -21,7 +21,7 @@ use super::daemon::{NotStarted, Running};
 use super::lease_thread::{Lease, View};
 use super::place::{Place, random};
 use super::starting::Begun;
-use super::status::refused;
+use super::status::{Told, refused};
 use crate::adapters::app_child::AppChild;
 use crate::adapters::litestream::child::LitestreamChild;
 use crate::adapters::litestream::control::{SyncFailure, Synced};
@@ -106,6 +106,8 @@ pub(super) struct Serving {
     pub(super) cmd: Option<AppChild>,
     pub(super) attaching: HashMap<SessionId, AttachReply>,
     pub(super) attachment: Option<Attachment>,
+    /// What the app was told last.
+    pub(super) told: Option<Told>,
     pub(super) waiters: HashMap<WaiterId, Reply<BarrierReply>>,
     next_waiter: u64,
     pub(super) shipped_at: Option<Timestamp>,
@@ -171,6 +173,7 @@ impl Serving {
             cmd: None,
             attaching: HashMap::new(),
             attachment: None,
+            told: None,
             waiters: HashMap::new(),
             next_waiter: OWN.0 + 1,
             shipped_at: None,
@@ -306,6 +309,7 @@ impl Serving {
             }
         }
         self.say_state();
+        self.tell_app();
         Ok(())
     }
 
@@ -320,11 +324,7 @@ impl Serving {
     }
 
     fn lease_changed(&mut self, view: View) {
-        let gate_changed = self.view.gate != view.gate;
         self.view = view;
-        if let Some(attachment) = self.attachment.as_ref().filter(|_| gate_changed) {
-            attachment.tell(self.line());
-        }
         if matches!(self.view.gate, Gate::Fenced { .. }) {
             self.tell_supervisor(supervisor::Input::Fenced);
         }

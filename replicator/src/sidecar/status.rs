@@ -2,8 +2,8 @@
 
 use tidemill_eventlog::host;
 use tidemill_model::{
-    BootTime, GateState, LeaseLine, SidecarState, SidecarStatus, SocketError, SocketErrorKind,
-    unix_ms,
+    BarrierReply, BootTime, GateState, LeaseLine, SidecarState, SidecarStatus, SocketError,
+    SocketErrorKind, unix_ms,
 };
 
 use super::serving::Serving;
@@ -11,6 +11,19 @@ use crate::adapters::wal_watch::{WalEnd, wal_bytes};
 use crate::core::barrier;
 use crate::core::holder::Gate;
 use crate::core::supervisor::App;
+
+/// A lag below this is what every upload has.
+const LAG_TOLD_MS: u64 = 1000;
+/// A problem is cut here in a line to the app: its beginning says what is wrong.
+const PROBLEM_CHARS_MAX: usize = 2000;
+
+/// What the app was told last.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    line: LeaseLine,
+    /// Since when something waits, if that is long.
+    late: Option<BootTime>,
+}
 
 impl Serving {
     pub(super) fn state_now(&self) -> SidecarState {
@@ -27,7 +40,31 @@ impl Serving {
             Gate::Closed | Gate::Released => (BootTime::from_nanos(0), GateState::Closed),
             Gate::Fenced { .. } => (BootTime::from_nanos(0), GateState::Fenced),
         };
-        LeaseLine { boot: self.place.boot.clone(), deadline_boottime_ns: deadline, state }
+        let covered = self.place.report().covered;
+        LeaseLine {
+            lag_ms: Some(self.lag_ms()),
+            problem: self.place.report().problem().map(shortened),
+            covered: covered.map(|c| BarrierReply { epoch: c.epoch, txid: c.txid, seq: c.seq }),
+            ..LeaseLine::new(self.place.boot.clone(), deadline, state)
+        }
+    }
+
+    fn lag_ms(&self) -> u64 {
+        let now = host::boot_now();
+        self.barriers.dirty_since().map_or(0, |since| unix_ms(now.since(since)))
+    }
+
+    /// Tells the app what changed since the last line. A lag grows with the app's own clock, so it is
+    /// told only when it begins to matter, begins anew, or is over.
+    pub(super) fn tell_app(&mut self) {
+        let Some(attachment) = &self.attachment else { return };
+        let line = self.line();
+        let late = self.barriers.dirty_since().filter(|_| self.lag_ms() >= LAG_TOLD_MS);
+        let told = Told { line: LeaseLine { lag_ms: None, ..line.clone() }, late };
+        if self.told.as_ref() != Some(&told) {
+            attachment.tell(line);
+            self.told = Some(told);
+        }
     }
 
     pub(super) fn status(&self) -> SidecarStatus {
@@ -50,13 +87,20 @@ impl Serving {
             },
             shipped_txid: self.barriers.shipped().or(good.map(|good| good.txid)),
             shipped_at: self.shipped_at,
-            lag_ms: self.barriers.dirty_since().map_or(0, |since| unix_ms(now.since(since))),
+            lag_ms: self.lag_ms(),
             lag_bytes: lag,
             wal_bytes: wal_bytes(beside),
             barrier_ms: self.barriers.took().map(unix_ms),
             lease_age_ms: Some(unix_ms(now.since(self.view.last_write))),
             problem: self.place.report().problem(),
         }
+    }
+}
+
+fn shortened(problem: String) -> String {
+    match problem.char_indices().nth(PROBLEM_CHARS_MAX) {
+        Some((end, _)) => problem[..end].to_owned(),
+        None => problem,
     }
 }
 

@@ -26,6 +26,7 @@ use tidemill_model::{
 use tokio_util::sync::CancellationToken;
 
 use super::client::{self, CallError, Target};
+use super::shipping::Shipping;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
 
@@ -60,6 +61,7 @@ struct Shared {
     hello: AttachHello,
     session: Mutex<SessionId>,
     gate: Gate,
+    shipping: Shipping,
     /// We are saying goodbye: a stream that ends now is not opened again.
     leaving: CancellationToken,
     /// The goodbye was taken, or could not be said: the stream may end.
@@ -90,6 +92,7 @@ impl Sidecar {
             session: Mutex::new(hello.session.clone()),
             hello,
             gate: Gate::leased(),
+            shipping: Shipping::default(),
             leaving: CancellationToken::new(),
             done: CancellationToken::new(),
             fenced: CancellationToken::new(),
@@ -106,6 +109,11 @@ impl Sidecar {
     /// The gate that the lease moves.
     pub(crate) fn gate(&self) -> &Gate {
         &self.shared.gate
+    }
+
+    /// What it tells about shipping.
+    pub(crate) fn shipping(&self) -> &Shipping {
+        &self.shared.shipping
     }
 
     /// Waits until another owner has the node.
@@ -325,6 +333,7 @@ async fn follow(shared: Arc<Shared>, mut lines: Lines, boot: BootId) {
                 }
             }
         }
+        shared.shipping.lose();
         if !shared.leaving.is_cancelled() {
             tracing::warn!("lost the sidecar: going on until the lease's deadline");
         }
@@ -332,7 +341,10 @@ async fn follow(shared: Arc<Shared>, mut lines: Lines, boot: BootId) {
             biased;
             () = shared.leaving.cancelled() => return,
             again = attach_again(&shared, &boot) => match again {
-                Ok(lines) => lines,
+                Ok(lines) => {
+                    shared.shipping.find();
+                    lines
+                }
                 Err(why) => return shared.fence(&why),
             }
         };
@@ -350,6 +362,7 @@ async fn feed(shared: &Shared, lines: &mut Lines, boot: &BootId) -> bool {
                 return false;
             }
         };
+        shared.shipping.tell(&line);
         match verdict(&line, boot) {
             Verdict::OpenUntil(deadline) => shared.gate.set(deadline),
             Verdict::Closed => {

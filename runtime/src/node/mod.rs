@@ -2,6 +2,7 @@
 //!
 //! - [`attach`] the sidecar's permission and its lease
 //! - [`open`] opening a file as what it is: alone, or under a sidecar
+//! - [`shipping`] what the sidecar tells about shipping
 //! - [`http`] the node's HTTP API
 //! - [`cli`] `App::main`
 //!
@@ -14,4 +15,5 @@ mod cli;
 mod client;
 mod http;
 mod open;
+mod shipping;
 mod side;

@@ -142,6 +142,52 @@ fn it_attaches_serves_under_the_lease_and_says_goodbye() {
 }
 
 #[test]
+fn its_health_is_what_the_sidecar_tells_and_its_liveness_is_not() {
+    let paper = Paper::new();
+    let serving = paper.command(&["serve", "--listen", "127.0.0.1:0", "--health-lag", "20s"]);
+    let (node, mut stream) = std::thread::scope(|scope| {
+        let attached = scope.spawn(|| {
+            let mut stream = paper.grant("n1", 3);
+            lease(&mut stream, "open", 600);
+            stream
+        });
+        (Served::spawn(serving), attached.join().unwrap())
+    });
+    until("the gate to open", || node.get("/v1/health").status == 200);
+    assert_eq!(node.get("/v1/health").body.get("lag_ms"), None, "an older sidecar tells nothing");
+    let mut tell = |lag: u64, problem: Option<&str>| {
+        let deadline = host::boot_now().saturating_add(Duration::from_secs(600));
+        let mut line = json!({"boot": host::boot_id().unwrap(), "deadline_boottime_ns": deadline,
+            "state": "open", "lag_ms": lag, "of_a_newer_sidecar": {"x": 1}});
+        if let Some(problem) = problem {
+            line["problem"] = json!(problem);
+        }
+        writeln!(stream, "{line}").unwrap();
+    };
+    tell(1_000, Some("S3 is away"));
+    until("the problem to be shown", || {
+        let health = node.get("/v1/health");
+        health.status == 200 && health.body["problem"] == "S3 is away"
+    });
+    tell(19_500, Some("S3 is away"));
+    // By the clock alone, without another line.
+    until("the lag to be too long", || node.get("/v1/health").status == 503);
+    let health = node.get("/v1/health").body;
+    assert!(health["lag_ms"].as_u64().unwrap() > 20_000, "{health}");
+    assert_eq!(health["status"], "what this node did has not been shipped for too long");
+    assert_eq!(health["gate"], "open", "work goes on");
+    assert_eq!(node.get("/v1/live").status, 200, "a restart would not help");
+    tell(0, None);
+    until("the node to be ready again", || node.get("/v1/health").status == 200);
+    let health = node.get("/v1/health").body;
+    assert_eq!((&health["lag_ms"], health.get("problem")), (&json!(0), None));
+    std::thread::scope(|scope| {
+        scope.spawn(|| paper.take_goodbye());
+        node.stop();
+    });
+}
+
+#[test]
 fn fenced_it_leaves_with_75() {
     let paper = Paper::new();
     let serving = paper.command(&["serve", "--listen", "127.0.0.1:0"]);

@@ -65,11 +65,8 @@ fn hello() -> AttachHello {
 }
 
 fn line(nanos: u64) -> LeaseLine {
-    LeaseLine {
-        boot: BootId::new("b").unwrap(),
-        deadline_boottime_ns: BootTime::from_nanos(nanos),
-        state: GateState::Open,
-    }
+    let (boot, deadline) = (BootId::new("b").unwrap(), BootTime::from_nanos(nanos));
+    LeaseLine::new(boot, deadline, GateState::Open)
 }
 
 /// Attaches and accepts; the stream is past its first two lines.

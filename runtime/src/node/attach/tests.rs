@@ -77,11 +77,8 @@ async fn tell(stream: &mut UnixStream, line: &impl serde::Serialize) {
 }
 
 fn lease(state: GateState, seconds: u64) -> LeaseLine {
-    LeaseLine {
-        boot: host::boot_id().unwrap(),
-        deadline_boottime_ns: host::boot_now().saturating_add(Duration::from_secs(seconds)),
-        state,
-    }
+    let deadline = host::boot_now().saturating_add(Duration::from_secs(seconds));
+    LeaseLine::new(host::boot_id().unwrap(), deadline, state)
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -127,6 +124,39 @@ async fn it_waits_for_the_sidecar_and_follows_its_lease() {
     answer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
     goodbye.await.unwrap().unwrap();
     assert!(stream.read_u8().await.is_err(), "and ends then");
+}
+
+#[tokio::test]
+async fn what_the_sidecar_tells_about_shipping_is_known_and_grows_old_with_the_clock() {
+    let paper = Paper::new();
+    let socket = paper.socket();
+    let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
+    let (_, mut stream) = paper.grant(3, 1).await;
+    let sidecar = attaching.await.unwrap().unwrap();
+    let shipping = sidecar.shipping().clone();
+    assert_eq!(shipping.lag(), None, "nothing was told yet");
+    tell(&mut stream, &lease(GateState::Open, 60)).await;
+    until("the gate to open", || sidecar.gate().is_open()).await;
+    assert_eq!(
+        (shipping.lag(), shipping.problem()),
+        (None, None),
+        "an older sidecar tells nothing"
+    );
+    let line = lease(GateState::Open, 60);
+    let problem = Some("S3 is away".to_owned());
+    tell(&mut stream, &LeaseLine { lag_ms: Some(5_000), problem, ..line.clone() }).await;
+    until("the lag", || shipping.lag().is_some()).await;
+    let lag = shipping.lag().unwrap();
+    assert!(lag >= Duration::from_secs(5), "{lag:?}");
+    assert_eq!(shipping.problem().as_deref(), Some("S3 is away"));
+    until("the lag to grow by itself", || shipping.lag().unwrap() > lag).await;
+    tell(&mut stream, &LeaseLine { lag_ms: Some(0), ..line }).await;
+    until("no lag", || shipping.lag() == Some(Duration::ZERO)).await;
+    assert_eq!(shipping.problem(), None);
+    drop(stream);
+    until("the loss to be shown", || shipping.problem().is_some()).await;
+    let (_, _stream) = paper.grant(3, 2).await;
+    until("the loss to be over", || shipping.problem().is_none()).await;
 }
 
 #[tokio::test]

@@ -73,6 +73,17 @@ pub(super) struct Serve {
         value_name = "HOST:PORT"
     )]
     pub(super) listen: SocketAddr,
+    /// `/v1/health` answers 503 when something has waited for longer than this to be shipped, such
+    /// as `90s`. Shorter, and a slow upload takes the node out of service; longer, and nobody hears
+    /// that a lost disk would take that much with it
+    #[arg(
+        long,
+        env = "TIDEMILL_HEALTH_LAG",
+        default_value = "60s",
+        value_parser = lag,
+        value_name = "TIME"
+    )]
+    pub(super) health_lag: Duration,
 }
 
 /// What to start.
@@ -136,6 +147,12 @@ pub(super) struct Check {
     /// Print the result as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+fn lag(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_secs(24 * 3600);
+    let time = duration(text).filter(|time| !time.is_zero() && *time <= most);
+    time.ok_or_else(|| "use a time such as `60s` or `5m`, up to 24h".to_owned())
 }
 
 fn input(text: &str) -> Result<Json, String> {

@@ -13,7 +13,7 @@ use super::{Outcome, print_line};
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
 use crate::node::attach::{Sidecar, exit_fenced};
-use crate::node::http::{AppInfo, Server, Token, check_exposure};
+use crate::node::http::{AppInfo, Readiness, Server, Token, check_exposure};
 use crate::node::open::OpenNode;
 use crate::node::side::SideThread;
 
@@ -35,7 +35,9 @@ pub(super) async fn serve(app: App, args: Serve) -> Outcome {
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     let (node, environment) = (open.node.clone(), open.environment.clone());
-    let server = Server::start(&side, args.listen, token, node, info, environment).await;
+    let shipping = open.sidecar.as_ref().map(|sidecar| sidecar.shipping().clone());
+    let readiness = Readiness { shipping: shipping.unwrap_or_default(), lag_max: args.health_lag };
+    let server = Server::start(&side, args.listen, token, node, info, environment, readiness).await;
     let server = match server {
         Ok(server) => server,
         Err(error) => {

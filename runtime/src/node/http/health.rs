@@ -1,14 +1,30 @@
-//! `GET /v1/health`: whether this node can act, for supervisors and load balancers.
+//! `GET /v1/health` and `GET /v1/live`: for supervisors and load balancers.
+//!
+//! Health is readiness: whether this node can act, and whether what it did leaves the machine in
+//! time. Live is liveness: a process that answers is alive, and starting it again would mend
+//! neither S3 nor a full disk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use tidemill_model::{Epoch, NodeId};
+use tidemill_model::{Epoch, NodeId, unix_ms};
 
 use super::Api;
+use crate::gate::Gate;
+use crate::node::shipping::Shipping;
+
+/// What readiness depends on beside the gate.
+#[derive(Debug, Clone)]
+pub(crate) struct Readiness {
+    /// What the sidecar tells.
+    pub(crate) shipping: Shipping,
+    /// For how long something may wait to be shipped.
+    pub(crate) lag_max: Duration,
+}
 
 #[derive(Serialize)]
 pub(crate) struct Health {
@@ -22,27 +38,109 @@ pub(crate) struct Health {
     epoch: Option<Epoch>,
     /// `open`, `closed` or `fenced`.
     gate: &'static str,
+    /// For how long something has waited to be shipped, in milliseconds; absent without a sidecar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag_ms: Option<u64>,
+    /// What the sidecar says is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
-/// 200 while effects may be released; 503 while the lease is not ours to act on.
+/// What a node's parts say about it, reduced to what a supervisor acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Fenced,
+    Closed,
+    Late,
+}
+
+impl Verdict {
+    fn of(gate: &Gate, lag: Option<Duration>, lag_max: Duration) -> Verdict {
+        if gate.is_fenced() {
+            Verdict::Fenced
+        } else if !gate.is_open() {
+            Verdict::Closed
+        } else if lag.is_some_and(|lag| lag > lag_max) {
+            Verdict::Late
+        } else {
+            Verdict::Ok
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Fenced => "another owner has this node",
+            Verdict::Closed => "the lease is not renewed: effects wait",
+            Verdict::Late => "what this node did has not been shipped for too long",
+        }
+    }
+
+    fn gate(self) -> &'static str {
+        match self {
+            Verdict::Ok | Verdict::Late => "open",
+            Verdict::Fenced => "fenced",
+            Verdict::Closed => "closed",
+        }
+    }
+
+    fn code(self) -> StatusCode {
+        match self {
+            Verdict::Ok => StatusCode::OK,
+            Verdict::Fenced | Verdict::Closed | Verdict::Late => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// 200 while effects may be released and shipping keeps up; else 503, which says why.
 pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Health>) {
-    let gate = &api.environment.gate;
-    let (code, status, gate) = if gate.is_fenced() {
-        (StatusCode::SERVICE_UNAVAILABLE, "another owner has this node", "fenced")
-    } else if gate.is_open() {
-        (StatusCode::OK, "ok", "open")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the lease is not renewed: effects wait", "closed")
-    };
+    let Readiness { shipping, lag_max } = &api.readiness;
+    let lag = shipping.lag();
+    let verdict = Verdict::of(&api.environment.gate, lag, *lag_max);
     let health = Health {
-        status,
+        status: verdict.text(),
         app: api.app.name.clone(),
         version: api.app.version.clone(),
         tidemill: env!("CARGO_PKG_VERSION"),
         workflows: api.app.workflows.clone(),
         node: api.environment.node.clone(),
         epoch: api.environment.epoch,
-        gate,
+        gate: verdict.gate(),
+        lag_ms: lag.map(unix_ms),
+        problem: shipping.problem(),
     };
-    (code, Json(health))
+    (verdict.code(), Json(health))
+}
+
+/// What a living process says.
+#[derive(Serialize)]
+pub(crate) struct Live {
+    status: &'static str,
+}
+
+/// 200: the process answers.
+pub(crate) async fn live() -> Json<Live> {
+    Json(Live { status: "ok" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_shipping_is_late_is_not_ready() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let of = |gate: &Gate, lag| Verdict::of(gate, lag, minute);
+        let open = Gate::always_open();
+        assert_eq!(of(&open, None), Verdict::Ok, "without a sidecar nothing is shipped");
+        assert_eq!(of(&open, Some(minute)), Verdict::Ok);
+        assert_eq!(of(&open, Some(minute + second)), Verdict::Late);
+        let closed = Gate::leased();
+        assert_eq!(of(&closed, Some(minute + second)), Verdict::Closed, "the graver one");
+        closed.fence();
+        assert_eq!(of(&closed, None), Verdict::Fenced);
+        assert_eq!(Verdict::Late.code(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(Verdict::Late.gate(), "open");
+    }
 }

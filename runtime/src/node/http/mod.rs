@@ -9,9 +9,10 @@
 //! | `GET /v1/runs/{id}/result?wait=30s` | 200 with the end of the run, 202 while it has none |
 //! | `POST /v1/runs/{id}/resume` | 200; a blocked run is tried again |
 //! | `GET /v1/snapshot` | a consistent copy of the file |
-//! | `GET /v1/health` | 200 while effects may be released, else 503 |
+//! | `GET /v1/health` | 200 while this node can act and what it did is shipped in time, else 503 |
+//! | `GET /v1/live` | 200 as long as this process answers: S3 and the sidecar do not matter to it |
 //!
-//! An error is `{kind, message}`. Off loopback every request but the health check needs the bearer
+//! An error is `{kind, message}`. Off loopback every request but these two needs the bearer
 //! token; without one, what a stranger's web page sends is refused. What a reply says is durable:
 //! it is read from the file, or the writer said so.
 //!
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::auth::Token;
 use self::error::ApiError;
+pub(crate) use self::health::Readiness;
 use self::readers::Readers;
 use super::side::SideThread;
 use crate::engine::{Environment, Node};
@@ -57,6 +59,7 @@ pub(crate) struct Api {
     node: Node,
     app: AppInfo,
     environment: Environment,
+    readiness: Readiness,
     readers: Arc<Readers>,
     closing: CancellationToken,
 }
@@ -107,12 +110,19 @@ impl Server {
         node: Node,
         app: AppInfo,
         environment: Environment,
+        readiness: Readiness,
     ) -> Result<Server, Error> {
         check_exposure(listen, token.as_ref())?;
         let readers = Arc::new(Readers::new(environment.path.clone()));
         let closing = CancellationToken::new();
-        let api =
-            Api { node, app, environment, readers: Arc::clone(&readers), closing: closing.clone() };
+        let api = Api {
+            node,
+            app,
+            environment,
+            readiness,
+            readers: Arc::clone(&readers),
+            closing: closing.clone(),
+        };
         let router = router(Arc::new(api), token);
         let (stop, bound) = (closing.clone(), bind(side, listen).await?);
         let address = bound
@@ -175,7 +185,11 @@ fn router(api: Arc<Api>, token: Option<Token>) -> Router {
         }
         None => routes.layer(axum::middleware::from_fn(page::check)),
     };
-    Router::new().route("/v1/health", get(health::health)).merge(guarded).with_state(api)
+    Router::new()
+        .route("/v1/health", get(health::health))
+        .route("/v1/live", get(health::live))
+        .merge(guarded)
+        .with_state(api)
 }
 
 async fn no_such_path(uri: axum::http::Uri) -> ApiError {
