@@ -155,7 +155,7 @@ fn take_over_without_a_store(bucket: &Bucket, ledger: &Ledger, proxy: &Proxy) ->
     let app_lock = std::fs::File::create(vm.dir().join("workflow.db.lock")).expect("a file");
     rustix::fs::flock(&app_lock, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
     vm.start();
-    vm.wait_log("waiting for the app that has the file open", BOUND);
+    vm.wait_log("which has the file open", BOUND);
     proxy.set(Line::Cut);
     drop(app_lock);
     vm.wait_log("the take-over cannot go on: trying again", BOUND);
