@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tidemill_model::{Event, LogSum, OpId, RunId, Seq, Timestamp};
 
 use crate::codec::{hash_columns, sum_to_sql, to_sql};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 const INSERT: &str = "INSERT INTO events (seq, ts, run, kind, op, name, data, sum) \
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -92,9 +92,9 @@ impl Appender {
         let hash = hash_columns(&mut self.scratch, seq, &text, run, &columns);
         let sum = self.staged.sum.plus(hash);
         let ts_text = std::str::from_utf8(&text).expect("a timestamp's text is ASCII");
-        let failed = |e| Error::sqlite(format_args!("append {} at seq={seq}", columns.kind), e);
+        let failed = |e| Error::sqlite(format_args!("append {}", columns.kind), e);
         let mut insert = connection.prepare_cached(INSERT).map_err(failed)?;
-        insert
+        let inserted = insert
             .execute((
                 to_sql(seq),
                 ts_text,
@@ -106,6 +106,11 @@ impl Appender {
                 sum_to_sql(sum),
             ))
             .map_err(failed)?;
+        if inserted != 1 {
+            let what = "a trigger on events leaves it out: drop that trigger";
+            let message = format!("append {}: {what}", columns.kind);
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
         self.staged = Head { seq, ts: Some(ts), sum };
         Ok(Appended { seq, ts })
     }
@@ -113,6 +118,11 @@ impl Appender {
     /// The transaction was committed: what was staged is the head now.
     pub fn committed(&mut self) {
         self.durable = self.staged;
+    }
+
+    /// Takes back what was staged since, because the savepoint around it was rolled back.
+    pub fn restore(&mut self, staged: Head) {
+        self.staged = staged;
     }
 
     /// Takes the head from the newest row again, after a failure and its rollback.

@@ -33,14 +33,15 @@ pub fn project(
         Event::RunCreated(created) => create_run(connection, at, run, created),
         Event::TimerStarted { op, fire_at, .. } => {
             let sql = "INSERT INTO tidemill_timers (run, op, fire_at) VALUES (?1, ?2, ?3)";
-            execute(connection, sql, (run.as_str(), op.get(), fire_at.to_string()))
+            execute_one(connection, sql, (run.as_str(), op.get(), fire_at.to_string()))
         }
         Event::TimerFired { op, .. } | Event::OpDropped { op } => {
             let sql = "DELETE FROM tidemill_timers WHERE run = ?1 AND op = ?2";
-            execute(connection, sql, (run.as_str(), op.get()))
+            execute(connection, sql, (run.as_str(), op.get())).map(drop)
         }
         Event::RunCompleted { .. } | Event::RunFailed { .. } => {
-            execute(connection, "DELETE FROM tidemill_timers WHERE run = ?1", [run.as_str()])
+            let sql = "DELETE FROM tidemill_timers WHERE run = ?1";
+            execute(connection, sql, [run.as_str()]).map(drop)
         }
         Event::NodeStarted(_)
         | Event::RunStarted { .. }
@@ -77,7 +78,7 @@ pub fn set_status(
     let blocked = because.filter(|_| status == RunStatus::Blocked);
     let sql =
         "UPDATE tidemill_runs SET status = ?2, ended_seq = ?3, blocked_seq = ?4 WHERE run = ?1";
-    execute(connection, sql, (run.as_str(), status.as_str(), ended, blocked))
+    execute_one(connection, sql, (run.as_str(), status.as_str(), ended, blocked))
 }
 
 fn create_run(
@@ -99,17 +100,27 @@ fn create_run(
         created.parent.as_ref().map(|parent| parent.op.get()),
         labels_json(&created.labels),
     );
-    execute(connection, sql, params)
+    execute_one(connection, sql, params)
 }
 
 fn labels_json(labels: &BTreeMap<String, String>) -> String {
     serde_json::to_string(labels).expect("a map of strings has a JSON form")
 }
 
-fn execute(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<()> {
+fn execute(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
     let failed = |e| Error::sqlite("write a projection", e);
-    connection.prepare_cached(sql).map_err(failed)?.execute(params).map_err(failed)?;
-    Ok(())
+    connection.prepare_cached(sql).map_err(failed)?.execute(params).map_err(failed)
+}
+
+/// As [`execute`], for what has to change one row.
+fn execute_one(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<()> {
+    match execute(connection, sql, params)? {
+        1 => Ok(()),
+        changed => Err(Error::corrupt(format!(
+            "write a projection: rows changed={changed}, not one: the file was changed by \
+             something else, or a trigger on a table of ours leaves rows out: run `tidemill fsck`"
+        ))),
+    }
 }
 
 /// A row of `tidemill_runs`.

@@ -41,6 +41,7 @@ pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Starte
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp};
+pub use writer::{RefusalCause, Refusing};
 
 /// What the macros expand to. Not for use by hand.
 #[doc(hidden)]

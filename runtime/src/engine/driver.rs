@@ -35,6 +35,7 @@ use super::inbox::{Control, Input, Mail, TurnReply};
 use super::journal::{Journal, OpenKind, Record};
 use super::life::panic_message;
 use super::rebuild::Rebuilt;
+use super::refusals::{self, REFUSALS_MAX};
 use super::timers::TimerKey;
 use super::turn::{Effect, Live, Pending};
 use super::{Engine, Run};
@@ -59,6 +60,10 @@ pub(super) struct Driver {
     pub(super) took_up: bool,
     /// What bodies are started under; none once the node has closed.
     lock: Option<Arc<AppLock>>,
+    /// How many turns in a row were refused for a reason of their own.
+    refusals: u32,
+    /// That was too often: why the run is to be blocked.
+    pub(super) unwritable: Option<BlockReason>,
 }
 
 /// How a driver takes its run up.
@@ -128,6 +133,8 @@ impl Driver {
             bodies: FxHashMap::default(),
             timers: FxHashMap::default(),
             took_up: false,
+            refusals: 0,
+            unwritable: None,
         }
     }
 
@@ -232,7 +239,7 @@ impl Driver {
             .iter()
             .map(|new| match unwanted.contains(&new.id) {
                 true => (new.id.clone(), None),
-                false => (new.id.clone(), Some(new.created.clone())),
+                false => (new.id.clone(), Some(Box::new(new.created().clone()))),
             })
             .collect();
         let turn = Turn {
@@ -249,6 +256,7 @@ impl Driver {
         }
         match poll_fn(|cx| self.run.inbox.poll_reply(cx)).await {
             TurnReply::Committed { last, children } => {
+                self.no_refusal();
                 for ((id, created), seq) in adopted.into_iter().zip(children) {
                     match (seq, created) {
                         (Some(seq), Some(created)) => self.engine.adopt(id, seq, created),
@@ -262,11 +270,35 @@ impl Driver {
                 tracing::warn!(run = %self.run.id, "the log has more than its driver saw");
                 Committed::No
             }
+            TurnReply::Unfit(error) => {
+                self.refused(&error).await;
+                Committed::No
+            }
             TurnReply::Refused(error) => {
-                tracing::warn!(run = %self.run.id, %error, "a turn was not written");
+                // The writer says so for everyone.
+                tracing::debug!(run = %self.run.id, %error, "a turn was not written");
                 self.pause().await;
                 Committed::No
             }
+        }
+    }
+
+    /// Counts a turn that the writer refused for a reason of its own.
+    async fn refused(&mut self, error: &Error) {
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals == 1 {
+            tracing::warn!(run = %self.run.id, %error, "a turn cannot be written");
+            self.engine.refusals.note(&self.run.id);
+        }
+        if self.refusals >= REFUSALS_MAX {
+            self.unwritable = Some(refusals::refused(error));
+        }
+        self.pause().await;
+    }
+
+    fn no_refusal(&mut self) {
+        if std::mem::take(&mut self.refusals) > 0 || self.unwritable.take().is_some() {
+            self.engine.refusals.forget(&self.run.id);
         }
     }
 
@@ -382,6 +414,9 @@ impl Driver {
             pending.status = Some(tidemill_model::RunStatus::Blocked);
             match self.commit(last, &mut pending).await {
                 Committed::Yes(_) => {}
+                Committed::No if self.unwritable.take().is_some() => {
+                    self.engine.refusals.hold(&self.run.id, reason.clone());
+                }
                 other @ (Committed::No | Committed::Closed) => return other,
             }
         }
@@ -404,7 +439,8 @@ impl Driver {
         loop {
             let Mail { inputs, controls, .. } = mail(&self.run).await;
             self.hold(&mut holding, inputs).await;
-            for control in controls {
+            let mut controls = controls.into_iter();
+            while let Some(control) = controls.next() {
                 match control {
                     Control::Stop => return false,
                     Control::Cancel => {
@@ -423,6 +459,8 @@ impl Driver {
                         let _ = reply.send(resumed);
                         if go {
                             self.run.inbox.put_back(holding.into_unrecorded());
+                            // A cancel that came in the same mail is for the run that goes on.
+                            self.run.inbox.put_back_controls(controls.collect());
                             return true;
                         }
                     }
@@ -450,6 +488,7 @@ impl Driver {
             };
             let last = journal.last;
             match self.cancel(journal, last).await {
+                Exit::Rebuild if self.unwritable.is_some() => return false,
                 Exit::Rebuild => {}
                 Exit::Blocked | Exit::Gone => return true,
             }
@@ -458,10 +497,15 @@ impl Driver {
     }
 
     async fn record_resumed(&mut self) -> Result<(), Error> {
+        self.no_refusal();
         let Ok(mut journal) = self.journal().await? else {
             // It would be blocked for the same reason; a file that was mended is read again.
             return Ok(());
         };
+        if journal.blocked.is_none() {
+            // Only this process knows that it is blocked.
+            return Ok(());
+        }
         let mut pending = Pending::default();
         pending.events.push(tidemill_model::Event::RunResumed);
         journal.blocked = None;

@@ -20,6 +20,7 @@ use super::{Engine, check, closing, start};
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
+use crate::writer::Refusing;
 
 /// Where and as what a node opens its file.
 #[derive(Debug, Clone)]
@@ -278,6 +279,35 @@ impl Node {
     /// The newest position that is durable, as it grows.
     pub fn committed(&self) -> watch::Receiver<Seq> {
         self.engine.writer.committed()
+    }
+
+    /// Why nothing can be written, if nothing could be when it was last tried: a full disk, a file
+    /// that is locked or fails. It stays until a transaction is written, so that `last` says how
+    /// old it is.
+    pub fn refusing(&self) -> Option<Refusing> {
+        self.engine.writer.refusing()
+    }
+
+    /// How many runs cannot commit: their turns are refused for a reason of their own, while those
+    /// of others are written. After three refusals such a run is blocked; it counts for as long as
+    /// even that cannot be written.
+    pub fn runs_refused(&self) -> usize {
+        self.engine.refusals.count()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Why a run is blocked, if that could not be written.
+    pub(crate) fn held_block(&self, run: &RunId) -> Option<BlockReason> {
+        self.engine.refusals.held(run)
+    }
+
+    /// The runs whose block could not be written.
+    pub(crate) fn held_blocks(&self) -> Vec<RunId> {
+        self.engine.refusals.all_held()
     }
 
     /// What the node was opened with.

@@ -29,7 +29,8 @@ use super::turn::Pending;
 pub(super) struct Holding {
     /// As the file has it; read when it is needed.
     journal: Option<Journal>,
-    /// Ends of a run whose log this version cannot read: only memory keeps them.
+    /// Ends of a run whose log this version cannot read, or whose events the file does not take:
+    /// only memory keeps them.
     unrecorded: Vec<Input>,
 }
 
@@ -55,6 +56,12 @@ impl Driver {
             Ok(Ok(mut journal)) => {
                 if self.record_held(&mut journal, &inputs).await {
                     holding.journal = Some(journal);
+                } else if self.unwritable.take().is_some() {
+                    tracing::warn!(
+                        run = %self.run.id,
+                        "results of a run that the file does not take are kept in memory only"
+                    );
+                    holding.unrecorded.extend(inputs);
                 } else {
                     self.run.inbox.put_back(inputs);
                 }

@@ -59,7 +59,9 @@ pub(crate) enum TurnReply {
     Committed { last: Seq, children: Vec<Option<Seq>> },
     /// The log has more than the driver saw: it has to be rebuilt from the log.
     Stale,
-    /// Nothing was written.
+    /// The turn itself cannot be written, now and probably ever; others are.
+    Unfit(Error),
+    /// Nothing can be written now.
     Refused(Error),
 }
 
@@ -181,6 +183,13 @@ impl Inbox {
     /// Whether inputs wait.
     pub(crate) fn has_inputs(&self) -> bool {
         !self.lock().mail.inputs.is_empty()
+    }
+
+    /// Puts controls back in front, for who looks at the mail next.
+    pub(crate) fn put_back_controls(&self, mut controls: Vec<Control>) {
+        let mut state = self.lock();
+        controls.append(&mut state.mail.controls);
+        state.mail.controls = controls;
     }
 
     /// Takes all that waits. Cancel safety: nothing is taken unless it is returned.

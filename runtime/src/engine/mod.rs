@@ -24,6 +24,7 @@ mod process;
 mod readers;
 mod rebuild;
 mod recovery;
+pub(crate) mod refusals;
 mod replay;
 mod shadow;
 mod start;
@@ -55,6 +56,7 @@ use inbox::Inbox;
 use pool::Pool;
 use process::Processes;
 use readers::Readers;
+use refusals::Refusals;
 use timers::Timers;
 
 /// A run that a driver of this process has.
@@ -101,6 +103,7 @@ pub(crate) struct Engine {
     runs: Mutex<FxHashMap<RunId, Arc<Run>>>,
     /// Bodies of steps that were dropped and that may still run.
     losers: Mutex<Vec<RunningBody>>,
+    pub(crate) refusals: Refusals,
     shadow: shadow::Shadow,
 }
 

@@ -61,6 +61,10 @@ impl Driver {
         if journal.ended {
             return Some(self.ended_before(log).await);
         }
+        if let Some(reason) = self.unwritable.take() {
+            let last = journal.last;
+            return rebuilt(self.record_blocked(journal.blocked.as_ref(), last, reason).await);
+        }
         if !self.took_up && self.is_orphan(log).await {
             let last = journal.last;
             return match self.cancel(journal, last).await {

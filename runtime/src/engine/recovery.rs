@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tidemill_eventlog::{
     Appender, Beside, Checkpoints, Meta, create, open_reader, open_writer, projection,
@@ -24,6 +24,7 @@ use super::driver::TakeUp;
 use super::pool::Pool;
 use super::process::Processes;
 use super::readers::Readers;
+use super::refusals::Refusals;
 use super::timers::Timers;
 use super::{Engine, Environment, Run, children, shadow};
 use crate::author::App;
@@ -84,6 +85,7 @@ pub(super) async fn open(
         lock: Mutex::new(Some(lock)),
         runs: Mutex::new(FxHashMap::default()),
         losers: Mutex::default(),
+        refusals: Refusals::default(),
         shadow: shadow::Shadow::default(),
     });
     recover(&engine).await?;
@@ -152,9 +154,12 @@ fn note_start(
     clock: &Clock,
 ) -> Result<Processes, Error> {
     let failed = |e| Error::from(tidemill_eventlog::Error::sqlite("note the start", e));
-    let mut appender = Appender::load(connection)?;
+    // Immediate: a transaction that reads first cannot write any more once somebody else wrote,
+    // and Litestream writes its own tables at any moment.
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+    let transaction = transaction.map_err(failed)?;
+    let mut appender = Appender::load(&transaction)?;
     let head = appender.head().seq;
-    let transaction = connection.unchecked_transaction().map_err(failed)?;
     let processes = Processes::begin(&transaction, environment, head)?;
     if processes.first_of_epoch || head == Seq::ZERO {
         let event = Event::NodeStarted(NodeStarted {
@@ -226,5 +231,47 @@ impl Dropped {
     fn has(&self, run: &Run) -> bool {
         let Some(parent) = &run.parent else { return false };
         self.0.get(&parent.run).is_some_and(|ops| ops.contains(&parent.op))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    static WAITS: AtomicBool = AtomicBool::new(false);
+
+    fn waits(_: i32) -> bool {
+        WAITS.store(true, Ordering::SeqCst);
+        std::thread::yield_now();
+        true
+    }
+
+    /// Litestream writes while the start is being noted: it waits and succeeds.
+    #[test]
+    fn a_start_is_noted_while_something_else_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("workflow.db");
+        create(&path).unwrap();
+        let other = open_writer(&path, Checkpoints::Own).unwrap();
+        let mut ours = open_writer(&path, Checkpoints::Own).unwrap();
+        ours.busy_handler(Some(waits)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE; CREATE TABLE theirs (x)").unwrap();
+        let environment = Environment::alone(&path);
+        std::thread::scope(|scope| {
+            let noted = scope.spawn(|| {
+                let ours = ours;
+                note_start(&ours, &environment, &Clock::default())
+            });
+            while !WAITS.load(Ordering::SeqCst) {
+                assert!(!noted.is_finished(), "it did not wait for the lock");
+                std::thread::yield_now();
+            }
+            other.execute_batch("COMMIT").unwrap();
+            noted.join().unwrap().unwrap();
+        });
+        let head = tidemill_eventlog::verify(&open_reader(&path).unwrap()).unwrap();
+        assert_eq!(head.seq.get(), 1, "the first epoch of the file begins");
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun,
         app_version: engine.app.version.clone(),
         durability: Durability::Local,
     };
-    Ok(NewRun { id, created: Box::new(created) })
+    Ok(NewRun::new(id, Box::new(created)))
 }
 
 fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
@@ -81,7 +81,7 @@ fn random() -> Result<[u8; 16], Error> {
 
 /// Creates the run and takes it up.
 pub(super) async fn start(engine: Arc<Engine>, new: NewRun) -> Result<Started, Error> {
-    let (id, created) = (new.id.clone(), new.created.clone());
+    let (id, created) = (new.id.clone(), Box::new(new.created().clone()));
     match engine.writer.create(new).await? {
         Creation::Created(seq) => {
             engine.adopt(id.clone(), seq, created);

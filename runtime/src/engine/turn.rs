@@ -139,7 +139,7 @@ impl Live {
                 Event::ChildStarted { op, name, child, input } => {
                     let parent = Parent { run: run.clone(), op: *op };
                     let created = self.child_created(parent, name, input);
-                    pending.children.push(NewRun { id: child.clone(), created });
+                    pending.children.push(NewRun::new(child.clone(), created));
                 }
                 Event::OpDropped { op } => pending.dropped_op(*op, &self.journal),
                 _ => {}

@@ -16,6 +16,7 @@ struct Plan {
     commits: u64,
     fail: std::collections::BTreeSet<u64>,
     failed: u64,
+    watch: Option<Box<dyn FnMut() + Send>>,
     pages_max: Option<u32>,
 }
 
@@ -31,6 +32,9 @@ impl Faults {
     pub(super) fn next_fails(&self) -> bool {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         plan.commits += 1;
+        if let Some(watch) = plan.watch.as_mut() {
+            watch();
+        }
         let now = plan.commits;
         let fails = plan.fail.remove(&now);
         plan.failed += u64::from(fails);
@@ -55,6 +59,12 @@ impl Faults {
     #[cfg(test)]
     pub(crate) fn limit_pages(&self, pages: u32) {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).pages_max = Some(pages);
+    }
+
+    /// Calls this before each commit.
+    #[cfg(test)]
+    pub(crate) fn watch(&self, watch: impl FnMut() + Send + 'static) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).watch = Some(Box::new(watch));
     }
 
     /// Lets the commits of these numbers, from 1, fail.

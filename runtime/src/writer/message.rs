@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tidemill_model::{Event, OpId, RunCreated, RunId, RunStatus, Seq};
+use tidemill_model::{Event, RunCreated, RunId, RunStatus, Seq};
 use tokio::sync::oneshot;
 
 use crate::engine::inbox::Inbox;
@@ -36,7 +36,25 @@ pub(crate) struct Turn {
 /// A run to create.
 pub(crate) struct NewRun {
     pub(crate) id: RunId,
-    pub(crate) created: Box<RunCreated>,
+    /// Its `run_created`.
+    event: Event,
+}
+
+impl NewRun {
+    pub(crate) fn new(id: RunId, created: Box<RunCreated>) -> NewRun {
+        NewRun { id, event: Event::RunCreated(created) }
+    }
+
+    pub(crate) fn created(&self) -> &RunCreated {
+        match &self.event {
+            Event::RunCreated(created) => created,
+            _ => unreachable!("it is made with its run_created"),
+        }
+    }
+
+    pub(super) fn event(&self) -> &Event {
+        &self.event
+    }
 }
 
 /// Creates a run that nobody's turn starts.
@@ -64,8 +82,9 @@ pub(crate) struct Aside {
 
 /// Which attempt of a step may record something; shared by its body and the writer.
 ///
-/// The body opens it for an attempt. The writer closes it with the turn that ends the step, in the
-/// order in which messages were queued, so that nothing of a step is recorded after its end.
+/// The body opens it for an attempt. The writer closes it once the turn that ends the step is
+/// committed, and refuses what comes after that turn in its transaction, so that nothing of a step
+/// is recorded after its end, and a step whose end was not written can go on.
 #[derive(Debug, Default)]
 pub(crate) struct StepGuard(AtomicU32);
 
@@ -89,17 +108,7 @@ impl StepGuard {
         (attempt != 0 && attempt != StepGuard::CLOSED).then_some(attempt)
     }
 
-    /// Closes it; returns what [`StepGuard::restore`] needs if the transaction fails.
-    pub(super) fn close(&self) -> u32 {
-        self.0.swap(StepGuard::CLOSED, Ordering::AcqRel)
+    pub(super) fn close(&self) {
+        self.0.store(StepGuard::CLOSED, Ordering::Release);
     }
-
-    pub(super) fn restore(&self, was: u32) {
-        self.0.store(was, Ordering::Release);
-    }
-}
-
-/// The operation of a child, for the message about one that cannot be created.
-pub(crate) fn parent_op(new: &NewRun) -> Option<OpId> {
-    new.created.parent.as_ref().map(|parent| parent.op)
 }

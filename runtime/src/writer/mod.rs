@@ -9,15 +9,20 @@
 //! - a turn is appended only if the log of its run ends where its driver believes it does;
 //! - nothing of a step is recorded after the step's end, whatever its body does.
 //!
-//! Failure: a transaction that cannot be written (disk full, locked) is rolled back, the head is
-//! read from the file again, and every message of it is refused as unavailable; a full disk
-//! recovers by itself, because the commit frame is written last. Any other error of `COMMIT` ends
-//! the process: its frames may be in the WAL and already shipped, so that going on could record
-//! something else in their place. Crash: what was not answered may or may not be in the file, and
+//! Failure: a message that cannot be written for a reason of its own is refused alone: the
+//! transaction is rolled back, the head is read from the file again, and all messages are applied
+//! once more, each in a savepoint. A transaction that cannot be written at all (disk full, locked)
+//! refuses every message as unavailable; a full disk recovers by itself, because the commit frame
+//! is written last. Any other error of `COMMIT` ends the process: its frames may be in the WAL and
+//! already shipped, so that going on could record something else in their place. Crash: what was not answered may or may not be in the file, and
 //! whoever asked finds out by reading it. Cancellation: a message that was queued is written.
 
+mod apply;
 mod commit;
+mod condition;
+mod failure;
 mod faults;
+mod keys;
 mod message;
 mod pace;
 mod queue;
@@ -33,6 +38,8 @@ use tidemill_model::Seq;
 use tokio::sync::{oneshot, watch};
 
 use commit::Committer;
+use condition::Condition;
+pub use condition::{RefusalCause, Refusing};
 pub(crate) use faults::Faults;
 pub(crate) use message::{Aside, Create, Creation, Message, NewRun, StepGuard, Turn};
 pub(crate) use pace::Pace;
@@ -46,6 +53,7 @@ use crate::error::{Error, ErrorKind};
 pub(crate) struct Writer {
     queue: Arc<Queue>,
     committed: watch::Receiver<Seq>,
+    condition: Condition,
     thread: Arc<Mutex<Option<JoinHandle<Connection>>>>,
 }
 
@@ -63,7 +71,8 @@ impl Writer {
         let appender = Appender::load(&setup.connection)?;
         let (told, committed) = watch::channel(appender.head().seq);
         let queue = Arc::new(Queue::new());
-        let mut committer = Committer::new(setup, appender, told);
+        let condition = Condition::default();
+        let mut committer = Committer::new(setup, appender, told, condition.clone());
         let messages = Arc::clone(&queue);
         let run = move || {
             let mut batch = Vec::new();
@@ -83,7 +92,8 @@ impl Writer {
         let thread = thread.map_err(|e| {
             Error::with_source(ErrorKind::Internal, "the writer's thread did not start", e)
         })?;
-        Ok(Writer { queue, committed, thread: Arc::new(Mutex::new(Some(thread))) })
+        let thread = Arc::new(Mutex::new(Some(thread)));
+        Ok(Writer { queue, committed, condition, thread })
     }
 
     /// Queues a turn; the answer goes to its inbox, in any case.
@@ -108,6 +118,11 @@ impl Writer {
     /// The newest position that is durable.
     pub(crate) fn committed(&self) -> watch::Receiver<Seq> {
         self.committed.clone()
+    }
+
+    /// Why nothing is written, if nothing was when it was last tried.
+    pub(crate) fn refusing(&self) -> Option<Refusing> {
+        self.condition.refusing()
     }
 
     /// Writes what is queued, ends the thread and gives its connection back; none the second time.

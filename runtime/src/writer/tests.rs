@@ -1,10 +1,12 @@
 //! The writer by itself: what it refuses, what it forgets after a failure, when it pauses.
 
+mod poisoned;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::Connection;
 use tidemill_eventlog::{Checkpoints, create, open_reader, open_writer, verify};
@@ -36,7 +38,7 @@ async fn new_run(writer: &Writer, id: &str) -> Seq {
         app_version: "1".to_owned(),
         durability: Durability::Local,
     };
-    let new = NewRun { id: id.parse().unwrap(), created: Box::new(created) };
+    let new = NewRun::new(id.parse().unwrap(), Box::new(created));
     match writer.create(new).await.unwrap() {
         Creation::Created(seq) => seq,
         Creation::Existing(_) => panic!("`{id}` is there already"),
@@ -101,11 +103,19 @@ async fn after_a_transaction_that_failed_the_writer_knows_what_the_file_has() {
     let guard = Arc::new(StepGuard::default());
     assert!(guard.open(1));
     faults.fail([2]);
+    // A body that looks while its end is being written must not find that it is over.
+    let (seen, looks) = (Arc::new(AtomicU32::new(0)), Arc::clone(&guard));
+    let counts = Arc::clone(&seen);
+    faults.watch(move || {
+        assert!(looks.admits(1), "the guard closes before the commit");
+        counts.fetch_add(1, Ordering::SeqCst);
+    });
     assert!(matches!(turn(&writer, first, 1, &[&guard]).await, TurnReply::Refused(_)));
     assert!(guard.admits(1), "the step did not end: its checkpoints are still taken");
     assert_eq!(verify(&open_reader(&path).unwrap()).unwrap().seq, first);
     let second = committed(turn(&writer, first, 1, &[&guard]).await);
     assert!(!guard.admits(1) && !guard.open(2), "it has ended");
+    assert_eq!(seen.load(Ordering::SeqCst), 2);
     assert_eq!(second, Seq::new(first.get() + 1).unwrap(), "no position was used up");
     assert_eq!(verify(&open_reader(&path).unwrap()).unwrap().seq, second);
     drop(writer.close().await);

@@ -10,4 +10,5 @@ mod group;
 mod newer;
 mod prefixes;
 mod program;
+mod refused;
 mod stops;

@@ -1,6 +1,6 @@
 //! Runs: start, list, show, wait for, resume.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use tidemill_eventlog::query::{self, RunFilter};
-use tidemill_model::{RunId, RunState};
+use tidemill_eventlog::query::{self, RunFilter, RunSummary};
+use tidemill_model::{RunId, RunState, RunStatus, Seq};
 
 use super::Api;
 use super::error::ApiError;
@@ -109,17 +109,51 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<R
         after: params.get("after")?,
         limit: limit + 1,
     };
-    let listed = api.readers.read(move |file| {
-        let mut runs = query::runs(file, &filter)?;
-        query::add_activity(file, &mut runs)?;
-        Ok(runs)
-    });
-    let mut runs = listed.await?;
+    let held = Held { runs: api.node.held_blocks().into_iter().collect() };
     let asked = usize::try_from(limit).expect("a limit fits in memory");
-    let more = runs.len() > asked;
-    runs.truncate(asked);
-    let next = runs.last().map(|run| run.seq).filter(|_| more);
+    let page = api.readers.read(move |file| Ok(held.page(file, &filter, asked)?)).await?;
+    let (runs, next) = page;
     Ok(Json(RunList { runs: runs.into_iter().map(Into::into).collect(), next }))
+}
+
+/// Runs that are blocked, which only the memory of this process says: it could not be written.
+struct Held {
+    runs: BTreeSet<RunId>,
+}
+
+impl Held {
+    /// The page that a file would give that said so, and where the next one begins.
+    fn page(
+        &self,
+        file: &rusqlite::Connection,
+        filter: &RunFilter,
+        asked: usize,
+    ) -> tidemill_eventlog::Result<(Vec<RunSummary>, Option<Seq>)> {
+        let mut page = query::runs(file, filter)?;
+        if filter.status == Some(RunStatus::Blocked) {
+            for run in &self.runs {
+                page.extend(query::run(file, run)?.filter(|run| {
+                    filter.after.is_none_or(|after| run.seq < after)
+                        && filter.workflow.as_ref().is_none_or(|of| run.workflow == *of)
+                        && run.status != RunStatus::Blocked
+                }));
+            }
+            page.sort_by_key(|run| std::cmp::Reverse(run.seq));
+        }
+        let more = page.len() > asked;
+        page.truncate(asked);
+        query::add_activity(file, &mut page)?;
+        let next = page.last().map(|run| run.seq).filter(|_| more);
+        for run in &mut page {
+            if self.runs.contains(&run.run) {
+                run.status = RunStatus::Blocked;
+            }
+        }
+        if let Some(status) = filter.status {
+            page.retain(|run| run.status == status);
+        }
+        Ok((page, next))
+    }
 }
 
 /// `GET /v1/runs/{id}`.
@@ -137,10 +171,16 @@ async fn shown(api: &Api, id: RunId) -> Result<ShownRun, ApiError> {
 }
 
 async fn state(api: &Api, id: RunId) -> Result<RunState, ApiError> {
+    let held = api.node.held_block(&id);
     let read = api
         .readers
         .read(move |file| query::run_state(file, &id, None)?.ok_or_else(|| no_such_run(&id)));
-    Ok(read.await?)
+    let mut state = read.await?;
+    if let Some(reason) = held {
+        state.status = RunStatus::Blocked;
+        state.blocked = Some(reason);
+    }
+    Ok(state)
 }
 
 /// The error for a run that is not there.
@@ -172,7 +212,7 @@ pub(crate) async fn result(
         }
         (Err(error), _) => return Err(error),
     };
-    let has_end = state.status.is_final() || state.blocked.is_some();
+    let has_end = state.status.is_final() || state.status == RunStatus::Blocked;
     let status = if has_end { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(ResultView::from(state))).into_response())
 }

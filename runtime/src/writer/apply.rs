@@ -1,0 +1,174 @@
+//! What a message does to the file, in the transaction in hand, and how it is answered after it.
+
+use tidemill_eventlog::{Appended, projection, query};
+use tidemill_model::{Event, EventClass, OpId, RunId, RunStatus, Seq};
+
+use super::commit::{Committer, LogResult};
+use super::message::{Aside, Creation, Message, NewRun, Turn};
+use crate::engine::children::not_ours;
+use crate::engine::inbox::{Input, TurnReply};
+use crate::error::{Error, ErrorKind};
+
+/// What became of a message; it is answered when that is durable.
+pub(super) enum Done {
+    Turn {
+        reply: Result<Appending, Stale>,
+        /// What the run observes at once: children whose id was taken.
+        taken: Vec<Input>,
+    },
+    Create(Result<Creation, Error>),
+    Aside(Result<(), Error>),
+    /// The message itself cannot be written.
+    Unfit(Error),
+    /// Nothing can be written now.
+    Refused(Error),
+}
+
+/// The log of the run has more than its driver saw.
+pub(super) struct Stale;
+
+/// What a turn became: its last input or act, and where its children begin.
+pub(super) struct Appending {
+    last: Seq,
+    children: Vec<Option<Seq>>,
+}
+
+impl Committer {
+    pub(super) fn apply(&mut self, message: &Message) -> LogResult<Done> {
+        match message {
+            Message::Turn(turn) => self.turn(turn),
+            Message::Create(create) => self.create_run(&create.new).map(Done::Create),
+            Message::Aside(aside) => self.aside(aside).map(Done::Aside),
+        }
+    }
+
+    fn turn(&mut self, turn: &Turn) -> LogResult<Done> {
+        let mut taken = Vec::new();
+        let known = self.last.get(&turn.run).copied();
+        let last = match known {
+            Some(last) => last,
+            None => query::last_observed(&self.connection, &turn.run)?.unwrap_or(Seq::ZERO),
+        };
+        if last != turn.expect {
+            return Ok(Done::Turn { reply: Err(Stale), taken });
+        }
+        let (last, newest) = self.append_all(&turn.run, last, &turn.events)?;
+        let mut children = Vec::new();
+        for child in &turn.children {
+            children.push(self.create_child(child, &mut taken)?);
+        }
+        if let Some(status) = turn.status {
+            let because = (status.is_final() || status == RunStatus::Blocked).then_some(newest);
+            projection::set_status(&self.connection, &turn.run, status, because)?;
+        }
+        turn.closes.iter().for_each(|guard| self.closing.add(guard));
+        if turn.status.is_some_and(RunStatus::is_final) {
+            self.last.remove(&turn.run);
+        } else if let Some(entry) = self.last.get_mut(&turn.run) {
+            *entry = last;
+        } else {
+            self.last.insert(turn.run.clone(), last);
+        }
+        Ok(Done::Turn { reply: Ok(Appending { last, children }), taken })
+    }
+
+    /// The newest input or act after the events, and the newest event.
+    fn append_all(&mut self, run: &RunId, last: Seq, events: &[Event]) -> LogResult<(Seq, Seq)> {
+        let (mut last, mut newest) = (last, Seq::ZERO);
+        for event in events {
+            newest = self.append(run, event)?.seq;
+            if event.class() != EventClass::Aside {
+                last = newest;
+            }
+        }
+        Ok((last, newest))
+    }
+
+    fn create_child(&mut self, new: &NewRun, taken: &mut Vec<Input>) -> LogResult<Option<Seq>> {
+        if query::run(&self.connection, &new.id)?.is_none() {
+            return self.append_new(new).map(Some);
+        }
+        if let Some(parent) = &new.created().parent {
+            taken.push(Input { op: parent.op, what: not_ours(&new.id) });
+        }
+        Ok(None)
+    }
+
+    fn create_run(&mut self, new: &NewRun) -> LogResult<Result<Creation, Error>> {
+        let Some(existing) = query::run(&self.connection, &new.id)? else {
+            return self.append_new(new).map(|seq| Ok(Creation::Created(seq)));
+        };
+        let first = query::events(&self.connection, Some(&new.id), Seq::ZERO, 1)?;
+        let event = first.first().map(tidemill_eventlog::Row::event);
+        let wanted = new.created();
+        let same = match &event {
+            Some(Ok(Event::RunCreated(created))) => {
+                created.workflow == wanted.workflow && created.input.same(&wanted.input)
+            }
+            Some(Ok(_) | Err(_)) | None => false,
+        };
+        if same {
+            return Ok(Ok(Creation::Existing(existing.seq)));
+        }
+        let message = format!(
+            "there is a run `{}` of workflow `{}` with another input: choose another id, or start \
+             it with the same workflow and input to get the existing one",
+            new.id, existing.workflow
+        );
+        Ok(Err(Error::new(ErrorKind::Conflict, message)))
+    }
+
+    fn append_new(&mut self, new: &NewRun) -> LogResult<Seq> {
+        let seq = self.append(&new.id, new.event())?.seq;
+        self.last.insert(new.id.clone(), seq);
+        Ok(seq)
+    }
+
+    fn aside(&mut self, aside: &Aside) -> LogResult<Result<(), Error>> {
+        let Aside { run, guard, attempt, event, .. } = aside;
+        if guard.admits(*attempt) && !self.closing.has(guard) {
+            return self.append(run, event).map(|_| Ok(()));
+        }
+        let op = event.op().map_or(0, OpId::get);
+        let message = format!(
+            "attempt {attempt} of operation {op} of run `{run}` is over: its {} was not recorded",
+            event.kind()
+        );
+        Ok(Err(Error::new(ErrorKind::Conflict, message)))
+    }
+
+    fn append(&mut self, run: &RunId, event: &Event) -> LogResult<Appended> {
+        let now = self.clock.wall();
+        let at = self.appender.append(&self.connection, now, Some(run), event)?;
+        projection::project(&self.connection, at, Some(run), event)?;
+        Ok(at)
+    }
+}
+
+/// Answers a message. Whoever asked may have gone; what was written stays written.
+pub(super) fn answer(message: Message, done: Done) {
+    match message {
+        Message::Turn(turn) => turn.inbox.reply(match done {
+            Done::Turn { reply, taken } => {
+                taken.into_iter().for_each(|input| turn.inbox.push(input));
+                match reply {
+                    Ok(Appending { last, children }) => TurnReply::Committed { last, children },
+                    Err(Stale) => TurnReply::Stale,
+                }
+            }
+            Done::Unfit(error) => TurnReply::Unfit(error),
+            Done::Refused(error) => TurnReply::Refused(error),
+            Done::Create(_) | Done::Aside(_) => unreachable!("a turn is not applied as another"),
+        }),
+        Message::Create(create) => drop(create.reply.send(match done {
+            Done::Create(created) => created,
+            Done::Unfit(error) | Done::Refused(error) => Err(error),
+            Done::Turn { .. } | Done::Aside(_) => unreachable!("a creation is not a turn"),
+        })),
+        Message::Aside(aside) => drop(aside.reply.send(match done {
+            Done::Aside(recorded) => recorded,
+            Done::Unfit(error) | Done::Refused(error) => Err(error),
+            Done::Turn { .. } | Done::Create(_) => unreachable!("an aside is not a turn"),
+        })),
+    }
+}

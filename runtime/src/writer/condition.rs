@@ -1,0 +1,109 @@
+//! Whether the file takes what is written: shared with whoever reports on the node.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidemill_model::Timestamp;
+
+/// How often a refusal that goes on is said again.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// Why nothing at all can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalCause {
+    /// The disk is full.
+    DiskFull,
+    /// Another process holds the file's write lock.
+    Locked,
+    /// SQLite says that the file is damaged.
+    Damaged,
+    /// Anything else: input and output that fail, no memory.
+    Failing,
+}
+
+/// Nothing was written when it was last tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusing {
+    /// Why, the last time.
+    pub cause: RefusalCause,
+    /// When that began.
+    pub since: Timestamp,
+    /// When it was last tried.
+    pub last: Timestamp,
+    /// How many transactions were refused since then.
+    pub times: u64,
+}
+
+/// See the module. A clone is the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Condition(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    refusing: Option<Refusing>,
+    said: Option<Timestamp>,
+}
+
+impl Condition {
+    /// What is refused now; none while transactions are written, or before the first.
+    pub(crate) fn refusing(&self) -> Option<Refusing> {
+        self.lock().refusing
+    }
+
+    /// A transaction was refused. Some if that is to be said: the first time, and then once a
+    /// minute.
+    pub(super) fn refused(&self, cause: RefusalCause, now: Timestamp) -> Option<Refusing> {
+        let mut state = self.lock();
+        let before = state.refusing;
+        let refusing = Refusing {
+            cause,
+            since: before.map_or(now, |before| before.since),
+            last: now,
+            times: before.map_or(0, |before| before.times).saturating_add(1),
+        };
+        state.refusing = Some(refusing);
+        let is_news = before.is_none_or(|before| before.cause != cause)
+            || state.said.is_none_or(|said| now.since(said) >= SAID_AGAIN);
+        if !is_news {
+            return None;
+        }
+        state.said = Some(now);
+        Some(refusing)
+    }
+
+    /// A transaction was written; what was refused until then.
+    pub(super) fn written(&self) -> Option<Refusing> {
+        let mut state = self.lock();
+        state.said = None;
+        state.refusing.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under this lock panics half way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_said_once_a_minute_and_counted() {
+        let (condition, at) = (Condition::default(), Timestamp::from_micros);
+        let second = |n: i64| at(n * 1_000_000).unwrap();
+        let said: Vec<u64> = (0..=130)
+            .filter_map(|n| condition.refused(RefusalCause::DiskFull, second(n)))
+            .map(|refusing| refusing.times)
+            .collect();
+        assert_eq!(said, [1, 61, 121]);
+        assert!(
+            condition.refused(RefusalCause::Locked, second(131)).is_some(),
+            "another cause is news"
+        );
+        let ended = condition.written().unwrap();
+        assert_eq!((ended.since, ended.last, ended.times), (second(0), second(131), 132));
+        assert_eq!(condition.refusing(), None);
+        assert!(condition.refused(RefusalCause::Locked, second(132)).is_some(), "it begins anew");
+    }
+}

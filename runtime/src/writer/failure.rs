@@ -1,0 +1,149 @@
+//! What a failed write means: for whom, and whether the process may go on.
+
+use rusqlite::ErrorCode;
+use tidemill_eventlog::Error as LogError;
+
+use super::condition::RefusalCause;
+use crate::error::{Error, ErrorKind};
+
+/// Whether a failure is about what was to be written: the same message fails again, and others do
+/// not. Everything else is about the file or the machine and refuses whatever is to be written now.
+pub(super) fn is_own(error: &LogError) -> bool {
+    match error.sqlite_code() {
+        None => error.kind() != ErrorKind::Unavailable,
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::NoLargeFileSupport
+            | ErrorCode::OutOfMemory
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase,
+        ) => false,
+        Some(_) => true,
+    }
+}
+
+/// A commit that was refused left nothing behind; after any other error it may have.
+pub(super) fn die_unless_refused(error: &LogError) {
+    if !left_nothing(error.sqlite_code()) {
+        tracing::error!(%error, "a commit failed and may be in the file: the process ends");
+        std::process::abort();
+    }
+}
+
+/// Whether a commit that failed so is certain to have left nothing in the file. SQLite looks at
+/// deferred keys before it writes the first frame.
+fn left_nothing(code: Option<ErrorCode>) -> bool {
+    matches!(
+        code,
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::ConstraintViolation
+        )
+    )
+}
+
+/// Why nothing at all is written now.
+pub(super) fn cause(error: &LogError) -> RefusalCause {
+    match error.sqlite_code() {
+        Some(ErrorCode::DiskFull) => RefusalCause::DiskFull,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => RefusalCause::Locked,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => RefusalCause::Damaged,
+        Some(_) | None => RefusalCause::Failing,
+    }
+}
+
+/// What everyone is told while nothing is written: how it failed in detail is in the node's log.
+pub(super) fn refused(cause: RefusalCause) -> Error {
+    match cause {
+        RefusalCause::DiskFull => Error::new(
+            ErrorKind::Unavailable,
+            "the disk is full: free some space; nothing that was acknowledged is lost",
+        ),
+        RefusalCause::Locked => Error::new(
+            ErrorKind::Unavailable,
+            "another process holds the file's write lock: end what it does there; nothing was \
+             written, try again",
+        ),
+        RefusalCause::Damaged => Error::new(
+            ErrorKind::Corrupt,
+            "the file is damaged: nothing was written; run `tidemill fsck` on it",
+        ),
+        RefusalCause::Failing => Error::new(
+            ErrorKind::Unavailable,
+            "the file cannot be written now, and the node's log says why: nothing was written, \
+             try again",
+        ),
+    }
+}
+
+/// What the one is told whose own message cannot be written.
+pub(super) fn unfit(error: &LogError) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::Corrupt => ErrorKind::Corrupt,
+        ErrorKind::Invalid
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::Fenced
+        | ErrorKind::Unavailable
+        | ErrorKind::Internal => ErrorKind::Internal,
+    };
+    Error::new(kind, format!("the file does not take it: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_leaves_nothing_after_a_full_disk_a_lock_and_an_open_key() {
+        for code in [
+            ErrorCode::DiskFull,
+            ErrorCode::DatabaseBusy,
+            ErrorCode::DatabaseLocked,
+            ErrorCode::ConstraintViolation,
+        ] {
+            assert!(left_nothing(Some(code)), "{code:?}");
+        }
+        for code in [
+            ErrorCode::SystemIoFailure,
+            ErrorCode::CannotOpen,
+            ErrorCode::DatabaseCorrupt,
+            ErrorCode::OutOfMemory,
+            ErrorCode::ReadOnly,
+        ] {
+            assert!(!left_nothing(Some(code)), "{code:?}");
+        }
+        assert!(!left_nothing(None), "an error that is not SQLite's");
+    }
+
+    fn sqlite(code: i32) -> LogError {
+        let failure = rusqlite::ffi::Error::new(code);
+        LogError::sqlite("test", rusqlite::Error::SqliteFailure(failure, None))
+    }
+
+    #[test]
+    fn a_failure_of_the_machine_is_nobodys_own() {
+        use rusqlite::ffi::{
+            SQLITE_BUSY, SQLITE_CONSTRAINT, SQLITE_ERROR, SQLITE_FULL, SQLITE_IOERR, SQLITE_NOMEM,
+            SQLITE_TOOBIG,
+        };
+        for code in [SQLITE_FULL, SQLITE_IOERR, SQLITE_NOMEM, SQLITE_BUSY] {
+            assert!(!is_own(&sqlite(code)), "{code}");
+            assert_eq!(refused(cause(&sqlite(code))).kind(), ErrorKind::Unavailable);
+        }
+        for code in [SQLITE_CONSTRAINT, SQLITE_ERROR, SQLITE_TOOBIG] {
+            assert!(is_own(&sqlite(code)), "{code}");
+        }
+        assert!(is_own(&LogError::corrupt("a row")), "what one message reads");
+    }
+}
