@@ -31,7 +31,8 @@ pub enum FindingKind {
     Projection,
     /// What the file says about itself.
     Meta,
-    /// An event that this version cannot read; a newer one may.
+    /// A run with an event that this version cannot read or that does not fit: the run is blocked,
+    /// the file is good.
     Unreadable,
 }
 
@@ -54,6 +55,18 @@ impl Report {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
+    }
+
+    /// Whether the file is what its writers wrote. Runs that this version cannot read do not speak
+    /// against it: such a run is blocked, and the rest of the file is good.
+    pub fn is_whole(&self) -> bool {
+        self.findings.iter().all(|finding| match finding.kind {
+            FindingKind::Unreadable => true,
+            FindingKind::Integrity
+            | FindingKind::Log
+            | FindingKind::Projection
+            | FindingKind::Meta => false,
+        })
     }
 
     fn add(&mut self, kind: FindingKind, what: impl Into<String>) {

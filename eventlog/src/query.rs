@@ -204,10 +204,11 @@ pub fn for_each_event(
 
 /// The state of a run, folded from its events up to a position (or all of them); none if there is
 /// no such run, or none yet at that position. Attempts whose process is known to have ended by
-/// then are cut off.
+/// then are cut off. An event that cannot be read or does not fit those before it is passed over,
+/// and the state says so: such a run is blocked, not an error.
 ///
 /// # Errors
-/// `Corrupt` if an event cannot be read or does not fit the events before it.
+/// `Corrupt` if its first event cannot be read, or a row is not what its columns say.
 pub fn run_state(
     connection: &Connection,
     run: &RunId,
@@ -263,14 +264,20 @@ fn folded(connection: &Connection, run: &RunId, until: Option<Seq>) -> Result<Op
         if past {
             return Ok(());
         }
-        let unreadable =
-            |e: &dyn std::fmt::Display| Error::corrupt(format!("event {} of {run}: {e}", row.seq));
-        let event = row.event().map_err(|e| unreadable(&e))?;
-        match &mut state {
-            Some(state) => state.apply(row.seq, row.ts, &event),
-            None => RunState::create(run, row.seq, row.ts, &event).map(|new| state = Some(new)),
+        let event = row.event().map_err(|e| e.to_string());
+        let Some(state) = &mut state else {
+            let unreadable = |e| Error::corrupt(format!("event {} of {run}: {e}", row.seq));
+            let event = event.map_err(unreadable)?;
+            let created = RunState::create(run, row.seq, row.ts, &event);
+            state = Some(created.map_err(|e| Error::corrupt(e.to_string()))?);
+            return Ok(());
+        };
+        let applied = event
+            .and_then(|event| state.apply(row.seq, row.ts, &event).map_err(|misfit| misfit.what));
+        if let Err(why) = applied {
+            state.pass_over(row.seq, row.ts, &format!("event {}: {why}", row.seq));
         }
-        .map_err(|e| Error::corrupt(e.to_string()))
+        Ok(())
     })?;
     Ok(state)
 }

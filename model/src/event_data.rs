@@ -190,6 +190,22 @@ pub struct BlockReason {
     pub advice: String,
 }
 
+impl BlockReason {
+    /// The reason of a run whose log cannot be read: `what` names the event and what is wrong.
+    pub fn unreadable(what: &str) -> BlockReason {
+        BlockReason {
+            kind: BlockReasonKind::UnreadableLog,
+            op: None,
+            logged: Some(what.to_owned()),
+            asked: None,
+            advice: "use the version of tidemill that wrote it; if that is this one or an earlier \
+                     one, this run cannot go on: start its work again under another id, and run \
+                     `tidemill fsck` to see whether the file is whole"
+                .to_owned(),
+        }
+    }
+}
+
 /// The kinds of reasons for which a run is blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

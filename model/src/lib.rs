@@ -22,6 +22,7 @@ mod json;
 mod keys;
 mod lease;
 pub mod limits;
+pub mod log_order;
 mod name;
 mod node_state;
 mod position;

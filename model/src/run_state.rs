@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::attempts::{Attempt, AttemptState, Attempts};
 use crate::event::Event;
-use crate::event_data::{BlockReason, HeldEnd, ProcessEnd, RunCreated};
+use crate::event_data::{BlockReason, BlockReasonKind, HeldEnd, ProcessEnd, RunCreated};
 use crate::failure::{Failure, FailureKind};
 use crate::json::Json;
+use crate::log_order::{self, OpClass, Phase, Standing};
 use crate::name::{Invalid, OpName, RunId};
 use crate::position::{Epoch, OpId, Seq};
 use crate::time::Timestamp;
@@ -208,6 +209,9 @@ pub struct RunState {
     pub error: Option<Failure>,
     /// Why it is blocked, while it is.
     pub blocked: Option<BlockReason>,
+    /// The first event that cannot be read or does not fit those before it, where the state was
+    /// folded past it to be shown.
+    pub unreadable: Option<String>,
     /// The position of its last event.
     pub last_seq: Seq,
     /// How many steps, and how many other operations, are open: counted, because looking for them
@@ -239,8 +243,10 @@ impl RunState {
         at: Timestamp,
         event: &Event,
     ) -> Result<RunState, FoldError> {
+        let fits = log_order::check(event, Phase::Empty, |_| Standing::Unknown);
+        fits.map_err(misfit_at(id, seq))?;
         let Event::RunCreated(created) = event else {
-            let what = format!("a run begins with run_created, not with {}", event.kind());
+            let what = format!("{} as the first event", event.kind());
             return Err(FoldError { run: id.clone(), seq, what });
         };
         Ok(RunState {
@@ -256,6 +262,7 @@ impl RunState {
             output: None,
             error: None,
             blocked: None,
+            unreadable: None,
             last_seq: seq,
             steps_open: 0,
             waits_open: 0,
@@ -267,14 +274,12 @@ impl RunState {
     /// # Errors
     /// [`FoldError`] if the event does not fit; the state is then unchanged.
     pub fn apply(&mut self, seq: Seq, at: Timestamp, event: &Event) -> Result<(), FoldError> {
-        let misfit = |what: String| FoldError { run: self.id.clone(), seq, what };
-        if self.status.is_final() {
-            return Err(misfit(format!("{} after the run ended", event.kind())));
-        }
+        let phase = if self.status.is_final() { Phase::Ended } else { Phase::Going };
+        let fits = log_order::check(event, phase, |op| self.standing(op));
+        fits.map_err(misfit_at(&self.id, seq))?;
         match event {
-            Event::NodeStarted(_) | Event::RunCreated(_) => {
-                return Err(misfit(format!("{} inside a run", event.kind())));
-            }
+            // Neither fits inside a run.
+            Event::NodeStarted(_) | Event::RunCreated(_) => {}
             Event::RunStarted { epoch, attempt } => {
                 self.epoch = *epoch;
                 self.attempt = *attempt;
@@ -293,15 +298,15 @@ impl RunState {
             Event::StepStarted { op, name, input, queued } => {
                 let kind = OpKind::Step { input: input.clone() };
                 let attempts = Attempts::first(*queued, seq, at);
-                self.open(*op, name, kind, attempts, at).map_err(misfit_at(&self.id, seq))?;
+                self.open(*op, name, kind, attempts, at);
             }
             Event::TimerStarted { op, name, fire_at } => {
                 let kind = OpKind::Timer { fire_at: *fire_at };
-                self.open(*op, name, kind, Vec::new(), at).map_err(misfit_at(&self.id, seq))?;
+                self.open(*op, name, kind, Vec::new(), at);
             }
             Event::ChildStarted { op, name, child, input } => {
                 let kind = OpKind::Child { child: child.clone(), input: input.clone() };
-                self.open(*op, name, kind, Vec::new(), at).map_err(misfit_at(&self.id, seq))?;
+                self.open(*op, name, kind, Vec::new(), at);
             }
             Event::Now { .. } => {}
             Event::StepAttemptStarted { .. }
@@ -324,6 +329,41 @@ impl RunState {
         Ok(())
     }
 
+    /// Takes note of an event that cannot be read or does not fit, so that the rest can be shown.
+    /// The run is then blocked, unless its end is known.
+    pub fn pass_over(&mut self, seq: Seq, at: Timestamp, why: &str) {
+        self.unreadable.get_or_insert_with(|| why.to_owned());
+        self.last_seq = seq;
+        self.updated_at = at;
+        self.status = self.status_now();
+    }
+
+    /// Why it is blocked, as it is shown: a log that cannot be read comes before what the log says.
+    pub fn block_reason(&self) -> Option<BlockReason> {
+        if self.status != RunStatus::Blocked {
+            return self.blocked.clone();
+        }
+        let logged = self.blocked.clone();
+        match &self.unreadable {
+            None => logged,
+            Some(what) => logged
+                .filter(|logged| logged.kind == BlockReasonKind::UnreadableLog)
+                .or_else(|| Some(BlockReason::unreadable(what))),
+        }
+    }
+
+    fn standing(&self, op: OpId) -> Standing {
+        let Some(op) = self.ops.get(&op) else { return Standing::Unknown };
+        match (&op.status, &op.kind) {
+            (OpStatus::Open, OpKind::Step { .. }) => Standing::Open(OpClass::Step),
+            (OpStatus::Open, OpKind::Timer { .. }) => Standing::Open(OpClass::Timer),
+            (OpStatus::Open, OpKind::Child { .. }) => Standing::Open(OpClass::Child),
+            (OpStatus::Completed(_) | OpStatus::Failed(_) | OpStatus::Dropped, _) => {
+                Standing::Ended
+            }
+        }
+    }
+
     fn open(
         &mut self,
         id: OpId,
@@ -331,10 +371,7 @@ impl RunState {
         kind: OpKind,
         attempts: Vec<Attempt>,
         at: Timestamp,
-    ) -> Result<(), String> {
-        if self.ops.contains_key(&id) {
-            return Err(format!("operation {id} starts a second time"));
-        }
+    ) {
         match &kind {
             OpKind::Step { .. } => self.steps_open += 1,
             OpKind::Timer { .. } | OpKind::Child { .. } => self.waits_open += 1,
@@ -350,7 +387,6 @@ impl RunState {
             held: None,
         };
         self.ops.insert(id, op);
-        Ok(())
     }
 
     /// Applies an event of an operation that must be open.
@@ -358,9 +394,6 @@ impl RunState {
         let id = event.op().ok_or_else(|| format!("{} names no operation", event.kind()))?;
         let op = self.ops.get_mut(&id);
         let op = op.ok_or_else(|| format!("{} of operation {id}, unknown", event.kind()))?;
-        if op.status != OpStatus::Open {
-            return Err(format!("{} of operation {id}, which has ended", event.kind()));
-        }
         let mut attempts = Attempts(&mut op.attempts);
         match event {
             Event::StepAttemptStarted { attempt, .. } => attempts.begun(*attempt, seq, at),
@@ -389,7 +422,7 @@ impl RunState {
                 attempts.dropped(at);
                 op.end(at, OpStatus::Dropped);
             }
-            Event::OpHeld { end, .. } => op.hold(seq, at, end)?,
+            Event::OpHeld { end, .. } => op.hold(seq, at, end),
             Event::NodeStarted(_)
             | Event::RunCreated(_)
             | Event::RunStarted { .. }
@@ -423,7 +456,7 @@ impl RunState {
                 }
             };
         }
-        if self.blocked.is_some() {
+        if self.blocked.is_some() || self.unreadable.is_some() {
             return RunStatus::Blocked;
         }
         if self.attempt == 0 {
@@ -441,24 +474,11 @@ fn misfit_at(run: &RunId, seq: Seq) -> impl Fn(String) -> FoldError {
 impl Op {
     /// The attempt is over, the operation stays open until its run observes that. What was held
     /// first counts.
-    fn hold(&mut self, seq: Seq, at: Timestamp, end: &HeldEnd) -> Result<(), String> {
-        let fits = match (&self.kind, end) {
-            (OpKind::Step { .. }, HeldEnd::StepCompleted { .. } | HeldEnd::StepFailed { .. })
-            | (OpKind::Timer { .. }, HeldEnd::TimerFired)
-            | (
-                OpKind::Child { .. },
-                HeldEnd::ChildCompleted { .. } | HeldEnd::ChildFailed { .. },
-            ) => true,
-            (OpKind::Step { .. } | OpKind::Timer { .. } | OpKind::Child { .. }, _) => false,
-        };
-        if !fits {
-            return Err(format!("op_held with {} of another kind of operation", end.becomes()));
-        }
+    fn hold(&mut self, seq: Seq, at: Timestamp, end: &HeldEnd) {
         if self.held.is_none() {
             Attempts(&mut self.attempts).end(AttemptState::Held, end.error(), seq, at);
             self.held = Some(Held { at, end: end.clone() });
         }
-        Ok(())
     }
 
     fn end(&mut self, at: Timestamp, status: OpStatus) {

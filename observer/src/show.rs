@@ -146,8 +146,8 @@ pub struct CheckpointView {
 /// A run as it was up to an event, or as it is.
 ///
 /// # Errors
-/// `NotFound` if there is no such run (or none yet at that event), `Corrupt` if its events do not
-/// fit together.
+/// `NotFound` if there is no such run (or none yet at that event), `Corrupt` if its first event
+/// cannot be read. A run whose later events cannot be read, or do not fit together, is blocked.
 pub fn show(connection: &Connection, run: &RunId, until: Option<Seq>) -> Result<RunView> {
     require_run(connection, run)?;
     view(connection, run, until, 0)?.ok_or_else(|| {
@@ -183,6 +183,7 @@ impl RunView {
     fn of(state: RunState, ops: Vec<OpView>) -> RunView {
         let duration_ms = took(state.created_at, state.ended_at);
         let activity = Some(state.activity()).filter(|activity| activity.open() > 0);
+        let blocked = state.block_reason();
         RunView {
             run: state.id,
             workflow: state.created.workflow,
@@ -200,7 +201,7 @@ impl RunView {
             input: state.created.input,
             output: state.output,
             error: state.error,
-            blocked: state.blocked,
+            blocked,
             last_seq: state.last_seq,
             activity,
             ops,

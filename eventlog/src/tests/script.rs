@@ -288,11 +288,15 @@ fn a_run_of_a_newer_version_is_listed_and_named_and_spoils_no_other() {
     let run = RunId::new("r0").unwrap();
     let rows = query::events(connection, Some(&run), Seq::ZERO, 100).unwrap();
     assert_eq!(rows.last().unwrap().kind, "tide_turned");
-    let error = query::run_state(connection, &run, None).unwrap_err().to_string();
-    assert!(error.contains("unknown event kind `tide_turned`"), "{error}");
-    assert!(query::run_state(connection, &run, Some(head.seq)).unwrap().is_some());
+    let shown = query::run_state(connection, &run, None).unwrap().unwrap();
+    assert_eq!(shown.status, RunStatus::Blocked);
+    let reason = shown.block_reason().unwrap();
+    assert!(reason.logged.unwrap().ends_with("unknown event kind `tide_turned`"));
+    let before = query::run_state(connection, &run, Some(head.seq)).unwrap().unwrap();
+    assert_eq!((before.unreadable, before.ops), (None, shown.ops), "what can be read is shown");
     let report = fsck(connection).unwrap();
     assert_eq!(report.findings.len(), 1, "{report:?}");
+    assert!(report.is_whole() && !report.is_clean());
     assert_eq!(report.findings[0].kind, crate::FindingKind::Unreadable);
 }
 

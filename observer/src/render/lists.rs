@@ -125,6 +125,8 @@ pub fn fsck_report(report: &Report) -> String {
     }
     if report.is_clean() {
         text += "clean\n";
+    } else if report.is_whole() {
+        text += "the file is whole; runs that this version cannot read are blocked\n";
     }
     text
 }

@@ -138,6 +138,14 @@ fn a_report_names_what_is_wrong() {
     "#]],
     );
     report.findings.push(tidemill_eventlog::Finding {
+        kind: tidemill_eventlog::FindingKind::Unreadable,
+        what: "run r: event 5: operation 1 starts a second time".into(),
+    });
+    let text = super::fsck_report(&report);
+    let last = "starts a second time\nthe file is whole; runs that this version cannot read are \
+                blocked\n";
+    assert!(text.ends_with(last), "{text}");
+    report.findings.push(tidemill_eventlog::Finding {
         kind: tidemill_eventlog::FindingKind::Log,
         what: "seq=3: its checksum does not follow".into(),
     });

@@ -12,6 +12,7 @@
 use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
+use tidemill_model::log_order::{self, OpClass, Phase, Standing};
 use tidemill_model::{
     BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, HeldEnd, Json, OpId,
     OpName, RunCreated, RunId, RunStatus, Seq, Timestamp,
@@ -159,9 +160,32 @@ pub(crate) struct Journal {
     pub(crate) attempt: u32,
     pub(crate) blocked: Option<BlockReason>,
     pub(crate) ended: bool,
+    begun: bool,
+    /// Every operation that has started.
+    started: Started,
     /// Where it was last resumed.
     pub(crate) resumed: Seq,
     steps_open: usize,
+}
+
+/// A set of operations, 64 to a word: a run may have had millions.
+#[derive(Debug, Default)]
+struct Started(FxHashMap<u32, u64>);
+
+impl Started {
+    fn place(op: OpId) -> (u32, u64) {
+        (op.get() / 64, 1 << (op.get() % 64))
+    }
+
+    fn add(&mut self, op: OpId) {
+        let (word, bit) = Started::place(op);
+        *self.0.entry(word).or_default() |= bit;
+    }
+
+    fn has(&self, op: OpId) -> bool {
+        let (word, bit) = Started::place(op);
+        self.0.get(&word).is_some_and(|bits| bits & bit != 0)
+    }
 }
 
 impl Journal {
@@ -177,16 +201,19 @@ impl Journal {
     }
 
     pub(crate) fn apply(&mut self, seq: Seq, ts: Timestamp, event: &Event) -> Result<(), String> {
-        if self.ended {
-            return Err(format!("{} after the run ended", event.kind()));
-        }
+        let phase = match (self.begun, self.ended) {
+            (_, true) => Phase::Ended,
+            (true, false) => Phase::Going,
+            (false, false) => Phase::Empty,
+        };
+        log_order::check(event, phase, |op| self.standing(op))?;
+        self.begun = true;
         match event.class() {
             EventClass::Input | EventClass::Act => self.last = seq,
             EventClass::Aside => {}
         }
         match event {
-            Event::NodeStarted(_) => return Err("node_started inside a run".to_owned()),
-            Event::RunCreated(_) | Event::Now { .. } => {}
+            Event::NodeStarted(_) | Event::RunCreated(_) | Event::Now { .. } => {}
             Event::RunStarted { attempt, .. } => {
                 self.attempt = *attempt;
                 self.blocked = None;
@@ -199,13 +226,13 @@ impl Journal {
             Event::RunCompleted { .. } | Event::RunFailed { .. } => self.ended = true,
             Event::StepStarted { op, name, input, queued } => {
                 let facts = StepFacts::first(input.clone(), ts, *queued, seq);
-                self.start(*op, name, OpenKind::Step(facts))?;
+                self.start(*op, name, OpenKind::Step(facts));
             }
             Event::TimerStarted { op, name, fire_at } => {
-                self.start(*op, name, OpenKind::Timer { fire_at: *fire_at })?;
+                self.start(*op, name, OpenKind::Timer { fire_at: *fire_at });
             }
             Event::ChildStarted { op, name, child, .. } => {
-                self.start(*op, name, OpenKind::Child { child: child.clone() })?;
+                self.start(*op, name, OpenKind::Child { child: child.clone() });
             }
             Event::StepAttemptStarted { op, attempt, .. } => {
                 self.step(*op)?.begin(*attempt, seq);
@@ -229,7 +256,12 @@ impl Journal {
                     self.dropped_children.push(child);
                 }
             }
-            Event::OpHeld { op, end, .. } => self.hold(*op, seq, end)?,
+            // What was held first counts.
+            Event::OpHeld { op, end, .. } => {
+                if let Some(open) = self.open.get_mut(op) {
+                    open.held.get_or_insert_with(|| (seq, end.clone()));
+                }
+            }
         }
         Ok(())
     }
@@ -250,13 +282,20 @@ impl Journal {
         ends.into_iter().map(|(_, op, end)| (op, end)).collect()
     }
 
-    fn start(&mut self, op: OpId, name: &OpName, kind: OpenKind) -> Result<(), String> {
-        let is_step = matches!(kind, OpenKind::Step(_));
-        if self.open.insert(op, OpenOp { name: name.clone(), kind, held: None }).is_some() {
-            return Err(format!("operation {op} starts a second time"));
+    fn start(&mut self, op: OpId, name: &OpName, kind: OpenKind) {
+        self.steps_open += usize::from(matches!(kind, OpenKind::Step(_)));
+        self.open.insert(op, OpenOp { name: name.clone(), kind, held: None });
+        self.started.add(op);
+    }
+
+    fn standing(&self, op: OpId) -> Standing {
+        match self.open.get(&op).map(|open| &open.kind) {
+            Some(OpenKind::Step(_)) => Standing::Open(OpClass::Step),
+            Some(OpenKind::Timer { .. }) => Standing::Open(OpClass::Timer),
+            Some(OpenKind::Child { .. }) => Standing::Open(OpClass::Child),
+            None if self.started.has(op) => Standing::Ended,
+            None => Standing::Unknown,
         }
-        self.steps_open += usize::from(is_step);
-        Ok(())
     }
 
     fn end(&mut self, op: OpId) -> Result<OpenOp, String> {
@@ -264,26 +303,6 @@ impl Journal {
         let ended = ended.ok_or_else(|| format!("the end of operation {op}, which is not open"))?;
         self.steps_open -= usize::from(matches!(ended.kind, OpenKind::Step(_)));
         Ok(ended)
-    }
-
-    /// What was held first counts.
-    fn hold(&mut self, op: OpId, seq: Seq, end: &HeldEnd) -> Result<(), String> {
-        let open = self.open.get_mut(&op);
-        let open = open.ok_or_else(|| format!("op_held of operation {op}, which is not open"))?;
-        let fits = match (&open.kind, end) {
-            (OpenKind::Step(_), HeldEnd::StepCompleted { .. } | HeldEnd::StepFailed { .. })
-            | (OpenKind::Timer { .. }, HeldEnd::TimerFired)
-            | (
-                OpenKind::Child { .. },
-                HeldEnd::ChildCompleted { .. } | HeldEnd::ChildFailed { .. },
-            ) => true,
-            (OpenKind::Step(_) | OpenKind::Timer { .. } | OpenKind::Child { .. }, _) => false,
-        };
-        if !fits {
-            return Err(format!("op_held with {} of another kind of operation", end.becomes()));
-        }
-        open.held.get_or_insert_with(|| (seq, end.clone()));
-        Ok(())
     }
 
     fn step(&mut self, op: OpId) -> Result<&mut StepFacts, String> {
@@ -339,15 +358,7 @@ impl Unreadable {
 }
 
 pub(crate) fn unreadable(what: &str) -> BlockReason {
-    BlockReason {
-        kind: BlockReasonKind::UnreadableLog,
-        op: None,
-        logged: Some(what.to_owned()),
-        asked: None,
-        advice: "use the version of tidemill that wrote it; if that is this one, the file is \
-                 damaged: run `tidemill fsck` on it"
-            .to_owned(),
-    }
+    BlockReason::unreadable(what)
 }
 
 /// Compares what the code did after one input with what the log has after it. `last` says that

@@ -351,3 +351,120 @@ fn health_says_what_this_is() {
     assert_eq!(health.body["workflows"].as_array().unwrap().len(), 6);
     node.stop();
 }
+
+/// A log that an earlier version wrote: operation 1 starts twice, so that no version can read it.
+fn write_two_starts(path: &std::path::Path) {
+    use tidemill_eventlog::{Appender, Checkpoints, create, open_writer, projection};
+    use tidemill_model::{
+        BlockReason, BlockReasonKind, Durability, Event, Json, OpId, OpName, RunCreated, RunId,
+        RunStatus, Seed, Timestamp,
+    };
+    let start =
+        |name| Event::StepStarted { op: OpId::FIRST, name, input: Json::null(), queued: false };
+    let created = RunCreated {
+        workflow: OpName::new("count").unwrap(),
+        input: Json::of(&3).unwrap(),
+        labels: std::collections::BTreeMap::new(),
+        seed: Seed::from_random([0; 16]),
+        parent: None,
+        app_version: "1".to_owned(),
+        durability: Durability::Local,
+    };
+    let reason = BlockReason {
+        kind: BlockReasonKind::Misuse,
+        op: None,
+        logged: None,
+        asked: Some("ctx.step() was called outside the run's own turn".to_owned()),
+        advice: "do not".to_owned(),
+    };
+    let events = [
+        Event::RunCreated(Box::new(created)),
+        start(OpName::new("off").unwrap()),
+        start(OpName::new("on").unwrap()),
+        Event::RunBlocked { reason },
+    ];
+    create(path).unwrap();
+    let connection = open_writer(path, Checkpoints::Own).unwrap();
+    let mut appender = Appender::load(&connection).unwrap();
+    let run: RunId = "odd".parse().unwrap();
+    let now = Timestamp::from_micros(1).unwrap();
+    for event in &events {
+        let at = appender.append(&connection, now, Some(&run), event).unwrap();
+        appender.committed();
+        projection::project(&connection, at, Some(&run), event).unwrap();
+    }
+    let last = appender.head().seq;
+    projection::set_status(&connection, &run, RunStatus::Blocked, Some(last)).unwrap();
+}
+
+#[test]
+fn a_run_whose_log_cannot_be_read_is_shown_as_blocked_everywhere() {
+    let folder = Folder::new();
+    write_two_starts(&folder.join("workflow.db"));
+    let node = Served::start(&folder.db());
+    let is_blocked = |reply: &support::Reply| {
+        assert_eq!((reply.status, &reply.body["status"]), (200, &json!("blocked")), "{reply:?}");
+        let reason = &reply.body["blocked"];
+        assert_eq!(reason["kind"], "unreadable_log", "{reply:?}");
+        let logged = reason["logged"].as_str().unwrap();
+        assert_eq!(logged, "event 3: operation 1 starts a second time");
+    };
+    is_blocked(&node.get("/v1/runs/odd/result?wait=30s"));
+    let shown = node.get("/v1/runs/odd");
+    is_blocked(&shown);
+    assert_eq!(shown.body["operations"][0]["name"], "off", "what fits is shown");
+    let resumed = node.post("/v1/runs/odd/resume", &json!({}));
+    assert_eq!(resumed.status, 200, "{resumed:?}");
+    is_blocked(&node.get("/v1/runs/odd/result?wait=30s"));
+    let listed = node.get("/v1/runs?status=blocked");
+    assert_eq!(listed.body["runs"][0]["id"], "odd");
+    node.stop();
+}
+
+#[test]
+fn a_block_that_cannot_be_written_is_shown_everywhere() {
+    use tidemill_eventlog::{Checkpoints, open_writer};
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let other = open_writer(&folder.join("workflow.db"), Checkpoints::Own).unwrap();
+    other
+        .execute_batch(
+            "CREATE TRIGGER t BEFORE INSERT ON events WHEN NEW.run LIKE 'bad%' AND \
+             NEW.kind <> 'run_created' BEGIN SELECT RAISE(ABORT, 'not in this house'); END;",
+        )
+        .unwrap();
+    for id in ["bad-1", "good", "bad-2"] {
+        let started = node.post("/v1/runs", &json!({"workflow": "count", "input": 2, "id": id}));
+        assert_eq!(started.status, 201, "{started:?}");
+    }
+    assert_eq!(node.ended("good")["status"], "completed");
+    for id in ["bad-1", "bad-2"] {
+        let ended = node.get(&format!("/v1/runs/{id}/result?wait=30s"));
+        assert_eq!((ended.status, &ended.body["status"]), (200, &json!("blocked")), "{ended:?}");
+        let shown = node.get(&format!("/v1/runs/{id}"));
+        assert_eq!(shown.body["blocked"]["kind"], "refused", "{shown:?}");
+        let asked = shown.body["blocked"]["asked"].as_str().unwrap();
+        assert!(asked.contains("not in this house"), "{asked}");
+    }
+    let listed = |query: &str| {
+        let list = node.get(&format!("/v1/runs{query}"));
+        let runs = list.body["runs"].as_array().unwrap().clone();
+        let ids: Vec<String> =
+            runs.iter().map(|run| format!("{}={}", run["id"], run["status"])).collect();
+        (ids.join(" ").replace('"', ""), list.body["next"].as_u64())
+    };
+    let (all, next) = listed("");
+    assert_eq!((all.as_str(), next), ("bad-2=blocked good=completed bad-1=blocked", None));
+    assert_eq!(listed("?status=pending").0, "");
+    assert_eq!(listed("?status=blocked").0, "bad-2=blocked bad-1=blocked");
+    let (first, next) = listed("?status=blocked&limit=1");
+    assert_eq!(first, "bad-2=blocked");
+    let after = next.unwrap();
+    assert_eq!(listed(&format!("?status=blocked&after={after}")).0, "bad-1=blocked");
+    other.execute_batch("DROP TRIGGER t").unwrap();
+    for id in ["bad-1", "bad-2"] {
+        assert_eq!(node.post(&format!("/v1/runs/{id}/resume"), &json!({})).status, 200);
+        assert_eq!(node.ended(id)["status"], "completed");
+    }
+    node.stop();
+}

@@ -8,6 +8,7 @@ mod faults;
 mod floats;
 mod group;
 mod newer;
+mod odd_logs;
 mod prefixes;
 mod program;
 mod refused;

@@ -129,7 +129,7 @@ impl End {
         End {
             output: state.output.clone(),
             error: state.error.clone(),
-            blocked: state.blocked.clone(),
+            blocked: state.block_reason(),
         }
     }
 }

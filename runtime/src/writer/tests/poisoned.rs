@@ -178,7 +178,12 @@ impl Desk {
             desk.guards.push(guard);
             let (reply, _answer) = oneshot::channel();
             let new = new_run(&format!("r-{run}"), "good", None);
-            let start = Event::StepStarted { op: op(1), name: name("a"), input: Json::null() };
+            let start = Event::StepStarted {
+                op: op(1),
+                name: name("a"),
+                input: Json::null(),
+                queued: false,
+            };
             desk.committer.commit(&mut vec![Message::Create(Create { new, reply })]);
             let seq = desk.committer.appender.head().seq;
             desk.last.insert(run, seq);
@@ -269,7 +274,8 @@ impl Desk {
 }
 
 fn events(ends: bool, poison: Option<u8>, number: u32) -> Vec<Event> {
-    let started = |name| Event::StepStarted { op: op(number), name, input: Json::null() };
+    let started =
+        |name| Event::StepStarted { op: op(number), name, input: Json::null(), queued: false };
     let mut events = match ends {
         true => vec![Event::StepCompleted { op: op(1), name: name("a"), output: Json::null() }],
         false => vec![started(name(poisoned(poison)))],

@@ -1,0 +1,130 @@
+//! Which event may follow which in the log of one run: one rule for everyone who folds it.
+//!
+//! The engine's journal, the state that is shown and the check of a file all ask here, so that none
+//! of them reads a log that another one refuses.
+
+use crate::event::Event;
+use crate::event_data::HeldEnd;
+use crate::position::OpId;
+
+/// How far a run's log has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It has no event.
+    Empty,
+    /// It has begun and not ended.
+    Going,
+    /// The run has ended.
+    Ended,
+}
+
+/// What an operation is, for the events that may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpClass {
+    /// A step.
+    Step,
+    /// A timer.
+    Timer,
+    /// A child.
+    Child,
+}
+
+impl OpClass {
+    fn as_str(self) -> &'static str {
+        match self {
+            OpClass::Step => "step",
+            OpClass::Timer => "timer",
+            OpClass::Child => "child",
+        }
+    }
+}
+
+/// Where an operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It has not started.
+    Unknown,
+    /// It has started and not ended.
+    Open(OpClass),
+    /// It has ended or was dropped.
+    Ended,
+}
+
+/// Whether an event may come next.
+///
+/// # Errors
+/// What does not fit.
+pub fn check(
+    event: &Event,
+    phase: Phase,
+    standing: impl FnOnce(OpId) -> Standing,
+) -> Result<(), String> {
+    match (phase, event) {
+        (Phase::Empty, Event::RunCreated(_)) => return Ok(()),
+        (Phase::Empty, _) => {
+            return Err(format!("a run begins with run_created, not with {}", event.kind()));
+        }
+        (Phase::Going, _) => {}
+        (Phase::Ended, _) => return Err(format!("{} after the run ended", event.kind())),
+    }
+    match event {
+        Event::NodeStarted(_) | Event::RunCreated(_) => {
+            Err(format!("{} inside a run", event.kind()))
+        }
+        Event::StepStarted { op, .. }
+        | Event::TimerStarted { op, .. }
+        | Event::ChildStarted { op, .. } => match standing(*op) {
+            Standing::Unknown => Ok(()),
+            Standing::Open(_) | Standing::Ended => {
+                Err(format!("operation {op} starts a second time"))
+            }
+        },
+        Event::StepAttemptStarted { op, .. }
+        | Event::StepAttemptFailed { op, .. }
+        | Event::StepRestarted { op, .. }
+        | Event::Checkpoint { op, .. }
+        | Event::StepCompleted { op, .. }
+        | Event::StepFailed { op, .. } => is_open(event, *op, standing(*op), Some(OpClass::Step)),
+        Event::TimerFired { op, .. } => is_open(event, *op, standing(*op), Some(OpClass::Timer)),
+        Event::ChildCompleted { op, .. } | Event::ChildFailed { op, .. } => {
+            is_open(event, *op, standing(*op), Some(OpClass::Child))
+        }
+        Event::OpDropped { op } => is_open(event, *op, standing(*op), None),
+        Event::OpHeld { op, end, .. } => is_open(event, *op, standing(*op), Some(class_of(end))),
+        Event::Now { .. }
+        | Event::RunStarted { .. }
+        | Event::RunCompleted { .. }
+        | Event::RunFailed { .. }
+        | Event::RunBlocked { .. }
+        | Event::RunResumed => Ok(()),
+    }
+}
+
+/// What an operation is that ends so.
+fn class_of(end: &HeldEnd) -> OpClass {
+    match end {
+        HeldEnd::StepCompleted { .. } | HeldEnd::StepFailed { .. } => OpClass::Step,
+        HeldEnd::TimerFired => OpClass::Timer,
+        HeldEnd::ChildCompleted { .. } | HeldEnd::ChildFailed { .. } => OpClass::Child,
+    }
+}
+
+/// Whether the operation is open, and of the class that the event is about.
+fn is_open(
+    event: &Event,
+    op: OpId,
+    standing: Standing,
+    class: Option<OpClass>,
+) -> Result<(), String> {
+    let kind = event.kind();
+    match standing {
+        Standing::Unknown => Err(format!("{kind} of operation {op}, which has not started")),
+        Standing::Ended => Err(format!("{kind} of operation {op}, which has ended")),
+        Standing::Open(is) => match class {
+            Some(class) if class != is => {
+                Err(format!("{kind} of operation {op}, which is a {}", is.as_str()))
+            }
+            Some(_) | None => Ok(()),
+        },
+    }
+}
