@@ -123,7 +123,7 @@ fn a_held_end_ends_the_attempt_and_leaves_the_operation_open_until_it_is_observe
     assert_eq!(step.held, Some(Held { at: held_at, end }), "the first counts");
     let fired = Event::OpHeld { op: op(1), name: name("s"), end: HeldEnd::TimerFired };
     let misfit = run.apply(&fired).unwrap_err().to_string();
-    assert!(misfit.ends_with("op_held with timer_fired of another kind of operation"), "{misfit}");
+    assert!(misfit.ends_with("op_held of operation 1, which is a step"), "{misfit}");
 
     let output = Json::parse("1").unwrap();
     let completed = Event::StepCompleted { op: op(1), name: name("s"), output: output.clone() };
@@ -139,7 +139,10 @@ fn an_event_that_does_not_fit_is_named() {
     let mut run = Script::new();
     let lost = Event::StepCompleted { op: op(9), name: name("s"), output: Json::null() };
     let error = run.apply(&lost).unwrap_err();
-    assert_eq!(error.to_string(), "event 2 of run r: step_completed of operation 9, unknown");
+    assert_eq!(
+        error.to_string(),
+        "event 2 of run r: step_completed of operation 9, which has not started"
+    );
     run.apply(&Event::RunCompleted { output: Json::null() }).unwrap();
     assert!(run.apply(&Event::RunResumed).is_err());
 }
