@@ -1,7 +1,8 @@
 //! The benchmark: what the engine does, beside what the disk allows in the same run.
 //!
 //! Machines differ and are shared, so the ratio to the baseline of the same run is the figure;
-//! rounds of both alternate, and the middle one of each is shown.
+//! rounds of both alternate, and the middle one of each is shown. The baseline of blocking steps
+//! are the engine's own that are not.
 
 mod engine;
 mod measure;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::Serialize;
 
+use engine::Bodies;
 use measure::{Figures, median};
 
 /// Measure steps per second against the raw disk.
@@ -60,20 +62,35 @@ fn measure_all(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
     let Arguments { rounds, steps, steps_each, dir, .. } = arguments;
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let mut done: [Vec<Figures>; 5] = std::array::from_fn(|_| Vec::new());
+    let mut done: [Vec<Figures>; 7] = std::array::from_fn(|_| Vec::new());
     for round in 0..*rounds {
         eprintln!("round {} of {rounds}", round + 1);
         let db = |name: &str| folder.path().join(format!("{name}-{round}.db"));
         done[0].push(raw::commits(&db("raw-one-row"), *steps, 1, 1)?);
         done[1].push(raw::commits(&db("raw-sequential"), *steps, 2, 1)?);
-        done[2].push(runtime.block_on(engine::steps(&db("sequential"), 1, *steps))?);
+        done[2].push(runtime.block_on(engine::steps(
+            &db("sequential"),
+            1,
+            *steps,
+            Bodies::Async,
+        ))?);
         let rows = 2 * CONCURRENT_RUNS;
         let group = raw::commits(&db("raw-group"), *steps_each, rows, CONCURRENT_RUNS)?;
         done[3].push(per_step(group));
-        let db = db("group");
-        done[4].push(runtime.block_on(engine::steps(&db, CONCURRENT_RUNS, *steps_each))?);
+        let many = |name, bodies| {
+            runtime.block_on(engine::steps(&db(name), CONCURRENT_RUNS, *steps_each, bodies))
+        };
+        done[4].push(many("group", Bodies::Async)?);
+        done[5].push(runtime.block_on(engine::steps(
+            &db("blocking"),
+            1,
+            *steps,
+            Bodies::Blocking,
+        ))?);
+        done[6].push(many("blocking-group", Bodies::Blocking)?);
     }
-    let [one_row, raw, sequential, raw_group, group] = done.each_ref().map(|rows| median(rows));
+    let [one_row, raw, sequential, raw_group, group, blocking, blocking_group] =
+        done.each_ref().map(|rows| median(rows));
     let row = |name, figures: Figures, baseline: Option<Figures>| {
         let ratio = baseline.map(|baseline| figures.per_second / baseline.per_second);
         Row { name, figures, ratio }
@@ -84,6 +101,8 @@ fn measure_all(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
         row("engine: steps of one run", sequential, Some(raw)),
         row("raw: 256 x 2 rows a commit", raw_group, None),
         row("engine: steps of 256 runs", group, Some(raw_group)),
+        row("blocking: steps of one run", blocking, Some(sequential)),
+        row("blocking: of 256 runs", blocking_group, Some(group)),
     ])
 }
 
