@@ -76,6 +76,8 @@ pub struct OpView {
     pub name: OpName,
     /// `open`, `completed`, `failed` or `dropped`.
     pub status: &'static str,
+    /// Whether it ended and its run has not observed that yet.
+    pub held: bool,
     /// When it started.
     pub started_at: Timestamp,
     /// When it ended.
@@ -234,6 +236,7 @@ impl OpView {
             kind,
             name: op.name.clone(),
             status,
+            held: op.held.is_some(),
             started_at: op.started_at,
             ended_at: op.ended_at,
             duration_ms: took(op.started_at, op.ended_at),

@@ -2,10 +2,10 @@
 //! step and a timer that waits. An event a second, from second 1 of 1970.
 
 use rusqlite::Connection;
-use tidemill_eventlog::{Appender, Checkpoints, projection};
+use tidemill_eventlog::{Appender, Checkpoints, Process, projection};
 use tidemill_model::{
-    Durability, Event, Failure, FailureKind, Json, OpId, OpName, Parent, RunCreated, RunId,
-    RunState, Seed, Timestamp,
+    Durability, Event, Failure, FailureKind, HeldEnd, Json, OpId, OpName, Parent, ProcessEnd,
+    RunCreated, RunId, RunState, Seed, Seq, Timestamp,
 };
 
 fn op(n: u32) -> OpId {
@@ -120,12 +120,62 @@ pub(crate) fn at(second: i64) -> Timestamp {
 
 /// A file with that log.
 pub(crate) fn file() -> (tempfile::TempDir, std::path::PathBuf) {
+    file_of(log())
+}
+
+/// Runs whose only step stands otherwise in each, by the name of the run. The process that had
+/// those of `crashed` died, and another one has the rest.
+pub(crate) fn file_of_states() -> (tempfile::TempDir, std::path::PathBuf) {
+    let queued =
+        |queued| Event::StepStarted { op: op(1), name: name("train"), input: json("{}"), queued };
+    let end = HeldEnd::StepFailed { attempt: 1, error: failure("no data"), attempts: 1 };
+    let failed = Event::StepAttemptFailed {
+        op: op(1),
+        name: name("train"),
+        attempt: 1,
+        error: failure("no data yet"),
+        next_at: at(99),
+        of: Some(5),
+    };
+    let started = || Event::RunStarted { epoch: None, attempt: 1 };
+    let run = |run: &'static str, events: Vec<Event>| {
+        let before = [created("trial", "0.1", None), started()];
+        before.into_iter().chain(events).map(move |event| (run, event))
+    };
+    let checkpoint =
+        Event::Checkpoint { op: op(1), name: name("train"), attempt: 1, value: json("7") };
+    let held = Event::OpHeld { op: op(1), name: name("train"), end };
+    let file = file_of(
+        run("crashed", vec![queued(false), checkpoint])
+            .chain(run("waits", vec![queued(false), failed]))
+            .chain(run("queued", vec![queued(true)]))
+            .chain(run("runs", vec![queued(false)]))
+            .chain(run("held", vec![queued(false), held])),
+    );
+    let connection = tidemill_eventlog::open_writer(&file.1, Checkpoints::Own).unwrap();
+    let ends = Process::ends_with(Vec::new(), Seq::new(4).unwrap(), ProcessEnd::Crash);
+    let process = Process {
+        boot: "00000000-0000-4000-8000-000000000000".parse().unwrap(),
+        epoch: None,
+        instance: None,
+        clean: false,
+        counts_after: Seq::ZERO,
+        floats_exact_from: None,
+        ends,
+    };
+    process.write(&connection).unwrap();
+    file
+}
+
+fn file_of(
+    log: impl IntoIterator<Item = (&'static str, Event)>,
+) -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("workflow.db");
     tidemill_eventlog::create(&path).unwrap();
     let connection = tidemill_eventlog::open_writer(&path, Checkpoints::Own).unwrap();
     let mut appender = Appender::load(&connection).unwrap();
-    for (second, (run, event)) in (1..).zip(log()) {
+    for (second, (run, event)) in (1..).zip(log) {
         append(&connection, &mut appender, at(second), &run_id(run), &event);
     }
     (dir, path)

@@ -6,6 +6,7 @@
 //! the tests, one file a promise.
 
 mod app_process;
+mod attempts;
 mod author_cli;
 mod blocked;
 mod chaos;

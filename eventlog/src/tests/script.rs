@@ -167,7 +167,7 @@ fn progress(op: OpId, kind: &OpKind, name: &OpName, what: u8) -> Event {
             let (error, next_at) = (failure(), at(0));
             Event::StepAttemptFailed { op, name, attempt: 1, error, next_at, of: Some(2) }
         }
-        (OpKind::Step { .. }, _) if what % 2 == 0 => {
+        (OpKind::Step { .. }, _) if what.is_multiple_of(2) => {
             Event::StepAttemptStarted { op, name, attempt: 1 }
         }
         (OpKind::Step { .. }, _) => Event::Checkpoint { op, name, attempt: 1, value: json("3") },

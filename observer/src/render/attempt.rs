@@ -23,10 +23,10 @@ pub(super) fn attempt_state(attempt: &AttemptView) -> String {
         return format!("{}{}", cut_off(by), last_sign(attempt));
     }
     let took = attempt.duration_ms.map_or_else(String::new, |ms| format!(" after {}", millis(ms)));
+    let held = if attempt.state == "held" { "ended, held" } else { attempt.state };
     match &attempt.error {
-        Some(error) => format!("failed{took}: {}", short(&error.message, ERROR_CHARS_MAX)),
-        None if attempt.state == "held" => format!("ended, held{took}"),
-        None => format!("{}{took}", attempt.state),
+        Some(error) => format!("{held}{took}: {}", short(&error.message, ERROR_CHARS_MAX)),
+        None => format!("{held}{took}"),
     }
 }
 

@@ -137,8 +137,10 @@ fn op_title(op: &OpView) -> String {
         (Some(child), _) => {
             let run = op.child_run.as_ref();
             let status = run.map_or(status.to_owned(), |run| run.status.to_string());
-            format!("{id} child {name} → {child}  {status}{took}")
+            let held = if op.held { "  ended, held" } else { "" };
+            format!("{id} child {name} → {child}  {status}{held}{took}")
         }
+        (None, Some(_)) if op.held => format!("{id} timer {name}  fired, held"),
         (None, Some(at)) if op.status == "open" => format!("{id} timer {name}  waits until {at}"),
         _ => match op.attempts.last().filter(|_| op.status == "open") {
             Some(newest) => format!("{id} {kind} {name}  {}", step_state(newest)),

@@ -438,3 +438,6 @@ fn describe(act: &Event) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         .workflow("voyage", steady::voyage)
         .workflow("foreign_wait", misbehaving::foreign_wait)
         .workflow("panics", misbehaving::panics)
+        .workflow("gives_up", misbehaving::gives_up)
         .workflow("spawns", misbehaving::spawns)
         .workflow("joins", misbehaving::joins)
         .workflow("half_broken", misbehaving::half_broken)

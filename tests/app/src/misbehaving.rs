@@ -26,6 +26,19 @@ pub(crate) async fn panics(ctx: Ctx, _: ()) -> Result<()> {
     panic!("the workflow gave up");
 }
 
+/// Panics while a step of it runs, which ends so many milliseconds later.
+pub(crate) async fn gives_up(ctx: Ctx, millis: u64) -> Result<()> {
+    let slow = ctx.step("slow", slow_body, millis).start();
+    ctx.sleep(Duration::from_millis(1)).await?;
+    panic!("the workflow gave up, and {slow:?} goes on");
+}
+
+async fn slow_body(step: Step, millis: u64) -> Result<()> {
+    ledger::note(&step, "begin")?;
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    ledger::note(&step, "end")
+}
+
 /// Uses its context in a task of the process.
 pub(crate) async fn spawns(ctx: Ctx, _: ()) -> Result<()> {
     let outside = ctx.clone();

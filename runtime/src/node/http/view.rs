@@ -164,6 +164,9 @@ pub(crate) struct Operation {
     kind: &'static str,
     name: OpName,
     status: &'static str,
+    /// It ended, and its run has not observed that yet; left out if not so.
+    #[serde(skip_serializing_if = "is_false")]
+    held: bool,
     started_at: Timestamp,
     ended_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +185,11 @@ pub(crate) struct Operation {
     checkpoints: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_checkpoint: Option<Json>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -214,6 +222,7 @@ impl Operation {
             kind,
             name: op.name.clone(),
             status,
+            held: op.held.is_some(),
             started_at: op.started_at,
             ended_at: op.ended_at,
             input,
