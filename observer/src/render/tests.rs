@@ -93,20 +93,25 @@ fn what_a_step_does_is_told_in_words() {
     let filter = RunFilter { limit: 10, ..RunFilter::default() };
     let mut listed = query::runs(&connection, &filter).unwrap();
     query::add_activity(&connection, &mut listed).unwrap();
-    check(&super::runs(&listed), expect![[r#"
+    check(
+        &super::runs(&listed),
+        expect![[r#"
         RUN      WORKFLOW  STATUS   STEPS                                                     CREATED                      TOOK  PARENT  LABELS
         held     trial     running  ended, held                                               1970-01-01T00:00:15.000000Z  -     -       team=ml
         runs     trial     running  running                                                   1970-01-01T00:00:12.000000Z  -     -       team=ml
         queued   trial     running  queued                                                    1970-01-01T00:00:09.000000Z  -     -       team=ml
         waits    trial     running  waits until 1970-01-01T00:01:39.000000Z (attempt 2 of 5)  1970-01-01T00:00:05.000000Z  -     -       team=ml
         crashed  trial     running  cut off by a crash                                        1970-01-01T00:00:01.000000Z  -     -       team=ml
-    "#]]);
+    "#]],
+    );
     let mut steps = String::from("steps\n");
     for run in ["crashed", "waits", "queued", "runs", "held"] {
         let tree = super::run(&show(&connection, &run_id(run), None).unwrap());
         steps += tree.split_once("└─ ").unwrap().1;
     }
-    check(&steps, expect![[r#"
+    check(
+        &steps,
+        expect![[r#"
         steps
         1 step train  cut off by a crash, last heard of after 1.000s
               1 checkpoint, the last 7
@@ -116,7 +121,8 @@ fn what_a_step_does_is_told_in_words() {
         1 step train  queued
         1 step train  running
         1 step train  ended, held after 1.000s: no data
-    "#]]);
+    "#]],
+    );
     // At an event of its past its process lived.
     let then = show(&connection, &run_id("crashed"), Some(Seq::new(4).unwrap())).unwrap();
     assert_eq!(then.ops[0].attempts[0].state, "running");
