@@ -55,6 +55,7 @@ pub(super) struct Pending {
 }
 
 /// How much a turn has collected.
+#[derive(Clone, Copy)]
 struct Extent {
     events: usize,
     effects: usize,
