@@ -22,6 +22,8 @@ struct Scene {
     dropped: AtomicU32,
     /// A body may return.
     go: Notify,
+    /// Another one may.
+    go_second: Notify,
     /// The workflow was mended.
     mended: AtomicBool,
     /// A body on a thread of its own may return.
@@ -315,6 +317,67 @@ async fn a_run_that_is_resumed_observes_first_what_was_held() {
     assert!(instruments.faults.counts().1 >= 3, "commits were refused on purpose");
     assert_eq!((count(&path, "op_held"), count(&path, "step_completed")), (1, 1));
     assert_eq!(scene.begun.load(Ordering::Relaxed), 1, "it ran again");
+    fsck(&path);
+}
+
+/// Gives its name when it is told to.
+async fn says(step: Step, name: String) -> Result<String> {
+    let scene = step.state::<Shared>();
+    scene.begun.fetch_add(1, Ordering::Relaxed);
+    let (first, second) = (&scene.go, &scene.go_second);
+    if name == "a" {
+        second.notified().await
+    } else {
+        first.notified().await
+    }
+    Ok(name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_is_observed_in_the_order_in_which_it_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let scene = Shared::default();
+    let app = || {
+        let mended = Arc::clone(&scene);
+        let race = move |ctx: Ctx, (): ()| {
+            let scene = Arc::clone(&mended);
+            async move {
+                let a = ctx.step("says", says, "a".to_owned());
+                let b = ctx.step("says", says, "b".to_owned());
+                let timer = ctx.sleep(Duration::from_millis(5));
+                let race = async {
+                    crate::select! {
+                        a = a => a,
+                        b = b => b,
+                    }
+                };
+                let breaks = async {
+                    timer.await?;
+                    assert!(scene.mended.load(Ordering::Relaxed), "a bug");
+                    Ok(())
+                };
+                let (first, broken) = tokio::join!(race, breaks);
+                Result::<String>::Ok(broken.and(first)?)
+            }
+        };
+        App::new("t").state(Arc::clone(&scene)).workflow("race", race)
+    };
+    let node = app().open(&path).await.unwrap();
+    start(&node, "race").await;
+    until(|| scene.begun.load(Ordering::Relaxed) == 2).await;
+    assert!(matches!(result(&node, "r").await, RunResult::Blocked(_)));
+    // The second branch ends first; the first one is preferred where both are there.
+    for (number, go) in [&scene.go, &scene.go_second].into_iter().enumerate() {
+        go.notify_one();
+        until(|| count(&path, "op_held") == number + 1).await;
+    }
+    node.shutdown().await.unwrap();
+    scene.mended.store(true, Ordering::Relaxed);
+    let node = app().open(&path).await.unwrap();
+    assert_eq!(result(&node, "r").await.output::<String>().unwrap(), "b");
+    node.shutdown().await.unwrap();
+    assert_eq!(scene.begun.load(Ordering::Relaxed), 2, "one ran again");
     fsck(&path);
 }
 
