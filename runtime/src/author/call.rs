@@ -15,7 +15,8 @@ use super::retry::Retry;
 /// A step: set its options, then await it. It starts when it is first polled.
 ///
 /// Dropped before its end, it is recorded as dropped: the body's cancellation token is cancelled
-/// and its late result is ignored.
+/// and its late result is ignored. The body itself has the [grace](crate::App::grace) to return;
+/// then an async one is dropped at its next await, and a blocking one goes on until it returns.
 #[must_use = "a step starts when it is awaited, or by .start()"]
 pub struct Call<T: DeserializeOwned>(Operation<T>);
 

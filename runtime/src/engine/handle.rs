@@ -155,8 +155,7 @@ pub struct CheckReport {
 
 /// An open node: a file, its writer, its runs. A clone is the same node.
 ///
-/// Dropping it without [`Node::shutdown`] is like a crash, except that the file stays locked until
-/// the process ends.
+/// Dropping it without [`Node::shutdown`] stops nothing: its runs go on, and keep the file locked.
 #[derive(Clone)]
 pub struct Node {
     engine: Arc<Engine>,

@@ -143,12 +143,15 @@ impl Driver {
         for (_, timer) in self.timers.drain() {
             self.engine.timers.cancel(timer);
         }
+        if !self.engine.closing.is_cancelled() {
+            // The run has ended, and nobody waits for what is left of it.
+            for (_, body) in self.bodies.drain() {
+                self.engine.keep_loser(body);
+            }
+            return;
+        }
         for body in self.bodies.values() {
             body.token.cancel();
-        }
-        if !self.engine.closing.is_cancelled() {
-            // The run has ended, and all its operations with it.
-            return;
         }
         let (engine, mut holding) = (Arc::clone(&self.engine), Holding::default());
         loop {

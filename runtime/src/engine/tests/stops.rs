@@ -438,14 +438,15 @@ async fn a_node_that_is_fenced_waits_for_nobody_and_records_nothing() {
     let gate = Gate::leased();
     gate.set(tidemill_eventlog::host::boot_now().saturating_add(LONG));
     let environment = Environment { gate: gate.clone(), ..Environment::alone(&path) };
-    let app = App::new("t").state(Arc::clone(&scene)).grace(LONG);
-    let app = app.workflow("hanging", hanging).workflow("finishing", finishing);
+    let app = breaking(&scene).grace(LONG).workflow("hanging", hanging);
     let node = Node::open(app, environment).await.unwrap();
-    start(&node, "hanging").await;
-    let other = StartRequest::new("finishing", ()).unwrap().id("s");
-    node.start(other).await.unwrap();
+    block(&node, &scene).await;
+    node.start(StartRequest::new("hanging", ()).unwrap().id("s")).await.unwrap();
     until(|| scene.begun.load(Ordering::Relaxed) == 2).await;
     gate.fence();
+    // A result that arrives now is of a file that nobody will read.
+    scene.go.notify_one();
+    until(|| scene.ended.load(Ordering::Relaxed) == 1).await;
     soon(node.shutdown()).await.unwrap();
     assert_eq!(count(&path, "op_held"), 0);
     assert_eq!(scene.dropped.load(Ordering::Relaxed), 1);
