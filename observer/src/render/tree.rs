@@ -152,3 +152,29 @@ fn op_title(op: &OpView) -> String {
 fn attempt_line(attempt: &AttemptView) -> String {
     format!("attempt {}  {}", attempt.number, attempt_state(attempt))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_to_be_blocked_is_a_sentence() {
+        let said = |kind, logged: Option<&str>, asked: Option<&str>| {
+            let (logged, asked) = (logged.map(str::to_owned), asked.map(str::to_owned));
+            why(&BlockReason { kind, op: None, logged, asked, advice: String::new() })
+        };
+        let diverged = said(BlockReasonKind::Nondeterminism, Some("step 1"), Some("step 2"));
+        assert_eq!(diverged, "the log has step 1, the code asked for step 2");
+        let misuse = "ctx.step() was called outside the run's own turn";
+        assert_eq!(said(BlockReasonKind::Misuse, None, Some(misuse)), misuse);
+        let foreign = said(BlockReasonKind::ForeignWait, None, Some("to wait for something"));
+        assert_eq!(foreign, "the code asked to wait for something");
+        let unreadable = said(BlockReasonKind::UnreadableLog, Some("event 3: odd"), None);
+        assert_eq!(unreadable, "the log cannot be read: event 3: odd");
+        for kind in BlockReasonKind::ALL {
+            for text in [said(kind, Some("this"), None), said(kind, None, Some("this"))] {
+                assert!(text.contains("this"), "{kind:?}: {text}");
+            }
+        }
+    }
+}
