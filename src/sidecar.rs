@@ -38,6 +38,10 @@ pub(crate) struct Args {
     /// How long the last upload may take, 1s to 1h; after it the lease is left to expire
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     final_within: Duration,
+    /// The longest wait before a start that follows others which ended badly, up to 1h; each such
+    /// start costs the bucket a full copy of the file
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pace: Duration,
     /// The app to run; without it, one that another supervisor starts is served
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -50,6 +54,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         poke_every: Some(args.ship_every),
         leave_within: Some(args.leave_within),
         final_within: Some(args.final_within),
+        pace_most: Some(args.pace),
         command: args.command,
         ..Options::new(args.node.as_str(), &args.bucket.to_string(), &args.db)
     };

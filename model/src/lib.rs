@@ -45,7 +45,7 @@ pub use json::{Floats, Json};
 pub use keys::{BreakName, FleetUrl, Level, LtxName, NodeKeys};
 pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};
 pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};
-pub use node_state::{LastGood, NodeState, Stage, Uncured};
+pub use node_state::{Failures, LastGood, NodeState, Stage, Uncured};
 pub use position::{Epoch, LogSum, OpId, Seq, Txid};
 pub use run_state::{CheckpointRecord, FoldError, Held, Op, OpKind, OpStatus, RunState, RunStatus};
 pub use socket::{

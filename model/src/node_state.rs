@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bucket_docs::Base;
 use crate::name::{Invalid, NodeId};
 use crate::position::{Epoch, LogSum, Seq, Txid};
-use crate::time::{BootId, FolderId, MachineId};
+use crate::time::{BootId, BootTime, FolderId, MachineId};
 use crate::token::{InstanceId, Nonce};
 
 /// The state of a node on this disk.
@@ -38,6 +38,9 @@ pub struct NodeState {
     /// next claim takes the next epoch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
+    /// How many lives in a row have not ended well yet, this one too; `None` after a good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<Failures>,
     /// The boot in which this was written.
     pub boot: BootId,
     /// The machine on which this was written.
@@ -94,4 +97,39 @@ pub struct Uncured {
     pub epoch: Epoch,
     /// Its last good barrier's transaction, if it had one.
     pub after: Option<Txid>,
+}
+
+/// Lives in a row that did not end well: CMD ended with an error, an app went without a goodbye, or
+/// the sidecar itself was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// How many, counted when each begins.
+    pub count: u32,
+    /// When the last of them began; compared only within the state's own boot.
+    pub began_boottime_ns: BootTime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_with_every_optional_field_is_stored_as_its_golden_file_says() {
+        let golden = include_str!("../golden/node_state.json");
+        let state = NodeState::parse(golden.as_bytes()).unwrap();
+        assert_eq!(state.failures.unwrap().count, 3);
+        assert!(state.unknown.is_empty());
+        assert_eq!(format!("{}\n", serde_json::to_string_pretty(&state).unwrap()), golden);
+    }
+
+    #[test]
+    fn an_earlier_state_without_them_is_read_and_none_is_written_for_them() {
+        let golden = include_str!("../golden/node_state.json");
+        let mut earlier: serde_json::Value = serde_json::from_str(golden).unwrap();
+        for field in ["failures", "uncured", "abandoned", "folder"] {
+            earlier.as_object_mut().unwrap().remove(field);
+        }
+        let state = NodeState::parse(earlier.to_string().as_bytes()).unwrap();
+        assert_eq!(serde_json::to_value(&state).unwrap(), earlier);
+    }
 }

@@ -31,6 +31,8 @@ pub struct Options {
     pub leave_within: Option<Duration>,
     /// How long the final barrier may take, 1 s to 1 h; none for 60 s.
     pub final_within: Option<Duration>,
+    /// The longest wait after lives that ended badly, up to 1 h; none for 60 s.
+    pub pace_most: Option<Duration>,
     /// CMD and its arguments; empty for none.
     pub command: Vec<OsString>,
 }
@@ -47,6 +49,7 @@ impl Options {
             poke_every: None,
             leave_within: None,
             final_within: None,
+            pace_most: None,
             command: Vec::new(),
         }
     }
@@ -83,6 +86,10 @@ pub struct Settings {
     /// How long the final barrier may take: 1 s to 1 h, default 60 s. When it is over the lease is
     /// not released, and the next owner waits until it expires.
     pub(crate) final_within: Duration,
+    /// The longest wait before a claim or a cure that follows others which ended badly: up to 1 h,
+    /// default 60 s. Shorter, and a command that fails at once fills the bucket with full copies;
+    /// longer, and a node that was mended comes back later.
+    pub(crate) pace_most: Duration,
     /// The app to run; none if another supervisor starts it.
     pub(crate) command: Option<AppCommand>,
 }
@@ -123,6 +130,7 @@ impl Settings {
                 ms(1000),
                 hour,
             )?,
+            pace_most: within("--pace", options.pace_most, ms(60_000), ms(0), hour)?,
             command,
         })
     }

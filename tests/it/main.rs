@@ -30,6 +30,7 @@ mod lost_state;
 mod observer;
 mod older_file;
 mod outage;
+mod pacing;
 mod reboot;
 mod s3_provider;
 mod silence;

@@ -77,6 +77,7 @@ mod tests {
             last_good: None,
             uncured: None,
             abandoned: false,
+            failures: None,
             boot: BootId::new("b").unwrap(),
             machine: MachineId::new("m").unwrap(),
             folder: None,

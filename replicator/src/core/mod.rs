@@ -12,6 +12,7 @@
 pub(crate) mod barrier;
 pub(crate) mod holder;
 pub(crate) mod moment;
+pub(crate) mod pace;
 pub(crate) mod problems;
 pub(crate) mod proof;
 pub(crate) mod startup;

@@ -20,6 +20,8 @@ pub(crate) enum Topic {
     File,
     /// What may not be restored cannot be marked in the bucket.
     Break,
+    /// What came before ended badly, several times in a row: the next begins later.
+    Pace,
     /// Litestream does not run, or its answers cannot be trusted.
     Litestream,
     /// What was committed does not get into the bucket.

@@ -391,6 +391,11 @@ impl Supervisor {
         &self.app
     }
 
+    /// Whether it is on its way out.
+    pub(crate) fn is_terminating(&self) -> bool {
+        self.terminating
+    }
+
     /// Whether the state file must keep its last good barrier: a break that begins there is not
     /// written yet.
     pub(crate) fn keeps_last_good(&self) -> bool {

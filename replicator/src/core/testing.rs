@@ -117,6 +117,7 @@ pub(crate) fn state(stage: Stage) -> NodeState {
         last_good: Some(good(9, 50)),
         uncured: None,
         abandoned: false,
+        failures: None,
         boot: boot(1),
         machine: machine(1),
         folder: Some(folder(1)),

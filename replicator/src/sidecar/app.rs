@@ -120,6 +120,7 @@ impl Serving {
                 tracing::info!("an app is attached");
                 self.app_lock_settled();
                 self.attachment = Some(attachment);
+                self.let_in = true;
             }
             // It has gone, and has opened nothing.
             None => self.tell_supervisor(supervisor::Input::Detach(session)),

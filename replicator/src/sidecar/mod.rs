@@ -27,6 +27,7 @@ mod daemon;
 mod lease_thread;
 mod litestream;
 mod local_file;
+mod pacing;
 mod perform;
 mod place;
 mod reception;

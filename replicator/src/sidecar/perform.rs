@@ -9,6 +9,7 @@ use tidemill_model::{BreakDoc, Covered, LastGood, Stage, Txid};
 
 use super::app::signal_app;
 use super::litestream::ship;
+use super::pacing;
 use super::serving::{Done, OWN, Serving};
 use super::taking_over::open_break;
 use crate::adapters::aside;
@@ -16,6 +17,7 @@ use crate::adapters::checkpoint::{self, BothLocks};
 use crate::adapters::wal_watch::WalEnd;
 use crate::core::barrier::{self, Head, LeaseShows};
 use crate::core::holder::Shown;
+use crate::core::pace;
 use crate::core::problems::Topic;
 use crate::core::proof::later_good;
 use crate::core::supervisor::{self, Effect, Restart, Unfit};
@@ -112,6 +114,9 @@ impl Serving {
     }
 
     fn save_stage(&mut self, stage: Stage, good: Option<LastGood>) -> Result<(), Error> {
+        if stage == Stage::Cure {
+            self.count_cure();
+        }
         self.state.stage = stage;
         self.state.last_good =
             good.map(|good| later_good(self.state.last_good, good)).or(self.state.last_good);
@@ -204,12 +209,33 @@ impl Serving {
         Ok(())
     }
 
+    /// An app that was let in by this process and died counts as a life that ended badly; its cure
+    /// waits, unless it is on the way to a release.
+    fn count_cure(&mut self) {
+        if !std::mem::take(&mut self.let_in) {
+            return;
+        }
+        let (before, now) = (self.state.failures, host::boot_now());
+        if !self.supervisor.is_terminating() {
+            self.cure_waits = pace::wait(before, true, now, self.place.settings.pace_most);
+        }
+        if !self.cure_waits.is_zero() {
+            pacing::say(&self.place, before, self.cure_waits, "the cure of its replica");
+        }
+        self.state.failures = Some(pace::begun(before, now.saturating_add(self.cure_waits)));
+    }
+
     fn write_break(&mut self, after: Option<Txid>, until: Option<Txid>) {
         if until.is_some() {
             failpoint::reached("cure_copied");
         }
         let (place, epoch) = (Arc::clone(&self.place), self.epoch);
+        let (wait, hurry) = (std::mem::take(&mut self.cure_waits), Arc::clone(&self.hurry));
         self.spawn(async move {
+            if !wait.is_zero() {
+                drop(tokio::time::timeout(wait, hurry.notified()).await);
+                place.report().problems.clear(Topic::Pace);
+            }
             let doc = BreakDoc { until, ..open_break(after) };
             let created = create_break(&place.store, &place.keys, epoch, &doc).await;
             if created.is_ok() {

@@ -12,7 +12,7 @@ use tidemill_eventlog::{FileLock, host};
 use tidemill_model::{
     BarrierReply, BootTime, Epoch, LastGood, NodeState, SessionId, SidecarState, Stage, Timestamp,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::Signals;
@@ -118,6 +118,16 @@ pub(super) struct Serving {
     pub(super) looked_at: Option<Timestamp>,
     pub(super) held_by: Option<HeldBy>,
     pub(super) outcome: Option<Outcome>,
+    /// An app was let in since the last cure: its end without a goodbye counts as a failure.
+    pub(super) let_in: bool,
+    /// How long the cure under way waits before it begins to ship.
+    pub(super) cure_waits: Duration,
+    /// Ends that wait: somebody asks this process to end.
+    pub(super) hurry: Arc<Notify>,
+    /// Somebody asked.
+    asked: bool,
+    /// When this life is a good one.
+    good_at: Option<BootTime>,
     said_state: Option<SidecarState>,
 }
 
@@ -182,6 +192,11 @@ impl Serving {
             looked_at: None,
             held_by: None,
             outcome: None,
+            let_in: false,
+            cure_waits: Duration::ZERO,
+            hurry: Arc::new(Notify::new()),
+            asked: false,
+            good_at: None,
             said_state: None,
             place,
         })
@@ -190,6 +205,11 @@ impl Serving {
     /// Serves until it is over.
     pub(super) async fn run(mut self, mut signals: Signals) -> Result<Outcome, Error> {
         let result = self.serve(&mut signals).await;
+        if let Ok(Outcome::Released(code)) = result
+            && (code == 0 || self.asked)
+        {
+            self.forgive();
+        }
         if result.is_err()
             && let Some(cmd) = &self.cmd
         {
@@ -237,7 +257,8 @@ impl Serving {
     }
 
     fn pause(&self) -> Duration {
-        let wakes = [self.supervisor.wake_at(), self.barriers.wake_at(), self.replace_at];
+        let good_at = self.good_at.filter(|_| self.state.failures.is_some());
+        let wakes = [self.supervisor.wake_at(), self.barriers.wake_at(), self.replace_at, good_at];
         let wake = wakes.into_iter().flatten().min();
         let now = host::boot_now();
         wake.map_or(LOOK_EVERY, |at| at.since(now)).min(LOOK_EVERY)
@@ -247,6 +268,8 @@ impl Serving {
         match event {
             Event::Terminate => {
                 tracing::info!("told to end: draining");
+                self.asked = true;
+                self.hurry.notify_one();
                 self.tell_supervisor(supervisor::Input::Terminate);
             }
             Event::Lease(view) => self.lease_changed(view?),
@@ -257,6 +280,10 @@ impl Serving {
                 self.queue.push_back(Core::Barriers(barrier::Input::WalChanged));
             }
             Event::Tick => {}
+        }
+        if self.good_at.is_some_and(|at| host::boot_now() >= at) {
+            self.good_at = None;
+            self.forgive();
         }
         if self.replace_at.is_some_and(|at| host::boot_now() >= at) {
             self.replace_at = None;
@@ -320,7 +347,28 @@ impl Serving {
             return;
         }
         self.said_state = Some(state);
+        let good_life = self.place.settings.pace_most;
+        // A gate that is closed for a while is the store's doing.
+        self.good_at = match state {
+            SidecarState::Ready | SidecarState::Stalled => {
+                self.good_at.or_else(|| Some(host::boot_now().saturating_add(good_life)))
+            }
+            SidecarState::Starting
+            | SidecarState::Curing
+            | SidecarState::Draining
+            | SidecarState::Released
+            | SidecarState::Fenced => None,
+        };
         tracing::info!(node = %self.state.node, epoch = %self.epoch, "{}", state.as_str());
+    }
+
+    /// What came before does not slow down what comes next.
+    fn forgive(&mut self) {
+        if self.state.failures.take().is_some()
+            && let Err(error) = self.place.save(&self.state)
+        {
+            tracing::warn!(%error, "cannot record that this life ended well");
+        }
     }
 
     fn lease_changed(&mut self, view: View) {

@@ -11,12 +11,13 @@ use std::time::Duration;
 use tidemill_bucket::{Put, list_epochs, probe};
 use tidemill_eventlog::{FileLock, LockError, host};
 use tidemill_model::{
-    BootTime, Covered, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, LeaseStatus, NodeState,
-    Nonce, Stage,
+    BootTime, Covered, DOCUMENT_VERSION, ETag, Epoch, Failures, InstanceId, LeaseDoc, LeaseStatus,
+    NodeState, Nonce, Stage,
 };
 
 use super::lease_thread::{Idle, Lease};
 use super::local_file::{self, Known};
+use super::pacing;
 use super::place::{Place, now, random};
 use super::report::AppsEpoch;
 use super::taking_over;
@@ -67,11 +68,13 @@ pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
     let mut start = Start {
         place,
         state: state_file::read(place.beside())?,
+        failures: None,
         known: Known::Spots,
         said_waiting: None,
         idle: None,
     };
     taking_over::sweep(place)?;
+    start.failures = Some(pacing::before_claim(place, start.state.as_ref()).await);
     if start.state.is_none() {
         probe(&place.store, &place.keys, &Nonce::from_random(random()?)).await?;
     }
@@ -106,6 +109,8 @@ enum Step {
 struct Start<'a> {
     place: &'a Arc<Place>,
     state: Option<NodeState>,
+    /// The count of lives that did not end well, with this one in it.
+    failures: Option<Failures>,
     /// What is known of the file's log.
     known: Known,
     /// The claim whose holder was named already.
@@ -231,7 +236,7 @@ impl Start<'_> {
         loop {
             while let Some(input) = inputs.pop_front() {
                 for effect in taker.handle(input, now()) {
-                    match self.take(effect, plan, &state).await? {
+                    match self.take(effect, &state).await? {
                         Step::Nothing => {}
                         Step::Next(input) => inputs.push_back(input),
                         Step::Claimed(claim) => return Ok(Some((*claim, state))),
@@ -246,12 +251,7 @@ impl Start<'_> {
     }
 
     /// Performs an effect of the taker.
-    async fn take(
-        &mut self,
-        effect: Effect,
-        plan: &Plan,
-        state: &NodeState,
-    ) -> Result<Step, Error> {
+    async fn take(&mut self, effect: Effect, state: &NodeState) -> Result<Step, Error> {
         Ok(match effect {
             Effect::Waiting { holder, until } => {
                 self.say_waiting(holder.as_deref(), until);
@@ -259,10 +259,8 @@ impl Start<'_> {
             }
             Effect::Get => Step::Next(read(self.place).await?),
             Effect::Prepare => {
-                if plan.acquired.is_none() {
-                    self.place.save(state)?;
-                    self.state = Some(state.clone());
-                }
+                self.place.save(state)?;
+                self.state = Some(state.clone());
                 failpoint::reached("claim_prepared");
                 Step::Next(Input::Prepared(Box::new(self.place.report().status())))
             }
@@ -277,7 +275,7 @@ impl Start<'_> {
     /// The state file as it is to be when the claim is sent.
     fn state_for(&self, plan: &Plan, attempt: &Attempt, instance: InstanceId) -> NodeState {
         if let (Some(_), Some(state)) = (&plan.acquired, &self.state) {
-            return state.clone();
+            return NodeState { failures: self.failures, ..state.clone() };
         }
         NodeState {
             v: DOCUMENT_VERSION,
@@ -290,6 +288,7 @@ impl Start<'_> {
             last_good: None,
             uncured: self.state.as_ref().and_then(uncured),
             abandoned: false,
+            failures: self.failures,
             boot: self.place.boot.clone(),
             machine: self.place.machine.clone(),
             folder: Some(self.place.folder.clone()),

@@ -47,6 +47,8 @@ struct Settings {
     environment: Vec<(String, String)>,
     sidecar_args: Vec<String>,
     app: bool,
+    /// What runs in the app's place.
+    instead: Option<String>,
     app_environment: Vec<(String, String)>,
 }
 
@@ -70,8 +72,10 @@ impl Machine {
             db: dir.join("workflow.db"),
             port: free_port(),
             environment: process::environment(bucket),
-            sidecar_args: Vec::new(),
+            // Tests kill more often than a node in service may die; see `paced`.
+            sidecar_args: vec!["--pace".to_owned(), "0s".to_owned()],
             app: true,
+            instead: None,
             app_environment: Vec::new(),
         };
         let log = dir.with_extension("log");
@@ -88,6 +92,13 @@ impl Machine {
     /// More arguments for `tidemill sidecar`, before the `--`.
     pub(crate) fn sidecar_args(mut self, args: &[&str]) -> Self {
         self.settings.sidecar_args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// Starts that follow others which ended badly wait, as they do unless a person says otherwise.
+    pub(crate) fn paced(mut self) -> Self {
+        assert_eq!(self.settings.sidecar_args.first().map(String::as_str), Some("--pace"));
+        self.settings.sidecar_args.drain(..2);
         self
     }
 
@@ -112,6 +123,12 @@ impl Machine {
     /// A sidecar without CMD: the app is another supervisor's.
     pub(crate) fn without_app(mut self) -> Self {
         self.settings.app = false;
+        self
+    }
+
+    /// Another program as CMD: one that ends at once.
+    pub(crate) fn running(mut self, program: &str) -> Self {
+        self.settings.instead = Some(program.to_owned());
         self
     }
 
@@ -406,7 +423,9 @@ impl Settings {
             .current_dir(dir)
             .env("TIDEMILL_TEST_MACHINE", dir);
         process::reach(&mut command, &self.environment);
-        if self.app {
+        if let Some(program) = &self.instead {
+            command.args(["--", program]);
+        } else if self.app {
             command.arg("--");
             if !self.app_environment.is_empty() {
                 // `env` gives the app variables of its own and then becomes the app.

@@ -59,6 +59,7 @@ impl World {
             last_good: None,
             uncured: None,
             abandoned: false,
+            failures: None,
             boot: boot(1),
             machine: machine(1),
             folder: None,
