@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Sql(crate::sql::Args),
     /// Write a moment of a node to a new file and verify it.
     Restore(crate::restore::Args),
+    /// Try whether a store keeps the promises that nodes rely on.
+    Probe(crate::probe::Args),
     /// Check a file: integrity, checksum of the log, projections against events.
     Fsck(crate::fsck::Args),
 }
@@ -51,6 +53,7 @@ impl Command {
             | Command::Events(_)
             | Command::Sql(_)
             | Command::Restore(_)
+            | Command::Probe(_)
             | Command::Fsck(_) => "error",
         }
     }
@@ -65,6 +68,7 @@ impl Command {
             Command::Events(args) => crate::events::run(&args),
             Command::Sql(args) => crate::sql::run(&args),
             Command::Restore(args) => crate::restore::run(&args),
+            Command::Probe(args) => crate::probe::run(&args),
             Command::Fsck(args) => crate::fsck::run(&args),
         }
     }

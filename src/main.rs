@@ -12,6 +12,7 @@ mod interrupt;
 mod log;
 mod nodes;
 mod output;
+mod probe;
 mod restore;
 mod runs;
 mod show;

@@ -36,7 +36,7 @@ pub use lease_store::{Lease, LeaseStore, Settled, Shown};
 pub use litestream::{LITESTREAM_VERSION, Litestream};
 pub use moment::{Moment, NodeUrl};
 pub use node_reader::{read_epoch_timeline, read_timeline};
-pub use probe::probe;
+pub use probe::{Rule, examine, probe};
 pub use restore::{RESTORE_DIR_PREFIX, Restored, restore};
 pub use settings::{Credentials, Secret, Settings};
 pub use store::{Listed, Object, Put, Store};

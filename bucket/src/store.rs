@@ -204,6 +204,21 @@ impl Store {
         self.find_by(&self.inner.single, key, 1).await
     }
 
+    /// Reads the bytes `first` to `last`, both included, of an object.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn get_range(&self, key: &str, first: u64, last: u64) -> Result<Bytes, Error> {
+        let what = format!("read a range of `{key}`");
+        let read = async {
+            let request = self.inner.reads.get_object().bucket(self.bucket()).key(key);
+            let sent = request.range(format!("bytes={first}-{last}")).send().await;
+            let body = sent.map_err(Sent::of)?.body.collect().await;
+            Ok(body.map_err(|e| Sent::broken(&e))?.into_bytes())
+        };
+        self.within(&what, read).await.map_err(|sent| self.error(&what, &sent))
+    }
+
     async fn get_by(&self, client: &Client, key: &str, attempts: u32) -> Result<Object, Error> {
         self.find_by(client, key, attempts).await?.ok_or_else(|| {
             let sent = Sent { failure: Failure::NoObject, detail: String::new() };

@@ -6,12 +6,12 @@ mod fake;
 mod minio;
 
 use bytes::Bytes;
-use fake::Reply;
+use fake::{Lie, Reply};
 use minio::{Minio, Shipper, node_keys, nonce, settings};
 use tidemill_bucket::{
-    Created, Credentials, ErrorKind, LeaseStore, Litestream, Moment, Put, Secret, Settings,
-    Settled, Store, create_break, create_epoch, list_epochs, list_nodes, probe, read_timeline,
-    restore,
+    Created, Credentials, ErrorKind, LeaseStore, Listed, Litestream, Moment, Put, Rule, Secret,
+    Settings, Settled, Store, create_break, create_epoch, examine, list_epochs, list_nodes, probe,
+    read_timeline, restore,
 };
 use tidemill_model::{
     BootId, BreakDoc, Epoch, EpochDoc, FleetUrl, InstanceId, LeaseDoc, LeaseStatus, NodeId, Nonce,
@@ -201,16 +201,18 @@ async fn the_probe_refuses_a_store_that_ignores_conditions() {
     });
     for (endpoint, condition) in [(none_match, "If-None-Match"), (only_none_match, "If-Match")] {
         let store = Store::connect("fake", &settings(&endpoint)).await.unwrap();
-        let error = probe(&store, &node_keys("fleet", "n1"), &nonce(1)).await.unwrap_err();
+        let error =
+            probe(&store, &fleet(), &node_keys("fleet", "n1"), &nonce(1)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
-        assert!(error.message().contains(&format!("ignores `{condition}")), "{error}");
+        assert!(error.message().contains(&format!("this rule: `{condition}")), "{error}");
+        assert!(!examine(&store, &fleet(), &nonce(2)).await.unwrap().is_empty());
     }
     let busy = fake::serve(|request| match request.method.as_str() {
         "PUT" => Reply::Status(503, ""),
         _ => Reply::Status(200, "same"),
     });
     let store = Store::connect("fake", &settings(&busy)).await.unwrap();
-    let error = probe(&store, &node_keys("fleet", "n1"), &nonce(1)).await.unwrap_err();
+    let error = probe(&store, &fleet(), &node_keys("fleet", "n1"), &nonce(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
@@ -220,9 +222,39 @@ async fn the_probe_accepts_a_store_that_keeps_conditions() {
     let store = minio.store("probe").await;
     let keys = node_keys("fleet", "n1");
     for round in 0..3 {
-        probe(&store, &keys, &nonce(round)).await.unwrap();
+        probe(&store, &fleet(), &keys, &nonce(round)).await.unwrap();
     }
     assert!(store.find(&keys.lease()).await.unwrap().is_none());
+    let names = |listed: Vec<Listed>| listed.into_iter().map(|o| o.key).collect::<Vec<_>>();
+    let left = names(store.list("").await.unwrap());
+    assert_eq!(left, [keys.probe(), fleet().probe()], "the race is remembered and its object gone");
+    let proven = store.get(&fleet().probe()).await.unwrap().body;
+    assert!(proven.windows(12).any(|part| part == br#""raced":100,"#), "{proven:?}");
+    assert_eq!(examine(&store, &fleet(), &nonce(9)).await.unwrap(), []);
+    assert_eq!(names(store.list("").await.unwrap()), left, "by hand it leaves nothing");
+}
+
+/// Each lie is told by a store that otherwise keeps one object as it should.
+#[tokio::test]
+async fn the_probe_finds_out_reads_listings_and_races_that_lie() {
+    for (lie, rule) in [
+        (Lie::OldListing, Rule::Listed),
+        (Lie::WholeForRange, Rule::Range),
+        (Lie::TwoWinners, Rule::OneWinner),
+        (Lie::RefusesSwaps, Rule::PresentVersion),
+    ] {
+        let endpoint = fake::lying(lie);
+        let store = Store::connect("fake", &settings(&endpoint)).await.unwrap();
+        assert_eq!(examine(&store, &fleet(), &nonce(1)).await.unwrap(), [rule], "{lie:?}");
+        let error = probe(&store, &fleet(), &node_keys("fleet", "n1"), &nonce(2)).await;
+        assert!(error.unwrap_err().message().contains(&rule.to_string()), "{lie:?}");
+    }
+    let store = Store::connect("fake", &settings(&fake::lying(Lie::None))).await.unwrap();
+    assert_eq!(examine(&store, &fleet(), &nonce(1)).await.unwrap(), []);
+}
+
+fn fleet() -> FleetUrl {
+    "s3://fake/fleet".parse().unwrap()
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::name::{Fleet, Invalid, NodeId};
 use crate::position::{Epoch, Txid};
+use crate::token::Nonce;
 
 /// A fleet in a bucket, typed `s3://BUCKET/FLEET`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +28,21 @@ impl FleetUrl {
     /// The prefix of all nodes, ending with `/`.
     pub fn nodes_prefix(&self) -> String {
         format!("{}/nodes/", self.fleet)
+    }
+
+    /// What was proven of the store once for the fleet.
+    pub fn probe(&self) -> String {
+        format!("{}/probe.json", self.fleet)
+    }
+
+    /// The object of one store probe that is run by hand.
+    pub fn probe_of(&self, probe: &Nonce) -> String {
+        format!("{}/probe-{probe}.json", self.fleet)
+    }
+
+    /// The object that a store probe's creates race for.
+    pub fn race_of(&self, probe: &Nonce) -> String {
+        format!("{}/race-{probe}.json", self.fleet)
     }
 
     /// The keys of one node.

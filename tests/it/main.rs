@@ -31,6 +31,7 @@ mod observer;
 mod older_file;
 mod outage;
 mod pacing;
+mod probe;
 mod reboot;
 mod s3_provider;
 mod silence;

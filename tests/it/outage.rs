@@ -174,3 +174,31 @@ fn a_take_over_that_is_told_to_end_leaves_its_claim_to_expire() {
     assert_eq!(bucket.epochs("n1"), [1], "the same boot goes on with its claim");
     assert_eq!(vm.shut_down(), 0);
 }
+
+/// The lease lasts, but nothing is shipped: whoever watches the node's health alone must learn it
+/// before the disk is gone.
+#[test]
+fn a_lag_makes_the_node_unready_and_not_dead() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let proxy = Proxy::new(&bucket);
+    let mut vm = Machine::new(&bucket, "vm", "n1")
+        .ledger(&ledger)
+        .env("AWS_ENDPOINT_URL", &proxy.endpoint())
+        .env("TIDEMILL_HEALTH_LAG", "4s")
+        .sidecar_args(&["--ttl", "120s"]);
+    vm.start().wait_ready();
+    proxy.set(Line::Silent);
+    vm.api().start("r1", "chain", &json!({ "steps": 3, "millis": 1 }));
+    vm.api().wait_completed("r1", BOUND);
+    let health = || vm.api().get("/v1/health").expect("the node answers");
+    wait::until_true("the lag to be too long", BOUND, || health().status == 503);
+    let said = health().body;
+    assert_eq!(said["gate"], "open", "{said}");
+    assert!(said["lag_ms"].as_u64().is_some_and(|lag| lag > 4_000), "{said}");
+    let problem = || health().body["problem"].as_str().is_some_and(|p| p.contains("litestream"));
+    wait::until_true("the sidecar's problem to be shown", BOUND, problem);
+    assert_eq!(vm.api().get("/v1/live").expect("the node answers").status, 200);
+    proxy.set(Line::Good);
+    wait::until_true("the node to be ready again", BOUND, || health().status == 200);
+    assert_eq!(vm.shut_down(), 0);
+}

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::support::app::{App, Settings};
 use crate::support::bucket::Bucket;
 use crate::support::machine::{Machine, Victim};
+use crate::support::proxy::{Line, Proxy};
 use crate::support::{procfs, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -132,5 +133,47 @@ fn the_death_of_an_app_is_seen_behind_a_child_that_keeps_its_stream() {
     procfs::signal(child.pid, Signal::KILL);
     vm.wait_log("curing", BOUND);
     vm.wait_state("ready");
+    vm.barrier_ok();
+}
+
+#[test]
+fn a_start_without_a_store_waits_for_it_and_says_so() {
+    let bucket = Bucket::new();
+    let proxy = Proxy::new(&bucket);
+    proxy.set(Line::Cut);
+    let mut vm = sidecar(&bucket).env("AWS_ENDPOINT_URL", &proxy.endpoint());
+    vm.start();
+    wait_problem(&vm, "waiting for the store: cannot");
+    wait::holds_for("it goes on waiting", Duration::from_secs(5), || vm.sidecar().is_some());
+    assert_eq!(lines(&vm, "waiting for the store"), 1, "one line, not one a try: {}", vm.log());
+    assert_eq!(vm.shut_down(), 0, "told to end it does not go on waiting");
+    vm.start();
+    wait_problem(&vm, "waiting for the store");
+    proxy.set(Line::Good);
+    let status = vm.wait_state("ready");
+    assert_eq!(status.get("problem"), None, "{status}");
+}
+
+/// A cure cannot go on before the state file says so; the process waits, since a new one would not
+/// find more space.
+#[test]
+fn a_state_file_that_cannot_be_written_is_waited_for() {
+    let bucket = Bucket::new();
+    let mut vm = sidecar(&bucket);
+    let mut app = at_work(&mut vm);
+    let first = vm.sidecar();
+    // In the way of the file that is to replace the state file, like a full disk.
+    let in_the_way = vm.dir().join("workflow.db.node.json.new");
+    std::fs::create_dir(&in_the_way).expect("get in the way");
+    app.kill();
+    wait_problem(&vm, "waiting until the state file can be written");
+    wait::holds_for("it goes on waiting", Duration::from_secs(3), || {
+        vm.status().is_some_and(|status| status["state"] == "curing")
+    });
+    assert_eq!(lines(&vm, "waiting until the state file can be written"), 1);
+    std::fs::remove_dir(&in_the_way).expect("get out of the way");
+    let status = vm.wait_state("ready");
+    assert_eq!(status.get("problem"), None, "{status}");
+    assert_eq!(vm.sidecar(), first, "the same process");
     vm.barrier_ok();
 }

@@ -1,7 +1,9 @@
 //! A server that answers as it is told, for answers that a good S3 does not give.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 
 /// What a request was.
 pub(crate) struct Request {
@@ -58,5 +60,141 @@ fn handle(mut stream: TcpStream, answer: &impl Fn(&Request) -> Reply) -> std::io
             stream,
             "HTTP/1.1 {status} X\r\netag: \"{etag}\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         ),
+    }
+}
+
+/// What a store that keeps objects does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    None,
+    /// Listings know nothing of what was just written.
+    OldListing,
+    /// A range is answered with the whole object.
+    WholeForRange,
+    /// Two creates of one object succeed.
+    TwoWinners,
+    /// No swap succeeds.
+    RefusesSwaps,
+}
+
+/// Starts a store that keeps objects, one version each, and tells this lie.
+pub(crate) fn lying(lie: Lie) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let store = Arc::new(Mutex::new(Kept { lie, versions: 0, objects: BTreeMap::new() }));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, store) = (stream.unwrap(), Arc::clone(&store));
+            std::thread::spawn(move || drop(keep(stream, &store)));
+        }
+    });
+    endpoint
+}
+
+struct Kept {
+    lie: Lie,
+    versions: u64,
+    /// By key: version, content, how many creates succeeded.
+    objects: BTreeMap<String, (u64, Vec<u8>, u32)>,
+}
+
+fn keep(mut stream: TcpStream, store: &Mutex<Kept>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = BTreeMap::new();
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim().split_once(": ") else { break };
+        headers.insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+    let length = headers.get("content-length").map_or(0, |n| n.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let (status, etag, body) = store.lock().unwrap().answer(&method, &target, &headers, body);
+    write!(
+        stream,
+        "HTTP/1.1 {status} X\r\netag: \"{etag}\"\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    )?;
+    stream.write_all(&body)
+}
+
+impl Kept {
+    fn answer(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &BTreeMap<String, String>,
+        body: Vec<u8>,
+    ) -> (u16, u64, Vec<u8>) {
+        let path = target.split('?').next().unwrap_or_default();
+        let key = path.trim_start_matches("/fake").trim_matches('/').to_owned();
+        if method == "GET" && key.is_empty() {
+            return (200, 0, self.listing());
+        }
+        let present = self.objects.get(&key).cloned();
+        match (method, present) {
+            ("GET", Some((version, content, _))) => match headers.get("range") {
+                Some(range) if self.lie != Lie::WholeForRange => {
+                    let (from, to) = range.trim_start_matches("bytes=").split_once('-').unwrap();
+                    let range = from.parse().unwrap()..=to.parse::<usize>().unwrap();
+                    (206, version, content[range].to_vec())
+                }
+                Some(_) | None => (200, version, content),
+            },
+            ("GET", None) => (404, 0, b"<Error><Code>NoSuchKey</Code></Error>".to_vec()),
+            ("DELETE", _) => {
+                self.objects.remove(&key);
+                (204, 0, Vec::new())
+            }
+            (_, present) => self.put(key, present, headers, body),
+        }
+    }
+
+    fn put(
+        &mut self,
+        key: String,
+        present: Option<(u64, Vec<u8>, u32)>,
+        headers: &BTreeMap<String, String>,
+        body: Vec<u8>,
+    ) -> (u16, u64, Vec<u8>) {
+        let created = present.as_ref().map_or(0, |(_, _, created)| *created);
+        let version = present.map(|(version, _, _)| format!("\"{version}\""));
+        let racing = self.lie == Lie::TwoWinners && key.contains("race-") && created == 1;
+        let allowed = match (headers.get("if-none-match"), headers.get("if-match")) {
+            (Some(_), _) => version.is_none() || racing,
+            (None, Some(wanted)) => {
+                self.lie != Lie::RefusesSwaps && version.as_ref() == Some(wanted)
+            }
+            (None, None) => true,
+        };
+        if !allowed {
+            return (412, 0, Vec::new());
+        }
+        self.versions += 1;
+        self.objects.insert(key, (self.versions, body, created + 1));
+        (200, self.versions, Vec::new())
+    }
+
+    fn listing(&self) -> Vec<u8> {
+        let objects = self.objects.iter().filter(|_| self.lie != Lie::OldListing);
+        let contents: String = objects
+            .map(|(key, (_, content, _))| {
+                format!(
+                    "<Contents><Key>{key}</Key><Size>{}</Size>\
+                     <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>",
+                    content.len()
+                )
+            })
+            .collect();
+        format!(
+            "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated>\
+             {contents}</ListBucketResult>"
+        )
+        .into_bytes()
     }
 }

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 /// What a problem is about; the first of several is shown first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Topic {
+    /// The store does not answer a start.
+    Store,
     /// The lease is not renewed.
     Lease,
     /// A take-over does not get through.

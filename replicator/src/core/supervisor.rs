@@ -117,6 +117,8 @@ pub(crate) enum Input {
     Counted(LastGood),
     /// The state file has the stage.
     StageSaved,
+    /// The state file could not be written.
+    StageNotSaved,
     /// The WAL was written back: whether all of it.
     Checkpointed {
         /// Whether something kept part of it.
@@ -202,7 +204,8 @@ pub(crate) enum Effect {
         /// Until when.
         until: BootTime,
     },
-    /// Write the stage, and with `Shipping` the last good barrier; answer `StageSaved`.
+    /// Write the stage, and with `Shipping` the last good barrier; answer `StageSaved`
+    /// or `StageNotSaved`.
     SaveStage(Stage, Option<LastGood>),
     /// Record that the epoch cannot be gone on with: the next start takes the next one.
     AbandonEpoch(Unfit),
@@ -442,6 +445,7 @@ impl Supervisor {
                 }
             }
             Input::StageSaved => self.stage_saved(now, out),
+            Input::StageNotSaved => self.stage_not_saved(now),
             Input::Checkpointed { busy } => self.checkpointed(busy, now, out),
             Input::AppLock(lock) => self.app_lock(lock, now, out),
             Input::BreakWritten(written) => self.break_written(written, now, out),

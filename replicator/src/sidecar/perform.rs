@@ -38,8 +38,8 @@ impl Serving {
             Effect::AskBarrier { until } => {
                 self.tell_barriers(barrier::Input::Ask { waiter: OWN, until });
             }
-            Effect::SaveStage(stage, good) => self.save_stage(stage, good)?,
-            Effect::AbandonEpoch(why) => self.abandon_epoch(why)?,
+            Effect::SaveStage(stage, good) => self.save_stage(stage, good),
+            Effect::AbandonEpoch(why) => self.abandon_epoch(why),
             Effect::Checkpoint => self.checkpoint()?,
             Effect::TryAppLock => self.try_app_lock(),
             Effect::ReturnAppLock => self.app_lock = None,
@@ -113,7 +113,7 @@ impl Serving {
         }
     }
 
-    fn save_stage(&mut self, stage: Stage, good: Option<LastGood>) -> Result<(), Error> {
+    fn save_stage(&mut self, stage: Stage, good: Option<LastGood>) {
         if stage == Stage::Cure {
             self.count_cure();
         }
@@ -121,11 +121,13 @@ impl Serving {
         self.state.last_good =
             good.map(|good| later_good(self.state.last_good, good)).or(self.state.last_good);
         match (self.place.save(&self.state), stage) {
-            (Ok(()), _) => {}
+            (Ok(()), _) => self.clear(Topic::Disk),
             // The node is lost either way: the lease tells the next start.
             (Err(error), Stage::Fenced) => tracing::error!(%error, "cannot record the fence"),
             (Err(error), Stage::Claimed | Stage::Restored | Stage::Shipping | Stage::Cure) => {
-                return Err(error);
+                self.say_disk(&error, "waiting until the state file can be written");
+                self.tell_supervisor(supervisor::Input::StageNotSaved);
+                return;
             }
         }
         match stage {
@@ -134,7 +136,13 @@ impl Serving {
             Stage::Claimed | Stage::Restored | Stage::Fenced => {}
         }
         self.tell_supervisor(supervisor::Input::StageSaved);
-        Ok(())
+    }
+
+    /// The disk does not take the state file.
+    fn say_disk(&self, error: &Error, then: &str) {
+        if self.say(Topic::Disk, format!("{error}: {then}")) {
+            tracing::warn!(%error, "{then}");
+        }
     }
 
     /// Nothing more may be shipped from the file as it is: it would take back what was covered.
@@ -145,7 +153,7 @@ impl Serving {
 
     /// Nothing more may go under this prefix. If that is Litestream's fault, the file has all that
     /// was ever committed; otherwise the bucket has what was covered.
-    fn abandon_epoch(&mut self, why: Unfit) -> Result<(), Error> {
+    fn abandon_epoch(&mut self, why: Unfit) {
         let why = match why {
             Unfit::Litestream => {
                 "litestream lost its own state: this epoch ends here, and the next start ships \
@@ -163,7 +171,9 @@ impl Serving {
         tracing::error!(epoch = %self.epoch, "{why}");
         self.say(Topic::Litestream, why);
         self.state.abandoned = true;
-        self.place.save(&self.state)
+        if let Err(error) = self.place.save(&self.state) {
+            tracing::error!(%error, "cannot record it: the next start will find the same");
+        }
     }
 
     fn save_good(&mut self, good: LastGood) {
@@ -178,9 +188,7 @@ impl Serving {
                     true
                 }
                 Err(error) => {
-                    if self.say(Topic::Disk, error.to_string()) {
-                        tracing::warn!(%error, "cannot record a barrier: it does not count");
-                    }
+                    self.say_disk(&error, "a barrier that is not recorded does not count");
                     self.state.last_good = before;
                     false
                 }

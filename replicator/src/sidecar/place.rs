@@ -33,11 +33,10 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Checks the tools and the bucket, and takes the node lock.
+    /// Checks the tools and takes the node lock. The bucket was not asked for anything yet.
     pub(super) async fn open(settings: Settings) -> Result<Arc<Place>, Error> {
         let litestream = Litestream::find().await?;
         let store = Store::connect(settings.fleet.bucket(), &settings.store).await?;
-        store.check().await?;
         let node_lock = match leftover::take_node_lock(&settings.beside).await {
             Ok(lock) => lock,
             Err(LockError::Held { holder, .. }) => {

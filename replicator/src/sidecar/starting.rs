@@ -75,8 +75,11 @@ pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
     };
     taking_over::sweep(place)?;
     start.failures = Some(pacing::before_claim(place, start.state.as_ref()).await);
+    patiently(place, || place.store.check()).await?;
     if start.state.is_none() {
-        probe(&place.store, &place.keys, &Nonce::from_random(random()?)).await?;
+        let nonce = Nonce::from_random(random()?);
+        patiently(place, || probe(&place.store, &place.settings.fleet, &place.keys, &nonce))
+            .await?;
     }
     loop {
         let (facts, seen, seen_at) = start.facts().await?;
@@ -123,10 +126,9 @@ struct Start<'a> {
 impl Start<'_> {
     async fn facts(&self) -> Result<(Facts, Option<Box<Seen>>, BootTime), Error> {
         let place = self.place;
-        let lease = patiently("read the lease", || place.leases.read()).await?;
+        let lease = patiently(place, || place.leases.read()).await?;
         let seen_at = host::boot_now();
-        let epochs =
-            patiently("list the epochs", || list_epochs(&place.store, &place.keys)).await?;
+        let epochs = patiently(place, || list_epochs(&place.store, &place.keys)).await?;
         let doc = lease.as_ref().map(|lease| &lease.doc);
         let facts = Facts {
             node: place.settings.node.clone(),
@@ -259,7 +261,7 @@ impl Start<'_> {
             }
             Effect::Get => Step::Next(read(self.place).await?),
             Effect::Prepare => {
-                self.place.save(state)?;
+                save_patiently(self.place, state).await?;
                 self.state = Some(state.clone());
                 failpoint::reached("claim_prepared");
                 Step::Next(Input::Prepared(Box::new(self.place.report().status())))
@@ -427,21 +429,44 @@ fn say_held(place: &Place, path: &std::path::Path) {
     place.report().problems.say(Topic::File, text);
 }
 
-/// Repeats a read while the store does not answer.
-async fn patiently<T, F>(what: &'static str, mut read: impl FnMut() -> F) -> Result<T, Error>
+/// Repeats a request while the store does not answer.
+async fn patiently<T, F>(place: &Place, mut ask: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, tidemill_bucket::Error>>,
 {
-    let mut said = false;
     loop {
-        match read().await {
-            Ok(value) => return Ok(value),
+        match ask().await {
+            Ok(value) => {
+                place.report().problems.clear(Topic::Store);
+                return Ok(value);
+            }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(what, %error, "the store does not answer: trying again");
+                let text = format!("waiting for the store: {error}");
+                if place.report().problems.say(Topic::Store, text) {
+                    tracing::warn!(%error, "waiting for the store, and trying again");
                 }
             }
             Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(STORE_AGAIN).await;
+    }
+}
+
+/// Writes the state file; waits while the disk is full.
+async fn save_patiently(place: &Place, state: &NodeState) -> Result<(), Error> {
+    loop {
+        match place.save(state) {
+            Ok(()) => {
+                place.report().problems.clear(Topic::Disk);
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                let text = format!("waiting for space on the disk: {error}");
+                if place.report().problems.say(Topic::Disk, text) {
+                    tracing::warn!(%error, "waiting for space on the disk");
+                }
+            }
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(STORE_AGAIN).await;
     }

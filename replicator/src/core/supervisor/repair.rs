@@ -146,6 +146,14 @@ impl Supervisor {
         }
     }
 
+    /// A full disk, most likely: nothing may go on before the stage is written.
+    pub(super) fn stage_not_saved(&mut self, now: BootTime) {
+        let Phase::Repair(step) = self.phase else { return };
+        if matches!(step.at, At::StageCure | At::StageShipping) {
+            self.repair_again(step, now);
+        }
+    }
+
     pub(super) fn checkpointed(&mut self, busy: bool, now: BootTime, out: &mut Vec<Effect>) {
         let Phase::Repair(step) = self.phase else { return };
         if step.at != At::Checkpoint {
@@ -249,7 +257,10 @@ impl Supervisor {
             At::Checkpoint => out.push(Effect::Checkpoint),
             At::Barrier => out.push(Effect::AskBarrier { until: without_end() }),
             At::Break(good) => out.push(write_break(self.last_good, good)),
-            At::DaemonEnd | At::Lock | At::StageCure | At::DaemonUp | At::StageShipping => {}
+            At::StageCure => out.push(Effect::SaveStage(Stage::Cure, None)),
+            // The last good barrier came with the first try.
+            At::StageShipping => out.push(Effect::SaveStage(Stage::Shipping, None)),
+            At::DaemonEnd | At::Lock | At::DaemonUp => {}
         }
     }
 }

@@ -799,6 +799,7 @@ impl Truth {
                     Input::BarrierRefused(Refusal::TimedOut)
                 }
             }
+            Effect::SaveStage(..) if !well => Input::StageNotSaved,
             Effect::SaveStage(..) => Input::StageSaved,
             Effect::Checkpoint => Input::Checkpointed { busy: !well },
             Effect::TryAppLock => {
