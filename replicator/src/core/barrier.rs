@@ -17,7 +17,8 @@
 //!   a successor lists the bucket only after its swap, so it finds what was acknowledged here;
 //! - the state file holds a counted round before anybody hears of it.
 //!
-//! On failure the round is repeated, with a fresh head, until each waiter's own deadline. While
+//! A call to Litestream is cancelled when it moves nothing for too long, not when it takes long: what
+//! is large takes long, and would begin anew. On failure the round is repeated, with a fresh head, until each waiter's own deadline. While
 //! paused nothing is sent and a reply that is still under way is not counted: the app may have died
 //! in the middle of a commit, and what was shipped then may be undone by the cure.
 
@@ -28,13 +29,22 @@ use tidemill_model::{BootTime, LastGood, LogSum, Seq, Txid};
 
 use super::moment::backoff;
 
-/// The shortest and the longest time that Litestream gets for one call. A call that times out is
-/// cancelled and begins anew, so the time doubles until a large backlog fits into it.
-const SYNC_TIMEOUT_MIN: Duration = Duration::from_secs(5);
-/// See [`SYNC_TIMEOUT_MIN`].
-const SYNC_TIMEOUT_MAX: Duration = Duration::from_secs(120);
-/// The time for a call that ships a full copy: hours of upload would rather be seen than cut.
-const COPY_TIMEOUT: Duration = Duration::from_secs(1800);
+/// The shortest and the longest time that Litestream may move nothing during a call. A call that is
+/// cancelled begins anew, so the time doubles with each.
+const STALL_MIN: Duration = Duration::from_secs(5);
+/// See [`STALL_MIN`].
+const STALL_MAX: Duration = Duration::from_secs(120);
+/// What a call may take in all, as a multiple of the time without progress: another upload of
+/// Litestream's may look like progress of this one.
+const CALL_STALLS_MAX: u32 = 10;
+/// As [`STALL_MIN`], for a call that ships a full copy: the store may need a while to put together
+/// the parts of a large one.
+const COPY_STALL_MIN: Duration = Duration::from_secs(60);
+/// See [`COPY_STALL_MIN`].
+const COPY_STALL_MAX: Duration = Duration::from_secs(1800);
+/// What a full copy may take in all: as long as it moves it is left alone, since it would only begin
+/// anew.
+const COPY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long a poke's result may wait to be counted: each count costs a GET and an fsync.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How often in a row Litestream may say that nothing is in the bucket. It does after a failure of
@@ -76,6 +86,15 @@ pub(crate) struct Synced {
     pub(crate) txid: u64,
     /// The last transaction in the bucket.
     pub(crate) replicated_txid: u64,
+}
+
+/// How long a call to Litestream is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// The longest time in which it moves nothing.
+    pub(crate) stall: Duration,
+    /// In all.
+    pub(crate) total: Duration,
 }
 
 /// Whose the lease is, by a read after the upload.
@@ -142,8 +161,8 @@ pub(crate) enum Effect {
     ReadHead(Head),
     /// Call Litestream; answer `Synced`.
     Sync {
-        /// How long it may take.
-        timeout: Duration,
+        /// How long it is waited for.
+        patience: Patience,
     },
     /// Read the lease; answer `Lease`.
     ReadLease,
@@ -277,6 +296,11 @@ impl Barriers {
         self.took
     }
 
+    /// Whether a call to Litestream is under way.
+    pub(crate) fn is_shipping(&self) -> bool {
+        matches!(self.round, Round::Sync(_))
+    }
+
     /// When to call with `Tick` at the latest.
     pub(crate) fn wake_at(&self) -> Option<BootTime> {
         let expiry = self.waiters.iter().map(|waiter| waiter.until).min();
@@ -375,7 +399,7 @@ impl Barriers {
         self.round = Round::Sync(head);
         self.sent_at = Some(now);
         self.dirty_again = false;
-        effects.push(Effect::Sync { timeout: self.sync_timeout() });
+        effects.push(Effect::Sync { patience: self.patience() });
     }
 
     fn head_lacks(&mut self, effects: &mut Vec<Effect>) {
@@ -559,11 +583,14 @@ impl Barriers {
         backoff(self.failures, Duration::from_millis(100), self.pace.outage_every)
     }
 
-    fn sync_timeout(&self) -> Duration {
+    fn patience(&self) -> Patience {
+        let tries = self.failures.saturating_add(1);
         if self.copy {
-            return COPY_TIMEOUT;
+            let stall = backoff(tries, COPY_STALL_MIN, COPY_STALL_MAX);
+            return Patience { stall, total: COPY_MAX };
         }
-        backoff(self.failures.saturating_add(1), SYNC_TIMEOUT_MIN, SYNC_TIMEOUT_MAX)
+        let stall = backoff(tries, STALL_MIN, STALL_MAX);
+        Patience { stall, total: stall * CALL_STALLS_MAX }
     }
 }
 

@@ -10,9 +10,10 @@ use super::perform::blocking;
 use super::place::Place;
 use super::serving::{Done, Serving};
 use crate::adapters::litestream::control::{SyncCure, SyncFailure, SyncFailureKind, Synced};
+use crate::adapters::litestream::progress;
 use crate::adapters::process::Exit;
 use crate::adapters::wal_watch::WalEnd;
-use crate::core::barrier;
+use crate::core::barrier::{self, Patience};
 use crate::core::problems::Topic;
 use crate::core::supervisor::{self, Restart};
 use crate::failpoint;
@@ -129,10 +130,17 @@ impl Serving {
 /// database has: an app that dies before it has told of a commit may never have made it.
 pub(super) async fn ship(
     place: &Arc<Place>,
-    timeout: Duration,
+    pid: Option<u32>,
+    patience: Patience,
     earlier: Option<WalEnd>,
 ) -> Result<Synced, SyncFailure> {
-    let synced = place.control.sync(timeout).await?;
+    let synced = tokio::select! {
+        synced = place.control.sync(patience.total) => synced?,
+        () = progress::stalled(pid, patience.stall) => {
+            let text = format!("the upload moved nothing for {} s", patience.stall.as_secs());
+            return Err(SyncFailure { kind: SyncFailureKind::UploadStuck, text });
+        }
+    };
     let looked_at = Arc::clone(place);
     let end = blocking(move || WalEnd::read(looked_at.beside(), earlier.as_ref())).await;
     let until = host::boot_now().saturating_add(PUBLISHED_BOUND);

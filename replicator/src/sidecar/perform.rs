@@ -65,9 +65,10 @@ impl Serving {
     pub(super) fn barrier(&mut self, effect: barrier::Effect) -> Result<(), Error> {
         match effect {
             barrier::Effect::ReadHead(holding) => self.read_head(holding),
-            barrier::Effect::Sync { timeout } => {
+            barrier::Effect::Sync { patience } => {
                 let (place, earlier) = (Arc::clone(&self.place), self.sent_end);
-                self.spawn(async move { Done::Synced(ship(&place, timeout, earlier).await) });
+                let pid = self.litestream_pid;
+                self.spawn(async move { Done::Synced(ship(&place, pid, patience, earlier).await) });
             }
             barrier::Effect::ReadLease => self.read_lease(),
             barrier::Effect::Save(good) => self.save_good(good),

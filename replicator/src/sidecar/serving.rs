@@ -43,6 +43,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The longest that a caller may wait for a barrier: longer, and it should ask again.
 const BARRIER_WAIT_MAX: Duration = Duration::from_secs(3600);
 
+/// How long a restart for new credentials waits for the upload under way: it is due four minutes
+/// before the old ones end.
+const REPLACE_BOUND: Duration = Duration::from_secs(180);
+
 /// What came of a task.
 #[derive(Debug)]
 pub(super) enum Done {
@@ -258,7 +262,9 @@ impl Serving {
 
     fn pause(&self) -> Duration {
         let good_at = self.good_at.filter(|_| self.state.failures.is_some());
-        let wakes = [self.supervisor.wake_at(), self.barriers.wake_at(), self.replace_at, good_at];
+        // While an upload keeps a restart from being due its end is an event of its own.
+        let replace = self.replace_at.filter(|_| !self.barriers.is_shipping());
+        let wakes = [self.supervisor.wake_at(), self.barriers.wake_at(), replace, good_at];
         let wake = wakes.into_iter().flatten().min();
         let now = host::boot_now();
         wake.map_or(LOOK_EVERY, |at| at.since(now)).min(LOOK_EVERY)
@@ -285,7 +291,7 @@ impl Serving {
             self.good_at = None;
             self.forgive();
         }
-        if self.replace_at.is_some_and(|at| host::boot_now() >= at) {
+        if self.replace_at.is_some_and(|at| self.may_replace(host::boot_now(), at)) {
             self.replace_at = None;
             tracing::info!("litestream's credentials end soon: starting it with new ones");
             self.tell_supervisor(supervisor::Input::RestartDaemon(Restart::Credentials));
@@ -293,6 +299,12 @@ impl Serving {
         self.tell_supervisor(supervisor::Input::Tick);
         self.queue.push_back(Core::Barriers(barrier::Input::Tick));
         Ok(())
+    }
+
+    /// Whether Litestream may be started with new credentials: not in the middle of an upload, which
+    /// would begin anew, unless the old ones are about to end, with which it would fail anyway.
+    fn may_replace(&self, now: BootTime, due: BootTime) -> bool {
+        now >= due && (!self.barriers.is_shipping() || now >= due.saturating_add(REPLACE_BOUND))
     }
 
     pub(super) fn tell_supervisor(&mut self, input: supervisor::Input) {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod leftover;
 pub(crate) mod local_state;
+pub(crate) mod progress;
 #[cfg(test)]
 mod testing;
 

@@ -20,7 +20,9 @@ fn synced(txid: u64, replicated: u64) -> Input {
 
 fn show(effect: &Effect) -> String {
     match effect {
-        Effect::Sync { timeout } => format!("sync {}s", timeout.as_secs()),
+        Effect::Sync { patience: Patience { stall, total } } => {
+            format!("sync {}s of {}s", stall.as_secs(), total.as_secs())
+        }
         Effect::Save(good) => format!("save {}", good.txid.get()),
         Effect::Counted(good) => format!("counted {} seq {}", good.txid.get(), good.seq),
         Effect::Accept(waiter, good) => format!("accept {} seq {}", waiter.0, good.seq),
@@ -67,12 +69,12 @@ fn who_asked_before_it_was_sent_is_covered_and_the_rest_share_the_next() {
             1 
             2 head?
             3 
-            4 sync 5s
+            4 sync 5s of 50s
             5 
             6 accepted, lease?
             7 save 4
             8 counted 4 seq 12, accept 1 seq 12, accept 2 seq 12, head?
-            9 sync 5s
+            9 sync 5s of 50s
             10 accepted, lease?
             11 save 5
             12 counted 5 seq 13, accept 3 seq 13, accept 4 seq 13
@@ -97,7 +99,7 @@ fn a_round_counts_only_if_the_lease_is_ours_after_the_upload() {
         &expect![[r#"
             2 
             3 head?
-            4 sync 5s
+            4 sync 5s of 50s
             6 accepted, lease?
             7 
             107 lease?
@@ -128,11 +130,11 @@ fn answers_that_cannot_be_restart_litestream_and_repeat_the_round() {
         &expect![[r#"
             2 
             3 head?
-            4 sync 5s
+            4 sync 5s of 50s
             5 distrust
             6 
             200 head?
-            201 sync 10s
+            201 sync 10s of 100s
             202 
             400 
             401 
@@ -182,21 +184,21 @@ fn a_poke_follows_the_wal_and_is_counted_now_and_then() {
         &expect![[r#"
             0 
             5000 head?
-            5000 sync 5s
+            5000 sync 5s of 50s
             5001 accepted, lease?
             5002 save 4
             5003 counted 4 seq 12
             5010 
             5250 head?
-            5250 sync 5s
+            5250 sync 5s of 50s
             5251 
             5252 accepted
             5499 
             5500 head?
-            5500 sync 5s
+            5500 sync 5s of 50s
             5501 accepted
             10500 head?
-            10500 sync 5s
+            10500 sync 5s of 50s
             10501 accepted, lease?
         "#]],
     );
@@ -226,7 +228,7 @@ fn what_litestream_itself_writes_makes_no_upload_before_the_idle_one() {
         &expect![[r#"
             0 
             5000 head?
-            5000 sync 5s
+            5000 sync 5s of 50s
             5001 
             5002 accepted, lease?
             5003 save 4
@@ -238,7 +240,7 @@ fn what_litestream_itself_writes_makes_no_upload_before_the_idle_one() {
             5501 
             9999 
             10000 head?
-            10001 sync 5s
+            10001 sync 5s of 50s
             10002 accepted, lease?
         "#]],
     );
@@ -261,12 +263,12 @@ fn what_was_under_way_when_the_app_died_is_not_counted() {
         &expect![[r#"
             0 
             1 head?
-            2 sync 5s
+            2 sync 5s of 50s
             3 
             4 
             5 
             6 head?
-            7 sync 1800s
+            7 sync 60s of 86400s
             8 accepted, lease?
         "#]],
     );
