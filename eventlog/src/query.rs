@@ -236,7 +236,11 @@ pub fn add_activity(connection: &Connection, runs: &mut [RunSummary]) -> Result<
     let mut left = ACTIVITY_EVENTS_MAX;
     for run in runs.iter_mut().filter(|run| !run.status.is_final()) {
         let events = count_events(connection, &run.run, left)?;
-        let Some(rest) = left.checked_sub(events).filter(|rest| *rest > 0) else { continue };
+        let Some(rest) = left.checked_sub(events).filter(|rest| *rest > 0) else {
+            // Counting has its price, too: about a tenth of reading.
+            left -= left / 10;
+            continue;
+        };
         left = rest;
         // An event of a newer version is no reason to show no list.
         let Ok(Some(mut state)) = folded(connection, &run.run, None) else { continue };

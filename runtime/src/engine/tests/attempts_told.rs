@@ -10,7 +10,7 @@ use tidemill_model::{Attempt, AttemptState, Op, ProcessEnd, RunId, RunState};
 use super::crashes::crashed;
 use super::prefixes::{fsck, soon};
 use crate::engine::recovery::Instruments;
-use crate::{App, Ctx, Environment, Node, Result, Retry, RunResult, StartRequest, Step};
+use crate::{App, Ctx, Environment, Gate, Node, Result, Retry, RunResult, StartRequest, Step};
 
 const MILLI: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -79,9 +79,14 @@ impl Place {
     }
 
     async fn open_with(&self, instruments: Instruments) -> Node {
+        self.open_under(&Gate::always_open(), instruments).await
+    }
+
+    async fn open_under(&self, gate: &Gate, instruments: Instruments) -> Node {
         let app = App::new("t").state(Arc::clone(&self.ledger));
         let app = app.workflow("tries", tries).workflow("queues", queues);
-        Node::open_with(app, Environment::alone(&self.path), instruments).await.unwrap()
+        let environment = Environment { gate: gate.clone(), ..Environment::alone(&self.path) };
+        Node::open_with(app, environment, instruments).await.unwrap()
     }
 
     async fn open(&self) -> Node {
@@ -329,6 +334,61 @@ async fn a_body_does_not_begin_before_the_log_says_so() {
         due.parse::<tidemill_model::Timestamp>().unwrap()
     };
     assert!(began >= due, "its beginning is told as of when it was");
+    node.shutdown().await.unwrap();
+    fsck(&place.path);
+}
+
+fn open_now(gate: &Gate) {
+    gate.set(tidemill_eventlog::host::boot_now().saturating_add(HOUR));
+}
+
+/// The acknowledgement of a start waits for the gate, too, so nobody waits for it here.
+fn start_unacknowledged(node: &Node, acts: &str) {
+    let request = StartRequest::new("tries", (acts, 2, false)).unwrap().id("r");
+    let node = node.clone();
+    tokio::spawn(async move { node.start(request).await });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_the_lease_is_queued() {
+    let mut place = Place::new();
+    let node = place.open_under(&Gate::leased(), Instruments::default()).await;
+    start_unacknowledged(&node, "");
+    place.until(|state| !state.ops.is_empty()).await;
+    assert_eq!(place.told(), [(1, AttemptState::Queued)]);
+    place.crash(&node).await;
+    let gate = Gate::leased();
+    let node = place.open_under(&gate, Instruments::default()).await;
+    place.until(|state| state.attempt == 2).await;
+    assert_eq!(place.told(), [(1, AttemptState::Queued)], "it never began");
+    open_now(&gate);
+    assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 1);
+    assert_eq!(place.ledger.begun(), [1]);
+    node.shutdown().await.unwrap();
+    fsck(&place.path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_ends_while_a_beginning_is_written_holds_the_body_back() {
+    let (place, gate, instruments) = (Place::new(), Gate::leased(), Instruments::default());
+    open_now(&gate);
+    let node = place.open_under(&gate, instruments.clone()).await;
+    // As above the fourth commit is the beginning of the second attempt.
+    instruments.faults.fail(4..=40);
+    start_unacknowledged(&node, "f");
+    soon(async {
+        while instruments.faults.counts().1 == 0 {
+            tokio::time::sleep(MILLI / 4).await;
+        }
+    })
+    .await;
+    gate.close();
+    place.until(|state| state.activity().running == 1 && state.activity().waiting == 0).await;
+    assert_eq!(place.attempts().len(), 2, "the beginning is in the log");
+    tokio::time::sleep(MILLI * 20).await;
+    assert_eq!(place.ledger.begun(), [1], "nothing leaves while the gate is closed");
+    open_now(&gate);
+    assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 2);
     node.shutdown().await.unwrap();
     fsck(&place.path);
 }
