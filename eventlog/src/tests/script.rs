@@ -146,18 +146,19 @@ fn next_event(state: &RunState, what: u8) -> Event {
         8 => blocked(),
         9 if state.status == RunStatus::Blocked => Event::RunResumed,
         _ => match open.next() {
-            Some((op, open)) => progress(*op, &open.kind, &open.name, what),
+            Some((op, open)) => progress(*op, open, what),
             None => Event::RunStarted { epoch: None, attempt: state.attempt + 1 },
         },
     }
 }
 
-fn progress(op: OpId, kind: &OpKind, name: &OpName, what: u8) -> Event {
-    let name = name.clone();
+fn progress(op: OpId, open: &Op, what: u8) -> Event {
+    let name = open.name.clone();
+    let attempt = open.attempts.last().map_or(1, |attempt| attempt.number);
     if what % 5 == 4 {
         return Event::OpDropped { op };
     }
-    match (kind, what % 5) {
+    match (&open.kind, what % 5) {
         (OpKind::Timer { .. }, _) => Event::TimerFired { op, name },
         (OpKind::Child { .. }, 0) => Event::ChildFailed { op, name, error: failure() },
         (OpKind::Child { .. }, _) => Event::ChildCompleted { op, name, output: json("2") },
@@ -165,12 +166,12 @@ fn progress(op: OpId, kind: &OpKind, name: &OpName, what: u8) -> Event {
         (OpKind::Step { .. }, 1) => Event::StepFailed { op, name, error: failure(), attempts: 1 },
         (OpKind::Step { .. }, 2) => {
             let (error, next_at) = (failure(), at(0));
-            Event::StepAttemptFailed { op, name, attempt: 1, error, next_at, of: Some(2) }
+            Event::StepAttemptFailed { op, name, attempt, error, next_at, of: Some(2) }
         }
         (OpKind::Step { .. }, _) if what.is_multiple_of(2) => {
-            Event::StepAttemptStarted { op, name, attempt: 1 }
+            Event::StepAttemptStarted { op, name, attempt }
         }
-        (OpKind::Step { .. }, _) => Event::Checkpoint { op, name, attempt: 1, value: json("3") },
+        (OpKind::Step { .. }, _) => Event::Checkpoint { op, name, attempt, value: json("3") },
     }
 }
 
