@@ -442,7 +442,11 @@ impl Driver {
             let mut controls = controls.into_iter();
             while let Some(control) = controls.next() {
                 match control {
-                    Control::Stop => return false,
+                    Control::Stop => {
+                        // What only memory keeps is tried once more.
+                        self.run.inbox.put_back(holding.into_unrecorded());
+                        return false;
+                    }
                     Control::Cancel => {
                         if self.cancel_from_log().await {
                             return false;
