@@ -187,7 +187,7 @@ async fn an_async_body_that_ignores_its_token_is_dropped_when_the_grace_is_over(
     soon(node.shutdown()).await.unwrap();
 }
 
-/// Holds a thread of the pool, whatever its token says.
+/// Holds its thread, whatever its token says.
 async fn stubborn(step: Step, (): ()) -> Result<u32> {
     let scene = step.state::<Shared>();
     scene.begun.fetch_add(1, Ordering::Relaxed);
@@ -197,21 +197,34 @@ async fn stubborn(step: Step, (): ()) -> Result<u32> {
     Ok(step.attempt())
 }
 
-async fn holding(ctx: Ctx, (): ()) -> Result<u32> {
+async fn holding_a_pool_thread(ctx: Ctx, (): ()) -> Result<u32> {
     Ok(ctx.step("stubborn", stubborn, ()).blocking().await?)
+}
+
+async fn holding_a_worker(ctx: Ctx, (): ()) -> Result<u32> {
+    Ok(ctx.step("stubborn", stubborn, ()).await?)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_stays_locked_while_a_body_of_it_runs_and_the_lock_names_the_step() {
+    stays_locked("pool").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_does_while_an_async_body_does_not_return_to_its_runtime() {
+    stays_locked("worker").await;
+}
+
+async fn stays_locked(holding: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("workflow.db");
     let scene = Shared::default();
     let app = || {
         let app = App::new("t").state(Arc::clone(&scene)).grace(Duration::from_millis(20));
-        app.workflow("holding", holding)
+        app.workflow("pool", holding_a_pool_thread).workflow("worker", holding_a_worker)
     };
     let node = app().open(&path).await.unwrap();
-    start(&node, "holding").await;
+    start(&node, holding).await;
     until(|| scene.begun.load(Ordering::Relaxed) == 1).await;
     soon(node.shutdown()).await.unwrap();
     let refused = app().open(&path).await.unwrap_err();
