@@ -337,12 +337,8 @@ async fn a_run_that_is_resumed_observes_first_what_was_held() {
 async fn says(step: Step, name: String) -> Result<String> {
     let scene = step.state::<Shared>();
     scene.begun.fetch_add(1, Ordering::Relaxed);
-    let (first, second) = (&scene.go, &scene.go_second);
-    if name == "a" {
-        second.notified().await
-    } else {
-        first.notified().await
-    }
+    let go = if name == "a" { &scene.go_second } else { &scene.go };
+    go.notified().await;
     Ok(name)
 }
 
