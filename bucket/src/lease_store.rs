@@ -8,6 +8,8 @@
 //! write was conditioned on, the write may even arrive later; it is sent again with the same body,
 //! and the condition lets it happen once.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tidemill_model::{ETag, LeaseDoc, NodeKeys, Nonce, Timestamp};
 
@@ -36,6 +38,13 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// For how long this version had been there when it was read, at least, by the store's own
+    /// clock, which tells whole seconds; none if the store does not say.
+    pub fn age(&self) -> Option<Duration> {
+        let age = self.read_at?.since(self.written_at?);
+        Some(age.saturating_sub(Duration::from_secs(1)))
+    }
+
     /// Until when `latest`, a listing's newest point, shows all that the node did, if the listing
     /// was made after this lease was read; by the store's clock. None if the lease cannot tell.
     ///
@@ -216,6 +225,14 @@ mod tests {
         assert_eq!(until(&lease(Some(95), 98, 3_698), place(2, 5)), Some(95));
         let silent = Lease { written_at: None, ..lease(Some(95), 98, 98) };
         assert_eq!(until(&silent, place(2, 5)), None);
+    }
+
+    #[test]
+    fn a_lease_is_as_old_as_the_store_says_and_never_older() {
+        assert_eq!(lease(None, 98, 190).age(), Some(Duration::from_secs(9)));
+        assert_eq!(lease(None, 98, 200).age(), Some(Duration::ZERO));
+        assert_eq!(lease(None, 98, 300).age(), Some(Duration::ZERO), "two clocks of one store");
+        assert_eq!(Lease { read_at: None, ..lease(None, 98, 98) }.age(), None);
     }
 
     #[test]

@@ -27,18 +27,22 @@ pub struct EpochHistory {
     pub gaps: Vec<Gap>,
     /// Ranges that show what the database never held.
     pub breaks: Vec<BreakDoc>,
+    /// Whether it has any object of Litestream's, restorable or not.
+    #[serde(skip)]
+    pub shipped: bool,
 }
 
 impl EpochHistory {
     /// The history that a catalogue shows.
     pub fn new(epoch: Epoch, doc: Option<EpochDoc>, catalogue: Catalogue) -> EpochHistory {
+        let shipped = !catalogue.files.is_empty();
         let (points, newest, gaps) = (catalogue.points(), catalogue.newest(), catalogue.gaps());
         let Catalogue { mut breaks, .. } = catalogue;
         // One that was closed has nothing to say any more.
         let closed: Vec<BreakDoc> = breaks.extract_if(.., |doc| !doc.is_open()).collect();
         breaks.retain(|open| !closed.iter().any(|doc| doc.closes(open)));
         breaks.splice(0..0, closed);
-        EpochHistory { epoch, doc, points, newest, gaps, breaks }
+        EpochHistory { epoch, doc, points, newest, gaps, breaks, shipped }
     }
 
     /// Whether an open break hides transactions that can be restored.

@@ -292,6 +292,7 @@ async fn an_epoch_begins_once() {
         acquired: nonce(1),
         at: now(),
         base: None,
+        ttl: None,
         versions: Versions::new(),
         unknown: serde_json::Map::new(),
     };

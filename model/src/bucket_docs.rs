@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::DOCUMENT_VERSION;
+use crate::lease::Ttl;
 use crate::name::{Invalid, NodeId};
 use crate::position::{Epoch, LogSum, Seq, Txid};
 use crate::time::Timestamp;
@@ -62,6 +63,10 @@ pub struct EpochDoc {
     pub at: Timestamp,
     /// What it began from; `null` for an empty file.
     pub base: Option<Base>,
+    /// How long the claim lasts after each write of the lease: what a taker must know if that
+    /// document is gone. None in documents of earlier versions.
+    #[serde(default, rename = "ttl_ms", skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Ttl>,
     /// The versions that wrote it.
     pub versions: Versions,
     /// Fields of a newer version, kept as they are.
@@ -170,5 +175,22 @@ impl BreakDoc {
     /// Whether both mark the same range: when and why it was written does not matter.
     pub fn has_range_of(&self, other: &BreakDoc) -> bool {
         (self.after, self.until) == (other.after, other.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epochs_document_is_as_documented_and_an_older_one_stays_readable() {
+        let golden = include_str!("../golden/epoch.json");
+        let doc = EpochDoc::parse(golden.as_bytes()).unwrap();
+        assert_eq!(doc.ttl, Some(Ttl::default()));
+        assert_eq!(serde_json::to_string(&doc).unwrap(), golden.trim());
+        let older = golden.replace("\"ttl_ms\":15000,", "");
+        let doc = EpochDoc::parse(older.as_bytes()).unwrap();
+        assert_eq!(doc.ttl, None);
+        assert_eq!(serde_json::to_string(&doc).unwrap(), older.trim());
     }
 }

@@ -73,7 +73,7 @@ pub struct Covered {
 ///
 /// Shorter than 3 s, a slow answer from S3 closes the gate; longer than 10 min, a lost machine's
 /// work waits that long for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ttl(u64);
 
 impl Default for Ttl {

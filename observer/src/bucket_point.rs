@@ -215,6 +215,7 @@ mod tests {
             acquired: Nonce::from_random([2; 16]),
             at: Timestamp::from_micros(0).unwrap(),
             base,
+            ttl: None,
             versions: Versions::new(),
             unknown: serde_json::Map::new(),
         };

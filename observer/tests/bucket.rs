@@ -103,6 +103,7 @@ fn epoch_doc() -> EpochDoc {
         acquired: nonce(1),
         at: now(),
         base: None,
+        ttl: None,
         versions: Versions::new(),
         unknown: serde_json::Map::new(),
     }

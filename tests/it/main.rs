@@ -16,6 +16,7 @@ mod credentials;
 mod disks;
 mod earlier_version;
 mod edited_by_hand;
+mod emptied_bucket;
 mod exclusive;
 mod frozen;
 mod ghost;

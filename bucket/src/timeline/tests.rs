@@ -27,6 +27,7 @@ fn doc(n: u64, base: Option<Base>) -> EpochDoc {
         acquired: Nonce::from_random([2; 16]),
         at: second(0),
         base,
+        ttl: None,
         versions: tidemill_model::Versions::new(),
         unknown: serde_json::Map::new(),
     }

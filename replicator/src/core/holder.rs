@@ -34,6 +34,9 @@ pub(crate) struct Seen {
     pub(crate) doc: LeaseDoc,
     /// Its entity tag.
     pub(crate) etag: ETag,
+    /// How long it had been there when it was read, at least and by the store's own clock; `None` if
+    /// the store does not say.
+    pub(crate) age: Option<Duration>,
 }
 
 /// What a read of the document showed, where its entity tag does not matter.
@@ -284,7 +287,8 @@ impl Holder {
         self.failures = 0;
         self.request = Request::None;
         let released = pending.doc.released;
-        self.confirmed = Claim { seen: Seen { doc: pending.doc, etag }, sent: pending.sent };
+        self.confirmed =
+            Claim { seen: Seen { doc: pending.doc, etag, age: None }, sent: pending.sent };
         if released {
             self.gate = Gate::Released;
             effects.push(Effect::Gate(Gate::Released));

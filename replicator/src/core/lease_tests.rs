@@ -2,6 +2,7 @@
 //! requests and answers get lost, never act at the same time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, Timestamp, Ttl};
@@ -65,6 +66,8 @@ struct World {
     queue: BTreeMap<(u64, u64), Event>,
     machines: Vec<Machine>,
     store: Option<Seen>,
+    /// When the store took the present version.
+    written: u64,
     versions: u64,
     nonces: u64,
     claims: Vec<u64>,
@@ -116,13 +119,18 @@ impl World {
                         if doc.acquired == doc.nonce {
                             self.claims.push(doc.epoch.get());
                         }
-                        self.store = Some(Seen { doc: *doc, etag: tag.clone() });
+                        self.written = self.now;
+                        self.store = Some(Seen { doc: *doc, etag: tag.clone(), age: None });
                         Answer::Written(tag)
                     } else {
                         Answer::Unclear
                     }
                 }
-                Request::Get => Answer::Read(self.store.clone().map(Box::new)),
+                Request::Get => {
+                    let age = Duration::from_millis(self.now - self.written);
+                    let age = Some(age.saturating_sub(Duration::from_secs(1)));
+                    Answer::Read(self.store.clone().map(|seen| Box::new(Seen { age, ..seen })))
+                }
             };
             if fate.answered {
                 answer = truth;
@@ -182,6 +190,8 @@ impl World {
     fn begin_taking(&mut self, who: usize, seen: Option<Box<Seen>>, now: Moment) {
         let fresh = self.fresh();
         let patience = match &seen {
+            // The last machine has the ids of the one that holds the lease, and another boot.
+            Some(seen) if !seen.doc.released && who == 2 => Patience::Rebooted,
             Some(seen) if !seen.doc.released => Patience::UntilExpired,
             Some(_) | None => Patience::AtOnce,
         };
@@ -196,6 +206,7 @@ impl World {
             patience,
             seen,
             seen_at: now.boot,
+            gone_ttl: None,
             covered: None,
         };
         self.machines[who].role = Role::Taking(Box::new(Taker::new(attempt)));
@@ -268,7 +279,7 @@ proptest! {
             .collect();
         let mut world = World {
             now: 1000, order: 0, queue: BTreeMap::new(), machines, store: None,
-            versions: 0, nonces: 0, claims: Vec::new(), fates, used: 0,
+            written: 0, versions: 0, nonces: 0, claims: Vec::new(), fates, used: 0,
         };
         for who in 0..3 {
             world.push(u64::try_from(who).unwrap() * 50, Event::Look(who));

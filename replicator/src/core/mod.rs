@@ -4,6 +4,7 @@
 //! - [`taker`]: waiting for a lease and swapping it;
 //! - [`startup`]: what a start does with what it finds;
 //! - [`proof`]: whether a local file holds what it must;
+//! - [`remains`]: what the bucket still has of what it shipped;
 //! - [`takeover`]: from a claim to a file in place;
 //! - [`barrier`]: bringing what was committed into the bucket;
 //! - [`supervisor`]: Litestream, the app and CMD;
@@ -15,6 +16,7 @@ pub(crate) mod moment;
 pub(crate) mod pace;
 pub(crate) mod problems;
 pub(crate) mod proof;
+pub(crate) mod remains;
 pub(crate) mod startup;
 pub(crate) mod supervisor;
 pub(crate) mod takeover;

@@ -139,10 +139,11 @@ mod tests {
         };
         assert_eq!(up_to(50, 0), None);
         assert_eq!(up_to(90, 0), None, "more than was covered");
-        let lacks = Some(Lack::Of(Mark::Covered(covered(3, 9, 50))));
+        let of_covered = Lack::Of(Mark::Covered(covered(3, 9, 50)));
+        let lacks = Some(of_covered.clone());
         assert_eq!(up_to(49, 0), lacks, "the tail is missing");
         assert_eq!(up_to(50, 1), lacks, "another log");
-        let said = lacks.unwrap().to_string();
+        let said = of_covered.to_string();
         assert_eq!(said, "it does not contain event 50 as it was, and a barrier covered it");
         assert_eq!(floor(&of_this_epoch), Some(Mark::Covered(covered(3, 9, 50)).head()));
         assert_eq!(marks(&state, Some(covered(2, 9, 50))), [Mark::LastGood(good(8, 40))]);

@@ -13,6 +13,8 @@
 //!   machine is true of the folder that it was written in, where the node lock speaks for it;
 //! - a file that belongs to an older epoch than its node has now, or to a claim that was lost, is
 //!   moved aside before the next claim: whatever lies at the path *after* a claim may be a base;
+//! - a file gives up its place, and a new one is made, only where the bucket holds what this disk
+//!   knows to have been covered: an emptied or a wrong bucket is for a person to mend;
 //! - a node that already has epochs never takes up a file that was not shipped by it;
 //! - an epoch is gone on with only from a file that contains what was covered, what the last good
 //!   barrier had and what the epoch began from, and whose whole log verifies unless a living app
@@ -25,6 +27,8 @@ use tidemill_model::{
 
 use super::barrier::Head;
 use super::proof::Lack;
+use super::remains::holds;
+use super::takeover::Point;
 use super::taker::Patience;
 
 /// What a starting sidecar finds, with the node lock held.
@@ -38,6 +42,8 @@ pub(crate) struct Facts {
     pub(crate) lease: Option<LeaseDoc>,
     /// The newest epoch that has anything under its prefix.
     pub(crate) newest_epoch: Option<Epoch>,
+    /// The last restorable point of all epochs; looked for only where the lease is gone.
+    pub(crate) left: Option<Point>,
     /// The database.
     pub(crate) local: Local,
     /// This boot.
@@ -114,6 +120,8 @@ pub(crate) enum Refused {
     /// The database was shipped, and the bucket holds nothing of the node: a wrong address would
     /// look the same, and must not cost a good file its place.
     HistoryGone,
+    /// The lease is gone, and what is left of the epochs cannot be restored to what was covered.
+    HistoryDamaged,
     /// The database cannot be read, and nothing says whose it is.
     Unreadable(String),
 }
@@ -197,6 +205,9 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
     if standing == Standing::Unowned && was_shipped(facts) {
         return Decision::Refuse(Refused::HistoryGone);
     }
+    if standing == Standing::Gone && is_history_damaged(facts) {
+        return Decision::Refuse(Refused::HistoryDamaged);
+    }
     let stage = facts.state.as_ref().filter(|s| s.epoch.is_some()).map(|state| state.stage);
     match stage {
         Some(Stage::Fenced) => leave(facts),
@@ -226,11 +237,23 @@ fn was_shipped(facts: &Facts) -> bool {
         Local::File(file) => file.owner.is_some(),
         Local::Damaged(_) | Local::Absent | Local::WalOnly => false,
     };
-    let by_state = match facts.state.as_ref().filter(|s| s.epoch.is_some()).map(|s| s.stage) {
-        Some(Stage::Shipping | Stage::Cure) => true,
-        Some(Stage::Claimed | Stage::Restored | Stage::Fenced) | None => false,
-    };
+    let by_state = facts.state.as_ref().is_some_and(|state| match (state.epoch, state.stage) {
+        // A new node's first claim; any later epoch follows another.
+        (Some(epoch), Stage::Claimed) => epoch > Epoch::FIRST,
+        (Some(_), Stage::Restored | Stage::Shipping | Stage::Cure | Stage::Fenced) => true,
+        // A claim was lost, to another owner.
+        (None, _) => true,
+    });
     by_file || by_state
+}
+
+/// Whether a take-over from what is left, where the lease is gone, would begin from nothing, or
+/// from less than this disk knows to have been covered.
+fn is_history_damaged(facts: &Facts) -> bool {
+    match &facts.state {
+        Some(state) => !holds(state, facts.left),
+        None => facts.left.is_none(),
+    }
 }
 
 fn standing(facts: &Facts) -> Standing {
@@ -304,8 +327,7 @@ fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
     {
         return Decision::Refuse(Refused::NotItsHistory);
     }
-    let patience =
-        if holder_is_gone(facts, state, standing) { Patience::AtOnce } else { expiry(standing) };
+    let patience = patience(facts, state, standing);
     let then = Then::TakeOver(candidate(facts, state, stage));
     // Any other stage leaves the file to the take-over, as it is found after the claim.
     let lacks = match stage {
@@ -321,21 +343,24 @@ pub(crate) fn is_copy(folder: &FolderId, state: &NodeState) -> bool {
     state.folder.as_ref().is_some_and(|written_in| written_in != folder)
 }
 
-/// Whether nobody can act under the claim that the lease shows. A disk that was copied, or carried
-/// to another machine, may exist twice: there it waits like anybody. The state file speaks only of the claim
-/// that it names; of an earlier one of this disk the lease itself tells whether this very kernel
-/// made it.
-fn holder_is_gone(facts: &Facts, state: &NodeState, standing: Standing) -> bool {
+/// How long a claim over the lease waits, for a disk whose state file names a claim. A disk that was
+/// copied, or carried to another machine, may exist twice: there it waits like anybody. So may a
+/// whole machine: its clone has the same ids, and only another boot. The state file speaks only of
+/// the claim that it names; of an earlier one of this disk the lease itself tells whether this very
+/// kernel made it.
+fn patience(facts: &Facts, state: &NodeState, standing: Standing) -> Patience {
+    let here = state.machine == facts.machine && !is_copy(&facts.folder, state);
     let by_this_boot = || facts.lease.as_ref().is_some_and(|l| l.status.boot == facts.boot);
-    state.machine == facts.machine
-        && !is_copy(&facts.folder, state)
-        && match standing {
-            Standing::OursBefore { released } => released || by_this_boot(),
-            Standing::Unowned
-            | Standing::Gone
-            | Standing::Ours { .. }
-            | Standing::Foreign { .. } => true,
-        }
+    match standing {
+        Standing::Ours { released: false } if here && state.boot == facts.boot => Patience::AtOnce,
+        Standing::Ours { released: false } if here => Patience::Rebooted,
+        Standing::OursBefore { released: false } if here && by_this_boot() => Patience::AtOnce,
+        Standing::Unowned
+        | Standing::Gone
+        | Standing::Ours { .. }
+        | Standing::OursBefore { .. }
+        | Standing::Foreign { .. } => expiry(standing),
+    }
 }
 
 /// Whether an epoch that this boot began goes on.

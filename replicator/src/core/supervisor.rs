@@ -142,6 +142,10 @@ pub(crate) enum Input {
     Terminate,
     /// Another owner has the node.
     Fenced,
+    /// The lease document is gone: it was deleted, or the bucket was emptied.
+    LeaseGone,
+    /// Whether the bucket still holds what was covered.
+    BucketHolds(bool),
     /// The file was moved aside.
     MovedAside,
     /// The release is in the store, or did not get there in time.
@@ -234,6 +238,12 @@ pub(crate) enum Effect {
     SignalCmd(Signal),
     /// Signal an attached app that an earlier sidecar's CMD left behind.
     SignalApp(u32, Signal),
+    /// See what the bucket has of the node; answer `BucketHolds`. Until the store answers if the
+    /// file's place hangs on it.
+    AskBucket {
+        /// Whether the file's place hangs on it.
+        patiently: bool,
+    },
     /// Move the file and its WAL aside; answer `MovedAside`.
     MoveAside,
     /// Give the lease up; answer `Released`.
@@ -251,6 +261,8 @@ pub(crate) enum Unfit {
     Answers,
     /// The file is not what it was.
     File,
+    /// The lease is gone.
+    Bucket,
 }
 
 /// A signal to CMD.
@@ -275,6 +287,8 @@ pub(crate) enum Outcome {
     NotReleased,
     /// Another owner has the node; the file was moved aside.
     Fenced,
+    /// The bucket lost the lease and what was covered; the file stays where it is.
+    LeaseGone,
 }
 
 /// Where it is.
@@ -379,7 +393,7 @@ impl Supervisor {
             Phase::Drain(_) => SidecarState::Draining,
             Phase::Fence(_) => SidecarState::Fenced,
             Phase::Ended(Outcome::Released(_)) => SidecarState::Released,
-            Phase::Ended(Outcome::Fenced) => SidecarState::Fenced,
+            Phase::Ended(Outcome::Fenced | Outcome::LeaseGone) => SidecarState::Fenced,
             Phase::Ended(Outcome::NotCovered | Outcome::NotReleased) => SidecarState::Draining,
         }
     }
@@ -456,6 +470,8 @@ impl Supervisor {
             Input::CmdEnded(code) => self.cmd_ended(code, now, out),
             Input::Terminate => self.terminate(now, out),
             Input::Fenced => self.fenced(now, out),
+            Input::LeaseGone => self.lease_gone(now, out),
+            Input::BucketHolds(holds) => self.bucket_holds(holds, out),
             Input::MovedAside => self.moved_aside(out),
             Input::Released(done) => self.released(done, out),
         }

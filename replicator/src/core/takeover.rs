@@ -73,8 +73,13 @@ pub(crate) enum Input {
     BreakWritten,
     /// The epoch's `epoch.json`, or that there is none.
     EpochDoc(Option<Box<EpochDoc>>),
-    /// The last restorable point of the newest earlier epoch that has one.
-    Listed(Option<Point>),
+    /// What the earlier epochs have.
+    Listed {
+        /// The last restorable point of the newest one that has one.
+        last: Option<Point>,
+        /// Whether any has an object of Litestream's.
+        shipped: bool,
+    },
     /// The running checksum of the local file at the seq that was asked for, if it reaches it.
     LocalSum(Option<LogSum>),
     /// The restored file, verified as a whole: its head, and its checksum at `covered`'s seq.
@@ -161,6 +166,12 @@ pub(crate) enum Problem {
         /// What was restored.
         found: Seq,
     },
+    /// The bucket has objects of Litestream's, and no point that can be restored.
+    #[error(
+        "the bucket has files of the node's earlier epochs, and nothing that can be restored from \
+         them: objects are missing; restore them, or choose another node name to begin anew"
+    )]
+    NothingRestorable,
     /// The local file is damaged and the bucket has nothing to restore.
     #[error(
         "the local file is damaged, and the bucket has nothing of the node that can be restored: \
@@ -226,7 +237,7 @@ impl TakeOver {
             (Step::Break, Input::BreakWritten) => (Step::ReadDoc, Effect::ReadEpochDoc),
             (Step::ReadDoc, Input::EpochDoc(Some(doc))) => self.fixed(doc),
             (Step::ReadDoc, Input::EpochDoc(None)) => (Step::List, Effect::List),
-            (Step::List, Input::Listed(point)) => self.listed(point),
+            (Step::List, Input::Listed { last, shipped }) => self.listed(last, shipped),
             (Step::LocalCovered(point), Input::LocalSum(sum)) => self.local_covered(point, sum),
             (Step::Restore(point), Input::Restored { head, at_covered }) => {
                 self.restored(point, head, at_covered)
@@ -291,10 +302,12 @@ impl TakeOver {
         restore_base(base)
     }
 
-    fn listed(&self, point: Option<Point>) -> (Step, Effect) {
+    fn listed(&self, point: Option<Point>, shipped: bool) -> (Step, Effect) {
         match (self.begin.candidate, self.begin.covered) {
-            (Candidate::Adopt, _) if point.is_some() => {
-                (Step::Ended, Effect::Fail(Problem::NotItsHistory))
+            (Candidate::Adopt, _) if shipped => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
+            // A new file would stand for a history that is there and cannot be read.
+            (Candidate::None, None) if point.is_none() && shipped => {
+                (Step::Ended, Effect::Fail(Problem::NothingRestorable))
             }
             (Candidate::Adopt, Some(_)) => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
             (Candidate::Adopt, None) => self.keep_local(),

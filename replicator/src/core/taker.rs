@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - the wait counts from the *receipt* of the first reply that showed this version, by this
-//!   machine's own clock, and lasts the document's TTL plus the margin;
+//!   machine's own clock, and lasts the document's TTL plus the margin, of which only what passed
+//!   at the store may be counted as waited for already;
 //! - `covered` is copied from the version that is replaced, or is this disk's own last good
 //!   barrier where that came later;
 //! - before the swap is sent, the state file says which claim is about to be made.
@@ -37,6 +38,9 @@ pub(crate) enum Patience {
     AtOnce,
     /// Until its holder's time is over.
     UntilExpired,
+    /// The same, by the store's word how old the lease is: this machine held it before it was
+    /// started again, or a machine did that this one is a clone of.
+    Rebooted,
 }
 
 /// Which claim is to be made.
@@ -60,6 +64,8 @@ pub(crate) struct Attempt {
     pub(crate) seen: Option<Box<Seen>>,
     /// When the first reply that showed this version was received.
     pub(crate) seen_at: BootTime,
+    /// The TTL of the newest epoch's claim, where the document is gone.
+    pub(crate) gone_ttl: Option<Ttl>,
     /// What this disk knows to be covered.
     pub(crate) covered: Option<Covered>,
 }
@@ -292,7 +298,10 @@ impl Taker {
     fn claimed(&mut self, etag: ETag, effects: &mut Vec<Effect>) {
         let Some((doc, sent)) = self.doc.take() else { return };
         self.step = Step::Ended;
-        effects.push(Effect::Claimed(Box::new(Claim { seen: Seen { doc: *doc, etag }, sent })));
+        effects.push(Effect::Claimed(Box::new(Claim {
+            seen: Seen { doc: *doc, etag, age: None },
+            sent,
+        })));
     }
 
     fn change(&mut self, effects: &mut Vec<Effect>) {
@@ -325,9 +334,14 @@ impl Taker {
             (Patience::UntilExpired, Some(seen)) => {
                 self.attempt.seen_at.saturating_add(seen.doc.ttl.taker_waits())
             }
-            // Whoever held a document that is gone may still act; its TTL is not known, so ours.
-            (Patience::UntilExpired, None) => {
-                self.attempt.seen_at.saturating_add(self.attempt.ttl.taker_waits())
+            (Patience::Rebooted, Some(seen)) => {
+                self.attempt.seen_at.saturating_add(after_reboot(seen))
+            }
+            // Whoever held a document that is gone may still act, as long as its claim allowed.
+            (Patience::UntilExpired | Patience::Rebooted, None) => {
+                let ttl = self.attempt.gone_ttl.max(Some(self.attempt.ttl));
+                let wait = ttl.unwrap_or(self.attempt.ttl).taker_waits();
+                self.attempt.seen_at.saturating_add(wait)
             }
         }
     }
@@ -335,6 +349,20 @@ impl Taker {
     fn again_at(&self, now: Moment) -> BootTime {
         let most = self.attempt.ttl.renew_every();
         now.boot.saturating_add(backoff(self.failures, Duration::from_millis(100), most))
+    }
+}
+
+/// How long to wait from the receipt of a version on, by its age at the store. A holder that lives
+/// and renews shows itself within a third of the TTL; one that is cut off from the store has closed
+/// its gate when the version is older than the TTL. A real reboot takes longer than that.
+fn after_reboot(seen: &Seen) -> Duration {
+    let ttl = seen.doc.ttl;
+    match seen.age {
+        Some(age) => {
+            let left = ttl.taker_waits().saturating_sub(age);
+            left.max(ttl.renew_every()).min(ttl.taker_waits())
+        }
+        None => ttl.taker_waits(),
     }
 }
 

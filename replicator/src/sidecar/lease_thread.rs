@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tidemill_bucket::{self as bucket, LeaseStore, Put, Store};
 use tidemill_eventlog::host;
-use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, SidecarState};
+use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, SidecarState, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::place::{Place, now, random};
@@ -53,7 +53,7 @@ pub(super) struct Idle {
 
 impl Idle {
     /// Starts the thread and waits until it is connected.
-    pub(super) async fn start(place: &Arc<Place>) -> Result<Idle, Error> {
+    pub(super) async fn start(place: &Arc<Place>, ttl: Ttl) -> Result<Idle, Error> {
         let (claims, claim) = oneshot::channel();
         let (tell, connected) = oneshot::channel();
         let place = Arc::clone(place);
@@ -64,7 +64,7 @@ impl Idle {
             .name("lease".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let store = match connect(&place).await {
+                    let store = match connect(&place, ttl).await {
                         Ok(store) => store,
                         Err(error) => return drop(tell.send(Err(error))),
                     };
@@ -145,10 +145,10 @@ impl Judge {
     }
 }
 
-async fn connect(place: &Place) -> Result<LeaseStore, Error> {
+async fn connect(place: &Place, ttl: Ttl) -> Result<LeaseStore, Error> {
     let mut settings = place.settings.store.clone();
     // Two tries and a read must fit between a renewal and the deadline.
-    settings.request_timeout = settings.request_timeout.min(place.settings.ttl.get() / 5);
+    settings.request_timeout = settings.request_timeout.min(ttl.get() / 5);
     let store = Store::connect(place.settings.fleet.bucket(), &settings).await?;
     Ok(LeaseStore::new(store, &place.keys))
 }
@@ -304,7 +304,8 @@ async fn put(store: LeaseStore, doc: Box<LeaseDoc>, if_match: ETag) -> Answer {
 async fn get(store: LeaseStore) -> Answer {
     match store.look().await {
         Ok(bucket::Shown::Lease(lease)) => {
-            (Input::Read(Some(Box::new(Seen { doc: lease.doc, etag: lease.etag }))), None)
+            let age = lease.age();
+            (Input::Read(Some(Box::new(Seen { doc: lease.doc, etag: lease.etag, age }))), None)
         }
         Ok(bucket::Shown::Absent) => (Input::Read(None), None),
         Ok(bucket::Shown::Newer(v)) => (Input::ReadNewer(v), None),

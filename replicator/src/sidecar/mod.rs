@@ -5,7 +5,7 @@
 //! - [`lease_thread`]: renewal, on a thread, a runtime and connections of its own;
 //! - [`reception`]: the socket until the node is ready;
 //! - [`starting`]: from what is found to a claim, [`taking_over`]: from a claim to a file in place,
-//!   [`local_file`]: what the file on the disk holds;
+//!   [`local_file`]: what the file on the disk holds, [`remains`]: what the bucket has of it;
 //! - [`serving`]: the loop; [`perform`], [`app`] and [`litestream`] do what the cores want,
 //!   [`status`] tells how it is; [`daemon`]: how Litestream is started.
 //!
@@ -31,6 +31,7 @@ mod pacing;
 mod perform;
 mod place;
 mod reception;
+mod remains;
 mod report;
 mod serving;
 mod starting;
@@ -53,7 +54,7 @@ pub struct Ended {
 
 impl Ended {
     /// The exit code: CMD's own, 74 if not everything reached the bucket, 75 if another owner has
-    /// the node.
+    /// the node, 1 if the bucket lost it.
     pub fn code(self) -> u8 {
         self.code
     }
@@ -62,7 +63,7 @@ impl Ended {
         let code = match outcome {
             Outcome::Released(code) => code,
             Outcome::NotCovered => EXIT_NOT_COVERED,
-            Outcome::NotReleased => 1,
+            Outcome::NotReleased | Outcome::LeaseGone => 1,
             Outcome::Fenced => EXIT_FENCED,
         };
         Ended { code }
@@ -130,6 +131,7 @@ async fn run_on(settings: Settings) -> Result<Ended, Error> {
     };
     match began {
         starting::Began::Fenced(state) => Ok(fenced_early(&place, *state)),
+        starting::Began::LeaseGone => Ok(lease_gone_early(&place)),
         starting::Began::Ready(begun) => {
             let outcome = Serving::new(place, *begun, socket, requests)?.run(signals).await?;
             Ok(Ended::of(outcome))
@@ -146,6 +148,15 @@ fn ended_early(place: &Place) -> Ended {
     }
     tracing::info!("told to end before it began");
     Ended { code: 0 }
+}
+
+/// The lease went before the app could open the file; the next start sees what the bucket has.
+fn lease_gone_early(place: &Place) -> Ended {
+    tracing::error!(
+        node = %place.settings.node, fleet = %place.settings.fleet,
+        "the lease document is gone: nobody should delete objects of a node; check the bucket"
+    );
+    Ended { code: 1 }
 }
 
 /// Lost the node before the app could open the file: the next start moves it aside.

@@ -10,6 +10,7 @@ use tidemill_model::{BreakDoc, Covered, LastGood, Stage, Txid};
 use super::app::signal_app;
 use super::litestream::ship;
 use super::pacing;
+use super::remains;
 use super::serving::{Done, OWN, Serving};
 use super::taking_over::open_break;
 use crate::adapters::aside;
@@ -50,11 +51,21 @@ impl Serving {
             Effect::StartCmd => self.start_cmd(),
             Effect::SignalCmd(signal) => self.signal_cmd(signal),
             Effect::SignalApp(pid, signal) => signal_app(pid, signal),
+            Effect::AskBucket { patiently } => self.ask_bucket(patiently),
             Effect::MoveAside => self.move_aside(),
             Effect::Release => self.release(),
             Effect::Exit(outcome) => {
                 if outcome == supervisor::Outcome::Fenced && self.place.beside().db().exists() {
                     tracing::warn!("the lost node's file is still there: the next start moves it");
+                }
+                if outcome == supervisor::Outcome::LeaseGone {
+                    tracing::error!(
+                        file = %self.place.beside().db().display(),
+                        fleet = %self.place.settings.fleet,
+                        "the lease is gone, and the bucket does not hold what was covered: the \
+                         file stays where it is; check the bucket's address and its lifecycle \
+                         rules, and restore the objects"
+                    );
                 }
                 self.outcome = Some(outcome);
             }
@@ -160,6 +171,7 @@ impl Serving {
                 "litestream lost its own state: this epoch ends here, and the next start ships \
                  the file under the next one"
             }
+            Unfit::Bucket => "the lease is gone: this epoch ends here",
             Unfit::File => {
                 "the file is not what it was: this epoch ends here, and the next start begins the \
                  next one from what the bucket has"
@@ -279,12 +291,20 @@ impl Serving {
         self.tell_supervisor(supervisor::Input::MovedAside);
     }
 
-    /// How many events of the local file no barrier covered.
-    fn unshipped_events(&self) -> u64 {
-        let covered = self.state.last_good.map_or(0, |good| good.seq.get());
-        let connection = open_reader(self.place.beside().db());
-        let newest = connection.and_then(|connection| head(&connection));
-        newest.map_or(0, |head| head.seq.get().saturating_sub(covered))
+    fn ask_bucket(&mut self, patiently: bool) {
+        let (place, state) = (Arc::clone(&self.place), self.state.clone());
+        self.spawn(async move {
+            Done::Bucket(match patiently {
+                true => remains::ask(&place, &state).await,
+                false => remains::ask_briefly(&place, &state).await,
+            })
+        });
+    }
+
+    /// How many events of the local file may not be in the bucket.
+    fn unshipped_events(&self) -> Option<u64> {
+        let newest = open_reader(self.place.beside().db()).and_then(|file| head(&file)).ok()?;
+        Some(self.remains?.lacks(newest.seq))
     }
 
     fn release(&mut self) {

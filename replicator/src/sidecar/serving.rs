@@ -20,6 +20,7 @@ use super::app::{ATTACH_BOUND, HeldBy};
 use super::daemon::{NotStarted, Running};
 use super::lease_thread::{Lease, View};
 use super::place::{Place, random};
+use super::remains::Remains;
 use super::starting::Begun;
 use super::status::{Told, refused};
 use crate::adapters::app_child::AppChild;
@@ -29,7 +30,7 @@ use crate::adapters::process::Exit;
 use crate::adapters::socket::{AppRequest, AppSocket, AttachReply, Attachment, Reply};
 use crate::adapters::wal_watch::{WalEnd, WalWatch};
 use crate::core::barrier::{self, Barriers, Head, LeaseShows, Pace, WaiterId};
-use crate::core::holder::Gate;
+use crate::core::holder::{Gate, Shown};
 use crate::core::problems::Topic;
 use crate::core::supervisor::{self, AttachAsked, Outcome, Restart, Start, Supervisor};
 use crate::error::Error;
@@ -65,6 +66,7 @@ pub(super) enum Done {
     Break(Result<(), String>),
     CmdEnded(Exit),
     Released(bool),
+    Bucket(Remains),
 }
 
 enum Event {
@@ -101,6 +103,8 @@ pub(super) struct Serving {
     pub(super) app_lock: Option<Arc<FileLock>>,
     /// The whole log was verified, and no app had the file since.
     pub(super) proven: bool,
+    /// What the bucket was found to have of the node, after it was lost.
+    pub(super) remains: Option<Remains>,
     pub(super) litestream: Option<LitestreamChild>,
     pub(super) litestream_pid: Option<u32>,
     pub(super) litestream_version: Option<String>,
@@ -170,6 +174,7 @@ impl Serving {
             supervisor: Supervisor::new(start),
             barriers: Barriers::over(pace, begun.state.last_good, begun.floor),
             proven: begun.proven,
+            remains: None,
             state: begun.state,
             socket,
             requests,
@@ -232,9 +237,7 @@ impl Serving {
 
     async fn serve(&mut self, signals: &mut Signals) -> Result<Outcome, Error> {
         self.queue.push_back(Core::Supervisor(supervisor::Input::Tick));
-        if matches!(self.view.gate, Gate::Fenced { .. }) {
-            self.queue.push_back(Core::Supervisor(supervisor::Input::Fenced));
-        }
+        self.tell_if_lost();
         loop {
             self.drain()?;
             if let Some(outcome) = self.outcome {
@@ -385,8 +388,16 @@ impl Serving {
 
     fn lease_changed(&mut self, view: View) {
         self.view = view;
-        if matches!(self.view.gate, Gate::Fenced { .. }) {
-            self.tell_supervisor(supervisor::Input::Fenced);
+        self.tell_if_lost();
+    }
+
+    fn tell_if_lost(&mut self) {
+        match &self.view.gate {
+            Gate::Fenced { by: Shown::Absent } => {
+                self.tell_supervisor(supervisor::Input::LeaseGone);
+            }
+            Gate::Fenced { .. } => self.tell_supervisor(supervisor::Input::Fenced),
+            Gate::Open { .. } | Gate::Closed | Gate::Released => {}
         }
     }
 
@@ -487,6 +498,10 @@ impl Serving {
                 self.tell_supervisor(supervisor::Input::CmdEnded(exit.code()));
             }
             Done::Released(done) => self.tell_supervisor(supervisor::Input::Released(done)),
+            Done::Bucket(remains) => {
+                self.remains = Some(remains);
+                self.tell_supervisor(supervisor::Input::BucketHolds(remains.holds));
+            }
         }
         Ok(())
     }

@@ -8,24 +8,25 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_bucket::{Put, list_epochs, probe};
+use tidemill_bucket::{self as bucket, Put, list_epochs, probe, read_epoch, read_timeline};
 use tidemill_eventlog::{FileLock, LockError, host};
 use tidemill_model::{
-    BootTime, Covered, DOCUMENT_VERSION, ETag, Epoch, Failures, InstanceId, LeaseDoc, LeaseStatus,
-    NodeState, Nonce, Stage,
+    BootTime, DOCUMENT_VERSION, ETag, Epoch, Failures, InstanceId, LeaseDoc, LeaseStatus,
+    NodeState, Nonce, Stage, Ttl,
 };
 
 use super::lease_thread::{Idle, Lease};
 use super::local_file::{self, Known};
 use super::pacing;
 use super::place::{Place, now, random};
+use super::remains::{self, last_point};
 use super::report::AppsEpoch;
 use super::taking_over;
 use crate::adapters::aside;
 use crate::adapters::checkpoint::BothLocks;
 use crate::adapters::{holders, state_file};
 use crate::core::barrier::Head;
-use crate::core::holder::{Claim, Gate, Seen};
+use crate::core::holder::{Claim, Gate, Seen, Shown};
 use crate::core::problems::Topic;
 use crate::core::proof;
 use crate::core::startup::{
@@ -47,6 +48,8 @@ pub(super) enum Began {
     Ready(Box<Begun>),
     /// Another owner took the node meanwhile.
     Fenced(Box<NodeState>),
+    /// The lease document is gone.
+    LeaseGone,
 }
 
 /// A node that is ours.
@@ -90,7 +93,8 @@ pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
             Decision::MoveAside(why) => start.move_aside(&facts, why).await?,
             Decision::Forget => start.forget()?,
             Decision::Claim(plan) => {
-                if let Some((claim, state)) = start.claim(&plan, seen, seen_at).await?
+                if let Some((claim, state)) =
+                    start.claim(&plan, facts.newest_epoch, seen, seen_at).await?
                     && let Some(began) = start.claimed(claim, state, &plan).await?
                 {
                     return Ok(began);
@@ -130,17 +134,25 @@ impl Start<'_> {
         let seen_at = host::boot_now();
         let epochs = patiently(place, || list_epochs(&place.store, &place.keys)).await?;
         let doc = lease.as_ref().map(|lease| &lease.doc);
+        let left = match (doc, epochs.last()) {
+            (None, Some(_)) => {
+                let read = || read_timeline(&place.store, &place.keys);
+                last_point(&patiently(place, read).await?)
+            }
+            (Some(_), _) | (None, None) => None,
+        };
         let facts = Facts {
             node: place.settings.node.clone(),
             state: self.state.clone(),
             lease: lease.as_ref().map(|lease| lease.doc.clone()),
             newest_epoch: epochs.last().copied(),
+            left,
             local: local_file::read(place, self.state.as_ref(), doc, &self.known)?,
             boot: place.boot.clone(),
             machine: place.machine.clone(),
             folder: place.folder.clone(),
         };
-        let seen = lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag }));
+        let seen = lease.map(seen);
         Ok((facts, seen, seen_at))
     }
 
@@ -166,19 +178,18 @@ impl Start<'_> {
             self.place.save(state)?;
         }
         let app_lock = take_app_lock(self.place).await?;
+        let remains = match &self.state {
+            Some(state) => Some(remains::ask_briefly(self.place, state).await),
+            None => None,
+        };
         let locks = BothLocks::new(self.place.beside(), &self.place.node_lock, &app_lock);
         let by_file = file.and_then(|file| file.owner.as_ref()?.1);
         let epoch = by_file.or_else(|| self.state.as_ref()?.epoch);
         let to = aside::move_aside(self.place.beside(), &locks, epoch)?;
-        let known = match (facts.lease.as_ref().and_then(|lease| lease.covered), &self.state) {
-            (_, Some(NodeState { last_good: Some(good), .. })) => good.seq.get(),
-            (Some(covered), _) => covered.seq.get(),
-            (None, _) => 0,
-        };
         let name = self.place.beside().db().file_name().unwrap_or_default();
         let to = to.map(|to| to.join(name).display().to_string()).unwrap_or_default();
-        let head = file.map_or(0, |file| file.head.seq.get());
-        say_moved(why, &to, head.saturating_sub(known));
+        let lost = file.zip(remains).map(|(file, remains)| remains.lacks(file.head.seq));
+        say_moved(why, &to, lost);
         Ok(())
     }
 
@@ -200,6 +211,7 @@ impl Start<'_> {
     async fn claim(
         &mut self,
         plan: &Plan,
+        newest: Option<Epoch>,
         seen: Option<Box<Seen>>,
         seen_at: BootTime,
     ) -> Result<Option<(Claim, NodeState)>, Error> {
@@ -217,13 +229,19 @@ impl Start<'_> {
             Some(state) => state.instance.clone(),
             None => InstanceId::from_random(random()?),
         };
+        // An epoch keeps the TTL that its epoch.json names.
+        let ttl = match (&plan.acquired, &seen) {
+            (Some(_), Some(seen)) => seen.doc.ttl,
+            (Some(_), None) | (None, _) => self.place.settings.ttl,
+        };
         let attempt = Attempt {
             node: self.place.settings.node.clone(),
             epoch: plan.epoch,
             instance: instance.clone(),
             acquired: plan.acquired.clone().unwrap_or_else(|| nonce.clone()),
             nonce,
-            ttl: self.place.settings.ttl,
+            ttl,
+            gone_ttl: self.gone_ttl(&seen, newest).await?,
             patience: plan.patience,
             covered: proof::covered_by(original, seen.as_ref().and_then(|seen| seen.doc.covered)),
             seen,
@@ -231,7 +249,7 @@ impl Start<'_> {
         };
         let state = self.state_for(plan, &attempt, instance);
         if self.idle.is_none() {
-            self.idle = Some(Idle::start(self.place).await?);
+            self.idle = Some(Idle::start(self.place, ttl).await?);
         }
         let mut taker = Taker::new(attempt);
         let mut inputs = VecDeque::from([Input::Tick]);
@@ -250,6 +268,19 @@ impl Start<'_> {
             tokio::time::sleep(wake.unwrap_or(AGAIN).min(STORE_AGAIN)).await;
             inputs.push_back(Input::Tick);
         }
+    }
+
+    /// The TTL of the newest epoch's claim, where the lease does not tell it any more.
+    async fn gone_ttl(
+        &self,
+        seen: &Option<Box<Seen>>,
+        newest: Option<Epoch>,
+    ) -> Result<Option<Ttl>, Error> {
+        let (None, Some(newest)) = (seen, newest) else { return Ok(None) };
+        let place = self.place;
+        let read = || read_epoch(&place.store, &place.keys, newest);
+        let doc = patiently(place, read).await?;
+        Ok(doc.and_then(|doc| doc.ttl))
     }
 
     /// Performs an effect of the taker.
@@ -332,7 +363,7 @@ impl Start<'_> {
     ) -> Result<Option<Began>, Error> {
         tracing::info!(node = %state.node, epoch = %plan.epoch, "the lease is ours");
         failpoint::reached("claimed");
-        let covered = claim.seen.doc.covered;
+        let doc = claim.seen.doc.clone();
         {
             let mut report = self.place.report();
             (report.doing, report.claimed) = (None, true);
@@ -340,7 +371,7 @@ impl Start<'_> {
         }
         let idle = match self.idle.take() {
             Some(idle) => idle,
-            None => Idle::start(self.place).await?,
+            None => Idle::start(self.place, claim.seen.doc.ttl).await?,
         };
         let lease = idle.hold(claim);
         let (state, from, app_lock) = match &plan.then {
@@ -350,11 +381,11 @@ impl Start<'_> {
                 let (done, app_lock) = tokio::select! {
                     biased;
                     () = lease.fenced() => (taking_over::Done::Fenced, None),
-                    taken = self.take_over(&state, *candidate, covered) => taken?,
+                    taken = self.take_over(&state, *candidate, &doc) => taken?,
                 };
                 match done {
                     taking_over::Done::Placed(state) => (*state, From::Base, app_lock),
-                    taking_over::Done::Fenced => return Ok(Some(Began::Fenced(Box::new(state)))),
+                    taking_over::Done::Fenced => return Ok(Some(lost(&lease, state))),
                     taking_over::Done::Abandoned => {
                         self.state = Some(state);
                         self.forget()?;
@@ -364,10 +395,10 @@ impl Start<'_> {
             }
         };
         if matches!(lease.view().gate, Gate::Fenced { .. }) {
-            return Ok(Some(Began::Fenced(Box::new(state))));
+            return Ok(Some(lost(&lease, state)));
         }
         let epoch = plan.epoch;
-        let floor = proof::floor(&proof::marks(&state, covered));
+        let floor = proof::floor(&proof::marks(&state, doc.covered));
         let proven = self.known == Known::Whole || matches!(plan.then, Then::TakeOver(_));
         let begun = Begun { epoch, state, from, lease, app_lock, floor, proven };
         Ok(Some(Began::Ready(Box::new(begun))))
@@ -378,15 +409,25 @@ impl Start<'_> {
         &self,
         state: &NodeState,
         candidate: Candidate,
-        covered: Option<Covered>,
+        claim: &LeaseDoc,
     ) -> Result<(taking_over::Done, Option<FileLock>), Error> {
         let app_lock = take_app_lock(self.place).await?;
-        let done = taking_over::run(self.place, state, candidate, covered, &app_lock).await?;
+        let done = taking_over::run(self.place, state, candidate, claim, &app_lock).await?;
         Ok((done, Some(app_lock)))
     }
 }
 
-fn say_moved(why: Aside, file: &str, lost: u64) {
+/// How a start ends that lost the lease.
+fn lost(lease: &Lease, state: NodeState) -> Began {
+    match lease.view().gate {
+        Gate::Fenced { by: Shown::Absent } => Began::LeaseGone,
+        Gate::Fenced { .. } | Gate::Open { .. } | Gate::Closed | Gate::Released => {
+            Began::Fenced(Box::new(state))
+        }
+    }
+}
+
+fn say_moved(why: Aside, file: &str, lost: Option<u64>) {
     match why {
         Aside::Fenced => tracing::warn!(
             events = lost,
@@ -473,10 +514,16 @@ async fn save_patiently(place: &Place, state: &NodeState) -> Result<(), Error> {
 }
 
 /// Reads the lease for the taker. One of a newer version is an error: a newer program has the node.
+/// A lease as it was read.
+fn seen(lease: bucket::Lease) -> Box<Seen> {
+    let age = lease.age();
+    Box::new(Seen { doc: lease.doc, etag: lease.etag, age })
+}
+
 async fn read(place: &Place) -> Result<Input, Error> {
     match place.leases.read().await {
         Ok(lease) => {
-            let seen = lease.map(|lease| Box::new(Seen { doc: lease.doc, etag: lease.etag }));
+            let seen = lease.map(seen);
             Ok(Input::Read(seen))
         }
         Err(error) if error.kind() == ErrorKind::Conflict => Err(error.into()),
@@ -518,6 +565,12 @@ fn refusal(place: &Place, refused: &Refused) -> Error {
         Refused::Unreadable(why) => format!(
             "{why}: {db} cannot be read, and nothing beside it says whose it is: move it and its \
              -wal away, and what the bucket has of node {node} is restored"
+        ),
+        Refused::HistoryDamaged => format!(
+            "the lease of node {node} is gone from {fleet}, and what is left of the node there does \
+             not reach what was covered: nothing was changed here; check the bucket's address and \
+             its lifecycle rules, and restore the objects; to begin anew, choose another node name",
+            fleet = place.settings.fleet
         ),
         Refused::HistoryGone => format!(
             "{db} was shipped before, but {} has nothing of node {node}: check the bucket's \

@@ -16,8 +16,8 @@ use tidemill_bucket::{
 };
 use tidemill_eventlog::{FileLock, Meta, host, open_reader, open_snapshot, sum_at, verify};
 use tidemill_model::{
-    Base, BreakDoc, Covered, DOCUMENT_VERSION, EpochDoc, LogSum, NodeState, Seq, Stage, Txid,
-    Uncured, Versions,
+    Base, BreakDoc, Covered, DOCUMENT_VERSION, EpochDoc, LeaseDoc, LogSum, NodeState, Seq, Stage,
+    Ttl, Txid, Uncured, Versions,
 };
 
 use super::place::Place;
@@ -53,13 +53,13 @@ pub(super) async fn run(
     place: &Arc<Place>,
     state: &NodeState,
     candidate: Candidate,
-    covered: Option<Covered>,
+    claim: &LeaseDoc,
     app_lock: &FileLock,
 ) -> Result<Done, Error> {
     let mut failures = 0_u32;
     loop {
-        let begin = begin(place, state, candidate, covered).await?;
-        match attempt(place, begin, state, app_lock).await {
+        let begin = begin(place, state, candidate, claim.covered).await?;
+        match attempt(place, begin, state, claim, app_lock).await {
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 failures = failures.saturating_add(1);
                 let text = format!("the take-over waits: {error}");
@@ -127,9 +127,10 @@ async fn attempt(
     place: &Arc<Place>,
     begin: Begin,
     state: &NodeState,
+    claim: &LeaseDoc,
     app_lock: &FileLock,
 ) -> Result<Done, Error> {
-    let mut doing = Doing { place, begin: begin.clone(), app_lock, restored: None };
+    let mut doing = Doing { place, ttl: claim.ttl, begin: begin.clone(), app_lock, restored: None };
     let mut core = TakeOver::new(begin);
     let mut input = Input::Begin;
     loop {
@@ -174,6 +175,7 @@ async fn attempt(
 
 struct Doing<'a> {
     place: &'a Arc<Place>,
+    ttl: Ttl,
     begin: Begin,
     app_lock: &'a FileLock,
     restored: Option<Restored>,
@@ -205,7 +207,10 @@ impl Doing<'_> {
     async fn list(&self) -> Result<Input, Error> {
         let timeline = read_timeline(&self.place.store, &self.place.keys).await?;
         let last = timeline.last_before(self.begin.epoch);
-        Ok(Input::Listed(last.map(|last| Point { epoch: last.epoch, txid: last.txid })))
+        let last = last.map(|last| Point { epoch: last.epoch, txid: last.txid });
+        let earlier = timeline.epochs.iter().filter(|history| history.epoch < self.begin.epoch);
+        let shipped = earlier.into_iter().any(|history| history.shipped);
+        Ok(Input::Listed { last, shipped })
     }
 
     fn sum_of_local(&self, seq: Seq) -> Result<Option<LogSum>, Error> {
@@ -256,6 +261,7 @@ impl Doing<'_> {
             acquired: self.begin.acquired.clone(),
             at: host::wall_now(),
             base,
+            ttl: Some(self.ttl),
             versions: Versions::from([
                 ("litestream".to_owned(), LITESTREAM_VERSION.to_owned()),
                 ("tidemill".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),

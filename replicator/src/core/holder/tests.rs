@@ -8,7 +8,7 @@ fn fresh(n: u8) -> Fresh {
 }
 
 fn seen(n: u8, tag: u64) -> Option<Box<Seen>> {
-    Some(Box::new(Seen { doc: lease(1, 1, 1, n), etag: etag(tag) }))
+    Some(Box::new(Seen { doc: lease(1, 1, 1, n), etag: etag(tag), age: None }))
 }
 
 fn holder() -> Holder {

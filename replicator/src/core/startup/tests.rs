@@ -3,7 +3,7 @@ use tidemill_model::{LeaseDoc, NodeState};
 
 use super::*;
 use crate::core::proof::Mark;
-use crate::core::testing::{self, boot, epoch, folder, good, head, lease, machine, node};
+use crate::core::testing::{self, boot, epoch, folder, good, head, lease, machine, node, txid};
 
 fn state(stage: Stage) -> Option<NodeState> {
     Some(testing::state(stage))
@@ -40,6 +40,7 @@ fn facts(state: Option<NodeState>, lease: Option<LeaseDoc>, newest: u64, local: 
         state,
         lease,
         newest_epoch,
+        left: newest_epoch.map(|epoch| Point { epoch, txid: txid(9) }),
         local,
         boot: boot(1),
         machine: machine(1),
@@ -143,8 +144,8 @@ fn a_disk_whose_claim_stands() {
             file deleted: claim 4 AtOnce: TakeOver(None)
             file replaced: Refuse(NotItsHistory)
             released: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
-            rebooted: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
-            rebooted uncured: claim 4 AtOnce: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
+            rebooted: claim 4 Rebooted: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
+            rebooted uncured: claim 4 Rebooted: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
             carried: claim 4 UntilExpired: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
             copied in the same boot: claim 4 UntilExpired: TakeOver(Own { last_good: Some((Epoch(3), LastGood { txid: Txid(9), seq: Seq(50), sum: LogSum(50000) })) })
             copied in a take-over: claim 4 UntilExpired: TakeOver(Own { last_good: None })
@@ -272,4 +273,54 @@ fn an_unfinished_cure_is_remembered_from_claim_to_claim() {
     claimed.epoch = Some(epoch(4));
     claimed.uncured = Some(expected);
     assert_eq!(uncured(&claimed), Some(expected));
+}
+
+/// The lease is gone, and so is some or all of what was shipped.
+#[test]
+fn an_emptied_bucket_gets_neither_a_files_place_nor_a_new_node() {
+    let with = |stage, newest, left, local| {
+        let mut facts = facts(stage, None, newest, local);
+        facts.left = left;
+        facts
+    };
+    let at = |e, tx| Some(Point { epoch: epoch(e), txid: txid(tx) });
+    let no_file = || Local::Absent;
+    let later = || {
+        let mut state = state(Stage::Claimed);
+        state.as_mut().unwrap().last_good = None;
+        state
+    };
+    let forgotten = || {
+        let mut state = later();
+        state.as_mut().unwrap().epoch = None;
+        state
+    };
+    check(
+        &[
+            ("emptied", with(state(Stage::Shipping), 0, None, file(3))),
+            ("emptied, fenced", with(state(Stage::Fenced), 0, None, no_file())),
+            ("emptied, restored", with(state(Stage::Restored), 0, None, no_file())),
+            ("emptied, claimed later", with(later(), 0, None, no_file())),
+            ("emptied, forgotten", with(forgotten(), 0, None, no_file())),
+            ("a stray object", with(state(Stage::Shipping), 3, None, file(3))),
+            ("a stray object, no disk", with(None, 3, None, no_file())),
+            ("an older point", with(state(Stage::Shipping), 3, at(3, 8), file(3))),
+            ("all of it", with(state(Stage::Shipping), 3, at(3, 9), file(3))),
+            ("all of it, no disk", with(None, 3, at(3, 9), no_file())),
+            ("claimed later, all of it", with(later(), 3, at(3, 9), no_file())),
+        ],
+        &expect![[r#"
+            emptied: Refuse(HistoryGone)
+            emptied, fenced: Refuse(HistoryGone)
+            emptied, restored: Refuse(HistoryGone)
+            emptied, claimed later: Refuse(HistoryGone)
+            emptied, forgotten: Refuse(HistoryGone)
+            a stray object: Refuse(HistoryDamaged)
+            a stray object, no disk: Refuse(HistoryDamaged)
+            an older point: Refuse(HistoryDamaged)
+            all of it: MoveAside(Fenced)
+            all of it, no disk: claim 4 UntilExpired: TakeOver(None)
+            claimed later, all of it: Forget
+        "#]],
+    );
 }

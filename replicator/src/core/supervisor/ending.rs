@@ -7,14 +7,16 @@
 //! lease from being released, and the next sidecar resumes the epoch with it.
 //!
 //! A fence: nothing counts any more, Litestream is killed, the app leaves by itself or with CMD's
-//! group after five seconds; when its lock is free the file and its WAL are moved aside. Whoever
+//! group after five seconds; when its lock is free the file and its WAL are moved aside. Where the
+//! lease is merely gone, that waits until the bucket shows what was covered; if it does not, it was
+//! emptied, or is a wrong one, and the file keeps its place. Whoever
 //! wants this process to end meanwhile does not wait for an app that stays: the next start moves.
 
 use tidemill_model::{BootTime, Stage};
 
 use super::{
     App, AppLock, Cmd, Daemon, Effect, ExitCode, FENCE_GRACE, LOCK_EVERY, Outcome, Phase, Signal,
-    Supervisor,
+    Supervisor, Unfit,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +62,10 @@ pub(super) struct FenceStep {
     kill_at: Option<BootTime>,
     /// When the move is left to the next start, because somebody wants this process to end.
     give_up_at: Option<BootTime>,
+    /// The bucket is being asked, or the file moved.
     moving: bool,
+    /// The lease is gone: the file stays unless the bucket holds what was covered.
+    gone: bool,
 }
 
 impl FenceStep {
@@ -295,11 +300,29 @@ impl Supervisor {
         }
         out.push(Effect::FenceBarriers);
         out.push(Effect::SaveStage(Stage::Fenced, None));
+        self.fence(false, now, out);
+    }
+
+    /// The lease is gone. The epoch is over, but the node may have no other owner, and the file no
+    /// copy: its stage stays, except that an app leaves now without a goodbye.
+    pub(super) fn lease_gone(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Fence(_)) {
+            return;
+        }
+        out.push(Effect::FenceBarriers);
+        out.push(Effect::AbandonEpoch(Unfit::Bucket));
+        if self.app != App::None {
+            out.push(Effect::SaveStage(Stage::Cure, None));
+        }
+        self.fence(true, now, out);
+    }
+
+    fn fence(&mut self, gone: bool, now: BootTime, out: &mut Vec<Effect>) {
         // A CMD that ended may have left an app in its group.
         let started = !matches!(self.cmd, Cmd::Absent | Cmd::Waiting);
         let kill_at = started.then(|| now.saturating_add(FENCE_GRACE));
         let give_up_at = self.terminating.then(|| now.saturating_add(FENCE_GRACE * 2));
-        self.phase = Phase::Fence(FenceStep { kill_at, give_up_at, moving: false });
+        self.phase = Phase::Fence(FenceStep { kill_at, give_up_at, moving: false, gone });
         self.kill_daemon(out);
         if !self.holds_app_lock {
             self.lock_at = Some(now.saturating_add(LOCK_EVERY));
@@ -314,18 +337,29 @@ impl Supervisor {
             out.push(Effect::SignalCmd(Signal::Kill));
         }
         if step.give_up_at.is_some_and(|at| now >= at) {
-            self.exit(Outcome::Fenced, out);
+            self.exit(if step.gone { Outcome::LeaseGone } else { Outcome::Fenced }, out);
         }
     }
 
-    /// Moves the file once nobody can have it open.
+    /// Moves the file once nobody can have it open, and the bucket was asked.
     pub(super) fn fence_proceed(&mut self, out: &mut Vec<Effect>) {
         let Phase::Fence(step) = self.phase else { return };
         let down = matches!(self.daemon, Daemon::Down { .. });
         if down && self.holds_app_lock && !self.cmd_lives() && !step.moving {
             self.phase = Phase::Fence(FenceStep { moving: true, ..step });
-            out.push(Effect::MoveAside);
+            out.push(Effect::AskBucket { patiently: step.gone });
         }
+    }
+
+    pub(super) fn bucket_holds(&mut self, holds: bool, out: &mut Vec<Effect>) {
+        let Phase::Fence(step) = self.phase else { return };
+        if step.gone && !holds {
+            return self.exit(Outcome::LeaseGone, out);
+        }
+        if step.gone {
+            out.push(Effect::SaveStage(Stage::Fenced, None));
+        }
+        out.push(Effect::MoveAside);
     }
 
     pub(super) fn moved_aside(&mut self, out: &mut Vec<Effect>) {

@@ -394,8 +394,9 @@ fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
             (5030, Input::CmdEnded(137)),
             (5130, Input::Tick),
             (5131, Input::AppLock(AppLock::Taken)),
-            (5132, Input::MovedAside),
-            (5133, Input::Tick),
+            (5132, Input::BucketHolds(true)),
+            (5133, Input::MovedAside),
+            (5134, Input::Tick),
         ],
         &expect![[r#"
             20 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
@@ -406,11 +407,52 @@ fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
             5020 fenced TryAppLock, SignalCmd(Kill)
             5030 fenced 
             5130 fenced 
-            5131 fenced MoveAside
-            5132 fenced Exit(Fenced)
-            5133 fenced 
+            5131 fenced AskBucket { patiently: false }
+            5132 fenced MoveAside
+            5133 fenced Exit(Fenced)
+            5134 fenced 
         "#]],
     );
+}
+
+/// Nobody else has the node: whether the file gives up its place, the bucket tells.
+#[test]
+fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
+    for holds in [false, true] {
+        let mut supervisor = ready(true);
+        supervisor.handle(attach(1, None), ms(10));
+        let script = vec![
+            (20, Input::LeaseGone),
+            (21, Input::LeaseGone),
+            (30, Input::DaemonEnded),
+            (40, Input::CmdEnded(75)),
+            (50, Input::AppLock(AppLock::Taken)),
+            (60, Input::BucketHolds(holds)),
+            (70, Input::MovedAside),
+        ];
+        let expected = if holds {
+            expect![[r#"
+                20 fenced FenceBarriers, AbandonEpoch(Bucket), stage Cure, KillDaemon, TryAppLock
+                21 fenced 
+                30 fenced 
+                40 fenced 
+                50 fenced AskBucket { patiently: true }
+                60 fenced stage Fenced, MoveAside
+                70 fenced Exit(Fenced)
+            "#]]
+        } else {
+            expect![[r#"
+                20 fenced FenceBarriers, AbandonEpoch(Bucket), stage Cure, KillDaemon, TryAppLock
+                21 fenced 
+                30 fenced 
+                40 fenced 
+                50 fenced AskBucket { patiently: true }
+                60 fenced Exit(LeaseGone)
+                70 fenced 
+            "#]]
+        };
+        check(supervisor, script, &expected);
+    }
 }
 
 #[test]
@@ -813,6 +855,7 @@ impl Truth {
             }
             Effect::StartCmd => Input::CmdStarted,
             Effect::MoveAside => Input::MovedAside,
+            Effect::AskBucket { .. } => Input::BucketHolds(true),
             Effect::Release => Input::Released(well),
             _ => return None,
         })

@@ -74,6 +74,7 @@ impl World {
             state: Some(state),
             lease: Some(lease),
             newest_epoch: Some(epoch(1)),
+            left: None,
             local,
             boot: boot(1),
             machine: machine(1),
@@ -118,7 +119,10 @@ impl World {
             Effect::ReadEpochDoc => Input::EpochDoc(self.doc.clone().map(Box::new)),
             Effect::List => {
                 let point = Point { epoch: epoch(1), txid: txid(POINT) };
-                Input::Listed(self.bucket.as_ref().map(|_| point))
+                Input::Listed {
+                    last: self.bucket.as_ref().map(|_| point),
+                    shipped: self.bucket.is_some(),
+                }
             }
             Effect::SumOfLocal(seq) => {
                 Input::LocalSum(self.local.as_ref().and_then(|log| sum_at(log, seq)))
@@ -141,6 +145,7 @@ impl World {
                         acquired: nonce(2),
                         at: Timestamp::from_micros(0).unwrap(),
                         base,
+                        ttl: None,
                         versions: Versions::new(),
                         unknown: serde_json::Map::new(),
                     });
@@ -240,12 +245,13 @@ fn what_the_bucket_lost_is_said_and_not_papered_over() {
     core.handle(Input::Begin);
     core.handle(Input::EpochDoc(None));
     let short = Point { epoch: epoch(1), txid: txid(8) };
-    let effect = core.handle(Input::Listed(Some(short)));
+    let effect = core.handle(Input::Listed { last: Some(short), shipped: true });
     assert_eq!(effect, Effect::Fail(Problem::CoveredLost(covered)));
     let mut core = TakeOver::new(begin);
     core.handle(Input::Begin);
     core.handle(Input::EpochDoc(None));
-    core.handle(Input::Listed(Some(Point { epoch: epoch(1), txid: txid(9) })));
+    let last = Some(Point { epoch: epoch(1), txid: txid(9) });
+    core.handle(Input::Listed { last, shipped: true });
     let head = crate::core::testing::head(5, 0);
     let effect = core.handle(Input::Restored { head, at_covered: Some(LogSum::new(1)) });
     assert_eq!(effect, Effect::Fail(Problem::CoveredDiffers(covered)));
@@ -300,7 +306,10 @@ fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the
         assert_eq!(core.handle(Input::Begin), Effect::OpenBreak(of));
         assert_eq!(core.handle(Input::BreakWritten), Effect::ReadEpochDoc);
         core.handle(Input::EpochDoc(None));
-        assert_eq!(core.handle(Input::Listed(Some(point))), Effect::Restore(point));
+        assert_eq!(
+            core.handle(Input::Listed { last: Some(point), shipped: true }),
+            Effect::Restore(point)
+        );
         core
     };
     let mut core = listed(begin(Candidate::None, LocalLog::None));
@@ -333,11 +342,34 @@ fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
         let mut core = TakeOver::new(begin);
         core.handle(Input::Begin);
         core.handle(Input::EpochDoc(None));
-        core.handle(Input::Listed(point))
+        core.handle(Input::Listed { last: point, shipped: point.is_some() })
     };
     let point = Point { epoch: epoch(1), txid: txid(8) };
     let refused = Effect::Fail(Problem::NotItsHistory);
     assert_eq!(listed(None, Some(point)), refused);
     assert_eq!(listed(Some(crate::core::testing::covered(1, 8, 3)), None), refused);
     assert!(matches!(listed(None, None), Effect::CreateEpochDoc(Some(Base::Local { .. }))));
+}
+
+/// An epoch that was shipped to and has no restorable point is a history, too.
+#[test]
+fn a_new_file_is_made_only_where_nothing_was_shipped() {
+    let listed = |candidate, shipped| {
+        let begin = Begin {
+            epoch: epoch(2),
+            instance: instance(1),
+            acquired: nonce(2),
+            covered: None,
+            candidate,
+            local: LocalLog::None,
+            uncured: None,
+        };
+        let mut core = TakeOver::new(begin);
+        core.handle(Input::Begin);
+        core.handle(Input::EpochDoc(None));
+        core.handle(Input::Listed { last: None, shipped })
+    };
+    assert_eq!(listed(Candidate::None, false), Effect::CreateEpochDoc(None));
+    assert_eq!(listed(Candidate::None, true), Effect::Fail(Problem::NothingRestorable));
+    assert_eq!(listed(Candidate::Adopt, true), Effect::Fail(Problem::NotItsHistory));
 }

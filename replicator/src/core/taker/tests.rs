@@ -14,12 +14,13 @@ fn attempt(patience: Patience, seen: Option<Box<Seen>>) -> Attempt {
         patience,
         seen,
         seen_at: at(1000).boot,
+        gone_ttl: None,
         covered: None,
     }
 }
 
 fn seen(n: u8, tag: u64) -> Option<Box<Seen>> {
-    Some(Box::new(Seen { doc: lease(1, 1, 1, n), etag: etag(tag) }))
+    Some(Box::new(Seen { doc: lease(1, 1, 1, n), etag: etag(tag), age: None }))
 }
 
 fn show(effect: &Effect) -> String {
@@ -145,4 +146,74 @@ fn what_the_last_owner_covered_goes_into_the_claim_and_is_not_released() {
     };
     assert_eq!((doc.epoch, doc.released), (epoch(2), false));
     assert_eq!(doc.covered, Some(covered(1, 8, 40)));
+}
+
+/// Until when a claim waits that is made over a version of this age.
+fn free_at(patience: Patience, age: Option<u64>) -> u64 {
+    let mut seen = seen(1, 1);
+    seen.as_mut().unwrap().age = age.map(Duration::from_millis);
+    let mut taker = Taker::new(attempt(patience, seen));
+    let effects = taker.handle(Input::Tick, at(1000));
+    let [Effect::Waiting { until, .. }] = effects[..] else { panic!("{effects:?}") };
+    until.as_nanos() / 1_000_000
+}
+
+/// The TTL is 10 s: a taker waits 11 s, a holder renews every 3.3 s.
+#[test]
+fn after_a_reboot_the_leases_age_at_the_store_counts_as_waited() {
+    assert_eq!(free_at(Patience::Rebooted, Some(0)), 12_000, "the original may live");
+    assert_eq!(free_at(Patience::Rebooted, Some(4_000)), 8_000);
+    assert_eq!(free_at(Patience::Rebooted, Some(60_000)), 4_333, "it would renew meanwhile");
+    assert_eq!(free_at(Patience::Rebooted, None), 12_000, "the store does not say");
+    assert_eq!(free_at(Patience::UntilExpired, Some(60_000)), 12_000, "another machine");
+}
+
+#[test]
+fn after_a_reboot_an_original_that_renews_is_never_replaced() {
+    let renewed = |n: u8| {
+        let mut seen = seen(n, u64::from(n));
+        seen.as_mut().unwrap().age = Some(Duration::ZERO);
+        seen
+    };
+    let mut taker = Taker::new(attempt(Patience::Rebooted, {
+        let mut first = seen(1, 1);
+        first.as_mut().unwrap().age = Some(Duration::from_secs(60));
+        first
+    }));
+    let mut now = 1000;
+    for n in 2..20 {
+        now += 3000;
+        let effects = taker.handle(Input::Tick, at(now));
+        assert_eq!(effects.last(), Some(&Effect::Get), "at {now}: {effects:?}");
+        assert_eq!(taker.handle(Input::Read(renewed(n)), at(now + 100)), []);
+    }
+}
+
+#[test]
+fn where_the_lease_is_gone_the_longer_ttl_is_waited_for() {
+    let until = |gone: Option<u64>| {
+        let gone_ttl = gone.map(|ms| Ttl::from_millis(ms).unwrap());
+        let mut taker = Taker::new(Attempt { gone_ttl, ..attempt(Patience::UntilExpired, None) });
+        let effects = taker.handle(Input::Tick, at(1000));
+        let [Effect::Waiting { until, .. }] = effects[..] else { panic!("{effects:?}") };
+        until.as_nanos() / 1_000_000
+    };
+    assert_eq!(until(None), 12_000);
+    assert_eq!(until(Some(3_000)), 12_000);
+    assert_eq!(until(Some(60_000)), 67_000);
+}
+
+#[test]
+fn a_claim_covers_what_this_disk_knows_even_if_the_lease_has_not_heard_of_it() {
+    let mut last = seen(1, 1);
+    last.as_mut().unwrap().doc.covered = Some(covered(1, 8, 40));
+    let mut attempt = attempt(Patience::AtOnce, last);
+    attempt.covered = Some(covered(1, 9, 45));
+    let mut taker = Taker::new(attempt);
+    taker.handle(Input::Tick, at(1000));
+    let prepared = Input::Prepared(Box::new(status()));
+    let [Effect::Put { doc, .. }] = &taker.handle(prepared, at(1001))[..] else {
+        panic!("no claim was sent")
+    };
+    assert_eq!(doc.covered, Some(covered(1, 9, 45)));
 }
