@@ -11,11 +11,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use tidemill_model::{Epoch, NodeId, unix_ms};
+use tidemill_eventlog::host;
+use tidemill_model::{Epoch, NodeId, Timestamp, unix_ms};
 
 use super::Api;
 use crate::gate::Gate;
 use crate::node::shipping::Shipping;
+use crate::writer::{RefusalCause, Refusing};
+
+/// How long after the last refused transaction the file counts as one that takes nothing.
+const REFUSING_LASTS: Duration = Duration::from_secs(60);
 
 /// What readiness depends on beside the gate.
 #[derive(Debug, Clone)]
@@ -44,6 +49,14 @@ pub(crate) struct Health {
     /// What the sidecar says is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    /// How many runs wait because what they have to record cannot be written; absent for none.
+    #[serde(skip_serializing_if = "is_zero")]
+    runs_refused: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What a node's parts say about it, reduced to what a supervisor acts on.
@@ -52,15 +65,23 @@ enum Verdict {
     Ok,
     Fenced,
     Closed,
+    Refusing(RefusalCause),
     Late,
 }
 
 impl Verdict {
-    fn of(gate: &Gate, lag: Option<Duration>, lag_max: Duration) -> Verdict {
+    fn of(
+        gate: &Gate,
+        refusing: Option<RefusalCause>,
+        lag: Option<Duration>,
+        lag_max: Duration,
+    ) -> Verdict {
         if gate.is_fenced() {
             Verdict::Fenced
         } else if !gate.is_open() {
             Verdict::Closed
+        } else if let Some(cause) = refusing {
+            Verdict::Refusing(cause)
         } else if lag.is_some_and(|lag| lag > lag_max) {
             Verdict::Late
         } else {
@@ -73,13 +94,19 @@ impl Verdict {
             Verdict::Ok => "ok",
             Verdict::Fenced => "another owner has this node",
             Verdict::Closed => "the lease is not renewed: effects wait",
+            Verdict::Refusing(RefusalCause::DiskFull) => "the disk is full: nothing is recorded",
+            Verdict::Refusing(RefusalCause::Locked) => {
+                "another process has the file's write lock: nothing is recorded"
+            }
+            Verdict::Refusing(RefusalCause::Damaged) => "the file is damaged: nothing is recorded",
+            Verdict::Refusing(RefusalCause::Failing) => "the file takes nothing that is written",
             Verdict::Late => "what this node did has not been shipped for too long",
         }
     }
 
     fn gate(self) -> &'static str {
         match self {
-            Verdict::Ok | Verdict::Late => "open",
+            Verdict::Ok | Verdict::Late | Verdict::Refusing(_) => "open",
             Verdict::Fenced => "fenced",
             Verdict::Closed => "closed",
         }
@@ -88,16 +115,25 @@ impl Verdict {
     fn code(self) -> StatusCode {
         match self {
             Verdict::Ok => StatusCode::OK,
-            Verdict::Fenced | Verdict::Closed | Verdict::Late => StatusCode::SERVICE_UNAVAILABLE,
+            Verdict::Fenced | Verdict::Closed | Verdict::Refusing(_) | Verdict::Late => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
+}
+
+/// Why nothing is recorded, if that was tried lately. A node that has nothing to write would otherwise
+/// stay unready after the disk has space again, because nobody would send it anything.
+fn present(refusing: Refusing, now: Timestamp) -> Option<RefusalCause> {
+    (now.since(refusing.last) < REFUSING_LASTS).then_some(refusing.cause)
 }
 
 /// 200 while effects may be released and shipping keeps up; else 503, which says why.
 pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Health>) {
     let Readiness { shipping, lag_max } = &api.readiness;
     let lag = shipping.lag();
-    let verdict = Verdict::of(&api.environment.gate, lag, *lag_max);
+    let refusing = api.node.refusing().and_then(|refusing| present(refusing, host::wall_now()));
+    let verdict = Verdict::of(&api.environment.gate, refusing, lag, *lag_max);
     let health = Health {
         status: verdict.text(),
         app: api.app.name.clone(),
@@ -109,6 +145,7 @@ pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Hea
         gate: verdict.gate(),
         lag_ms: lag.map(unix_ms),
         problem: shipping.problem(),
+        runs_refused: api.node.runs_refused(),
     };
     (verdict.code(), Json(health))
 }
@@ -131,7 +168,7 @@ mod tests {
     #[test]
     fn a_node_whose_shipping_is_late_is_not_ready() {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
-        let of = |gate: &Gate, lag| Verdict::of(gate, lag, minute);
+        let of = |gate: &Gate, lag| Verdict::of(gate, None, lag, minute);
         let open = Gate::always_open();
         assert_eq!(of(&open, None), Verdict::Ok, "without a sidecar nothing is shipped");
         assert_eq!(of(&open, Some(minute)), Verdict::Ok);
@@ -142,5 +179,22 @@ mod tests {
         assert_eq!(of(&closed, None), Verdict::Fenced);
         assert_eq!(Verdict::Late.code(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(Verdict::Late.gate(), "open");
+    }
+
+    #[test]
+    fn a_node_whose_file_takes_nothing_is_not_ready_as_long_as_that_is_fresh() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000).unwrap();
+        let full = RefusalCause::DiskFull;
+        let refusing = Refusing { cause: full, since: at(0), last: at(100), times: 7 };
+        assert_eq!(present(refusing, at(159)), Some(full));
+        assert_eq!(present(refusing, at(160)), None, "it is worth another try");
+        let open = Gate::always_open();
+        let verdict = Verdict::of(&open, Some(full), None, Duration::from_secs(60));
+        assert_eq!(verdict, Verdict::Refusing(full));
+        assert_eq!(verdict.code(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            (verdict.gate(), verdict.text()),
+            ("open", "the disk is full: nothing is recorded")
+        );
     }
 }

@@ -9,7 +9,7 @@
 //! | `GET /v1/runs/{id}/result?wait=30s` | 200 with the end of the run, 202 while it has none |
 //! | `POST /v1/runs/{id}/resume` | 200; a blocked run is tried again |
 //! | `GET /v1/snapshot` | a consistent copy of the file |
-//! | `GET /v1/health` | 200 while this node can act and what it did is shipped in time, else 503 |
+//! | `GET /v1/health` | 200 while this node can act, record and ship what it did in time, else 503 |
 //! | `GET /v1/live` | 200 as long as this process answers: S3 and the sidecar do not matter to it |
 //!
 //! An error is `{kind, message}`. Off loopback every request but these two needs the bearer
