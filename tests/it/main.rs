@@ -42,5 +42,6 @@ mod socket;
 mod stops;
 mod support;
 mod takeover;
+mod unreadable;
 mod wrong_answers;
 mod wrong_replica;
