@@ -67,6 +67,11 @@ impl Beside {
         self.with(".node.json")
     }
 
+    /// Which runs' code is being polled, as the app notes it.
+    pub fn polls(&self) -> PathBuf {
+        self.with(".polls")
+    }
+
     /// The sidecar's socket.
     ///
     /// # Errors
@@ -133,6 +138,7 @@ mod tests {
             beside.app_lock(),
             beside.node_lock(),
             beside.node_state(),
+            beside.polls(),
             beside.socket().unwrap(),
             beside.litestream_meta(),
         ];
@@ -145,6 +151,7 @@ mod tests {
                 "/data/workflow.db.lock",
                 "/data/workflow.db.node.lock",
                 "/data/workflow.db.node.json",
+                "/data/workflow.db.polls",
                 "/data/workflow.db.sock",
                 "/data/.workflow.db-litestream",
             ]

@@ -13,6 +13,7 @@ mod chaos;
 mod command_errors;
 mod command_line;
 mod credentials;
+mod deadly;
 mod disks;
 mod earlier_version;
 mod edited_by_hand;

@@ -54,7 +54,7 @@ pub(super) fn report(
         Err(reason) => return Ok(unknown(reason)),
     };
     let inbox = Arc::new(Inbox::default());
-    let stage = Stage { app, run, clock, inbox: &inbox, floats_exact_from };
+    let stage = Stage { app, run, clock, inbox: &inbox, floats_exact_from, polls: None };
     let divergence = journal::Journal::of(&log).and_then(|_| stage.replay(&log)).err();
     Ok(CheckReport {
         run: run.clone(),

@@ -68,6 +68,7 @@ async fn close_file(engine: &Arc<Engine>) -> Result<(), Error> {
     let closed = tokio::task::spawn_blocking(move || {
         engine.timers.close();
         let noted = engine.processes.end(&connection);
+        engine.polls.end();
         let closed = connection
             .close()
             .map_err(|(_, e)| Error::from(tidemill_eventlog::Error::sqlite("close the file", e)));

@@ -202,7 +202,13 @@ impl Driver {
 
     /// One turn; some when the run no longer lives.
     async fn turn(&mut self, live: &mut Live, mut inputs: Vec<Input>) -> Option<Exit> {
+        let alone = self.alone(live.life.mark()).await;
+        if alone.is_some() && self.engine.closing.is_cancelled() {
+            self.run.inbox.put_back(inputs);
+            return Some(Exit::Gone);
+        }
         let mut pending = live.turn(&self.run.id, &inputs, self.engine.clock.wall());
+        drop(alone);
         if pending.events.is_empty() {
             return None;
         }
@@ -518,7 +524,12 @@ impl Driver {
             _ => journal.status(),
         });
         match self.commit(journal.last, &mut pending).await {
-            Committed::Yes(_) => Ok(()),
+            Committed::Yes(_) => {
+                if let Some(run) = journal.mark(&self.run.id) {
+                    self.engine.polls.forgive(run);
+                }
+                Ok(())
+            }
             Committed::No => {
                 Err(Error::new(ErrorKind::Unavailable, "it could not be recorded: try again"))
             }

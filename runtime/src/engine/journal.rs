@@ -15,10 +15,11 @@ use rustc_hash::FxHashMap;
 use tidemill_model::log_order::{self, OpClass, Phase, Standing};
 use tidemill_model::{
     BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, HeldEnd, Json, OpId,
-    OpName, RunCreated, RunId, RunStatus, Seq, Timestamp,
+    OpName, RunCreated, RunId, RunStatus, Seed, Seq, Timestamp,
 };
 
 use super::life::shown;
+use super::polls::RunMark;
 
 /// An event with its place in the log.
 #[derive(Debug, Clone)]
@@ -165,6 +166,7 @@ pub(crate) struct Journal {
     started: Started,
     /// Where it was last resumed.
     pub(crate) resumed: Seq,
+    seed: Option<Seed>,
     steps_open: usize,
 }
 
@@ -213,7 +215,8 @@ impl Journal {
             EventClass::Aside => {}
         }
         match event {
-            Event::NodeStarted(_) | Event::RunCreated(_) | Event::Now { .. } => {}
+            Event::RunCreated(created) => self.seed = Some(created.seed),
+            Event::NodeStarted(_) | Event::Now { .. } => {}
             Event::RunStarted { attempt, .. } => {
                 self.attempt = *attempt;
                 self.blocked = None;
@@ -280,6 +283,11 @@ impl Journal {
         let mut ends: Vec<_> = ends.collect();
         ends.sort_unstable_by_key(|(seq, op, _)| (*seq, *op));
         ends.into_iter().map(|(_, op, end)| (op, end)).collect()
+    }
+
+    /// How the run is named where polls are noted.
+    pub(crate) fn mark(&self, run: &RunId) -> Option<RunMark> {
+        self.seed.map(|seed| RunMark::of(&seed, run))
     }
 
     fn start(&mut self, op: OpId, name: &OpName, kind: OpenKind) {

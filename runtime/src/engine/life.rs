@@ -7,6 +7,8 @@
 //! Invariants:
 //! - the future is polled without tokio's budget, which would make it pending at random;
 //! - a panic of the author's code ends the life and blocks the run, it does not unwind further;
+//! - whatever runs the author's code is noted while it runs, so that code that ends the process is
+//!   found out;
 //! - a life that ends in any way is detached first: dropping its future records nothing, except
 //!   the drops within the turn in which the workflow returned.
 
@@ -17,11 +19,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tidemill_model::{BlockReason, BlockReasonKind, Failure, Json, OpId};
+use tidemill_model::{BlockReason, BlockReasonKind, Failure, Json, OpId, Seq};
 use tokio::task::Unconstrained;
 
 use super::cell::{Act, RunCell, foreign_wait};
 use super::inbox::Observed;
+use super::polls::{Polls, RunMark};
 use crate::author::{Ctx, Workflow, WorkflowFuture};
 
 /// How often a future may wake itself after one input: far above what collections of operations
@@ -43,12 +46,47 @@ pub(crate) struct Life {
     cell: Arc<RunCell>,
     waker: Waker,
     future: Option<Unconstrained<WorkflowFuture>>,
+    noting: Option<Noting>,
+    /// What was delivered last.
+    op: Option<OpId>,
+}
+
+/// Where a life notes that it is polled, and as what.
+pub(crate) struct Noting {
+    pub(crate) polls: Arc<Polls>,
+    pub(crate) run: RunMark,
+    /// The newest input or act of the run's log.
+    pub(crate) position: Seq,
 }
 
 impl Life {
-    pub(crate) fn new(cell: Arc<RunCell>) -> Life {
+    /// `noting` is none where nothing is executed: an end of that process blocks no run.
+    pub(crate) fn new(cell: Arc<RunCell>, noting: Option<Noting>) -> Life {
         let waker = Waker::from(Arc::clone(&cell));
-        Life { cell, waker, future: None }
+        Life { cell, waker, future: None, noting, op: None }
+    }
+
+    /// The newest input or act of the run's log is now this one.
+    pub(crate) fn stands_at(&mut self, position: Seq) {
+        if let Some(noting) = &mut self.noting {
+            noting.position = position;
+        }
+    }
+
+    /// How the run is named where polls are noted; none if they are not.
+    pub(crate) fn mark(&self) -> Option<RunMark> {
+        self.noting.as_ref().map(|noting| noting.run)
+    }
+
+    /// Does what runs the author's code, noted.
+    fn noted<T>(&mut self, work: impl FnOnce(&mut Life) -> T) -> T {
+        let Some(noting) = self.noting.take() else { return work(self) };
+        let done = {
+            let _noted = noting.polls.note(noting.run, noting.position, self.op);
+            work(self)
+        };
+        self.noting = Some(noting);
+        done
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -64,7 +102,8 @@ impl Life {
         let cell = Arc::clone(&self.cell);
         let _turn = cell.enter();
         let ctx = Ctx::new(Arc::clone(&cell));
-        let begun = catch_unwind(AssertUnwindSafe(|| workflow.begin(ctx, input)));
+        let begin = || catch_unwind(AssertUnwindSafe(|| workflow.begin(ctx, input)));
+        let begun = self.noted(|_| begin());
         let future = begun.map_err(|panic| panicked(&*panic))?.map_err(|e| BlockReason {
             kind: BlockReasonKind::Nondeterminism,
             op: None,
@@ -75,15 +114,18 @@ impl Life {
                 .to_owned(),
         })?;
         self.future = Some(tokio::task::unconstrained(future));
-        self.poll_until_quiet()
+        self.noted(Life::poll_until_quiet)
     }
 
     /// Delivers the end of an operation and polls until it is quiet.
     pub(crate) fn deliver(&mut self, op: OpId, what: &Observed) -> Result<Response, BlockReason> {
         let cell = Arc::clone(&self.cell);
         let _turn = cell.enter();
-        cell.deliver(op, what);
-        self.poll_until_quiet()
+        self.op = Some(op);
+        self.noted(|life| {
+            cell.deliver(op, what);
+            life.poll_until_quiet()
+        })
     }
 
     fn poll_until_quiet(&mut self) -> Result<Response, BlockReason> {
@@ -140,7 +182,8 @@ impl Drop for Life {
     fn drop(&mut self) {
         self.cell.detach();
         let future = self.future.take();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
+        let dropped = self.noted(|_| catch_unwind(AssertUnwindSafe(|| drop(future))));
+        if let Err(panic) = dropped {
             let message = panic_message(&*panic);
             tracing::warn!(run = %self.cell.run(), message, "dropping a workflow's future panicked");
         }

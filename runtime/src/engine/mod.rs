@@ -19,6 +19,7 @@ mod held;
 pub(crate) mod inbox;
 mod journal;
 mod life;
+pub(crate) mod polls;
 mod pool;
 mod process;
 mod readers;
@@ -53,6 +54,7 @@ use clock::Clock;
 use driver::TakeUp;
 pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 use inbox::Inbox;
+use polls::Polls;
 use pool::Pool;
 use process::Processes;
 use readers::Readers;
@@ -85,6 +87,8 @@ pub(crate) struct Engine {
     pub(crate) writer: Writer,
     pub(crate) timers: Timers,
     pub(crate) pool: Pool,
+    /// Which runs' code is being polled, for the next process.
+    pub(crate) polls: Arc<Polls>,
     pub(crate) readers: Readers,
     pub(crate) runtime: Handle,
     /// What is known of the processes that wrote before this one.

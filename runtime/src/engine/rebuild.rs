@@ -9,6 +9,7 @@ use super::driver::{Committed, Driver, Exit};
 use super::handle::RunResult;
 use super::inbox::Input;
 use super::journal::{self, Journal, OpenKind, OpenOp, Record, Unreadable};
+use super::polls::{Alone, RunMark};
 use super::replay::{Replayed, Stage};
 use super::turn::{Effect, Live, Pending};
 
@@ -79,10 +80,18 @@ impl Driver {
             clock: &engine.clock,
             inbox: &self.run.inbox,
             floats_exact_from: Some(engine.floats_exact_from),
+            polls: Some(&engine.polls),
         };
-        let replayed = match self.poisoned(&journal) {
+        let deadly = || engine.polls.poison(journal.mark(&self.run.id)?);
+        let replayed = match self.poisoned(&journal).or_else(deadly) {
             Some(reason) => Err(reason),
-            None => stage.replay(log),
+            None => {
+                let _alone = self.alone(journal.mark(&self.run.id)).await;
+                if engine.closing.is_cancelled() {
+                    return Some(Rebuilt::Gone);
+                }
+                stage.replay(log)
+            }
         };
         match replayed {
             Ok(replayed) => self.open(log, journal, replayed).await,
@@ -231,6 +240,18 @@ impl Driver {
             }
         }
         true
+    }
+
+    /// Waits until the run's code may be polled: at once, unless it may be what ends the process.
+    pub(super) async fn alone(&self, run: Option<RunMark>) -> Option<Alone> {
+        let sleep = async |pause| {
+            tokio::select! {
+                biased;
+                () = self.engine.closing.cancelled() => {}
+                () = self.engine.timers.sleep(pause) => {}
+            }
+        };
+        self.engine.polls.alone(run?, sleep).await
     }
 
     fn poisoned(&self, journal: &Journal) -> Option<BlockReason> {

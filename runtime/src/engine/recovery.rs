@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::app_lock::AppLock;
 use super::clock::Clock;
 use super::driver::TakeUp;
+use super::polls::Polls;
 use super::pool::Pool;
 use super::process::Processes;
 use super::readers::Readers;
@@ -57,7 +58,7 @@ pub(super) async fn open(
     };
     let opened = opened
         .map_err(|e| Error::with_source(ErrorKind::Internal, "opening the file panicked", e))?;
-    let Opened { lock, mut connection, processes } = opened?;
+    let Opened { lock, mut connection, processes, polls } = opened?;
     let pace = Pace::default();
     pace.watch(&mut connection, environment.checkpoints)?;
     let setup = Setup { connection, clock: clock.clone(), pace: pace.clone(), faults };
@@ -72,6 +73,7 @@ pub(super) async fn open(
         writer: Writer::start(setup)?,
         timers: Timers::start(clock.clone())?,
         pool: Pool::new(cores),
+        polls,
         readers: Readers::new(&environment.path),
         environment,
         clock,
@@ -96,6 +98,7 @@ struct Opened {
     lock: Arc<AppLock>,
     connection: Connection,
     processes: Processes,
+    polls: Arc<Polls>,
 }
 
 fn open_file(environment: &Environment, clock: &Clock, app: &str) -> Result<Opened, Error> {
@@ -109,7 +112,8 @@ fn open_file(environment: &Environment, clock: &Clock, app: &str) -> Result<Open
     let connection = open_writer(path, environment.checkpoints)?;
     Meta::set_app(&connection, app)?;
     let processes = note_start(&connection, environment, clock)?;
-    Ok(Opened { lock, connection, processes })
+    let polls = Polls::open(&beside.polls());
+    Ok(Opened { lock, connection, processes, polls })
 }
 
 /// A file that was ever shipped opens only under a sidecar whose node and epoch it has; under a

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, Failure, Floats, Json, OpId, OpName, RunId,
-    Seq,
+    BlockReason, BlockReasonKind, Event, EventClass, Failure, Floats, Json, OpId, OpName,
+    RunCreated, RunId, Seq,
 };
 
 use super::bodies::StepBody;
@@ -17,7 +17,8 @@ use super::cell::{Act, RunCell};
 use super::clock::Clock;
 use super::inbox::{Inbox, Observed, StepFailure};
 use super::journal::{self, Record, compare, unreadable};
-use super::life::{Life, Response};
+use super::life::{Life, Noting, Response};
+use super::polls::{Polls, RunMark};
 use crate::author::App;
 
 /// A run that stands where its log ends.
@@ -45,6 +46,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) inbox: &'a Arc<Inbox>,
     /// From where on the log was written by versions that read floats exactly; none if nowhere.
     pub(crate) floats_exact_from: Option<Seq>,
+    /// Where polls are noted; none where nothing is executed afterwards.
+    pub(crate) polls: Option<&'a Arc<Polls>>,
 }
 
 impl Stage<'_> {
@@ -60,7 +63,7 @@ impl Stage<'_> {
         let (run, seed) = (self.run.clone(), created.seed);
         let cell =
             RunCell::new(run, seed, self.clock.clone(), Arc::clone(self.inbox), times.collect());
-        let mut life = Life::new(cell);
+        let mut life = Life::new(cell, self.noting(created, log));
         let mut bodies = FxHashMap::default();
         let mut rest = log;
         loop {
@@ -99,6 +102,15 @@ impl Stage<'_> {
 }
 
 impl Stage<'_> {
+    fn noting(&self, created: &RunCreated, log: &[Record]) -> Option<Noting> {
+        let observed = |record: &&Record| record.event.class() != EventClass::Aside;
+        Some(Noting {
+            polls: Arc::clone(self.polls?),
+            run: RunMark::of(&created.seed, self.run),
+            position: log.iter().rev().find(observed).map_or(Seq::ZERO, |record| record.seq),
+        })
+    }
+
     /// How floats compare in what the run did after an input.
     fn floats(&self, input: &Record) -> Floats {
         match self.floats_exact_from {

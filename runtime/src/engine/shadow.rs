@@ -46,6 +46,7 @@ impl Engine {
             clock: &self.clock,
             inbox: &inbox,
             floats_exact_from: Some(self.floats_exact_from),
+            polls: None,
         };
         stage.replay(log).map(drop)
     }

@@ -81,6 +81,7 @@ impl Live {
     /// late and is left out.
     pub(super) fn turn(&mut self, run: &RunId, inputs: &[Input], now: Timestamp) -> Pending {
         let mut pending = Pending::default();
+        self.life.stands_at(self.last);
         for input in inputs {
             pending.taken += 1;
             let Some(event) = self.input_event(input) else { continue };

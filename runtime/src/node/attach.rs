@@ -188,6 +188,7 @@ impl Shared {
 /// must not be, and nothing may touch the file that another owner's successor will move aside.
 #[expect(unsafe_code, reason = "no safe function ends a process without running exit handlers")]
 pub(crate) fn exit_fenced() -> ! {
+    crate::engine::polls::process_ends();
     // SAFETY: `_exit` takes a number, touches no memory of ours and does not return.
     unsafe { libc::_exit(i32::from(EXIT_FENCED)) }
 }

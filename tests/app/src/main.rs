@@ -4,6 +4,7 @@
 //! - [`steady`] workflows that must come to their end whatever happens to their machine
 //! - [`carried`] workflows whose runs an older version began
 //! - [`misbehaving`] workflows that must be stopped with a message that says what to do
+//! - [`deadly`] workflows that end the process
 //! - [`selfish`] workflows that hold their thread
 //! - [`attached`] a process that is no app, but attaches like one
 //!
@@ -12,6 +13,7 @@
 
 mod attached;
 mod carried;
+mod deadly;
 mod ledger;
 mod misbehaving;
 mod selfish;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         .workflow("backs_off", carried::backs_off)
         .workflow("mistypes", carried::mistypes)
         .workflow("off_turn", carried::off_turn)
+        .workflow("deadly", deadly::deadly)
         .workflow("hog", selfish::hog)
         .workflow("slow_turn", selfish::slow_turn)
         .workflow("changed", misbehaving::changed);

@@ -15,7 +15,7 @@ fn created() -> Event {
         workflow: OpName::new("w").unwrap(),
         input: Json::null(),
         labels: std::collections::BTreeMap::new(),
-        seed: tidemill_model::Seed::from_random([0; 16]),
+        seed: Seed::from_random([0; 16]),
         parent: None,
         app_version: "1".into(),
         durability: tidemill_model::Durability::Local,

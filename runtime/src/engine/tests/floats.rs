@@ -63,7 +63,14 @@ fn replay(log: &[Record], floats_exact_from: Option<u64>) -> std::result::Result
     let (clock, inbox) = (Clock::default(), Arc::new(Inbox::default()));
     let run = RunId::new("r").unwrap();
     let floats_exact_from = floats_exact_from.map(|seq| Seq::new(seq).unwrap());
-    let stage = Stage { app: &app, run: &run, clock: &clock, inbox: &inbox, floats_exact_from };
+    let stage = Stage {
+        app: &app,
+        run: &run,
+        clock: &clock,
+        inbox: &inbox,
+        floats_exact_from,
+        polls: None,
+    };
     stage.replay(log).map(drop)
 }
 

@@ -76,8 +76,14 @@ fn runs(rows: &[Row]) -> Vec<RunId> {
 /// Replays a prefix, then gives it the inputs that came after it: it does what was done live.
 fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize) {
     let (clock, inbox) = (Clock::default(), Arc::new(Inbox::default()));
-    let stage =
-        Stage { app, run, clock: &clock, inbox: &inbox, floats_exact_from: Some(Seq::ZERO) };
+    let stage = Stage {
+        app,
+        run,
+        clock: &clock,
+        inbox: &inbox,
+        floats_exact_from: Some(Seq::ZERO),
+        polls: None,
+    };
     let replayed = stage.replay(&log[..prefix]);
     let Replayed { mut life, fresh, .. } =
         replayed.unwrap_or_else(|reason| panic!("prefix {prefix}: {reason:?}"));

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::Serve;
 use super::{Outcome, print_line};
 use crate::author::App;
+use crate::engine::polls::process_ends;
 use crate::error::{Error, ErrorKind};
 use crate::node::attach::{Sidecar, exit_fenced};
 use crate::node::http::{AppInfo, Readiness, Server, Token, check_exposure};
@@ -61,7 +62,10 @@ pub(super) async fn serve(app: App, args: Serve) -> Outcome {
         biased;
         closed = closing => closed?,
         () = gate.fenced() => exit_fenced(),
-        () = signals.next() => std::process::exit(EXIT_IMPATIENT),
+        () = signals.next() => {
+            process_ends();
+            std::process::exit(EXIT_IMPATIENT)
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
