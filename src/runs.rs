@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use tidemill_eventlog::query::{self, RunFilter};
+use tidemill_eventlog::waits;
 use tidemill_model::{OpName, RunStatus, Seq};
 use tidemill_observer::render;
 
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         limit: args.limit.saturating_add(1),
     };
     let mut runs = query::runs(snapshot.connection(), &filter)?;
+    waits::say(snapshot.connection(), &mut runs)?;
     let shown = usize::try_from(args.limit).unwrap_or(usize::MAX);
     if runs.len() > shown {
         runs.truncate(shown);

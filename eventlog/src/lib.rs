@@ -26,6 +26,7 @@ pub mod projection;
 pub mod query;
 mod schema;
 mod verify;
+pub mod waits;
 
 pub use append::{Appended, Appender, Head};
 pub use beside::Beside;

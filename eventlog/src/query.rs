@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _};
-use tidemill_model::{Activity, OpId, OpName, Parent, RunId, RunState, RunStatus, Seq, Timestamp};
+use tidemill_model::{
+    Activity, OpId, OpName, Parent, RunId, RunState, RunStatus, Seq, Timestamp, WaitsFor,
+};
 
 use crate::codec::{Row, from_sql, to_sql};
 use crate::error::{Error, Result};
@@ -37,6 +39,9 @@ pub struct RunSummary {
     /// What its open steps do, where [`add_activity`] found that out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
+    /// The blocked run that it waits for, where [`crate::waits::say`] was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
 }
 
 /// Which runs to list; the newest come first.
@@ -156,6 +161,7 @@ fn summary(row: &rusqlite::Row<'_>) -> Result<RunSummary> {
         seq: from_sql(row.get(9).map_err(failed)?)
             .ok_or_else(|| corrupt(&"its seq is negative"))?,
         activity: None,
+        waits_for: None,
     })
 }
 

@@ -206,6 +206,15 @@ impl BlockReason {
     }
 }
 
+/// The blocked run that another run waits for, directly or through its children.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitsFor {
+    /// The blocked run.
+    pub run: RunId,
+    /// Why it is blocked.
+    pub reason: BlockReason,
+}
+
 /// The kinds of reasons for which a run is blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

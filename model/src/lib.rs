@@ -38,7 +38,7 @@ pub use error_kind::ErrorKind;
 pub use event::{Columns, Event, EventClass, EventError, EventKind};
 pub use event_data::{
     BlockReason, BlockReasonKind, Durability, HeldEnd, NodeStarted, Parent, ProcessEnd, RunCreated,
-    Seed,
+    Seed, WaitsFor,
 };
 pub use failure::{Failure, FailureKind};
 pub use json::{Floats, Json};

@@ -11,7 +11,7 @@ use tidemill_eventlog::query;
 use tidemill_model::{
     Activity, Attempt, BlockReason, CheckpointRecord, Durability, Epoch, Failure, Json, Op, OpId,
     OpKind, OpName, OpStatus, Parent, ProcessEnd, RunId, RunState, RunStatus, Seq, Timestamp,
-    unix_ms,
+    WaitsFor, unix_ms,
 };
 
 use crate::error::Result;
@@ -57,6 +57,8 @@ pub struct RunView {
     pub error: Option<Failure>,
     /// Why it is blocked.
     pub blocked: Option<BlockReason>,
+    /// The blocked run that it waits for, directly or through its children.
+    pub waits_for: Option<WaitsFor>,
     /// The event up to which it is shown.
     pub last_seq: Seq,
     /// What its open steps do; none if it has none.
@@ -203,6 +205,7 @@ impl RunView {
             input: state.created.input,
             output: state.output,
             error: state.error,
+            waits_for: ops.iter().find_map(OpView::waits_for),
             blocked,
             last_seq: state.last_seq,
             activity,
@@ -217,6 +220,15 @@ impl RunView {
 }
 
 impl OpView {
+    /// The blocked run that keeps an open child from its end.
+    fn waits_for(&self) -> Option<WaitsFor> {
+        let child = self.child_run.as_ref().filter(|_| self.status == "open")?;
+        match &child.blocked {
+            Some(reason) => Some(WaitsFor { run: child.run.clone(), reason: reason.clone() }),
+            None => child.waits_for.clone(),
+        }
+    }
+
     fn of(id: OpId, op: &Op) -> OpView {
         let (kind, input, fire_at, child) = match &op.kind {
             OpKind::Step { input } => ("step", Some(input.clone()), None, None),

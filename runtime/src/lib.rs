@@ -40,7 +40,7 @@ pub use author::{App, BoxError, Call, Child, Ctx, Result, Retry, Sleep, Step, St
 pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
-pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp};
+pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp, WaitsFor};
 pub use writer::{RefusalCause, Refusing};
 
 /// What the macros expand to. Not for use by hand.

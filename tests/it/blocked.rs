@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::{App, Settings};
 use crate::support::ledger::Ledger;
-use crate::support::{scratch, wait};
+use crate::support::{scratch, tools, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -101,4 +101,65 @@ fn a_step_that_takes_the_process_with_it_is_blocked_in_the_end() {
     let run = app.api().run("poison").expect("the process lives");
     assert_says(&run["blocked"], "poison", &[]);
     assert_eq!(ledger.total("begin"), 5, "five crashes, and then no more");
+}
+
+#[test]
+fn a_parent_says_for_which_blocked_run_it_waits() {
+    let first = settings();
+    let second = first.clone().env("TIDEMILL_TEST_CODE", "2");
+    let mut app = first.start();
+    app.api().start("g", "asks", &json!(["asks", "retired"]));
+    wait::until_true("the youngest to sleep", BOUND, || {
+        app.api().status("g.1.1").as_deref() == Some("suspended")
+    });
+    assert_eq!(app.api().run("g").expect("it answers").get("waits_for"), None);
+    assert_eq!(app.shut_down(), 0);
+
+    let app = second.start();
+    wait::until_true("the youngest to be blocked", BOUND, || {
+        app.api().status("g.1.1").as_deref() == Some("blocked")
+    });
+    let get = |path: &str| app.api().get(path).expect("it answers");
+    let assert_waits = |run: &Value, of: &str| {
+        assert_eq!(run["status"], "suspended", "{of}: {run:#}");
+        assert_eq!(run["waits_for"]["run"], "g.1.1", "{of}: {run:#}");
+        assert_eq!(run["waits_for"]["reason"]["kind"], "unknown_workflow", "{of}: {run:#}");
+    };
+    for run in ["g", "g.1"] {
+        assert_waits(&app.api().run(run).expect("it answers"), "show");
+        let result = get(&format!("/v1/runs/{run}/result"));
+        assert_eq!(result.status, 202);
+        assert_waits(&result.body, "result");
+    }
+    let listed = get("/v1/runs").body["runs"].clone();
+    let listed = listed.as_array().expect("a list");
+    assert_waits(listed.iter().find(|run| run["id"] == "g").expect("it is listed"), "list");
+    let youngest = listed.iter().find(|run| run["id"] == "g.1.1").expect("it is listed");
+    assert_eq!(youngest.get("waits_for"), None);
+
+    let command = |args: &[&str]| {
+        let mut command = std::process::Command::new(tools::tidemill());
+        let output = command.args(args).arg("--from").arg(first.db()).output().expect("run it");
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let json = |args: &[&str]| serde_json::from_str::<Value>(&command(args)).expect("JSON");
+    assert_waits(&json(&["show", "g", "--json"]), "tidemill show");
+    let listed = json(&["runs", "--json"]);
+    let listed = listed.as_array().expect("a list");
+    assert_waits(listed.iter().find(|run| run["run"] == "g").expect("it is listed"), "runs");
+    let shown = command(&["show", "g"]);
+    assert!(shown.contains("waits for  g.1.1, which is blocked: "), "{shown}");
+    let listed = command(&["runs"]);
+    assert!(listed.lines().next().is_some_and(|line| line.ends_with("WAITS FOR")), "{listed}");
+}
+
+#[test]
+fn a_child_of_a_mistyped_name_blocks_its_parent_with_the_name_that_was_meant() {
+    let app = settings().start();
+    app.api().start("m", "asks", &json!(["retried"]));
+    let run = app.api().wait_ended("m", BOUND);
+    assert_says(&run["blocked"], "unknown_workflow", &["retried", "did you mean `retired`?"]);
+    assert_eq!(app.api().run("m.1"), None, "nothing was created");
+    assert_eq!(run["operations_total"], 0, "{run:#}");
 }

@@ -33,10 +33,16 @@ pub fn runs(runs: &[RunSummary]) -> String {
                 run.ended_at.map_or_else(dash, |end| duration(end.since(run.created_at))),
                 run.parent.as_ref().map_or_else(dash, |parent| parent.run.to_string()),
                 labels.join(" "),
+                run.waits_for.as_ref().map_or_else(String::new, |waits| waits.run.to_string()),
             ]
         })
         .collect();
-    columns(&["RUN", "WORKFLOW", "STATUS", "STEPS", "CREATED", "TOOK", "PARENT", "LABELS"], &rows)
+    let mut names =
+        vec!["RUN", "WORKFLOW", "STATUS", "STEPS", "CREATED", "TOOK", "PARENT", "LABELS"];
+    if runs.iter().any(|run| run.waits_for.is_some()) {
+        names.push("WAITS FOR");
+    }
+    columns(&names, &rows)
 }
 
 fn dash() -> String {

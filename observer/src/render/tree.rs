@@ -2,7 +2,7 @@
 
 use super::attempt::{attempt_state, step_state};
 use super::{json, millis, short};
-use tidemill_model::{BlockReason, BlockReasonKind};
+use tidemill_model::{BlockReason, BlockReasonKind, WaitsFor};
 
 use crate::show::{AttemptView, OpView, RunView};
 
@@ -66,6 +66,9 @@ impl Tree {
             if let Some(error) = &view.error {
                 tree.field("error", &short(&error.message, ERROR_CHARS_MAX));
             }
+            if let Some(WaitsFor { run, reason }) = &view.waits_for {
+                tree.field("waits for", &format!("{run}, which is blocked: {}", why(reason)));
+            }
             if let Some(blocked) = &view.blocked {
                 tree.field("blocked", &why(blocked));
                 tree.field("advice", &blocked.advice);
@@ -112,6 +115,9 @@ fn why(blocked: &BlockReason) -> String {
     let logged = blocked.logged.as_deref();
     let asked = blocked.asked.as_deref();
     match blocked.kind {
+        BlockReasonKind::UnknownWorkflow if logged.is_none() => {
+            format!("the code asked for {}", asked.unwrap_or(nothing))
+        }
         BlockReasonKind::Nondeterminism | BlockReasonKind::UnknownWorkflow => {
             let (logged, asked) = (logged.unwrap_or(nothing), asked.unwrap_or(nothing));
             format!("the log has {logged}, the code asked for {asked}")

@@ -6,6 +6,7 @@
 mod app;
 mod call;
 mod ctx;
+pub(crate) mod near;
 pub(crate) mod operation;
 pub(crate) mod result;
 pub(crate) mod retry;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::Checkpoints;
-use tidemill_model::{BlockReason, Epoch, Failure, InstanceId, Json, NodeId, RunId, Seq};
+use tidemill_model::{BlockReason, Epoch, Failure, InstanceId, Json, NodeId, RunId, Seq, WaitsFor};
 use tokio::sync::{oneshot, watch};
 
 use super::find::Found;
@@ -228,6 +229,17 @@ impl Node {
             },
             () = self.engine.closing.cancelled() => Err(Error::closed()),
         }
+    }
+
+    /// The blocked run that a run waits for, directly or through its children; none if it waits for
+    /// none.
+    ///
+    /// # Errors
+    /// What reading the file says.
+    pub async fn waits_for(&self, run: &RunId) -> Result<Option<WaitsFor>, Error> {
+        let run = run.clone();
+        let read = move |file: &Connection| Ok(tidemill_eventlog::waits::waits_for(file, &run)?);
+        self.engine.readers.read(read).await
     }
 
     /// Tries a blocked run again, once that is recorded.

@@ -147,7 +147,8 @@ impl Driver {
         let (last, status) = (journal.last, stored_status(&journal));
         let dropped = journal.dropped_children.clone();
         let gate = self.engine.gate().clone();
-        let mut live = Live { life, journal, last, status, created, gate };
+        let engine = Arc::clone(&self.engine);
+        let mut live = Live { life, journal, last, status, created, gate, engine };
         let mut pending = Pending::default();
         if !self.took_up || live.journal.attempt == 0 {
             let attempt = live.journal.attempt.saturating_add(1);

@@ -20,6 +20,7 @@ use super::journal::{self, Record, compare, unreadable};
 use super::life::{Life, Noting, Response};
 use super::polls::{Polls, RunMark};
 use crate::author::App;
+use crate::author::near::did_you_mean;
 
 /// A run that stands where its log ends.
 pub(crate) struct Replayed {
@@ -213,12 +214,31 @@ pub(crate) fn observation(event: &Event) -> Option<(OpId, Observed)> {
     })
 }
 
+/// Why a run is blocked whose code asks for a child that this program cannot run: nothing of it is
+/// recorded, so that another name is as good.
+pub(crate) fn unknown_child(app: &App, op: OpId, name: &OpName) -> BlockReason {
+    let meant = did_you_mean(name.as_str(), app.workflows.keys().map(OpName::as_str));
+    BlockReason {
+        kind: BlockReasonKind::UnknownWorkflow,
+        op: Some(op),
+        logged: None,
+        asked: Some(format!("a child of workflow `{name}`, which this program does not register")),
+        advice: format!(
+            "{meant}mend the name in ctx.child(), or register the workflow, deploy that, then \
+             resume the run"
+        ),
+    }
+}
+
 fn unknown_workflow(app: &App, name: &OpName) -> BlockReason {
+    let meant = did_you_mean(name.as_str(), app.workflows.keys().map(OpName::as_str));
     BlockReason {
         kind: BlockReasonKind::UnknownWorkflow,
         op: None,
         logged: Some(format!("workflow `{name}`")),
         asked: Some(format!("one of {}", app.workflow_names().join(", "))),
-        advice: "deploy a program that registers this workflow; it is then tried again".to_owned(),
+        advice: format!(
+            "{meant}deploy a program that registers this workflow; it is then tried again"
+        ),
     }
 }

@@ -8,6 +8,7 @@ use tidemill_model::{Durability, OpName, RunCreated, RunId, Seed};
 
 use super::Engine;
 use super::handle::{StartRequest, Started};
+use crate::author::near::did_you_mean;
 use crate::error::{Error, ErrorKind};
 use crate::writer::{Creation, NewRun};
 
@@ -18,7 +19,8 @@ pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun,
         OpName::new(&workflow).ok().and_then(|name| engine.app.workflows.get_key_value(&name));
     let (workflow, registered) = found.ok_or_else(|| {
         let known = engine.app.workflow_names().join(", ");
-        let message = format!("there is no workflow `{workflow}`; known workflows: {known}");
+        let meant = did_you_mean(&workflow, engine.app.workflows.keys().map(OpName::as_str));
+        let message = format!("there is no workflow `{workflow}`; {meant}known workflows: {known}");
         Error::new(ErrorKind::NotFound, message)
     })?;
     let bytes = input.as_str().len();

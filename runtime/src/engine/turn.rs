@@ -9,12 +9,13 @@ use tidemill_model::{
     RunCreated, RunId, RunStatus, Seq, Timestamp,
 };
 
+use super::Engine;
 use super::bodies::StepBody;
 use super::handle::RunResult;
 use super::inbox::{Input, Observed, StepFailure};
 use super::journal::{Journal, OpenKind};
 use super::life::Life;
-use super::replay::Fresh;
+use super::replay::{Fresh, unknown_child};
 use crate::gate::Gate;
 use crate::writer::NewRun;
 
@@ -74,6 +75,7 @@ pub(super) struct Live {
     pub(super) created: Arc<RunCreated>,
     /// What bodies have to pass.
     pub(super) gate: Gate,
+    pub(super) engine: Arc<Engine>,
 }
 
 impl Live {
@@ -139,6 +141,9 @@ impl Live {
                     pending.effects.push(Effect::SetTimer { op: *op, fire_at: *fire_at });
                 }
                 Event::ChildStarted { op, name, child, input } => {
+                    if !self.engine.app.workflows.contains_key(name) {
+                        return Err(unknown_child(&self.engine.app, *op, name));
+                    }
                     let parent = Parent { run: run.clone(), op: *op };
                     let created = self.child_created(parent, name, input);
                     pending.children.push(NewRun::new(child.clone(), created));
@@ -218,7 +223,7 @@ impl Live {
             labels: std::collections::BTreeMap::new(),
             seed: super::children::seed_of(&self.created.seed, parent.op),
             parent: Some(parent),
-            app_version: self.created.app_version.clone(),
+            app_version: self.engine.app.version.clone(),
             durability: self.created.durability,
         })
     }

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         .workflow("half_broken", misbehaving::half_broken)
         .workflow("runaway", misbehaving::runaway)
         .workflow("poison", misbehaving::poison)
+        .workflow("asks", misbehaving::asks)
         .workflow("floats", carried::floats)
         .workflow("keep", carried::keep)
         .workflow("backs_off", carried::backs_off)

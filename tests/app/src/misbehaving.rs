@@ -91,6 +91,16 @@ pub(crate) async fn half_broken(ctx: Ctx, work: Chain) -> Result<u64> {
     broken.and(sum)
 }
 
+/// Waits for a child of the first name, which is given the others.
+pub(crate) async fn asks(ctx: Ctx, mut names: Vec<String>) -> Result<()> {
+    let name = names.remove(0);
+    let child = match names.is_empty() {
+        true => ctx.child(&name, ()),
+        false => ctx.child(&name, names),
+    };
+    Ok(child.await?)
+}
+
 /// Is not in the later deployment.
 pub(crate) async fn retired(ctx: Ctx, _: ()) -> Result<()> {
     ctx.sleep(Duration::from_secs(3600)).await?;

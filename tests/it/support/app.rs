@@ -42,6 +42,10 @@ impl Settings {
         Self::alone(machine.db()).env("TIDEMILL_SIDECAR", socket)
     }
 
+    pub(crate) fn db(&self) -> &Path {
+        &self.db
+    }
+
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self

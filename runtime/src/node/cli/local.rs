@@ -1,8 +1,9 @@
 //! The commands that read or write a file themselves: `run`, `check`; and `workflows`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use tidemill_model::RunId;
+use tidemill_model::{BlockReason, RunId};
 
 use super::args::{Check, Run};
 use super::serve::{Signals, fenced};
@@ -13,6 +14,9 @@ use crate::error::Error;
 use crate::node::attach::exit_fenced;
 use crate::node::open::OpenNode;
 use crate::node::side::SideThread;
+
+/// How often `run` looks whether its run waits for a blocked one, which is not an end.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// `run`: start, wait, print the output. A signal leaves the run where it is; running the same
 /// command with the same `--id` goes on with it.
@@ -43,7 +47,15 @@ pub(super) async fn run(app: App, args: Run) -> Outcome {
 async fn to_its_end(node: &Node, request: StartRequest) -> Outcome {
     let started = node.start(request).await?;
     eprintln!("run {}", started.id);
-    match node.result(&started.id).await? {
+    let mut told = None;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = node.result(&started.id) => break ended?,
+            () = tokio::time::sleep(LOOK_PERIOD) => tell_waits(node, &started.id, &mut told).await,
+        }
+    };
+    match ended {
         RunResult::Completed(output) => {
             print_line(output.as_str());
             Ok(ExitCode::SUCCESS)
@@ -57,12 +69,31 @@ async fn to_its_end(node: &Node, request: StartRequest) -> Outcome {
         }
         RunResult::Blocked(reason) => {
             eprintln!("error: run {} is blocked: {}", started.id, reason.advice);
-            for (what, text) in [("log", &reason.logged), ("code", &reason.asked)] {
-                if let Some(text) = text {
-                    eprintln!("  {what}: {text}");
-                }
-            }
+            print_sides(&reason);
             Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Says once for which blocked run this one waits: it does not end before that is resumed.
+async fn tell_waits(node: &Node, run: &RunId, told: &mut Option<RunId>) {
+    // A file that cannot be read now can be in a second.
+    let Ok(Some(waits)) = node.waits_for(run).await else { return };
+    if told.as_ref() != Some(&waits.run) {
+        eprintln!(
+            "run {run} waits for run {}, which is blocked: {}",
+            waits.run, waits.reason.advice
+        );
+        print_sides(&waits.reason);
+        *told = Some(waits.run);
+    }
+}
+
+/// What the log has and what the code asked for.
+fn print_sides(reason: &BlockReason) {
+    for (what, text) in [("log", &reason.logged), ("code", &reason.asked)] {
+        if let Some(text) = text {
+            eprintln!("  {what}: {text}");
         }
     }
 }
@@ -102,10 +133,6 @@ pub(super) fn check(app: &App, args: &Check) -> Outcome {
     };
     let at = divergence.op.map(|op| format!(" at operation {op}")).unwrap_or_default();
     eprintln!("error: run {} and the code part{at}: {}", report.run, divergence.advice);
-    for (what, text) in [("log", &divergence.logged), ("code", &divergence.asked)] {
-        if let Some(text) = text {
-            eprintln!("  {what}: {text}");
-        }
-    }
+    print_sides(divergence);
     Ok(ExitCode::FAILURE)
 }

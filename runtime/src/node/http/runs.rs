@@ -12,7 +12,8 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use tidemill_eventlog::query::{self, RunFilter, RunSummary};
-use tidemill_model::{RunId, RunState, RunStatus, Seq};
+use tidemill_eventlog::waits;
+use tidemill_model::{RunId, RunState, RunStatus, Seq, WaitsFor};
 
 use super::Api;
 use super::error::ApiError;
@@ -143,6 +144,7 @@ impl Held {
         let more = page.len() > asked;
         page.truncate(asked);
         query::add_activity(file, &mut page)?;
+        waits::say(file, &mut page)?;
         let next = page.last().map(|run| run.seq).filter(|_| more);
         for run in &mut page {
             if self.runs.contains(&run.run) {
@@ -167,20 +169,27 @@ pub(crate) async fn show(
 }
 
 async fn shown(api: &Api, id: RunId) -> Result<ShownRun, ApiError> {
-    Ok(state(api, id).await?.into())
+    let (state, waits_for) = state(api, id).await?;
+    Ok(ShownRun::of(state, waits_for))
 }
 
-async fn state(api: &Api, id: RunId) -> Result<RunState, ApiError> {
+/// A run, and the blocked run that it waits for.
+async fn state(api: &Api, id: RunId) -> Result<(RunState, Option<WaitsFor>), ApiError> {
     let held = api.node.held_block(&id);
-    let read = api
-        .readers
-        .read(move |file| query::run_state(file, &id, None)?.ok_or_else(|| no_such_run(&id)));
-    let mut state = read.await?;
+    let read = api.readers.read(move |file| {
+        let state = query::run_state(file, &id, None)?.ok_or_else(|| no_such_run(&id))?;
+        let waits_for = match state.status.is_final() {
+            true => None,
+            false => waits::waits_for(file, &id)?,
+        };
+        Ok((state, waits_for))
+    });
+    let (mut state, waits_for) = read.await?;
     if let Some(reason) = held {
         state.status = RunStatus::Blocked;
         state.blocked = Some(reason);
     }
-    Ok(state)
+    Ok((state, waits_for))
 }
 
 /// The error for a run that is not there.
@@ -204,8 +213,8 @@ pub(crate) async fn result(
         () = api.closing.cancelled() => return Err(Error::closed().into()),
     };
     let ended = ended.ok().transpose()?;
-    let state = match (state(&api, id.clone()).await, ended) {
-        (Ok(state), _) => state,
+    let (state, waits_for) = match (state(&api, id.clone()).await, ended) {
+        (Ok(shown), _) => shown,
         // Blocked because this version cannot read its log, of which there is then no more to show.
         (Err(_), Some(RunResult::Blocked(reason))) => {
             return Ok((StatusCode::OK, Json(ResultView::blocked(id, reason))).into_response());
@@ -214,7 +223,7 @@ pub(crate) async fn result(
     };
     let has_end = state.status.is_final() || state.status == RunStatus::Blocked;
     let status = if has_end { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(ResultView::from(state))).into_response())
+    Ok((status, Json(ResultView::of(state, waits_for))).into_response())
 }
 
 /// `POST /v1/runs/{id}/resume`.
@@ -226,5 +235,6 @@ pub(crate) async fn resume(
     Params::read(request.uri(), &[])?;
     let id = RunId::new(&id)?;
     api.node.resume(&id).await?;
-    Ok(Json(state(&api, id).await?.into()))
+    let (state, waits_for) = state(&api, id).await?;
+    Ok(Json(ResultView::of(state, waits_for)))
 }

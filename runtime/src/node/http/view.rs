@@ -7,7 +7,7 @@ use tidemill_eventlog::Row;
 use tidemill_eventlog::query::RunSummary;
 use tidemill_model::{
     Activity, Attempt, BlockReason, Durability, Epoch, Failure, Json, Op, OpId, OpKind, OpName,
-    OpStatus, Parent, ProcessEnd, RunId, RunState, RunStatus, Seq, Timestamp,
+    OpStatus, Parent, ProcessEnd, RunId, RunState, RunStatus, Seq, Timestamp, WaitsFor,
 };
 
 /// How many operations a run is shown with: the newest. The events have them all.
@@ -25,6 +25,8 @@ pub(crate) struct ListedRun {
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<Parent>,
     labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<WaitsFor>,
     seq: Seq,
     /// What its open steps do; left out if it has none, or too long a history for a list.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +44,7 @@ impl From<RunSummary> for ListedRun {
             ended_at: run.ended_at,
             parent: run.parent,
             labels: run.labels,
+            waits_for: run.waits_for,
             seq: run.seq,
             activity: run.activity,
         }
@@ -76,6 +79,8 @@ pub(crate) struct ShownRun {
     input: Json,
     #[serde(flatten)]
     end: End,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<WaitsFor>,
     last_seq: Seq,
     /// What its open steps do; left out if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,8 +89,8 @@ pub(crate) struct ShownRun {
     operations: Vec<Operation>,
 }
 
-impl From<RunState> for ShownRun {
-    fn from(state: RunState) -> ShownRun {
+impl ShownRun {
+    pub(crate) fn of(state: RunState, waits_for: Option<WaitsFor>) -> ShownRun {
         let end = End::of(&state);
         let activity = Some(state.activity()).filter(|activity| activity.open() > 0);
         let total = state.ops.len();
@@ -107,6 +112,7 @@ impl From<RunState> for ShownRun {
             app_version: state.created.app_version,
             input: state.created.input,
             end,
+            waits_for,
             last_seq: state.last_seq,
             activity,
         }
@@ -141,11 +147,13 @@ pub(crate) struct ResultView {
     pub(crate) status: RunStatus,
     #[serde(flatten)]
     pub(crate) end: End,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waits_for: Option<WaitsFor>,
 }
 
-impl From<RunState> for ResultView {
-    fn from(state: RunState) -> ResultView {
-        ResultView { end: End::of(&state), id: state.id, status: state.status }
+impl ResultView {
+    pub(crate) fn of(state: RunState, waits_for: Option<WaitsFor>) -> ResultView {
+        ResultView { end: End::of(&state), id: state.id, status: state.status, waits_for }
     }
 }
 
@@ -153,7 +161,7 @@ impl ResultView {
     /// A run of which nothing but its reason is known.
     pub(crate) fn blocked(id: RunId, reason: BlockReason) -> ResultView {
         let end = End { output: None, error: None, blocked: Some(reason) };
-        ResultView { id, status: RunStatus::Blocked, end }
+        ResultView { id, status: RunStatus::Blocked, end, waits_for: None }
     }
 }
 

@@ -1,0 +1,108 @@
+//! Which runs wait for a blocked run, directly or through their children.
+//!
+//! Found upwards: from each blocked child to its parent, to that one's parent, and so on. There are
+//! few blocked runs, an index lists them, and no parent's log is read but to see whether it still
+//! waits for the child.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _};
+use tidemill_model::{BlockReason, OpId, Parent, RunId, RunStatus, WaitsFor};
+
+use crate::error::{Error, Result};
+use crate::query::RunSummary;
+
+/// How many blocked children are followed, the oldest first: a tenth of a second's work.
+const BLOCKED_MAX: u32 = 10_000;
+
+/// How far up each is followed.
+const DEPTH_MAX: u32 = 32;
+
+/// Says of each run of a list what it waits for.
+///
+/// # Errors
+/// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
+pub fn say(connection: &Connection, runs: &mut [RunSummary]) -> Result<()> {
+    if runs.iter().all(|run| run.status.is_final()) {
+        return Ok(());
+    }
+    let mut waits = waits(connection)?;
+    for run in runs.iter_mut() {
+        run.waits_for = waits.remove(&run.run);
+    }
+    Ok(())
+}
+
+/// The blocked run that a run waits for; none if it waits for none.
+///
+/// # Errors
+/// As [`say`].
+pub fn waits_for(connection: &Connection, run: &RunId) -> Result<Option<WaitsFor>> {
+    Ok(waits(connection)?.remove(run))
+}
+
+/// Every run that waits for a blocked one.
+fn waits(connection: &Connection) -> Result<BTreeMap<RunId, WaitsFor>> {
+    let mut found = BTreeMap::new();
+    for (run, mut parent, reason) in blocked_children(connection)? {
+        let waits_for = WaitsFor { run, reason };
+        for _ in 0..DEPTH_MAX {
+            // What waits for an older blocked run is found, and so are all above it.
+            if found.contains_key(&parent.run) {
+                break;
+            }
+            let Some((status, above)) = unfinished(connection, &parent.run)? else { break };
+            // A blocked parent is itself what others wait for.
+            if status == RunStatus::Blocked || !is_open(connection, &parent)? {
+                break;
+            }
+            found.insert(parent.run, waits_for.clone());
+            match above {
+                Some(above) => parent = above,
+                None => break,
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn blocked_children(connection: &Connection) -> Result<Vec<(RunId, Parent, BlockReason)>> {
+    let failed = |e| Error::sqlite("list blocked runs", e);
+    let sql = "SELECT r.run, r.parent, r.parent_op, b.data -> '$.reason' \
+               FROM tidemill_runs r JOIN events b ON b.seq = r.blocked_seq \
+               WHERE r.status = 'blocked' AND r.parent IS NOT NULL ORDER BY r.seq LIMIT ?1";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query([BLOCKED_MAX]).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let run: String = row.get(0).map_err(failed)?;
+        let corrupt = |what: &dyn std::fmt::Display| {
+            Error::corrupt(format!("blocked run `{run}` is unreadable: {what}"))
+        };
+        let id = RunId::new(&run).map_err(|e| corrupt(&e))?;
+        let parent = RunId::new(&row.get::<_, String>(1).map_err(failed)?);
+        let op = OpId::new(row.get(2).map_err(failed)?).map_err(|e| corrupt(&e))?;
+        let parent = Parent { run: parent.map_err(|e| corrupt(&e))?, op };
+        // A reason of a newer version must not hide all other runs.
+        let reason: String = row.get(3).map_err(failed)?;
+        let Ok(reason) = serde_json::from_str(&reason) else { continue };
+        found.push((id, parent, reason));
+    }
+    Ok(found)
+}
+
+/// Where an unfinished run stands, and who started it.
+fn unfinished(connection: &Connection, run: &RunId) -> Result<Option<(RunStatus, Option<Parent>)>> {
+    let summary = crate::query::run(connection, run)?;
+    Ok(summary.filter(|run| !run.status.is_final()).map(|run| (run.status, run.parent)))
+}
+
+/// Whether the operation that started the child has neither ended nor been dropped.
+fn is_open(connection: &Connection, parent: &Parent) -> Result<bool> {
+    let failed = |e| Error::sqlite(format_args!("read what {} waits for", parent.run), e);
+    let sql = "SELECT 1 FROM events WHERE run = ?1 AND op = ?2 \
+               AND kind IN ('op_dropped', 'child_completed', 'child_failed') LIMIT 1";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let ended = statement.query_row((parent.run.as_str(), parent.op.get()), |_| Ok(())).optional();
+    Ok(ended.map_err(failed)?.is_none())
+}
