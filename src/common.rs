@@ -4,6 +4,7 @@ use tidemill_bucket::Settings;
 use tidemill_observer::{Access, Cache, Snapshot, Source};
 
 use crate::interrupt;
+use crate::output;
 
 /// How to reach S3.
 #[derive(Debug, clap::Args)]
@@ -42,7 +43,7 @@ impl FromArgs {
         let access = self.s3.access()?;
         let snapshot = wait(async { Ok(access.open(&self.from).await?) })?;
         if !json && matches!(self.from, Source::Bucket(_)) {
-            eprintln!("{}", snapshot.origin());
+            output::say(&snapshot.origin().to_string());
         }
         Ok(snapshot)
     }

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
-use tidemill_model::{RunId, Seq};
+use tidemill_model::{RunId, Seq, terminal};
 use tidemill_observer::{EventView, for_each_event, render};
 
 use crate::common::FromArgs;
@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut before = "[\n  ";
     let print = |event: EventView| {
         let line = if args.json {
-            std::mem::replace(&mut before, ",\n  ").to_owned() + &serde_json::to_string(&event)?
+            let event = serde_json::to_string(&event)?;
+            std::mem::replace(&mut before, ",\n  ").to_owned() + &terminal::json(&event)
         } else {
             render::event_line(&event)
         };

@@ -25,7 +25,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return output::usage(&usage),
+    };
     let ended = log::start(cli.command.default_log()).and_then(|()| cli.command.run());
     match ended {
         Ok(code) => code,

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let nodes = wait(async { Ok(nodes(&access, &args.fleet).await?) })?;
     if nodes.is_empty() {
         // A wrong name and an empty fleet look the same from here.
-        eprintln!("no node ever claimed a lease under {}", args.fleet);
+        output::say(&format!("no node ever claimed a lease under {}", args.fleet));
     }
     if args.json { output::json(&nodes) } else { output::text(&render::nodes(&nodes)) }
 }

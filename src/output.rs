@@ -4,12 +4,23 @@ use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
+use tidemill_model::terminal;
 
-/// Prints text to stdout.
+/// Prints lines to stdout.
 pub(crate) fn text(text: &str) -> anyhow::Result<ExitCode> {
+    print(&terminal::lines(text))
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says one line to whoever types, on stderr.
+pub(crate) fn say(line: &str) {
+    // Nothing is left to do if stderr is closed.
+    let _ = writeln!(io::stderr(), "{}", terminal::line(line));
 }
 
 /// Says of a failed write that it was stdout's.
@@ -24,7 +35,7 @@ pub(crate) fn written(result: io::Result<()>) -> anyhow::Result<()> {
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<ExitCode> {
     let mut line = serde_json::to_string_pretty(value)?;
     line.push('\n');
-    text(&line)
+    print(&terminal::json(&line))
 }
 
 /// Prints an error as one line. A reader that closed the pipe has all it wanted: that is no error.
@@ -35,8 +46,18 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(closed) {
         return ExitCode::SUCCESS;
     }
-    let message = error.to_string().replace('\n', " ");
-    // Nothing is left to do if stderr is closed too.
-    let _ = writeln!(io::stderr(), "error: {message}");
+    say(&format!("error: {error}"));
     ExitCode::FAILURE
+}
+
+/// Help and version on stdout; wrong usage on stderr, where what was typed is only shown.
+pub(crate) fn usage(usage: &clap::Error) -> ExitCode {
+    if usage.use_stderr() {
+        let text = usage.render().to_string();
+        // Nothing is left to do if stderr is closed.
+        let _ = write!(io::stderr(), "{}", terminal::lines(&text));
+    } else {
+        let _ = usage.print();
+    }
+    u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -48,7 +48,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let go_on = runs.last().map_or_else(String::new, |run| {
             format!(": --after {} goes on, --limit N shows more", run.seq)
         });
-        eprintln!("there are more runs than --limit {} lets through{go_on}", args.limit);
+        output::say(&format!(
+            "there are more runs than --limit {} lets through{go_on}",
+            args.limit
+        ));
     }
     query::add_activity(snapshot.connection(), &mut runs)?;
     if args.json { output::json(&runs) } else { output::text(&render::runs(&runs)) }

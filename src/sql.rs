@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut snapshot = args.from.open(args.json)?;
     let table = sql::query(snapshot.connection_mut(), &args.statement, args.limit)?;
     if table.truncated {
-        eprintln!("there are more rows than --limit {} lets through", args.limit);
+        output::say(&format!("there are more rows than --limit {} lets through", args.limit));
     }
     if args.json { output::json(&table) } else { output::text(&render::table(&table)) }
 }

@@ -28,6 +28,7 @@ mod node_state;
 mod position;
 mod run_state;
 mod socket;
+pub mod terminal;
 mod time;
 mod token;
 

@@ -24,6 +24,7 @@ mod ghost;
 mod group_commit;
 mod harness;
 mod holes;
+mod hostile_text;
 mod http_errors;
 mod idle;
 mod kills;

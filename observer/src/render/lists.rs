@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tidemill_eventlog::Report;
 use tidemill_eventlog::query::RunSummary;
+use tidemill_model::terminal;
 
 use super::attempt::activity;
 use super::{columns, duration, json, millis, short};
@@ -56,7 +57,8 @@ pub fn event_line(event: &EventView) -> String {
     let name = event.name.as_deref().map_or_else(String::new, |name| format!(" {name}"));
     let data = event.data.as_ref().map_or_else(String::new, |data| format!("  {}", json(data)));
     let (seq, ts, kind) = (event.seq, event.ts, &event.kind);
-    format!("{seq:>7}  {ts}  {run}  {kind}{op}{name}{data}\n")
+    let line = format!("{seq:>7}  {ts}  {run}  {kind}{op}{name}{data}");
+    terminal::line(&line).into_owned() + "\n"
 }
 
 /// The nodes of a fleet as a table.
@@ -127,7 +129,8 @@ pub fn fsck_report(report: &Report) -> String {
     }
     for finding in &report.findings {
         let kind = serde_json::to_value(finding.kind).unwrap_or_default();
-        text += &format!("{}: {}\n", kind.as_str().unwrap_or("finding"), finding.what);
+        let what = terminal::line(&finding.what);
+        text += &format!("{}: {what}\n", kind.as_str().unwrap_or("finding"));
     }
     if report.is_clean() {
         text += "clean\n";

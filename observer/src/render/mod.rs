@@ -1,11 +1,15 @@
-//! Text for people. Everything here is a pure function of what the views hold.
+//! Text for people. Everything here is a pure function of what the views hold, and every line is one
+//! that a terminal shows as it reads.
 
 mod attempt;
 mod lists;
 mod timeline;
 mod tree;
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use tidemill_model::terminal;
 
 pub use lists::{event_line, fsck_report, nodes, restored, runs, table};
 pub use timeline::history;
@@ -32,11 +36,9 @@ pub(crate) fn millis(ms: u64) -> String {
 
 /// One line of at most so many characters; what is cut off is marked.
 pub(crate) fn short(text: &str, chars_max: usize) -> String {
-    let text: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max + 1).collect();
     match text.char_indices().nth(chars_max) {
-        None => text,
-        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => terminal::line(text).into_owned(),
+        Some((cut, _)) => format!("{}…", terminal::line(&text[..cut])),
     }
 }
 
@@ -47,8 +49,11 @@ pub(crate) fn json(value: &tidemill_model::Json) -> String {
 
 /// Columns under their names, aligned, two spaces apart; no spaces at the ends of lines.
 pub(crate) fn columns(names: &[&str], rows: &[Vec<String>]) -> String {
+    let names: Vec<Cow<'_, str>> = names.iter().map(|name| terminal::line(name)).collect();
+    let rows: Vec<Vec<Cow<'_, str>>> =
+        rows.iter().map(|row| row.iter().map(|cell| terminal::line(cell)).collect()).collect();
     let mut widths: Vec<usize> = names.iter().map(|name| name.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -62,9 +67,9 @@ pub(crate) fn columns(names: &[&str], rows: &[Vec<String>]) -> String {
         }
         line.trim_end().to_owned() + "\n"
     };
-    let mut text = line(&mut names.iter().copied());
-    for row in rows {
-        text += &line(&mut row.iter().map(String::as_str));
+    let mut text = line(&mut names.iter().map(AsRef::as_ref));
+    for row in &rows {
+        text += &line(&mut row.iter().map(AsRef::as_ref));
     }
     text
 }

@@ -1,6 +1,6 @@
 //! The timeline of a source.
 
-use tidemill_model::{Base, Epoch, Txid};
+use tidemill_model::{Base, Epoch, Txid, terminal};
 
 use super::columns;
 use crate::history::{BucketHistory, EpochView, FileHistory, History, PointView};
@@ -20,7 +20,7 @@ pub fn history(history: &History, all: bool) -> String {
 }
 
 fn bucket(history: &BucketHistory, all: bool) -> String {
-    let mut text = format!("{}\n", history.node);
+    let mut text = format!("{}\n", terminal::line(&history.node));
     for epoch in &history.epochs {
         text += &heading(epoch);
         points(&mut text, &epoch.points, all);
@@ -30,7 +30,7 @@ fn bucket(history: &BucketHistory, all: bool) -> String {
         for range in &epoch.breaks {
             let between = between(range.after, range.until);
             let open = if range.is_open() { ", until it is repaired" } else { "" };
-            text += &format!("  break   {between}{open}: {}\n", range.reason);
+            text += &format!("  break   {between}{open}: {}\n", terminal::line(&range.reason));
         }
         for branch in &epoch.branches {
             text += &format!("  branch  epoch {} began at {}\n", branch.epoch, branch.txid);
@@ -83,7 +83,7 @@ fn between(after: Option<Txid>, until: Option<Txid>) -> String {
 }
 
 fn file(history: &FileHistory) -> String {
-    let mut text = format!("{}\n", history.origin);
+    let mut text = format!("{}\n", terminal::line(&history.origin.to_string()));
     if !history.epochs.is_empty() {
         let rows: Vec<Vec<String>> = history
             .epochs

@@ -2,7 +2,7 @@
 
 use super::attempt::{attempt_state, step_state};
 use super::{json, millis, short};
-use tidemill_model::{BlockReason, BlockReasonKind, WaitsFor};
+use tidemill_model::{BlockReason, BlockReasonKind, WaitsFor, terminal};
 
 use crate::show::{AttemptView, OpView, RunView};
 
@@ -30,7 +30,7 @@ struct Tree {
 impl Tree {
     fn line(&mut self, line: &str) {
         self.text.push_str(&self.indent);
-        self.text.push_str(line);
+        self.text.push_str(&terminal::line(line));
         self.text.push('\n');
     }
 

@@ -177,8 +177,8 @@ impl App {
     /// unfinished runs.
     ///
     /// # Errors
-    /// `Invalid` if the program is wrong (two workflows of one name) or the file is not
-    /// Tidemill's; `Conflict` if another process has it open, which is named, or if it belongs to a
+    /// `Invalid` if the program is wrong (two workflows of one name, built with `panic = "abort"`)
+    /// or the file is not Tidemill's; `Conflict` if another process has it open, which is named, or if it belongs to a
     /// sidecar; `Corrupt` if it is damaged.
     ///
     /// # Panics
@@ -197,12 +197,23 @@ impl App {
         self.workflows.keys().map(ToString::to_string).collect()
     }
 
-    /// Whether the program can be opened.
+    /// Whether the program can be opened: every way to open a file or to run a command asks.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.problems.is_empty() {
+        self.check_built(cfg!(panic = "abort"))
+    }
+
+    fn check_built(&self, to_abort: bool) -> Result<(), Error> {
+        let mut problems = self.problems.clone();
+        if to_abort {
+            // A workflow that panics is blocked, alone: that takes panics that unwind.
+            let problem = "this program is built with panic = \"abort\", so that a panic in one \
+                           workflow would end all of them: remove it from the profile";
+            problems.push(problem.to_owned());
+        }
+        if problems.is_empty() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Invalid, self.problems.join("; ")))
+        Err(Error::new(ErrorKind::Invalid, problems.join("; ")))
     }
 }
 
@@ -213,5 +224,20 @@ impl fmt::Debug for App {
             .field("version", &self.version)
             .field("workflows", &self.workflow_names())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_whose_panics_end_the_process_is_refused_with_what_to_do() {
+        let app = App::new("t");
+        app.check_built(false).unwrap();
+        let error = app.check_built(true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let problem = error.to_string();
+        assert!(problem.contains("panic = \"abort\"") && problem.contains("remove it"));
     }
 }

@@ -4,6 +4,7 @@
 //! - [`steady`] workflows that must come to their end whatever happens to their machine
 //! - [`carried`] workflows whose runs an older version began
 //! - [`misbehaving`] workflows that must be stopped with a message that says what to do
+//! - [`hostile`] workflows whose text is not fit for a terminal
 //! - [`deadly`] workflows that end the process
 //! - [`selfish`] workflows that hold their thread
 //! - [`attached`] a process that is no app, but attaches like one
@@ -14,6 +15,7 @@
 mod attached;
 mod carried;
 mod deadly;
+mod hostile;
 mod ledger;
 mod misbehaving;
 mod selfish;
@@ -50,6 +52,10 @@ fn main() -> ExitCode {
         .workflow("mistypes", carried::mistypes)
         .workflow("off_turn", carried::off_turn)
         .workflow("deadly", deadly::deadly)
+        .workflow("hostile", hostile::hostile)
+        .workflow("hostile_panics", hostile::panics)
+        .workflow("hostile_misnames", hostile::misnames)
+        .workflow(hostile::CHILD, hostile::child)
         .workflow("hog", selfish::hog)
         .workflow("slow_turn", selfish::slow_turn)
         .workflow("changed", misbehaving::changed);

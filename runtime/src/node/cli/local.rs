@@ -7,7 +7,7 @@ use tidemill_model::{BlockReason, RunId};
 
 use super::args::{Check, Run};
 use super::serve::{Signals, fenced};
-use super::{Outcome, print_line};
+use super::{Outcome, print_json, print_line, say};
 use crate::author::App;
 use crate::engine::{Node, RunResult, StartRequest};
 use crate::error::Error;
@@ -36,7 +36,7 @@ pub(super) async fn run(app: App, args: Run) -> Outcome {
         () = fenced(open.sidecar.as_ref()) => exit_fenced(),
         outcome = to_its_end(&open.node, request) => outcome,
         () = signals.next() => {
-            eprintln!("interrupted: the run is kept and goes on when the file is opened again");
+            say("interrupted: the run is kept and goes on when the file is opened again");
             Ok(ExitCode::FAILURE)
         }
     };
@@ -46,7 +46,7 @@ pub(super) async fn run(app: App, args: Run) -> Outcome {
 
 async fn to_its_end(node: &Node, request: StartRequest) -> Outcome {
     let started = node.start(request).await?;
-    eprintln!("run {}", started.id);
+    say(&format!("run {}", started.id));
     let mut told = None;
     let ended = loop {
         tokio::select! {
@@ -57,18 +57,18 @@ async fn to_its_end(node: &Node, request: StartRequest) -> Outcome {
     };
     match ended {
         RunResult::Completed(output) => {
-            print_line(output.as_str());
+            print_json(output.as_str());
             Ok(ExitCode::SUCCESS)
         }
         RunResult::Failed(failure) => {
-            eprintln!("error: run {} failed: {}", started.id, failure.message);
+            say(&format!("error: run {} failed: {}", started.id, failure.message));
             for cause in &failure.chain {
-                eprintln!("  caused by: {cause}");
+                say(&format!("  caused by: {cause}"));
             }
             Ok(ExitCode::FAILURE)
         }
         RunResult::Blocked(reason) => {
-            eprintln!("error: run {} is blocked: {}", started.id, reason.advice);
+            say(&format!("error: run {} is blocked: {}", started.id, reason.advice));
             print_sides(&reason);
             Ok(ExitCode::FAILURE)
         }
@@ -80,10 +80,10 @@ async fn tell_waits(node: &Node, run: &RunId, told: &mut Option<RunId>) {
     // A file that cannot be read now can be in a second.
     let Ok(Some(waits)) = node.waits_for(run).await else { return };
     if told.as_ref() != Some(&waits.run) {
-        eprintln!(
+        say(&format!(
             "run {run} waits for run {}, which is blocked: {}",
             waits.run, waits.reason.advice
-        );
+        ));
         print_sides(&waits.reason);
         *told = Some(waits.run);
     }
@@ -93,7 +93,7 @@ async fn tell_waits(node: &Node, run: &RunId, told: &mut Option<RunId>) {
 fn print_sides(reason: &BlockReason) {
     for (what, text) in [("log", &reason.logged), ("code", &reason.asked)] {
         if let Some(text) = text {
-            eprintln!("  {what}: {text}");
+            say(&format!("  {what}: {text}"));
         }
     }
 }
@@ -120,7 +120,7 @@ pub(super) fn check(app: &App, args: &Check) -> Outcome {
             "agrees": divergence.is_none(),
             "divergence": divergence,
         });
-        print_line(&json.to_string());
+        print_json(&json.to_string());
     }
     let Some(divergence) = &report.divergence else {
         if !args.json {
@@ -132,7 +132,7 @@ pub(super) fn check(app: &App, args: &Check) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     };
     let at = divergence.op.map(|op| format!(" at operation {op}")).unwrap_or_default();
-    eprintln!("error: run {} and the code part{at}: {}", report.run, divergence.advice);
+    say(&format!("error: run {} and the code part{at}: {}", report.run, divergence.advice));
     print_sides(divergence);
     Ok(ExitCode::FAILURE)
 }

@@ -21,6 +21,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tidemill_model::terminal;
 
 use self::args::{Cli, Command};
 use super::attach::EXIT_FENCED;
@@ -49,19 +50,19 @@ impl App {
             Err(usage) => {
                 // Help and version are no errors, and go to stdout.
                 let code = u8::try_from(usage.exit_code()).unwrap_or(2);
-                let _ = usage.print();
+                if usage.use_stderr() {
+                    eprint!("{}", terminal::lines(&usage.render().to_string()));
+                } else {
+                    let _ = usage.print();
+                }
                 return ExitCode::from(code);
             }
         };
         log_to_stderr();
-        if let Err(problem) = panics_unwind(cfg!(panic = "abort")) {
-            eprintln!("error: {problem}");
-            return ExitCode::FAILURE;
-        }
         match self.execute(cli.command) {
             Ok(code) => code,
             Err(error) => {
-                eprintln!("error: {error}");
+                say(&format!("error: {error}"));
                 exit_code(error.kind())
             }
         }
@@ -78,15 +79,6 @@ impl App {
             Command::Check(args) => local::check(&self, &args),
         }
     }
-}
-
-/// A workflow that panics is blocked, alone: that takes a program whose panics unwind.
-fn panics_unwind(built_to_abort: bool) -> Result<(), &'static str> {
-    if built_to_abort {
-        return Err("this program is built with panic = \"abort\", so that a panic in one \
-                    workflow would end all of them: remove it from the profile");
-    }
-    Ok(())
 }
 
 /// The exit code for each kind of error.
@@ -110,7 +102,7 @@ fn log_to_stderr() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        .with_writer(|| Stderr)
         .try_init();
 }
 
@@ -132,21 +124,38 @@ fn no_runtime(e: std::io::Error) -> Error {
     Error::with_source(ErrorKind::Internal, format!("cannot start a runtime: {e}"), e)
 }
 
-/// Writes a line to stdout; a reader that has gone (`| head`) is no error.
-pub(super) fn print_line(line: &str) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+/// Stderr, for whole lines that are safe on a terminal.
+struct Stderr;
+
+impl std::io::Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let safe = terminal::coloured(&String::from_utf8_lossy(line)).into_owned();
+        std::io::stderr().write_all(safe.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Writes a line to stdout; a reader that has gone (`| head`) is no error.
+pub(super) fn print_line(line: &str) {
+    print(&terminal::line(line));
+}
 
-    #[test]
-    fn a_program_whose_panics_end_the_process_is_refused_with_what_to_do() {
-        assert_eq!(panics_unwind(false), Ok(()));
-        let problem = panics_unwind(true).unwrap_err();
-        assert!(problem.contains("panic = \"abort\"") && problem.contains("remove it"));
-    }
+/// Writes a JSON document to stdout.
+pub(super) fn print_json(document: &str) {
+    print(&terminal::json(document));
+}
+
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Says one line to whoever types, on stderr.
+pub(super) fn say(line: &str) {
+    eprintln!("{}", terminal::line(line));
 }

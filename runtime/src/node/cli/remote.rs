@@ -8,7 +8,7 @@ use tidemill_model::RunId;
 
 use super::args::{NodeUrl, Resume, Start};
 use super::serve::token_from_environment;
-use super::{Outcome, print_line};
+use super::{Outcome, print_json, print_line};
 use crate::error::{Error, ErrorKind};
 use crate::node::client::{self, Target};
 use crate::node::http::Token;
@@ -28,7 +28,7 @@ pub(super) async fn start(args: Start) -> Outcome {
     let body = format!("{fields},\"input\":{}}}", args.new.input);
     let answer = call(&node, "/v1/runs", Some(body.into_bytes())).await?;
     if args.json {
-        print_line(&answer.to_string());
+        print_json(&answer.to_string());
     } else {
         print_line(answer.get("id").and_then(Value::as_str).unwrap_or_default());
     }

@@ -1,0 +1,63 @@
+//! Workflows that put the text that they are given wherever text of a run can be.
+
+use std::fmt;
+
+use tidemill::{BoxError, Ctx, Result, Step};
+
+/// Names may not hold control characters; a mark of direction they may.
+pub(crate) const CHILD: &str = "hostile\u{202e}child";
+const STEP: &str = "hostile\u{202e}step";
+
+/// An error with a cause.
+#[derive(Debug)]
+struct Failed {
+    text: String,
+    source: Option<Box<Failed>>,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failed {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.source.as_deref()?;
+        Some(source)
+    }
+}
+
+/// In inputs, outputs, checkpoints, names, errors and their causes.
+pub(crate) async fn hostile(ctx: Ctx, text: String) -> Result<()> {
+    let text = ctx.step(STEP, echo, text).await?;
+    let text = ctx.child::<String>(CHILD, text).await?;
+    let cause = Failed { text: text.clone(), source: None };
+    let failed = ctx.step("fails", fails, text.clone()).await;
+    assert!(failed.is_err(), "the step fails");
+    Err(Failed { text, source: Some(Box::new(cause)) }.into())
+}
+
+async fn echo(step: Step, text: String) -> Result<String> {
+    step.checkpoint(&text).await?;
+    Ok(text)
+}
+
+async fn fails(_: Step, text: String) -> Result<()> {
+    let cause = Failed { text: text.clone(), source: None };
+    Err(Failed { text, source: Some(Box::new(cause)) }.into())
+}
+
+pub(crate) async fn child(_: Ctx, text: String) -> Result<String> {
+    Ok(text)
+}
+
+/// In the message of a panic.
+pub(crate) async fn panics(_: Ctx, text: String) -> Result<()> {
+    panic!("{text}");
+}
+
+/// In the name of a step, which no step may have.
+pub(crate) async fn misnames(ctx: Ctx, text: String) -> Result<()> {
+    Ok(ctx.run(&text, async || Ok::<(), BoxError>(())).await?)
+}
