@@ -203,6 +203,31 @@ fn an_app_that_only_lost_its_stream_needs_no_cure_and_neither_does_a_goodbye() {
 }
 
 #[test]
+fn a_cure_waits_for_a_stage_that_cannot_be_written() {
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    supervisor.handle(Input::StreamClosed(session(1)), ms(20));
+    supervisor.handle(Input::AppLock(AppLock::Taken), ms(120));
+    check(
+        supervisor,
+        vec![
+            (121, Input::DaemonEnded),
+            (122, Input::StageNotSaved),
+            (621, Input::Tick),
+            (622, Input::Tick),
+            (623, Input::StageSaved),
+        ],
+        &expect![[r#"
+            121 curing stage Cure
+            122 curing 
+            621 curing 
+            622 curing stage Cure
+            623 curing break Some(6)-open
+        "#]],
+    );
+}
+
+#[test]
 fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
     let script = |cmd| {
         let mut supervisor = ready(cmd);
