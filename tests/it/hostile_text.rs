@@ -131,12 +131,16 @@ fn an_authors_program_shows_it_as_text() {
         safe("check", &run(&["check", of]));
         safe("check --json", &run(&["check", of, "--json"]));
     }
+    // A file of their own, because `run` would take up the one that panics, too.
+    let settings = Settings::alone(&scratch::folder("hostile").join("workflow.db"));
+    let run = |args: &[&str]| settings.command(args).output().expect("run the app");
     for args in [
         vec!["run", "hostile", &input],
         vec!["run", "hostile_misnames", &input],
         vec!["run", "hostile\u{202e}child", &input],
         vec!["run", HOSTILE, &input],
         vec!["check", HOSTILE],
+        vec!["check", "no-such-run"],
     ] {
         safe(&format!("{args:?}"), &run(&args));
     }
