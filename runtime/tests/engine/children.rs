@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidemill::{App, Ctx, Result, RunId, RunResult, StartRequest};
-use tidemill_model::BlockReasonKind;
+use tidemill_model::{BlockReasonKind, OpId};
 
 use crate::common::{Place, fsck, soon, sql, until};
 
@@ -46,7 +46,7 @@ async fn a_name_that_is_not_registered_blocks_the_parent_until_it_is() {
         panic!("it is not blocked");
     };
     assert_eq!(reason.kind, BlockReasonKind::UnknownWorkflow);
-    assert_eq!(reason.op.map(|op| op.get()), Some(2));
+    assert_eq!(reason.op.map(OpId::get), Some(2));
     assert!(reason.asked.unwrap().contains("`sqaure`"));
     assert!(reason.advice.contains("did you mean `square`?"), "{}", reason.advice);
     let children = "SELECT count(*) FROM events WHERE kind = 'child_started' OR run = 'p.2'";
