@@ -243,7 +243,7 @@ async fn a_file_has_one_node_and_a_wrong_program_is_refused() {
     let node = place.open(App::new("t").workflow("chain", chain)).await;
     let second = App::new("t").open(place.file()).await.unwrap_err();
     assert_eq!(second.kind(), ErrorKind::Conflict);
-    assert!(second.to_string().contains(&std::process::id().to_string()), "{second}");
+    assert!(second.to_string().contains("by a node of this process"), "{second}");
     node.shutdown().await.unwrap();
     let twice = App::new("t").workflow("a", chain).workflow("a", chain);
     let wrong = twice.open(place.file()).await.unwrap_err();
