@@ -1,6 +1,6 @@
 //! Lives that end badly, one after another: each costs the bucket a full copy, so they are paced.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -40,9 +40,9 @@ fn a_command_that_fails_at_once_makes_few_epochs_and_its_wait_can_be_ended() {
             waiting.is_some() || vm.sidecar().is_none()
         });
         if waiting.is_some_and(|seconds| seconds > 2) {
-            let (begun, before) = (Instant::now(), bucket.epochs("n1"));
+            let before = bucket.epochs("n1");
+            // One that waits to its end claims the next epoch, and ends with the command's code.
             assert_eq!(vm.shut_down(), 0, "nothing was begun");
-            assert!(begun.elapsed() < Duration::from_secs(2 + 8), "it waited to its end");
             assert_eq!(bucket.epochs("n1"), before);
             told += 1;
         } else {

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -11,7 +10,7 @@ use crate::support::app::{App, Settings};
 use crate::support::bucket::Bucket;
 use crate::support::machine::{Machine, Victim};
 use crate::support::proxy::{Line, Proxy};
-use crate::support::{procfs, wait};
+use crate::support::{procfs, sqlite, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -66,7 +65,7 @@ fn a_reader_that_keeps_a_cure_from_its_end_is_named() {
     let bucket = Bucket::new();
     let mut vm = sidecar(&bucket);
     let mut app = at_work(&mut vm);
-    let reader = Connection::open(vm.db()).expect("open the file");
+    let reader = sqlite::read(vm.db());
     reader.execute_batch("BEGIN; SELECT count(*) FROM events").expect("begin to read");
     app.api().start("r2", "chain", &json!({ "steps": 3, "millis": 1 }));
     app.api().wait_completed("r2", BOUND);

@@ -70,6 +70,9 @@ pub(super) fn activity(activity: &Activity) -> String {
     ];
     let one = activity.open() == 1;
     let parts = kinds.into_iter().filter(|(count, _)| *count > 0);
-    let text = |(count, what)| if one { format!("{what}") } else { format!("{count} {what}") };
+    let text = |(count, what): (u32, &str)| match one {
+        true => what.to_owned(),
+        false => format!("{count} {what}"),
+    };
     parts.map(text).collect::<Vec<_>>().join(", ")
 }
