@@ -140,7 +140,8 @@ impl Supervisor {
             return self.final_barrier(false, now, out);
         }
         let patience = match self.cmd {
-            Cmd::Ended(_) => FENCE_GRACE,
+            // What CMD left behind has the time that CMD would have had: its bodies may be at work.
+            Cmd::Ended(_) => self.start.leave_within,
             // Nothing is shipped any more, and the next start tells an app that stays to leave.
             Cmd::Absent | Cmd::Waiting | Cmd::Starting | Cmd::Running if self.abandoned => {
                 FENCE_GRACE

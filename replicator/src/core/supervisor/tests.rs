@@ -227,6 +227,28 @@ fn a_cure_waits_for_a_stage_that_cannot_be_written() {
     );
 }
 
+/// The shell around an app ends before it: the app's bodies have their grace like any other's.
+#[test]
+fn an_app_that_its_command_left_behind_has_the_time_that_the_command_had() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (100, Input::CmdEnded(0)),
+            (110, Input::AppLock(AppLock::Busy)),
+            (25_099, Input::Tick),
+            (25_100, Input::Tick),
+        ],
+        &expect![[r#"
+            100 draining SignalCmd(TermGroup), TryAppLock
+            110 draining 
+            25099 draining TryAppLock
+            25100 draining SignalCmd(Kill)
+        "#]],
+    );
+}
+
 #[test]
 fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
     let script = |cmd| {
