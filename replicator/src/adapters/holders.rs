@@ -154,6 +154,13 @@ mod tests {
             .stdin(fs::File::open(&path).unwrap())
             .spawn()
             .unwrap();
+        // `spawn` returns a moment before the kernel has put the command line in its place.
+        let cmdline = format!("/proc/{}/cmdline", child.id());
+        let in_place = (0..1_000_000).any(|_| {
+            std::thread::yield_now();
+            fs::read(&cmdline).is_ok_and(|text| !text.is_empty())
+        });
+        assert!(in_place, "no command line of process {}", child.id());
         let found = having_open(&path);
         let text = named(&found);
         child.kill().unwrap();
