@@ -23,13 +23,13 @@ pub(crate) struct Numbers {
     nap_millis: u64,
 }
 
-/// Passes numbers to a step and to a child, waits, and passes them on once more. Gives the sum of
-/// what came through unchanged.
+/// Passes numbers to a step and waits, then passes them to a child, which begins when it is first
+/// awaited, and on once more. Gives the sum of all that came through.
 pub(crate) async fn floats(ctx: Ctx, numbers: Numbers) -> Result<f64> {
     let nap = Duration::from_millis(numbers.nap_millis);
     let made: Vec<f64> = ctx.step("make", make, numbers).await?;
     let passed = ctx.step("pass", pass, made.clone());
-    let kept = ctx.child::<f64>("keep", &(nap, &made));
+    let kept = ctx.child::<f64>("keep", &(Duration::from_millis(1), &made));
     let (passed, ()) = try_join(passed, ctx.sleep(nap)).await?;
     let kept = kept.await?;
     let again: Vec<f64> = ctx.step("pass", pass, passed).await?;
