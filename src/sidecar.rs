@@ -42,6 +42,10 @@ pub(crate) struct Args {
     /// start costs the bucket a full copy of the file
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pace: Duration,
+    /// Begin from an older point if the newest in the bucket is damaged: what was done after it is
+    /// lost. Without this the sidecar waits and says which object is damaged
+    #[arg(long)]
+    allow_older: bool,
     /// The app to run; without it, one that another supervisor starts is served
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -55,6 +59,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         leave_within: Some(args.leave_within),
         final_within: Some(args.final_within),
         pace_most: Some(args.pace),
+        allow_older: args.allow_older,
         command: args.command,
         ..Options::new(args.node.as_str(), &args.bucket.to_string(), &args.db)
     };

@@ -76,7 +76,31 @@ impl Catalogue {
     /// The last transaction that can be restored, also one that only an open break hides: what a
     /// take-over begins from.
     pub fn newest(&self) -> Option<Point> {
-        self.sweep(|doc| !doc.is_open()).0.last().copied()
+        self.whole_points().last().copied()
+    }
+
+    /// [`Catalogue::points`], and those that only an open break hides.
+    pub fn whole_points(&self) -> Vec<Point> {
+        self.sweep(|doc| !doc.is_open()).0
+    }
+
+    /// The files from which Litestream restores a transaction, in the order in which it applies
+    /// them; `None` if no chain ends there.
+    pub fn plan(&self, target: Txid) -> Option<Vec<&LtxFile>> {
+        let (snapshots, others): (Vec<&LtxFile>, Vec<&LtxFile>) = (self.files.iter())
+            .filter(|file| file.name.max <= target)
+            .partition(|file| file.level == Level::SNAPSHOT);
+        let mut plan: Vec<&LtxFile> =
+            snapshots.into_iter().max_by_key(|file| file.name.max).into_iter().collect();
+        loop {
+            let at = plan.last().map_or(0, |file| file.name.max.get());
+            if at == target.get() {
+                return Some(plan);
+            }
+            let extends = |f: &&&LtxFile| f.name.min.get() <= at + 1 && f.name.max.get() > at;
+            let better = |f: &&&LtxFile| (f.name.max, std::cmp::Reverse(f.name.min), f.level);
+            plan.push(others.iter().filter(extends).max_by_key(better)?);
+        }
     }
 
     /// The open breaks that count: no closed one has the same beginning.
@@ -295,6 +319,7 @@ pub(crate) mod tests {
             for n in 1..30 {
                 let target = txid(n);
                 prop_assert_eq!(points.contains(&target), litestream_reaches(&files, target), "{}", n);
+                prop_assert_eq!(points.contains(&target), catalogue.plan(target).is_some(), "{}", n);
             }
         }
     }

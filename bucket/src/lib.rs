@@ -16,11 +16,13 @@
 
 mod answer_date;
 mod catalogue;
+mod damage;
 mod epochs;
 mod error;
 mod failure;
 mod lease_store;
 mod litestream;
+mod ltx;
 mod moment;
 mod node_reader;
 mod probe;
@@ -30,6 +32,7 @@ mod store;
 mod timeline;
 
 pub use catalogue::{Catalogue, Gap, LtxFile, Point};
+pub use damage::{Chain, Damage, look_at_chain, newest_without};
 pub use epochs::{Created, create_break, create_epoch, list_epochs, list_nodes, read_epoch};
 pub use error::{Error, ErrorKind};
 pub use lease_store::{Lease, LeaseStore, Settled, Shown};

@@ -51,6 +51,24 @@ pub async fn read_epoch_timeline(
     Ok(found.unwrap_or_else(|| EpochHistory::new(epoch, None, Catalogue::default())))
 }
 
+/// Lists one epoch's files and reads its breaks.
+///
+/// # Errors
+/// As [`read_timeline`].
+pub(crate) async fn read_catalogue(
+    store: &Store,
+    keys: &NodeKeys,
+    epoch: Epoch,
+) -> Result<Catalogue, Error> {
+    let listing = store.list(&format!("{}/", keys.epoch(epoch))).await?;
+    let seen = sort(&keys.epochs(), &listing).remove(&epoch).unwrap_or_default();
+    let mut breaks = Vec::new();
+    for name in seen.breaks {
+        breaks.push(read_break(store, keys, epoch, name).await?);
+    }
+    Ok(Catalogue { files: seen.files, breaks })
+}
+
 /// Sorts a listing by epoch. Keys that are none of ours or Litestream's are passed over.
 fn sort(prefix: &str, listing: &[Listed]) -> BTreeMap<Epoch, Seen> {
     let mut epochs: BTreeMap<Epoch, Seen> = BTreeMap::new();

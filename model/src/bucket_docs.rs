@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::DOCUMENT_VERSION;
-use crate::lease::Ttl;
+use crate::lease::{Covered, Ttl};
 use crate::name::{Invalid, NodeId};
 use crate::position::{Epoch, LogSum, Seq, Txid};
 use crate::time::Timestamp;
@@ -67,6 +67,9 @@ pub struct EpochDoc {
     /// document is gone. None in documents of earlier versions.
     #[serde(default, rename = "ttl_ms", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Ttl>,
+    /// What could not be restored and was given up on a person's word; `None` in the usual case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<GivenUp>,
     /// The versions that wrote it.
     pub versions: Versions,
     /// Fields of a newer version, kept as they are.
@@ -82,6 +85,19 @@ impl EpochDoc {
     pub fn parse(bytes: &[u8]) -> Result<EpochDoc, Invalid> {
         parse_document("epoch.json", bytes)
     }
+}
+
+/// The end of a lineage that could not be restored: the epoch begins another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// The epoch of the newest transaction that was given up.
+    pub epoch: Epoch,
+    /// That transaction.
+    pub txid: Txid,
+    /// What a barrier had covered and the base does not reach.
+    pub covered: Option<Covered>,
+    /// What was wrong with it.
+    pub reason: String,
 }
 
 /// What an epoch's file began as.
@@ -192,5 +208,16 @@ mod tests {
         let doc = EpochDoc::parse(older.as_bytes()).unwrap();
         assert_eq!(doc.ttl, None);
         assert_eq!(serde_json::to_string(&doc).unwrap(), older.trim());
+    }
+
+    #[test]
+    fn an_epoch_that_gave_something_up_is_stored_as_its_golden_file_says() {
+        let golden = include_str!("../golden/epoch_given_up.json");
+        let doc = EpochDoc::parse(golden.as_bytes()).unwrap();
+        assert_eq!(doc.given_up.as_ref().unwrap().covered.unwrap().seq.get(), 207);
+        assert!(doc.unknown.is_empty());
+        assert_eq!(format!("{}\n", serde_json::to_string_pretty(&doc).unwrap()), golden);
+        let usual = EpochDoc { given_up: None, ..doc };
+        assert!(serde_json::to_value(&usual).unwrap().get("given_up").is_none());
     }
 }

@@ -34,7 +34,7 @@ mod token;
 
 pub use activity::{Activity, NextAttempt};
 pub use attempts::{Attempt, AttemptState};
-pub use bucket_docs::{Base, BreakDoc, EpochDoc, LocalHead, Versions};
+pub use bucket_docs::{Base, BreakDoc, EpochDoc, GivenUp, LocalHead, Versions};
 pub use error_kind::ErrorKind;
 pub use event::{Columns, Event, EventClass, EventError, EventKind};
 pub use event_data::{

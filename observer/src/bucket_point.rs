@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use tidemill_bucket::{
-    EpochHistory, Lease, LeaseStore, Litestream, Moment, NodeUrl, Now, Place, Restored, Store,
-    Timeline, read_timeline, restore,
+    Chain, Damage, EpochHistory, Lease, LeaseStore, Litestream, Moment, NodeUrl, Now, Place,
+    Restored, Store, Timeline, look_at_chain, read_timeline, restore,
 };
 use tidemill_model::{Base, Covered, LogSum, Nonce, Seq, Timestamp};
 
@@ -88,12 +88,28 @@ impl BucketPoint {
         };
         let (epoch, txid) = (self.place.epoch, self.place.txid);
         let keys = self.url.keys();
-        let restored = restore(&litestream, &self.store, &keys, epoch, txid, parent).await?;
+        let restored = restore(&litestream, &self.store, &keys, epoch, txid, parent).await;
+        let restored = match restored {
+            Ok(restored) => restored,
+            Err(error) => return Err(self.with_object(error).await),
+        };
         let connection = tidemill_eventlog::open_snapshot(restored.path())?;
         tidemill_eventlog::verify(&connection).map_err(|e| self.corrupt(&e.to_string()))?;
         self.prove(&connection)?;
         drop(connection);
         Ok(restored)
+    }
+
+    /// The error with the object whose fault it is, if it is one's.
+    async fn with_object(&self, error: tidemill_bucket::Error) -> Error {
+        let (keys, Place { epoch, txid, .. }) = (self.url.keys(), self.place);
+        match look_at_chain(&self.store, &keys, epoch, txid).await {
+            Ok(Chain { damage: Some(damage), .. }) => {
+                let Damage { key, what } = damage;
+                self.corrupt(&format!("object `{key}`: {what} ({error})"))
+            }
+            Ok(Chain { damage: None, .. }) | Err(_) => error.into(),
+        }
     }
 
     /// Whether a file of this point holds what it must hold.
@@ -216,6 +232,7 @@ mod tests {
             at: Timestamp::from_micros(0).unwrap(),
             base,
             ttl: None,
+            given_up: None,
             versions: Versions::new(),
             unknown: serde_json::Map::new(),
         };

@@ -104,6 +104,7 @@ fn epoch_doc() -> EpochDoc {
         at: now(),
         base: None,
         ttl: None,
+        given_up: None,
         versions: Versions::new(),
         unknown: serde_json::Map::new(),
     }

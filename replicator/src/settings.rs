@@ -33,6 +33,8 @@ pub struct Options {
     pub final_within: Option<Duration>,
     /// The longest wait after lives that ended badly, up to 1 h; none for 60 s.
     pub pace_most: Option<Duration>,
+    /// Whether a take-over may begin from an older point where the newest cannot be restored.
+    pub allow_older: bool,
     /// CMD and its arguments; empty for none.
     pub command: Vec<OsString>,
 }
@@ -50,6 +52,7 @@ impl Options {
             leave_within: None,
             final_within: None,
             pace_most: None,
+            allow_older: false,
             command: Vec::new(),
         }
     }
@@ -90,6 +93,9 @@ pub struct Settings {
     /// default 60 s. Shorter, and a command that fails at once fills the bucket with full copies;
     /// longer, and a node that was mended comes back later.
     pub(crate) pace_most: Duration,
+    /// Whether a take-over may begin from an older point where the newest cannot be restored: what
+    /// was done after it is lost, and `epoch.json` says so. Off, it waits for a person.
+    pub(crate) allow_older: bool,
     /// The app to run; none if another supervisor starts it.
     pub(crate) command: Option<AppCommand>,
 }
@@ -131,6 +137,7 @@ impl Settings {
                 hour,
             )?,
             pace_most: within("--pace", options.pace_most, ms(60_000), ms(0), hour)?,
+            allow_older: options.allow_older,
             command,
         })
     }

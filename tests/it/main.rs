@@ -13,6 +13,7 @@ mod chaos;
 mod command_errors;
 mod command_line;
 mod credentials;
+mod damaged_point;
 mod deadly;
 mod disks;
 mod earlier_version;

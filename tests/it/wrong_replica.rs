@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::bucket::Bucket;
 use crate::support::machine::Machine;
 use crate::support::process::Finished;
-use crate::support::{corrupt, ltx, process, scratch, sqlite};
+use crate::support::{corrupt, ltx, process, scratch, sqlite, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -65,11 +65,16 @@ fn assert_caught(past: &Past, liar: &Path, words: &[&str], seen_by_the_file_alon
     let before = bucket.keys(&Bucket::epoch_prefix("n1", 2));
     let mut vm2 = Machine::new(bucket, "vm-2", "n1").sidecar_args(&["--ttl", "3s"]);
     vm2.start();
-    assert_eq!(vm2.wait_exit(BOUND), 1, "a take-over of a wrong replica ends");
-    let said = vm2.log();
+    let problem = || Some(vm2.status()?["problem"].as_str()?.to_owned());
+    wait::until_true("the take-over of a wrong replica to wait", BOUND, || {
+        problem().is_some_and(|text| text.contains("cannot be used"))
+    });
+    let said = problem().expect("it goes on waiting");
     assert!(words.iter().any(|word| said.contains(word)), "the take-over says {said}");
+    assert!(said.contains("nothing older can be restored"), "no way out is offered: {said}");
     assert!(!vm2.db().exists(), "nothing was put in place");
     assert_eq!(bucket.keys(&Bucket::epoch_prefix("n1", 2)), before, "nothing was shipped");
+    assert_eq!(vm2.shut_down(), 74, "the claim expires");
 }
 
 #[test]

@@ -19,7 +19,8 @@
 //! to `epoch.json` nothing is kept, after it the base is fixed. On failure nothing was replaced.
 
 use tidemill_model::{
-    Base, Covered, Epoch, EpochDoc, InstanceId, LocalHead, LogSum, Nonce, Seq, Txid, Uncured,
+    Base, Covered, Epoch, EpochDoc, GivenUp, InstanceId, LocalHead, LogSum, Nonce, Seq, Txid,
+    Uncured,
 };
 
 use super::barrier::Head;
@@ -51,6 +52,8 @@ pub(crate) struct Begin {
     pub(crate) local: LocalLog,
     /// The epoch whose cure was not finished.
     pub(crate) uncured: Option<Uncured>,
+    /// A person wants to begin from an older point where the newest cannot be had.
+    pub(crate) allow_older: bool,
 }
 
 /// The log of the file at the path.
@@ -89,6 +92,13 @@ pub(crate) enum Input {
         /// The checksum at `covered.seq`; `None` if its log does not reach it.
         at_covered: Option<LogSum>,
     },
+    /// The point cannot be restored, and will not be by trying again.
+    Damaged {
+        /// What is wrong with it.
+        what: String,
+        /// An open break hides it: it was never offered, and may be what never was.
+        hidden: bool,
+    },
     /// `epoch.json` was created.
     DocCreated,
     /// `epoch.json` was there already.
@@ -107,14 +117,16 @@ pub(crate) enum Effect {
     OpenBreak(Uncured),
     /// Read the claimed epoch's `epoch.json`; answer `EpochDoc`.
     ReadEpochDoc,
-    /// List the bucket below the claimed epoch; answer `Listed`.
+    /// List the bucket below the claimed epoch, without what was found damaged; answer `Listed`.
     List,
     /// Read the local file's checksum at `seq`; answer `LocalSum`.
     SumOfLocal(Seq),
-    /// Restore into an empty folder and verify; answer `Restored`.
+    /// Restore into an empty folder and verify; answer `Restored` or `Damaged`.
     Restore(Point),
+    /// Avoid the restored point, for this reason, as if it were damaged; answer `Damaged`.
+    Distrust(Point, String),
     /// Create `epoch.json`; answer `DocCreated` or `DocExists`.
-    CreateEpochDoc(Option<Base>),
+    CreateEpochDoc(Option<Base>, Option<Box<GivenUp>>),
     /// Put the file in place; answer `Placed`.
     Place(Placement),
     /// Close every open break of the base's epoch that begins before it; answer `BreaksClosed`.
@@ -141,20 +153,17 @@ pub(crate) enum Placement {
 }
 
 /// Why a take-over cannot go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
+    /// The newest point is damaged.
+    #[error("the newest point, @e{epoch}:{txid}, cannot be used: {what}", epoch = .0.epoch, txid = .0.txid, what = .1)]
+    Damaged(Point, String),
     /// The bucket does not reach what a barrier covered.
     #[error(
         "the bucket ends before what a barrier covered (epoch {epoch}, txid {txid}): \
          objects are missing; look for a lifecycle rule or a deletion, and restore them", epoch = .0.epoch, txid = .0.txid
     )]
     CoveredLost(Covered),
-    /// The restored file's log differs from what a barrier covered.
-    #[error(
-        "the restored log differs at event {seq} from what a barrier covered: \
-         the replica of epoch {epoch} is damaged", seq = .0.seq, epoch = .0.epoch
-    )]
-    CoveredDiffers(Covered),
     /// The restored file is not the one that `epoch.json` names.
     #[error(
         "the restored log ends at event {found} with another checksum than epoch.json names \
@@ -212,12 +221,13 @@ enum Step {
 pub(crate) struct TakeOver {
     begin: Begin,
     step: Step,
+    given_up: Option<Box<GivenUp>>,
 }
 
 impl TakeOver {
     /// A take-over that begins with `Begin`.
     pub(crate) fn new(begin: Begin) -> TakeOver {
-        TakeOver { begin, step: Step::Start }
+        TakeOver { begin, step: Step::Start, given_up: None }
     }
 
     /// Takes the answer to the last effect and says what is next. An answer that does not belong to
@@ -231,7 +241,7 @@ impl TakeOver {
         effect
     }
 
-    fn next(&self, input: Input) -> (Step, Effect) {
+    fn next(&mut self, input: Input) -> (Step, Effect) {
         match (self.step, input) {
             (Step::Start, Input::Begin) => self.start(),
             (Step::Break, Input::BreakWritten) => (Step::ReadDoc, Effect::ReadEpochDoc),
@@ -246,9 +256,14 @@ impl TakeOver {
                 if sum == Some(head.sum) {
                     self.keep_local()
                 } else {
-                    use_restored(point, head)
+                    self.use_restored(point, head)
                 }
             }
+            (Step::Restore(point), Input::Damaged { what, hidden }) => {
+                self.damaged(point, what, hidden)
+            }
+            // It was there when it was chosen: another epoch chooses again.
+            (Step::RestoreBase(_), Input::Damaged { .. }) => (Step::Ended, Effect::Abandon),
             (Step::LocalBase(base), Input::LocalSum(sum)) => self.local_base(base, sum),
             (Step::RestoreBase(base), Input::Restored { head, .. }) => restored_base(base, head),
             (Step::CreateDoc(base, placement), Input::DocCreated) => {
@@ -302,7 +317,7 @@ impl TakeOver {
         restore_base(base)
     }
 
-    fn listed(&self, point: Option<Point>, shipped: bool) -> (Step, Effect) {
+    fn listed(&mut self, point: Option<Point>, shipped: bool) -> (Step, Effect) {
         match (self.begin.candidate, self.begin.covered) {
             (Candidate::Adopt, _) if shipped => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
             // A new file would stand for a history that is there and cannot be read.
@@ -322,7 +337,7 @@ impl TakeOver {
         }
     }
 
-    fn local_covered(&self, point: Option<Point>, sum: Option<LogSum>) -> (Step, Effect) {
+    fn local_covered(&mut self, point: Option<Point>, sum: Option<LogSum>) -> (Step, Effect) {
         match (self.begin.covered, self.begin.candidate) {
             (Some(covered), Candidate::Own { last_good }) if sum == Some(covered.sum) => {
                 // Where the bucket lost what was covered, the local file is all there is.
@@ -334,7 +349,7 @@ impl TakeOver {
 
     /// The local file contains `covered`; does it also contain what was shipped after that?
     fn own_file(
-        &self,
+        &mut self,
         point: Option<Point>,
         last_good: Option<(Epoch, tidemill_model::LastGood)>,
     ) -> (Step, Effect) {
@@ -346,60 +361,108 @@ impl TakeOver {
         }
     }
 
-    fn choose_bucket(&self, point: Option<Point>) -> (Step, Effect) {
+    fn choose_bucket(&mut self, point: Option<Point>) -> (Step, Effect) {
         match (point, self.begin.covered) {
             (Some(point), Some(covered)) if !reaches(point, covered) => {
-                (Step::Ended, Effect::Fail(Problem::CoveredLost(covered)))
+                if !self.begin.allow_older {
+                    return (Step::Ended, Effect::Fail(Problem::CoveredLost(covered)));
+                }
+                let lost = Point { epoch: covered.epoch, txid: covered.txid };
+                self.give_up(lost, "objects are missing after the base".to_owned());
+                (Step::Restore(point), Effect::Restore(point))
             }
             (None, Some(covered)) => (Step::Ended, Effect::Fail(Problem::CoveredLost(covered))),
             (Some(point), _) => (Step::Restore(point), Effect::Restore(point)),
             (None, None) => match self.begin.local {
                 LocalLog::Whole(_) => self.keep_local(),
-                LocalLog::None => create(None, Placement::Create),
+                LocalLog::None => self.create(None, Placement::Create),
                 LocalLog::Damaged => (Step::Ended, Effect::Fail(Problem::NothingSound)),
             },
         }
     }
 
-    fn restored(&self, point: Point, head: Head, at_covered: Option<LogSum>) -> (Step, Effect) {
+    fn restored(&mut self, point: Point, head: Head, at_covered: Option<LogSum>) -> (Step, Effect) {
         if let Some(covered) = self.begin.covered
             && at_covered != Some(covered.sum)
+            && !(self.given_up.is_some() && at_covered.is_none())
         {
-            return (Step::Ended, Effect::Fail(Problem::CoveredDiffers(covered)));
+            return (Step::Restore(point), Effect::Distrust(point, differs(covered)));
         }
         match (self.begin.candidate, self.begin.local) {
             (Candidate::Own { .. }, LocalLog::Whole(_)) => {
                 (Step::LocalRestored(point, head), Effect::SumOfLocal(head.seq))
             }
             (Candidate::Own { .. }, LocalLog::None | LocalLog::Damaged)
-            | (Candidate::None | Candidate::Adopt, _) => use_restored(point, head),
+            | (Candidate::None | Candidate::Adopt, _) => self.use_restored(point, head),
         }
     }
 
-    fn keep_local(&self) -> (Step, Effect) {
+    /// Goes on to the next older point, if nothing is lost by it or a person said so.
+    fn damaged(&mut self, point: Point, what: String, hidden: bool) -> (Step, Effect) {
+        if hidden {
+            return (Step::List, Effect::List);
+        }
+        if !self.begin.allow_older {
+            return (Step::Ended, Effect::Fail(Problem::Damaged(point, what)));
+        }
+        self.give_up(point, what);
+        (Step::List, Effect::List)
+    }
+
+    /// Only the newest of several is told: the others go with it.
+    fn give_up(&mut self, point: Point, reason: String) {
+        let Point { epoch, txid } = point;
+        let covered = self.begin.covered;
+        let new = || Box::new(GivenUp { epoch, txid, covered, reason });
+        self.given_up.get_or_insert_with(new);
+    }
+
+    fn keep_local(&mut self) -> (Step, Effect) {
         match self.begin.local {
             LocalLog::Whole(Head { seq, sum }) => {
                 let base = Base::Local { local: LocalHead { seq, sum } };
-                create(Some(base), Placement::KeepLocal)
+                self.create(Some(base), Placement::KeepLocal)
             }
-            LocalLog::None => create(None, Placement::Create),
+            LocalLog::None => self.create(None, Placement::Create),
             LocalLog::Damaged => (Step::Ended, Effect::Fail(Problem::NothingSound)),
         }
     }
 }
 
+impl TakeOver {
+    fn use_restored(&mut self, point: Point, head: Head) -> (Step, Effect) {
+        let Point { epoch, txid } = point;
+        let base = Base::Restored { epoch, txid, seq: head.seq, sum: head.sum };
+        self.create(Some(base), Placement::Restored)
+    }
+
+    fn create(&mut self, base: Option<Base>, placement: Placement) -> (Step, Effect) {
+        let given_up = self.given_up.take().map(|given_up| Box::new(self.beyond(base, *given_up)));
+        (Step::CreateDoc(base, placement), Effect::CreateEpochDoc(base, given_up))
+    }
+
+    /// What was covered is given up only where the base does not reach it.
+    fn beyond(&self, base: Option<Base>, given_up: GivenUp) -> GivenUp {
+        let reached = |covered: &Covered| match base {
+            Some(Base::Restored { epoch, txid, .. }) => reaches(Point { epoch, txid }, *covered),
+            Some(Base::Local { local }) => local.seq >= covered.seq,
+            None => false,
+        };
+        let covered = self.begin.covered.filter(|covered| !reached(covered));
+        GivenUp { covered, ..given_up }
+    }
+}
+
+fn differs(covered: Covered) -> String {
+    let Covered { seq, epoch, .. } = covered;
+    format!(
+        "the restored log differs at event {seq} from what a barrier covered: \
+         the replica of epoch {epoch} is damaged"
+    )
+}
+
 fn reaches(point: Point, covered: Covered) -> bool {
     point >= Point { epoch: covered.epoch, txid: covered.txid }
-}
-
-fn use_restored(point: Point, head: Head) -> (Step, Effect) {
-    let Point { epoch, txid } = point;
-    let base = Base::Restored { epoch, txid, seq: head.seq, sum: head.sum };
-    create(Some(base), Placement::Restored)
-}
-
-fn create(base: Option<Base>, placement: Placement) -> (Step, Effect) {
-    (Step::CreateDoc(base, placement), Effect::CreateEpochDoc(base))
 }
 
 fn place(base: Option<Base>, placement: Placement) -> (Step, Effect) {

@@ -24,6 +24,7 @@ use crate::settings::Settings;
 
 mod app;
 mod daemon;
+mod damaged;
 mod lease_thread;
 mod litestream;
 mod local_file;

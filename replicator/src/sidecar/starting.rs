@@ -387,8 +387,10 @@ impl Start<'_> {
                     taking_over::Done::Placed(state) => (*state, From::Base, app_lock),
                     taking_over::Done::Fenced => return Ok(Some(lost(&lease, state))),
                     taking_over::Done::Abandoned => {
+                        // The next claim takes the next epoch; what this one knew stays known.
+                        let state = NodeState { abandoned: true, ..state };
+                        self.place.save(&state)?;
                         self.state = Some(state);
-                        self.forget()?;
                         return Ok(None);
                     }
                 }

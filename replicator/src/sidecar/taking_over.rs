@@ -6,20 +6,22 @@
 //! On failure of the store the whole of it is begun again, as after a crash; what is wrong for good
 //! ends the process.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_bucket::{
-    Created, LITESTREAM_VERSION, Restored, create_break, create_epoch, read_epoch,
-    read_epoch_timeline, read_timeline, restore,
+    Created, LITESTREAM_VERSION, Restored, create_break, create_epoch, look_at_chain,
+    newest_without, read_epoch, read_epoch_timeline, read_timeline, restore,
 };
 use tidemill_eventlog::{FileLock, Meta, host, open_reader, open_snapshot, sum_at, verify};
 use tidemill_model::{
-    Base, BreakDoc, Covered, DOCUMENT_VERSION, EpochDoc, LeaseDoc, LogSum, NodeState, Seq, Stage,
-    Ttl, Txid, Uncured, Versions,
+    Base, BreakDoc, Covered, DOCUMENT_VERSION, EpochDoc, GivenUp, LeaseDoc, LogSum, NodeState, Seq,
+    Stage, Ttl, Txid, Uncured, Versions,
 };
 
+use super::damaged;
 use super::place::Place;
 use crate::adapters::aside;
 use crate::adapters::checkpoint::{self, BothLocks};
@@ -27,7 +29,7 @@ use crate::core::barrier::Head;
 use crate::core::moment::backoff;
 use crate::core::problems::Topic;
 use crate::core::startup::Candidate;
-use crate::core::takeover::{Begin, Effect, Input, LocalLog, Placement, Point, TakeOver};
+use crate::core::takeover::{Begin, Effect, Input, LocalLog, Placement, Point, Problem, TakeOver};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 
@@ -59,7 +61,11 @@ pub(super) async fn run(
     let mut failures = 0_u32;
     loop {
         let begin = begin(place, state, candidate, claim.covered).await?;
-        match attempt(place, begin, state, claim, app_lock).await {
+        let (epoch, mut avoid) = (begin.epoch, BTreeSet::new());
+        match attempt(place, begin, state, claim, app_lock, &mut avoid).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                damaged::wait_for_change(place, epoch, &error, &avoid).await;
+            }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 failures = failures.saturating_add(1);
                 let text = format!("the take-over waits: {error}");
@@ -92,6 +98,7 @@ async fn begin(
         candidate,
         local: local_log(place, candidate).await?,
         uncured: state.uncured,
+        allow_older: place.settings.allow_older,
     })
 }
 
@@ -129,8 +136,10 @@ async fn attempt(
     state: &NodeState,
     claim: &LeaseDoc,
     app_lock: &FileLock,
+    avoid: &mut BTreeSet<String>,
 ) -> Result<Done, Error> {
-    let mut doing = Doing { place, ttl: claim.ttl, begin: begin.clone(), app_lock, restored: None };
+    let ttl = claim.ttl;
+    let mut doing = Doing { place, ttl, begin: begin.clone(), app_lock, restored: None, avoid };
     let mut core = TakeOver::new(begin);
     let mut input = Input::Begin;
     loop {
@@ -143,7 +152,8 @@ async fn attempt(
             Effect::List => doing.list().await?,
             Effect::SumOfLocal(seq) => Input::LocalSum(doing.sum_of_local(seq)?),
             Effect::Restore(point) => doing.restore(point).await?,
-            Effect::CreateEpochDoc(base) => doing.create_doc(base).await?,
+            Effect::Distrust(point, what) => doing.distrust(point, what).await?,
+            Effect::CreateEpochDoc(base, given_up) => doing.create_doc(base, given_up).await?,
             Effect::Place(placement) => {
                 doing.put_in_place(placement)?;
                 failpoint::reached("placed");
@@ -167,7 +177,15 @@ async fn attempt(
                 return Ok(Done::Abandoned);
             }
             Effect::Fail(problem) => {
-                return Err(Error::new(ErrorKind::Corrupt, problem.to_string()));
+                let kind = match problem {
+                    Problem::NothingRestorable if !doing.avoid.is_empty() => ErrorKind::Corrupt,
+                    Problem::Damaged(..) | Problem::CoveredLost(_) => ErrorKind::Corrupt,
+                    Problem::BaseDiffers { .. }
+                    | Problem::NotItsHistory
+                    | Problem::NothingRestorable
+                    | Problem::NothingSound => ErrorKind::Invalid,
+                };
+                return Err(Error::new(kind, problem.to_string()));
             }
         };
     }
@@ -179,6 +197,8 @@ struct Doing<'a> {
     begin: Begin,
     app_lock: &'a FileLock,
     restored: Option<Restored>,
+    /// The objects without which a base must do.
+    avoid: &'a mut BTreeSet<String>,
 }
 
 impl Doing<'_> {
@@ -205,6 +225,12 @@ impl Doing<'_> {
     }
 
     async fn list(&self) -> Result<Input, Error> {
+        if !self.avoid.is_empty() {
+            let (store, keys, epoch) = (&self.place.store, &self.place.keys, self.begin.epoch);
+            let last = newest_without(store, keys, epoch, self.avoid).await?;
+            let last = last.map(|last| Point { epoch: last.epoch, txid: last.txid });
+            return Ok(Input::Listed { last, shipped: true });
+        }
         let timeline = read_timeline(&self.place.store, &self.place.keys).await?;
         let last = timeline.last_before(self.begin.epoch);
         let last = last.map(|last| Point { epoch: last.epoch, txid: last.txid });
@@ -222,6 +248,48 @@ impl Doing<'_> {
     }
 
     async fn restore(&mut self, point: Point) -> Result<Input, Error> {
+        match self.try_restore(point).await {
+            Err(error) => self.cannot_restore(point, error).await,
+            result => result,
+        }
+    }
+
+    /// Whether it is the bucket's objects, and which: only then does it not help to try again.
+    async fn cannot_restore(&mut self, point: Point, error: Error) -> Result<Input, Error> {
+        let (place, Point { epoch, txid }) = (self.place, point);
+        let chain = look_at_chain(&place.store, &place.keys, epoch, txid).await?;
+        let (key, what) = match (chain.damage, chain.keys.last()) {
+            (Some(damage), _) => {
+                let what = format!("object `{}` is damaged: {}", damage.key, damage.what);
+                (damage.key, what)
+            }
+            (None, Some(last)) if error.kind() == ErrorKind::Corrupt => {
+                (last.clone(), format!("every object has its checksum, and yet: {error}"))
+            }
+            (None, _) => return Err(error),
+        };
+        self.avoid(point, key, what).await
+    }
+
+    /// The file is sound in itself, and not what it must be: no object shows which is at fault, and
+    /// without the last one the point is not reached.
+    async fn distrust(&mut self, point: Point, what: String) -> Result<Input, Error> {
+        let place = self.place;
+        let chain = look_at_chain(&place.store, &place.keys, point.epoch, point.txid).await?;
+        match chain.keys.into_iter().next_back() {
+            Some(last) => self.avoid(point, last, what).await,
+            None => Err(Error::new(ErrorKind::Unavailable, format!("{what}, and now it is gone"))),
+        }
+    }
+
+    async fn avoid(&mut self, point: Point, key: String, what: String) -> Result<Input, Error> {
+        self.avoid.insert(key);
+        let Point { epoch, txid } = point;
+        let history = read_epoch_timeline(&self.place.store, &self.place.keys, epoch).await?;
+        Ok(Input::Damaged { what, hidden: !history.contains(txid) })
+    }
+
+    async fn try_restore(&mut self, point: Point) -> Result<Input, Error> {
         let place = self.place;
         self.restored = None;
         sweep(place)?;
@@ -252,7 +320,17 @@ impl Doing<'_> {
         Ok(Input::Restored { head: Head { seq: head.seq, sum: head.sum }, at_covered })
     }
 
-    async fn create_doc(&self, base: Option<Base>) -> Result<Input, Error> {
+    async fn create_doc(
+        &self,
+        base: Option<Base>,
+        given_up: Option<Box<GivenUp>>,
+    ) -> Result<Input, Error> {
+        if let Some(given_up) = &given_up {
+            tracing::warn!(
+                epoch = %given_up.epoch, txid = %given_up.txid, why = given_up.reason,
+                "given up, as --allow-older says: this epoch begins from an older point"
+            );
+        }
         let doc = EpochDoc {
             v: DOCUMENT_VERSION,
             node: self.place.settings.node.clone(),
@@ -262,6 +340,7 @@ impl Doing<'_> {
             at: host::wall_now(),
             base,
             ttl: Some(self.ttl),
+            given_up: given_up.map(|given_up| *given_up),
             versions: Versions::from([
                 ("litestream".to_owned(), LITESTREAM_VERSION.to_owned()),
                 ("tidemill".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),

@@ -101,6 +101,7 @@ impl World {
                 if self.damaged { LocalLog::Damaged } else { LocalLog::Whole(head_of(log)) }
             }),
             uncured: None,
+            allow_older: false,
         };
         let mut core = TakeOver::new(begin);
         let mut input = Input::Begin;
@@ -134,7 +135,7 @@ impl World {
                 *restored = Some(log);
                 Input::Restored { head, at_covered }
             }
-            Effect::CreateEpochDoc(base) => match &self.doc {
+            Effect::CreateEpochDoc(base, _) => match &self.doc {
                 Some(doc) => Input::DocExists(Box::new(doc.clone())),
                 None => {
                     self.doc = Some(EpochDoc {
@@ -146,6 +147,7 @@ impl World {
                         at: Timestamp::from_micros(0).unwrap(),
                         base,
                         ttl: None,
+                        given_up: None,
                         versions: Versions::new(),
                         unknown: serde_json::Map::new(),
                     });
@@ -169,7 +171,10 @@ impl World {
                 self.done = Some(base);
                 return None;
             }
-            effect @ (Effect::Fenced(_) | Effect::Abandon | Effect::Fail(_)) => {
+            effect @ (Effect::Distrust(..)
+            | Effect::Fenced(_)
+            | Effect::Abandon
+            | Effect::Fail(_)) => {
                 panic!("{effect:?} in {self:?}")
             }
         })
@@ -240,6 +245,7 @@ fn what_the_bucket_lost_is_said_and_not_papered_over() {
         candidate: Candidate::None,
         local: LocalLog::None,
         uncured: None,
+        allow_older: false,
     };
     let mut core = TakeOver::new(begin.clone());
     core.handle(Input::Begin);
@@ -254,7 +260,10 @@ fn what_the_bucket_lost_is_said_and_not_papered_over() {
     core.handle(Input::Listed { last, shipped: true });
     let head = crate::core::testing::head(5, 0);
     let effect = core.handle(Input::Restored { head, at_covered: Some(LogSum::new(1)) });
-    assert_eq!(effect, Effect::Fail(Problem::CoveredDiffers(covered)));
+    let Effect::Distrust(distrusted, what) = effect else { panic!("{effect:?}") };
+    assert!(what.contains(&format!("differs at event {}", covered.seq)), "{what}");
+    let answer = Input::Damaged { what: what.clone(), hidden: false };
+    assert_eq!(core.handle(answer), Effect::Fail(Problem::Damaged(distrusted, what)));
 }
 
 #[test]
@@ -280,6 +289,7 @@ fn an_epoch_that_another_instance_began_is_lost() {
         candidate: Candidate::None,
         local: LocalLog::None,
         uncured: None,
+        allow_older: false,
     };
     let mut core = TakeOver::new(begin);
     core.handle(Input::Begin);
@@ -298,6 +308,7 @@ fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the
         candidate,
         local,
         uncured: Some(of),
+        allow_older: false,
     };
     let head = crate::core::testing::head(4, 0);
     let point = Point { epoch: epoch(1), txid: txid(8) };
@@ -338,6 +349,7 @@ fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
             candidate: Candidate::Adopt,
             local: LocalLog::Whole(crate::core::testing::head(4, 0)),
             uncured: None,
+            allow_older: false,
         };
         let mut core = TakeOver::new(begin);
         core.handle(Input::Begin);
@@ -348,7 +360,64 @@ fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
     let refused = Effect::Fail(Problem::NotItsHistory);
     assert_eq!(listed(None, Some(point)), refused);
     assert_eq!(listed(Some(crate::core::testing::covered(1, 8, 3)), None), refused);
-    assert!(matches!(listed(None, None), Effect::CreateEpochDoc(Some(Base::Local { .. }))));
+    assert!(matches!(listed(None, None), Effect::CreateEpochDoc(Some(Base::Local { .. }), None)));
+}
+
+#[test]
+fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_epoch() {
+    let covered = crate::core::testing::covered(1, 9, 3);
+    let begin = |allow_older| Begin {
+        epoch: epoch(2),
+        instance: instance(1),
+        acquired: nonce(2),
+        covered: Some(covered),
+        candidate: Candidate::None,
+        local: LocalLog::None,
+        uncured: None,
+        allow_older,
+    };
+    let point = |n| Point { epoch: epoch(1), txid: txid(n) };
+    let damaged = |hidden| Input::Damaged { what: "torn".to_owned(), hidden };
+    let at_newest = |allow_older| {
+        let mut core = TakeOver::new(begin(allow_older));
+        core.handle(Input::Begin);
+        core.handle(Input::EpochDoc(None));
+        assert_eq!(
+            core.handle(Input::Listed { last: Some(point(9)), shipped: true }),
+            Effect::Restore(point(9))
+        );
+        core
+    };
+    let problem = Problem::Damaged(point(9), "torn".to_owned());
+    assert_eq!(at_newest(false).handle(damaged(false)), Effect::Fail(problem));
+    assert_eq!(at_newest(false).handle(damaged(true)), Effect::List);
+
+    let mut core = at_newest(true);
+    let at_covered = Some(LogSum::new(1));
+    let effect =
+        core.handle(Input::Restored { head: crate::core::testing::head(5, 0), at_covered });
+    assert!(matches!(effect, Effect::Distrust(distrusted, _) if distrusted == point(9)));
+    assert_eq!(core.handle(damaged(false)), Effect::List);
+
+    let mut core = at_newest(true);
+    assert_eq!(core.handle(damaged(false)), Effect::List);
+    assert_eq!(
+        core.handle(Input::Listed { last: Some(point(7)), shipped: true }),
+        Effect::Restore(point(7))
+    );
+    let head = crate::core::testing::head(2, 0);
+    let effect = core.handle(Input::Restored { head, at_covered: None });
+    let Effect::CreateEpochDoc(Some(base), Some(given_up)) = effect else {
+        panic!("{effect:?}");
+    };
+    assert_eq!(base.head(), (head.seq, head.sum));
+    assert_eq!((given_up.txid, given_up.covered), (txid(9), Some(covered)));
+
+    let base = Base::Restored { epoch: epoch(1), txid: txid(9), seq: head.seq, sum: head.sum };
+    assert_eq!(restore_base(base).1, Effect::Restore(point(9)));
+    let mut core = TakeOver::new(begin(false));
+    core.step = Step::RestoreBase(base);
+    assert_eq!(core.handle(damaged(false)), Effect::Abandon);
 }
 
 /// An epoch that was shipped to and has no restorable point is a history, too.
@@ -363,13 +432,14 @@ fn a_new_file_is_made_only_where_nothing_was_shipped() {
             candidate,
             local: LocalLog::None,
             uncured: None,
+            allow_older: false,
         };
         let mut core = TakeOver::new(begin);
         core.handle(Input::Begin);
         core.handle(Input::EpochDoc(None));
         core.handle(Input::Listed { last: None, shipped })
     };
-    assert_eq!(listed(Candidate::None, false), Effect::CreateEpochDoc(None));
+    assert_eq!(listed(Candidate::None, false), Effect::CreateEpochDoc(None, None));
     assert_eq!(listed(Candidate::None, true), Effect::Fail(Problem::NothingRestorable));
     assert_eq!(listed(Candidate::Adopt, true), Effect::Fail(Problem::NotItsHistory));
 }
