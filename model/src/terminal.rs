@@ -15,7 +15,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// Lines that are put together already: as [`line`], but each `\n` stays.
+/// Lines that are put together already: as [`line()`], but each `\n` stays.
 pub fn lines(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c != '\n' && acts(c), shown)
 }
