@@ -135,7 +135,7 @@ pub(crate) enum Effect {
     Done(Option<Base>),
     /// Another instance has the epoch.
     Fenced(Box<EpochDoc>),
-    /// The claim's base is gone from this disk: give the claim up and judge the node again.
+    /// The claim's base cannot be had any more: give the claim up and judge the node again.
     Abandon,
     /// It cannot go on; a person must look.
     Fail(Problem),
@@ -164,17 +164,6 @@ pub(crate) enum Problem {
          objects are missing; look for a lifecycle rule or a deletion, and restore them", epoch = .0.epoch, txid = .0.txid
     )]
     CoveredLost(Covered),
-    /// The restored file is not the one that `epoch.json` names.
-    #[error(
-        "the restored log ends at event {found} with another checksum than epoch.json names \
-         (event {wanted}): the replica is damaged"
-    )]
-    BaseDiffers {
-        /// What `epoch.json` names.
-        wanted: Seq,
-        /// What was restored.
-        found: Seq,
-    },
     /// The bucket has objects of Litestream's, and no point that can be restored.
     #[error(
         "the bucket has files of the node's earlier epochs, and nothing that can be restored from \
@@ -491,8 +480,8 @@ fn restored_base(base: Base, head: Head) -> (Step, Effect) {
     if base.head() == (head.seq, head.sum) {
         return place(Some(base), Placement::Restored);
     }
-    let problem = Problem::BaseDiffers { wanted: base.head().0, found: head.seq };
-    (Step::Ended, Effect::Fail(problem))
+    // What is under that name is not what the epoch began from: another epoch chooses again.
+    (Step::Ended, Effect::Abandon)
 }
 
 #[cfg(test)]

@@ -173,17 +173,18 @@ async fn attempt(
                 return Ok(Done::Fenced);
             }
             Effect::Abandon => {
-                tracing::warn!("the epoch's base is gone from this disk: giving the epoch up");
+                tracing::warn!(
+                    "the epoch's base cannot be had any more: the next epoch chooses again"
+                );
                 return Ok(Done::Abandoned);
             }
             Effect::Fail(problem) => {
                 let kind = match problem {
                     Problem::NothingRestorable if !doing.avoid.is_empty() => ErrorKind::Corrupt,
                     Problem::Damaged(..) | Problem::CoveredLost(_) => ErrorKind::Corrupt,
-                    Problem::BaseDiffers { .. }
-                    | Problem::NotItsHistory
-                    | Problem::NothingRestorable
-                    | Problem::NothingSound => ErrorKind::Invalid,
+                    Problem::NotItsHistory | Problem::NothingRestorable | Problem::NothingSound => {
+                        ErrorKind::Invalid
+                    }
                 };
                 return Err(Error::new(kind, problem.to_string()));
             }

@@ -418,6 +418,14 @@ fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_
     let mut core = TakeOver::new(begin(false));
     core.step = Step::RestoreBase(base);
     assert_eq!(core.handle(damaged(false)), Effect::Abandon);
+    // It can be restored, and is not what `epoch.json` says.
+    for (found, expected) in [(head, true), (crate::core::testing::head(2, 1), false)] {
+        let mut core = TakeOver::new(begin(false));
+        core.step = Step::RestoreBase(base);
+        let effect = core.handle(Input::Restored { head: found, at_covered: None });
+        assert_eq!(effect == Effect::Place(Placement::Restored), expected, "{effect:?}");
+        assert_eq!(effect == Effect::Abandon, !expected, "{effect:?}");
+    }
 }
 
 /// An epoch that was shipped to and has no restorable point is a history, too.
