@@ -18,7 +18,7 @@ fn machine(bucket: &Bucket, name: &str) -> Machine {
     Machine::new(bucket, name, "n1").sidecar_args(&["--ttl", "3s"])
 }
 
-/// What a lost machine left: two barriers, the second with a run that the first lacks.
+/// What a lost machine left: two barriers, the second with the end of a run that the first lacks.
 fn lost() -> Bucket {
     let bucket = Bucket::new();
     let mut vm = machine(&bucket, "lost");
@@ -87,16 +87,18 @@ fn assert_stays(bucket: &Bucket, what: &str) {
     assert_eq!(vm.shut_down(), 74, "the claim expires");
 }
 
-/// A start that may give something up does, says so for ever, and goes on.
-fn assert_goes_on(bucket: &Bucket) -> Value {
+/// A start that may give up what is at `lost` does, says so for ever, and goes on from before it.
+fn assert_goes_on(bucket: &Bucket, lost: &Ltx) -> Value {
     let mut vm = machine(bucket, "next").sidecar_args(&["--allow-older"]);
     vm.start().wait_ready();
     let epoch = vm.status().expect("it answers")["epoch"].as_u64().expect("an epoch");
     let key = format!("{}/epoch.json", Bucket::epoch_prefix("n1", epoch));
     let doc = bucket.json(&key).expect("the epoch has its document");
-    assert!(vm.api().run("r1").is_some() && vm.api().run("r2").is_none(), "an older moment");
-    vm.api().start("r2", "chain", &json!({ "steps": 3, "millis": 1 }));
-    vm.api().wait_completed("r2", BOUND);
+    let base = doc["base"]["txid"].as_str().expect("a base from the bucket");
+    assert!(base < format!("{:016x}", lost.max).as_str(), "an older moment: {doc}");
+    assert_eq!(vm.api().status("r1").as_deref(), Some("completed"), "it was in the one before");
+    vm.api().start("r3", "chain", &json!({ "steps": 3, "millis": 1 }));
+    vm.api().wait_completed("r3", BOUND);
     vm.barrier_ok();
     assert_eq!(vm.shut_down(), 0);
     let file = vm.restore("latest");
@@ -117,7 +119,7 @@ fn a_torn_object_is_named_and_given_up_on_a_persons_word() {
     let args = ["restore", "--from", &source, "--to", to.to_str().expect("UTF-8")];
     let said = refused.tidemill(&args).error();
     assert!(said.contains(&torn.key), "{said}");
-    let doc = assert_goes_on(&bucket);
+    let doc = assert_goes_on(&bucket, &torn);
     assert_eq!(doc["given_up"]["txid"], format!("{:016x}", torn.max), "{doc}");
     assert!(doc["given_up"]["covered"]["seq"].as_u64().is_some(), "{doc}");
 }
@@ -128,15 +130,16 @@ fn bytes_that_were_changed_are_found_by_their_checksum() {
     let changed = newest(&bucket);
     change(&bucket, &changed, |body| body[200..264].fill(0));
     assert_stays(&bucket, &format!("object `{}` is damaged: ", changed.key));
-    assert!(assert_goes_on(&bucket)["given_up"].is_object());
+    assert!(assert_goes_on(&bucket, &changed)["given_up"].is_object());
 }
 
 #[test]
 fn an_object_that_was_deleted_is_missed_by_what_a_barrier_covered() {
     let bucket = lost();
-    bucket.delete(&newest(&bucket).key);
+    let deleted = newest(&bucket);
+    bucket.delete(&deleted.key);
     assert_stays(&bucket, "objects are missing");
-    let doc = assert_goes_on(&bucket);
+    let doc = assert_goes_on(&bucket, &deleted);
     assert!(doc["given_up"]["covered"]["seq"].as_u64().is_some(), "{doc}");
 }
 
@@ -173,5 +176,5 @@ fn a_fixed_base_that_is_damaged_afterwards_ends_its_epoch() {
     });
     assert_eq!(bucket.lease("n1").expect("a lease")["epoch"], 3, "not a loop of epochs");
     assert_eq!(vm.shut_down(), 74);
-    assert!(assert_goes_on(&bucket)["given_up"].is_object());
+    assert!(assert_goes_on(&bucket, &torn)["given_up"].is_object());
 }
