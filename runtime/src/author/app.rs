@@ -81,6 +81,8 @@ pub struct App {
     pub(crate) workflows: BTreeMap<OpName, Workflow>,
     /// How long bodies have to return once their token is cancelled.
     pub(crate) grace: Duration,
+    /// The panic hook is the program's own.
+    pub(crate) keeps_panic_hook: bool,
     /// What is wrong with the program, reported when it is opened.
     problems: Vec<String>,
 }
@@ -95,6 +97,7 @@ impl App {
             state: StateMap::default(),
             workflows: BTreeMap::new(),
             grace: GRACE,
+            keeps_panic_hook: false,
             problems: problems.into_iter().collect(),
         }
     }
@@ -121,6 +124,15 @@ impl App {
             self.problems.push(format!("App::grace is {grace:?}: use {max}s or less"));
         }
         self.grace = grace;
+        self
+    }
+
+    /// Leaves the process's panic hook as it is, for a program that has set its own (Sentry,
+    /// `color-eyre`). By default [`App::main`] sets one that prints what Rust's prints, but shows
+    /// the control characters of a message as text: they may be a stranger's.
+    #[must_use]
+    pub fn keep_panic_hook(mut self) -> App {
+        self.keeps_panic_hook = true;
         self
     }
 

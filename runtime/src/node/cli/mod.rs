@@ -14,6 +14,7 @@
 
 mod args;
 mod local;
+mod panics;
 mod remote;
 mod serve;
 
@@ -44,6 +45,9 @@ impl App {
     ///
     /// `serve` runs a node with its HTTP API, `run` one workflow to its end, `start` and `resume`
     /// call a node that serves, `workflows` lists, `check` replays a run without executing it.
+    ///
+    /// It prints what a panic says as Rust does, but safe on a terminal; for a hook of the
+    /// program's own see [`App::keep_panic_hook`].
     pub fn main(self) -> ExitCode {
         let cli = match Cli::try_parse() {
             Ok(cli) => cli,
@@ -59,6 +63,9 @@ impl App {
             }
         };
         log_to_stderr();
+        if !self.keeps_panic_hook {
+            panics::print_safely();
+        }
         match self.execute(cli.command) {
             Ok(code) => code,
             Err(error) => {
