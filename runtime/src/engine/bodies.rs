@@ -410,6 +410,17 @@ impl Work {
         step: Step,
         bound: Option<Bound>,
     ) -> Ended {
+        let place = tokio::select! {
+            biased;
+            () = self.token.cancelled() => return Ended::LetGo,
+            place = self.engine.line.enter() => place,
+        };
+        let Some(place) = place else { return Ended::LetGo };
+        let entered = host::boot_now();
+        if !self.entrance().pass(false).await {
+            return Ended::LetGo;
+        }
+        place.recorded(host::boot_now().since(entered));
         let (done, ended) = oneshot::channel();
         let input = self.facts.input.clone();
         let (runtime, entrance) = (self.engine.runtime.clone(), self.entrance());
@@ -419,18 +430,22 @@ impl Work {
             let keeps_the_lock = lock.note(&id, op, &name);
             drop(lock);
             let work = async {
-                // It may have waited in line for long, and its step may have been dropped.
-                if !entrance.pass(false).await {
+                // It may have waited for its thread, and its step may have been dropped since.
+                if !entrance.pass(true).await {
                     return Ended::LetGo;
                 }
-                match run(step, &input) {
+                let began = host::boot_now();
+                let ended = match run(step, &input) {
                     Ok(body) => bounded_body(body, bound).await,
                     Err(unreadable) => Ended::Unreadable(unreadable),
-                }
+                };
+                place.ran(host::boot_now().since(began));
+                ended
             };
             let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
             let ended =
                 ended.unwrap_or_else(|panic| Ended::Panicked(panic_message(&*panic).to_owned()));
+            drop(place);
             // Before the answer: who hears that the node has closed may open the file.
             drop(keeps_the_lock);
             // Whoever waited may have been shut down; then nobody needs to know.

@@ -19,6 +19,7 @@ mod held;
 pub(crate) mod inbox;
 mod journal;
 mod life;
+mod line;
 pub(crate) mod polls;
 mod pool;
 mod process;
@@ -54,6 +55,7 @@ use clock::Clock;
 use driver::TakeUp;
 pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 use inbox::Inbox;
+use line::Line;
 use polls::Polls;
 use pool::Pool;
 use process::Processes;
@@ -87,6 +89,7 @@ pub(crate) struct Engine {
     pub(crate) writer: Writer,
     pub(crate) timers: Timers,
     pub(crate) pool: Pool,
+    pub(crate) line: Arc<Line>,
     /// Which runs' code is being polled, for the next process.
     pub(crate) polls: Arc<Polls>,
     pub(crate) readers: Readers,

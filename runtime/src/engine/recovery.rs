@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::app_lock::AppLock;
 use super::clock::Clock;
 use super::driver::TakeUp;
+use super::line::Line;
 use super::polls::Polls;
 use super::pool::Pool;
 use super::process::Processes;
@@ -73,6 +74,7 @@ pub(super) async fn open(
         writer: Writer::start(setup)?,
         timers: Timers::start(clock.clone())?,
         pool: Pool::new(cores),
+        line: Line::new(cores),
         polls,
         readers: Readers::new(&environment.path),
         environment,
