@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -47,6 +48,41 @@ async fn a_sequential_step_takes_one_commit_and_256_runs_share_them() {
     }
     let shared = commits() - 102;
     assert!(shared < 256 * 12 / 4, "256 runs of 12 turns took {shared} commits");
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
+async fn blocking_chain(ctx: Ctx, steps: u32) -> Result<u32> {
+    for n in 0..steps {
+        ctx.step("nothing", nothing, n).blocking().await?;
+    }
+    Ok(steps)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn short_blocking_steps_begin_many_a_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let instruments = Instruments::default();
+    // A commit is long against a body that does nothing, on any disk.
+    instruments.faults.watch(|| std::thread::sleep(Duration::from_millis(2)));
+    let app = App::new("t").workflow("chain", blocking_chain);
+    let environment = Environment::alone(&path);
+    let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
+    let runs = (0..256).map(|_| {
+        let node = node.clone();
+        tokio::spawn(async move {
+            let run = node.start(StartRequest::new("chain", 10).unwrap()).await.unwrap();
+            soon(node.result(&run.id)).await.unwrap().output::<u32>().unwrap()
+        })
+    });
+    for ended in join_all(runs).await {
+        assert_eq!(ended.unwrap(), 10);
+    }
+    // A thread that waited for its own record would begin one attempt a commit.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let commits = usize::try_from(instruments.faults.counts().0).unwrap();
+    assert!(commits < 2560 / threads / 4, "2560 attempts on {threads} threads: {commits} commits");
     node.shutdown().await.unwrap();
     fsck(&path);
 }
