@@ -58,7 +58,7 @@ pub fn project(
         | Event::Now { .. }
         | Event::OpHeld { .. }
         | Event::RunBlocked { .. }
-        | Event::RunResumed => Ok(()),
+        | Event::RunResumed {} => Ok(()),
     }
 }
 

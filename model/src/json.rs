@@ -13,8 +13,8 @@ pub use self::compare::Floats;
 /// A JSON value, kept as its text: written once, copied without being parsed.
 ///
 /// `==` compares texts. Whether two values mean the same is [`Json::same`].
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Json(Arc<str>);
+#[derive(Clone)]
+pub struct Json(Arc<RawValue>);
 
 impl Json {
     /// The JSON of `value`.
@@ -22,7 +22,7 @@ impl Json {
     /// # Errors
     /// What serde says when `value` has no JSON, such as a map whose keys are not strings.
     pub fn of<T: serde::Serialize + ?Sized>(value: &T) -> Result<Json, serde_json::Error> {
-        Ok(Json(serde_json::to_string(value)?.into()))
+        Ok(Json(serde_json::value::to_raw_value(value)?.into()))
     }
 
     /// Checks that `text` is one JSON value.
@@ -31,17 +31,17 @@ impl Json {
     /// What serde says, with line and column.
     pub fn parse(text: &str) -> Result<Json, serde_json::Error> {
         let raw: &RawValue = serde_json::from_str(text)?;
-        Ok(Json(raw.get().into()))
+        Ok(Json(raw.to_owned().into()))
     }
 
     /// `null`.
     pub fn null() -> Json {
-        Json("null".into())
+        Json(RawValue::NULL.to_owned().into())
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.get()
     }
 
     /// Reads the value as a `T`.
@@ -49,7 +49,7 @@ impl Json {
     /// # Errors
     /// What serde says when the value is not a `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&self.0)
+        serde_json::from_str(self.as_str())
     }
 
     /// Whether both mean the same value: the order of an object's fields does not matter.
@@ -59,38 +59,44 @@ impl Json {
 
     /// As [`Json::same`], with another measure for numbers that have a fraction or an exponent.
     pub fn same_with(&self, other: &Json, floats: Floats) -> bool {
-        compare::same(&self.0, &other.0, floats)
+        compare::same(self.as_str(), other.as_str(), floats)
     }
 
     /// Whether there is a number with a fraction or an exponent in it.
     pub fn has_float(&self) -> bool {
-        compare::has_float(&self.0)
+        compare::has_float(self.as_str())
     }
 }
 
+impl PartialEq for Json {
+    fn eq(&self, other: &Json) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Json {}
+
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl serde::Serialize for Json {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
-        raw.serialize(to)
+        self.0.serialize(to)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Json {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Json, D::Error> {
-        let raw = <Box<RawValue>>::deserialize(from)?;
-        Ok(Json(raw.get().into()))
+        Ok(Json(<Box<RawValue>>::deserialize(from)?.into()))
     }
 }
 

@@ -96,7 +96,7 @@ pub fn check(
         | Event::RunCompleted { .. }
         | Event::RunFailed { .. }
         | Event::RunBlocked { .. }
-        | Event::RunResumed => Ok(()),
+        | Event::RunResumed {} => Ok(()),
     }
 }
 

@@ -285,7 +285,7 @@ impl RunState {
                 self.attempt = *attempt;
                 self.blocked = None;
             }
-            Event::RunResumed => self.blocked = None,
+            Event::RunResumed {} => self.blocked = None,
             Event::RunBlocked { reason } => self.blocked = Some(reason.clone()),
             Event::RunCompleted { output } => {
                 self.output = Some(output.clone());
@@ -433,7 +433,7 @@ impl RunState {
             | Event::RunCompleted { .. }
             | Event::RunFailed { .. }
             | Event::RunBlocked { .. }
-            | Event::RunResumed => return Err(format!("{} is not progress", event.kind())),
+            | Event::RunResumed {} => return Err(format!("{} is not progress", event.kind())),
         }
         if op.status != OpStatus::Open {
             match &op.kind {

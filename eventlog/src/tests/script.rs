@@ -144,7 +144,7 @@ fn next_event(state: &RunState, what: u8) -> Event {
         6 if what > 200 => Event::RunCompleted { output: json(r#""done""#) },
         7 if what > 200 => Event::RunFailed { error: failure() },
         8 => blocked(),
-        9 if state.status == RunStatus::Blocked => Event::RunResumed,
+        9 if state.status == RunStatus::Blocked => Event::RunResumed {},
         _ => match open.next() {
             Some((op, open)) => progress(*op, open, what),
             None => Event::RunStarted { epoch: None, attempt: state.attempt + 1 },

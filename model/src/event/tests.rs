@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
+
 use super::*;
 use crate::event_data::{BlockReasonKind, Durability, Parent, Seed};
 use crate::failure::FailureKind;
@@ -83,7 +85,7 @@ fn sample(kind: EventKind) -> Event {
                 advice: "deploy the code that started this run, then resume it".into(),
             },
         },
-        EventKind::RunResumed => Event::RunResumed,
+        EventKind::RunResumed => Event::RunResumed {},
     }
 }
 
@@ -231,7 +233,7 @@ fn a_row_that_lacks_what_its_kind_needs_is_an_error_not_a_panic() {
         let columns =
             Columns { kind: kind.as_str(), op: None, name: None, data: Some("[1".into()) };
         match Event::from_columns(&columns) {
-            Ok(event) => assert_eq!(event, Event::RunResumed),
+            Ok(event) => assert_eq!(event, Event::RunResumed {}),
             Err(EventError::Missing { .. } | EventError::Data { .. }) => {}
             Err(other) => panic!("{kind}: {other}"),
         }

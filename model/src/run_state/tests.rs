@@ -144,5 +144,5 @@ fn an_event_that_does_not_fit_is_named() {
         "event 2 of run r: step_completed of operation 9, which has not started"
     );
     run.apply(&Event::RunCompleted { output: Json::null() }).unwrap();
-    assert!(run.apply(&Event::RunResumed).is_err());
+    assert!(run.apply(&Event::RunResumed {}).is_err());
 }

@@ -517,7 +517,7 @@ impl Driver {
             return Ok(());
         }
         let mut pending = Pending::default();
-        pending.events.push(tidemill_model::Event::RunResumed);
+        pending.events.push(tidemill_model::Event::RunResumed {});
         journal.blocked = None;
         pending.status = Some(match journal.attempt {
             0 => tidemill_model::RunStatus::Pending,

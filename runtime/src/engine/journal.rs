@@ -221,7 +221,7 @@ impl Journal {
                 self.attempt = *attempt;
                 self.blocked = None;
             }
-            Event::RunResumed => {
+            Event::RunResumed {} => {
                 self.blocked = None;
                 self.resumed = seq;
             }
@@ -359,7 +359,7 @@ impl Unreadable {
         }
         match event {
             Some(Event::RunBlocked { reason }) => self.blocked = Some(reason.clone()),
-            Some(Event::RunStarted { .. } | Event::RunResumed) => self.blocked = None,
+            Some(Event::RunStarted { .. } | Event::RunResumed {}) => self.blocked = None,
             Some(_) | None => {}
         }
     }
@@ -378,7 +378,8 @@ pub(crate) fn compare(
     floats: Floats,
     last: bool,
 ) -> Result<usize, BlockReason> {
-    let known = recorded.iter().zip(asked).take_while(|(a, b)| same_act(a, b, floats)).count();
+    let both = recorded.iter().zip(asked);
+    let known = both.take_while(|(logged, asked)| asked.is_same_act(logged, floats)).count();
     match (recorded.get(known), asked.get(known)) {
         (None, None) => Ok(known),
         (None, Some(_)) if last => Ok(known),
@@ -392,24 +393,6 @@ fn is_imposed_end(acts: &[&Event]) -> bool {
     let Some((Event::RunFailed { error }, before)) = acts.split_last() else { return false };
     error.kind == FailureKind::Cancelled
         && before.iter().all(|act| matches!(act, Event::OpDropped { .. }))
-}
-
-fn same_act(recorded: &Event, asked: &Event, floats: Floats) -> bool {
-    if recorded.kind() != asked.kind()
-        || recorded.op() != asked.op()
-        || recorded.name() != asked.name()
-    {
-        return false;
-    }
-    match (recorded, asked) {
-        (Event::StepStarted { input: a, .. }, Event::StepStarted { input: b, .. })
-        | (Event::ChildStarted { input: a, .. }, Event::ChildStarted { input: b, .. })
-        | (Event::RunCompleted { output: a }, Event::RunCompleted { output: b }) => {
-            a.same_with(b, floats)
-        }
-        (Event::RunFailed { error: a }, Event::RunFailed { error: b }) => a == b,
-        _ => true,
-    }
 }
 
 fn nondeterminism(recorded: Option<&Event>, asked: Option<&Event>) -> BlockReason {

@@ -65,6 +65,7 @@ async fn short_blocking_steps_begin_many_a_commit() {
     let path = folder.path().join("workflow.db");
     let instruments = Instruments::default();
     // A commit is long against a body that does nothing, on any disk.
+    #[expect(clippy::disallowed_methods, reason = "it stands for a disk")]
     instruments.faults.watch(|| std::thread::sleep(Duration::from_millis(2)));
     let app = App::new("t").workflow("chain", blocking_chain);
     let environment = Environment::alone(&path);

@@ -87,7 +87,7 @@ fn events_about(op: u32) -> Vec<Event> {
         },
         Event::OpHeld { op, name: name(), end: HeldEnd::TimerFired },
         Event::RunBlocked { reason: misuse() },
-        Event::RunResumed,
+        Event::RunResumed {},
         Event::RunCompleted { output },
         Event::RunFailed { error },
     ]
