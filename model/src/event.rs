@@ -11,7 +11,7 @@ mod held;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::event_data::{BlockReason, HeldEnd, NodeStarted, ProcessEnd, RunCreated};
+use crate::event_data::{BlockReason, NodeStarted, ProcessEnd, RunCreated};
 use crate::failure::Failure;
 use crate::json::{Floats, Json};
 use crate::name::{OpName, RunId};
@@ -76,8 +76,9 @@ events! {
     /// The run dropped an open operation: the loser of a race.
     OpDropped = "op_dropped", Act, [op];
     /// An open operation ended while its run took nothing in, because it was blocked or its process
-    /// was stopping. The run observes it first of all when it goes on.
-    OpHeld = "op_held", Aside, [op name] { end: HeldEnd } by held;
+    /// was stopping: `end` is the input that the run observes first of all when it goes on, and
+    /// `attempt` the one that a step's body ended with.
+    OpHeld = "op_held", Aside, [op name] { attempt: Option<u32>, end: Box<Event> } by held;
     /// The run ended with an output.
     RunCompleted = "run_completed", Act, [] { output: Json };
     /// The run ended with an error.
@@ -140,6 +141,9 @@ pub enum EventError {
         /// The rule that it breaks.
         source: crate::name::Invalid,
     },
+    /// The kind is not the end of an operation.
+    #[error("event op_held holds {0}, which ends no operation")]
+    NoEnd(EventKind),
     /// The `data` column is not what this kind carries.
     #[error("event {kind} carries unreadable data: {source}")]
     Data {
@@ -174,6 +178,16 @@ impl Event {
             op,
             name: name.map(OpName::as_str),
             data: self.data().map(std::borrow::Cow::Owned),
+        }
+    }
+
+    /// The error, of an operation or a run that failed for good.
+    pub fn error(&self) -> Option<&Failure> {
+        match self {
+            Event::StepFailed { error, .. }
+            | Event::ChildFailed { error, .. }
+            | Event::RunFailed { error } => Some(error),
+            _ => None,
         }
     }
 

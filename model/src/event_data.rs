@@ -5,8 +5,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::EventKind;
-use crate::failure::Failure;
 use crate::json::Json;
 use crate::name::{Invalid, NodeId, OpName, RunId};
 use crate::position::{Epoch, OpId};
@@ -53,46 +51,6 @@ pub struct Parent {
     pub run: RunId,
     /// The operation in the parent.
     pub op: OpId,
-}
-
-/// What arrived for an operation whose run took nothing in: the input that the run observes first
-/// when it goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are named in each variant's own line")]
-pub enum HeldEnd {
-    /// The body returned an output in this attempt.
-    StepCompleted { attempt: u32, output: Json },
-    /// The step failed for good: this attempt was its last, and how many there were in all.
-    StepFailed { attempt: u32, error: Failure, attempts: u32 },
-    /// The timer was due.
-    TimerFired,
-    /// The child ended with an output.
-    ChildCompleted { output: Json },
-    /// The child failed.
-    ChildFailed { error: Failure },
-}
-
-impl HeldEnd {
-    /// The kind of the input that it becomes.
-    pub fn becomes(&self) -> EventKind {
-        match self {
-            HeldEnd::StepCompleted { .. } => EventKind::StepCompleted,
-            HeldEnd::StepFailed { .. } => EventKind::StepFailed,
-            HeldEnd::TimerFired => EventKind::TimerFired,
-            HeldEnd::ChildCompleted { .. } => EventKind::ChildCompleted,
-            HeldEnd::ChildFailed { .. } => EventKind::ChildFailed,
-        }
-    }
-
-    /// The error, if the operation failed.
-    pub fn error(&self) -> Option<&Failure> {
-        match self {
-            HeldEnd::StepFailed { error, .. } | HeldEnd::ChildFailed { error } => Some(error),
-            HeldEnd::StepCompleted { .. }
-            | HeldEnd::TimerFired
-            | HeldEnd::ChildCompleted { .. } => None,
-        }
-    }
 }
 
 /// How the process ended in which an attempt of a step was cut off.

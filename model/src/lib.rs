@@ -38,8 +38,8 @@ pub use bucket_docs::{Base, BreakDoc, EpochDoc, GivenUp, LocalHead, Versions};
 pub use error_kind::ErrorKind;
 pub use event::{Columns, Event, EventClass, EventError, EventKind};
 pub use event_data::{
-    BlockReason, BlockReasonKind, Durability, HeldEnd, NodeStarted, Parent, ProcessEnd, RunCreated,
-    Seed, WaitsFor,
+    BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, ProcessEnd, RunCreated, Seed,
+    WaitsFor,
 };
 pub use failure::{Failure, FailureKind};
 pub use json::{Floats, Json};

@@ -4,7 +4,6 @@
 //! of them reads a log that another one refuses.
 
 use crate::event::Event;
-use crate::event_data::HeldEnd;
 use crate::position::OpId;
 
 /// How far a run's log has come.
@@ -90,22 +89,16 @@ pub fn check(
             is_open(event, *op, standing(*op), Some(OpClass::Child))
         }
         Event::OpDropped { op } => is_open(event, *op, standing(*op), None),
-        Event::OpHeld { op, end, .. } => is_open(event, *op, standing(*op), Some(class_of(end))),
+        // The end that it holds has to fit now.
+        Event::OpHeld { end, .. } => {
+            check(end, phase, standing).map_err(|why| format!("a held {why}"))
+        }
         Event::Now { .. }
         | Event::RunStarted { .. }
         | Event::RunCompleted { .. }
         | Event::RunFailed { .. }
         | Event::RunBlocked { .. }
         | Event::RunResumed {} => Ok(()),
-    }
-}
-
-/// What an operation is that ends so.
-fn class_of(end: &HeldEnd) -> OpClass {
-    match end {
-        HeldEnd::StepCompleted { .. } | HeldEnd::StepFailed { .. } => OpClass::Step,
-        HeldEnd::TimerFired => OpClass::Timer,
-        HeldEnd::ChildCompleted { .. } | HeldEnd::ChildFailed { .. } => OpClass::Child,
     }
 }
 

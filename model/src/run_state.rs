@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attempts::{Attempt, AttemptState, Attempts};
 use crate::event::Event;
-use crate::event_data::{BlockReason, BlockReasonKind, HeldEnd, ProcessEnd, RunCreated};
+use crate::event_data::{BlockReason, BlockReasonKind, ProcessEnd, RunCreated};
 use crate::failure::{Failure, FailureKind};
 use crate::json::Json;
 use crate::log_order::{self, OpClass, Phase, Standing};
@@ -157,8 +157,8 @@ pub struct CheckpointRecord {
 pub struct Held {
     /// When it was recorded.
     pub at: Timestamp,
-    /// How the operation ended.
-    pub end: HeldEnd,
+    /// The input that it becomes.
+    pub end: Event,
 }
 
 /// One operation of a run.
@@ -474,7 +474,7 @@ fn misfit_at(run: &RunId, seq: Seq) -> impl Fn(String) -> FoldError {
 impl Op {
     /// The attempt is over, the operation stays open until its run observes that. What was held
     /// first counts.
-    fn hold(&mut self, seq: Seq, at: Timestamp, end: &HeldEnd) {
+    fn hold(&mut self, seq: Seq, at: Timestamp, end: &Event) {
         if self.held.is_none() {
             Attempts(&mut self.attempts).end(AttemptState::Held, end.error(), seq, at);
             self.held = Some(Held { at, end: end.clone() });

@@ -4,8 +4,8 @@
 use rusqlite::Connection;
 use tidemill_eventlog::{Appender, Checkpoints, Process, projection};
 use tidemill_model::{
-    Durability, Event, Failure, FailureKind, HeldEnd, Json, OpId, OpName, Parent, ProcessEnd,
-    RunCreated, RunId, RunState, Seed, Seq, Timestamp,
+    Durability, Event, Failure, FailureKind, Json, OpId, OpName, Parent, ProcessEnd, RunCreated,
+    RunId, RunState, Seed, Seq, Timestamp,
 };
 
 fn op(n: u32) -> OpId {
@@ -128,7 +128,12 @@ pub(crate) fn file() -> (tempfile::TempDir, std::path::PathBuf) {
 pub(crate) fn file_of_states() -> (tempfile::TempDir, std::path::PathBuf) {
     let queued =
         |queued| Event::StepStarted { op: op(1), name: name("train"), input: json("{}"), queued };
-    let end = HeldEnd::StepFailed { attempt: 1, error: failure("no data"), attempts: 1 };
+    let end = Event::StepFailed {
+        op: op(1),
+        name: name("train"),
+        error: failure("no data"),
+        attempts: 1,
+    };
     let failed = Event::StepAttemptFailed {
         op: op(1),
         name: name("train"),
@@ -144,7 +149,8 @@ pub(crate) fn file_of_states() -> (tempfile::TempDir, std::path::PathBuf) {
     };
     let checkpoint =
         Event::Checkpoint { op: op(1), name: name("train"), attempt: 1, value: json("7") };
-    let held = Event::OpHeld { op: op(1), name: name("train"), end };
+    let held =
+        Event::OpHeld { op: op(1), name: name("train"), attempt: Some(1), end: Box::new(end) };
     let file = file_of(
         run("crashed", vec![queued(false), checkpoint])
             .chain(run("waits", vec![queued(false), failed]))

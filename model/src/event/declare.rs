@@ -19,7 +19,7 @@ use crate::json::{Floats, Json};
 use crate::name::RunId;
 use crate::position::Epoch;
 use crate::time::Timestamp;
-use crate::{BlockReason, HeldEnd, ProcessEnd};
+use crate::{BlockReason, Event, ProcessEnd};
 
 /// How a part of an act is compared with what the log has.
 pub(super) trait Compared {
@@ -52,7 +52,7 @@ macro_rules! compared_by_eq {
     };
 }
 
-compared_by_eq!(bool, u32, RunId, Epoch, Timestamp, Failure, ProcessEnd, BlockReason, HeldEnd);
+compared_by_eq!(bool, u32, RunId, Epoch, Timestamp, Failure, ProcessEnd, BlockReason, Box<Event>);
 
 /// For `skip_serializing_if`, which passes a reference to the field's reference.
 pub(super) fn is_default<T: Default + PartialEq>(value: &&T) -> bool {
@@ -230,9 +230,10 @@ macro_rules! read {
         Event::$variant { $($key: $reader.$key()?,)* }
     };
     ($reader:ident, $variant:ident, [$module:ident] [$($key:ident)*]
-        $($field:ident: $type:ty),*) => {
-        Event::$variant { $($key: $reader.$key()?,)* $($field: $module::read($reader)?,)* }
-    };
+        $($field:ident: $type:ty),*) => {{
+        let ($($field,)*) = $module::read($reader)?;
+        Event::$variant { $($key: $reader.$key()?,)* $($field,)* }
+    }};
     ($reader:ident, $variant:ident, [] [$($key:ident)*]
         $($(#[$serde:meta])* $field:ident: $type:ty),*) => {{
         #[derive(serde::Deserialize)]

@@ -72,7 +72,8 @@ fn sample(kind: EventKind) -> Event {
         EventKind::Now => Event::Now { op, at: at(3_000_000) },
         EventKind::OpDropped => Event::OpDropped { op },
         EventKind::OpHeld => {
-            Event::OpHeld { op, name, end: HeldEnd::StepCompleted { attempt: 1, output } }
+            let end = Box::new(Event::StepCompleted { op, name: name.clone(), output });
+            Event::OpHeld { op, name, attempt: Some(1), end }
         }
         EventKind::RunCompleted => Event::RunCompleted { output },
         EventKind::RunFailed => Event::RunFailed { error: failure() },
@@ -184,33 +185,57 @@ fn each_kind_of_block_reason_is_stored_as_its_golden_file_says() {
 fn each_held_end_is_stored_with_the_input_that_it_becomes() {
     let error = Failure { kind: FailureKind::TimedOut, message: "late".into(), chain: vec![] };
     let error_json = r#"{"kind":"timed_out","message":"late"}"#;
-    let null = Json::null;
+    let (op, name, output) = (OpId::new(2).unwrap(), OpName::new("train").unwrap(), Json::null());
+    let held = |attempt, end| Event::OpHeld { op, name: name.clone(), attempt, end: Box::new(end) };
     let forms = [
         (
-            HeldEnd::StepCompleted { attempt: 2, output: null() },
+            held(Some(2), Event::StepCompleted { op, name: name.clone(), output: output.clone() }),
             r#"{"becomes":"step_completed","attempt":2,"output":null}"#.to_owned(),
         ),
         (
-            HeldEnd::StepFailed { attempt: 3, error: error.clone(), attempts: 2 },
+            held(
+                Some(3),
+                Event::StepFailed { op, name: name.clone(), error: error.clone(), attempts: 2 },
+            ),
             format!(r#"{{"becomes":"step_failed","attempt":3,"error":{error_json},"attempts":2}}"#),
         ),
-        (HeldEnd::TimerFired, r#"{"becomes":"timer_fired"}"#.to_owned()),
         (
-            HeldEnd::ChildCompleted { output: null() },
+            held(None, Event::TimerFired { op, name: name.clone() }),
+            r#"{"becomes":"timer_fired"}"#.to_owned(),
+        ),
+        (
+            held(None, Event::ChildCompleted { op, name: name.clone(), output }),
             r#"{"becomes":"child_completed","output":null}"#.to_owned(),
         ),
         (
-            HeldEnd::ChildFailed { error },
+            held(None, Event::ChildFailed { op, name: name.clone(), error }),
             format!(r#"{{"becomes":"child_failed","error":{error_json}}}"#),
         ),
     ];
-    for (end, stored) in forms {
-        let op = OpId::new(2).unwrap();
-        let event = Event::OpHeld { op, name: OpName::new("train").unwrap(), end };
+    for (event, stored) in forms {
         let columns = event.columns();
         assert_eq!(columns.data.as_deref(), Some(stored.as_str()));
         assert_eq!(Event::from_columns(&columns).unwrap(), event);
     }
+}
+
+#[test]
+fn only_the_end_of_an_operation_can_be_held() {
+    let held = |data: &'static str| Columns {
+        kind: "op_held",
+        op: OpId::new(1).ok(),
+        name: Some("x"),
+        data: Some(data.into()),
+    };
+    let read = |data| Event::from_columns(&held(data)).unwrap_err();
+    let no_end = read(r#"{"becomes":"step_started","input":1}"#);
+    assert!(matches!(no_end, EventError::NoEnd(EventKind::StepStarted)), "{no_end}");
+    let of_the_run = read(r#"{"becomes":"run_created"}"#);
+    assert!(matches!(of_the_run, EventError::Data { .. }), "{of_the_run}");
+    let untold = read(r#"{"becomes":"step_completed","output":1}"#);
+    assert!(matches!(untold, EventError::Missing { .. }), "{untold}");
+    let later = read(r#"{"becomes":"signal_received"}"#);
+    assert!(matches!(later, EventError::UnknownKind(_)), "{later}");
 }
 
 #[test]

@@ -109,9 +109,13 @@ fn a_held_end_ends_the_attempt_and_leaves_the_operation_open_until_it_is_observe
         queued: false,
     })
     .unwrap();
+    let end = |output: &str| {
+        let output = Json::parse(output).unwrap();
+        Event::StepCompleted { op: op(1), name: name("s"), output }
+    };
     let held = |output: &str| {
-        let end = HeldEnd::StepCompleted { attempt: 1, output: Json::parse(output).unwrap() };
-        Event::OpHeld { op: op(1), name: name("s"), end }
+        let end = Box::new(end(output));
+        Event::OpHeld { op: op(1), name: name("s"), attempt: Some(1), end }
     };
     assert_eq!(run.apply(&held("1")), Ok(RunStatus::Running));
     let held_at = at(run.seq);
@@ -119,11 +123,11 @@ fn a_held_end_ends_the_attempt_and_leaves_the_operation_open_until_it_is_observe
     let step = run.state.ops[&op(1)].clone();
     assert_eq!((&step.status, step.ended_at), (&OpStatus::Open, None));
     assert_eq!(step.attempts[0].ended_at, Some(held_at));
-    let end = HeldEnd::StepCompleted { attempt: 1, output: Json::parse("1").unwrap() };
-    assert_eq!(step.held, Some(Held { at: held_at, end }), "the first counts");
-    let fired = Event::OpHeld { op: op(1), name: name("s"), end: HeldEnd::TimerFired };
+    assert_eq!(step.held, Some(Held { at: held_at, end: end("1") }), "the first counts");
+    let fired = Box::new(Event::TimerFired { op: op(1), name: name("s") });
+    let fired = Event::OpHeld { op: op(1), name: name("s"), attempt: None, end: fired };
     let misfit = run.apply(&fired).unwrap_err().to_string();
-    assert!(misfit.ends_with("op_held of operation 1, which is a step"), "{misfit}");
+    assert!(misfit.ends_with("a held timer_fired of operation 1, which is a step"), "{misfit}");
 
     let output = Json::parse("1").unwrap();
     let completed = Event::StepCompleted { op: op(1), name: name("s"), output: output.clone() };

@@ -7,10 +7,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use tidemill_model::Event;
 
 use super::operation::Operation;
 use super::result::StepError;
 use super::retry::Retry;
+use crate::engine::bodies::StepBody;
+use crate::engine::cell::Asked;
 
 /// A step: set its options, then await it. It starts when it is first polled.
 ///
@@ -22,7 +25,11 @@ pub struct Call<T: DeserializeOwned>(Operation<T>);
 
 /// A timer: await it.
 #[must_use = "a timer starts when it is awaited, or by .start()"]
-pub struct Sleep(Operation<()>);
+pub struct Sleep {
+    operation: Operation<()>,
+    /// How long it takes from its start, unless it was given a moment.
+    after: Option<Duration>,
+}
 
 /// A child run: await its output. Dropped before its end, the child is cancelled.
 #[must_use = "a child starts when it is awaited, or by .start()"]
@@ -31,6 +38,10 @@ pub struct Child<T: DeserializeOwned>(Operation<T>);
 impl<T: DeserializeOwned> Call<T> {
     pub(crate) fn new(operation: Operation<T>) -> Call<T> {
         Call(operation)
+    }
+
+    fn body(&mut self) -> Option<&mut StepBody> {
+        self.0.asked()?.body.as_mut()
     }
 
     /// Tries again after an error, as `retry` says. Default: one attempt.
@@ -50,7 +61,7 @@ impl<T: DeserializeOwned> Call<T> {
     /// }
     /// ```
     pub fn retry(mut self, retry: Retry) -> Call<T> {
-        if let Some(body) = self.0.body() {
+        if let Some(body) = self.body() {
             body.retry = Some(Box::new(retry));
         }
         self
@@ -72,7 +83,7 @@ impl<T: DeserializeOwned> Call<T> {
     /// }
     /// ```
     pub fn timeout(mut self, timeout: Duration) -> Call<T> {
-        if let Some(body) = self.0.body() {
+        if let Some(body) = self.body() {
             body.timeout = Some(timeout);
         }
         self
@@ -97,7 +108,10 @@ impl<T: DeserializeOwned> Call<T> {
     /// }
     /// ```
     pub fn blocking(mut self) -> Call<T> {
-        if let Some(body) = self.0.body() {
+        if let Some(Asked { event: Event::StepStarted { queued, .. }, body: Some(body) }) =
+            self.0.asked()
+        {
+            *queued = true;
             body.blocking = true;
         }
         self
@@ -111,14 +125,50 @@ impl<T: DeserializeOwned> Call<T> {
 }
 
 impl Sleep {
-    pub(crate) fn new(operation: Operation<()>) -> Sleep {
-        Sleep(operation)
+    /// A timer that fires so long after its start.
+    pub(crate) fn after(duration: Duration, operation: Operation<()>) -> Sleep {
+        Sleep { operation, after: Some(duration) }
+    }
+
+    /// A timer that fires at the moment that the operation has.
+    pub(crate) fn until(operation: Operation<()>) -> Sleep {
+        Sleep { operation, after: None }
     }
 
     /// Starts it now instead of when it is first polled.
     pub fn start(mut self) -> Sleep {
-        self.0.start(Waker::noop());
+        self.count();
+        self.operation.start(Waker::noop());
         self
+    }
+
+    /// Counts from now if it starts now.
+    fn count(&mut self) {
+        if !self.operation.is_new() {
+            return;
+        }
+        let Some(after) = self.after.take() else { return };
+        let at = self.operation.cell().wall().saturating_add(after);
+        if let Some(Asked { event: Event::TimerStarted { fire_at, .. }, .. }) =
+            self.operation.asked()
+        {
+            *fire_at = at;
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = Result<(), StepError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.count();
+        self.operation.poll(cx)
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").finish_non_exhaustive()
     }
 }
 
@@ -134,24 +184,23 @@ impl<T: DeserializeOwned> Child<T> {
     }
 }
 
-/// Implements `Future` and `Debug` for a wrapper of an operation, whose output is `$output`.
+/// Implements `Future` and `Debug` for a wrapper of an operation.
 macro_rules! operation_future {
-    ($name:ident $(<$type:ident>)?, $output:ty) => {
-        impl $(<$type: DeserializeOwned>)? Future for $name $(<$type>)? {
-            type Output = Result<$output, StepError>;
+    ($name:ident) => {
+        impl<T: DeserializeOwned> Future for $name<T> {
+            type Output = Result<T, StepError>;
 
             fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
                 self.0.poll(cx)
             }
         }
 
-        impl $(<$type: DeserializeOwned>)? fmt::Debug for $name $(<$type>)? {
+        impl<T: DeserializeOwned> fmt::Debug for $name<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($name)).finish_non_exhaustive()
             }
         }
     };
 }
-operation_future!(Call<T>, T);
-operation_future!(Sleep, ());
-operation_future!(Child<T>, T);
+operation_future!(Call);
+operation_future!(Child);

@@ -8,15 +8,18 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::limits::PAYLOAD_BYTES_MAX;
-use tidemill_model::{BlockReason, BlockReasonKind, Json, OpName, RunId, Timestamp};
+use tidemill_model::{
+    BlockReason, BlockReasonKind, ChildIdTooLong, Event, Failure, Json, OpId, OpName, RunId,
+    Timestamp,
+};
 use uuid::Uuid;
 
 use super::call::{Call, Child, Sleep};
-use super::operation::{Operation, Start, Wake};
+use super::operation::Operation;
 use super::result::{BoxError, failed};
 use super::step::Step;
 use crate::engine::bodies::StepBody;
-use crate::engine::cell::RunCell;
+use crate::engine::cell::{Asked, RunCell};
 
 /// The context of a run, given to its workflow.
 ///
@@ -66,9 +69,11 @@ impl Ctx {
         Out: Serialize + DeserializeOwned,
         E: Into<BoxError>,
     {
-        let start = payload("input", &input)
-            .map(|input| Start::Step { input, body: StepBody::of_step(body) });
-        Call::new(self.operation("ctx.step()", name, start))
+        Call::new(self.operation("ctx.step()", name, |op, name| {
+            let event =
+                Event::StepStarted { op, name, queued: false, input: payload("input", &input)? };
+            Ok(Asked { event, body: Some(StepBody::of_step(body)) })
+        }))
     }
 
     /// A step without an input: a closure, cloned for each attempt.
@@ -105,8 +110,10 @@ impl Ctx {
         Out: Serialize + DeserializeOwned,
         E: Into<BoxError>,
     {
-        let start = Start::Step { input: Json::null(), body: StepBody::of_closure(body) };
-        Call::new(self.operation("ctx.run()", name, Ok(start)))
+        Call::new(self.operation("ctx.run()", name, |op, name| {
+            let event = Event::StepStarted { op, name, queued: false, input: Json::null() };
+            Ok(Asked { event, body: Some(StepBody::of_closure(body)) })
+        }))
     }
 
     /// A timer. It goes on while no process runs: the moment at which it fires is recorded.
@@ -122,8 +129,7 @@ impl Ctx {
     /// # let _ = tidemill::App::new("doc").workflow("remind", remind);
     /// ```
     pub fn sleep(&self, duration: Duration) -> Sleep {
-        let start = Start::Sleep { until: Wake::In(duration) };
-        Sleep::new(self.operation("ctx.sleep()", "sleep", Ok(start)))
+        Sleep::after(duration, self.timer("ctx.sleep()", "sleep", self.cell.wall()))
     }
 
     /// A timer that fires at a moment of the wall clock.
@@ -140,8 +146,7 @@ impl Ctx {
     /// # let _ = tidemill::App::new("doc").workflow("tomorrow", tomorrow);
     /// ```
     pub fn sleep_until(&self, at: Timestamp) -> Sleep {
-        let start = Start::Sleep { until: Wake::At(at) };
-        Sleep::new(self.operation("ctx.sleep_until()", "sleep_until", Ok(start)))
+        Sleep::until(self.timer("ctx.sleep_until()", "sleep_until", at))
     }
 
     /// A run of another workflow, whose output this one can wait for. Its id is this run's, a dot
@@ -166,8 +171,11 @@ impl Ctx {
         workflow: &str,
         input: impl Serialize,
     ) -> Child<Out> {
-        let start = payload("input", &input).map(|input| Start::Child { input });
-        Child::new(self.operation("ctx.child()", workflow, start))
+        Child::new(self.operation("ctx.child()", workflow, |op, name| {
+            let input = payload("input", &input)?;
+            let child = self.cell.run().child(op).map_err(|e| self.too_long(op, &e))?;
+            Ok(Event::ChildStarted { op, name, child, input }.into())
+        }))
     }
 
     /// The time, recorded: a replay gets the same.
@@ -223,11 +231,27 @@ impl Ctx {
         hash.digest128()
     }
 
+    fn timer(&self, what: &str, name: &str, fire_at: Timestamp) -> Operation<()> {
+        self.operation(what, name, |op, name| Ok(Event::TimerStarted { op, name, fire_at }.into()))
+    }
+
+    /// Blocks a run whose id leaves no room for its child's.
+    fn too_long(&self, op: OpId, why: &ChildIdTooLong) -> Failure {
+        self.cell.refuse(BlockReason {
+            kind: BlockReasonKind::Limit,
+            op: Some(op),
+            logged: None,
+            asked: Some(why.to_string()),
+            advice: "start the run again with a shorter id".to_owned(),
+        });
+        failed(why.to_string())
+    }
+
     fn operation<T: DeserializeOwned>(
         &self,
         what: &str,
         name: &str,
-        start: Result<Start, tidemill_model::Failure>,
+        ask: impl FnOnce(OpId, OpName) -> Result<Asked, Failure>,
     ) -> Operation<T> {
         let op = self.cell.allot(|| match OpName::new(name) {
             Ok(name) => format!("{what} `{name}`"),
@@ -244,15 +268,13 @@ impl Ctx {
             });
             OpName::new("?").expect("a question mark is a name")
         });
-        Operation::new(&self.cell, op, name, start)
+        let asked = op.map(|op| ask(op, name.clone()).map(|asked| (op, asked)));
+        Operation::new(&self.cell, name, asked)
     }
 }
 
 /// The JSON of a payload within its limit.
-pub(crate) fn payload<T: Serialize + ?Sized>(
-    what: &str,
-    value: &T,
-) -> Result<Json, tidemill_model::Failure> {
+pub(crate) fn payload<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Json, Failure> {
     let json = Json::of(value).map_err(|e| failed(format!("its {what} has no JSON: {e}")))?;
     let bytes = json.as_str().len();
     if bytes > PAYLOAD_BYTES_MAX {

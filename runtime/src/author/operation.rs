@@ -8,27 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use serde::de::DeserializeOwned;
-use tidemill_model::{BlockReason, BlockReasonKind, Failure, Json, OpId, OpName};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Json, OpId, OpName};
 
 use super::result::StepError;
-use crate::engine::bodies::StepBody;
-use crate::engine::cell::{Act, Outcome, RunCell};
-
-/// What an operation does when it starts.
-pub(crate) enum Start {
-    Step { input: Json, body: StepBody },
-    Sleep { until: Wake },
-    Child { input: Json },
-}
-
-/// When a timer fires.
-pub(crate) enum Wake {
-    In(std::time::Duration),
-    At(tidemill_model::Timestamp),
-}
+use crate::engine::cell::{Asked, RunCell};
 
 enum Stage {
-    New(OpId, Start),
+    New(OpId, Asked),
     /// It cannot be recorded; the same each time.
     Unfit(Failure),
     Open(OpId),
@@ -46,48 +32,49 @@ pub(crate) struct Operation<T> {
 }
 
 impl<T: DeserializeOwned> Operation<T> {
+    /// `asked` is what it does when it starts; an error if that cannot be recorded, `None` if it
+    /// was made where it must not be.
     pub(crate) fn new(
         cell: &Arc<RunCell>,
-        op: Option<OpId>,
         name: OpName,
-        start: Result<Start, Failure>,
+        asked: Option<Result<(OpId, Asked), Failure>>,
     ) -> Operation<T> {
-        let stage = match (op, start) {
-            (Some(op), Ok(start)) => Stage::New(op, start),
-            (Some(_), Err(failure)) => Stage::Unfit(failure),
-            (None, _) => Stage::Dead,
+        let stage = match asked {
+            Some(Ok((op, asked))) => Stage::New(op, asked),
+            Some(Err(failure)) => Stage::Unfit(failure),
+            None => Stage::Dead,
         };
         Operation { cell: Arc::clone(cell), name, stage, output: PhantomData }
     }
 
-    /// The body of a step that has not started.
-    pub(crate) fn body(&mut self) -> Option<&mut StepBody> {
+    /// What it will do when it starts; `None` if it never starts.
+    ///
+    /// # Panics
+    /// After it has started.
+    pub(crate) fn asked(&mut self) -> Option<&mut Asked> {
         match &mut self.stage {
-            Stage::New(_, Start::Step { body, .. }) => Some(body),
-            Stage::New(..) | Stage::Unfit(_) | Stage::Dead => None,
+            Stage::New(_, asked) => Some(asked),
+            Stage::Unfit(_) | Stage::Dead => None,
             Stage::Open(_) | Stage::Done => {
                 panic!("options of `{}` are set after it was started", self.name)
             }
         }
     }
 
+    /// Whether it has yet to start.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self.stage, Stage::New(..))
+    }
+
+    pub(crate) fn cell(&self) -> &RunCell {
+        &self.cell
+    }
+
     pub(crate) fn start(&mut self, waker: &std::task::Waker) {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::New(op, start) => {
+            Stage::New(op, asked) => {
                 self.stage = Stage::Open(op);
-                let name = self.name.clone();
-                let act = match start {
-                    Start::Step { input, body } => Act::Step { op, name, input, body },
-                    Start::Sleep { until } => {
-                        let fire_at = match until {
-                            Wake::In(delay) => self.cell.wall().saturating_add(delay),
-                            Wake::At(at) => at,
-                        };
-                        Act::Timer { op, name, fire_at }
-                    }
-                    Start::Child { input } => Act::Child { op, workflow: name, input },
-                };
-                self.cell.start(act, &self.name, waker);
+                self.cell.start(op, &self.name, asked, waker);
             }
             as_it_was @ (Stage::Unfit(_) | Stage::Open(_) | Stage::Done | Stage::Dead) => {
                 self.stage = as_it_was;
@@ -103,11 +90,11 @@ impl<T: DeserializeOwned> Operation<T> {
             }
             Stage::Open(op) => {
                 let op = *op;
-                let Poll::Ready(outcome) = self.cell.poll(op, &self.name, cx) else {
+                let Poll::Ready(end) = self.cell.poll(op, &self.name, cx) else {
                     return Poll::Pending;
                 };
                 self.stage = Stage::Done;
-                self.resolve(op, outcome)
+                self.resolve(op, end)
             }
             Stage::Unfit(failure) => {
                 let error = StepError::new(self.name.clone(), 0, failure.clone());
@@ -119,12 +106,16 @@ impl<T: DeserializeOwned> Operation<T> {
         }
     }
 
-    fn resolve(&self, op: OpId, outcome: Outcome) -> Poll<Result<T, StepError>> {
-        let output = match outcome {
-            Ok(output) => output,
-            Err((failure, attempts)) => {
-                return Poll::Ready(Err(StepError::new(self.name.clone(), attempts, failure)));
+    fn resolve(&self, op: OpId, end: Event) -> Poll<Result<T, StepError>> {
+        let failed = |error, attempts| Err(StepError::new(self.name.clone(), attempts, error));
+        let output = match end {
+            Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => output,
+            Event::TimerFired { .. } => Json::null(),
+            Event::StepFailed { error, attempts, .. } => {
+                return Poll::Ready(failed(error, attempts));
             }
+            Event::ChildFailed { error, .. } => return Poll::Ready(failed(error, 0)),
+            other => unreachable!("{} ends no operation", other.kind()),
         };
         match output.decode() {
             Ok(value) => Poll::Ready(Ok(value)),

@@ -36,7 +36,6 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::app_lock::AppLock;
-use super::inbox::{Input, Observed, StepFailure};
 use super::journal::{Begun, StepFacts};
 use super::life::panic_message;
 use super::timers::Timers;
@@ -276,16 +275,16 @@ impl Work {
                 Some(Err(AttemptFailure { failure, is_final: false }))
             });
             let Some(ended) = ended else { return };
-            let result = match ended {
-                Ok(output) => Ok(output),
+            let end = match ended {
+                Ok(output) => Event::StepCompleted { op: self.op, name: self.name, output },
                 Err(_) if self.token.is_cancelled() => return,
                 Err(failed) => match self.next_after(failed).await {
                     Next::Again => continue,
                     Next::Gone => return,
-                    Next::Failed(failure) => Err(failure),
+                    Next::Failed(end) => end,
                 },
             };
-            self.run.inbox.push(Input { op: self.op, what: Observed::Step(result) });
+            self.run.inbox.push(end);
             return;
         }
     }
@@ -469,7 +468,8 @@ impl Work {
         let retry = self.body.retry.as_ref().filter(|_| !is_final);
         let delay = retry.and_then(|r| r.delay(self.facts.failures, elapsed, random_unit()));
         let Some(delay) = delay else {
-            return Next::Failed(StepFailure { failure, attempts: self.facts.failures });
+            let (op, name, attempts) = (self.op, self.name.clone(), self.facts.failures);
+            return Next::Failed(Event::StepFailed { op, name, error: failure, attempts });
         };
         let of = retry.map(|retry| retry.attempts_max());
         let next_at = now.saturating_add(delay);
@@ -541,7 +541,8 @@ fn panicked(message: &str) -> Failure {
 enum Next {
     Again,
     Gone,
-    Failed(StepFailure),
+    /// For good.
+    Failed(Event),
 }
 
 enum Ended {

@@ -2,7 +2,7 @@
 //!
 //! A life is one construction of the author's future: a run that is rebuilt from its log gets a
 //! new life, and what is left of the old one is detached. The cell holds what the future asked for
-//! since the driver last looked (acts) and what the driver delivered (slots). It knows whose turn
+//! since the driver last looked (asked) and what the driver delivered (slots). It knows whose turn
 //! it is, by a thread-local that the driver sets around each delivery and poll.
 //!
 //! Invariants:
@@ -18,13 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use rustc_hash::FxHashMap;
-use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, Failure, Json, OpId, OpName, RunId, Seed, Timestamp,
-};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, OpName, RunId, Seed, Timestamp};
 
 use super::bodies::StepBody;
 use super::clock::Clock;
-use super::inbox::{Inbox, Observed};
+use super::inbox::Inbox;
 
 thread_local! {
     /// The life whose turn this thread is taking; 0 for none.
@@ -33,65 +31,29 @@ thread_local! {
 
 static NEXT_LIFE: AtomicU64 = AtomicU64::new(1);
 
-/// Something that the future did in a poll.
-pub(crate) enum Act {
-    Step { op: OpId, name: OpName, input: Json, body: StepBody },
-    Timer { op: OpId, name: OpName, fire_at: Timestamp },
-    Child { op: OpId, workflow: OpName, input: Json },
-    Now { op: OpId, at: Timestamp },
-    Drop { op: OpId },
+/// An act of the future in a poll, before the log has it.
+pub(crate) struct Asked {
+    pub(crate) event: Event,
+    /// What a step runs.
+    pub(crate) body: Option<StepBody>,
 }
 
-impl Act {
-    pub(crate) fn op(&self) -> OpId {
-        match self {
-            Act::Step { op, .. }
-            | Act::Timer { op, .. }
-            | Act::Child { op, .. }
-            | Act::Now { op, .. }
-            | Act::Drop { op } => *op,
-        }
-    }
-
-    /// The event that records it. `child` names the run that a child operation starts.
-    pub(crate) fn event(
-        &self,
-        child: impl FnOnce(OpId) -> Result<RunId, BlockReason>,
-    ) -> Result<Event, BlockReason> {
-        Ok(match self {
-            Act::Step { op, name, input, body } => Event::StepStarted {
-                op: *op,
-                name: name.clone(),
-                input: input.clone(),
-                queued: body.blocking,
-            },
-            Act::Timer { op, name, fire_at } => {
-                Event::TimerStarted { op: *op, name: name.clone(), fire_at: *fire_at }
-            }
-            Act::Child { op, workflow, input } => Event::ChildStarted {
-                op: *op,
-                name: workflow.clone(),
-                child: child(*op)?,
-                input: input.clone(),
-            },
-            Act::Now { op, at } => Event::Now { op: *op, at: *at },
-            Act::Drop { op } => Event::OpDropped { op: *op },
-        })
+impl From<Event> for Asked {
+    fn from(event: Event) -> Asked {
+        Asked { event, body: None }
     }
 }
-
-/// How an operation ended, for the code that waits for it.
-pub(crate) type Outcome = Result<Json, (Failure, u32)>;
 
 enum Slot {
     Open(Waker),
-    Ready(Outcome),
+    /// The event that ended it.
+    Ready(Event),
 }
 
 #[derive(Default)]
 struct State {
     next_op: u32,
-    acts: Vec<Act>,
+    asked: Vec<Asked>,
     slots: FxHashMap<OpId, Slot>,
     open: usize,
     /// The times that the log holds, for calls that are made again.
@@ -171,31 +133,27 @@ impl RunCell {
     /// drops in that order, so that the order in which a collection happens to poll or drop its
     /// members is not recorded. An error if this life did what it must not, also if that was on
     /// another thread: its acts then count for nothing.
-    pub(crate) fn take_acts(&self, into: &mut Vec<Act>) -> Result<(), BlockReason> {
+    pub(crate) fn take_asked(&self, into: &mut Vec<Asked>) -> Result<(), BlockReason> {
         let mut state = self.lock();
         if let Some(reason) = &state.trouble {
             return Err(reason.clone());
         }
-        if state.acts.len() > 1 {
-            state.acts.sort_by_key(|act| (matches!(act, Act::Drop { .. }), act.op()));
+        if state.asked.len() > 1 {
+            state.asked.sort_by_key(|Asked { event, .. }| {
+                (matches!(event, Event::OpDropped { .. }), event.op())
+            });
         }
-        into.append(&mut state.acts);
+        into.append(&mut state.asked);
         Ok(())
     }
 
     /// Hands the end of an operation to whoever waits for it; false if nobody does.
-    pub(crate) fn deliver(&self, op: OpId, what: &Observed) -> bool {
-        let outcome = match what {
-            Observed::Step(Ok(output)) | Observed::Child(Ok(output)) => Ok(output.clone()),
-            Observed::Step(Err(failed)) => Err((failed.failure.clone(), failed.attempts)),
-            Observed::Child(Err(failure)) => Err((failure.clone(), 0)),
-            Observed::Fired => Ok(Json::null()),
-        };
+    pub(crate) fn deliver(&self, end: &Event) -> bool {
         let waker = {
             let mut state = self.lock();
-            let Some(slot) = state.slots.get_mut(&op) else { return false };
-            let Slot::Open(_) = slot else { return false };
-            let Slot::Open(waker) = std::mem::replace(slot, Slot::Ready(outcome)) else {
+            let slot = end.op().and_then(|op| state.slots.get_mut(&op));
+            let Some(slot @ Slot::Open(_)) = slot else { return false };
+            let Slot::Open(waker) = std::mem::replace(slot, Slot::Ready(end.clone())) else {
                 return false;
             };
             state.open -= 1;
@@ -222,12 +180,12 @@ impl RunCell {
     /// From now on nothing of this life counts.
     pub(crate) fn detach(&self) {
         self.detached.store(true, Ordering::Release);
-        let (slots, acts) = {
+        let (slots, asked) = {
             let mut state = self.lock();
-            (std::mem::take(&mut state.slots), std::mem::take(&mut state.acts))
+            (std::mem::take(&mut state.slots), std::mem::take(&mut state.asked))
         };
         // Outside the lock: wakers and bodies run code of others when they are dropped.
-        drop((slots, acts));
+        drop((slots, asked));
     }
 
     // What the author's code does, through `Ctx` and the futures that it gives out.
@@ -265,19 +223,19 @@ impl RunCell {
     }
 
     /// Starts an operation; `waker` is woken at its end.
-    pub(crate) fn start(&self, act: Act, name: &OpName, waker: &Waker) {
+    pub(crate) fn start(&self, op: OpId, name: &OpName, asked: Asked, waker: &Waker) {
         if !self.in_turn() {
-            self.misused(&operation(act.op(), name), "started");
+            self.misused(&operation(op, name), "started");
             return;
         }
         let mut state = self.lock();
-        state.slots.insert(act.op(), Slot::Open(waker.clone()));
+        state.slots.insert(op, Slot::Open(waker.clone()));
         state.open += 1;
-        state.acts.push(act);
+        state.asked.push(asked);
     }
 
-    /// The end of a started operation, if it has ended.
-    pub(crate) fn poll(&self, op: OpId, name: &OpName, cx: &Context<'_>) -> Poll<Outcome> {
+    /// The event that ended a started operation, if it has ended.
+    pub(crate) fn poll(&self, op: OpId, name: &OpName, cx: &Context<'_>) -> Poll<Event> {
         if !self.in_turn() {
             self.misused(&operation(op, name), "polled");
             return Poll::Pending;
@@ -293,7 +251,7 @@ impl RunCell {
                 Poll::Pending
             }
             Some(Slot::Ready(_)) => match state.slots.remove(&op) {
-                Some(Slot::Ready(outcome)) => Poll::Ready(outcome),
+                Some(Slot::Ready(end)) => Poll::Ready(end),
                 Some(Slot::Open(_)) | None => Poll::Pending,
             },
             None => Poll::Pending,
@@ -314,7 +272,7 @@ impl RunCell {
             let slot = state.slots.remove(&op);
             if matches!(slot, Some(Slot::Open(_))) {
                 state.open -= 1;
-                state.acts.push(Act::Drop { op });
+                state.asked.push(Event::OpDropped { op }.into());
             }
             slot
         };
@@ -326,7 +284,7 @@ impl RunCell {
         let Some(op) = self.allot(|| "ctx.now()".to_owned()) else { return self.clock.wall() };
         let mut state = self.lock();
         let at = state.times.get(&op).copied().unwrap_or_else(|| self.clock.wall());
-        state.acts.push(Act::Now { op, at });
+        state.asked.push(Event::Now { op, at }.into());
         at
     }
 

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use tidemill_eventlog::query;
-use tidemill_model::{Event, OpId, Parent, RunId, RunStatus, Seed, Seq};
+use tidemill_model::{Event, OpId, OpName, Parent, RunId, RunStatus, Seed, Seq};
 
 use super::handle::RunResult;
-use super::inbox::{Control, Input, Observed};
+use super::inbox::Control;
 use super::{Engine, Run};
 use crate::author::result::failed;
 use crate::error::Error;
@@ -25,11 +25,11 @@ pub(super) fn seed_of(parent: &Seed, op: OpId) -> Seed {
 }
 
 impl Engine {
-    /// Tells the parent, if it is here, how its child ended.
-    pub(super) fn tell_parent(&self, parent: &Parent, ended: &RunResult) {
+    /// Tells the parent, if it is here, how its child of this workflow ended.
+    pub(super) fn tell_parent(&self, parent: &Parent, workflow: &OpName, ended: &RunResult) {
         let Some(run) = self.run(&parent.run) else { return };
-        let Some(what) = observed(ended) else { return };
-        run.inbox.push(Input { op: parent.op, what });
+        let Some(end) = end_of(parent.op, workflow, ended) else { return };
+        run.inbox.push(end);
     }
 
     /// Cancels a child that its parent dropped. A run of that id which somebody else started is
@@ -45,22 +45,22 @@ impl Engine {
     pub(super) async fn look_for_child(
         self: &Arc<Self>,
         run: &Arc<Run>,
-        op: OpId,
+        (op, name): (OpId, &OpName),
         child: &RunId,
     ) -> Result<(), Error> {
         let parent = Parent { run: run.id.clone(), op };
-        let what = match self.run(child) {
+        let end = match self.run(child) {
             // Its driver tells us at its end.
             Some(here) if here.parent.as_ref() == Some(&parent) => None,
-            Some(_) => Some(not_ours(child)),
+            Some(_) => Some(not_ours(op, name, child)),
             None => match self.ended(child).await? {
-                Some((by, ended)) if by.as_ref() == Some(&parent) => observed(&ended),
-                Some(_) => Some(not_ours(child)),
+                Some((by, ended)) if by.as_ref() == Some(&parent) => end_of(op, name, &ended),
+                Some(_) => Some(not_ours(op, name, child)),
                 None => None,
             },
         };
-        if let Some(what) = what {
-            run.inbox.push(Input { op, what });
+        if let Some(end) = end {
+            run.inbox.push(end);
         }
         Ok(())
     }
@@ -94,11 +94,12 @@ impl Engine {
 }
 
 /// What a parent observes whose child has an id that was taken.
-pub(crate) fn not_ours(child: &RunId) -> Observed {
-    Observed::Child(Err(failed(format!(
+pub(crate) fn not_ours(op: OpId, name: &OpName, child: &RunId) -> Event {
+    let error = failed(format!(
         "there is a run `{child}` already, which this run did not start: start the parent under \
          another id"
-    ))))
+    ));
+    Event::ChildFailed { op, name: name.clone(), error }
 }
 
 /// The end that the newest event of a run records.
@@ -117,10 +118,14 @@ pub(super) fn last_result(
     })
 }
 
-fn observed(ended: &RunResult) -> Option<Observed> {
+/// What a parent observes of its child's end.
+fn end_of(op: OpId, name: &OpName, ended: &RunResult) -> Option<Event> {
+    let name = name.clone();
     match ended {
-        RunResult::Completed(output) => Some(Observed::Child(Ok(output.clone()))),
-        RunResult::Failed(failure) => Some(Observed::Child(Err(failure.clone()))),
+        RunResult::Completed(output) => {
+            Some(Event::ChildCompleted { op, name, output: output.clone() })
+        }
+        RunResult::Failed(error) => Some(Event::ChildFailed { op, name, error: error.clone() }),
         RunResult::Blocked(_) => None,
     }
 }

@@ -24,14 +24,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use rustc_hash::FxHashMap;
-use tidemill_model::{BlockReason, BlockReasonKind, OpId, RunCreated, Seq};
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Event, OpId, OpName, RunCreated, RunId, RunStatus, Seq, Timestamp,
+};
 use tokio::sync::oneshot;
 
 use super::app_lock::AppLock;
 use super::bodies::RunningBody;
 use super::handle::RunResult;
 use super::held::Holding;
-use super::inbox::{Control, Input, Mail, TurnReply};
+use super::inbox::{Control, Mail, TurnReply};
 use super::journal::{Journal, OpenKind, Record};
 use super::life::panic_message;
 use super::rebuild::Rebuilt;
@@ -143,7 +145,7 @@ impl Driver {
         let mut log = match take_up {
             TakeUp::Log => None,
             TakeUp::New(seq, created) => {
-                let event = tidemill_model::Event::RunCreated(created);
+                let event = Event::RunCreated(created);
                 Some(vec![Record { seq, ts: self.engine.clock.wall(), event }])
             }
             TakeUp::Unwanted if self.cancel_from_log().await => return,
@@ -201,7 +203,7 @@ impl Driver {
     }
 
     /// One turn; some when the run no longer lives.
-    async fn turn(&mut self, live: &mut Live, mut inputs: Vec<Input>) -> Option<Exit> {
+    async fn turn(&mut self, live: &mut Live, mut inputs: Vec<Event>) -> Option<Exit> {
         let alone = self.alone(live.life.mark()).await;
         if alone.is_some() && self.engine.closing.is_cancelled() {
             self.run.inbox.put_back(inputs);
@@ -326,8 +328,8 @@ impl Driver {
                     self.bodies.insert(op, running);
                 }
                 Effect::SetTimer { op, fire_at } => {
-                    if journal.open.contains_key(&op) {
-                        self.set_timer(op, fire_at);
+                    if let Some(open) = journal.open.get(&op) {
+                        self.set_timer(op, open.name.clone(), fire_at);
                     }
                 }
                 Effect::Ended { op } => {
@@ -339,12 +341,13 @@ impl Driver {
         }
     }
 
-    pub(super) fn set_timer(&mut self, op: OpId, fire_at: tidemill_model::Timestamp) {
-        let key = self.engine.timers.fire_at(fire_at, Arc::clone(&self.run.inbox), op);
+    fn set_timer(&mut self, op: OpId, name: OpName, fire_at: Timestamp) {
+        let end = Event::TimerFired { op, name };
+        let key = self.engine.timers.fire_at(fire_at, Arc::clone(&self.run.inbox), end);
         self.timers.insert(op, key);
     }
 
-    fn drop_op(&mut self, op: OpId, child: Option<&tidemill_model::RunId>) {
+    fn drop_op(&mut self, op: OpId, child: Option<&RunId>) {
         if let Some(body) = self.bodies.remove(&op) {
             self.engine.keep_loser(body);
         }
@@ -359,7 +362,7 @@ impl Driver {
     /// The run has ended and that is durable: whoever waits is told.
     pub(super) async fn end(&mut self, created: &RunCreated, ended: RunResult) {
         if let Some(parent) = &created.parent {
-            self.engine.tell_parent(parent, &ended);
+            self.engine.tell_parent(parent, &created.workflow, &ended);
         }
         self.run.outcome.send_replace(Some(ended));
         self.engine.forget(&self.run.id);
@@ -417,7 +420,7 @@ impl Driver {
         if logged != Some(&reason) {
             let mut pending = Pending::default();
             pending.block(reason.clone());
-            pending.status = Some(tidemill_model::RunStatus::Blocked);
+            pending.status = Some(RunStatus::Blocked);
             match self.commit(last, &mut pending).await {
                 Committed::Yes(_) => {}
                 Committed::No if self.unwritable.take().is_some() => {
@@ -517,10 +520,10 @@ impl Driver {
             return Ok(());
         }
         let mut pending = Pending::default();
-        pending.events.push(tidemill_model::Event::RunResumed {});
+        pending.events.push(Event::RunResumed {});
         journal.blocked = None;
         pending.status = Some(match journal.attempt {
-            0 => tidemill_model::RunStatus::Pending,
+            0 => RunStatus::Pending,
             _ => journal.status(),
         });
         match self.commit(journal.last, &mut pending).await {

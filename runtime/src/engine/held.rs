@@ -16,11 +16,11 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use tidemill_model::{BlockReason, Event, HeldEnd, OpId};
+use tidemill_model::{BlockReason, Event, OpId};
 
 use super::bodies::RunningBody;
 use super::driver::{Committed, Driver, mail};
-use super::inbox::{Control, Input, Mail, Observed, StepFailure};
+use super::inbox::{Control, Mail};
 use super::journal::{Journal, OpenKind};
 use super::turn::Pending;
 
@@ -31,12 +31,12 @@ pub(super) struct Holding {
     journal: Option<Journal>,
     /// Ends of a run whose log this version cannot read, or whose events the file does not take:
     /// only memory keeps them.
-    unrecorded: Vec<Input>,
+    unrecorded: Vec<Event>,
 }
 
 impl Holding {
     /// What only memory keeps, for a run that is tried again.
-    pub(super) fn into_unrecorded(self) -> Vec<Input> {
+    pub(super) fn into_unrecorded(self) -> Vec<Event> {
         self.unrecorded
     }
 }
@@ -44,7 +44,7 @@ impl Holding {
 impl Driver {
     /// Records inputs as held. What cannot be written now is put back into the inbox, after a
     /// pause.
-    pub(super) async fn hold(&mut self, holding: &mut Holding, inputs: Vec<Input>) {
+    pub(super) async fn hold(&mut self, holding: &mut Holding, inputs: Vec<Event>) {
         if inputs.is_empty() || self.engine.gate().is_fenced() {
             return;
         }
@@ -82,7 +82,7 @@ impl Driver {
     }
 
     /// False if nothing was written.
-    async fn record_held(&mut self, journal: &mut Journal, inputs: &[Input]) -> bool {
+    async fn record_held(&mut self, journal: &mut Journal, inputs: &[Event]) -> bool {
         if journal.ended {
             return true;
         }
@@ -90,11 +90,12 @@ impl Driver {
         for input in inputs {
             let Some(event) = self.held_event(journal, input) else { continue };
             let now = self.engine.clock.wall();
-            let held = journal.apply(journal.last, now, &event);
-            held.expect("an open operation's end can be held");
-            if matches!(input.what, Observed::Step(_)) {
+            if journal.apply(journal.last, now, &event).is_err() {
+                continue;
+            }
+            if let Event::StepCompleted { op, .. } | Event::StepFailed { op, .. } = input {
                 // Nothing of the step is recorded after its end.
-                pending.closes.push(input.op);
+                pending.closes.push(*op);
             }
             pending.events.push(event);
         }
@@ -108,28 +109,15 @@ impl Driver {
     }
 
     /// None if the operation is not open, or its end is held already.
-    fn held_event(&self, journal: &Journal, Input { op, what }: &Input) -> Option<Event> {
-        let open = journal.open.get(op).filter(|open| open.held.is_none())?;
-        let end = match (&open.kind, what) {
-            (OpenKind::Step(facts), Observed::Step(result)) => {
-                let attempt = self.attempt(*op).unwrap_or(facts.attempt);
-                match result.clone() {
-                    Ok(output) => HeldEnd::StepCompleted { attempt, output },
-                    Err(StepFailure { failure, attempts }) => {
-                        HeldEnd::StepFailed { attempt, error: failure, attempts }
-                    }
-                }
-            }
-            (OpenKind::Timer { .. }, Observed::Fired) => HeldEnd::TimerFired,
-            (OpenKind::Child { .. }, Observed::Child(result)) => match result.clone() {
-                Ok(output) => HeldEnd::ChildCompleted { output },
-                Err(error) => HeldEnd::ChildFailed { error },
-            },
-            (OpenKind::Step(_) | OpenKind::Timer { .. } | OpenKind::Child { .. }, _) => {
-                return None;
-            }
+    fn held_event(&self, journal: &Journal, end: &Event) -> Option<Event> {
+        let op = end.op()?;
+        let open = journal.open.get(&op).filter(|open| open.held.is_none())?;
+        let attempt = match &open.kind {
+            OpenKind::Step(facts) => Some(self.attempt(op).unwrap_or(facts.attempt)),
+            OpenKind::Timer { .. } | OpenKind::Child { .. } => None,
         };
-        Some(Event::OpHeld { op: *op, name: open.name.clone(), end })
+        let (name, end) = (open.name.clone(), Box::new(end.clone()));
+        Some(Event::OpHeld { op, name, attempt, end })
     }
 
     /// The attempt that a step's body made last.

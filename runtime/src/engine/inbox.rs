@@ -8,48 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use rustc_hash::FxHashSet;
-use tidemill_model::{BlockReason, BlockReasonKind, Failure, HeldEnd, Json, OpId, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, Seq};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
-
-/// Something that the run can observe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Input {
-    pub(crate) op: OpId,
-    pub(crate) what: Observed,
-}
-
-impl Input {
-    /// What the run observes of an end that was held.
-    pub(crate) fn held(op: OpId, end: &HeldEnd) -> Input {
-        let what = match end.clone() {
-            HeldEnd::StepCompleted { output, .. } => Observed::Step(Ok(output)),
-            HeldEnd::StepFailed { error, attempts, .. } => {
-                Observed::Step(Err(StepFailure { failure: error, attempts }))
-            }
-            HeldEnd::TimerFired => Observed::Fired,
-            HeldEnd::ChildCompleted { output } => Observed::Child(Ok(output)),
-            HeldEnd::ChildFailed { error } => Observed::Child(Err(error)),
-        };
-        Input { op, what }
-    }
-}
-
-/// What the run observes of an operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Observed {
-    Step(Result<Json, StepFailure>),
-    Fired,
-    Child(Result<Json, Failure>),
-}
-
-/// How a step failed for good.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StepFailure {
-    pub(crate) failure: Failure,
-    pub(crate) attempts: u32,
-}
 
 /// What the writer answers to a turn.
 #[derive(Debug)]
@@ -91,7 +53,8 @@ impl Control {
 /// What waited for the driver.
 #[derive(Default)]
 pub(crate) struct Mail {
-    pub(crate) inputs: Vec<Input>,
+    /// Ends of operations, in the order in which they came.
+    pub(crate) inputs: Vec<Event>,
     pub(crate) controls: Vec<Control>,
     /// Trouble that code outside a turn made, and in which life of the future.
     pub(crate) trouble: Option<(u64, BlockReason)>,
@@ -113,7 +76,7 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// An input for the next turn.
-    pub(crate) fn push(&self, input: Input) {
+    pub(crate) fn push(&self, input: Event) {
         self.put(|mail| mail.inputs.push(input));
     }
 
@@ -160,7 +123,7 @@ impl Inbox {
     }
 
     /// Puts inputs back in front, because their turn was not committed.
-    pub(crate) fn put_back(&self, mut inputs: Vec<Input>) {
+    pub(crate) fn put_back(&self, mut inputs: Vec<Event>) {
         let mut state = self.lock();
         inputs.append(&mut state.mail.inputs);
         state.mail.inputs = inputs;
@@ -168,10 +131,10 @@ impl Inbox {
 
     /// Puts held ends in front: nothing that came later is observed before them. An end that waits
     /// here, too, because its turn was not committed, is the same one.
-    pub(crate) fn put_held(&self, mut held: Vec<Input>) {
-        let ops: FxHashSet<OpId> = held.iter().map(|input| input.op).collect();
+    pub(crate) fn put_held(&self, mut held: Vec<Event>) {
+        let ops: FxHashSet<Option<OpId>> = held.iter().map(Event::op).collect();
         let mut state = self.lock();
-        held.extend(state.mail.inputs.drain(..).filter(|input| !ops.contains(&input.op)));
+        held.extend(state.mail.inputs.drain(..).filter(|input| !ops.contains(&input.op())));
         state.mail.inputs = held;
     }
 

@@ -14,10 +14,11 @@ use std::fmt::Write as _;
 use rustc_hash::FxHashMap;
 use tidemill_model::log_order::{self, OpClass, Phase, Standing};
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, HeldEnd, Json, OpId,
-    OpName, RunCreated, RunId, RunStatus, Seed, Seq, Timestamp,
+    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, Json, OpId, OpName,
+    RunCreated, RunId, RunStatus, Seed, Seq, Timestamp,
 };
 
+use super::cell::Asked;
 use super::life::shown;
 use super::polls::RunMark;
 
@@ -35,7 +36,7 @@ pub(crate) struct OpenOp {
     pub(crate) name: OpName,
     pub(crate) kind: OpenKind,
     /// An end that the run has not observed yet, and where it stands.
-    pub(crate) held: Option<(Seq, HeldEnd)>,
+    pub(crate) held: Option<(Seq, Event)>,
 }
 
 #[derive(Debug, Clone)]
@@ -262,7 +263,7 @@ impl Journal {
             // What was held first counts.
             Event::OpHeld { op, end, .. } => {
                 if let Some(open) = self.open.get_mut(op) {
-                    open.held.get_or_insert_with(|| (seq, end.clone()));
+                    open.held.get_or_insert_with(|| (seq, (**end).clone()));
                 }
             }
         }
@@ -275,14 +276,10 @@ impl Journal {
     }
 
     /// The ends that are held, in the order in which they were recorded.
-    pub(crate) fn held(&self) -> Vec<(OpId, &HeldEnd)> {
-        let ends = self.open.iter().filter_map(|(op, open)| {
-            let (seq, end) = open.held.as_ref()?;
-            Some((*seq, *op, end))
-        });
-        let mut ends: Vec<_> = ends.collect();
-        ends.sort_unstable_by_key(|(seq, op, _)| (*seq, *op));
-        ends.into_iter().map(|(_, op, end)| (op, end)).collect()
+    pub(crate) fn held(&self) -> Vec<Event> {
+        let mut ends: Vec<_> = self.open.values().filter_map(|open| open.held.as_ref()).collect();
+        ends.sort_unstable_by_key(|(seq, end)| (*seq, end.op()));
+        ends.into_iter().map(|(_, end)| end.clone()).collect()
     }
 
     /// How the run is named where polls are noted.
@@ -374,17 +371,17 @@ pub(crate) fn unreadable(what: &str) -> BlockReason {
 /// many of `asked` the log has.
 pub(crate) fn compare(
     recorded: &[&Event],
-    asked: &[Event],
+    asked: &[Asked],
     floats: Floats,
     last: bool,
 ) -> Result<usize, BlockReason> {
     let both = recorded.iter().zip(asked);
-    let known = both.take_while(|(logged, asked)| asked.is_same_act(logged, floats)).count();
+    let known = both.take_while(|(logged, asked)| asked.event.is_same_act(logged, floats)).count();
     match (recorded.get(known), asked.get(known)) {
         (None, None) => Ok(known),
         (None, Some(_)) if last => Ok(known),
         (Some(_), _) if last && is_imposed_end(&recorded[known..]) => Ok(known),
-        (logged, asked) => Err(nondeterminism(logged.copied(), asked)),
+        (logged, asked) => Err(nondeterminism(logged.copied(), asked.map(|asked| &asked.event))),
     }
 }
 

@@ -19,11 +19,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tidemill_model::{BlockReason, BlockReasonKind, Failure, Json, OpId, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Json, OpId, Seq};
 use tokio::task::Unconstrained;
 
-use super::cell::{Act, RunCell, foreign_wait};
-use super::inbox::Observed;
+use super::cell::{Asked, RunCell, foreign_wait};
 use super::polls::{Polls, RunMark};
 use crate::author::{Ctx, Workflow, WorkflowFuture};
 
@@ -33,13 +32,6 @@ const POLLS_MAX: u32 = 10_000;
 
 /// A turn that takes longer keeps a thread from others.
 const TURN_WARN: Duration = Duration::from_secs(1);
-
-/// What the workflow did with one input.
-pub(crate) struct Response {
-    /// In the order in which they are recorded.
-    pub(crate) acts: Vec<Act>,
-    pub(crate) finished: Option<Result<Json, Failure>>,
-}
 
 /// See the module.
 pub(crate) struct Life {
@@ -93,12 +85,13 @@ impl Life {
         self.cell.life()
     }
 
-    /// Calls the workflow with its input and polls it until it is quiet.
+    /// Calls the workflow with its input and polls it until it is quiet. Returns what it did, in
+    /// the order in which that is recorded.
     pub(crate) fn begin(
         &mut self,
         workflow: &Workflow,
         input: &Json,
-    ) -> Result<Response, BlockReason> {
+    ) -> Result<Vec<Asked>, BlockReason> {
         let cell = Arc::clone(&self.cell);
         let _turn = cell.enter();
         let ctx = Ctx::new(Arc::clone(&cell));
@@ -118,28 +111,33 @@ impl Life {
     }
 
     /// Delivers the end of an operation and polls until it is quiet.
-    pub(crate) fn deliver(&mut self, op: OpId, what: &Observed) -> Result<Response, BlockReason> {
+    pub(crate) fn deliver(&mut self, end: &Event) -> Result<Vec<Asked>, BlockReason> {
         let cell = Arc::clone(&self.cell);
         let _turn = cell.enter();
-        self.op = Some(op);
+        self.op = end.op();
         self.noted(|life| {
-            cell.deliver(op, what);
+            cell.deliver(end);
             life.poll_until_quiet()
         })
     }
 
-    fn poll_until_quiet(&mut self) -> Result<Response, BlockReason> {
+    fn poll_until_quiet(&mut self) -> Result<Vec<Asked>, BlockReason> {
         let began = tidemill_eventlog::host::boot_now();
-        let mut response = Response { acts: Vec::new(), finished: None };
+        let (mut asked, mut ended) = (Vec::new(), false);
         let mut polls = 0;
         loop {
             self.cell.take_woken();
             let polled = self.poll_once();
-            self.cell.take_acts(&mut response.acts)?;
+            self.cell.take_asked(&mut asked)?;
             match polled? {
                 Poll::Ready(end) => {
-                    self.finish(&mut response.acts)?;
-                    response.finished = Some(end);
+                    self.finish(&mut asked)?;
+                    let end = match end {
+                        Ok(output) => Event::RunCompleted { output },
+                        Err(error) => Event::RunFailed { error },
+                    };
+                    asked.push(end.into());
+                    ended = true;
                     break;
                 }
                 Poll::Pending if !self.cell.take_woken() => break,
@@ -154,10 +152,10 @@ impl Life {
         if took >= TURN_WARN {
             tracing::warn!(run = %self.cell.run(), ?took, "a turn of a workflow took long");
         }
-        if response.finished.is_none() && self.cell.open() == 0 {
+        if !ended && self.cell.open() == 0 {
             return Err(foreign_wait());
         }
-        Ok(response)
+        Ok(asked)
     }
 
     fn poll_once(&mut self) -> Result<Poll<Result<Json, Failure>>, BlockReason> {
@@ -168,11 +166,12 @@ impl Life {
     }
 
     /// The workflow returned: what it left open is dropped in this turn.
-    fn finish(&mut self, acts: &mut Vec<Act>) -> Result<(), BlockReason> {
+    fn finish(&mut self, asked: &mut Vec<Asked>) -> Result<(), BlockReason> {
         let future = self.future.take();
         catch_unwind(AssertUnwindSafe(|| drop(future))).map_err(|panic| panicked(&*panic))?;
-        self.cell.take_acts(acts)?;
-        acts.extend(self.cell.open_ops().into_iter().map(|op| Act::Drop { op }));
+        self.cell.take_asked(asked)?;
+        let left = self.cell.open_ops().into_iter();
+        asked.extend(left.map(|op| Asked::from(Event::OpDropped { op })));
         self.cell.detach();
         Ok(())
     }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunId, RunStatus, Timestamp};
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Event, OpId, OpName, RunId, RunStatus, Timestamp,
+};
 
 use super::bodies::StepBody;
 use super::driver::{Committed, Driver, Exit};
 use super::handle::RunResult;
-use super::inbox::Input;
 use super::journal::{self, Journal, OpenKind, OpenOp, Record, Unreadable};
 use super::polls::{Alone, RunMark};
 use super::replay::{Replayed, Stage};
@@ -143,7 +144,7 @@ impl Driver {
             Ok(created) => Arc::new(created.clone()),
             Err(_) => return Some(Rebuilt::Blocked),
         };
-        let Replayed { life, mut bodies, fresh } = replayed;
+        let Replayed { life, mut bodies, asked } = replayed;
         let (last, status) = (journal.last, stored_status(&journal));
         let dropped = journal.dropped_children.clone();
         let gate = self.engine.gate().clone();
@@ -157,7 +158,7 @@ impl Driver {
             pending.events.push(event);
         }
         let resumed = self.resume_ops(&mut live, &mut pending, &mut bodies, now);
-        if let Err(reason) = live.add(&mut pending, &self.run.id, fresh, now) {
+        if let Err(reason) = live.add(&mut pending, &self.run.id, asked, now) {
             let logged = live.journal.blocked.take();
             drop(live);
             return rebuilt(self.record_blocked(logged.as_ref(), last, reason).await);
@@ -185,8 +186,7 @@ impl Driver {
         if !self.look_for_children(children).await {
             return None;
         }
-        let held = live.journal.held().into_iter();
-        self.run.inbox.put_held(held.map(|(op, end)| Input::held(op, end)).collect());
+        self.run.inbox.put_held(live.journal.held());
         Some(Rebuilt::Live(Box::new(live)))
     }
 
@@ -232,9 +232,10 @@ impl Driver {
     }
 
     /// False if the file could not be read and it has to be tried again.
-    async fn look_for_children(&self, children: Vec<(OpId, RunId)>) -> bool {
-        for (op, child) in children {
-            if let Err(error) = self.engine.look_for_child(&self.run, op, &child).await {
+    async fn look_for_children(&self, children: Vec<(OpId, OpName, RunId)>) -> bool {
+        for (op, name, child) in children {
+            let found = self.engine.look_for_child(&self.run, (op, &name), &child).await;
+            if let Err(error) = found {
                 tracing::warn!(run = %self.run.id, %child, %error, "a child cannot be found now");
                 self.pause().await;
                 return false;
@@ -293,9 +294,11 @@ fn rebuilt(recorded: Committed) -> Option<Rebuilt> {
     }
 }
 
-fn open_children(journal: &Journal) -> Vec<(OpId, RunId)> {
+fn open_children(journal: &Journal) -> Vec<(OpId, OpName, RunId)> {
     let child = |(op, open): (&OpId, &OpenOp)| match &open.kind {
-        OpenKind::Child { child } if open.held.is_none() => Some((*op, child.clone())),
+        OpenKind::Child { child } if open.held.is_none() => {
+            Some((*op, open.name.clone(), child.clone()))
+        }
         OpenKind::Child { .. } | OpenKind::Step(_) | OpenKind::Timer { .. } => None,
     };
     journal.open.iter().filter_map(child).collect()

@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, Failure, Floats, Json, OpId, OpName,
-    RunCreated, RunId, Seq,
+    BlockReason, BlockReasonKind, Event, EventClass, Floats, OpId, OpName, RunCreated, RunId, Seq,
 };
 
 use super::bodies::StepBody;
-use super::cell::{Act, RunCell};
+use super::cell::{Asked, RunCell};
 use super::clock::Clock;
-use super::inbox::{Inbox, Observed, StepFailure};
+use super::inbox::Inbox;
 use super::journal::{self, Record, compare, unreadable};
-use super::life::{Life, Noting, Response};
+use super::life::{Life, Noting};
 use super::polls::{Polls, RunMark};
 use crate::author::App;
 use crate::author::near::did_you_mean;
@@ -28,15 +27,7 @@ pub(crate) struct Replayed {
     /// The bodies of the steps that the log leaves open.
     pub(crate) bodies: FxHashMap<OpId, StepBody>,
     /// What the code did after the last input and the log does not have.
-    pub(crate) fresh: Fresh,
-}
-
-/// What is new in a turn: events to record, and the acts behind them.
-#[derive(Default)]
-pub(crate) struct Fresh {
-    pub(crate) events: Vec<Event>,
-    pub(crate) bodies: Vec<(OpId, StepBody)>,
-    pub(crate) finished: Option<Result<Json, Failure>>,
+    pub(crate) asked: Vec<Asked>,
 }
 
 /// Where a replay runs.
@@ -71,13 +62,11 @@ impl Stage<'_> {
             let Some((input, after)) = rest.split_first() else {
                 return Err(unreadable("it has no input"));
             };
-            let response = match &input.event {
+            let mut asked = match &input.event {
                 Event::RunCreated(created) => life.begin(workflow, &created.input)?,
-                event => {
-                    let (op, observed) = observation(event)
-                        .ok_or_else(|| unreadable(&format!("{} as an input", event.kind())))?;
-                    bodies.remove(&op);
-                    life.deliver(op, &observed)?
+                end => {
+                    end.op().and_then(|op| bodies.remove(&op));
+                    life.deliver(end)?
                 }
             };
             let segment = segment(after);
@@ -85,18 +74,17 @@ impl Stage<'_> {
             let acts = after[..segment].iter().map(|record| &record.event);
             let recorded: Vec<&Event> =
                 acts.filter(|event| event.class() == EventClass::Act).collect();
-            let mut fresh = Fresh::of(self.run, response)?;
             let floats = self.floats(input);
-            let known = compare(&recorded, &fresh.events, floats, rest.is_empty())
+            let known = compare(&recorded, &asked, floats, rest.is_empty())
                 .map_err(|reason| self.explained(reason, input, log))?;
             let ended = recorded.len() > known;
-            fresh.keep_after(known, &mut bodies);
+            keep_bodies(asked.drain(..known), &mut bodies);
             if rest.is_empty() {
                 if ended {
                     // Its end was imposed: what the code would do next is of no interest.
-                    fresh = Fresh::default();
+                    asked.clear();
                 }
-                return Ok(Replayed { life, bodies, fresh });
+                return Ok(Replayed { life, bodies, asked });
             }
         }
     }
@@ -141,11 +129,10 @@ impl Stage<'_> {
 fn gives_float(record: &Record) -> bool {
     match &record.event {
         Event::RunCreated(created) => created.input.has_float(),
-        event => match observation(event) {
-            Some((_, Observed::Step(Ok(json)) | Observed::Child(Ok(json)))) => json.has_float(),
-            Some((_, Observed::Step(Err(_)) | Observed::Child(Err(_)) | Observed::Fired))
-            | None => false,
-        },
+        Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => {
+            output.has_float()
+        }
+        _ => false,
     }
 }
 
@@ -155,63 +142,15 @@ fn segment(log: &[Record]) -> usize {
     log.iter().position(is_input).unwrap_or(log.len())
 }
 
-impl Fresh {
-    pub(crate) fn of(run: &RunId, response: Response) -> Result<Fresh, BlockReason> {
-        let mut fresh = Fresh { finished: response.finished, ..Fresh::default() };
-        fresh.events.reserve(response.acts.len() + 1);
-        for act in response.acts {
-            fresh.events.push(act.event(|op| {
-                run.child(op).map_err(|e| BlockReason {
-                    kind: BlockReasonKind::Limit,
-                    op: Some(op),
-                    logged: None,
-                    asked: Some(e.to_string()),
-                    advice: "start the run again with a shorter id".to_owned(),
-                })
-            })?);
-            if let Act::Step { op, body, .. } = act {
-                fresh.bodies.push((op, body));
-            }
-        }
-        match &fresh.finished {
-            Some(Ok(output)) => fresh.events.push(Event::RunCompleted { output: output.clone() }),
-            Some(Err(error)) => fresh.events.push(Event::RunFailed { error: error.clone() }),
-            None => {}
-        }
-        Ok(fresh)
-    }
-
-    /// Moves what the log has out of the way: its events are not new, its bodies are of steps that
-    /// were started before.
-    fn keep_after(&mut self, known: usize, bodies: &mut FxHashMap<OpId, StepBody>) {
-        for event in self.events.drain(..known) {
-            match event {
-                Event::StepStarted { op, .. } => {
-                    if let Some(at) = self.bodies.iter().position(|(id, _)| *id == op) {
-                        // The order of the rest is that of its events.
-                        bodies.insert(op, self.bodies.remove(at).1);
-                    }
-                }
-                Event::OpDropped { op } => drop(bodies.remove(&op)),
-                _ => {}
-            }
+/// Keeps the bodies of steps that the log has as started and not as dropped.
+fn keep_bodies(known: impl Iterator<Item = Asked>, bodies: &mut FxHashMap<OpId, StepBody>) {
+    for Asked { event, body } in known {
+        match (event, body) {
+            (Event::StepStarted { op, .. }, Some(body)) => drop(bodies.insert(op, body)),
+            (Event::OpDropped { op }, _) => drop(bodies.remove(&op)),
+            _ => {}
         }
     }
-}
-
-/// What an input event lets the run observe.
-pub(crate) fn observation(event: &Event) -> Option<(OpId, Observed)> {
-    Some(match event {
-        Event::StepCompleted { op, output, .. } => (*op, Observed::Step(Ok(output.clone()))),
-        Event::StepFailed { op, error, attempts, .. } => {
-            let failure = StepFailure { failure: error.clone(), attempts: *attempts };
-            (*op, Observed::Step(Err(failure)))
-        }
-        Event::TimerFired { op, .. } => (*op, Observed::Fired),
-        Event::ChildCompleted { op, output, .. } => (*op, Observed::Child(Ok(output.clone()))),
-        Event::ChildFailed { op, error, .. } => (*op, Observed::Child(Err(error.clone()))),
-        _ => return None,
-    })
 }
 
 /// Why a run is blocked whose code asks for a child that this program cannot run: nothing of it is

@@ -21,12 +21,12 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
-use tidemill_model::{BootTime, OpId, Timestamp};
+use tidemill_model::{BootTime, Event, Timestamp};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
-use super::inbox::{Inbox, Input, Observed};
+use super::inbox::Inbox;
 use crate::error::{Error, ErrorKind};
 
 /// Names a timer, to cancel it.
@@ -38,8 +38,8 @@ pub(crate) struct TimerKey {
 
 /// What a timer does when it is due.
 enum Action {
-    /// A durable timer of a run.
-    Fire { inbox: Arc<Inbox>, op: OpId },
+    /// A durable timer of a run: its end.
+    Fire { inbox: Arc<Inbox>, end: Event },
     /// An attempt is out of time.
     Cancel(CancellationToken),
     /// A dropped step's body has had its grace.
@@ -90,9 +90,9 @@ impl Timers {
         Ok(Timers { shared, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Fires the durable timer `op` at a moment of the wall clock.
-    pub(crate) fn fire_at(&self, at: Timestamp, inbox: Arc<Inbox>, op: OpId) -> TimerKey {
-        self.shared.insert_at(at, Action::Fire { inbox, op })
+    /// Ends a durable timer with this event at a moment of the wall clock.
+    pub(crate) fn fire_at(&self, at: Timestamp, inbox: Arc<Inbox>, end: Event) -> TimerKey {
+        self.shared.insert_at(at, Action::Fire { inbox, end })
     }
 
     /// Cancels a token after a while.
@@ -231,7 +231,7 @@ impl Shared {
 impl Action {
     fn act(self) {
         match self {
-            Action::Fire { inbox, op } => inbox.push(Input { op, what: Observed::Fired }),
+            Action::Fire { inbox, end } => inbox.push(end),
             Action::Cancel(token) => token.cancel(),
             Action::Abort(task) => task.abort(),
             Action::Wake(state) => {
@@ -282,11 +282,17 @@ impl Drop for Sleep {
 
 #[cfg(test)]
 mod tests {
+    use tidemill_model::{OpId, OpName};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn wait_for_input(inbox: &Inbox) -> Option<Input> {
+    fn end(op: OpId) -> Event {
+        Event::TimerFired { op, name: OpName::new("sleep").unwrap() }
+    }
+
+    fn wait_for_input(inbox: &Inbox) -> Option<Event> {
         let mut cx = Context::from_waker(Waker::noop());
         match inbox.poll_mail(&mut cx) {
             Poll::Ready(mail) => mail.inputs.into_iter().next(),
@@ -313,17 +319,17 @@ mod tests {
         let timers = Timers::start(clock.clone()).unwrap();
         let inbox = Arc::new(Inbox::default());
         let at = clock.wall().saturating_add(SECOND * 1000);
-        timers.fire_at(at, Arc::clone(&inbox), OpId::FIRST);
+        timers.fire_at(at, Arc::clone(&inbox), end(OpId::FIRST));
         let soon = clock.wall().saturating_add(Duration::from_millis(20));
         let second = OpId::FIRST.next();
-        timers.fire_at(soon, Arc::clone(&inbox), second);
+        timers.fire_at(soon, Arc::clone(&inbox), end(second));
         clock.step_wall(3_600_000_000);
         timers.sleep(Duration::from_millis(40)).await;
         let fired = wait_for_input(&inbox).unwrap();
-        assert_eq!(fired.op, second, "an hour ahead fires only what had run out");
+        assert_eq!(fired.op(), Some(second), "an hour ahead fires only what had run out");
 
         let back = clock.wall().saturating_add(Duration::from_millis(10));
-        timers.fire_at(back, Arc::clone(&inbox), second);
+        timers.fire_at(back, Arc::clone(&inbox), end(second));
         clock.step_wall(-3_600_000_000);
         timers.sleep(Duration::from_millis(30)).await;
         assert_eq!(wait_for_input(&inbox), None, "the wall clock has not reached it");

@@ -11,11 +11,11 @@ use tidemill_model::{
 
 use super::Engine;
 use super::bodies::StepBody;
+use super::cell::Asked;
 use super::handle::RunResult;
-use super::inbox::{Input, Observed, StepFailure};
 use super::journal::{Journal, OpenKind};
 use super::life::Life;
-use super::replay::{Fresh, unknown_child};
+use super::replay::unknown_child;
 use crate::gate::Gate;
 use crate::writer::NewRun;
 
@@ -81,21 +81,18 @@ pub(super) struct Live {
 impl Live {
     /// Delivers the inputs one after another. What concerns an operation that is not open came too
     /// late and is left out.
-    pub(super) fn turn(&mut self, run: &RunId, inputs: &[Input], now: Timestamp) -> Pending {
+    pub(super) fn turn(&mut self, run: &RunId, inputs: &[Event], now: Timestamp) -> Pending {
         let mut pending = Pending::default();
         self.life.stands_at(self.last);
         for input in inputs {
             pending.taken += 1;
-            let Some(event) = self.input_event(input) else { continue };
-            if let Err(reason) = self.apply(now, &event) {
-                pending.block(reason);
-                break;
+            if self.journal.apply(Seq::ZERO, now, input).is_err() {
+                continue;
             }
-            pending.ended_op(input.op, &event);
-            pending.events.push(event);
-            let response = self.life.deliver(input.op, &input.what);
-            let fresh = response.and_then(|response| Fresh::of(run, response));
-            if let Err(reason) = fresh.and_then(|fresh| self.add(&mut pending, run, fresh, now)) {
+            pending.ended_op(input);
+            pending.events.push(input.clone());
+            let asked = self.life.deliver(input);
+            if let Err(reason) = asked.and_then(|asked| self.add(&mut pending, run, asked, now)) {
                 pending.block(reason);
                 break;
             }
@@ -112,11 +109,11 @@ impl Live {
         &mut self,
         pending: &mut Pending,
         run: &RunId,
-        fresh: Fresh,
+        asked: Vec<Asked>,
         now: Timestamp,
     ) -> Result<(), BlockReason> {
         let before = pending.extent();
-        let added = self.add_each(pending, run, fresh, now);
+        let added = self.add_each(pending, run, asked, now);
         added.inspect_err(|_| pending.cut_back(before))
     }
 
@@ -124,17 +121,15 @@ impl Live {
         &mut self,
         pending: &mut Pending,
         run: &RunId,
-        fresh: Fresh,
+        asked: Vec<Asked>,
         now: Timestamp,
     ) -> Result<(), BlockReason> {
-        let mut bodies = fresh.bodies.into_iter();
-        pending.events.reserve(fresh.events.len());
-        for mut event in fresh.events {
+        pending.events.reserve(asked.len());
+        for Asked { mut event, body } in asked {
             match &mut event {
                 Event::StepStarted { op, queued, .. } => {
                     *queued = *queued || !self.gate.is_open();
-                    let (of, body) = bodies.next().expect("each started step has its body");
-                    assert_eq!(of, *op, "bodies come in the order of starts");
+                    let body = body.expect("a step is asked for with its body");
                     pending.effects.push(Effect::StartBody { op: *op, body });
                 }
                 Event::TimerStarted { op, fire_at, .. } => {
@@ -149,15 +144,17 @@ impl Live {
                     pending.children.push(NewRun::new(child.clone(), created));
                 }
                 Event::OpDropped { op } => pending.dropped_op(*op, &self.journal),
+                Event::RunCompleted { output } => {
+                    pending.ended = Some(RunResult::Completed(output.clone()));
+                }
+                Event::RunFailed { error } => {
+                    pending.ended = Some(RunResult::Failed(error.clone()));
+                }
                 _ => {}
             }
             self.apply(now, &event)?;
             pending.events.push(event);
         }
-        pending.ended = fresh.finished.map(|end| match end {
-            Ok(output) => RunResult::Completed(output),
-            Err(failure) => RunResult::Failed(failure),
-        });
         Ok(())
     }
 
@@ -227,30 +224,6 @@ impl Live {
             durability: self.created.durability,
         })
     }
-
-    /// The event that records an input; none if its operation is not open.
-    fn input_event(&self, input: &Input) -> Option<Event> {
-        let open = self.journal.open.get(&input.op)?;
-        let (op, name) = (input.op, open.name.clone());
-        Some(match (&open.kind, &input.what) {
-            (OpenKind::Step(_), Observed::Step(Ok(output))) => {
-                Event::StepCompleted { op, name, output: output.clone() }
-            }
-            (OpenKind::Step(_), Observed::Step(Err(StepFailure { failure, attempts }))) => {
-                Event::StepFailed { op, name, error: failure.clone(), attempts: *attempts }
-            }
-            (OpenKind::Timer { .. }, Observed::Fired) => Event::TimerFired { op, name },
-            (OpenKind::Child { .. }, Observed::Child(Ok(output))) => {
-                Event::ChildCompleted { op, name, output: output.clone() }
-            }
-            (OpenKind::Child { .. }, Observed::Child(Err(failure))) => {
-                Event::ChildFailed { op, name, error: failure.clone() }
-            }
-            (OpenKind::Step(_) | OpenKind::Timer { .. } | OpenKind::Child { .. }, _) => {
-                return None;
-            }
-        })
-    }
 }
 
 impl Pending {
@@ -296,8 +269,9 @@ impl Pending {
         self.closes.truncate(to.closes);
     }
 
-    fn ended_op(&mut self, op: OpId, event: &Event) {
-        if matches!(event, Event::StepCompleted { .. } | Event::StepFailed { .. }) {
+    fn ended_op(&mut self, end: &Event) {
+        let Some(op) = end.op() else { return };
+        if matches!(end, Event::StepCompleted { .. } | Event::StepFailed { .. }) {
             self.closes.push(op);
         }
         self.effects.push(Effect::Ended { op });

@@ -6,7 +6,7 @@ use tidemill_model::{Event, EventClass, OpId, RunId, RunStatus, Seq};
 use super::commit::{Committer, LogResult};
 use super::message::{Aside, Creation, Message, NewRun, Turn};
 use crate::engine::children::not_ours;
-use crate::engine::inbox::{Input, TurnReply};
+use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
 
 /// What became of a message; it is answered when that is durable.
@@ -14,7 +14,7 @@ pub(super) enum Done {
     Turn {
         reply: Result<Appending, Stale>,
         /// What the run observes at once: children whose id was taken.
-        taken: Vec<Input>,
+        taken: Vec<Event>,
     },
     Create(Result<Creation, Error>),
     Aside(Result<(), Error>),
@@ -84,12 +84,13 @@ impl Committer {
         Ok((last, newest))
     }
 
-    fn create_child(&mut self, new: &NewRun, taken: &mut Vec<Input>) -> LogResult<Option<Seq>> {
+    fn create_child(&mut self, new: &NewRun, taken: &mut Vec<Event>) -> LogResult<Option<Seq>> {
         if query::run(&self.connection, &new.id)?.is_none() {
             return self.append_new(new).map(Some);
         }
-        if let Some(parent) = &new.created().parent {
-            taken.push(Input { op: parent.op, what: not_ours(&new.id) });
+        let created = new.created();
+        if let Some(parent) = &created.parent {
+            taken.push(not_ours(parent.op, &created.workflow, &new.id));
         }
         Ok(None)
     }

@@ -9,8 +9,8 @@ use tidemill_eventlog::{
     Appender, Checkpoints, FindingKind, create, fsck, open_reader, open_writer, projection, query,
 };
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Durability, Event, Failure, FailureKind, HeldEnd, Json, OpId,
-    OpName, RunCreated, RunId, RunState, RunStatus, Seed, Seq, Timestamp,
+    BlockReason, BlockReasonKind, Durability, Event, Failure, FailureKind, Json, OpId, OpName,
+    RunCreated, RunId, RunState, RunStatus, Seed, Seq, Timestamp,
 };
 
 use super::prefixes::soon;
@@ -51,6 +51,10 @@ fn misuse() -> BlockReason {
     }
 }
 
+fn held(attempt: Option<u32>, end: Event) -> Event {
+    Event::OpHeld { op: end.op().unwrap(), name: name(), attempt, end: Box::new(end) }
+}
+
 /// One event of each kind that a run's log may have, about operation `op`.
 fn events_about(op: u32) -> Vec<Event> {
     let (op, a, output) = (OpId::new(op).unwrap(), name(), Json::null());
@@ -80,12 +84,8 @@ fn events_about(op: u32) -> Vec<Event> {
         Event::ChildFailed { op, name: a, error: error.clone() },
         Event::Now { op, at: at(9) },
         Event::OpDropped { op },
-        Event::OpHeld {
-            op,
-            name: name(),
-            end: HeldEnd::StepCompleted { attempt: 1, output: Json::null() },
-        },
-        Event::OpHeld { op, name: name(), end: HeldEnd::TimerFired },
+        held(Some(1), Event::StepCompleted { op, name: name(), output: Json::null() }),
+        held(None, Event::TimerFired { op, name: name() }),
         Event::RunBlocked { reason: misuse() },
         Event::RunResumed {},
         Event::RunCompleted { output },

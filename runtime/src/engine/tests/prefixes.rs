@@ -10,11 +10,12 @@ use tidemill_eventlog::{Appender, Row, create, open_reader, open_writer, project
 use tidemill_model::{Event, EventClass, FailureKind, OpId, RunId, Seq};
 
 use super::program::{Ledger, Program, app, program};
+use crate::engine::cell::Asked;
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
 use crate::engine::journal::{Journal, Record};
 use crate::engine::readers;
-use crate::engine::replay::{Fresh, Replayed, Stage, observation};
+use crate::engine::replay::{Replayed, Stage};
 use crate::{App, Node, StartRequest};
 
 pub(super) async fn soon<T>(wait: impl Future<Output = T>) -> T {
@@ -85,12 +86,13 @@ fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize)
         polls: None,
     };
     let replayed = stage.replay(&log[..prefix]);
-    let Replayed { mut life, fresh, .. } =
+    let Replayed { mut life, asked, .. } =
         replayed.unwrap_or_else(|reason| panic!("prefix {prefix}: {reason:?}"));
     // The times that the cut log no longer has are asked for again and are other ones.
     let known_times = prefix_times(&log[..prefix]) == prefix_times(log);
     let mut expected: Vec<&Event> = Vec::new();
-    let mut got: Vec<Event> = fresh.events;
+    let events = |asked: Vec<Asked>| asked.into_iter().map(|asked| asked.event).collect();
+    let mut got: Vec<Event> = events(asked);
     for Record { event, .. } in &log[prefix..] {
         match event.class() {
             EventClass::Aside => {}
@@ -100,9 +102,7 @@ fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize)
                 if !known_times {
                     return;
                 }
-                let (op, observed) = observation(event).unwrap();
-                let response = life.deliver(op, &observed).unwrap();
-                got = Fresh::of(run, response).unwrap().events;
+                got = events(life.deliver(event).unwrap());
                 expected.clear();
             }
         }
