@@ -34,12 +34,14 @@ mod engine;
 mod error;
 mod gate;
 mod node;
+mod ops;
 mod writer;
 
-pub use author::{App, BoxError, Call, Child, Ctx, Result, Retry, Sleep, Step, StepError};
+pub use author::{App, BoxError, Ctx, Result, Retry, Step, StepError};
 pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
+pub use ops::{Call, Child, Sleep};
 pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp, WaitsFor};
 pub use writer::{RefusalCause, Refusing};
 

@@ -4,10 +4,8 @@
 //! cell, and the engine does it.
 
 mod app;
-mod call;
 mod ctx;
 pub(crate) mod near;
-pub(crate) mod operation;
 pub(crate) mod result;
 pub(crate) mod retry;
 mod select;
@@ -16,7 +14,6 @@ pub(crate) mod step;
 pub use app::App;
 pub(crate) use app::GRACE_MAX;
 pub(crate) use app::{Workflow, WorkflowFuture};
-pub use call::{Call, Child, Sleep};
 pub use ctx::Ctx;
 pub(crate) use ctx::payload;
 pub use result::{BoxError, Result, StepError};

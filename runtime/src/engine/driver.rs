@@ -24,9 +24,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use rustc_hash::FxHashMap;
-use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, OpId, OpName, RunCreated, RunId, RunStatus, Seq, Timestamp,
-};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunCreated, RunStatus, Seq};
 use tokio::sync::oneshot;
 
 use super::app_lock::AppLock;
@@ -34,14 +32,15 @@ use super::bodies::RunningBody;
 use super::handle::RunResult;
 use super::held::Holding;
 use super::inbox::{Control, Mail, TurnReply};
-use super::journal::{Journal, OpenKind, Record};
+use super::journal::{Journal, Record};
 use super::life::panic_message;
 use super::rebuild::Rebuilt;
 use super::refusals::{self, REFUSALS_MAX};
 use super::timers::TimerKey;
-use super::turn::{Effect, Live, Pending};
+use super::turn::{Live, Pending};
 use super::{Engine, Run};
 use crate::error::{Error, ErrorKind};
+use crate::ops::Effect;
 use crate::writer::Turn;
 
 /// How long a run waits before it is rebuilt after its turn was refused: a disk that is full now
@@ -53,23 +52,23 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else {
 const MISUSE_WAIT: Duration = Duration::from_millis(300);
 
 /// See the module.
-pub(super) struct Driver {
-    pub(super) engine: Arc<Engine>,
-    pub(super) run: Arc<Run>,
-    pub(super) bodies: FxHashMap<OpId, RunningBody>,
-    pub(super) timers: FxHashMap<OpId, TimerKey>,
+pub(crate) struct Driver {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) run: Arc<Run>,
+    pub(crate) bodies: FxHashMap<OpId, RunningBody>,
+    pub(crate) timers: FxHashMap<OpId, TimerKey>,
     /// This process has recorded that it took the run up.
-    pub(super) took_up: bool,
+    pub(crate) took_up: bool,
     /// What bodies are started under; none once the node has closed.
-    lock: Option<Arc<AppLock>>,
+    pub(crate) lock: Option<Arc<AppLock>>,
     /// How many turns in a row were refused for a reason of their own.
     refusals: u32,
     /// That was too often: why the run is to be blocked.
-    pub(super) unwritable: Option<BlockReason>,
+    pub(crate) unwritable: Option<BlockReason>,
 }
 
 /// How a driver takes its run up.
-pub(super) enum TakeUp {
+pub(crate) enum TakeUp {
     /// From its log, which is in the file.
     Log,
     /// It has nothing in its log but its creation.
@@ -80,7 +79,7 @@ pub(super) enum TakeUp {
 
 /// Drives a run. A fault of ours in it stops this run only: it is shown as blocked, its bodies go
 /// unheard, and the next process takes it up from its log.
-pub(super) async fn drive(engine: Arc<Engine>, run: Arc<Run>, take_up: TakeUp) {
+pub(crate) async fn drive(engine: Arc<Engine>, run: Arc<Run>, take_up: TakeUp) {
     let driver = Driver::new(engine, Arc::clone(&run)).run(take_up);
     let Err(panic) = AssertUnwindSafe(driver).catch_unwind().await else { return };
     let what = panic_message(&*panic);
@@ -109,7 +108,7 @@ pub(super) async fn drive(engine: Arc<Engine>, run: Arc<Run>, take_up: TakeUp) {
 }
 
 /// Why a run no longer lives.
-pub(super) enum Exit {
+pub(crate) enum Exit {
     Rebuild,
     Blocked,
     Gone,
@@ -117,7 +116,7 @@ pub(super) enum Exit {
 
 /// What became of a commit.
 #[derive(Clone, Copy)]
-pub(super) enum Committed {
+pub(crate) enum Committed {
     /// Durable; the newest input or act.
     Yes(Seq),
     /// Not written, and the life that made it is not to be trusted.
@@ -238,7 +237,7 @@ impl Driver {
     }
 
     /// Hands a turn to the writer and waits until it is durable or refused.
-    pub(super) async fn commit(&mut self, expect: Seq, pending: &mut Pending) -> Committed {
+    pub(crate) async fn commit(&mut self, expect: Seq, pending: &mut Pending) -> Committed {
         let guard_of = |op: &OpId| self.bodies.get(op).map(|body| Arc::clone(&body.guard));
         let closes = pending.closes.iter().filter_map(guard_of).collect();
         let children = std::mem::take(&mut pending.children);
@@ -311,56 +310,14 @@ impl Driver {
     }
 
     /// Lets happen what the turn that is now durable asked for.
-    pub(super) fn release(&mut self, journal: &Journal, effects: Vec<Effect>) {
+    pub(crate) fn release(&mut self, journal: &Journal, effects: Vec<Effect>) {
         for effect in effects {
-            match effect {
-                Effect::StartBody { op, body } => {
-                    // A step that was dropped in the same turn never starts.
-                    let Some(open) = journal.open.get(&op) else { continue };
-                    let OpenKind::Step(facts) = &open.kind else { continue };
-                    let Some(lock) = self.lock.as_ref() else { continue };
-                    if self.engine.closing.is_cancelled() {
-                        continue;
-                    }
-                    let (step, facts) = ((op, open.name.clone()), facts.clone());
-                    let owner = (&self.run, lock);
-                    let running = RunningBody::start(&self.engine, owner, step, facts, body);
-                    self.bodies.insert(op, running);
-                }
-                Effect::SetTimer { op, fire_at } => {
-                    if let Some(open) = journal.open.get(&op) {
-                        self.set_timer(op, open.name.clone(), fire_at);
-                    }
-                }
-                Effect::Ended { op } => {
-                    self.bodies.remove(&op);
-                    self.timers.remove(&op);
-                }
-                Effect::Dropped { op, child } => self.drop_op(op, child.as_ref()),
-            }
-        }
-    }
-
-    fn set_timer(&mut self, op: OpId, name: OpName, fire_at: Timestamp) {
-        let end = Event::TimerFired { op, name };
-        let key = self.engine.timers.fire_at(fire_at, Arc::clone(&self.run.inbox), end);
-        self.timers.insert(op, key);
-    }
-
-    fn drop_op(&mut self, op: OpId, child: Option<&RunId>) {
-        if let Some(body) = self.bodies.remove(&op) {
-            self.engine.keep_loser(body);
-        }
-        if let Some(timer) = self.timers.remove(&op) {
-            self.engine.timers.cancel(timer);
-        }
-        if let Some(child) = child {
-            self.engine.cancel_child(&self.run.id, child);
+            effect.release(self, journal);
         }
     }
 
     /// The run has ended and that is durable: whoever waits is told.
-    pub(super) async fn end(&mut self, created: &RunCreated, ended: RunResult) {
+    pub(crate) async fn end(&mut self, created: &RunCreated, ended: RunResult) {
         if let Some(parent) = &created.parent {
             self.engine.tell_parent(parent, &created.workflow, &ended);
         }
@@ -369,7 +326,7 @@ impl Driver {
         self.engine.shadow_replay(&self.run.id).await;
     }
 
-    pub(super) async fn cancel(&mut self, mut journal: Journal, last: Seq) -> Exit {
+    pub(crate) async fn cancel(&mut self, mut journal: Journal, last: Seq) -> Exit {
         let mut pending = Live::cancel(&mut journal, self.engine.clock.wall());
         match self.commit(last, &mut pending).await {
             Committed::Yes(_) => {}
@@ -390,7 +347,7 @@ impl Driver {
 
     /// A workflow that awaits a task that it spawned waits for something foreign at once, and often
     /// the task then does what names the mistake better: it is given a moment to.
-    pub(super) async fn with_its_misuse(&self, reason: BlockReason) -> BlockReason {
+    pub(crate) async fn with_its_misuse(&self, reason: BlockReason) -> BlockReason {
         if reason.kind != BlockReasonKind::ForeignWait {
             return reason;
         }
@@ -411,7 +368,7 @@ impl Driver {
     }
 
     /// Records why the run cannot go on, unless the log says so already, as `logged`.
-    pub(super) async fn record_blocked(
+    pub(crate) async fn record_blocked(
         &mut self,
         logged: Option<&BlockReason>,
         last: Seq,
@@ -433,7 +390,7 @@ impl Driver {
         Committed::Yes(last)
     }
 
-    pub(super) fn tell_blocked(&self, reason: BlockReason) {
+    pub(crate) fn tell_blocked(&self, reason: BlockReason) {
         tracing::error!(
             run = %self.run.id, kind = ?reason.kind, op = reason.op.map(OpId::get),
             logged = reason.logged, asked = reason.asked, advice = reason.advice,
@@ -541,12 +498,12 @@ impl Driver {
     }
 
     /// The journal as the file has it; the inner error says why this version has none.
-    pub(super) async fn journal(&self) -> Result<Result<Journal, BlockReason>, Error> {
+    pub(crate) async fn journal(&self) -> Result<Result<Journal, BlockReason>, Error> {
         let log = self.engine.readers.log(&self.run.id).await?;
         Ok(log.map_err(|unreadable| unreadable.reason).and_then(|log| Journal::of(&log)))
     }
 
-    pub(super) async fn pause(&self) {
+    pub(crate) async fn pause(&self) {
         tokio::select! {
             biased;
             () = self.engine.grace_over.cancelled() => {}
@@ -556,7 +513,7 @@ impl Driver {
 }
 
 /// Waits for what the driver is to take in.
-pub(super) async fn mail(run: &Run) -> Mail {
+pub(crate) async fn mail(run: &Run) -> Mail {
     poll_fn(|cx| run.inbox.poll_mail(cx)).await
 }
 

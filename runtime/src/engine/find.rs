@@ -1,13 +1,13 @@
-//! Finding a run by its id: with its driver, or ended in the file.
+//! Finding a run by its id: with its driver, or in the file with its end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_eventlog::query;
-use tidemill_model::RunId;
+use tidemill_model::{Event, Parent, RunId, Seq};
 
 use super::handle::RunResult;
-use super::{Engine, Run, children};
+use super::{Engine, Run};
 use crate::error::{Error, ErrorKind};
 
 /// A run whose creation is durable has its driver a moment later; the wait in between.
@@ -36,7 +36,7 @@ impl Engine {
                 if !summary.status.is_final() {
                     return Ok(Some(None));
                 }
-                match children::last_result(connection, &id)? {
+                match last_result(connection, &id)? {
                     Some(ended) => Ok(Some(Some(ended))),
                     None => Err(unreadable_end(&id)),
                 }
@@ -52,6 +52,46 @@ impl Engine {
             }
         }
     }
+
+    /// How a run ended, and who started it; none if it has not ended.
+    pub(crate) async fn ended(
+        &self,
+        run: &RunId,
+    ) -> Result<Option<(Option<Parent>, RunResult)>, Error> {
+        let id = run.clone();
+        self.readers
+            .read(move |connection| {
+                let Some(summary) = query::run(connection, &id)? else { return Ok(None) };
+                if !summary.status.is_final() {
+                    return Ok(None);
+                }
+                Ok(last_result(connection, &id)?.map(|ended| (summary.parent, ended)))
+            })
+            .await
+    }
+
+    /// Whether the parent of a run has ended, so that nobody waits for the run.
+    pub(super) async fn has_ended(&self, run: &RunId) -> Result<bool, Error> {
+        if self.run(run).is_some() {
+            return Ok(false);
+        }
+        let id = run.clone();
+        let summary = self.readers.read(move |c| Ok(query::run(c, &id)?)).await?;
+        Ok(summary.is_some_and(|summary| summary.status.is_final()))
+    }
+}
+
+/// The end that the newest event of a run records.
+fn last_result(connection: &rusqlite::Connection, run: &RunId) -> Result<Option<RunResult>, Error> {
+    let last = query::last_observed(connection, run)?.unwrap_or(Seq::ZERO);
+    let before = Seq::new(last.get().saturating_sub(1))?;
+    let rows = query::events(connection, Some(run), before, 1)?;
+    let event = rows.first().map(tidemill_eventlog::Row::event);
+    Ok(match event {
+        Some(Ok(Event::RunCompleted { output })) => Some(RunResult::Completed(output)),
+        Some(Ok(Event::RunFailed { error })) => Some(RunResult::Failed(error)),
+        Some(Ok(_) | Err(_)) | None => None,
+    })
 }
 
 fn unreadable_end(run: &RunId) -> Error {

@@ -275,6 +275,22 @@ impl Journal {
         RunStatus::active(self.steps_open, self.open.len() - self.steps_open)
     }
 
+    /// The operations that are open, in the order of their ids.
+    pub(crate) fn open_ops(&self) -> Vec<OpId> {
+        let mut ops: Vec<OpId> = self.open.keys().copied().collect();
+        ops.sort_unstable();
+        ops
+    }
+
+    /// A step that is open.
+    pub(crate) fn open_step(&self, op: OpId) -> Option<(&OpenOp, &StepFacts)> {
+        let open = self.open.get(&op)?;
+        match &open.kind {
+            OpenKind::Step(facts) => Some((open, facts)),
+            OpenKind::Timer { .. } | OpenKind::Child { .. } => None,
+        }
+    }
+
     /// The ends that are held, in the order in which they were recorded.
     pub(crate) fn held(&self) -> Vec<Event> {
         let mut ends: Vec<_> = self.open.values().filter_map(|open| open.held.as_ref()).collect();

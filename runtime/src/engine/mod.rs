@@ -9,15 +9,14 @@ pub(crate) mod app_lock;
 pub(crate) mod bodies;
 pub(crate) mod cell;
 mod check;
-pub(crate) mod children;
 pub(crate) mod clock;
 mod closing;
-mod driver;
+pub(crate) mod driver;
 mod find;
 mod handle;
 mod held;
 pub(crate) mod inbox;
-mod journal;
+pub(crate) mod journal;
 mod life;
 mod line;
 pub(crate) mod polls;
@@ -33,7 +32,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod timers;
-mod turn;
+pub(crate) mod turn;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -83,13 +83,13 @@ impl Processes {
     }
 
     /// No crash counts that was logged up to here.
-    pub(super) fn counts_after(&self) -> Seq {
+    pub(crate) fn counts_after(&self) -> Seq {
         self.this.counts_after
     }
 
     /// How the process ended that had the attempt which began at `seq`. In this process nothing
     /// but a fault of ours ends an attempt without its body.
-    pub(super) fn end_of(&self, seq: Seq) -> ProcessEnd {
+    pub(crate) fn end_of(&self, seq: Seq) -> ProcessEnd {
         self.this.end_of(seq, None).unwrap_or(ProcessEnd::Crash)
     }
 }

@@ -2,20 +2,15 @@
 
 use std::sync::Arc;
 
-use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, OpId, OpName, RunId, RunStatus, Timestamp,
-};
+use tidemill_model::{Event, OpId, OpName, RunId, RunStatus};
 
-use super::bodies::StepBody;
 use super::driver::{Committed, Driver, Exit};
 use super::handle::RunResult;
 use super::journal::{self, Journal, OpenKind, OpenOp, Record, Unreadable};
 use super::polls::{Alone, RunMark};
 use super::replay::{Replayed, Stage};
-use super::turn::{Effect, Live, Pending};
-
-/// After so many deaths of the process in a row a step is poison.
-const CRASHES_MAX: usize = 5;
+use super::turn::{Live, Pending};
+use crate::ops;
 
 /// What came of it.
 pub(super) enum Rebuilt {
@@ -84,7 +79,9 @@ impl Driver {
             polls: Some(&engine.polls),
         };
         let deadly = || engine.polls.poison(journal.mark(&self.run.id)?);
-        let replayed = match self.poisoned(&journal).or_else(deadly) {
+        let poison = || ops::poison(self, &journal, engine.clock.wall());
+        let poison = if self.took_up { None } else { poison() };
+        let replayed = match poison.or_else(deadly) {
             Some(reason) => Err(reason),
             None => {
                 let _alone = self.alone(journal.mark(&self.run.id)).await;
@@ -157,7 +154,7 @@ impl Driver {
             live.apply(now, &event).expect("a run that has not ended can be taken up");
             pending.events.push(event);
         }
-        let resumed = self.resume_ops(&mut live, &mut pending, &mut bodies, now);
+        let resumed = ops::resume(self, &mut live, &mut pending, &mut bodies, now);
         if let Err(reason) = live.add(&mut pending, &self.run.id, asked, now) {
             let logged = live.journal.blocked.take();
             drop(live);
@@ -190,47 +187,6 @@ impl Driver {
         Some(Rebuilt::Live(Box::new(live)))
     }
 
-    /// What the open operations of the log need that nothing in this process serves: timers are
-    /// set, bodies are run again, as another attempt if the newest one began. One whose end is held
-    /// needs nothing.
-    fn resume_ops(
-        &mut self,
-        live: &mut Live,
-        pending: &mut Pending,
-        bodies: &mut rustc_hash::FxHashMap<OpId, StepBody>,
-        now: Timestamp,
-    ) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let mut ops: Vec<OpId> = live.journal.open.keys().copied().collect();
-        ops.sort_unstable();
-        for op in ops {
-            let Some(open) = live.journal.open.get(&op) else { continue };
-            if open.held.is_some() {
-                continue;
-            }
-            let name = open.name.clone();
-            match &open.kind {
-                OpenKind::Timer { fire_at } if !self.timers.contains_key(&op) => {
-                    effects.push(Effect::SetTimer { op, fire_at: *fire_at });
-                }
-                OpenKind::Step(facts) if !self.bodies.contains_key(&op) => {
-                    let Some(body) = bodies.remove(&op) else { continue };
-                    if facts.may_have_begun(now) {
-                        let attempt = facts.attempt.saturating_add(1);
-                        let after = Some(self.engine.processes.end_of(facts.began_at()));
-                        let queued = self.engine.queues(&body);
-                        let event = Event::StepRestarted { op, name, attempt, after, queued };
-                        live.apply(now, &event).expect("a step that is open can begin again");
-                        pending.events.push(event);
-                    }
-                    effects.push(Effect::StartBody { op, body });
-                }
-                OpenKind::Timer { .. } | OpenKind::Step(_) | OpenKind::Child { .. } => {}
-            }
-        }
-        effects
-    }
-
     /// False if the file could not be read and it has to be tried again.
     async fn look_for_children(&self, children: Vec<(OpId, OpName, RunId)>) -> bool {
         for (op, name, child) in children {
@@ -254,34 +210,6 @@ impl Driver {
             }
         };
         self.engine.polls.alone(run?, sleep).await
-    }
-
-    fn poisoned(&self, journal: &Journal) -> Option<BlockReason> {
-        if self.took_up {
-            return None;
-        }
-        let now = self.engine.clock.wall();
-        let mut ops: Vec<_> = journal.open.iter().collect();
-        ops.sort_unstable_by_key(|(op, _)| **op);
-        ops.into_iter().find_map(|(op, open)| match &open.kind {
-            OpenKind::Step(facts) if open.held.is_none() && facts.may_have_begun(now) => {
-                let base = self.engine.processes.counts_after().max(journal.resumed);
-                let crashes = facts.crashes(base);
-                (crashes >= CRASHES_MAX).then(|| BlockReason {
-                    kind: BlockReasonKind::Poison,
-                    op: Some(*op),
-                    logged: Some(format!(
-                        "the process died {crashes} times in a row while step {op} `{}` ran",
-                        open.name
-                    )),
-                    asked: None,
-                    advice: "find out what the step does to the process (memory, exit, a crash in \
-                             foreign code), mend it, then resume the run"
-                        .to_owned(),
-                })
-            }
-            OpenKind::Step(_) | OpenKind::Timer { .. } | OpenKind::Child { .. } => None,
-        })
     }
 }
 

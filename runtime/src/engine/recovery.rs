@@ -28,7 +28,7 @@ use super::process::Processes;
 use super::readers::Readers;
 use super::refusals::Refusals;
 use super::timers::Timers;
-use super::{Engine, Environment, Run, children, shadow};
+use super::{Engine, Environment, Run, shadow};
 use crate::author::App;
 use crate::author::step::IdempotencyScope;
 use crate::error::{Error, ErrorKind};
@@ -194,7 +194,7 @@ async fn recover(engine: &Arc<Engine>) -> Result<(), Error> {
         let Some(last) = page.last() else { break };
         after = last.seq;
         for summary in page {
-            if children::needs_driver(summary.status) {
+            if !summary.status.is_final() {
                 engine.register(&Run::new(summary.run, summary.parent));
             }
         }

@@ -153,22 +153,6 @@ fn keep_bodies(known: impl Iterator<Item = Asked>, bodies: &mut FxHashMap<OpId, 
     }
 }
 
-/// Why a run is blocked whose code asks for a child that this program cannot run: nothing of it is
-/// recorded, so that another name is as good.
-pub(crate) fn unknown_child(app: &App, op: OpId, name: &OpName) -> BlockReason {
-    let meant = did_you_mean(name.as_str(), app.workflows.keys().map(OpName::as_str));
-    BlockReason {
-        kind: BlockReasonKind::UnknownWorkflow,
-        op: Some(op),
-        logged: None,
-        asked: Some(format!("a child of workflow `{name}`, which this program does not register")),
-        advice: format!(
-            "{meant}mend the name in ctx.child(), or register the workflow, deploy that, then \
-             resume the run"
-        ),
-    }
-}
-
 fn unknown_workflow(app: &App, name: &OpName) -> BlockReason {
     let meant = did_you_mean(name.as_str(), app.workflows.keys().map(OpName::as_str));
     BlockReason {

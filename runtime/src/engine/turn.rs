@@ -5,54 +5,32 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, Failure, FailureKind, Json, OpId, OpName, Parent,
-    RunCreated, RunId, RunStatus, Seq, Timestamp,
+    BlockReason, BlockReasonKind, Event, Failure, FailureKind, OpId, RunCreated, RunId, RunStatus,
+    Seq, Timestamp,
 };
 
 use super::Engine;
-use super::bodies::StepBody;
 use super::cell::Asked;
 use super::handle::RunResult;
-use super::journal::{Journal, OpenKind};
+use super::journal::Journal;
 use super::life::Life;
-use super::replay::unknown_child;
 use crate::gate::Gate;
+use crate::ops::{self, Effect};
 use crate::writer::NewRun;
-
-/// Something that happens outside, once the turn is durable.
-pub(super) enum Effect {
-    StartBody {
-        op: OpId,
-        body: StepBody,
-    },
-    SetTimer {
-        op: OpId,
-        fire_at: Timestamp,
-    },
-    /// The operation has ended: what served it goes.
-    Ended {
-        op: OpId,
-    },
-    /// The operation was dropped: what serves it is told.
-    Dropped {
-        op: OpId,
-        child: Option<RunId>,
-    },
-}
 
 /// A turn that is not durable yet.
 #[derive(Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     /// How many of the inputs were looked at: a turn that blocks the run leaves the rest.
-    pub(super) taken: usize,
-    pub(super) events: Vec<Event>,
-    pub(super) effects: Vec<Effect>,
-    pub(super) children: Vec<NewRun>,
+    pub(crate) taken: usize,
+    pub(crate) events: Vec<Event>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) children: Vec<NewRun>,
     /// Steps that end with this turn.
-    pub(super) closes: Vec<OpId>,
-    pub(super) status: Option<RunStatus>,
-    pub(super) ended: Option<RunResult>,
-    pub(super) blocked: Option<BlockReason>,
+    pub(crate) closes: Vec<OpId>,
+    pub(crate) status: Option<RunStatus>,
+    pub(crate) ended: Option<RunResult>,
+    pub(crate) blocked: Option<BlockReason>,
 }
 
 /// How much a turn has collected.
@@ -65,23 +43,23 @@ struct Extent {
 }
 
 /// A run with a living future.
-pub(super) struct Live {
-    pub(super) life: Life,
-    pub(super) journal: Journal,
+pub(crate) struct Live {
+    pub(crate) life: Life,
+    pub(crate) journal: Journal,
     /// The newest input or act that is durable.
-    pub(super) last: Seq,
+    pub(crate) last: Seq,
     /// The status as the file has it.
-    pub(super) status: RunStatus,
-    pub(super) created: Arc<RunCreated>,
+    pub(crate) status: RunStatus,
+    pub(crate) created: Arc<RunCreated>,
     /// What bodies have to pass.
-    pub(super) gate: Gate,
-    pub(super) engine: Arc<Engine>,
+    pub(crate) gate: Gate,
+    pub(crate) engine: Arc<Engine>,
 }
 
 impl Live {
     /// Delivers the inputs one after another. What concerns an operation that is not open came too
     /// late and is left out.
-    pub(super) fn turn(&mut self, run: &RunId, inputs: &[Event], now: Timestamp) -> Pending {
+    pub(crate) fn turn(&mut self, run: &RunId, inputs: &[Event], now: Timestamp) -> Pending {
         let mut pending = Pending::default();
         self.life.stands_at(self.last);
         for input in inputs {
@@ -89,7 +67,7 @@ impl Live {
             if self.journal.apply(Seq::ZERO, now, input).is_err() {
                 continue;
             }
-            pending.ended_op(input);
+            ops::end(&mut pending, input);
             pending.events.push(input.clone());
             let asked = self.life.deliver(input);
             if let Err(reason) = asked.and_then(|asked| self.add(&mut pending, run, asked, now)) {
@@ -105,7 +83,7 @@ impl Live {
     }
 
     /// Adds what the code did anew; nothing of it if it does not fit what the run did before.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         pending: &mut Pending,
         run: &RunId,
@@ -125,25 +103,9 @@ impl Live {
         now: Timestamp,
     ) -> Result<(), BlockReason> {
         pending.events.reserve(asked.len());
-        for Asked { mut event, body } in asked {
-            match &mut event {
-                Event::StepStarted { op, queued, .. } => {
-                    *queued = *queued || !self.gate.is_open();
-                    let body = body.expect("a step is asked for with its body");
-                    pending.effects.push(Effect::StartBody { op: *op, body });
-                }
-                Event::TimerStarted { op, fire_at, .. } => {
-                    pending.effects.push(Effect::SetTimer { op: *op, fire_at: *fire_at });
-                }
-                Event::ChildStarted { op, name, child, input } => {
-                    if !self.engine.app.workflows.contains_key(name) {
-                        return Err(unknown_child(&self.engine.app, *op, name));
-                    }
-                    let parent = Parent { run: run.clone(), op: *op };
-                    let created = self.child_created(parent, name, input);
-                    pending.children.push(NewRun::new(child.clone(), created));
-                }
-                Event::OpDropped { op } => pending.dropped_op(*op, &self.journal),
+        for asked in asked {
+            let event = ops::ask(self, pending, run, asked)?;
+            match &event {
                 Event::RunCompleted { output } => {
                     pending.ended = Some(RunResult::Completed(output.clone()));
                 }
@@ -159,12 +121,10 @@ impl Live {
     }
 
     /// Ends the run as cancelled: a turn without an input, which its code did not ask for.
-    pub(super) fn cancel(journal: &mut Journal, now: Timestamp) -> Pending {
+    pub(crate) fn cancel(journal: &mut Journal, now: Timestamp) -> Pending {
         let mut pending = Pending::default();
-        let mut open: Vec<OpId> = journal.open.keys().copied().collect();
-        open.sort_unstable();
-        for op in open {
-            pending.dropped_op(op, journal);
+        for op in journal.open_ops() {
+            ops::drop_op(&mut pending, journal, op);
             let event = Event::OpDropped { op };
             let dropped = journal.apply(Seq::ZERO, now, &event);
             dropped.expect("an open operation can be dropped");
@@ -183,7 +143,7 @@ impl Live {
     }
 
     /// Decides the status that the file has after this turn.
-    pub(super) fn settle(&mut self, pending: &mut Pending) {
+    pub(crate) fn settle(&mut self, pending: &mut Pending) {
         let status = match (&pending.ended, &pending.blocked) {
             (Some(RunResult::Completed(_)), _) => RunStatus::Completed,
             (Some(RunResult::Failed(failure)), _) if failure.kind == FailureKind::Cancelled => {
@@ -201,7 +161,7 @@ impl Live {
 
     /// Takes an event into the journal; what does not fit there must not be written either,
     /// because no version could read the log that has it.
-    pub(super) fn apply(&mut self, now: Timestamp, event: &Event) -> Result<(), BlockReason> {
+    pub(crate) fn apply(&mut self, now: Timestamp, event: &Event) -> Result<(), BlockReason> {
         self.journal.apply(Seq::ZERO, now, event).map_err(|why| BlockReason {
             kind: BlockReasonKind::Refused,
             op: event.op(),
@@ -212,41 +172,29 @@ impl Live {
                 .to_owned(),
         })
     }
-
-    fn child_created(&self, parent: Parent, name: &OpName, input: &Json) -> Box<RunCreated> {
-        Box::new(RunCreated {
-            workflow: name.clone(),
-            input: input.clone(),
-            labels: std::collections::BTreeMap::new(),
-            seed: super::children::seed_of(&self.created.seed, parent.op),
-            parent: Some(parent),
-            app_version: self.engine.app.version.clone(),
-            durability: self.created.durability,
-        })
-    }
 }
 
 impl Pending {
     /// The children that the turn drops.
-    pub(super) fn dropped_children(&self) -> FxHashSet<&RunId> {
+    pub(crate) fn dropped_children(&self) -> FxHashSet<&RunId> {
         let effects = self.effects.iter();
         effects
             .filter_map(|effect| match effect {
                 Effect::Dropped { child, .. } => child.as_ref(),
-                Effect::StartBody { .. } | Effect::SetTimer { .. } | Effect::Ended { .. } => None,
+                Effect::Body { .. } | Effect::Timer { .. } | Effect::Ended { .. } => None,
             })
             .collect()
     }
 
     /// Records that the run cannot go on. What was collected so far stays: the inputs are kept,
     /// and what the code did after the last of them is asked for again by a replay.
-    pub(super) fn block(&mut self, reason: BlockReason) {
+    pub(crate) fn block(&mut self, reason: BlockReason) {
         self.events.push(Event::RunBlocked { reason: reason.clone() });
         self.blocked = Some(reason);
     }
 
     /// Takes back that the run cannot go on, which was the last that was collected.
-    pub(super) fn unblock(&mut self) -> Option<BlockReason> {
+    pub(crate) fn unblock(&mut self) -> Option<BlockReason> {
         let reason = self.blocked.take()?;
         self.events.pop();
         Some(reason)
@@ -267,25 +215,5 @@ impl Pending {
         self.effects.truncate(to.effects);
         self.children.truncate(to.children);
         self.closes.truncate(to.closes);
-    }
-
-    fn ended_op(&mut self, end: &Event) {
-        let Some(op) = end.op() else { return };
-        if matches!(end, Event::StepCompleted { .. } | Event::StepFailed { .. }) {
-            self.closes.push(op);
-        }
-        self.effects.push(Effect::Ended { op });
-    }
-
-    fn dropped_op(&mut self, op: OpId, journal: &Journal) {
-        let child = match journal.open.get(&op).map(|open| &open.kind) {
-            Some(OpenKind::Child { child }) => Some(child.clone()),
-            Some(OpenKind::Step(_)) => {
-                self.closes.push(op);
-                None
-            }
-            Some(OpenKind::Timer { .. }) | None => None,
-        };
-        self.effects.push(Effect::Dropped { op, child });
     }
 }

@@ -5,9 +5,9 @@ use tidemill_model::{Event, EventClass, OpId, RunId, RunStatus, Seq};
 
 use super::commit::{Committer, LogResult};
 use super::message::{Aside, Creation, Message, NewRun, Turn};
-use crate::engine::children::not_ours;
 use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
+use crate::ops::child::not_ours;
 
 /// What became of a message; it is answered when that is durable.
 pub(super) enum Done {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use serde::de::DeserializeOwned;
 use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Json, OpId, OpName};
 
-use super::result::StepError;
+use crate::author::result::StepError;
 use crate::engine::cell::{Asked, RunCell};
 
 enum Stage {

@@ -1,0 +1,170 @@
+//! The operations of a workflow, one file each: the author's call and its future, what recording
+//! its start takes, what its commit releases, what drop and recovery do with it.
+//!
+//! | file | starts with | ends with | served by |
+//! |---|---|---|---|
+//! | `step.rs` | `step_started` | `step_completed`, `step_failed` | a body |
+//! | `timer.rs` | `timer_started` | `timer_fired` | a timer of the process |
+//! | `child.rs` | `child_started` | `child_completed`, `child_failed` | a run |
+//! | `now.rs` | `now` | the same event | |
+//!
+//! The functions here are the table: the engine calls them, and they call the file of the
+//! operation.
+
+/// Implements `Future` and `Debug` for a wrapper of an operation.
+macro_rules! operation_future {
+    ($name:ident) => {
+        impl<T: DeserializeOwned> Future for $name<T> {
+            type Output = Result<T, StepError>;
+
+            fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+                self.0.poll(cx)
+            }
+        }
+
+        impl<T: DeserializeOwned> fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+pub(crate) mod child;
+mod now;
+mod operation;
+mod step;
+mod timer;
+
+use rustc_hash::FxHashMap;
+use tidemill_model::{BlockReason, Event, OpId, RunId, Timestamp};
+
+use crate::engine::bodies::StepBody;
+use crate::engine::cell::Asked;
+use crate::engine::driver::Driver;
+use crate::engine::journal::{Journal, OpenKind};
+use crate::engine::turn::{Live, Pending};
+pub use child::Child;
+pub(crate) use operation::Operation;
+pub use step::Call;
+pub use timer::Sleep;
+
+/// What happens outside once a turn is durable.
+pub(crate) enum Effect {
+    /// A step's body begins.
+    Body { op: OpId, body: StepBody },
+    /// A timer is set.
+    Timer { op: OpId, fire_at: Timestamp },
+    /// What served the operation goes: it has ended.
+    Ended { op: OpId },
+    /// What serves the operation is told: it was dropped.
+    Dropped { op: OpId, child: Option<RunId> },
+}
+
+/// Notes what an act needs in its commit and after it. The event may be completed here.
+///
+/// # Errors
+/// Why the run cannot do this, and is blocked.
+pub(crate) fn ask(
+    live: &Live,
+    pending: &mut Pending,
+    run: &RunId,
+    asked: Asked,
+) -> Result<Event, BlockReason> {
+    let Asked { mut event, body } = asked;
+    match &event {
+        Event::StepStarted { .. } => {
+            step::ask(live, pending, &mut event, body.expect("a step is asked for with its body"));
+        }
+        Event::TimerStarted { op, fire_at, .. } => {
+            pending.effects.push(Effect::Timer { op: *op, fire_at: *fire_at });
+        }
+        Event::ChildStarted { .. } => pending.children.extend(child::create(live, run, &event)?),
+        Event::OpDropped { op } => drop_op(pending, &live.journal, *op),
+        _ => {}
+    }
+    Ok(event)
+}
+
+/// Notes that an operation ends with this input.
+pub(crate) fn end(pending: &mut Pending, end: &Event) {
+    let Some(op) = end.op() else { return };
+    if matches!(end, Event::StepCompleted { .. } | Event::StepFailed { .. }) {
+        pending.closes.push(op);
+    }
+    pending.effects.push(Effect::Ended { op });
+}
+
+/// Notes that an open operation is dropped.
+pub(crate) fn drop_op(pending: &mut Pending, journal: &Journal, op: OpId) {
+    let child = match journal.open.get(&op).map(|open| &open.kind) {
+        Some(OpenKind::Child { child }) => Some(child.clone()),
+        Some(OpenKind::Step(_)) => {
+            pending.closes.push(op);
+            None
+        }
+        Some(OpenKind::Timer { .. }) | None => None,
+    };
+    pending.effects.push(Effect::Dropped { op, child });
+}
+
+impl Effect {
+    /// Lets it happen.
+    pub(crate) fn release(self, driver: &mut Driver, journal: &Journal) {
+        match self {
+            Effect::Body { op, body } => step::begin(driver, journal, op, body),
+            Effect::Timer { op, fire_at } => timer::set(driver, journal, op, fire_at),
+            Effect::Ended { op } => {
+                driver.bodies.remove(&op);
+                driver.timers.remove(&op);
+            }
+            Effect::Dropped { op, child } => {
+                if let Some(body) = driver.bodies.remove(&op) {
+                    driver.engine.keep_loser(body);
+                }
+                if let Some(timer) = driver.timers.remove(&op) {
+                    driver.engine.timers.cancel(timer);
+                }
+                if let Some(child) = child {
+                    driver.engine.cancel_child(&driver.run.id, &child);
+                }
+            }
+        }
+    }
+}
+
+/// What the open operations of the log need that nothing in this process serves, in the order of
+/// their ids. One whose end is held needs nothing, and children are looked for after the commit.
+pub(crate) fn resume(
+    driver: &Driver,
+    live: &mut Live,
+    pending: &mut Pending,
+    bodies: &mut FxHashMap<OpId, StepBody>,
+    now: Timestamp,
+) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for op in live.journal.open_ops() {
+        let Some(open) = live.journal.open.get(&op).filter(|open| open.held.is_none()) else {
+            continue;
+        };
+        match &open.kind {
+            OpenKind::Timer { fire_at } if !driver.timers.contains_key(&op) => {
+                effects.push(Effect::Timer { op, fire_at: *fire_at });
+            }
+            OpenKind::Step(_) if !driver.bodies.contains_key(&op) => {
+                let Some(body) = bodies.remove(&op) else { continue };
+                effects.extend(step::resume(driver, live, pending, (op, body), now));
+            }
+            OpenKind::Timer { .. } | OpenKind::Step(_) | OpenKind::Child { .. } => {}
+        }
+    }
+    effects
+}
+
+/// Why the run is blocked, if one of its operations ends the process again and again.
+pub(crate) fn poison(driver: &Driver, journal: &Journal, now: Timestamp) -> Option<BlockReason> {
+    journal.open_ops().into_iter().find_map(|op| {
+        let (open, facts) = journal.open_step(op)?;
+        step::poison(driver, journal, (op, open, facts), now)
+    })
+}

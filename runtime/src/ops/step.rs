@@ -1,0 +1,270 @@
+//! Steps: a body that touches the world, whose output is recorded.
+//!
+//! Starts with `step_started`, ends with `step_completed` or `step_failed`; in between asides tell
+//! of its attempts and checkpoints. Served by a body (`engine/bodies.rs`). Dropped: the body's token
+//! is cancelled. Taken up again: the body runs again, as another attempt if the newest one began;
+//! the process that dies in it again and again blocks the run.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidemill_model::{BlockReason, BlockReasonKind, Event, Json, OpId, Timestamp};
+
+use super::{Effect, Operation};
+use crate::author::result::{BoxError, StepError};
+use crate::author::{Ctx, Retry, Step, payload};
+use crate::engine::bodies::{RunningBody, StepBody};
+use crate::engine::cell::Asked;
+use crate::engine::driver::Driver;
+use crate::engine::journal::{Journal, OpenOp, StepFacts};
+use crate::engine::turn::{Live, Pending};
+
+/// After so many deaths of the process in a row a step is poison.
+const CRASHES_MAX: usize = 5;
+
+impl Ctx {
+    /// A step: `body` runs with `input` and its output is recorded, so that it never runs again.
+    ///
+    /// The input is recorded with the step's start. The body may run more than once if the process
+    /// dies before its output is recorded: [`Step::idempotency_key`] is the same each time. An
+    /// input that has no JSON or is over 1 MiB fails the step without an attempt.
+    ///
+    /// ```
+    /// use tidemill::{Ctx, Result, Step};
+    ///
+    /// async fn greet(step: Step, name: String) -> Result<String> {
+    ///     Ok(format!("hello {name}, attempt {}", step.attempt()))
+    /// }
+    ///
+    /// async fn welcome(ctx: Ctx, name: String) -> Result<String> {
+    ///     Ok(ctx.step("greet", greet, name).await?)
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("welcome", welcome);
+    /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "it is given away, as to the body itself")]
+    pub fn step<F, In, Fut, Out, E>(&self, name: &str, body: F, input: In) -> Call<Out>
+    where
+        F: Fn(Step, In) -> Fut + Send + 'static,
+        In: Serialize + DeserializeOwned,
+        Fut: Future<Output = Result<Out, E>> + Send + 'static,
+        Out: Serialize + DeserializeOwned,
+        E: Into<BoxError>,
+    {
+        Call::new(self.operation("ctx.step()", name, |op, name| {
+            let event =
+                Event::StepStarted { op, name, queued: false, input: payload("input", &input)? };
+            Ok(Asked { event, body: Some(StepBody::of_step(body)) })
+        }))
+    }
+
+    /// A step without an input: a closure, cloned for each attempt.
+    ///
+    /// ```
+    /// use tidemill::{Ctx, Result};
+    ///
+    /// async fn measure(ctx: Ctx, path: String) -> Result<u64> {
+    ///     let size = ctx.run("size", async move || std::fs::metadata(path).map(|m| m.len())).await?;
+    ///     Ok(size)
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("measure", measure);
+    /// ```
+    ///
+    /// A closure that only uses `?` or ends with a bare `Ok(…)` leaves its error type open, and the
+    /// compiler asks for annotations (E0282, E0283): name it in the return type, or at the end.
+    ///
+    /// ```
+    /// # use tidemill::{Ctx, Result};
+    /// async fn count(ctx: Ctx, text: String) -> Result<usize> {
+    ///     let words = text.clone();
+    ///     let words = ctx.run("words", async move || -> Result<usize> {
+    ///         Ok(words.split_whitespace().count())
+    ///     });
+    ///     let bytes = ctx.run("bytes", async move || Result::<_>::Ok(text.len()));
+    ///     Ok(words.await? + bytes.await?)
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("count", count);
+    /// ```
+    pub fn run<F, Fut, Out, E>(&self, name: &str, body: F) -> Call<Out>
+    where
+        F: FnOnce() -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<Out, E>> + Send + 'static,
+        Out: Serialize + DeserializeOwned,
+        E: Into<BoxError>,
+    {
+        Call::new(self.operation("ctx.run()", name, |op, name| {
+            let event = Event::StepStarted { op, name, queued: false, input: Json::null() };
+            Ok(Asked { event, body: Some(StepBody::of_closure(body)) })
+        }))
+    }
+}
+
+/// A step: set its options, then await it. It starts when it is first polled.
+///
+/// Dropped before its end, it is recorded as dropped: the body's cancellation token is cancelled
+/// and its late result is ignored. The body itself has the [grace](crate::App::grace) to return;
+/// then an async one is dropped at its next await, and a blocking one goes on until it returns.
+#[must_use = "a step starts when it is awaited, or by .start()"]
+pub struct Call<T: DeserializeOwned>(Operation<T>);
+
+impl<T: DeserializeOwned> Call<T> {
+    pub(crate) fn new(operation: Operation<T>) -> Call<T> {
+        Call(operation)
+    }
+
+    fn body(&mut self) -> Option<&mut StepBody> {
+        self.0.asked()?.body.as_mut()
+    }
+
+    /// Tries again after an error, as `retry` says. Default: one attempt.
+    ///
+    /// # Panics
+    /// After the step was started; so do the other options. A panic blocks the run.
+    ///
+    /// ```
+    /// # use tidemill::{Ctx, Result, Retry};
+    /// async fn download(url: String) -> Result<u64> {
+    ///     Ok(u64::try_from(url.len())?)
+    /// }
+    ///
+    /// async fn fetch(ctx: Ctx, url: String) -> Result<u64> {
+    ///     let fetch = ctx.run("fetch", move || download(url));
+    ///     Ok(fetch.retry(Retry::attempts(3)).await?)
+    /// }
+    /// ```
+    pub fn retry(mut self, retry: Retry) -> Call<T> {
+        if let Some(body) = self.body() {
+            body.retry = Some(Box::new(retry));
+        }
+        self
+    }
+
+    /// Ends an attempt that takes longer: its token is cancelled, an async body is dropped at its
+    /// next await, and the attempt counts as failed once the body has returned. Default: no bound.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tidemill::{Ctx, Result};
+    /// async fn download(url: String) -> Result<u64> {
+    ///     Ok(u64::try_from(url.len())?)
+    /// }
+    ///
+    /// async fn fetch(ctx: Ctx, url: String) -> Result<u64> {
+    ///     let fetch = ctx.run("fetch", async move || download(url).await);
+    ///     Ok(fetch.timeout(Duration::from_secs(10)).await?)
+    /// }
+    /// ```
+    pub fn timeout(mut self, timeout: Duration) -> Call<T> {
+        if let Some(body) = self.body() {
+            body.timeout = Some(timeout);
+        }
+        self
+    }
+
+    /// Runs the body on a pool of threads for work that keeps a processor busy, as many as there
+    /// are cores; what is over that waits in line.
+    ///
+    /// ```
+    /// # use tidemill::{Ctx, Result, Step};
+    /// async fn train(step: Step, epochs: u32) -> Result<f64> {
+    ///     let mut weight = step.last_checkpoint::<f64>()?.unwrap_or(0.0);
+    ///     for _ in 0..epochs {
+    ///         weight += 0.5; // a minute of arithmetic
+    ///         step.checkpoint(weight).await?;
+    ///     }
+    ///     Ok(weight)
+    /// }
+    ///
+    /// async fn sweep(ctx: Ctx, epochs: u32) -> Result<f64> {
+    ///     Ok(ctx.step("train", train, epochs).blocking().await?)
+    /// }
+    /// ```
+    pub fn blocking(mut self) -> Call<T> {
+        if let Some(Asked { event: Event::StepStarted { queued, .. }, body: Some(body) }) =
+            self.0.asked()
+        {
+            *queued = true;
+            body.blocking = true;
+        }
+        self
+    }
+
+    /// Starts it now instead of when it is first polled.
+    pub fn start(mut self) -> Call<T> {
+        self.0.start(Waker::noop());
+        self
+    }
+}
+
+operation_future!(Call);
+
+/// Its start is about to be recorded: whether its first attempt waits is known now.
+pub(super) fn ask(live: &Live, pending: &mut Pending, event: &mut Event, body: StepBody) {
+    let Event::StepStarted { op, queued, .. } = event else { return };
+    *queued = *queued || !live.gate.is_open();
+    pending.effects.push(Effect::Body { op: *op, body });
+}
+
+/// Its start is durable: the body begins. A step that was dropped in the same turn never does.
+pub(super) fn begin(driver: &mut Driver, journal: &Journal, op: OpId, body: StepBody) {
+    let Some((open, facts)) = journal.open_step(op) else { return };
+    let Some(lock) = driver.lock.as_ref() else { return };
+    if driver.engine.closing.is_cancelled() {
+        return;
+    }
+    let (step, facts) = ((op, open.name.clone()), facts.clone());
+    let running = RunningBody::start(&driver.engine, (&driver.run, lock), step, facts, body);
+    driver.bodies.insert(op, running);
+}
+
+/// What a step of the log needs that nothing in this process serves.
+pub(super) fn resume(
+    driver: &Driver,
+    live: &mut Live,
+    pending: &mut Pending,
+    (op, body): (OpId, StepBody),
+    now: Timestamp,
+) -> Option<Effect> {
+    let (open, facts) = live.journal.open_step(op)?;
+    if facts.may_have_begun(now) {
+        let event = Event::StepRestarted {
+            op,
+            name: open.name.clone(),
+            attempt: facts.attempt.saturating_add(1),
+            after: Some(driver.engine.processes.end_of(facts.began_at())),
+            queued: driver.engine.queues(&body),
+        };
+        live.apply(now, &event).expect("a step that is open can begin again");
+        pending.events.push(event);
+    }
+    Some(Effect::Body { op, body })
+}
+
+/// Why its run is blocked, if the process died too often while this step ran.
+pub(super) fn poison(
+    driver: &Driver,
+    journal: &Journal,
+    (op, open, facts): (OpId, &OpenOp, &StepFacts),
+    now: Timestamp,
+) -> Option<BlockReason> {
+    if open.held.is_some() || !facts.may_have_begun(now) {
+        return None;
+    }
+    let crashes = facts.crashes(driver.engine.processes.counts_after().max(journal.resumed));
+    (crashes >= CRASHES_MAX).then(|| BlockReason {
+        kind: BlockReasonKind::Poison,
+        op: Some(op),
+        logged: Some(format!(
+            "the process died {crashes} times in a row while step {op} `{}` ran",
+            open.name
+        )),
+        asked: None,
+        advice: "find out what the step does to the process (memory, exit, a crash in foreign \
+                 code), mend it, then resume the run"
+            .to_owned(),
+    })
+}

@@ -1,0 +1,125 @@
+//! Timers: a run waits until a moment, also while no process runs.
+//!
+//! Starts with `timer_started`, which has the moment; ends with `timer_fired`. Served by the timers
+//! of the process (`engine/timers.rs`). Dropped: the timer is cancelled. Taken up again: it is set
+//! for the same moment.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tidemill_model::{Event, OpId, Timestamp};
+
+use super::Operation;
+use crate::author::Ctx;
+use crate::author::result::StepError;
+use crate::engine::cell::Asked;
+use crate::engine::driver::Driver;
+use crate::engine::journal::Journal;
+
+impl Ctx {
+    /// A timer. It goes on while no process runs: the moment at which it fires is recorded.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::{Ctx, Result};
+    ///
+    /// async fn remind(ctx: Ctx, days: u64) -> Result<()> {
+    ///     ctx.sleep(Duration::from_secs(days * 86_400)).await?;
+    ///     Ok(())
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("remind", remind);
+    /// ```
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        Sleep::after(duration, self.timer("ctx.sleep()", "sleep", self.cell().wall()))
+    }
+
+    /// A timer that fires at a moment of the wall clock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::{Ctx, Result};
+    ///
+    /// async fn tomorrow(ctx: Ctx, _: ()) -> Result<()> {
+    ///     let at = ctx.now().saturating_add(Duration::from_secs(86_400));
+    ///     ctx.sleep_until(at).await?;
+    ///     Ok(())
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("tomorrow", tomorrow);
+    /// ```
+    pub fn sleep_until(&self, at: Timestamp) -> Sleep {
+        Sleep::until(self.timer("ctx.sleep_until()", "sleep_until", at))
+    }
+
+    fn timer(&self, what: &str, name: &str, fire_at: Timestamp) -> Operation<()> {
+        self.operation(what, name, |op, name| Ok(Event::TimerStarted { op, name, fire_at }.into()))
+    }
+}
+
+/// A timer: await it.
+#[must_use = "a timer starts when it is awaited, or by .start()"]
+pub struct Sleep {
+    operation: Operation<()>,
+    /// How long it takes from its start, unless it was given a moment.
+    after: Option<Duration>,
+}
+
+impl Sleep {
+    /// A timer that fires so long after its start.
+    pub(crate) fn after(duration: Duration, operation: Operation<()>) -> Sleep {
+        Sleep { operation, after: Some(duration) }
+    }
+
+    /// A timer that fires at the moment that the operation has.
+    pub(crate) fn until(operation: Operation<()>) -> Sleep {
+        Sleep { operation, after: None }
+    }
+
+    /// Starts it now instead of when it is first polled.
+    pub fn start(mut self) -> Sleep {
+        self.count();
+        self.operation.start(Waker::noop());
+        self
+    }
+
+    /// Counts from now if it starts now.
+    fn count(&mut self) {
+        if !self.operation.is_new() {
+            return;
+        }
+        let Some(after) = self.after.take() else { return };
+        let at = self.operation.cell().wall().saturating_add(after);
+        if let Some(Asked { event: Event::TimerStarted { fire_at, .. }, .. }) =
+            self.operation.asked()
+        {
+            *fire_at = at;
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = Result<(), StepError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.count();
+        self.operation.poll(cx)
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").finish_non_exhaustive()
+    }
+}
+
+/// Its start is durable: it is set. One that was dropped in the same turn is not.
+pub(super) fn set(driver: &mut Driver, journal: &Journal, op: OpId, fire_at: Timestamp) {
+    let Some(open) = journal.open.get(&op) else { return };
+    let (inbox, end) =
+        (Arc::clone(&driver.run.inbox), Event::TimerFired { op, name: open.name.clone() });
+    let key = driver.engine.timers.fire_at(fire_at, inbox, end);
+    driver.timers.insert(op, key);
+}
