@@ -238,9 +238,13 @@ async fn the_probe_accepts_a_store_that_keeps_conditions() {
 #[tokio::test]
 async fn the_probe_finds_out_reads_listings_and_races_that_lie() {
     for (lie, rule) in [
+        (Lie::OldContent, Rule::ReadBack),
         (Lie::OldListing, Rule::Listed),
+        (Lie::OldSize, Rule::Listed),
         (Lie::WholeForRange, Rule::Range),
-        (Lie::TwoWinners, Rule::OneWinner),
+        (Lie::TwoWinners(2), Rule::OneWinner),
+        (Lie::TwoWinners(100), Rule::OneWinner),
+        (Lie::OtherWinner, Rule::OneWinner),
         (Lie::RefusesSwaps, Rule::PresentVersion),
     ] {
         let endpoint = fake::lying(lie);
@@ -249,8 +253,21 @@ async fn the_probe_finds_out_reads_listings_and_races_that_lie() {
         let error = probe(&store, &fleet(), &node_keys("fleet", "n1"), &nonce(2)).await;
         assert!(error.unwrap_err().message().contains(&rule.to_string()), "{lie:?}");
     }
-    let store = Store::connect("fake", &settings(&fake::lying(Lie::None))).await.unwrap();
-    assert_eq!(examine(&store, &fleet(), &nonce(1)).await.unwrap(), []);
+    for honest in [Lie::None, Lie::MuteWinner] {
+        let store = Store::connect("fake", &settings(&fake::lying(honest))).await.unwrap();
+        assert_eq!(examine(&store, &fleet(), &nonce(1)).await.unwrap(), [], "{honest:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_race_that_is_remembered_is_not_run_again_except_by_hand() {
+    let store = Store::connect("fake", &settings(&fake::lying(Lie::TwoWinners(2)))).await.unwrap();
+    let keys = node_keys("fleet", "n1");
+    probe(&store, &fleet(), &keys, &nonce(1)).await.unwrap_err();
+    assert!(store.find(&fleet().probe()).await.unwrap().is_none(), "there is nothing to remember");
+    store.put(&fleet().probe(), Bytes::from("{}")).await.unwrap();
+    probe(&store, &fleet(), &keys, &nonce(2)).await.unwrap();
+    assert_eq!(examine(&store, &fleet(), &nonce(3)).await.unwrap(), [Rule::OneWinner]);
 }
 
 fn fleet() -> FleetUrl {

@@ -67,12 +67,20 @@ fn handle(mut stream: TcpStream, answer: &impl Fn(&Request) -> Reply) -> std::io
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
     None,
+    /// Reads show the last version's tag and the content before it.
+    OldContent,
     /// Listings know nothing of what was just written.
     OldListing,
+    /// Listings know what was just written, and another size.
+    OldSize,
     /// A range is answered with the whole object.
     WholeForRange,
-    /// Two creates of one object succeed.
-    TwoWinners,
+    /// Two creates of one object succeed: the first, and one that comes this late.
+    TwoWinners(u32),
+    /// The create that succeeds is not the one that is told so.
+    OtherWinner,
+    /// No lie: the create that succeeds is told nothing.
+    MuteWinner,
     /// No swap succeeds.
     RefusesSwaps,
 }
@@ -81,7 +89,12 @@ pub(crate) enum Lie {
 pub(crate) fn lying(lie: Lie) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let store = Arc::new(Mutex::new(Kept { lie, versions: 0, objects: BTreeMap::new() }));
+    let store = Arc::new(Mutex::new(Kept {
+        lie,
+        versions: 0,
+        objects: BTreeMap::new(),
+        creates: BTreeMap::new(),
+    }));
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (stream, store) = (stream.unwrap(), Arc::clone(&store));
@@ -94,8 +107,18 @@ pub(crate) fn lying(lie: Lie) -> String {
 struct Kept {
     lie: Lie,
     versions: u64,
-    /// By key: version, content, how many creates succeeded.
-    objects: BTreeMap<String, (u64, Vec<u8>, u32)>,
+    objects: BTreeMap<String, Versions>,
+    /// How many creates of each key were tried.
+    creates: BTreeMap<String, u32>,
+}
+
+/// A version and its content.
+type Version = (u64, Vec<u8>);
+
+#[derive(Clone)]
+struct Versions {
+    last: Version,
+    before: Option<Version>,
 }
 
 fn keep(mut stream: TcpStream, store: &Mutex<Kept>) -> std::io::Result<()> {
@@ -138,14 +161,18 @@ impl Kept {
         }
         let present = self.objects.get(&key).cloned();
         match (method, present) {
-            ("GET", Some((version, content, _))) => match headers.get("range") {
-                Some(range) if self.lie != Lie::WholeForRange => {
-                    let (from, to) = range.trim_start_matches("bytes=").split_once('-').unwrap();
-                    let range = from.parse().unwrap()..=to.parse::<usize>().unwrap();
-                    (206, version, content[range].to_vec())
+            ("GET", Some(Versions { last: (version, content), before })) => {
+                match (headers.get("range"), self.lie, before) {
+                    (None, Lie::OldContent, Some((_, content))) => (200, version, content),
+                    (None, _, _) | (Some(_), Lie::WholeForRange, _) => (200, version, content),
+                    (Some(range), _, _) => {
+                        let range = range.trim_start_matches("bytes=");
+                        let (from, to) = range.split_once('-').unwrap();
+                        let range = from.parse().unwrap()..=to.parse::<usize>().unwrap();
+                        (206, version, content[range].to_vec())
+                    }
                 }
-                Some(_) | None => (200, version, content),
-            },
+            }
             ("GET", None) => (404, 0, b"<Error><Code>NoSuchKey</Code></Error>".to_vec()),
             ("DELETE", _) => {
                 self.objects.remove(&key);
@@ -158,36 +185,47 @@ impl Kept {
     fn put(
         &mut self,
         key: String,
-        present: Option<(u64, Vec<u8>, u32)>,
+        present: Option<Versions>,
         headers: &BTreeMap<String, String>,
         body: Vec<u8>,
     ) -> (u16, u64, Vec<u8>) {
-        let created = present.as_ref().map_or(0, |(_, _, created)| *created);
-        let version = present.map(|(version, _, _)| format!("\"{version}\""));
-        let racing = self.lie == Lie::TwoWinners && key.contains("race-") && created == 1;
+        let race = key.contains("race-");
+        let version = present.as_ref().map(|present| format!("\"{}\"", present.last.0));
         let allowed = match (headers.get("if-none-match"), headers.get("if-match")) {
-            (Some(_), _) => version.is_none() || racing,
+            (Some(_), _) => {
+                let tries = self.creates.entry(key.clone()).or_default();
+                *tries += 1;
+                version.is_none() || race && self.lie == Lie::TwoWinners(*tries)
+            }
             (None, Some(wanted)) => {
                 self.lie != Lie::RefusesSwaps && version.as_ref() == Some(wanted)
             }
             (None, None) => true,
         };
-        if !allowed {
+        let other = race && self.lie == Lie::OtherWinner && version.is_some();
+        if !allowed && !other {
             return (412, 0, Vec::new());
         }
         self.versions += 1;
-        self.objects.insert(key, (self.versions, body, created + 1));
-        (200, self.versions, Vec::new())
+        let before = present.map(|present| present.last);
+        self.objects.insert(key, Versions { last: (self.versions, body), before });
+        if other {
+            (412, 0, Vec::new())
+        } else if race && self.lie == Lie::MuteWinner {
+            (500, 0, Vec::new())
+        } else {
+            (200, self.versions, Vec::new())
+        }
     }
 
     fn listing(&self) -> Vec<u8> {
         let objects = self.objects.iter().filter(|_| self.lie != Lie::OldListing);
         let contents: String = objects
-            .map(|(key, (_, content, _))| {
+            .map(|(key, Versions { last: (_, content), .. })| {
+                let size = content.len() + usize::from(self.lie == Lie::OldSize);
                 format!(
-                    "<Contents><Key>{key}</Key><Size>{}</Size>\
-                     <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>",
-                    content.len()
+                    "<Contents><Key>{key}</Key><Size>{size}</Size>\
+                     <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
                 )
             })
             .collect();
