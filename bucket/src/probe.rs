@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use tidemill_model::{DOCUMENT_VERSION, FleetUrl, NodeKeys, Nonce};
+use tidemill_model::{DOCUMENT_VERSION, ETag, FleetUrl, NodeKeys, Nonce};
 use tokio::task::JoinSet;
 
 use crate::error::{Error, ErrorKind};
@@ -156,16 +156,24 @@ async fn on_one_object(store: &Store, key: &str, nonce: &Nonce) -> Result<Vec<Ru
     }
     // What is written over what must not be tells nothing about reads.
     if broken.is_empty() {
-        broken = on_what_was_written(store, key, nonce).await?;
+        broken = on_what_was_written(store, key, nonce, &stale).await?;
     }
     Ok(broken)
 }
 
 /// Writes once more, over whatever is there, and looks for it in every way that Tidemill and
-/// Litestream read.
-async fn on_what_was_written(store: &Store, key: &str, nonce: &Nonce) -> Result<Vec<Rule>, Error> {
+/// Litestream read. `stale` is a version that was replaced: no version comes again.
+async fn on_what_was_written(
+    store: &Store,
+    key: &str,
+    nonce: &Nonce,
+    stale: &ETag,
+) -> Result<Vec<Rule>, Error> {
     let mut broken = Vec::new();
     let now = store.get(key).await?.etag;
+    if now == *stale {
+        return Ok(vec![Rule::ReadBack]);
+    }
     let body = part(nonce, 1_000_000);
     let Put::Written(etag) = clear(|| store.put_if_match(key, &now, body.clone())).await? else {
         // Another probe is at work, and will find what there is to find.
@@ -174,10 +182,11 @@ async fn on_what_was_written(store: &Store, key: &str, nonce: &Nonce) -> Result<
     let range = store.get_range(key, 5, 14).await;
     let listed = store.list(key).await?;
     let read = store.get(key).await?;
-    if read.etag != etag && read.body == body || read.etag == etag && read.body != body {
+    let (last, content) = (read.etag == etag, read.body == body);
+    if last != content || read.etag == now {
         broken.push(Rule::ReadBack);
     }
-    if read.etag == etag {
+    if last {
         let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
         if !listed.iter().any(|object| object.key == key && object.size == size) {
             broken.push(Rule::Listed);

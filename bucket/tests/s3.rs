@@ -238,6 +238,8 @@ async fn the_probe_accepts_a_store_that_keeps_conditions() {
 #[tokio::test]
 async fn the_probe_finds_out_reads_listings_and_races_that_lie() {
     for (lie, rule) in [
+        (Lie::OldRead(2), Rule::ReadBack),
+        (Lie::OldRead(3), Rule::ReadBack),
         (Lie::OldContent, Rule::ReadBack),
         (Lie::OldListing, Rule::Listed),
         (Lie::OldSize, Rule::Listed),

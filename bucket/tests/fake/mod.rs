@@ -67,6 +67,8 @@ fn handle(mut stream: TcpStream, answer: &impl Fn(&Request) -> Reply) -> std::io
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
     None,
+    /// From so many writes on reads show the version before the last.
+    OldRead(u64),
     /// Reads show the last version's tag and the content before it.
     OldContent,
     /// Listings know nothing of what was just written.
@@ -163,6 +165,9 @@ impl Kept {
         match (method, present) {
             ("GET", Some(Versions { last: (version, content), before })) => {
                 match (headers.get("range"), self.lie, before) {
+                    (None, Lie::OldRead(from), Some(before)) if self.versions >= from => {
+                        (200, before.0, before.1)
+                    }
                     (None, Lie::OldContent, Some((_, content))) => (200, version, content),
                     (None, _, _) | (Some(_), Lie::WholeForRange, _) => (200, version, content),
                     (Some(range), _, _) => {
