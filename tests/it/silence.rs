@@ -1,6 +1,7 @@
 //! Nothing waits for ever without a word: each wait that only a person can end shows a `problem` in
 //! the sidecar's status within seconds, and is one line in its log.
 
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -9,6 +10,8 @@ use serde_json::json;
 use crate::support::app::{App, Settings};
 use crate::support::bucket::Bucket;
 use crate::support::machine::{Machine, Victim};
+use crate::support::process::Process;
+use crate::support::procfs::Proc;
 use crate::support::proxy::{Line, Proxy};
 use crate::support::{procfs, sqlite, wait};
 
@@ -32,10 +35,20 @@ fn at_work(vm: &mut Machine) -> App {
 #[track_caller]
 fn wait_problem(vm: &Machine, words: &str) {
     wait::until_true(&format!("a problem with {words:?}"), BOUND, || {
-        let status = vm.status();
-        let problem = status.as_ref().and_then(|status| status["problem"].as_str());
-        problem.is_some_and(|problem| problem.contains(words))
+        problem(vm).is_some_and(|problem| problem.contains(words))
     });
+}
+
+fn problem(vm: &Machine) -> Option<String> {
+    Some(vm.status()?["problem"].as_str()?.to_owned())
+}
+
+/// The process on the machine that has what its app had.
+#[track_caller]
+fn heir(vm: &Machine) -> Proc {
+    wait::until("a child", BOUND, || {
+        procfs::of(vm.dir()).into_iter().find(|process| process.name == "sleep")
+    })
 }
 
 fn lines(vm: &Machine, words: &str) -> usize {
@@ -49,11 +62,20 @@ fn an_app_whose_sidecar_lost_the_state_file_is_told_to_leave() {
     let mut app = at_work(&mut vm);
     vm.kill(Victim::Sidecar);
     std::fs::remove_file(vm.dir().join("workflow.db.node.json")).expect("lose the state file");
+    // One that hears nothing for a while is waited for.
+    procfs::signal(app.pid(), Signal::STOP);
     vm.start();
-    assert_eq!(app.wait_exit(BOUND), 75);
     let waits = format!("waiting for process {} (", app.pid());
-    assert_eq!(lines(&vm, &waits), 1, "it says for whom it waits, once");
-    vm.wait_state("ready");
+    wait_problem(&vm, &waits);
+    // It tries five times a second.
+    wait::holds_for("it says once for whom it waits", Duration::from_secs(2), || {
+        lines(&vm, &waits) == 1
+    });
+    procfs::signal(app.pid(), Signal::CONT);
+    assert_eq!(app.wait_exit(BOUND), 75);
+    assert_eq!(lines(&vm, &waits), 1);
+    let status = vm.wait_state("ready");
+    assert_eq!(status.get("problem"), None, "{status}");
     assert_eq!(bucket.epochs("n1"), [1, 2]);
     assert_eq!(vm.diverged().len(), 1, "the file is kept");
     let app = Settings::beside(&vm).start();
@@ -65,6 +87,12 @@ fn a_reader_that_keeps_a_cure_from_its_end_is_named() {
     let bucket = Bucket::new();
     let mut vm = sidecar(&bucket);
     let mut app = at_work(&mut vm);
+    // It has the file open and no transaction: nobody waits for it. Opened by itself, since a file that
+    // this process closes would take the reader's locks with it.
+    let mut bystander = Command::new("sh");
+    bystander.args(["-c", "exec sleep 600 <workflow.db-shm"]).current_dir(vm.dir());
+    let bystander = Process::spawn("bystander", &mut bystander, &vm.dir().join("bystander.log"));
+    assert_eq!(heir(&vm).pid, bystander.pid());
     let reader = sqlite::read(vm.db());
     reader.execute_batch("BEGIN; SELECT count(*) FROM events").expect("begin to read");
     app.api().start("r2", "chain", &json!({ "steps": 3, "millis": 1 }));
@@ -72,6 +100,8 @@ fn a_reader_that_keeps_a_cure_from_its_end_is_named() {
     app.kill();
     wait_problem(&vm, &format!("process {} (", std::process::id()));
     wait_problem(&vm, "has a transaction open");
+    let said = problem(&vm).expect("it goes on waiting");
+    assert!(!said.contains("sleep"), "only who keeps it waiting is named: {said}");
     // Each try takes five seconds inside SQLite.
     wait::holds_for("it waits for the reader", Duration::from_secs(12), || {
         vm.status().is_some_and(|status| status["state"] == "curing")
@@ -112,6 +142,26 @@ fn a_command_that_hangs_is_killed() {
     assert_eq!(bucket.lease("n1").expect("a lease")["released"], true, "cured and covered");
 }
 
+#[test]
+fn a_command_is_not_killed_for_what_another_process_has() {
+    let bucket = Bucket::new();
+    let mut vm = Machine::new(&bucket, "vm", "n1")
+        .app_env("TIDEMILL_TEST_ATTACH", "hand_on")
+        .sidecar_args(&["--ttl", "3s"]);
+    vm.start();
+    let heir = heir(&vm);
+    let command = vm.app().expect("the command lives");
+    let named = format!("process {} (sleep 600) has the file open and is not attached", heir.pid);
+    wait_problem(&vm, &named);
+    // The log has it once the command's deadline is over, too.
+    vm.wait_log(&named, BOUND);
+    assert!(!vm.log().contains("killing it"), "{}", vm.log());
+    procfs::signal(heir.pid, Signal::KILL);
+    vm.wait_log(" curing ", BOUND);
+    vm.wait_state("ready");
+    assert_eq!(vm.app(), Some(command), "it is another's to end");
+}
+
 /// The stream of a dead app that a child keeps open says nothing of its death; the process does.
 #[test]
 fn the_death_of_an_app_is_seen_behind_a_child_that_keeps_its_stream() {
@@ -119,9 +169,7 @@ fn the_death_of_an_app_is_seen_behind_a_child_that_keeps_its_stream() {
     let mut vm = sidecar(&bucket);
     vm.start().wait_state("ready");
     let mut parent = Settings::beside(&vm).env("TIDEMILL_TEST_ATTACH", "fork").launch();
-    let child = wait::until("a child", BOUND, || {
-        procfs::of(vm.dir()).into_iter().find(|process| process.name == "sleep")
-    });
+    let child = heir(&vm);
     vm.barrier_ok();
     parent.kill();
     let unattached = || vm.status().is_some_and(|status| status["app_pid"].is_null());

@@ -2,11 +2,14 @@
 //!
 //! `TIDEMILL_TEST_ATTACH=hang`: it has the file's lock, loses its stream, and never attaches again.
 //! `TIDEMILL_TEST_ATTACH=fork`: a child has its stream and its lock, too, and outlives it.
+//! `TIDEMILL_TEST_ATTACH=hand_on`: a process of another group has its lock, and it has neither the lock
+//! nor its stream any more.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 /// What the environment asks for instead of an app.
@@ -43,6 +46,10 @@ fn attach(mode: &str) -> std::io::Result<()> {
     match mode {
         "hang" => drop(stream),
         "fork" => drop(heir(stream.try_clone()?.into(), lock.try_clone()?)?),
+        "hand_on" => {
+            drop(Command::new("sleep").arg("600").stdout(lock).process_group(0).spawn()?);
+            return Ok(());
+        }
         other => return Err(Error::other(format!("no such mode `{other}`"))),
     }
     // Held for as long as this process lives.
