@@ -1,22 +1,25 @@
 //! Lives that end badly, one after another: each costs the bucket a full copy, so they are paced.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::app::Settings;
 use crate::support::bucket::Bucket;
-use crate::support::machine::Machine;
-use crate::support::wait;
+use crate::support::machine::{Machine, Victim};
+use crate::support::{scratch, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 
 /// The lives in a row that did not end well, as the state file counts them.
 fn failures(vm: &Machine) -> u64 {
-    let path = vm.dir().join("workflow.db.node.json");
-    let bytes = std::fs::read(path).expect("a state file");
-    let state: Value = serde_json::from_slice(&bytes).expect("JSON");
-    state["failures"]["count"].as_u64().unwrap_or(0)
+    state(vm)["failures"]["count"].as_u64().unwrap_or(0)
+}
+
+fn state(vm: &Machine) -> Value {
+    let bytes = std::fs::read(vm.dir().join("workflow.db.node.json")).expect("a state file");
+    serde_json::from_slice(&bytes).expect("JSON")
 }
 
 /// How many seconds the status says that it waits because of what came before.
@@ -70,6 +73,21 @@ fn commands_that_end_well_follow_one_another_at_once() {
 }
 
 #[test]
+fn an_end_that_was_asked_for_is_a_good_one_whatever_the_command_says() {
+    let bucket = Bucket::new();
+    let command = scratch::folder("command").join("waits");
+    std::fs::write(&command, "#!/bin/sh\nexec sleep 600\n").expect("write a script");
+    std::fs::set_permissions(&command, PermissionsExt::from_mode(0o755))
+        .expect("make it a program");
+    let command = command.to_str().expect("a test path in UTF-8");
+    let mut vm = Machine::new(&bucket, "vm", "n1").paced().running(command);
+    vm.start().wait_log("the command runs", BOUND);
+    assert_eq!(failures(&vm), 1);
+    assert_eq!(vm.shut_down(), 128 + 15, "the command's own code");
+    assert_eq!(failures(&vm), 0);
+}
+
+#[test]
 fn lives_that_are_killed_count_and_a_long_one_is_forgiven() {
     let bucket = Bucket::new();
     let mut vm = Machine::new(&bucket, "vm", "n1").paced().sidecar_args(&["--ttl", "3s"]);
@@ -116,4 +134,28 @@ fn an_app_that_keeps_dying_beside_its_sidecar_is_cured_ever_more_slowly() {
     assert_eq!(vm.shut_down(), 0);
     assert_eq!(bucket.lease("n1").expect("a lease")["released"], true);
     assert!(vm.diverged().is_empty());
+}
+
+/// After so many failures the wait is far longer than any bound of this test.
+#[test]
+fn an_app_that_lives_waits_for_no_claim_and_a_cure_that_waits_can_be_hurried() {
+    let bucket = Bucket::new();
+    let mut vm =
+        Machine::new(&bucket, "vm", "n1").paced().sidecar_args(&["--pace", "1h"]).without_app();
+    vm.start().wait_state("ready");
+    let mut app = Settings::beside(&vm).start();
+    vm.kill(Victim::Sidecar);
+    let mut state = state(&vm);
+    state["failures"]["count"] = json!(15);
+    std::fs::write(vm.dir().join("workflow.db.node.json"), state.to_string()).expect("write it");
+    vm.start();
+    wait::until_true("the app to be attached again", BOUND, || {
+        vm.status().is_some_and(|status| status["app_pid"] == app.pid())
+    });
+    app.kill();
+    wait::until_true("the cure to wait", BOUND, || {
+        waits(&vm, "the cure of its replica").is_some_and(|seconds| seconds > 1_000)
+    });
+    assert_eq!(vm.shut_down(), 0);
+    assert_eq!(bucket.lease("n1").expect("a lease")["released"], true);
 }
