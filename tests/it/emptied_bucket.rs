@@ -125,6 +125,29 @@ fn what_never_reached_the_bucket_is_counted_by_the_bucket() {
     assert!(line.contains(&format!("events={lost} ")), "{lost} in {line}");
 }
 
+/// Where the lease is gone, only the epoch's own document tells how long its holder may still act.
+#[test]
+fn a_lost_lease_is_waited_for_as_long_as_its_epoch_says() {
+    let bucket = Bucket::new();
+    let mut vm = Machine::new(&bucket, "vm", "n1").sidecar_args(&["--ttl", "10s"]);
+    vm.start().wait_ready();
+    vm.barrier_ok();
+    let doc = bucket.json("fleet/nodes/n1/epochs/0000000001/epoch.json").expect("it is there");
+    assert_eq!(doc["ttl_ms"], 10_000, "{doc}");
+    vm.destroy();
+    bucket.delete("fleet/nodes/n1/lease.json");
+    // Its own TTL would let it wait for four seconds.
+    let mut vm = Machine::new(&bucket, "vm-2", "n1").sidecar_args(&["--ttl", "3s"]);
+    let words = "lease document is gone: waiting ";
+    vm.start().wait_log(words, BOUND);
+    let said = vm.log();
+    let (_, seconds) = said.split_once(words).expect("it was logged");
+    let seconds: u64 = seconds.split(' ').next().expect("a number").parse().expect("a number");
+    assert!((5..=11).contains(&seconds), "{said}");
+    vm.wait_ready();
+    assert_eq!(bucket.epochs("n1"), [1, 2]);
+}
+
 /// The fail points and moments at which a new node's first machine dies, with its disk.
 #[test]
 fn a_new_node_whose_machine_dies_at_any_point_begins_anew() {
