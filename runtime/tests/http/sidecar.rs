@@ -181,6 +181,15 @@ fn its_health_is_what_the_sidecar_tells_and_its_liveness_is_not() {
     until("the node to be ready again", || node.get("/v1/health").status == 200);
     let health = node.get("/v1/health").body;
     assert_eq!((&health["lag_ms"], health.get("problem")), (&json!(0), None));
+    drop(stream);
+    until("the lost sidecar to be a problem", || {
+        let health = node.get("/v1/health");
+        let said = "the sidecar does not answer: it is not known what is shipped";
+        health.status == 200 && health.body["problem"] == said
+    });
+    let mut stream = paper.grant("n1", 3);
+    until("it to be found again", || node.get("/v1/health").body.get("problem").is_none());
+    lease(&mut stream, "open", 600);
     std::thread::scope(|scope| {
         scope.spawn(|| paper.take_goodbye());
         node.stop();
