@@ -352,6 +352,27 @@ fn health_says_what_this_is() {
     node.stop();
 }
 
+#[test]
+fn a_node_whose_file_takes_nothing_is_not_ready_until_it_does() {
+    use tidemill_eventlog::{Checkpoints, open_writer};
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let other = open_writer(&folder.join("workflow.db"), Checkpoints::Own).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let body = json!({"workflow": "count", "input": 1, "id": "r1"});
+    let refused = node.post("/v1/runs", &body);
+    assert!(refused.error(503, "unavailable").contains("write lock"), "{refused:?}");
+    let health = node.get("/v1/health");
+    let said = "another process has the file's write lock: nothing is recorded";
+    assert_eq!((health.status, &health.body["status"]), (503, &json!(said)), "{health:?}");
+    assert_eq!(health.body["gate"], "open", "{health:?}");
+    assert_eq!(node.get("/v1/live").status, 200, "a restart would not help");
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(node.post("/v1/runs", &body).status, 201);
+    assert_eq!(node.get("/v1/health").status, 200);
+    node.stop();
+}
+
 /// A log that an earlier version wrote: operation 1 starts twice, so that no version can read it.
 fn write_two_starts(path: &std::path::Path) {
     use tidemill_eventlog::{Appender, Checkpoints, create, open_writer, projection};
