@@ -129,6 +129,20 @@ fn a_damaged_state_or_lease_is_an_error_and_not_a_guess() {
     vm.start().wait_ready();
 }
 
+/// Whoever waits for a holder counts with the TTL that the epoch's document names.
+#[test]
+fn an_epoch_that_is_gone_on_with_keeps_its_ttl() {
+    let bucket = Bucket::new();
+    let mut vm = Machine::new(&bucket, "vm-1", "n1").sidecar_args(&["--ttl", "6s"]);
+    vm.start().wait_ready();
+    vm.power_off();
+    let mut again = machine(&bucket, "vm-1b", "n1").at(vm.db());
+    again.start().wait_ready();
+    assert_eq!(bucket.epochs("n1"), [1]);
+    assert_eq!(bucket.lease("n1").expect("a lease")["ttl_ms"], json!(6_000));
+    assert_eq!(again.shut_down(), 0);
+}
+
 #[test]
 fn the_commands_own_exit_code_is_the_sidecars() {
     let bucket = Bucket::new();
