@@ -452,7 +452,9 @@ pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 10_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % u32::from(COUNT)).expect("less than COUNT");
+    // Two test processes that were started together begin far from each other.
+    let start = std::process::id().wrapping_mul(6_181) % u32::from(COUNT);
+    let start = u16::try_from(start).expect("less than COUNT");
     (0..COUNT)
         .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
