@@ -4,6 +4,8 @@
 //! break in the bucket does that: it hides what was shipped after the last good barrier until the
 //! repair is done, by this sidecar or by the next owner of the node.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::ghost::{BOUND, Held, as_shipped, assert_is_ghost, held_commit, with};
@@ -119,7 +121,11 @@ fn without_a_store_the_cure_waits_for_its_open_break_and_says_so() {
                 && status["problem"].as_str().is_some_and(|text| text.contains("the cure waits"))
         })
     });
-    assert!(vm.litestream().is_none(), "litestream was started before the break was written");
+    wait::holds_for(
+        "litestream to be down until the break is written",
+        Duration::from_secs(3),
+        || vm.litestream().is_none(),
+    );
     assert!(!vm.log().contains("nothing that is shipped after this is offered"), "said too early");
     proxy.set(Line::Good);
     vm.wait_state("ready");
