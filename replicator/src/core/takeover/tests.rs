@@ -428,6 +428,44 @@ fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_
     }
 }
 
+/// What a barrier covered is given up with a point only if the base does not reach it.
+#[test]
+fn a_base_that_reaches_what_was_covered_gives_up_the_damaged_point_alone() {
+    let covered = crate::core::testing::covered(1, 9, 3);
+    let begin = Begin {
+        epoch: epoch(2),
+        instance: instance(1),
+        acquired: nonce(2),
+        covered: Some(covered),
+        candidate: Candidate::None,
+        local: LocalLog::None,
+        uncured: None,
+        allow_older: true,
+    };
+    let last = |n| {
+        let last = Some(Point { epoch: epoch(1), txid: txid(n) });
+        Input::Listed { last, shipped: true }
+    };
+    let damaged = || Input::Damaged { what: "torn".to_owned(), hidden: false };
+    let mut core = TakeOver::new(begin);
+    core.handle(Input::Begin);
+    core.handle(Input::EpochDoc(None));
+    core.handle(last(12));
+    core.handle(damaged());
+    core.handle(last(11));
+    core.handle(damaged());
+    core.handle(last(9));
+    let head = crate::core::testing::head(4, 0);
+    let mut differs = core.clone();
+    // Another file than the one that was covered is not used, though something is given up.
+    let effect = differs.handle(Input::Restored { head, at_covered: Some(LogSum::new(1)) });
+    assert!(matches!(effect, Effect::Distrust(..)), "{effect:?}");
+    let effect = core.handle(Input::Restored { head, at_covered: Some(covered.sum) });
+    let Effect::CreateEpochDoc(Some(base), Some(given_up)) = effect else { panic!("{effect:?}") };
+    assert_eq!(base.head(), (head.seq, head.sum));
+    assert_eq!((given_up.txid, given_up.covered), (txid(12), None), "the newest of the two");
+}
+
 /// An epoch that was shipped to and has no restorable point is a history, too.
 #[test]
 fn a_new_file_is_made_only_where_nothing_was_shipped() {
