@@ -290,6 +290,11 @@ fn an_emptied_bucket_gets_neither_a_files_place_nor_a_new_node() {
         state.as_mut().unwrap().last_good = None;
         state
     };
+    let first = || {
+        let mut state = later();
+        state.as_mut().unwrap().epoch = Some(Epoch::FIRST);
+        state
+    };
     let forgotten = || {
         let mut state = later();
         state.as_mut().unwrap().epoch = None;
@@ -302,6 +307,7 @@ fn an_emptied_bucket_gets_neither_a_files_place_nor_a_new_node() {
             ("emptied, restored", with(state(Stage::Restored), 0, None, no_file())),
             ("emptied, claimed later", with(later(), 0, None, no_file())),
             ("emptied, forgotten", with(forgotten(), 0, None, no_file())),
+            ("a first claim that never arrived", with(first(), 0, None, no_file())),
             ("a stray object", with(state(Stage::Shipping), 3, None, file(3))),
             ("a stray object, no disk", with(None, 3, None, no_file())),
             ("an older point", with(state(Stage::Shipping), 3, at(3, 8), file(3))),
@@ -315,6 +321,7 @@ fn an_emptied_bucket_gets_neither_a_files_place_nor_a_new_node() {
             emptied, restored: Refuse(HistoryGone)
             emptied, claimed later: Refuse(HistoryGone)
             emptied, forgotten: Refuse(HistoryGone)
+            a first claim that never arrived: claim 1 AtOnce: TakeOver(None)
             a stray object: Refuse(HistoryDamaged)
             a stray object, no disk: Refuse(HistoryDamaged)
             an older point: Refuse(HistoryDamaged)
