@@ -125,6 +125,7 @@ pub(crate) fn later_good(known: Option<LastGood>, new: LastGood) -> LastGood {
 mod tests {
     use super::*;
     use crate::core::testing::{covered, good, sum};
+    use tidemill_model::LocalHead;
 
     #[test]
     fn a_file_is_believed_only_with_everything_that_was_promised() {
@@ -147,6 +148,10 @@ mod tests {
         assert_eq!(said, "it does not contain event 50 as it was, and a barrier covered it");
         assert_eq!(floor(&of_this_epoch), Some(Mark::Covered(covered(3, 9, 50)).head()));
         assert_eq!(marks(&state, Some(covered(2, 9, 50))), [Mark::LastGood(good(8, 40))]);
+        // Before its first barrier an epoch has what it began from.
+        let base = Base::Local { local: LocalHead { seq: good(1, 30).seq, sum: sum(30, 0) } };
+        (state.last_good, state.base) = (None, Some(base));
+        assert_eq!(marks(&state, None), [Mark::Base(base)]);
     }
 
     #[test]
@@ -170,6 +175,7 @@ mod tests {
         state.last_good = Some(good(9, 50));
         let of = |lease| covered_by(Some(&state), lease);
         assert_eq!(of(Some(covered(3, 8, 40))), Some(covered(3, 9, 50)));
+        assert_eq!(of(Some(covered(3, 10, 55))), Some(covered(3, 10, 55)));
         assert_eq!(of(None), Some(covered(3, 9, 50)));
         assert_eq!(of(Some(covered(4, 1, 60))), Some(covered(4, 1, 60)));
         assert_eq!(covered_by(None, None), None);
