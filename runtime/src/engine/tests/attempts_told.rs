@@ -303,6 +303,14 @@ async fn what_waits_for_a_thread_is_queued_and_a_crash_does_not_make_an_attempt_
     fsck(&place.path);
 }
 
+/// Notes before each commit how many bodies have begun.
+fn begun_at_each_commit(instruments: &Instruments, ledger: &Arc<Ledger>) -> Arc<Mutex<Vec<usize>>> {
+    let begun_at = Arc::<Mutex<Vec<usize>>>::default();
+    let (into, ledger) = (Arc::clone(&begun_at), Arc::clone(ledger));
+    instruments.faults.watch(move || into.lock().unwrap().push(ledger.begun().len()));
+    begun_at
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_does_not_begin_before_the_log_says_so() {
     let place = Place::new();
@@ -311,20 +319,13 @@ async fn a_body_does_not_begin_before_the_log_says_so() {
     // Of the commits the first creates the run, the second starts the step, the third is the
     // failure; the disk is full when the second attempt is to begin.
     instruments.faults.fail([4, 5, 6]);
+    let begun_at = begun_at_each_commit(&instruments, &place.ledger);
     place.start(&node, "f", 2, false).await;
-    soon(async {
-        loop {
-            let begun = place.ledger.begun();
-            if instruments.faults.counts().1 == 3 {
-                break;
-            }
-            assert!(begun.len() < 2, "its beginning is not in the log yet");
-            tokio::time::sleep(MILLI / 4).await;
-        }
-    })
-    .await;
     assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 2);
     assert_eq!(instruments.faults.counts().1, 3);
+    let begun_at = begun_at.lock().unwrap().clone();
+    assert_eq!(begun_at[3..7], [1; 4], "its beginning was not in the log yet");
+    assert_eq!(begun_at[7], 2, "the eighth commit has its end");
     let attempts = place.attempts();
     let began = attempts[1].started_at.unwrap();
     let due = {
@@ -370,27 +371,31 @@ async fn what_waits_for_the_lease_is_queued() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_ends_while_a_beginning_is_written_holds_the_body_back() {
-    let (place, gate, instruments) = (Place::new(), Gate::leased(), Instruments::default());
-    open_now(&gate);
-    let node = place.open_under(&gate, instruments.clone()).await;
-    // As above the fourth commit is the beginning of the second attempt.
-    instruments.faults.fail(4..=40);
-    start_unacknowledged(&node, "f");
-    soon(async {
-        while instruments.faults.counts().1 == 0 {
-            tokio::time::sleep(MILLI / 4).await;
+    for comes_back in [true, false] {
+        let (place, gate, instruments) = (Place::new(), Gate::leased(), Instruments::default());
+        open_now(&gate);
+        let node = place.open_under(&gate, instruments.clone()).await;
+        // As above the fourth commit is the beginning of the second attempt.
+        let (lease, mut commits) = (gate.clone(), 0);
+        instruments.faults.watch(move || {
+            commits += 1;
+            if commits == 4 {
+                lease.close();
+            }
+        });
+        start_unacknowledged(&node, "f");
+        let began = |op: &Op| op.attempts.get(1).is_some_and(|second| second.started_at.is_some());
+        place.until(|state| state.ops.values().any(began)).await;
+        if comes_back {
+            open_now(&gate);
+            assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 2);
         }
-    })
-    .await;
-    gate.close();
-    place.until(|state| state.activity().running == 1 && state.activity().waiting == 0).await;
-    assert_eq!(place.attempts().len(), 2, "the beginning is in the log");
-    tokio::time::sleep(MILLI * 20).await;
-    assert_eq!(place.ledger.begun(), [1], "nothing leaves while the gate is closed");
-    open_now(&gate);
-    assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 2);
-    node.shutdown().await.unwrap();
-    fsck(&place.path);
+        // It waits for every body that began.
+        node.shutdown().await.unwrap();
+        let begun: &[u32] = if comes_back { &[1, 2] } else { &[1] };
+        assert_eq!(place.ledger.begun(), begun, "nothing leaves while the gate is closed");
+        fsck(&place.path);
+    }
 }
 
 /// The log of a version that did not record when a retry began: what is known is the moment before
