@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 
 use super::prefixes::{fsck, soon};
 use crate::engine::inbox::Control;
-use crate::{App, Ctx, ErrorKind, Node, Result, RunResult, StartRequest, Step};
+use crate::engine::recovery::Instruments;
+use crate::{App, Ctx, Environment, ErrorKind, Node, Result, RunResult, StartRequest, Step};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -48,13 +49,17 @@ async fn parent(ctx: Ctx, (): ()) -> Result<()> {
 }
 
 async fn open(path: &Path) -> Node {
+    open_with(path, Instruments::default()).await
+}
+
+async fn open_with(path: &Path, instruments: Instruments) -> Node {
     let app = App::new("t")
         .workflow("chain", chain)
         .workflow("forbidden", forbidden)
         .workflow("waits", waits)
         .workflow("panics", panics)
         .workflow("parent", parent);
-    app.open(path).await.unwrap()
+    Node::open_with(app, Environment::alone(path), instruments).await.unwrap()
 }
 
 /// Another connection to the node's file, as an author's `sqlite3` would be.
@@ -90,8 +95,8 @@ fn text(path: &Path, sql: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_that_is_refused_three_times_blocks_its_run_and_no_other() {
-    let place = place();
-    let node = open(&place.path).await;
+    let (place, instruments) = (place(), Instruments::default());
+    let node = open_with(&place.path, instruments.clone()).await;
     let other = by_hand(&place.path);
     other
         .execute_batch(
@@ -100,7 +105,10 @@ async fn a_turn_that_is_refused_three_times_blocks_its_run_and_no_other() {
              BEGIN SELECT RAISE(ABORT, 'not in this house'); END;",
         )
         .unwrap();
-    let mut bad = Vec::new();
+    let mut bad = vec![start(&node, "forbidden", "bad").await];
+    blocked(&node, &bad[0]).await;
+    // Its creation, the start of its first step, the turn that is refused, and the block.
+    assert_eq!(instruments.faults.counts().0, 1 + 1 + 3 + 1, "it is tried three times");
     for n in 0..8 {
         bad.push(start(&node, "forbidden", &format!("bad-{n}")).await);
         let run = node.start(StartRequest::new("chain", 20).unwrap()).await.unwrap().id;
@@ -117,7 +125,7 @@ async fn a_turn_that_is_refused_three_times_blocks_its_run_and_no_other() {
     }
     assert_eq!((node.runs_refused(), node.refusing()), (0, None), "each block was written");
     let blocked = "SELECT CAST(count(*) AS TEXT) FROM runs WHERE status = 'blocked'";
-    assert_eq!(text(&place.path, blocked), "8");
+    assert_eq!(text(&place.path, blocked), "9");
     fsck(&place.path);
     other.execute_batch("DROP TRIGGER t").unwrap();
     for run in &bad {
@@ -125,8 +133,8 @@ async fn a_turn_that_is_refused_three_times_blocks_its_run_and_no_other() {
         assert_eq!(soon(node.result(run)).await.unwrap().output::<u32>().unwrap(), 3);
     }
     let ran = "SELECT CAST(count(*) AS TEXT) FROM events WHERE kind = 'step_started' AND \
-               name = 'number' AND run LIKE 'bad-%'";
-    assert_eq!(text(&place.path, ran), "8", "the first steps were not begun again");
+               name = 'number' AND run LIKE 'bad%'";
+    assert_eq!(text(&place.path, ran), "9", "the first steps were not begun again");
     node.shutdown().await.unwrap();
     fsck(&place.path);
 }
