@@ -386,6 +386,27 @@ fn each_way_to_be_refused_is_told_to_the_one_that_is() {
     }
 }
 
+/// What would have ended with a turn that is refused goes on, in the same batch and after it.
+#[test]
+fn a_step_whose_end_is_refused_still_records() {
+    for poison in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("workflow.db");
+        let mut desk = Desk::new(&path);
+        let ends = |poison| Planned::Turn { run: 0, ends: true, stale: false, child: None, poison };
+        let records = Planned::Aside { run: 0, poison: None };
+        let answers = desk.batch(&[(0, ends(Some(poison))), (1, records.clone())]);
+        assert!(answers[0].1.starts_with("Unfit"), "{answers:?}");
+        assert_eq!(answers[1].1, "Ok(())");
+        let answers = desk.batch(&[(0, records.clone()), (1, ends(None)), (2, records)]);
+        assert_eq!(answers[0].1, "Ok(())");
+        assert!(answers[1].1.starts_with("Committed"), "{answers:?}");
+        assert!(answers[2].1.contains("is over"), "{answers:?}");
+        drop(desk);
+        is_whole(&path);
+    }
+}
+
 /// An id whose row cannot be read refuses who asks for it, as a start and as a child.
 #[test]
 fn a_damaged_row_refuses_who_asks_for_it_alone() {
