@@ -106,3 +106,100 @@ fn is_open(connection: &Connection, parent: &Parent) -> Result<bool> {
     let ended = statement.query_row((parent.run.as_str(), parent.op.get()), |_| Ok(())).optional();
     Ok(ended.map_err(failed)?.is_none())
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemill_model::{
+        BlockReasonKind, Durability, Event, Json, OpName, RunCreated, Seed, Timestamp,
+    };
+
+    use super::*;
+    use crate::{Appender, Checkpoints, create, open_writer, projection};
+
+    /// A file to which events are written without asking whether they fit.
+    struct Desk {
+        _folder: tempfile::TempDir,
+        connection: Connection,
+        appender: Appender,
+    }
+
+    fn id(run: &str) -> RunId {
+        run.parse().unwrap()
+    }
+
+    impl Desk {
+        fn new() -> Desk {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("workflow.db");
+            create(&path).unwrap();
+            let connection = open_writer(&path, Checkpoints::Own).unwrap();
+            let appender = Appender::load(&connection).unwrap();
+            Desk { _folder: folder, connection, appender }
+        }
+
+        fn write(&mut self, run: &str, event: &Event, status: RunStatus) {
+            let (run, now) = (id(run), Timestamp::from_micros(1).unwrap());
+            let at = self.appender.append(&self.connection, now, Some(&run), event).unwrap();
+            self.appender.committed();
+            projection::project(&self.connection, at, Some(&run), event).unwrap();
+            projection::set_status(&self.connection, &run, status, Some(at.seq)).unwrap();
+        }
+
+        fn create(&mut self, run: &str, parent: Option<&str>) {
+            let created = RunCreated {
+                workflow: OpName::new("w").unwrap(),
+                input: Json::null(),
+                labels: BTreeMap::new(),
+                seed: Seed::from_random([0; 16]),
+                parent: parent.map(|parent| Parent { run: id(parent), op: OpId::FIRST }),
+                app_version: "1".to_owned(),
+                durability: Durability::Local,
+            };
+            self.write(run, &Event::RunCreated(Box::new(created)), RunStatus::Suspended);
+        }
+
+        fn block(&mut self, run: &str) {
+            let reason = BlockReason {
+                kind: BlockReasonKind::Panic,
+                op: None,
+                logged: None,
+                asked: None,
+                advice: "do not".to_owned(),
+            };
+            self.write(run, &Event::RunBlocked { reason }, RunStatus::Blocked);
+        }
+
+        fn waits(&self, run: &str) -> Option<String> {
+            let waits = waits_for(&self.connection, &id(run)).unwrap();
+            waits.map(|waits| waits.run.to_string())
+        }
+    }
+
+    /// A run `g`, its child and its grandchild, which is blocked.
+    fn family() -> Desk {
+        let mut desk = Desk::new();
+        desk.create("g", None);
+        desk.create("g.1", Some("g"));
+        desk.create("g.1.1", Some("g.1"));
+        desk.block("g.1.1");
+        desk
+    }
+
+    #[test]
+    fn all_above_a_blocked_run_wait_for_it_up_to_one_that_dropped_its_child() {
+        let mut desk = family();
+        assert_eq!(desk.waits("g.1").as_deref(), Some("g.1.1"));
+        assert_eq!(desk.waits("g").as_deref(), Some("g.1.1"));
+        desk.write("g", &Event::OpDropped { op: OpId::FIRST }, RunStatus::Suspended);
+        assert_eq!(desk.waits("g.1").as_deref(), Some("g.1.1"));
+        assert_eq!(desk.waits("g"), None);
+    }
+
+    #[test]
+    fn a_blocked_run_waits_for_nobody_and_is_what_those_above_it_wait_for() {
+        let mut desk = family();
+        desk.block("g.1");
+        assert_eq!(desk.waits("g.1"), None);
+        assert_eq!(desk.waits("g").as_deref(), Some("g.1"));
+    }
+}
