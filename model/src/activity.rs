@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use crate::attempts::AttemptState;
 use crate::event_data::ProcessEnd;
+use crate::operation::OpKind;
 use crate::position::Seq;
-use crate::run_state::{OpKind, OpStatus, RunState};
+use crate::run_state::RunState;
 use crate::time::Timestamp;
 
 /// The open steps of a run, counted by how their newest attempt stands.
@@ -72,7 +73,7 @@ impl RunState {
     /// What the run does now.
     pub fn activity(&self) -> Activity {
         let mut activity = Activity::default();
-        for op in self.ops.values().filter(|op| op.status == OpStatus::Open) {
+        for op in self.ops.values().filter(|op| op.is_open()) {
             match (&op.kind, op.attempts.last()) {
                 (OpKind::Step { .. }, Some(last)) => activity.add(last.number, last.state),
                 (OpKind::Step { .. }, None) | (OpKind::Timer { .. } | OpKind::Child { .. }, _) => {}
@@ -84,7 +85,7 @@ impl RunState {
     /// Marks the attempts whose process has ended. `ended` tells how the process ended that wrote
     /// an event; none if that process may still live.
     pub fn cut_off(&mut self, ended: impl Fn(Seq) -> Option<ProcessEnd>) {
-        for op in self.ops.values_mut().filter(|op| op.status == OpStatus::Open) {
+        for op in self.ops.values_mut().filter(|op| op.is_open()) {
             let Some(last) = op.attempts.last_mut() else { continue };
             if last.state == AttemptState::Running
                 && let Some(by) = last.started_seq.and_then(&ended)

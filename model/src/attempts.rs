@@ -25,6 +25,9 @@ pub struct Attempt {
     pub started_at: Option<Timestamp>,
     /// The event with which it began; none as for `started_at`.
     pub started_seq: Option<Seq>,
+    /// From where on it counts as begun, if the process ends: its beginning or its newest
+    /// checkpoint, or where an earlier version did not tell that it began, the failure before it.
+    pub counts_from: Option<Seq>,
     /// When it was last heard of: it began or recorded a checkpoint.
     pub seen_at: Option<Timestamp>,
     /// When it ended. None before that, and if the log does not know.
@@ -127,6 +130,7 @@ impl Attempt {
             state,
             started_at: None,
             started_seq: None,
+            counts_from: None,
             seen_at: None,
             ended_at: None,
             error: None,
@@ -138,7 +142,23 @@ impl Attempt {
         self.state = AttemptState::Running;
         self.started_at = Some(at);
         self.started_seq = Some(seq);
+        self.counts_from = Some(seq);
         self.seen_at = Some(at);
+    }
+
+    /// Whether it has to be taken for one that began, when its process has ended: where the log does
+    /// not tell, the clock has to.
+    pub fn may_have_begun(&self, now: Timestamp) -> bool {
+        match self.state {
+            AttemptState::Waiting { until, of: None } => until <= now,
+            AttemptState::Waiting { .. } | AttemptState::Queued => false,
+            AttemptState::Running
+            | AttemptState::Held
+            | AttemptState::Completed
+            | AttemptState::Failed
+            | AttemptState::CutOff(_)
+            | AttemptState::Dropped => true,
+        }
     }
 
     /// A sign of life of an attempt whose beginning an old log did not record: it began when it
@@ -155,6 +175,19 @@ impl Attempt {
             | AttemptState::Dropped => {}
         }
     }
+}
+
+/// How often in a row the process died during an attempt without progress, when all attempts of a
+/// step that began after `base` ended so. A failure is progress, and so is a checkpoint.
+pub fn crashes(attempts: &[Attempt], base: Seq) -> usize {
+    let since = attempts.iter().rev().take_while(|it| it.state != AttemptState::Failed);
+    since.filter(|it| it.counts_from.is_some_and(|from| from > base)).count()
+}
+
+/// How many attempts have failed.
+pub fn failures(attempts: &[Attempt]) -> u32 {
+    let failed = attempts.iter().filter(|it| it.state == AttemptState::Failed).count();
+    u32::try_from(failed).unwrap_or(u32::MAX)
 }
 
 /// The attempts of one step, changed by its events.
@@ -180,9 +213,14 @@ impl Attempts<'_> {
 
     /// A checkpoint of an attempt was recorded.
     pub(crate) fn seen(&mut self, number: u32, seq: Seq, at: Timestamp) {
-        if let Some(last) = self.0.last_mut().filter(|last| last.number == number) {
-            last.must_have_begun(seq, at);
-            last.seen_at = Some(at);
+        // It is progress: what was cut off before it no longer counts.
+        self.0.iter_mut().for_each(|attempt| attempt.counts_from = None);
+        if let Some(last) = self.0.last_mut() {
+            last.counts_from = Some(seq);
+            if last.number == number {
+                last.must_have_begun(seq, at);
+                last.seen_at = Some(at);
+            }
         }
     }
 
@@ -194,11 +232,12 @@ impl Attempts<'_> {
         (seq, at): (Seq, Timestamp),
     ) {
         self.end(AttemptState::Failed, Some(error), seq, at);
-        let failures = self.0.iter().filter(|a| a.state == AttemptState::Failed).count();
-        let failures = u32::try_from(failures).unwrap_or(u32::MAX);
+        let failures = failures(self.0);
         let of = may_fail.map(|max| number.saturating_add(max.saturating_sub(failures)));
         let state = AttemptState::Waiting { until, of };
-        self.0.push(Attempt::new(number.saturating_add(1), state));
+        let mut next = Attempt::new(number.saturating_add(1), state);
+        next.counts_from = Some(seq).filter(|_| of.is_none());
+        self.0.push(next);
     }
 
     /// The process of the newest attempt had ended: another attempt replaces it.

@@ -18,6 +18,7 @@ mod error_kind;
 mod event;
 mod event_data;
 mod failure;
+mod fold;
 mod json;
 mod keys;
 mod lease;
@@ -25,15 +26,17 @@ pub mod limits;
 pub mod log_order;
 mod name;
 mod node_state;
+mod operation;
 mod position;
 mod run_state;
+mod run_status;
 mod socket;
 pub mod terminal;
 mod time;
 mod token;
 
 pub use activity::{Activity, NextAttempt};
-pub use attempts::{Attempt, AttemptState};
+pub use attempts::{Attempt, AttemptState, crashes, failures};
 pub use bucket_docs::{Base, BreakDoc, EpochDoc, GivenUp, LocalHead, Versions};
 pub use error_kind::ErrorKind;
 pub use event::{Columns, Event, EventClass, EventError, EventKind};
@@ -42,13 +45,16 @@ pub use event_data::{
     WaitsFor,
 };
 pub use failure::{Failure, FailureKind};
+pub use fold::{Head, Operations};
 pub use json::{Floats, Json};
 pub use keys::{BreakName, FleetUrl, Level, LtxName, NodeKeys};
 pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};
 pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};
 pub use node_state::{Failures, LastGood, NodeState, Stage, Uncured};
+pub use operation::{CheckpointRecord, Held, Op, OpKind, OpStatus};
 pub use position::{Epoch, LogSum, OpId, Seq, Txid};
-pub use run_state::{CheckpointRecord, FoldError, Held, Op, OpKind, OpStatus, RunState, RunStatus};
+pub use run_state::{FoldError, RunState};
+pub use run_status::RunStatus;
 pub use socket::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, GateState, LeaseLine,
     SidecarStatus, SocketError, SocketErrorKind,

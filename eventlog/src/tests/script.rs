@@ -129,7 +129,7 @@ fn next_event(state: &RunState, what: u8) -> Event {
     let op = OpId::new(u32::try_from(state.ops.len()).unwrap() + 1).unwrap();
     let mut open = state.ops.iter().filter(|(_, op)| op.status == OpStatus::Open);
     match what % 16 {
-        0 => Event::RunStarted { epoch: None, attempt: state.attempt + 1 },
+        0 => Event::RunStarted { epoch: None, attempt: state.head.attempt + 1 },
         1..=3 => {
             let queued = what % 16 == 3;
             Event::StepStarted { op, name: name("fetch"), input: json("[1]"), queued }
@@ -147,7 +147,7 @@ fn next_event(state: &RunState, what: u8) -> Event {
         9 if state.status == RunStatus::Blocked => Event::RunResumed {},
         _ => match open.next() {
             Some((op, open)) => progress(*op, open, what),
-            None => Event::RunStarted { epoch: None, attempt: state.attempt + 1 },
+            None => Event::RunStarted { epoch: None, attempt: state.head.attempt + 1 },
         },
     }
 }

@@ -1,5 +1,8 @@
 use super::*;
+use crate::event_data::ProcessEnd;
 use crate::event_data::{Durability, Seed};
+use crate::name::OpName;
+use crate::operation::{Held, OpStatus};
 
 struct Script {
     state: RunState,
@@ -118,12 +121,16 @@ fn a_held_end_ends_the_attempt_and_leaves_the_operation_open_until_it_is_observe
         Event::OpHeld { op: op(1), name: name("s"), attempt: Some(1), end }
     };
     assert_eq!(run.apply(&held("1")), Ok(RunStatus::Running));
-    let held_at = at(run.seq);
+    let (held_seq, held_at) = (run.seq, at(run.seq));
     assert_eq!(run.apply(&held("2")), Ok(RunStatus::Running));
     let step = run.state.ops[&op(1)].clone();
     assert_eq!((&step.status, step.ended_at), (&OpStatus::Open, None));
     assert_eq!(step.attempts[0].ended_at, Some(held_at));
-    assert_eq!(step.held, Some(Held { at: held_at, end: end("1") }), "the first counts");
+    assert_eq!(
+        step.held,
+        Some(Held { seq: held_seq, at: held_at, end: end("1") }),
+        "the first counts"
+    );
     let fired = Box::new(Event::TimerFired { op: op(1), name: name("s") });
     let fired = Event::OpHeld { op: op(1), name: name("s"), attempt: None, end: fired };
     let misfit = run.apply(&fired).unwrap_err().to_string();

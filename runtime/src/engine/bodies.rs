@@ -36,7 +36,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::app_lock::AppLock;
-use super::journal::{Begun, StepFacts};
+use super::journal::StepFacts;
 use super::life::panic_message;
 use super::timers::Timers;
 use super::{Engine, Run};
@@ -306,7 +306,7 @@ impl Work {
         if !self.guard.open(self.facts.attempt) {
             return false;
         }
-        let told = self.facts.begun == Begun::Yes;
+        let told = self.facts.begun;
         self.body.blocking || self.entrance().pass(told).await
     }
 
@@ -487,7 +487,7 @@ impl Work {
             return Next::Gone;
         }
         self.facts.attempt = attempt.saturating_add(1);
-        self.facts.begun = Begun::No;
+        self.facts.begun = false;
         self.facts.next_at = Some(next_at);
         Next::Again
     }

@@ -360,7 +360,7 @@ impl Driver {
     }
 
     async fn block(&mut self, journal: &Journal, last: Seq, reason: BlockReason) -> Exit {
-        match self.record_blocked(journal.blocked.as_ref(), last, reason).await {
+        match self.record_blocked(journal.head.blocked.as_ref(), last, reason).await {
             Committed::Yes(_) => Exit::Blocked,
             Committed::No => Exit::Rebuild,
             Committed::Closed => Exit::Gone,
@@ -456,7 +456,7 @@ impl Driver {
                     continue;
                 }
             };
-            let last = journal.last;
+            let last = journal.head.last;
             match self.cancel(journal, last).await {
                 Exit::Rebuild if self.unwritable.is_some() => return false,
                 Exit::Rebuild => {}
@@ -472,18 +472,15 @@ impl Driver {
             // It would be blocked for the same reason; a file that was mended is read again.
             return Ok(());
         };
-        if journal.blocked.is_none() {
+        if journal.head.blocked.is_none() {
             // Only this process knows that it is blocked.
             return Ok(());
         }
         let mut pending = Pending::default();
         pending.events.push(Event::RunResumed {});
-        journal.blocked = None;
-        pending.status = Some(match journal.attempt {
-            0 => RunStatus::Pending,
-            _ => journal.status(),
-        });
-        match self.commit(journal.last, &mut pending).await {
+        journal.head.blocked = None;
+        pending.status = Some(journal.head.status());
+        match self.commit(journal.head.last, &mut pending).await {
             Committed::Yes(_) => {
                 if let Some(run) = journal.mark(&self.run.id) {
                     self.engine.polls.forgive(run);

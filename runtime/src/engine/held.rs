@@ -16,12 +16,12 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use tidemill_model::{BlockReason, Event, OpId};
+use tidemill_model::{BlockReason, Event, OpId, OpKind};
 
 use super::bodies::RunningBody;
 use super::driver::{Committed, Driver, mail};
 use super::inbox::{Control, Mail};
-use super::journal::{Journal, OpenKind};
+use super::journal::Journal;
 use super::turn::Pending;
 
 /// What a driver that takes nothing in knows of its run.
@@ -83,14 +83,14 @@ impl Driver {
 
     /// False if nothing was written.
     async fn record_held(&mut self, journal: &mut Journal, inputs: &[Event]) -> bool {
-        if journal.ended {
+        if journal.head.is_ended() {
             return true;
         }
         let mut pending = Pending::default();
         for input in inputs {
             let Some(event) = self.held_event(journal, input) else { continue };
             let now = self.engine.clock.wall();
-            if journal.apply(journal.last, now, &event).is_err() {
+            if journal.apply(journal.head.last, now, &event).is_err() {
                 continue;
             }
             if let Event::StepCompleted { op, .. } | Event::StepFailed { op, .. } = input {
@@ -102,7 +102,7 @@ impl Driver {
         if pending.events.is_empty() {
             return true;
         }
-        match self.commit(journal.last, &mut pending).await {
+        match self.commit(journal.head.last, &mut pending).await {
             Committed::Yes(_) => true,
             Committed::No | Committed::Closed => false,
         }
@@ -111,10 +111,12 @@ impl Driver {
     /// None if the operation is not open, or its end is held already.
     fn held_event(&self, journal: &Journal, end: &Event) -> Option<Event> {
         let op = end.op()?;
-        let open = journal.open.get(&op).filter(|open| open.held.is_none())?;
+        let open = journal.open(op).filter(|open| open.held.is_none())?;
         let attempt = match &open.kind {
-            OpenKind::Step(facts) => Some(self.attempt(op).unwrap_or(facts.attempt)),
-            OpenKind::Timer { .. } | OpenKind::Child { .. } => None,
+            OpKind::Step { .. } => {
+                self.attempt(op).or_else(|| open.attempts.last().map(|newest| newest.number))
+            }
+            OpKind::Timer { .. } | OpKind::Child { .. } => None,
         };
         let (name, end) = (open.name.clone(), Box::new(end.clone()));
         Some(Event::OpHeld { op, name, attempt, end })

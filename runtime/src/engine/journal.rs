@@ -1,8 +1,7 @@
 //! What a run's log says it has done, and how that compares with what the code does now. Pure.
 //!
 //! A run's log alternates inputs and acts; asides lie in between and replay skips them. The
-//! journal folds it to what a driver needs: the operations that are open with all that a restart
-//! of them takes, and the position of the last input or act.
+//! journal folds it, as the views do, but keeps only the operations that are open.
 //!
 //! Comparing an act means its kind, operation and name, and for recorded inputs and final results
 //! that the JSON means the same. When a timer fires and which time was given is what the log says.
@@ -12,10 +11,10 @@
 use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
-use tidemill_model::log_order::{self, OpClass, Phase, Standing};
+use tidemill_model::log_order::Standing;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, Json, OpId, OpName,
-    RunCreated, RunId, RunStatus, Seed, Seq, Timestamp,
+    AttemptState, BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, Head, Json,
+    Op, OpId, OpKind, OpStatus, Operations, RunCreated, RunId, Seed, Seq, Timestamp,
 };
 
 use super::cell::Asked;
@@ -30,145 +29,79 @@ pub(crate) struct Record {
     pub(crate) event: Event,
 }
 
-/// An operation that has started and not ended.
-#[derive(Debug, Clone)]
-pub(crate) struct OpenOp {
-    pub(crate) name: OpName,
-    pub(crate) kind: OpenKind,
-    /// An end that the run has not observed yet, and where it stands.
-    pub(crate) held: Option<(Seq, Event)>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum OpenKind {
-    Step(StepFacts),
-    Timer { fire_at: Timestamp },
-    Child { child: RunId },
-}
-
-/// What a step's next attempt needs to know.
+/// What the body of a step's next attempt needs to know.
 #[derive(Debug, Clone)]
 pub(crate) struct StepFacts {
     pub(crate) input: Json,
     pub(crate) started_at: Timestamp,
     /// The newest attempt: it runs, is queued, or waits for `next_at`.
     pub(crate) attempt: u32,
-    pub(crate) begun: Begun,
+    /// The log says that its body begins.
+    pub(crate) begun: bool,
     pub(crate) failures: u32,
     pub(crate) next_at: Option<Timestamp>,
     pub(crate) last_checkpoint: Option<Json>,
-    /// Where attempts began since the newest sign of progress: the step's start, a failed attempt,
-    /// or a checkpoint, which counts as a beginning itself.
-    began: Vec<Seq>,
-}
-
-/// Whether the body of the newest attempt began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begun {
-    /// It did: if its process has ended, its number is used up.
-    Yes,
-    /// It did not, or its beginning would be in the log.
-    No,
-    /// The log is of a version that did not record when a retry began.
-    Untold,
 }
 
 impl StepFacts {
-    pub(crate) fn first(input: Json, started_at: Timestamp, queued: bool, seq: Seq) -> StepFacts {
-        let mut facts = StepFacts {
-            input,
-            started_at,
-            attempt: 1,
-            begun: Begun::No,
-            failures: 0,
-            next_at: None,
-            last_checkpoint: None,
-            began: Vec::new(),
-        };
-        if !queued {
-            facts.begin(1, seq);
-        }
-        facts
-    }
-
-    /// Whether the newest attempt has to be taken for one that began, when its process has ended.
-    /// Where the log does not tell, the clock has to.
-    pub(crate) fn may_have_begun(&self, now: Timestamp) -> bool {
-        match self.begun {
-            Begun::Yes => true,
-            Begun::No => false,
-            Begun::Untold => self.next_at.is_none_or(|at| at <= now),
-        }
-    }
-
-    /// Where the newest attempt began, as far as the log tells.
-    pub(crate) fn began_at(&self) -> Seq {
-        self.began.last().copied().unwrap_or(Seq::ZERO)
-    }
-
-    fn begin(&mut self, attempt: u32, seq: Seq) {
-        if self.begun == Begun::Yes && self.attempt == attempt {
-            // It began later than was thought: it waited for the lease.
-            self.began.pop();
-        }
-        self.attempt = attempt;
-        self.begun = Begun::Yes;
-        self.next_at = None;
-        self.began.push(seq);
-    }
-
-    fn fail(&mut self, attempt: u32, next_at: Timestamp, told: bool, seq: Seq) {
-        self.failures = self.failures.saturating_add(1);
-        self.attempt = attempt.saturating_add(1);
-        self.next_at = Some(next_at);
-        self.began.clear();
-        self.begun = if told { Begun::No } else { Begun::Untold };
-        if !told {
-            self.began.push(seq);
-        }
-    }
-
-    fn restart(&mut self, attempt: u32, queued: bool, seq: Seq) {
-        self.attempt = attempt;
-        self.begun = Begun::No;
-        self.next_at = None;
-        if !queued {
-            self.begin(attempt, seq);
-        }
-    }
-
-    fn record(&mut self, attempt: u32, value: &Json, seq: Seq) {
-        self.last_checkpoint = Some(value.clone());
-        self.began.clear();
-        self.begin(attempt, seq);
-    }
-
-    /// How often in a row the process died during an attempt without progress, when all attempts
-    /// that began after `base` ended so.
-    pub(crate) fn crashes(&self, base: Seq) -> usize {
-        self.began.iter().filter(|began| **began > base).count()
+    /// `None` for what is not a step.
+    pub(crate) fn of(op: &Op) -> Option<StepFacts> {
+        let OpKind::Step { input } = &op.kind else { return None };
+        let newest = op.attempts.last()?;
+        Some(StepFacts {
+            input: input.clone(),
+            started_at: op.started_at,
+            attempt: newest.number,
+            begun: newest.state == AttemptState::Running,
+            failures: tidemill_model::failures(&op.attempts),
+            next_at: newest.state.until(),
+            last_checkpoint: op.checkpoints.last().map(|last| last.value.clone()),
+        })
     }
 }
 
-/// See the module.
+/// The operations that are open: a run may have had millions, and a driver needs no more of them.
 #[derive(Debug, Default)]
-pub(crate) struct Journal {
-    pub(crate) open: FxHashMap<OpId, OpenOp>,
-    /// Children that the run dropped, which have to be cancelled if they still run.
-    pub(crate) dropped_children: Vec<RunId>,
-    /// The position of the last input or act.
-    pub(crate) last: Seq,
-    /// How many processes took the run up.
-    pub(crate) attempt: u32,
-    pub(crate) blocked: Option<BlockReason>,
-    pub(crate) ended: bool,
-    begun: bool,
-    /// Every operation that has started.
+struct OpenOps {
+    open: FxHashMap<OpId, Op>,
     started: Started,
-    /// Where it was last resumed.
-    pub(crate) resumed: Seq,
-    seed: Option<Seed>,
-    steps_open: usize,
+    /// Children that the run dropped, which have to be cancelled if they still run.
+    dropped_children: Vec<RunId>,
+}
+
+impl Operations for OpenOps {
+    fn standing(&self, id: OpId) -> Standing {
+        match self.open.get(&id) {
+            Some(op) => op.standing(),
+            None if self.started.has(id) => Standing::Ended,
+            None => Standing::Unknown,
+        }
+    }
+
+    fn start(&mut self, id: OpId, op: Op) {
+        self.started.add(id);
+        self.open.insert(id, op);
+    }
+
+    fn open(&mut self, id: OpId) -> Option<&mut Op> {
+        self.open.get_mut(&id)
+    }
+
+    fn changed(&mut self, id: OpId) {
+        let Some(op) = self.open.get_mut(&id) else { return };
+        if op.is_open() {
+            // A body reads the newest only.
+            let older = op.checkpoints.len().saturating_sub(1);
+            op.checkpoints.drain(..older);
+        } else if let Some(Op {
+            status: OpStatus::Dropped,
+            kind: OpKind::Child { child, .. },
+            ..
+        }) = self.open.remove(&id)
+        {
+            self.dropped_children.push(child);
+        }
+    }
 }
 
 /// A set of operations, 64 to a word: a run may have had millions.
@@ -191,6 +124,14 @@ impl Started {
     }
 }
 
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub(crate) head: Head,
+    ops: OpenOps,
+    seed: Option<Seed>,
+}
+
 impl Journal {
     /// The journal of a log, which begins with `run_created`.
     pub(crate) fn of(log: &[Record]) -> Result<Journal, BlockReason> {
@@ -204,135 +145,40 @@ impl Journal {
     }
 
     pub(crate) fn apply(&mut self, seq: Seq, ts: Timestamp, event: &Event) -> Result<(), String> {
-        let phase = match (self.begun, self.ended) {
-            (_, true) => Phase::Ended,
-            (true, false) => Phase::Going,
-            (false, false) => Phase::Empty,
-        };
-        log_order::check(event, phase, |op| self.standing(op))?;
-        self.begun = true;
-        match event.class() {
-            EventClass::Input | EventClass::Act => self.last = seq,
-            EventClass::Aside => {}
-        }
-        match event {
-            Event::RunCreated(created) => self.seed = Some(created.seed),
-            Event::NodeStarted(_) | Event::Now { .. } => {}
-            Event::RunStarted { attempt, .. } => {
-                self.attempt = *attempt;
-                self.blocked = None;
-            }
-            Event::RunResumed {} => {
-                self.blocked = None;
-                self.resumed = seq;
-            }
-            Event::RunBlocked { reason } => self.blocked = Some(reason.clone()),
-            Event::RunCompleted { .. } | Event::RunFailed { .. } => self.ended = true,
-            Event::StepStarted { op, name, input, queued } => {
-                let facts = StepFacts::first(input.clone(), ts, *queued, seq);
-                self.start(*op, name, OpenKind::Step(facts));
-            }
-            Event::TimerStarted { op, name, fire_at } => {
-                self.start(*op, name, OpenKind::Timer { fire_at: *fire_at });
-            }
-            Event::ChildStarted { op, name, child, .. } => {
-                self.start(*op, name, OpenKind::Child { child: child.clone() });
-            }
-            Event::StepAttemptStarted { op, attempt, .. } => {
-                self.step(*op)?.begin(*attempt, seq);
-            }
-            Event::StepAttemptFailed { op, attempt, next_at, of, .. } => {
-                self.step(*op)?.fail(*attempt, *next_at, of.is_some(), seq);
-            }
-            Event::StepRestarted { op, attempt, queued, .. } => {
-                self.step(*op)?.restart(*attempt, *queued, seq);
-            }
-            Event::Checkpoint { op, attempt, value, .. } => {
-                self.step(*op)?.record(*attempt, value, seq);
-            }
-            Event::StepCompleted { op, .. }
-            | Event::StepFailed { op, .. }
-            | Event::TimerFired { op, .. }
-            | Event::ChildCompleted { op, .. }
-            | Event::ChildFailed { op, .. } => drop(self.end(*op)?),
-            Event::OpDropped { op } => {
-                if let OpenKind::Child { child } = self.end(*op)?.kind {
-                    self.dropped_children.push(child);
-                }
-            }
-            // What was held first counts.
-            Event::OpHeld { op, end, .. } => {
-                if let Some(open) = self.open.get_mut(op) {
-                    open.held.get_or_insert_with(|| (seq, (**end).clone()));
-                }
-            }
+        self.head.apply(&mut self.ops, event, (seq, ts))?;
+        if let Event::RunCreated(created) = event {
+            self.seed = Some(created.seed);
         }
         Ok(())
     }
 
-    /// Where a run stands that was taken up and has neither ended nor been blocked.
-    pub(crate) fn status(&self) -> RunStatus {
-        RunStatus::active(self.steps_open, self.open.len() - self.steps_open)
+    /// An operation that is open.
+    pub(crate) fn open(&self, op: OpId) -> Option<&Op> {
+        self.ops.open.get(&op)
     }
 
     /// The operations that are open, in the order of their ids.
     pub(crate) fn open_ops(&self) -> Vec<OpId> {
-        let mut ops: Vec<OpId> = self.open.keys().copied().collect();
+        let mut ops: Vec<OpId> = self.ops.open.keys().copied().collect();
         ops.sort_unstable();
         ops
     }
 
-    /// A step that is open.
-    pub(crate) fn open_step(&self, op: OpId) -> Option<(&OpenOp, &StepFacts)> {
-        let open = self.open.get(&op)?;
-        match &open.kind {
-            OpenKind::Step(facts) => Some((open, facts)),
-            OpenKind::Timer { .. } | OpenKind::Child { .. } => None,
-        }
+    /// Children that the run dropped, which have to be cancelled if they still run.
+    pub(crate) fn dropped_children(&self) -> &[RunId] {
+        &self.ops.dropped_children
     }
 
     /// The ends that are held, in the order in which they were recorded.
     pub(crate) fn held(&self) -> Vec<Event> {
-        let mut ends: Vec<_> = self.open.values().filter_map(|open| open.held.as_ref()).collect();
-        ends.sort_unstable_by_key(|(seq, end)| (*seq, end.op()));
-        ends.into_iter().map(|(_, end)| end.clone()).collect()
+        let mut held: Vec<_> = self.ops.open.values().filter_map(|op| op.held.as_ref()).collect();
+        held.sort_unstable_by_key(|held| (held.seq, held.end.op()));
+        held.into_iter().map(|held| held.end.clone()).collect()
     }
 
     /// How the run is named where polls are noted.
     pub(crate) fn mark(&self, run: &RunId) -> Option<RunMark> {
         self.seed.map(|seed| RunMark::of(&seed, run))
-    }
-
-    fn start(&mut self, op: OpId, name: &OpName, kind: OpenKind) {
-        self.steps_open += usize::from(matches!(kind, OpenKind::Step(_)));
-        self.open.insert(op, OpenOp { name: name.clone(), kind, held: None });
-        self.started.add(op);
-    }
-
-    fn standing(&self, op: OpId) -> Standing {
-        match self.open.get(&op).map(|open| &open.kind) {
-            Some(OpenKind::Step(_)) => Standing::Open(OpClass::Step),
-            Some(OpenKind::Timer { .. }) => Standing::Open(OpClass::Timer),
-            Some(OpenKind::Child { .. }) => Standing::Open(OpClass::Child),
-            None if self.started.has(op) => Standing::Ended,
-            None => Standing::Unknown,
-        }
-    }
-
-    fn end(&mut self, op: OpId) -> Result<OpenOp, String> {
-        let ended = self.open.remove(&op);
-        let ended = ended.ok_or_else(|| format!("the end of operation {op}, which is not open"))?;
-        self.steps_open -= usize::from(matches!(ended.kind, OpenKind::Step(_)));
-        Ok(ended)
-    }
-
-    fn step(&mut self, op: OpId) -> Result<&mut StepFacts, String> {
-        match self.open.get_mut(&op).map(|open| &mut open.kind) {
-            Some(OpenKind::Step(facts)) => Ok(facts),
-            Some(OpenKind::Timer { .. } | OpenKind::Child { .. }) | None => {
-                Err(format!("progress of step {op}, which is not open"))
-            }
-        }
     }
 }
 

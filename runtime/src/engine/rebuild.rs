@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tidemill_model::{Event, OpId, OpName, RunId, RunStatus};
+use tidemill_model::{Event, OpId, OpKind, OpName, RunId};
 
 use super::driver::{Committed, Driver, Exit};
 use super::handle::RunResult;
-use super::journal::{self, Journal, OpenKind, OpenOp, Record, Unreadable};
+use super::journal::{self, Journal, Record, Unreadable};
 use super::polls::{Alone, RunMark};
 use super::replay::{Replayed, Stage};
 use super::turn::{Live, Pending};
@@ -55,15 +55,15 @@ impl Driver {
             Ok(journal) => journal,
             Err(reason) => return self.block_unread(Unreadable::misfit(log, reason)).await,
         };
-        if journal.ended {
+        if journal.head.is_ended() {
             return Some(self.ended_before(log).await);
         }
         if let Some(reason) = self.unwritable.take() {
-            let last = journal.last;
-            return rebuilt(self.record_blocked(journal.blocked.as_ref(), last, reason).await);
+            let last = journal.head.last;
+            return rebuilt(self.record_blocked(journal.head.blocked.as_ref(), last, reason).await);
         }
         if !self.took_up && self.is_orphan(log).await {
-            let last = journal.last;
+            let last = journal.head.last;
             return match self.cancel(journal, last).await {
                 Exit::Rebuild => None,
                 Exit::Blocked | Exit::Gone => Some(Rebuilt::Gone),
@@ -94,9 +94,9 @@ impl Driver {
         match replayed {
             Ok(replayed) => self.open(log, journal, replayed).await,
             Err(reason) => {
-                let last = journal.last;
+                let last = journal.head.last;
                 let reason = self.with_its_misuse(reason).await;
-                rebuilt(self.record_blocked(journal.blocked.as_ref(), last, reason).await)
+                rebuilt(self.record_blocked(journal.head.blocked.as_ref(), last, reason).await)
             }
         }
     }
@@ -142,21 +142,21 @@ impl Driver {
             Err(_) => return Some(Rebuilt::Blocked),
         };
         let Replayed { life, mut bodies, asked } = replayed;
-        let (last, status) = (journal.last, stored_status(&journal));
-        let dropped = journal.dropped_children.clone();
+        let (last, status) = (journal.head.last, journal.head.status());
+        let dropped = journal.dropped_children().to_vec();
         let gate = self.engine.gate().clone();
         let engine = Arc::clone(&self.engine);
         let mut live = Live { life, journal, last, status, created, gate, engine };
         let mut pending = Pending::default();
-        if !self.took_up || live.journal.attempt == 0 {
-            let attempt = live.journal.attempt.saturating_add(1);
+        if !self.took_up || live.journal.head.attempt == 0 {
+            let attempt = live.journal.head.attempt.saturating_add(1);
             let event = Event::RunStarted { epoch: self.engine.environment.epoch, attempt };
             live.apply(now, &event).expect("a run that has not ended can be taken up");
             pending.events.push(event);
         }
         let resumed = ops::resume(self, &mut live, &mut pending, &mut bodies, now);
         if let Err(reason) = live.add(&mut pending, &self.run.id, asked, now) {
-            let logged = live.journal.blocked.take();
+            let logged = live.journal.head.blocked.take();
             drop(live);
             return rebuilt(self.record_blocked(logged.as_ref(), last, reason).await);
         }
@@ -223,22 +223,10 @@ fn rebuilt(recorded: Committed) -> Option<Rebuilt> {
 }
 
 fn open_children(journal: &Journal) -> Vec<(OpId, OpName, RunId)> {
-    let child = |(op, open): (&OpId, &OpenOp)| match &open.kind {
-        OpenKind::Child { child } if open.held.is_none() => {
-            Some((*op, open.name.clone(), child.clone()))
-        }
-        OpenKind::Child { .. } | OpenKind::Step(_) | OpenKind::Timer { .. } => None,
+    let child = |id| {
+        let op = journal.open(id).filter(|op| op.held.is_none())?;
+        let OpKind::Child { child, .. } = &op.kind else { return None };
+        Some((id, op.name.clone(), child.clone()))
     };
-    journal.open.iter().filter_map(child).collect()
-}
-
-/// The status that the file has for a run with this log.
-fn stored_status(journal: &Journal) -> RunStatus {
-    if journal.blocked.is_some() {
-        RunStatus::Blocked
-    } else if journal.attempt == 0 {
-        RunStatus::Pending
-    } else {
-        journal.status()
-    }
+    journal.open_ops().into_iter().filter_map(child).collect()
 }

@@ -151,7 +151,7 @@ impl Live {
             }
             (Some(RunResult::Failed(_)), _) => RunStatus::Failed,
             (_, Some(_)) => RunStatus::Blocked,
-            (_, None) => self.journal.status(),
+            (_, None) => self.journal.head.active(),
         };
         if status != self.status || status == RunStatus::Blocked {
             self.status = status;

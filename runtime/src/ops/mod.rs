@@ -37,12 +37,12 @@ mod step;
 mod timer;
 
 use rustc_hash::FxHashMap;
-use tidemill_model::{BlockReason, Event, OpId, RunId, Timestamp};
+use tidemill_model::{BlockReason, Event, OpId, OpKind, RunId, Timestamp};
 
 use crate::engine::bodies::StepBody;
 use crate::engine::cell::Asked;
 use crate::engine::driver::Driver;
-use crate::engine::journal::{Journal, OpenKind};
+use crate::engine::journal::Journal;
 use crate::engine::turn::{Live, Pending};
 pub use child::Child;
 pub(crate) use operation::Operation;
@@ -97,13 +97,13 @@ pub(crate) fn end(pending: &mut Pending, end: &Event) {
 
 /// Notes that an open operation is dropped.
 pub(crate) fn drop_op(pending: &mut Pending, journal: &Journal, op: OpId) {
-    let child = match journal.open.get(&op).map(|open| &open.kind) {
-        Some(OpenKind::Child { child }) => Some(child.clone()),
-        Some(OpenKind::Step(_)) => {
+    let child = match journal.open(op).map(|open| &open.kind) {
+        Some(OpKind::Child { child, .. }) => Some(child.clone()),
+        Some(OpKind::Step { .. }) => {
             pending.closes.push(op);
             None
         }
-        Some(OpenKind::Timer { .. }) | None => None,
+        Some(OpKind::Timer { .. }) | None => None,
     };
     pending.effects.push(Effect::Dropped { op, child });
 }
@@ -144,18 +144,18 @@ pub(crate) fn resume(
 ) -> Vec<Effect> {
     let mut effects = Vec::new();
     for op in live.journal.open_ops() {
-        let Some(open) = live.journal.open.get(&op).filter(|open| open.held.is_none()) else {
+        let Some(open) = live.journal.open(op).filter(|open| open.held.is_none()) else {
             continue;
         };
         match &open.kind {
-            OpenKind::Timer { fire_at } if !driver.timers.contains_key(&op) => {
+            OpKind::Timer { fire_at } if !driver.timers.contains_key(&op) => {
                 effects.push(Effect::Timer { op, fire_at: *fire_at });
             }
-            OpenKind::Step(_) if !driver.bodies.contains_key(&op) => {
+            OpKind::Step { .. } if !driver.bodies.contains_key(&op) => {
                 let Some(body) = bodies.remove(&op) else { continue };
                 effects.extend(step::resume(driver, live, pending, (op, body), now));
             }
-            OpenKind::Timer { .. } | OpenKind::Step(_) | OpenKind::Child { .. } => {}
+            OpKind::Timer { .. } | OpKind::Step { .. } | OpKind::Child { .. } => {}
         }
     }
     effects
@@ -163,8 +163,8 @@ pub(crate) fn resume(
 
 /// Why the run is blocked, if one of its operations ends the process again and again.
 pub(crate) fn poison(driver: &Driver, journal: &Journal, now: Timestamp) -> Option<BlockReason> {
-    journal.open_ops().into_iter().find_map(|op| {
-        let (open, facts) = journal.open_step(op)?;
-        step::poison(driver, journal, (op, open, facts), now)
-    })
+    journal
+        .open_ops()
+        .into_iter()
+        .find_map(|op| step::poison(driver, journal, (op, journal.open(op)?), now))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_model::{BlockReason, BlockReasonKind, Event, Json, OpId, Timestamp};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, Json, Op, OpId, Seq, Timestamp};
 
 use super::{Effect, Operation};
 use crate::author::result::{BoxError, StepError};
@@ -21,7 +21,7 @@ use crate::author::{Ctx, Retry, Step, payload};
 use crate::engine::bodies::{RunningBody, StepBody};
 use crate::engine::cell::Asked;
 use crate::engine::driver::Driver;
-use crate::engine::journal::{Journal, OpenOp, StepFacts};
+use crate::engine::journal::{Journal, StepFacts};
 use crate::engine::turn::{Live, Pending};
 
 /// After so many deaths of the process in a row a step is poison.
@@ -211,13 +211,14 @@ pub(super) fn ask(live: &Live, pending: &mut Pending, event: &mut Event, body: S
 
 /// Its start is durable: the body begins. A step that was dropped in the same turn never does.
 pub(super) fn begin(driver: &mut Driver, journal: &Journal, op: OpId, body: StepBody) {
-    let Some((open, facts)) = journal.open_step(op) else { return };
+    let Some(open) = journal.open(op) else { return };
+    let Some(facts) = StepFacts::of(open) else { return };
     let Some(lock) = driver.lock.as_ref() else { return };
     if driver.engine.closing.is_cancelled() {
         return;
     }
-    let (step, facts) = ((op, open.name.clone()), facts.clone());
-    let running = RunningBody::start(&driver.engine, (&driver.run, lock), step, facts, body);
+    let (step, owner) = ((op, open.name.clone()), (&driver.run, lock));
+    let running = RunningBody::start(&driver.engine, owner, step, facts, body);
     driver.bodies.insert(op, running);
 }
 
@@ -229,13 +230,14 @@ pub(super) fn resume(
     (op, body): (OpId, StepBody),
     now: Timestamp,
 ) -> Option<Effect> {
-    let (open, facts) = live.journal.open_step(op)?;
-    if facts.may_have_begun(now) {
+    let open = live.journal.open(op)?;
+    let newest = open.attempts.last().filter(|newest| newest.may_have_begun(now));
+    if let Some(newest) = newest {
         let event = Event::StepRestarted {
             op,
             name: open.name.clone(),
-            attempt: facts.attempt.saturating_add(1),
-            after: Some(driver.engine.processes.end_of(facts.began_at())),
+            attempt: newest.number.saturating_add(1),
+            after: Some(driver.engine.processes.end_of(newest.counts_from.unwrap_or(Seq::ZERO))),
             queued: driver.engine.queues(&body),
         };
         live.apply(now, &event).expect("a step that is open can begin again");
@@ -248,13 +250,14 @@ pub(super) fn resume(
 pub(super) fn poison(
     driver: &Driver,
     journal: &Journal,
-    (op, open, facts): (OpId, &OpenOp, &StepFacts),
+    (op, open): (OpId, &Op),
     now: Timestamp,
 ) -> Option<BlockReason> {
-    if open.held.is_some() || !facts.may_have_begun(now) {
+    if open.held.is_some() || !open.attempts.last()?.may_have_begun(now) {
         return None;
     }
-    let crashes = facts.crashes(driver.engine.processes.counts_after().max(journal.resumed));
+    let base = driver.engine.processes.counts_after().max(journal.head.resumed);
+    let crashes = tidemill_model::crashes(&open.attempts, base);
     (crashes >= CRASHES_MAX).then(|| BlockReason {
         kind: BlockReasonKind::Poison,
         op: Some(op),

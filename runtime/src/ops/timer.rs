@@ -117,7 +117,7 @@ impl fmt::Debug for Sleep {
 
 /// Its start is durable: it is set. One that was dropped in the same turn is not.
 pub(super) fn set(driver: &mut Driver, journal: &Journal, op: OpId, fire_at: Timestamp) {
-    let Some(open) = journal.open.get(&op) else { return };
+    let Some(open) = journal.open(op) else { return };
     let (inbox, end) =
         (Arc::clone(&driver.run.inbox), Event::TimerFired { op, name: open.name.clone() });
     let key = driver.engine.timers.fire_at(fire_at, inbox, end);

@@ -1,5 +1,7 @@
 //! What recovery makes of a step's events: which attempt comes next, and what counts as a crash.
 
+use tidemill_model::OpName;
+
 use super::*;
 
 fn seq(n: u64) -> Seq {
@@ -22,16 +24,13 @@ fn created() -> Event {
     }))
 }
 
-/// A script begins at event 2. Gives the facts of its step.
-fn facts(events: impl IntoIterator<Item = Event>) -> StepFacts {
+/// A script begins at event 2. Gives its step.
+fn step(events: impl IntoIterator<Item = Event>) -> Op {
     let mut journal = Journal::default();
     for (n, event) in (1..).zip([created()].into_iter().chain(events)) {
         journal.apply(seq(n), at(1), &event).unwrap();
     }
-    match &journal.open[&OpId::FIRST].kind {
-        OpenKind::Step(facts) => facts.clone(),
-        other => panic!("a step is open, not {other:?}"),
-    }
+    journal.open(OpId::FIRST).unwrap().clone()
 }
 
 fn op() -> (OpId, OpName) {
@@ -65,37 +64,40 @@ fn checkpoint(attempt: u32) -> Event {
 }
 
 /// What a restart at this second does: it replaces the attempt, or goes on with its number.
-fn replaced(facts: &StepFacts, second: i64) -> (u32, bool) {
-    (facts.attempt, facts.may_have_begun(at(second)))
+fn replaced(step: &Op, second: i64) -> (u32, bool) {
+    let newest = step.attempts.last().unwrap();
+    assert_eq!(StepFacts::of(step).unwrap().attempt, newest.number);
+    (newest.number, newest.may_have_begun(at(second)))
 }
 
 #[test]
 fn the_log_says_whether_an_attempt_began_and_not_the_clock() {
     for now in [1, 59, 61, 9_999] {
-        assert_eq!(replaced(&facts([started(false)]), now), (1, true));
-        assert_eq!(replaced(&facts([started(true)]), now), (1, false), "in line");
-        assert_eq!(replaced(&facts([started(true), begun(1)]), now), (1, true));
+        assert_eq!(replaced(&step([started(false)]), now), (1, true));
+        assert_eq!(replaced(&step([started(true)]), now), (1, false), "in line");
+        assert_eq!(replaced(&step([started(true), begun(1)]), now), (1, true));
         let waits = || [started(false), failed(1, Some(5))];
-        assert_eq!(replaced(&facts(waits()), now), (2, false), "in its back-off");
+        assert_eq!(replaced(&step(waits()), now), (2, false), "in its back-off");
         let in_its_first_instant = waits().into_iter().chain([begun(2)]);
-        assert_eq!(replaced(&facts(in_its_first_instant), now), (2, true));
-        assert_eq!(replaced(&facts([started(false), restarted(2, true)]), now), (2, false));
-        assert_eq!(replaced(&facts([started(false), restarted(2, false)]), now), (2, true));
+        assert_eq!(replaced(&step(in_its_first_instant), now), (2, true));
+        assert_eq!(replaced(&step([started(false), restarted(2, true)]), now), (2, false));
+        assert_eq!(replaced(&step([started(false), restarted(2, false)]), now), (2, true));
     }
 }
 
 #[test]
 fn where_an_earlier_version_did_not_say_the_clock_has_to() {
     let old = || [started(false), failed(1, None)];
-    assert_eq!(replaced(&facts(old()), 59), (2, false));
-    assert_eq!(replaced(&facts(old()), 60), (2, true));
+    assert_eq!(replaced(&step(old()), 59), (2, false));
+    assert_eq!(replaced(&step(old()), 60), (2, true));
     let recorded = old().into_iter().chain([checkpoint(2)]);
-    assert_eq!(replaced(&facts(recorded), 59), (2, true), "it recorded something");
+    assert_eq!(replaced(&step(recorded), 59), (2, true), "it recorded something");
 }
 
 #[test]
 fn attempts_that_began_count_as_crashes_until_there_is_progress() {
-    let crashes = |events: Vec<Event>, base| facts(events).crashes(seq(base));
+    let crashes =
+        |events: Vec<Event>, base| tidemill_model::crashes(&step(events).attempts, seq(base));
     let died_twice = || vec![started(false), restarted(2, false), restarted(3, false)];
     assert_eq!(crashes(died_twice(), 0), 3);
     assert_eq!(crashes(died_twice(), 3), 1, "what was logged before does not count");
@@ -106,4 +108,20 @@ fn attempts_that_began_count_as_crashes_until_there_is_progress() {
     assert_eq!(crashes(vec![started(true)], 0), 0, "nothing began, however many processes died");
     let twice = vec![started(false), begun(1)];
     assert_eq!(crashes(twice, 0), 1, "it waited for the lease, and began once");
+}
+
+#[test]
+fn a_driver_keeps_what_is_open_and_the_newest_checkpoint() {
+    let last = step([started(false), checkpoint(1), checkpoint(1)]);
+    assert_eq!(last.checkpoints.len(), 1);
+    assert_eq!(last.checkpoints[0].seq, seq(4));
+    let mut journal = Journal::default();
+    let (op, name) = op();
+    let ended = Event::StepCompleted { op, name, output: Json::null() };
+    for (n, event) in (1..).zip([created(), started(false), ended]) {
+        journal.apply(seq(n), at(1), &event).unwrap();
+    }
+    assert!(journal.open(OpId::FIRST).is_none() && journal.open_ops().is_empty());
+    let again = journal.apply(seq(4), at(1), &started(false)).unwrap_err();
+    assert_eq!(again, "operation 1 starts a second time");
 }

@@ -184,7 +184,7 @@ async fn a_stop_or_a_crash_in_a_back_off_adds_no_attempt() {
             false => node.shutdown().await.unwrap(),
         }
         let node = place.open().await;
-        place.until(|state| waiting(state) && state.attempt == 2).await;
+        place.until(|state| waiting(state) && state.head.attempt == 2).await;
         assert_eq!(place.attempts()[1].state.until(), until, "nor does it wait any longer");
         node.shutdown().await.unwrap();
         let node = place.open_an_hour_later().await;
@@ -360,7 +360,7 @@ async fn what_waits_for_the_lease_is_queued() {
     place.crash(&node).await;
     let gate = Gate::leased();
     let node = place.open_under(&gate, Instruments::default()).await;
-    place.until(|state| state.attempt == 2).await;
+    place.until(|state| state.head.attempt == 2).await;
     assert_eq!(place.told(), [(1, AttemptState::Queued)], "it never began");
     open_now(&gate);
     assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 1);
@@ -415,7 +415,7 @@ async fn a_retry_that_an_earlier_version_left_waiting_goes_on() {
             _ => place.open_an_hour_later().await,
         };
         if hours == 0 {
-            place.until(|state| state.attempt == 2).await;
+            place.until(|state| state.head.attempt == 2).await;
             assert_eq!(restarts(&place.path), [""; 0], "it has not begun");
         } else {
             assert_eq!(place.ended(&node).await.output::<u32>().unwrap(), 3, "it may have begun");

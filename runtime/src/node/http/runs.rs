@@ -187,7 +187,7 @@ async fn state(api: &Api, id: RunId) -> Result<(RunState, Option<WaitsFor>), Api
     let (mut state, waits_for) = read.await?;
     if let Some(reason) = held {
         state.status = RunStatus::Blocked;
-        state.blocked = Some(reason);
+        state.head.blocked = Some(reason);
     }
     Ok((state, waits_for))
 }

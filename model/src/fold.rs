@@ -1,0 +1,150 @@
+//! The one transition from a run's log to where the run stands.
+//!
+//! The engine, the views, the past and `fsck` all fold with it. They differ in which operations
+//! they keep: a driver those that are open, a view all of them, with their ends.
+
+use crate::event::{Event, EventClass};
+use crate::event_data::BlockReason;
+use crate::log_order::{self, Phase, Standing};
+use crate::operation::{Op, OpKind};
+use crate::position::{Epoch, OpId, Seq};
+use crate::run_status::RunStatus;
+use crate::time::Timestamp;
+
+/// Where a fold keeps its operations.
+pub trait Operations {
+    /// Where an operation stands, also one that has ended.
+    fn standing(&self, id: OpId) -> Standing;
+
+    /// Takes an operation that has just started.
+    fn start(&mut self, id: OpId, op: Op);
+
+    /// An operation that is open.
+    fn open(&mut self, id: OpId) -> Option<&mut Op>;
+
+    /// An event was applied to this operation, which may have ended it.
+    fn changed(&mut self, id: OpId);
+}
+
+/// Where a run stands, without its operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// How far its log has come.
+    pub phase: Phase,
+    /// How many processes have taken it up.
+    pub attempt: u32,
+    /// The epoch of the last process that took it up.
+    pub epoch: Option<Epoch>,
+    /// Why it is blocked, while it is.
+    pub blocked: Option<BlockReason>,
+    /// Where it was last resumed; 0 if never.
+    pub resumed: Seq,
+    /// The newest input or act; 0 before the first.
+    pub last: Seq,
+    /// How many steps, and how many other operations, are open: counted, because looking for them
+    /// after each event would make a long history take the square of its length.
+    steps_open: usize,
+    waits_open: usize,
+}
+
+impl Default for Head {
+    fn default() -> Head {
+        Head {
+            phase: Phase::Empty,
+            attempt: 0,
+            epoch: None,
+            blocked: None,
+            resumed: Seq::ZERO,
+            last: Seq::ZERO,
+            steps_open: 0,
+            waits_open: 0,
+        }
+    }
+}
+
+impl Head {
+    /// Where the run stands after one more event.
+    ///
+    /// # Errors
+    /// What does not fit; then nothing has changed.
+    pub fn apply(
+        &mut self,
+        ops: &mut impl Operations,
+        event: &Event,
+        (seq, at): (Seq, Timestamp),
+    ) -> Result<(), String> {
+        log_order::check(event, self.phase, |op| ops.standing(op))?;
+        match event {
+            Event::RunCreated(_) => self.phase = Phase::Going,
+            Event::NodeStarted(_) | Event::Now { .. } => {}
+            Event::RunStarted { epoch, attempt } => {
+                self.epoch = *epoch;
+                self.attempt = *attempt;
+                self.blocked = None;
+            }
+            Event::RunResumed {} => {
+                self.blocked = None;
+                self.resumed = seq;
+            }
+            Event::RunBlocked { reason } => self.blocked = Some(reason.clone()),
+            Event::RunCompleted { .. } | Event::RunFailed { .. } => self.phase = Phase::Ended,
+            Event::StepStarted { .. } | Event::TimerStarted { .. } | Event::ChildStarted { .. } => {
+                if let Some((id, op)) = Op::start(event, seq, at) {
+                    *self.count(&op) += 1;
+                    ops.start(id, op);
+                }
+            }
+            Event::StepAttemptStarted { op, .. }
+            | Event::StepAttemptFailed { op, .. }
+            | Event::StepRestarted { op, .. }
+            | Event::Checkpoint { op, .. }
+            | Event::StepCompleted { op, .. }
+            | Event::StepFailed { op, .. }
+            | Event::TimerFired { op, .. }
+            | Event::ChildCompleted { op, .. }
+            | Event::ChildFailed { op, .. }
+            | Event::OpHeld { op, .. }
+            | Event::OpDropped { op } => {
+                let open = ops.open(*op);
+                let open = open.ok_or_else(|| format!("{} of operation {op}", event.kind()))?;
+                open.apply(event, seq, at);
+                if !open.is_open() {
+                    *self.count(open) -= 1;
+                }
+                ops.changed(*op);
+            }
+        }
+        if event.class() != EventClass::Aside {
+            self.last = seq;
+        }
+        Ok(())
+    }
+
+    /// Whether the run has ended.
+    pub fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// Where a run stands that has not ended.
+    pub fn status(&self) -> RunStatus {
+        if self.blocked.is_some() {
+            RunStatus::Blocked
+        } else if self.attempt == 0 {
+            RunStatus::Pending
+        } else {
+            self.active()
+        }
+    }
+
+    /// Where a run stands that was taken up and has neither ended nor been blocked.
+    pub fn active(&self) -> RunStatus {
+        RunStatus::active(self.steps_open, self.waits_open)
+    }
+
+    fn count(&mut self, op: &Op) -> &mut usize {
+        match &op.kind {
+            OpKind::Step { .. } => &mut self.steps_open,
+            OpKind::Timer { .. } | OpKind::Child { .. } => &mut self.waits_open,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One operation of a run, and its one transition: what each event of it makes of it.
+
+use crate::attempts::{Attempt, AttemptState, Attempts};
+use crate::event::Event;
+use crate::event_data::ProcessEnd;
+use crate::failure::Failure;
+use crate::json::Json;
+use crate::log_order::{OpClass, Standing};
+use crate::name::{OpName, RunId};
+use crate::position::{OpId, Seq};
+use crate::time::Timestamp;
+
+/// What kind of operation it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpKind {
+    /// A step with its input.
+    Step {
+        /// The input.
+        input: Json,
+    },
+    /// A timer.
+    Timer {
+        /// When it fires.
+        fire_at: Timestamp,
+    },
+    /// A child run.
+    Child {
+        /// The child's id.
+        child: RunId,
+        /// The child's input.
+        input: Json,
+    },
+}
+
+/// How an operation stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpStatus {
+    /// Started; its end is not known.
+    Open,
+    /// Ended with an output (`null` for a timer).
+    Completed(Json),
+    /// Failed for good.
+    Failed(Failure),
+    /// The run dropped it before its end.
+    Dropped,
+}
+
+/// A value that a step's body recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointRecord {
+    /// Where it stands in the log.
+    pub seq: Seq,
+    /// When it was recorded.
+    pub at: Timestamp,
+    /// Which attempt recorded it.
+    pub attempt: u32,
+    /// The value.
+    pub value: Json,
+}
+
+/// An end that the run has not observed yet: it was blocked, or its process was stopping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Where it stands in the log.
+    pub seq: Seq,
+    /// When it was recorded.
+    pub at: Timestamp,
+    /// The input that it becomes.
+    pub end: Event,
+}
+
+/// One operation of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Op {
+    /// The step's, timer's or child workflow's name.
+    pub name: OpName,
+    /// What kind of operation it is, with what it was given.
+    pub kind: OpKind,
+    /// How it stands.
+    pub status: OpStatus,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// The attempts of a step; empty for a timer or child.
+    pub attempts: Vec<Attempt>,
+    /// The checkpoints of a step.
+    pub checkpoints: Vec<CheckpointRecord>,
+    /// The end of an operation that is still open for its run.
+    pub held: Option<Held>,
+}
+
+impl Op {
+    /// The operation that an event starts; `None` if it starts none.
+    pub fn start(event: &Event, seq: Seq, at: Timestamp) -> Option<(OpId, Op)> {
+        let (id, name, kind, attempts) = match event {
+            Event::StepStarted { op, name, input, queued } => {
+                let attempts = Attempts::first(*queued, seq, at);
+                (*op, name, OpKind::Step { input: input.clone() }, attempts)
+            }
+            Event::TimerStarted { op, name, fire_at } => {
+                (*op, name, OpKind::Timer { fire_at: *fire_at }, Vec::new())
+            }
+            Event::ChildStarted { op, name, child, input } => {
+                let kind = OpKind::Child { child: child.clone(), input: input.clone() };
+                (*op, name, kind, Vec::new())
+            }
+            _ => return None,
+        };
+        let op = Op {
+            name: name.clone(),
+            kind,
+            status: OpStatus::Open,
+            started_at: at,
+            ended_at: None,
+            attempts,
+            checkpoints: Vec::new(),
+            held: None,
+        };
+        Some((id, op))
+    }
+
+    /// The operation after an event of it that `log_order` has let pass; every other event leaves
+    /// it as it is.
+    pub fn apply(&mut self, event: &Event, seq: Seq, at: Timestamp) {
+        let mut attempts = Attempts(&mut self.attempts);
+        match event {
+            Event::StepAttemptStarted { attempt, .. } => attempts.begun(*attempt, seq, at),
+            Event::StepAttemptFailed { attempt, error, next_at, of, .. } => {
+                attempts.failed((*attempt, error), (*next_at, *of), (seq, at));
+            }
+            Event::StepRestarted { attempt, after, queued, .. } => {
+                let after = after.unwrap_or(ProcessEnd::Crash);
+                attempts.restarted(*attempt, (after, *queued), (seq, at));
+            }
+            Event::Checkpoint { attempt, value, .. } => {
+                attempts.seen(*attempt, seq, at);
+                let (attempt, value) = (*attempt, value.clone());
+                self.checkpoints.push(CheckpointRecord { seq, at, attempt, value });
+            }
+            Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => {
+                attempts.end(AttemptState::Completed, None, seq, at);
+                self.end(at, OpStatus::Completed(output.clone()));
+            }
+            Event::StepFailed { error, .. } | Event::ChildFailed { error, .. } => {
+                attempts.end(AttemptState::Failed, Some(error), seq, at);
+                self.end(at, OpStatus::Failed(error.clone()));
+            }
+            Event::TimerFired { .. } => self.end(at, OpStatus::Completed(Json::null())),
+            Event::OpDropped { .. } => {
+                attempts.dropped(at);
+                self.end(at, OpStatus::Dropped);
+            }
+            Event::OpHeld { end, .. } => self.hold(seq, at, end),
+            Event::NodeStarted(_)
+            | Event::RunCreated(_)
+            | Event::RunStarted { .. }
+            | Event::StepStarted { .. }
+            | Event::TimerStarted { .. }
+            | Event::ChildStarted { .. }
+            | Event::Now { .. }
+            | Event::RunCompleted { .. }
+            | Event::RunFailed { .. }
+            | Event::RunBlocked { .. }
+            | Event::RunResumed {} => {}
+        }
+    }
+
+    /// Whether it has started and not ended.
+    pub fn is_open(&self) -> bool {
+        self.status == OpStatus::Open
+    }
+
+    /// What may follow in the log.
+    pub fn standing(&self) -> Standing {
+        match (&self.status, &self.kind) {
+            (OpStatus::Open, OpKind::Step { .. }) => Standing::Open(OpClass::Step),
+            (OpStatus::Open, OpKind::Timer { .. }) => Standing::Open(OpClass::Timer),
+            (OpStatus::Open, OpKind::Child { .. }) => Standing::Open(OpClass::Child),
+            (OpStatus::Completed(_) | OpStatus::Failed(_) | OpStatus::Dropped, _) => {
+                Standing::Ended
+            }
+        }
+    }
+
+    /// The attempt is over, the operation stays open until its run observes that. What was held
+    /// first counts.
+    fn hold(&mut self, seq: Seq, at: Timestamp, end: &Event) {
+        if self.held.is_none() {
+            Attempts(&mut self.attempts).end(AttemptState::Held, end.error(), seq, at);
+            self.held = Some(Held { seq, at, end: end.clone() });
+        }
+    }
+
+    fn end(&mut self, at: Timestamp, status: OpStatus) {
+        self.held = None;
+        self.ended_at = Some(at);
+        self.status = status;
+    }
+}
