@@ -10,8 +10,8 @@
 //!   an operation that has ended or was dropped meanwhile is left out, as every late one is.
 //!
 //! Failure: what cannot be written now goes back to the inbox and is tried again. Crash: what was
-//! not recorded is as if its body had been cut off. Fenced: nothing is recorded, because nobody
-//! will read this file.
+//! not recorded is as if its body had been cut off. Fenced: nothing is held, because nobody will
+//! read this file; what a run that lives still records until the process ends is lost with it.
 
 use std::sync::Arc;
 

@@ -440,7 +440,7 @@ async fn a_held_end_of_a_run_that_is_cancelled_goes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_fenced_waits_for_nobody_and_records_nothing() {
+async fn a_node_that_is_fenced_waits_for_nobody_and_holds_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("workflow.db");
     let scene = Shared::default();
