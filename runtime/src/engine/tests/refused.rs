@@ -107,8 +107,16 @@ async fn a_turn_that_is_refused_three_times_blocks_its_run_and_no_other() {
         .unwrap();
     let mut bad = vec![start(&node, "forbidden", "bad").await];
     blocked(&node, &bad[0]).await;
-    // Its creation, the start of its first step, the turn that is refused, and the block.
-    assert_eq!(instruments.faults.counts().0, 1 + 1 + 3 + 1, "it is tried three times");
+    // The end of its first step, whose turn is refused, is held once the block is written.
+    let held = "SELECT CAST(count(*) AS TEXT) FROM events WHERE kind = 'op_held'";
+    soon(async {
+        while text(&place.path, held) != "1" {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    // Its creation, the start of its first step, the turn that is refused, the block, the held end.
+    assert_eq!(instruments.faults.counts().0, 1 + 1 + 3 + 1 + 1, "it is tried three times");
     for n in 0..8 {
         bad.push(start(&node, "forbidden", &format!("bad-{n}")).await);
         let run = node.start(StartRequest::new("chain", 20).unwrap()).await.unwrap().id;
