@@ -35,15 +35,15 @@ mod error;
 mod gate;
 mod node;
 mod ops;
-mod writer;
+mod store;
 
 pub use author::{App, BoxError, Ctx, Result, Retry, Step, StepError};
 pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use ops::{Call, Child, Sleep};
+pub use store::writer::{RefusalCause, Refusing};
 pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp, WaitsFor};
-pub use writer::{RefusalCause, Refusing};
 
 /// What the macros expand to. Not for use by hand.
 #[doc(hidden)]

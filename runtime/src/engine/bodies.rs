@@ -44,7 +44,7 @@ use crate::author::result::{BoxError, failed, failure_of};
 use crate::author::retry::Retry;
 use crate::author::step::{Attempt, Step};
 use crate::error::{Error, ErrorKind};
-use crate::writer::{Aside, StepGuard};
+use crate::store::writer::{Aside, StepGuard};
 
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
 
@@ -152,7 +152,7 @@ async fn record(
     loop {
         let (run, guard, event) = (run.clone(), Arc::clone(guard), event.clone());
         let aside = |reply| Aside { run, guard, attempt, event, reply };
-        let Err(error) = engine.writer.aside(aside).await else { return Ok(()) };
+        let Err(error) = engine.store.record(aside).await else { return Ok(()) };
         if error.kind() == ErrorKind::Conflict || engine.grace_over.is_cancelled() {
             return Err(error);
         }

@@ -8,11 +8,11 @@ use tidemill_model::{RunId, Seq};
 use super::clock::Clock;
 use super::handle::CheckReport;
 use super::inbox::Inbox;
-use super::journal::{self, Record, Unreadable};
+use super::journal;
 use super::replay::Stage;
-use super::{process, readers};
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
+use crate::store::{self, Record, Unreadable};
 
 impl App {
     /// Replays a run of a file from its log: with every operation answered from the log, does this
@@ -22,9 +22,8 @@ impl App {
     /// `NotFound` if there is no such file or run; otherwise what reading the file says.
     pub fn check_run(&self, path: &Path, run: &RunId) -> Result<CheckReport, Error> {
         self.check()?;
-        let connection = tidemill_eventlog::open_any(path)?;
-        let floats_exact_from = process::floats_exact_from(&connection)?;
-        report(self, &Clock::default(), run, readers::log(&connection, run)?, floats_exact_from)
+        let (log, floats_exact_from) = store::log_of(path, run)?;
+        report(self, &Clock::default(), run, log, floats_exact_from)
     }
 }
 
@@ -49,7 +48,7 @@ pub(super) fn report(
         Ok(log) => log,
         Err(unreadable) => return Ok(unknown(unreadable.reason)),
     };
-    let created = match journal::created(&log) {
+    let created = match store::created(&log) {
         Ok(created) => created,
         Err(reason) => return Ok(unknown(reason)),
     };

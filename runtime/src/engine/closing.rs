@@ -62,17 +62,13 @@ async fn all_ended(engine: &Engine) {
 }
 
 async fn close_file(engine: &Arc<Engine>) -> Result<(), Error> {
-    let Some(connection) = engine.writer.close().await else { return Ok(()) };
-    engine.readers.close();
+    let Some(file) = engine.store.stop().await else { return Ok(()) };
     let engine = Arc::clone(engine);
     let closed = tokio::task::spawn_blocking(move || {
         engine.timers.close();
-        let noted = engine.processes.end(&connection);
+        let closed = file.close();
         engine.polls.end();
-        let closed = connection
-            .close()
-            .map_err(|(_, e)| Error::from(tidemill_eventlog::Error::sqlite("close the file", e)));
-        noted.and(closed)
+        closed
     });
     closed.await.map_err(|e| Error::with_source(ErrorKind::Internal, "closing panicked", e))?
 }

@@ -32,7 +32,7 @@ use super::bodies::RunningBody;
 use super::handle::RunResult;
 use super::held::Holding;
 use super::inbox::{Control, Mail, TurnReply};
-use super::journal::{Journal, Record};
+use super::journal::Journal;
 use super::life::panic_message;
 use super::rebuild::Rebuilt;
 use super::refusals::{self, REFUSALS_MAX};
@@ -41,7 +41,8 @@ use super::turn::{Live, Pending};
 use super::{Engine, Run};
 use crate::error::{Error, ErrorKind};
 use crate::ops::Effect;
-use crate::writer::Turn;
+use crate::store::Record;
+use crate::store::writer::Turn;
 
 /// How long a run waits before it is rebuilt after its turn was refused: a disk that is full now
 /// is full in a millisecond, too.
@@ -258,7 +259,7 @@ impl Driver {
             children,
             closes,
         };
-        if self.engine.writer.turn(Box::new(turn)).await.is_err() {
+        if self.engine.store.commit(Box::new(turn)).await.is_err() {
             return Committed::Closed;
         }
         match poll_fn(|cx| self.run.inbox.poll_reply(cx)).await {
@@ -496,7 +497,7 @@ impl Driver {
 
     /// The journal as the file has it; the inner error says why this version has none.
     pub(crate) async fn journal(&self) -> Result<Result<Journal, BlockReason>, Error> {
-        let log = self.engine.readers.log(&self.run.id).await?;
+        let log = self.engine.store.reads().log(&self.run.id).await?;
         Ok(log.map_err(|unreadable| unreadable.reason).and_then(|log| Journal::of(&log)))
     }
 

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::Checkpoints;
@@ -21,7 +20,8 @@ use super::{Engine, check, closing, start};
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
-use crate::writer::Refusing;
+use crate::store::Reads;
+use crate::store::writer::Refusing;
 
 /// Where and as what a node opens its file.
 #[derive(Debug, Clone)]
@@ -237,9 +237,7 @@ impl Node {
     /// # Errors
     /// What reading the file says.
     pub async fn waits_for(&self, run: &RunId) -> Result<Option<WaitsFor>, Error> {
-        let run = run.clone();
-        let read = move |file: &Connection| Ok(tidemill_eventlog::waits::waits_for(file, &run)?);
-        self.engine.readers.read(read).await
+        self.engine.store.reads().waits_for(run).await
     }
 
     /// Tries a blocked run again, once that is recorded.
@@ -277,7 +275,7 @@ impl Node {
     /// # Errors
     /// `NotFound`; otherwise what reading the file says.
     pub async fn check(&self, run: &RunId) -> Result<CheckReport, Error> {
-        let log = self.engine.readers.log(run).await?;
+        let log = self.engine.store.reads().log(run).await?;
         let from = Some(self.engine.floats_exact_from);
         check::report(&self.engine.app, &self.engine.clock, run, log, from)
     }
@@ -287,16 +285,21 @@ impl Node {
         self.engine.app.workflow_names()
     }
 
+    /// Reads of the file that do not wait behind the engine's.
+    pub(crate) fn reads(&self) -> Reads {
+        self.engine.store.reads().beside()
+    }
+
     /// The newest position that is durable, as it grows.
     pub fn committed(&self) -> watch::Receiver<Seq> {
-        self.engine.writer.committed()
+        self.engine.store.committed()
     }
 
     /// Why nothing can be written, if nothing could be when it was last tried: a full disk, a file
     /// that is locked or fails. It stays until a transaction is written, so that `last` says how
     /// old it is.
     pub fn refusing(&self) -> Option<Refusing> {
-        self.engine.writer.refusing()
+        self.engine.store.refusing()
     }
 
     /// How many runs cannot commit: their turns are refused for a reason of their own, while those

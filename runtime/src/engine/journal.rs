@@ -13,21 +13,14 @@ use std::fmt::Write as _;
 use rustc_hash::FxHashMap;
 use tidemill_model::log_order::Standing;
 use tidemill_model::{
-    AttemptState, BlockReason, BlockReasonKind, Event, EventClass, FailureKind, Floats, Head, Json,
-    Op, OpId, OpKind, OpStatus, Operations, RunCreated, RunId, Seed, Seq, Timestamp,
+    AttemptState, BlockReason, BlockReasonKind, Event, FailureKind, Floats, Head, Json, Op, OpId,
+    OpKind, OpStatus, Operations, RunId, Seed, Seq, Timestamp,
 };
 
 use super::cell::Asked;
 use super::life::shown;
 use super::polls::RunMark;
-
-/// An event with its place in the log.
-#[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) seq: Seq,
-    pub(crate) ts: Timestamp,
-    pub(crate) event: Event,
-}
+use crate::store::Record;
 
 /// What the body of a step's next attempt needs to know.
 #[derive(Debug, Clone)]
@@ -139,7 +132,7 @@ impl Journal {
         for record in log {
             journal
                 .apply(record.seq, record.ts, &record.event)
-                .map_err(|why| unreadable(&format!("event {}: {why}", record.seq)))?;
+                .map_err(|why| BlockReason::unreadable(&format!("event {}: {why}", record.seq)))?;
         }
         Ok(journal)
     }
@@ -180,52 +173,6 @@ impl Journal {
     pub(crate) fn mark(&self, run: &RunId) -> Option<RunMark> {
         self.seed.map(|seed| RunMark::of(&seed, run))
     }
-}
-
-/// What a run was created with: the first event of its log.
-pub(crate) fn created(log: &[Record]) -> Result<&RunCreated, BlockReason> {
-    match log.first().map(|record| &record.event) {
-        Some(Event::RunCreated(created)) => Ok(created),
-        Some(other) => Err(unreadable(&format!("it begins with {}", other.kind()))),
-        None => Err(unreadable("it is empty")),
-    }
-}
-
-/// A log that this version cannot fold.
-#[derive(Debug)]
-pub(crate) struct Unreadable {
-    pub(crate) reason: BlockReason,
-    /// The newest event that is no aside, as the writer sees it.
-    pub(crate) last: Seq,
-    /// Why the run is blocked, as far as the log can be read.
-    pub(crate) blocked: Option<BlockReason>,
-}
-
-impl Unreadable {
-    /// A log that can be read, whose events do not fit together.
-    pub(crate) fn misfit(log: &[Record], reason: BlockReason) -> Unreadable {
-        let mut this = Unreadable { reason, last: Seq::ZERO, blocked: None };
-        for record in log {
-            this.see(record.seq, record.event.class() != EventClass::Aside, Some(&record.event));
-        }
-        this
-    }
-
-    /// Takes one more event into account, or one that cannot be read.
-    pub(crate) fn see(&mut self, seq: Seq, observed: bool, event: Option<&Event>) {
-        if observed {
-            self.last = seq;
-        }
-        match event {
-            Some(Event::RunBlocked { reason }) => self.blocked = Some(reason.clone()),
-            Some(Event::RunStarted { .. } | Event::RunResumed {}) => self.blocked = None,
-            Some(_) | None => {}
-        }
-    }
-}
-
-pub(crate) fn unreadable(what: &str) -> BlockReason {
-    BlockReason::unreadable(what)
 }
 
 /// Compares what the code did after one input with what the log has after it. `last` says that

@@ -21,8 +21,6 @@ mod life;
 mod line;
 pub(crate) mod polls;
 mod pool;
-mod process;
-mod readers;
 mod rebuild;
 mod recovery;
 pub(crate) mod refusals;
@@ -47,7 +45,7 @@ use tokio_util::task::TaskTracker;
 use crate::author::App;
 use crate::author::step::{IdempotencyScope, StateMap};
 use crate::gate::Gate;
-use crate::writer::Writer;
+use crate::store::Store;
 use app_lock::AppLock;
 use bodies::{RunningBody, StepBody};
 use clock::Clock;
@@ -57,8 +55,6 @@ use inbox::Inbox;
 use line::Line;
 use polls::Polls;
 use pool::Pool;
-use process::Processes;
-use readers::Readers;
 use refusals::Refusals;
 use timers::Timers;
 
@@ -85,16 +81,13 @@ pub(crate) struct Engine {
     pub(crate) scope: IdempotencyScope,
     pub(crate) environment: Environment,
     pub(crate) clock: Clock,
-    pub(crate) writer: Writer,
+    pub(crate) store: Store,
     pub(crate) timers: Timers,
     pub(crate) pool: Pool,
     pub(crate) line: Arc<Line>,
     /// Which runs' code is being polled, for the next process.
     pub(crate) polls: Arc<Polls>,
-    pub(crate) readers: Readers,
     pub(crate) runtime: Handle,
-    /// What is known of the processes that wrote before this one.
-    pub(crate) processes: Processes,
     /// From here on the log was written by versions that read floats exactly.
     pub(crate) floats_exact_from: Seq,
     /// Somebody waits for a barrier: the writer leaves gaps.

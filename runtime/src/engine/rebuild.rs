@@ -6,11 +6,12 @@ use tidemill_model::{Event, OpId, OpKind, OpName, RunId};
 
 use super::driver::{Committed, Driver, Exit};
 use super::handle::RunResult;
-use super::journal::{self, Journal, Record, Unreadable};
+use super::journal::Journal;
 use super::polls::{Alone, RunMark};
 use super::replay::{Replayed, Stage};
 use super::turn::{Live, Pending};
 use crate::ops;
+use crate::store::{self, Record, Unreadable};
 
 /// What came of it.
 pub(super) enum Rebuilt {
@@ -30,7 +31,7 @@ impl Driver {
             }
             let log = match log.take() {
                 Some(log) => log,
-                None => match self.engine.readers.log(&self.run.id).await {
+                None => match self.engine.store.reads().log(&self.run.id).await {
                     Ok(Ok(log)) => log,
                     Ok(Err(unreadable)) => match self.block_unread(unreadable).await {
                         Some(rebuilt) => return rebuilt,
@@ -115,7 +116,7 @@ impl Driver {
             Some(Event::RunFailed { error }) => RunResult::Failed(error.clone()),
             Some(_) | None => return Rebuilt::Gone,
         };
-        if let Ok(created) = journal::created(log) {
+        if let Ok(created) = store::created(log) {
             let created = created.clone();
             self.end(&created, ended).await;
         }
@@ -124,7 +125,7 @@ impl Driver {
 
     /// Whether the run is a child whose parent has ended.
     async fn is_orphan(&self, log: &[Record]) -> bool {
-        let Ok(created) = journal::created(log) else { return false };
+        let Ok(created) = store::created(log) else { return false };
         let Some(parent) = &created.parent else { return false };
         self.engine.has_ended(&parent.run).await.unwrap_or(false)
     }
@@ -137,7 +138,7 @@ impl Driver {
         replayed: Replayed,
     ) -> Option<Rebuilt> {
         let now = self.engine.clock.wall();
-        let created = match journal::created(log) {
+        let created = match store::created(log) {
             Ok(created) => Arc::new(created.clone()),
             Err(_) => return Some(Rebuilt::Blocked),
         };

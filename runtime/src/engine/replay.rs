@@ -15,11 +15,12 @@ use super::bodies::StepBody;
 use super::cell::{Asked, RunCell};
 use super::clock::Clock;
 use super::inbox::Inbox;
-use super::journal::{self, Record, compare, unreadable};
+use super::journal::compare;
 use super::life::{Life, Noting};
 use super::polls::{Polls, RunMark};
 use crate::author::App;
 use crate::author::near::did_you_mean;
+use crate::store::{self, Record};
 
 /// A run that stands where its log ends.
 pub(crate) struct Replayed {
@@ -45,7 +46,7 @@ pub(crate) struct Stage<'a> {
 impl Stage<'_> {
     /// Replays a whole log.
     pub(crate) fn replay(&self, log: &[Record]) -> Result<Replayed, BlockReason> {
-        let created = journal::created(log)?;
+        let created = store::created(log)?;
         let workflow = self.app.workflows.get(&created.workflow);
         let workflow = workflow.ok_or_else(|| unknown_workflow(self.app, &created.workflow))?;
         let times = log.iter().filter_map(|record| match &record.event {
@@ -60,7 +61,7 @@ impl Stage<'_> {
         let mut rest = log;
         loop {
             let Some((input, after)) = rest.split_first() else {
-                return Err(unreadable("it has no input"));
+                return Err(BlockReason::unreadable("it has no input"));
             };
             let mut asked = match &input.event {
                 Event::RunCreated(created) => life.begin(workflow, &created.input)?,

@@ -10,8 +10,8 @@ use tidemill_model::{BlockReason, RunId};
 
 use super::Engine;
 use super::inbox::Inbox;
-use super::journal::Record;
 use super::replay::Stage;
+use crate::store::Record;
 
 /// What shadow replays found.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Engine {
         if !cfg!(debug_assertions) {
             return;
         }
-        let Ok(Ok(log)) = self.readers.log(run).await else { return };
+        let Ok(Ok(log)) = self.store.reads().log(run).await else { return };
         self.shadow.replayed.fetch_add(1, Ordering::Relaxed);
         let Err(reason) = self.replay_check(run, &log) else { return };
         self.shadow.diverged.fetch_add(1, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use super::Engine;
 use super::handle::{StartRequest, Started};
 use crate::author::near::did_you_mean;
 use crate::error::{Error, ErrorKind};
-use crate::writer::{Creation, NewRun};
+use crate::store::writer::{Creation, NewRun};
 
 /// The run that a request asks for, if it asks well.
 pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun, Error> {
@@ -84,7 +84,7 @@ fn random() -> Result<[u8; 16], Error> {
 /// Creates the run and takes it up.
 pub(super) async fn start(engine: Arc<Engine>, new: NewRun) -> Result<Started, Error> {
     let (id, created) = (new.id.clone(), Box::new(new.created().clone()));
-    match engine.writer.create(new).await? {
+    match engine.store.create(new).await? {
         Creation::Created(seq) => {
             engine.adopt(id.clone(), seq, created);
             Ok(Started { id, existing: false, seq })

@@ -16,7 +16,7 @@ use super::journal::Journal;
 use super::life::Life;
 use crate::gate::Gate;
 use crate::ops::{self, Effect};
-use crate::writer::NewRun;
+use crate::store::writer::NewRun;
 
 /// A turn that is not durable yet.
 #[derive(Default)]

@@ -25,7 +25,8 @@ use crate::engine::inbox::Control;
 use crate::engine::turn::Live;
 use crate::engine::{Engine, Run, RunResult};
 use crate::error::Error;
-use crate::writer::NewRun;
+use crate::store::Stored;
+use crate::store::writer::NewRun;
 
 impl Ctx {
     /// A run of another workflow, whose output this one can wait for. Its id is this run's, a dot
@@ -167,10 +168,12 @@ impl Engine {
             // Its driver tells us at its end.
             Some(here) if here.parent.as_ref() == Some(&parent) => None,
             Some(_) => Some(not_ours(op, name, child)),
-            None => match self.ended(child).await? {
-                Some((by, ended)) if by.as_ref() == Some(&parent) => end_of(op, name, &ended),
-                Some(_) => Some(not_ours(op, name, child)),
-                None => None,
+            None => match self.store.reads().find(child).await? {
+                Some(Stored::Ended(by, ended)) if by.as_ref() == Some(&parent) => {
+                    ended.and_then(|ended| end_of(op, name, &ended))
+                }
+                Some(Stored::Ended(_, Some(_))) => Some(not_ours(op, name, child)),
+                Some(Stored::Ended(_, None) | Stored::Unfinished) | None => None,
             },
         };
         if let Some(end) = end {

@@ -237,7 +237,9 @@ pub(super) fn resume(
             op,
             name: open.name.clone(),
             attempt: newest.number.saturating_add(1),
-            after: Some(driver.engine.processes.end_of(newest.counts_from.unwrap_or(Seq::ZERO))),
+            after: Some(
+                driver.engine.store.processes().end_of(newest.counts_from.unwrap_or(Seq::ZERO)),
+            ),
             queued: driver.engine.queues(&body),
         };
         live.apply(now, &event).expect("a step that is open can begin again");
@@ -256,7 +258,7 @@ pub(super) fn poison(
     if open.held.is_some() || !open.attempts.last()?.may_have_begun(now) {
         return None;
     }
-    let base = driver.engine.processes.counts_after().max(journal.head.resumed);
+    let base = driver.engine.store.processes().counts_after().max(journal.head.resumed);
     let crashes = tidemill_model::crashes(&open.attempts, base);
     (crashes >= CRASHES_MAX).then(|| BlockReason {
         kind: BlockReasonKind::Poison,

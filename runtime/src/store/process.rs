@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use tidemill_eventlog::{Process, host};
 use tidemill_model::{BootId, ProcessEnd, Seq};
 
-use super::Environment;
+use crate::engine::Environment;
 use crate::error::Error;
 
 /// What a process knows of itself and of those before it.
@@ -29,7 +29,7 @@ pub(crate) struct Processes {
     /// No process wrote in this epoch before.
     pub(super) first_of_epoch: bool,
     /// From here on the log was written by versions that read floats exactly.
-    pub(super) floats_exact_from: Seq,
+    pub(crate) floats_exact_from: Seq,
 }
 
 impl Processes {

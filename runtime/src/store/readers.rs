@@ -1,102 +1,95 @@
-//! Read-only connections, kept for the next who asks.
+//! Read-only connections: a few, opened when first wanted, each used by one job at a time on a
+//! thread that may block.
+//!
+//! Jobs come by lanes: a node that takes up ten thousand runs asks for as many logs, and no request
+//! over HTTP waits behind them.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
-use tidemill_eventlog::{open_reader, query};
-use tidemill_model::{RunId, Seq};
+use tidemill_eventlog::open_reader;
 use tokio::sync::Semaphore;
 
-use super::journal::{Record, Unreadable, unreadable};
 use crate::error::{Error, ErrorKind};
 
-/// How many reads run at once, and how many idle connections are kept: each has a page cache of
-/// some megabytes, and a node that takes up ten thousand runs asks for as many logs.
-const READERS_MAX: usize = 4;
+/// Jobs of a lane at a time: a disk serves a few well, and each connection keeps a cache of 2 MB.
+const READERS_MAX: u32 = 4;
 
-/// See the module. A clone is the same.
-#[derive(Clone)]
-pub(crate) struct Readers {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
+/// The connections that nobody uses right now.
+#[derive(Debug)]
+struct Pool {
     path: PathBuf,
-    /// None once it is closed.
+    /// `None` once it is closed.
     idle: Mutex<Option<Vec<Connection>>>,
-    places: Semaphore,
 }
 
-impl Readers {
-    pub(crate) fn new(path: &Path) -> Readers {
-        let shared = Shared {
-            path: path.to_owned(),
-            idle: Mutex::new(Some(Vec::new())),
-            places: Semaphore::new(READERS_MAX),
-        };
-        Readers { shared: Arc::new(shared) }
+/// See the module. A clone is the same lane.
+#[derive(Debug, Clone)]
+pub(super) struct Lane {
+    pool: Arc<Pool>,
+    places: Arc<Semaphore>,
+    /// What still waits in line is refused, too.
+    closed: Arc<AtomicBool>,
+}
+
+impl Lane {
+    pub(super) fn new(path: &Path) -> Lane {
+        Lane::of(Arc::new(Pool { path: path.to_owned(), idle: Mutex::new(Some(Vec::new())) }))
     }
 
-    /// Runs `read` with a connection, on a thread that may block.
-    pub(crate) async fn read<T: Send + 'static>(
+    fn of(pool: Arc<Pool>) -> Lane {
+        let places = usize::try_from(READERS_MAX).expect("a small number");
+        Lane { pool, places: Arc::new(Semaphore::new(places)), closed: Arc::default() }
+    }
+
+    /// Another lane to the same connections.
+    pub(super) fn beside(&self) -> Lane {
+        Lane::of(Arc::clone(&self.pool))
+    }
+
+    /// Runs `job` with a connection. Cancel safety: a job that has begun goes on, and keeps its
+    /// place until it has ended.
+    pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let _place = self.shared.places.acquire().await.map_err(|_| Error::closed())?;
-        let shared = Arc::clone(&self.shared);
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::closed())?;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed());
+        }
+        let pool = Arc::clone(&self.pool);
         let joined = tokio::task::spawn_blocking(move || {
-            let connection = shared.take()?;
-            let result = read(&connection);
-            shared.give_back(connection);
+            let _place = place;
+            let connection = pool.take()?;
+            let result = job(&connection);
+            pool.give_back(connection);
             result
         });
         joined.await.map_err(|e| {
-            Error::with_source(ErrorKind::Internal, "a read of the log did not end", e)
+            Error::with_source(ErrorKind::Internal, "a read of the file did not end", e)
         })?
     }
 
-    /// The whole log of a run; the inner error says why it cannot be understood.
-    pub(crate) async fn log(&self, run: &RunId) -> Result<Result<Vec<Record>, Unreadable>, Error> {
-        let run = run.clone();
-        self.read(move |connection| log(connection, &run)).await
+    /// Refuses what comes from now on and what waits in line, and waits for what runs.
+    pub(super) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // All places: nobody reads any more. Closing the semaphore refuses who comes later.
+        if let Ok(all) = self.places.acquire_many(READERS_MAX).await {
+            all.forget();
+        }
+        self.places.close();
     }
 
-    /// Closes the connections; those in use close when they are given back.
-    pub(crate) fn close(&self) {
-        let idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// Closes the connections of all lanes; those in use close when they are given back.
+    pub(super) fn close_connections(&self) {
+        let idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(idle);
     }
 }
 
-/// The whole log of a run; the inner error says why it cannot be understood.
-pub(crate) fn log(
-    connection: &Connection,
-    run: &RunId,
-) -> Result<Result<Vec<Record>, Unreadable>, Error> {
-    let mut log = Vec::new();
-    let mut bad: Option<Unreadable> = None;
-    query::for_each_event(connection, Some(run), Seq::ZERO, u32::MAX, |row| {
-        let event = row.event();
-        if let Err(why) = &event
-            && bad.is_none()
-        {
-            let reason = unreadable(&format!("event {}: {why}", row.seq));
-            bad = Some(Unreadable::misfit(&log, reason));
-        }
-        match (&mut bad, event) {
-            (Some(bad), event) => {
-                bad.see(row.seq, query::is_observed(&row.kind), event.as_ref().ok());
-            }
-            (None, Ok(event)) => log.push(Record { seq: row.seq, ts: row.ts, event }),
-            (None, Err(_)) => {}
-        }
-        Ok(())
-    })?;
-    Ok(bad.map_or(Ok(log), Err))
-}
-
-impl Shared {
+impl Pool {
     fn take(&self) -> Result<Connection, Error> {
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,11 +104,11 @@ impl Shared {
     fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let surplus = match idle.as_mut() {
-            Some(kept) if kept.len() < READERS_MAX => {
+            Some(kept) => {
                 kept.push(connection);
                 None
             }
-            Some(_) | None => Some(connection),
+            None => Some(connection),
         };
         drop(idle);
         drop(surplus);

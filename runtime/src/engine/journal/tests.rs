@@ -1,6 +1,6 @@
 //! What recovery makes of a step's events: which attempt comes next, and what counts as a crash.
 
-use tidemill_model::OpName;
+use tidemill_model::{OpName, RunCreated};
 
 use super::*;
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tidemill_eventlog::{Checkpoints, create, open_writer};
 use tidemill_model::{
     BlockReason, BlockReasonKind, Durability, Event, Json, OpId, OpName, RunCreated, RunId, Seed,
     Seq,
@@ -10,10 +9,9 @@ use tidemill_model::{
 
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
-use crate::engine::journal::Record;
-use crate::engine::process::{self, Processes};
 use crate::engine::replay::Stage;
-use crate::{App, Ctx, Environment, Result, Step};
+use crate::store::Record;
+use crate::{App, Ctx, Result, Step};
 
 /// What the body returned, and what the earlier version read.
 const RETURNED: &str = "0.9856906946328695";
@@ -91,29 +89,4 @@ fn a_run_that_computes_with_floats_is_blocked_and_says_why() {
     assert_eq!(reason.kind, BlockReasonKind::Nondeterminism);
     assert!(reason.advice.contains("earlier version"), "{}", reason.advice);
     assert!(reason.logged.is_some_and(|logged| logged.contains("0.6946328696")));
-}
-
-#[test]
-fn floats_are_exact_from_the_first_process_on_that_reads_them_exactly() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("workflow.db");
-    create(&path).unwrap();
-    let file = open_writer(&path, Checkpoints::Own).unwrap();
-    let at = |seq| Seq::new(seq).unwrap();
-    let environment = Environment::alone(&path);
-    let begin = |head| Processes::begin(&file, &environment, at(head)).unwrap();
-    let exact_from = |head| begin(head).floats_exact_from;
-    assert_eq!(process::floats_exact_from(&file).unwrap(), None);
-    assert_eq!(exact_from(0), at(1), "a file of this version");
-    begin(30).end(&file).unwrap();
-    assert_eq!(exact_from(40), at(1), "after a clean end");
-    assert_eq!(exact_from(50), at(1), "after a crash");
-    // An earlier version writes the row without the field.
-    let sql = "UPDATE tidemill_meta SET value = json_remove(value, '$.floats_exact_from') \
-               WHERE key = 'process'";
-    assert_eq!(file.execute(sql, []).unwrap(), 1);
-    assert_eq!(process::floats_exact_from(&file).unwrap(), None);
-    assert_eq!(exact_from(60), at(61), "after an earlier version wrote");
-    assert_eq!(exact_from(70), at(61));
-    assert_eq!(process::floats_exact_from(&file).unwrap(), Some(at(61)));
 }

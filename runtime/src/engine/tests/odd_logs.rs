@@ -14,7 +14,8 @@ use tidemill_model::{
 };
 
 use super::prefixes::soon;
-use crate::engine::journal::{Journal, Record};
+use crate::engine::journal::Journal;
+use crate::store::Record;
 use crate::{App, Ctx, Result, RunResult};
 
 fn name() -> OpName {

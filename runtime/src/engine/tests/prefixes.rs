@@ -13,9 +13,9 @@ use super::program::{Ledger, Program, app, program};
 use crate::engine::cell::Asked;
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
-use crate::engine::journal::{Journal, Record};
-use crate::engine::readers;
+use crate::engine::journal::Journal;
 use crate::engine::replay::{Replayed, Stage};
+use crate::store::Record;
 use crate::{App, Node, StartRequest};
 
 pub(super) async fn soon<T>(wait: impl Future<Output = T>) -> T {
@@ -272,7 +272,7 @@ async fn recovers(folder: &Path, rows: &[Row]) {
         assert!(told.contains(&this), "{this:?} is not in the log");
     }
     for run in runs(&all) {
-        let log = readers::log(&connection, &run).unwrap().unwrap();
+        let log = crate::store::log::log(&connection, &run).unwrap().unwrap();
         prefix_goes_on_as_live(&app(&ledger), &run, &log, log.len());
     }
 }

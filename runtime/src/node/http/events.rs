@@ -11,15 +11,15 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
-use tidemill_eventlog::{Row, query};
+use tidemill_eventlog::Row;
 use tidemill_model::{RunId, Seq};
 use tokio::sync::watch;
 
 use super::Api;
 use super::error::ApiError;
 use super::query::Params;
-use super::runs::no_such_run;
 use super::view::{EventList, EventView};
+use crate::store::Stored;
 
 /// Events in a page. At 1 MiB each the page would be large, but payloads are rarely near it.
 const PAGE_DEFAULT: u32 = 1_000;
@@ -48,7 +48,7 @@ pub(crate) async fn events(
         return follow_run(api, run, after).await;
     }
     let after = after.unwrap_or(Seq::ZERO);
-    let found = page(&api, run, after, limit + 1).await?;
+    let found = api.reads.events(&run, after, limit + 1).await?;
     let asked = usize::try_from(limit).expect("a limit fits in memory");
     let more = found.len() > asked;
     let events: Vec<EventView> = found.into_iter().take(asked).map(Into::into).collect();
@@ -61,18 +61,6 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, ApiError> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let bad = || ApiError::invalid("the header Last-Event-ID is not the seq of an event");
     value.to_str().map_err(|_| bad())?.parse().map(Some).map_err(|_| bad())
-}
-
-/// Events of a run, which must exist.
-async fn page(api: &Api, run: RunId, after: Seq, limit: u32) -> Result<Vec<Row>, ApiError> {
-    let read = api.readers.read(move |file| {
-        let rows = query::events(file, Some(&run), after, limit)?;
-        if rows.is_empty() && query::run(file, &run)?.is_none() {
-            return Err(no_such_run(&run));
-        }
-        Ok(rows)
-    });
-    Ok(read.await?)
 }
 
 /// A stream of a run's events.
@@ -88,7 +76,7 @@ struct Follower {
 async fn follow_run(api: Arc<Api>, run: RunId, after: Seq) -> Result<Response, ApiError> {
     // Subscribed before the first look, so that no commit in between is missed.
     let commits = api.node.committed();
-    let waiting = page(&api, run.clone(), after, BATCH).await?.into();
+    let waiting = api.reads.events(&run, after, BATCH).await?.into();
     let follower = Follower { api, run, after, waiting, commits, ended: false };
     let events = stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
@@ -112,7 +100,7 @@ impl Follower {
             }
             // What is committed up to now is seen by the read that follows.
             self.commits.borrow_and_update();
-            match page(&self.api, self.run.clone(), self.after, BATCH).await {
+            match self.api.reads.events(&self.run, self.after, BATCH).await {
                 Ok(rows) if !rows.is_empty() => {
                     self.waiting = rows.into();
                     continue;
@@ -121,6 +109,7 @@ impl Follower {
                 Ok(_) => {}
                 Err(error) => {
                     self.ended = true;
+                    let error = ApiError::from(error);
                     return Some(Event::default().event("error").data(error.to_json()));
                 }
             }
@@ -139,10 +128,7 @@ impl Follower {
 
     /// Whether the run ended before the position from which we follow it.
     async fn is_over(&self) -> bool {
-        let run = self.run.clone();
-        let read = self.api.readers.read(move |file| Ok(query::run(file, &run)?));
-        let summary = read.await;
-        summary.is_ok_and(|run| run.is_some_and(|run| run.status.is_final()))
+        matches!(self.api.reads.find(&self.run).await, Ok(Some(Stored::Ended(..))))
     }
 }
 

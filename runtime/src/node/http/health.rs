@@ -17,7 +17,7 @@ use tidemill_model::{Epoch, NodeId, Timestamp, unix_ms};
 use super::Api;
 use crate::gate::Gate;
 use crate::node::shipping::Shipping;
-use crate::writer::{RefusalCause, Refusing};
+use crate::store::writer::{RefusalCause, Refusing};
 
 /// How long after the last refused transaction the file counts as one that takes nothing.
 const REFUSING_LASTS: Duration = Duration::from_secs(60);

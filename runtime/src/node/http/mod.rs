@@ -26,7 +26,6 @@ mod events;
 mod health;
 mod page;
 mod query;
-mod readers;
 mod runs;
 mod snapshot;
 mod view;
@@ -46,10 +45,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::auth::Token;
 use self::error::ApiError;
 pub(crate) use self::health::Readiness;
-use self::readers::Readers;
 use super::side::SideThread;
 use crate::engine::{Environment, Node};
 use crate::error::{Error, ErrorKind};
+use crate::store::Reads;
 
 /// How long requests in flight may go on at shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
@@ -60,7 +59,7 @@ pub(crate) struct Api {
     app: AppInfo,
     environment: Environment,
     readiness: Readiness,
-    readers: Arc<Readers>,
+    reads: Reads,
     closing: CancellationToken,
 }
 
@@ -76,7 +75,7 @@ pub(crate) struct AppInfo {
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
-    readers: Arc<Readers>,
+    reads: Reads,
     closing: CancellationToken,
     task: JoinHandle<std::io::Result<()>>,
 }
@@ -113,14 +112,14 @@ impl Server {
         readiness: Readiness,
     ) -> Result<Server, Error> {
         check_exposure(listen, token.as_ref())?;
-        let readers = Arc::new(Readers::new(environment.path.clone()));
+        let reads = node.reads();
         let closing = CancellationToken::new();
         let api = Api {
             node,
             app,
             environment,
             readiness,
-            readers: Arc::clone(&readers),
+            reads: reads.clone(),
             closing: closing.clone(),
         };
         let router = router(Arc::new(api), token);
@@ -131,7 +130,7 @@ impl Server {
         let task = side.spawn(async move {
             axum::serve(bound, router).with_graceful_shutdown(stop.cancelled_owned()).await
         });
-        Ok(Server { address, readers, closing, task })
+        Ok(Server { address, reads, closing, task })
     }
 
     /// Where it listens.
@@ -151,7 +150,7 @@ impl Server {
                 self.task.abort();
             }
         }
-        self.readers.close().await;
+        self.reads.close().await;
     }
 }
 

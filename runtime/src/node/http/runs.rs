@@ -1,6 +1,6 @@
 //! Runs: start, list, show, wait for, resume.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use tidemill_eventlog::query::{self, RunFilter, RunSummary};
-use tidemill_eventlog::waits;
-use tidemill_model::{RunId, RunState, RunStatus, Seq, WaitsFor};
+use tidemill_eventlog::query::RunFilter;
+use tidemill_model::{RunId, RunState, RunStatus, WaitsFor};
 
 use super::Api;
 use super::error::ApiError;
 use super::query::Params;
 use super::view::{ResultView, RunList, ShownRun};
 use crate::engine::{RunResult, StartRequest};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::store::HeldBlocks;
 
 /// A request's body: a payload of 1 MiB with room for what JSON escapes and for labels.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -110,52 +110,10 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<R
         after: params.get("after")?,
         limit: limit + 1,
     };
-    let held = Held { runs: api.node.held_blocks().into_iter().collect() };
+    let held = HeldBlocks { runs: api.node.held_blocks().into_iter().collect() };
     let asked = usize::try_from(limit).expect("a limit fits in memory");
-    let page = api.readers.read(move |file| Ok(held.page(file, &filter, asked)?)).await?;
-    let (runs, next) = page;
+    let (runs, next) = api.reads.runs(filter, held, asked).await?;
     Ok(Json(RunList { runs: runs.into_iter().map(Into::into).collect(), next }))
-}
-
-/// Runs that are blocked, which only the memory of this process says: it could not be written.
-struct Held {
-    runs: BTreeSet<RunId>,
-}
-
-impl Held {
-    /// The page that a file would give that said so, and where the next one begins.
-    fn page(
-        &self,
-        file: &rusqlite::Connection,
-        filter: &RunFilter,
-        asked: usize,
-    ) -> tidemill_eventlog::Result<(Vec<RunSummary>, Option<Seq>)> {
-        let mut page = query::runs(file, filter)?;
-        if filter.status == Some(RunStatus::Blocked) {
-            for run in &self.runs {
-                page.extend(query::run(file, run)?.filter(|run| {
-                    filter.after.is_none_or(|after| run.seq < after)
-                        && filter.workflow.as_ref().is_none_or(|of| run.workflow == *of)
-                        && run.status != RunStatus::Blocked
-                }));
-            }
-            page.sort_by_key(|run| std::cmp::Reverse(run.seq));
-        }
-        let more = page.len() > asked;
-        page.truncate(asked);
-        query::add_activity(file, &mut page)?;
-        waits::say(file, &mut page)?;
-        let next = page.last().map(|run| run.seq).filter(|_| more);
-        for run in &mut page {
-            if self.runs.contains(&run.run) {
-                run.status = RunStatus::Blocked;
-            }
-        }
-        if let Some(status) = filter.status {
-            page.retain(|run| run.status == status);
-        }
-        Ok((page, next))
-    }
 }
 
 /// `GET /v1/runs/{id}`.
@@ -176,25 +134,12 @@ async fn shown(api: &Api, id: RunId) -> Result<ShownRun, ApiError> {
 /// A run, and the blocked run that it waits for.
 async fn state(api: &Api, id: RunId) -> Result<(RunState, Option<WaitsFor>), ApiError> {
     let held = api.node.held_block(&id);
-    let read = api.readers.read(move |file| {
-        let state = query::run_state(file, &id, None)?.ok_or_else(|| no_such_run(&id))?;
-        let waits_for = match state.status.is_final() {
-            true => None,
-            false => waits::waits_for(file, &id)?,
-        };
-        Ok((state, waits_for))
-    });
-    let (mut state, waits_for) = read.await?;
+    let (mut state, waits_for) = api.reads.state(&id).await?;
     if let Some(reason) = held {
         state.status = RunStatus::Blocked;
         state.head.blocked = Some(reason);
     }
     Ok((state, waits_for))
-}
-
-/// The error for a run that is not there.
-pub(crate) fn no_such_run(id: &RunId) -> Error {
-    Error::new(ErrorKind::NotFound, format!("there is no run `{id}`: GET /v1/runs lists them"))
 }
 
 /// `GET /v1/runs/{id}/result`.

@@ -1,5 +1,6 @@
 //! How the process before ended, by what it noted and what this one finds.
 
+use tidemill_eventlog::{Checkpoints, create, open_writer};
 use tidemill_model::{Epoch, InstanceId};
 
 use super::*;
@@ -72,4 +73,28 @@ fn a_later_end_says_nothing_of_what_an_earlier_one_cut_off() {
     let third = begun(Some(second), (1, None), 7);
     assert_eq!(third.end_of(seq(5)), ProcessEnd::Crash, "the run was blocked when it stopped");
     assert_eq!(third.end_of(seq(6)), ProcessEnd::Stop);
+}
+
+#[test]
+fn floats_are_exact_from_the_first_process_on_that_reads_them_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    create(&path).unwrap();
+    let file = open_writer(&path, Checkpoints::Own).unwrap();
+    let environment = Environment::alone(&path);
+    let begin = |head| Processes::begin(&file, &environment, seq(head)).unwrap();
+    let exact_from = |head| begin(head).floats_exact_from;
+    assert_eq!(floats_exact_from(&file).unwrap(), None);
+    assert_eq!(exact_from(0), seq(1), "a file of this version");
+    begin(30).end(&file).unwrap();
+    assert_eq!(exact_from(40), seq(1), "after a clean end");
+    assert_eq!(exact_from(50), seq(1), "after a crash");
+    // An earlier version writes the row without the field.
+    let sql = "UPDATE tidemill_meta SET value = json_remove(value, '$.floats_exact_from') \
+               WHERE key = 'process'";
+    assert_eq!(file.execute(sql, []).unwrap(), 1);
+    assert_eq!(floats_exact_from(&file).unwrap(), None);
+    assert_eq!(exact_from(60), seq(61), "after an earlier version wrote");
+    assert_eq!(exact_from(70), seq(61));
+    assert_eq!(floats_exact_from(&file).unwrap(), Some(seq(61)));
 }

@@ -1,0 +1,84 @@
+//! The log of one run, as the file has it.
+
+use rusqlite::Connection;
+use tidemill_eventlog::query;
+use tidemill_model::{BlockReason, Event, EventClass, RunCreated, RunId, Seq, Timestamp};
+
+use crate::error::Error;
+
+/// An event with its place in the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) seq: Seq,
+    pub(crate) ts: Timestamp,
+    pub(crate) event: Event,
+}
+
+/// What a run was created with: the first event of its log.
+pub(crate) fn created(log: &[Record]) -> Result<&RunCreated, BlockReason> {
+    match log.first().map(|record| &record.event) {
+        Some(Event::RunCreated(created)) => Ok(created),
+        Some(other) => Err(BlockReason::unreadable(&format!("it begins with {}", other.kind()))),
+        None => Err(BlockReason::unreadable("it is empty")),
+    }
+}
+
+/// The log of a run, or why it cannot be understood.
+pub(crate) type Log = Result<Vec<Record>, Unreadable>;
+
+/// A log that this version cannot fold.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) reason: BlockReason,
+    /// The newest event that is no aside, as the writer sees it.
+    pub(crate) last: Seq,
+    /// Why the run is blocked, as far as the log can be read.
+    pub(crate) blocked: Option<BlockReason>,
+}
+
+impl Unreadable {
+    /// A log that can be read, whose events do not fit together.
+    pub(crate) fn misfit(log: &[Record], reason: BlockReason) -> Unreadable {
+        let mut this = Unreadable { reason, last: Seq::ZERO, blocked: None };
+        for record in log {
+            this.see(record.seq, record.event.class() != EventClass::Aside, Some(&record.event));
+        }
+        this
+    }
+
+    /// Takes one more event into account, or one that cannot be read.
+    pub(crate) fn see(&mut self, seq: Seq, observed: bool, event: Option<&Event>) {
+        if observed {
+            self.last = seq;
+        }
+        match event {
+            Some(Event::RunBlocked { reason }) => self.blocked = Some(reason.clone()),
+            Some(Event::RunStarted { .. } | Event::RunResumed {}) => self.blocked = None,
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// The whole log of a run; the inner error says why it cannot be understood.
+pub(crate) fn log(connection: &Connection, run: &RunId) -> Result<Log, Error> {
+    let mut log = Vec::new();
+    let mut bad: Option<Unreadable> = None;
+    query::for_each_event(connection, Some(run), Seq::ZERO, u32::MAX, |row| {
+        let event = row.event();
+        if let Err(why) = &event
+            && bad.is_none()
+        {
+            let reason = BlockReason::unreadable(&format!("event {}: {why}", row.seq));
+            bad = Some(Unreadable::misfit(&log, reason));
+        }
+        match (&mut bad, event) {
+            (Some(bad), event) => {
+                bad.see(row.seq, query::is_observed(&row.kind), event.as_ref().ok());
+            }
+            (None, Ok(event)) => log.push(Record { seq: row.seq, ts: row.ts, event }),
+            (None, Err(_)) => {}
+        }
+        Ok(())
+    })?;
+    Ok(bad.map_or(Ok(log), Err))
+}

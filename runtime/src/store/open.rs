@@ -1,0 +1,157 @@
+//! Opening the file for writing: whom it belongs to, who wrote last, the first event of an epoch.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tidemill_eventlog::{
+    Appender, Checkpoints, Meta, create, open_reader, open_writer, projection,
+};
+use tidemill_model::{Event, NodeStarted, Seq};
+
+use super::process::Processes;
+use super::writer::Pace;
+use crate::engine::Environment;
+use crate::engine::clock::Clock;
+use crate::error::{Error, ErrorKind};
+
+/// The file, opened for writing.
+pub(crate) struct OpenFile {
+    pub(super) connection: Connection,
+    pub(crate) processes: Processes,
+}
+
+impl OpenFile {
+    /// Opens the file, made if it is not there, and notes that this process writes it now. The
+    /// caller holds the app's lock. It blocks.
+    ///
+    /// # Errors
+    /// `Conflict` and `Fenced` if the file is another's; otherwise what opening it says.
+    pub(crate) fn open(
+        environment: &Environment,
+        clock: &Clock,
+        app: &str,
+    ) -> Result<OpenFile, Error> {
+        let path = &environment.path;
+        if !path.exists() && environment.checkpoints == Checkpoints::Own {
+            create(path)?;
+        }
+        check_owner(environment, &Meta::read(&open_reader(path)?)?)?;
+        let connection = open_writer(path, environment.checkpoints)?;
+        Meta::set_app(&connection, app)?;
+        let processes = note_start(&connection, environment, clock)?;
+        Ok(OpenFile { connection, processes })
+    }
+
+    /// Lets the writer be paced by what `pace` sees of the WAL.
+    pub(crate) fn paced(&mut self, pace: &Pace, checkpoints: Checkpoints) -> Result<(), Error> {
+        pace.watch(&mut self.connection, checkpoints)
+    }
+}
+
+/// A file that was ever shipped opens only under a sidecar whose node and epoch it has; under a
+/// sidecar no other file opens, because what is written to it would never reach the bucket.
+fn check_owner(environment: &Environment, meta: &Meta) -> Result<(), Error> {
+    if !meta.shipped {
+        let Some(node) = &environment.node else { return Ok(()) };
+        let message = format!(
+            "{} is not the file that the sidecar of node `{node}` ships: open the one that the \
+             sidecar was started with (its --db, which it gives its command as TIDEMILL_DB)",
+            environment.path.display()
+        );
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    let owner = match (&meta.node, meta.epoch) {
+        (Some(node), Some(epoch)) => format!("node `{node}`, epoch {epoch}"),
+        (node, _) => format!("node {node:?}"),
+    };
+    let Some(node) = &environment.node else {
+        let message = format!(
+            "{} belongs to {owner} and is shipped to a bucket: start it under \
+             `tidemill sidecar`, or take a copy with `tidemill restore`",
+            environment.path.display()
+        );
+        return Err(Error::new(ErrorKind::Conflict, message));
+    };
+    if meta.node.as_ref() != Some(node) || meta.epoch != environment.epoch {
+        let epoch = environment.epoch.map_or_else(|| "none".to_owned(), |e| e.to_string());
+        let message = format!(
+            "{} belongs to {owner}, the sidecar has node `{node}`, epoch {epoch}",
+            environment.path.display()
+        );
+        return Err(Error::new(ErrorKind::Fenced, message));
+    }
+    Ok(())
+}
+
+/// Notes that this process writes now, and begins a new epoch's (or file's) log, in one commit.
+fn note_start(
+    connection: &Connection,
+    environment: &Environment,
+    clock: &Clock,
+) -> Result<Processes, Error> {
+    let failed = |e| Error::from(tidemill_eventlog::Error::sqlite("note the start", e));
+    // Immediate: a transaction that reads first cannot write any more once somebody else wrote,
+    // and Litestream writes its own tables at any moment.
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+    let transaction = transaction.map_err(failed)?;
+    let mut appender = Appender::load(&transaction)?;
+    let head = appender.head().seq;
+    let processes = Processes::begin(&transaction, environment, head)?;
+    if processes.first_of_epoch || head == Seq::ZERO {
+        let event = Event::NodeStarted(NodeStarted {
+            node: environment.node.clone(),
+            epoch: environment.epoch,
+            instance: environment.instance.clone(),
+            versions: BTreeMap::from([
+                ("tidemill".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+                ("sqlite".to_owned(), rusqlite::version().to_owned()),
+            ]),
+        });
+        let at = appender.append(&transaction, clock.wall(), None, &event)?;
+        projection::project(&transaction, at, None, &event)?;
+    }
+    transaction.commit().map_err(failed)?;
+    Ok(processes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    static WAITS: AtomicBool = AtomicBool::new(false);
+
+    fn waits(_: i32) -> bool {
+        WAITS.store(true, Ordering::SeqCst);
+        std::thread::yield_now();
+        true
+    }
+
+    /// Litestream writes while the start is being noted: it waits and succeeds.
+    #[test]
+    fn a_start_is_noted_while_something_else_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("workflow.db");
+        create(&path).unwrap();
+        let other = open_writer(&path, Checkpoints::Own).unwrap();
+        let mut ours = open_writer(&path, Checkpoints::Own).unwrap();
+        ours.busy_handler(Some(waits)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE; CREATE TABLE theirs (x)").unwrap();
+        let environment = Environment::alone(&path);
+        std::thread::scope(|scope| {
+            let noted = scope.spawn(|| {
+                let ours = ours;
+                note_start(&ours, &environment, &Clock::default())
+            });
+            while !WAITS.load(Ordering::SeqCst) {
+                assert!(!noted.is_finished(), "it did not wait for the lock");
+                std::thread::yield_now();
+            }
+            other.execute_batch("COMMIT").unwrap();
+            noted.join().unwrap().unwrap();
+        });
+        let head = tidemill_eventlog::verify(&open_reader(&path).unwrap()).unwrap();
+        assert_eq!(head.seq.get(), 1, "the first epoch of the file begins");
+    }
+}
