@@ -24,17 +24,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use rustc_hash::FxHashMap;
-use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunCreated, RunStatus, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunCreated, Seq, Timestamp};
 use tokio::sync::oneshot;
 
 use super::app_lock::AppLock;
 use super::bodies::RunningBody;
 use super::handle::RunResult;
-use super::held::Holding;
 use super::inbox::{Control, Mail, TurnReply};
 use super::journal::Journal;
 use super::life::panic_message;
-use super::rebuild::Rebuilt;
 use super::refusals::{self, REFUSALS_MAX};
 use super::timers::TimerKey;
 use super::turn::{Live, Pending};
@@ -47,10 +45,6 @@ use crate::store::writer::Turn;
 /// How long a run waits before it is rebuilt after its turn was refused: a disk that is full now
 /// is full in a millisecond, too.
 const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 200 });
-
-/// How long a run that waits for something foreign is looked at for what its tasks do. It stands
-/// still anyway, and a task that was just spawned runs within milliseconds.
-const MISUSE_WAIT: Duration = Duration::from_millis(300);
 
 /// See the module.
 pub(crate) struct Driver {
@@ -68,20 +62,32 @@ pub(crate) struct Driver {
     pub(crate) unwritable: Option<BlockReason>,
 }
 
-/// How a driver takes its run up.
-pub(crate) enum TakeUp {
-    /// From its log, which is in the file.
-    Log,
-    /// It has nothing in its log but its creation.
-    New(Seq, Box<RunCreated>),
-    /// Not at all: its parent dropped this child before it began, or before the process ended.
+/// What a driver does next with its run.
+pub(crate) enum Next {
+    /// Replay its log: this one, or the one that the file has.
+    Rebuild(Option<Vec<Record>>),
+    /// Take in what arrives.
+    Live(Box<Live>),
+    /// Wait until somebody resumes it.
+    Blocked,
+    /// End it as cancelled: its parent dropped this child before it began, or before the process
+    /// ended.
     Unwanted,
+    /// Nothing: it has ended, or the node lets go of it.
+    Gone,
+}
+
+impl Next {
+    /// For a run that has nothing in its log but its creation, by the clock of this process.
+    pub(crate) fn first(seq: Seq, ts: Timestamp, created: Box<RunCreated>) -> Next {
+        Next::Rebuild(Some(vec![Record { seq, ts, event: Event::RunCreated(created) }]))
+    }
 }
 
 /// Drives a run. A fault of ours in it stops this run only: it is shown as blocked, its bodies go
 /// unheard, and the next process takes it up from its log.
-pub(crate) async fn drive(engine: Arc<Engine>, run: Arc<Run>, take_up: TakeUp) {
-    let driver = Driver::new(engine, Arc::clone(&run)).run(take_up);
+pub(crate) async fn drive(engine: Arc<Engine>, run: Arc<Run>, first: Next) {
+    let driver = Driver::new(engine, Arc::clone(&run)).run(first);
     let Err(panic) = AssertUnwindSafe(driver).catch_unwind().await else { return };
     let what = panic_message(&*panic);
     tracing::error!(run = %run.id, what, "the driver of a run panicked: a fault of tidemill");
@@ -108,24 +114,6 @@ pub(crate) async fn drive(engine: Arc<Engine>, run: Arc<Run>, take_up: TakeUp) {
     }
 }
 
-/// Why a run no longer lives.
-pub(crate) enum Exit {
-    Rebuild,
-    Blocked,
-    Gone,
-}
-
-/// What became of a commit.
-#[derive(Clone, Copy)]
-pub(crate) enum Committed {
-    /// Durable; the newest input or act.
-    Yes(Seq),
-    /// Not written, and the life that made it is not to be trusted.
-    No,
-    /// The node is shutting down.
-    Closed,
-}
-
 impl Driver {
     fn new(engine: Arc<Engine>, run: Arc<Run>) -> Driver {
         Driver {
@@ -141,36 +129,21 @@ impl Driver {
     }
 
     /// Drives the run until it has ended or the node lets go of it.
-    async fn run(mut self, take_up: TakeUp) {
-        let mut log = match take_up {
-            TakeUp::Log => None,
-            TakeUp::New(seq, created) => {
-                let event = Event::RunCreated(created);
-                Some(vec![Record { seq, ts: self.engine.clock.wall(), event }])
-            }
-            TakeUp::Unwanted if self.cancel_from_log().await => return,
-            TakeUp::Unwanted => None,
-        };
+    async fn run(mut self, mut next: Next) {
         loop {
-            let exit = match self.rebuild(log.take()).await {
-                Rebuilt::Live(live) => self.live(*live).await,
-                Rebuilt::Blocked => Exit::Blocked,
-                Rebuilt::Gone => Exit::Gone,
-            };
-            match exit {
-                Exit::Rebuild => {}
-                Exit::Blocked => {
-                    if !self.wait_blocked().await {
-                        break;
-                    }
-                }
-                Exit::Gone => break,
+            next = match next {
+                Next::Rebuild(log) => self.rebuild(log).await,
+                Next::Live(live) => self.live(*live).await,
+                Next::Blocked => self.wait_blocked().await,
+                Next::Unwanted if self.cancel_from_log().await => Next::Gone,
+                Next::Unwanted => Next::Rebuild(None),
+                Next::Gone => break,
             }
         }
         self.let_go().await;
     }
 
-    async fn live(&mut self, mut live: Live) -> Exit {
+    async fn live(&mut self, mut live: Live) -> Next {
         loop {
             let Mail { inputs, controls, trouble } = mail(&self.run).await;
             for control in controls {
@@ -178,7 +151,7 @@ impl Driver {
                     Control::Stop => {
                         // What has arrived is held; nothing is polled for it.
                         self.run.inbox.put_back(inputs);
-                        return Exit::Gone;
+                        return Next::Gone;
                     }
                     Control::Cancel => {
                         let Live { life, journal, last, .. } = live;
@@ -192,53 +165,57 @@ impl Driver {
                 && life == live.life.id()
             {
                 self.run.inbox.put_back(inputs);
-                return self.block(&live.journal, live.last, reason).await;
+                let logged = live.journal.head.blocked.as_ref();
+                return self.block(logged, live.last, reason).await;
             }
             if !inputs.is_empty()
-                && let Some(exit) = self.turn(&mut live, inputs).await
+                && let Err(next) = self.turn(&mut live, inputs).await
             {
-                return exit;
+                return next;
             }
         }
     }
 
-    /// One turn; some when the run no longer lives.
-    async fn turn(&mut self, live: &mut Live, mut inputs: Vec<Event>) -> Option<Exit> {
+    /// One turn; an error when the run no longer lives.
+    async fn turn(&mut self, live: &mut Live, mut inputs: Vec<Event>) -> Result<(), Next> {
         let alone = self.alone(live.life.mark()).await;
         if alone.is_some() && self.engine.closing.is_cancelled() {
             self.run.inbox.put_back(inputs);
-            return Some(Exit::Gone);
+            return Err(Next::Gone);
         }
         let mut pending = live.turn(&self.run.id, &inputs, self.engine.clock.wall());
         drop(alone);
         if pending.events.is_empty() {
-            return None;
+            return Ok(());
         }
         if let Some(reason) = pending.unblock() {
             let reason = self.with_its_misuse(reason).await;
             pending.block(reason);
         }
-        match self.commit(live.last, &mut pending).await {
-            Committed::Yes(last) => live.last = last,
-            Committed::No => {
-                self.run.inbox.put_back(inputs);
-                return Some(Exit::Rebuild);
+        live.last = match self.commit(live.last, &mut pending).await {
+            Ok(last) => last,
+            Err(next) => {
+                if let Next::Rebuild(_) = next {
+                    self.run.inbox.put_back(inputs);
+                }
+                return Err(next);
             }
-            Committed::Closed => return Some(Exit::Gone),
-        }
+        };
         self.release(&live.journal, std::mem::take(&mut pending.effects));
         if let Some(reason) = pending.blocked {
             self.run.inbox.put_back(inputs.split_off(pending.taken));
             self.tell_blocked(reason);
-            return Some(Exit::Blocked);
+            return Err(Next::Blocked);
         }
-        let ended = pending.ended?;
+        let Some(ended) = pending.ended else { return Ok(()) };
         self.end(&live.created, ended).await;
-        Some(Exit::Gone)
+        Err(Next::Gone)
     }
 
-    /// Hands a turn to the writer and waits until it is durable or refused.
-    pub(crate) async fn commit(&mut self, expect: Seq, pending: &mut Pending) -> Committed {
+    /// Hands a turn to the writer and waits until it is durable: the newest input or act. An error
+    /// when it was not written: then the life that made it is not to be trusted, or the node shuts
+    /// down.
+    pub(crate) async fn commit(&mut self, expect: Seq, pending: &mut Pending) -> Result<Seq, Next> {
         let guard_of = |op: &OpId| self.bodies.get(op).map(|body| Arc::clone(&body.guard));
         let closes = pending.closes.iter().filter_map(guard_of).collect();
         let children = std::mem::take(&mut pending.children);
@@ -260,7 +237,7 @@ impl Driver {
             closes,
         };
         if self.engine.store.commit(Box::new(turn)).await.is_err() {
-            return Committed::Closed;
+            return Err(Next::Gone);
         }
         match poll_fn(|cx| self.run.inbox.poll_reply(cx)).await {
             TurnReply::Committed { last, children } => {
@@ -272,21 +249,21 @@ impl Driver {
                         (None, _) => {}
                     }
                 }
-                Committed::Yes(last)
+                Ok(last)
             }
             TurnReply::Stale => {
                 tracing::warn!(run = %self.run.id, "the log has more than its driver saw");
-                Committed::No
+                Err(Next::Rebuild(None))
             }
             TurnReply::Unfit(error) => {
                 self.refused(&error).await;
-                Committed::No
+                Err(Next::Rebuild(None))
             }
             TurnReply::Refused(error) => {
                 // The writer says so for everyone.
                 tracing::debug!(run = %self.run.id, %error, "a turn was not written");
                 self.pause().await;
-                Committed::No
+                Err(Next::Rebuild(None))
             }
         }
     }
@@ -304,7 +281,7 @@ impl Driver {
         self.pause().await;
     }
 
-    fn no_refusal(&mut self) {
+    pub(crate) fn no_refusal(&mut self) {
         if std::mem::take(&mut self.refusals) > 0 || self.unwritable.take().is_some() {
             self.engine.refusals.forget(&self.run.id);
         }
@@ -327,15 +304,13 @@ impl Driver {
         self.engine.shadow_replay(&self.run.id).await;
     }
 
-    pub(crate) async fn cancel(&mut self, mut journal: Journal, last: Seq) -> Exit {
+    pub(crate) async fn cancel(&mut self, mut journal: Journal, last: Seq) -> Next {
         let mut pending = Live::cancel(&mut journal, self.engine.clock.wall());
-        match self.commit(last, &mut pending).await {
-            Committed::Yes(_) => {}
-            Committed::No => {
+        if let Err(next) = self.commit(last, &mut pending).await {
+            if let Next::Rebuild(_) = next {
                 self.run.inbox.control(Control::Cancel);
-                return Exit::Rebuild;
             }
-            Committed::Closed => return Exit::Gone,
+            return next;
         }
         self.release(&journal, std::mem::take(&mut pending.effects));
         if let Some(ended) = pending.ended {
@@ -343,156 +318,7 @@ impl Driver {
             self.run.outcome.send_replace(Some(ended));
         }
         self.engine.forget(&self.run.id);
-        Exit::Gone
-    }
-
-    /// A workflow that awaits a task that it spawned waits for something foreign at once, and often
-    /// the task then does what names the mistake better: it is given a moment to.
-    pub(crate) async fn with_its_misuse(&self, reason: BlockReason) -> BlockReason {
-        if reason.kind != BlockReasonKind::ForeignWait {
-            return reason;
-        }
-        tokio::select! {
-            biased;
-            () = self.engine.closing.cancelled() => reason,
-            misuse = poll_fn(|cx| self.run.inbox.poll_misuse(cx)) => misuse,
-            () = self.engine.timers.sleep(MISUSE_WAIT) => reason,
-        }
-    }
-
-    async fn block(&mut self, journal: &Journal, last: Seq, reason: BlockReason) -> Exit {
-        match self.record_blocked(journal.head.blocked.as_ref(), last, reason).await {
-            Committed::Yes(_) => Exit::Blocked,
-            Committed::No => Exit::Rebuild,
-            Committed::Closed => Exit::Gone,
-        }
-    }
-
-    /// Records why the run cannot go on, unless the log says so already, as `logged`.
-    pub(crate) async fn record_blocked(
-        &mut self,
-        logged: Option<&BlockReason>,
-        last: Seq,
-        reason: BlockReason,
-    ) -> Committed {
-        if logged != Some(&reason) {
-            let mut pending = Pending::default();
-            pending.block(reason.clone());
-            pending.status = Some(RunStatus::Blocked);
-            match self.commit(last, &mut pending).await {
-                Committed::Yes(_) => {}
-                Committed::No if self.unwritable.take().is_some() => {
-                    self.engine.refusals.hold(&self.run.id, reason.clone());
-                }
-                other @ (Committed::No | Committed::Closed) => return other,
-            }
-        }
-        self.tell_blocked(reason);
-        Committed::Yes(last)
-    }
-
-    pub(crate) fn tell_blocked(&self, reason: BlockReason) {
-        tracing::error!(
-            run = %self.run.id, kind = ?reason.kind, op = reason.op.map(OpId::get),
-            logged = reason.logged, asked = reason.asked, advice = reason.advice,
-            "a run is blocked"
-        );
-        self.run.outcome.send_replace(Some(RunResult::Blocked(reason)));
-    }
-
-    /// Waits until the run is to be tried again; false if it is not.
-    async fn wait_blocked(&mut self) -> bool {
-        let mut holding = Holding::default();
-        loop {
-            let Mail { inputs, controls, .. } = mail(&self.run).await;
-            self.hold(&mut holding, inputs).await;
-            let mut controls = controls.into_iter();
-            while let Some(control) = controls.next() {
-                match control {
-                    Control::Stop => {
-                        // What only memory keeps is tried once more.
-                        self.run.inbox.put_back(holding.into_unrecorded());
-                        return false;
-                    }
-                    Control::Cancel => {
-                        if self.cancel_from_log().await {
-                            return false;
-                        }
-                    }
-                    Control::Resume(reply) => {
-                        let resumed = self.record_resumed().await;
-                        let go = resumed.is_ok();
-                        if go {
-                            // Before the answer: who has it must not see the old reason again.
-                            self.run.outcome.send_replace(None);
-                        }
-                        // Whoever asked may have gone.
-                        let _ = reply.send(resumed);
-                        if go {
-                            self.run.inbox.put_back(holding.into_unrecorded());
-                            // A cancel that came in the same mail is for the run that goes on.
-                            self.run.inbox.put_back_controls(controls.collect());
-                            return true;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether the run is cancelled and therefore gone, or the node closes. What is open in a log
-    /// that cannot be read is not known, so such a run stays: the version that can read it finds
-    /// that nobody waits for the run, and ends it.
-    async fn cancel_from_log(&mut self) -> bool {
-        while !self.engine.closing.is_cancelled() {
-            let journal = match self.journal().await {
-                Ok(Ok(journal)) => journal,
-                Ok(Err(_)) => {
-                    tracing::warn!(run = %self.run.id, "a run that cannot be read is not cancelled");
-                    return false;
-                }
-                Err(error) => {
-                    tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
-                    self.pause().await;
-                    continue;
-                }
-            };
-            let last = journal.head.last;
-            match self.cancel(journal, last).await {
-                Exit::Rebuild if self.unwritable.is_some() => return false,
-                Exit::Rebuild => {}
-                Exit::Blocked | Exit::Gone => return true,
-            }
-        }
-        true
-    }
-
-    async fn record_resumed(&mut self) -> Result<(), Error> {
-        self.no_refusal();
-        let Ok(mut journal) = self.journal().await? else {
-            // It would be blocked for the same reason; a file that was mended is read again.
-            return Ok(());
-        };
-        if journal.head.blocked.is_none() {
-            // Only this process knows that it is blocked.
-            return Ok(());
-        }
-        let mut pending = Pending::default();
-        pending.events.push(Event::RunResumed {});
-        journal.head.blocked = None;
-        pending.status = Some(journal.head.status());
-        match self.commit(journal.head.last, &mut pending).await {
-            Committed::Yes(_) => {
-                if let Some(run) = journal.mark(&self.run.id) {
-                    self.engine.polls.forgive(run);
-                }
-                Ok(())
-            }
-            Committed::No => {
-                Err(Error::new(ErrorKind::Unavailable, "it could not be recorded: try again"))
-            }
-            Committed::Closed => Err(Error::closed()),
-        }
+        Next::Gone
     }
 
     /// The journal as the file has it; the inner error says why this version has none.

@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 use tidemill_model::{BlockReason, Event, OpId, OpKind};
 
 use super::bodies::RunningBody;
-use super::driver::{Committed, Driver, mail};
+use super::driver::{Driver, mail};
 use super::inbox::{Control, Mail};
 use super::journal::Journal;
 use super::turn::Pending;
@@ -102,10 +102,7 @@ impl Driver {
         if pending.events.is_empty() {
             return true;
         }
-        match self.commit(journal.head.last, &mut pending).await {
-            Committed::Yes(_) => true,
-            Committed::No | Committed::Closed => false,
-        }
+        self.commit(journal.head.last, &mut pending).await.is_ok()
     }
 
     /// None if the operation is not open, or its end is held already.

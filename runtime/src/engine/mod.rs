@@ -6,6 +6,7 @@
 //! its life and replays the log: live execution and recovery are the same code.
 
 pub(crate) mod app_lock;
+mod blocked;
 pub(crate) mod bodies;
 pub(crate) mod cell;
 mod check;
@@ -49,7 +50,7 @@ use crate::store::Store;
 use app_lock::AppLock;
 use bodies::{RunningBody, StepBody};
 use clock::Clock;
-use driver::TakeUp;
+use driver::Next;
 pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 use inbox::Inbox;
 use line::Line;
@@ -135,14 +136,14 @@ impl Engine {
     pub(crate) fn adopt(self: &Arc<Self>, id: RunId, seq: Seq, created: Box<RunCreated>) {
         let run = Run::new(id, created.parent.clone());
         self.register(&run);
-        self.drive(run, TakeUp::New(seq, created));
+        self.drive(run, Next::first(seq, self.clock.wall(), created));
     }
 
     /// Ends a child that was dropped before it could begin.
     pub(crate) fn end_unwanted(self: &Arc<Self>, id: RunId) {
         let run = Run::new(id, None);
         self.register(&run);
-        self.drive(run, TakeUp::Unwanted);
+        self.drive(run, Next::Unwanted);
     }
 
     pub(crate) fn runs(&self) -> Vec<Arc<Run>> {
@@ -186,8 +187,8 @@ impl Engine {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn drive(self: &Arc<Self>, run: Arc<Run>, take_up: TakeUp) {
-        self.drivers.spawn_on(driver::drive(Arc::clone(self), run, take_up), &self.runtime);
+    fn drive(self: &Arc<Self>, run: Arc<Run>, first: Next) {
+        self.drivers.spawn_on(driver::drive(Arc::clone(self), run, first), &self.runtime);
     }
 
     fn known_runs(&self) -> MutexGuard<'_, FxHashMap<RunId, Arc<Run>>> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tidemill_model::{Event, OpId, OpKind, OpName, RunId};
+use tidemill_model::{BlockReason, Event, OpId, OpKind, OpName, RunId};
 
-use super::driver::{Committed, Driver, Exit};
+use super::driver::{Driver, Next};
 use super::handle::RunResult;
 use super::journal::Journal;
 use super::polls::{Alone, RunMark};
@@ -13,64 +13,64 @@ use super::turn::{Live, Pending};
 use crate::ops;
 use crate::store::{self, Record, Unreadable};
 
-/// What came of it.
-pub(super) enum Rebuilt {
-    Live(Box<Live>),
-    Blocked,
-    /// The run has ended, or the node is shutting down.
-    Gone,
-}
-
 impl Driver {
     /// Replays the log and records that this process has the run. `log` is given for a run whose
     /// log is known.
-    pub(super) async fn rebuild(&mut self, mut log: Option<Vec<Record>>) -> Rebuilt {
-        loop {
-            if self.engine.closing.is_cancelled() {
-                return Rebuilt::Gone;
+    pub(super) async fn rebuild(&mut self, log: Option<Vec<Record>>) -> Next {
+        if self.engine.closing.is_cancelled() {
+            return Next::Gone;
+        }
+        let log = match log {
+            Some(log) => log,
+            None => match self.engine.store.reads().log(&self.run.id).await {
+                Ok(Ok(log)) => log,
+                Ok(Err(unreadable)) => return self.block_unread(unreadable).await,
+                Err(error) => {
+                    tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
+                    self.pause().await;
+                    return Next::Rebuild(None);
+                }
+            },
+        };
+        let journal = match Journal::of(&log) {
+            Ok(journal) => journal,
+            Err(reason) => return self.block_unread(Unreadable::misfit(&log, reason)).await,
+        };
+        if journal.head.is_ended() {
+            return self.ended_before(&log).await;
+        }
+        let last = journal.head.last;
+        if let Some(reason) = self.unwritable.take() {
+            return self.block(journal.head.blocked.as_ref(), last, reason).await;
+        }
+        if !self.took_up && self.is_orphan(&log).await {
+            return self.cancel(journal, last).await;
+        }
+        match self.replay(&log, &journal).await {
+            Ok(Ok(replayed)) => self.open(&log, journal, replayed).await,
+            Ok(Err(reason)) => {
+                let reason = self.with_its_misuse(reason).await;
+                self.block(journal.head.blocked.as_ref(), last, reason).await
             }
-            let log = match log.take() {
-                Some(log) => log,
-                None => match self.engine.store.reads().log(&self.run.id).await {
-                    Ok(Ok(log)) => log,
-                    Ok(Err(unreadable)) => match self.block_unread(unreadable).await {
-                        Some(rebuilt) => return rebuilt,
-                        None => continue,
-                    },
-                    Err(error) => {
-                        tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
-                        self.pause().await;
-                        continue;
-                    }
-                },
-            };
-            if let Some(rebuilt) = self.rebuild_from(&log).await {
-                return rebuilt;
-            }
+            Err(next) => next,
         }
     }
 
-    /// None if the log has to be read again.
-    async fn rebuild_from(&mut self, log: &[Record]) -> Option<Rebuilt> {
-        let journal = match Journal::of(log) {
-            Ok(journal) => journal,
-            Err(reason) => return self.block_unread(Unreadable::misfit(log, reason)).await,
-        };
-        if journal.head.is_ended() {
-            return Some(self.ended_before(log).await);
-        }
-        if let Some(reason) = self.unwritable.take() {
-            let last = journal.head.last;
-            return rebuilt(self.record_blocked(journal.head.blocked.as_ref(), last, reason).await);
-        }
-        if !self.took_up && self.is_orphan(log).await {
-            let last = journal.head.last;
-            return match self.cancel(journal, last).await {
-                Exit::Rebuild => None,
-                Exit::Blocked | Exit::Gone => Some(Rebuilt::Gone),
-            };
-        }
+    /// Replays the log; the inner error says why the run is blocked.
+    async fn replay(
+        &mut self,
+        log: &[Record],
+        journal: &Journal,
+    ) -> Result<Result<Replayed, BlockReason>, Next> {
         let engine = Arc::clone(&self.engine);
+        let deadly = || engine.polls.poison(journal.mark(&self.run.id)?);
+        let poison = match self.took_up {
+            true => None,
+            false => ops::poison(self, journal, engine.clock.wall()),
+        };
+        if let Some(reason) = poison.or_else(deadly) {
+            return Ok(Err(reason));
+        }
         let stage = Stage {
             app: &engine.app,
             run: &self.run.id,
@@ -79,48 +79,32 @@ impl Driver {
             floats_exact_from: Some(engine.floats_exact_from),
             polls: Some(&engine.polls),
         };
-        let deadly = || engine.polls.poison(journal.mark(&self.run.id)?);
-        let poison = || ops::poison(self, &journal, engine.clock.wall());
-        let poison = if self.took_up { None } else { poison() };
-        let replayed = match poison.or_else(deadly) {
-            Some(reason) => Err(reason),
-            None => {
-                let _alone = self.alone(journal.mark(&self.run.id)).await;
-                if engine.closing.is_cancelled() {
-                    return Some(Rebuilt::Gone);
-                }
-                stage.replay(log)
-            }
-        };
-        match replayed {
-            Ok(replayed) => self.open(log, journal, replayed).await,
-            Err(reason) => {
-                let last = journal.head.last;
-                let reason = self.with_its_misuse(reason).await;
-                rebuilt(self.record_blocked(journal.head.blocked.as_ref(), last, reason).await)
-            }
+        let _alone = self.alone(journal.mark(&self.run.id)).await;
+        if engine.closing.is_cancelled() {
+            return Err(Next::Gone);
         }
+        Ok(stage.replay(log))
     }
 
     /// Blocks a run whose log a newer version wrote, or that is damaged: what this version adds to
     /// it is an aside, which that version skips.
-    async fn block_unread(&mut self, log: Unreadable) -> Option<Rebuilt> {
+    async fn block_unread(&mut self, log: Unreadable) -> Next {
         let Unreadable { reason, last, blocked } = log;
-        rebuilt(self.record_blocked(blocked.as_ref(), last, reason).await)
+        self.block(blocked.as_ref(), last, reason).await
     }
 
     /// The run's last turn was written by a process that could not tell anybody.
-    async fn ended_before(&mut self, log: &[Record]) -> Rebuilt {
+    async fn ended_before(&mut self, log: &[Record]) -> Next {
         let ended = match log.last().map(|record| &record.event) {
             Some(Event::RunCompleted { output }) => RunResult::Completed(output.clone()),
             Some(Event::RunFailed { error }) => RunResult::Failed(error.clone()),
-            Some(_) | None => return Rebuilt::Gone,
+            Some(_) | None => return Next::Gone,
         };
         if let Ok(created) = store::created(log) {
             let created = created.clone();
             self.end(&created, ended).await;
         }
-        Rebuilt::Gone
+        Next::Gone
     }
 
     /// Whether the run is a child whose parent has ended.
@@ -131,16 +115,11 @@ impl Driver {
     }
 
     /// Records what taking the run up adds to its log, then lets its open operations go on.
-    async fn open(
-        &mut self,
-        log: &[Record],
-        journal: Journal,
-        replayed: Replayed,
-    ) -> Option<Rebuilt> {
+    async fn open(&mut self, log: &[Record], journal: Journal, replayed: Replayed) -> Next {
         let now = self.engine.clock.wall();
         let created = match store::created(log) {
             Ok(created) => Arc::new(created.clone()),
-            Err(_) => return Some(Rebuilt::Blocked),
+            Err(_) => return Next::Blocked,
         };
         let Replayed { life, mut bodies, asked } = replayed;
         let (last, status) = (journal.head.last, journal.head.status());
@@ -159,14 +138,13 @@ impl Driver {
         if let Err(reason) = live.add(&mut pending, &self.run.id, asked, now) {
             let logged = live.journal.head.blocked.take();
             drop(live);
-            return rebuilt(self.record_blocked(logged.as_ref(), last, reason).await);
+            return self.block(logged.as_ref(), last, reason).await;
         }
         live.settle(&mut pending);
         if !pending.events.is_empty() {
             match self.commit(last, &mut pending).await {
-                Committed::Yes(last) => live.last = last,
-                Committed::No => return None,
-                Committed::Closed => return Some(Rebuilt::Gone),
+                Ok(last) => live.last = last,
+                Err(next) => return next,
             }
         }
         self.took_up = true;
@@ -175,17 +153,17 @@ impl Driver {
         self.release(&live.journal, std::mem::take(&mut pending.effects));
         if let Some(ended) = pending.ended {
             self.end(&live.created, ended).await;
-            return Some(Rebuilt::Gone);
+            return Next::Gone;
         }
         for child in dropped {
             self.engine.cancel_child(&self.run.id, &child);
         }
         let children = open_children(&live.journal);
         if !self.look_for_children(children).await {
-            return None;
+            return Next::Rebuild(None);
         }
         self.run.inbox.put_held(live.journal.held());
-        Some(Rebuilt::Live(Box::new(live)))
+        Next::Live(Box::new(live))
     }
 
     /// False if the file could not be read and it has to be tried again.
@@ -211,15 +189,6 @@ impl Driver {
             }
         };
         self.engine.polls.alone(run?, sleep).await
-    }
-}
-
-/// What a run is after its reason to be blocked was written, or not.
-fn rebuilt(recorded: Committed) -> Option<Rebuilt> {
-    match recorded {
-        Committed::Yes(_) => Some(Rebuilt::Blocked),
-        Committed::No => None,
-        Committed::Closed => Some(Rebuilt::Gone),
     }
 }
 

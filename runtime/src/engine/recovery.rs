@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::app_lock::AppLock;
 use super::clock::Clock;
-use super::driver::TakeUp;
+use super::driver::Next;
 use super::line::Line;
 use super::polls::Polls;
 use super::pool::Pool;
@@ -117,7 +117,7 @@ async fn recover(engine: &Arc<Engine>) -> Result<(), Error> {
         tracing::info!(runs = runs.len(), "taking up unfinished runs");
     }
     for (run, is_dropped) in runs {
-        engine.drive(run, if is_dropped { TakeUp::Unwanted } else { TakeUp::Log });
+        engine.drive(run, if is_dropped { Next::Unwanted } else { Next::Rebuild(None) });
     }
     Ok(())
 }

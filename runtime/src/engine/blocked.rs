@@ -1,0 +1,173 @@
+//! A run that cannot go on: how that is recorded and told, and what ends it.
+//!
+//! Whatever arrives meanwhile is held (`held.rs`). The run goes on with `resume`, or in the next
+//! process; its parent can cancel it.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunStatus, Seq};
+
+use super::driver::{Driver, Next, mail};
+use super::handle::RunResult;
+use super::held::Holding;
+use super::inbox::{Control, Mail};
+use super::turn::Pending;
+use crate::error::{Error, ErrorKind};
+
+/// How long a run that waits for something foreign is looked at for what its tasks do. It stands
+/// still anyway, and a task that was just spawned runs within milliseconds.
+const MISUSE_WAIT: Duration = Duration::from_millis(300);
+
+impl Driver {
+    /// A workflow that awaits a task that it spawned waits for something foreign at once, and often
+    /// the task then does what names the mistake better: it is given a moment to.
+    pub(crate) async fn with_its_misuse(&self, reason: BlockReason) -> BlockReason {
+        if reason.kind != BlockReasonKind::ForeignWait {
+            return reason;
+        }
+        tokio::select! {
+            biased;
+            () = self.engine.closing.cancelled() => reason,
+            misuse = poll_fn(|cx| self.run.inbox.poll_misuse(cx)) => misuse,
+            () = self.engine.timers.sleep(MISUSE_WAIT) => reason,
+        }
+    }
+
+    /// Blocks the run.
+    pub(crate) async fn block(
+        &mut self,
+        logged: Option<&BlockReason>,
+        last: Seq,
+        reason: BlockReason,
+    ) -> Next {
+        self.record_blocked(logged, last, reason).await.err().unwrap_or(Next::Blocked)
+    }
+
+    /// Records why the run cannot go on, unless the log says so already, as `logged`.
+    async fn record_blocked(
+        &mut self,
+        logged: Option<&BlockReason>,
+        last: Seq,
+        reason: BlockReason,
+    ) -> Result<(), Next> {
+        if logged != Some(&reason) {
+            let mut pending = Pending::default();
+            pending.block(reason.clone());
+            pending.status = Some(RunStatus::Blocked);
+            match self.commit(last, &mut pending).await {
+                Ok(_) => {}
+                Err(Next::Rebuild(_)) if self.unwritable.take().is_some() => {
+                    self.engine.refusals.hold(&self.run.id, reason.clone());
+                }
+                Err(next) => return Err(next),
+            }
+        }
+        self.tell_blocked(reason);
+        Ok(())
+    }
+
+    pub(crate) fn tell_blocked(&self, reason: BlockReason) {
+        tracing::error!(
+            run = %self.run.id, kind = ?reason.kind, op = reason.op.map(OpId::get),
+            logged = reason.logged, asked = reason.asked, advice = reason.advice,
+            "a run is blocked"
+        );
+        self.run.outcome.send_replace(Some(RunResult::Blocked(reason)));
+    }
+
+    /// Waits until the run is tried again, or goes.
+    pub(crate) async fn wait_blocked(&mut self) -> Next {
+        let mut holding = Holding::default();
+        loop {
+            let Mail { inputs, controls, .. } = mail(&self.run).await;
+            self.hold(&mut holding, inputs).await;
+            let mut controls = controls.into_iter();
+            while let Some(control) = controls.next() {
+                match control {
+                    Control::Stop => {
+                        // What only memory keeps is tried once more.
+                        self.run.inbox.put_back(holding.into_unrecorded());
+                        return Next::Gone;
+                    }
+                    Control::Cancel => {
+                        if self.cancel_from_log().await {
+                            return Next::Gone;
+                        }
+                    }
+                    Control::Resume(reply) => {
+                        let resumed = self.record_resumed().await;
+                        let go = resumed.is_ok();
+                        if go {
+                            // Before the answer: who has it must not see the old reason again.
+                            self.run.outcome.send_replace(None);
+                        }
+                        // Whoever asked may have gone.
+                        let _ = reply.send(resumed);
+                        if go {
+                            self.run.inbox.put_back(holding.into_unrecorded());
+                            // A cancel that came in the same mail is for the run that goes on.
+                            self.run.inbox.put_back_controls(controls.collect());
+                            return Next::Rebuild(None);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the run is cancelled and therefore gone, or the node closes. What is open in a log
+    /// that cannot be read is not known, so such a run stays: the version that can read it finds
+    /// that nobody waits for the run, and ends it.
+    pub(crate) async fn cancel_from_log(&mut self) -> bool {
+        while !self.engine.closing.is_cancelled() {
+            let journal = match self.journal().await {
+                Ok(Ok(journal)) => journal,
+                Ok(Err(_)) => {
+                    tracing::warn!(run = %self.run.id, "a run that cannot be read is not cancelled");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
+                    self.pause().await;
+                    continue;
+                }
+            };
+            let last = journal.head.last;
+            match self.cancel(journal, last).await {
+                Next::Rebuild(_) if self.unwritable.is_some() => return false,
+                Next::Rebuild(_) => {}
+                Next::Live(_) | Next::Blocked | Next::Unwanted | Next::Gone => return true,
+            }
+        }
+        true
+    }
+
+    async fn record_resumed(&mut self) -> Result<(), Error> {
+        self.no_refusal();
+        let Ok(mut journal) = self.journal().await? else {
+            // It would be blocked for the same reason; a file that was mended is read again.
+            return Ok(());
+        };
+        if journal.head.blocked.is_none() {
+            // Only this process knows that it is blocked.
+            return Ok(());
+        }
+        let mut pending = Pending::default();
+        pending.events.push(Event::RunResumed {});
+        journal.head.blocked = None;
+        pending.status = Some(journal.head.status());
+        match self.commit(journal.head.last, &mut pending).await {
+            Ok(_) => {
+                if let Some(run) = journal.mark(&self.run.id) {
+                    self.engine.polls.forgive(run);
+                }
+                Ok(())
+            }
+            Err(Next::Gone) => Err(Error::closed()),
+            Err(_) => {
+                Err(Error::new(ErrorKind::Unavailable, "it could not be recorded: try again"))
+            }
+        }
+    }
+}
