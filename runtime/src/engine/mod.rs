@@ -18,7 +18,7 @@ mod handle;
 mod held;
 pub(crate) mod inbox;
 pub(crate) mod journal;
-mod life;
+pub(crate) mod life;
 mod line;
 pub(crate) mod polls;
 mod pool;
@@ -30,7 +30,7 @@ mod shadow;
 mod start;
 #[cfg(test)]
 mod tests;
-mod timers;
+pub(crate) mod timers;
 pub(crate) mod turn;
 
 use std::sync::atomic::AtomicBool;

@@ -1,7 +1,7 @@
 //! Steps: a body that touches the world, whose output is recorded.
 //!
 //! Starts with `step_started`, ends with `step_completed` or `step_failed`; in between asides tell
-//! of its attempts and checkpoints. Served by a body (`engine/bodies.rs`). Dropped: the body's token
+//! of its attempts and checkpoints. Served by a body (`engine/bodies/`). Dropped: the body's token
 //! is cancelled. Taken up again: the body runs again, as another attempt if the newest one began;
 //! the process that dies in it again and again blocks the run.
 

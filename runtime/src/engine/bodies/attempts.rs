@@ -1,0 +1,215 @@
+//! All attempts of a step: when the next begins, what ends the step.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt as _;
+use tidemill_model::{Event, Failure, FailureKind, Json, OpId, OpName};
+use tokio_util::sync::CancellationToken;
+
+use super::execute::Ended;
+use super::record::{Checkpointer, Entrance, record};
+use super::{StepBody, UnreadableInput};
+use crate::author::result::{failed, failure_of};
+use crate::author::step::{Attempt, Step};
+use crate::engine::app_lock::AppLock;
+use crate::engine::journal::StepFacts;
+use crate::engine::life::panic_message;
+use crate::engine::{Engine, Run};
+use crate::store::writer::StepGuard;
+
+/// All attempts of one step.
+pub(super) struct Work {
+    pub(super) engine: Arc<Engine>,
+    pub(super) run: Arc<Run>,
+    pub(super) op: OpId,
+    pub(super) name: OpName,
+    pub(super) guard: Arc<StepGuard>,
+    pub(super) token: CancellationToken,
+    pub(super) last_checkpoint: Arc<Mutex<Option<Json>>>,
+    pub(super) facts: StepFacts,
+    pub(super) body: StepBody,
+    pub(super) lock: Arc<AppLock>,
+}
+
+/// How an attempt failed, and whether another may follow.
+struct AttemptFailure {
+    failure: Failure,
+    is_final: bool,
+}
+
+impl Work {
+    /// Makes attempts until one counts, or nobody waits for the step any more.
+    pub(super) async fn run(mut self) {
+        loop {
+            if !self.ready().await {
+                return;
+            }
+            // What an author's code does around the body may panic, too: dropping it when it is out
+            // of time, printing its error, judging that.
+            let ended = AssertUnwindSafe(self.attempt()).catch_unwind().await;
+            let ended = ended.unwrap_or_else(|panic| {
+                let failure = panicked(panic_message(&*panic));
+                Some(Err(AttemptFailure { failure, is_final: false }))
+            });
+            let Some(ended) = ended else { return };
+            let end = match ended {
+                Ok(output) => Event::StepCompleted { op: self.op, name: self.name, output },
+                Err(_) if self.token.is_cancelled() => return,
+                Err(failed) => match self.next_after(failed).await {
+                    Next::Again => continue,
+                    Next::Gone => return,
+                    Next::Failed(end) => end,
+                },
+            };
+            self.run.inbox.push(end);
+            return;
+        }
+    }
+
+    /// Waits until the attempt may start; false if it never may. One for the pool has yet to pass
+    /// its entrance there.
+    async fn ready(&mut self) -> bool {
+        if self.token.is_cancelled() {
+            return false;
+        }
+        if let Some(at) = self.facts.next_at {
+            let waited = self.engine.timers.sleep_until(at);
+            tokio::select! {
+                biased;
+                () = self.token.cancelled() => return false,
+                () = waited => {}
+            }
+        }
+        if !self.guard.open(self.facts.attempt) {
+            return false;
+        }
+        let told = self.facts.begun;
+        self.body.blocking || self.entrance().pass(told).await
+    }
+
+    /// What the next attempt passes right before its body begins.
+    pub(super) fn entrance(&self) -> Entrance {
+        Entrance {
+            engine: Arc::clone(&self.engine),
+            run: self.run.id.clone(),
+            guard: Arc::clone(&self.guard),
+            token: self.token.clone(),
+            attempt: self.facts.attempt,
+            begins: Event::StepAttemptStarted {
+                op: self.op,
+                name: self.name.clone(),
+                attempt: self.facts.attempt,
+            },
+        }
+    }
+
+    /// One attempt; none if nobody wants it any more and it did not begin.
+    async fn attempt(&mut self) -> Option<Result<Json, AttemptFailure>> {
+        let token = match self.body.timeout {
+            Some(_) => self.token.child_token(),
+            None => self.token.clone(),
+        };
+        let step = self.step(token.clone());
+        let ended = self.execute(step.clone(), token).await;
+        let hopeless = step.inner.hopeless.load(Ordering::Relaxed);
+        let failed = |failure| Some(Err(AttemptFailure { failure, is_final: hopeless }));
+        if step.inner.spoiled.load(Ordering::Relaxed) {
+            let message = "a checkpoint was refused: it has no JSON or is over its limit";
+            return failed(self::failed(message));
+        }
+        match ended {
+            Ended::Returned(Ok(output)) => Some(Ok(output)),
+            Ended::Returned(Err(error)) => {
+                let retry = self.body.retry.as_ref();
+                let is_final = hopeless || retry.is_some_and(|r| r.is_final(&*error));
+                Some(Err(AttemptFailure { failure: failure_of(&*error), is_final }))
+            }
+            Ended::Unreadable(UnreadableInput(error)) => {
+                let message = format!("the recorded input is not what the step takes: {error}");
+                Some(Err(AttemptFailure { failure: self::failed(message), is_final: true }))
+            }
+            Ended::Panicked(message) => failed(panicked(&message)),
+            Ended::OutOfTime => {
+                let timeout = self.body.timeout.unwrap_or_default();
+                let message = format!("it took longer than {timeout:?}");
+                failed(Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() })
+            }
+            Ended::LetGo => None,
+        }
+    }
+
+    fn step(&self, token: CancellationToken) -> Step {
+        Step {
+            inner: Arc::new(Attempt {
+                run: self.run.id.clone(),
+                op: self.op,
+                name: self.name.clone(),
+                attempt: self.facts.attempt,
+                epoch: self.engine.environment.epoch,
+                key: self.engine.scope.clone(),
+                state: Arc::clone(&self.engine.state),
+                token,
+                last_checkpoint: Arc::clone(&self.last_checkpoint),
+                checkpointer: Checkpointer {
+                    engine: Arc::clone(&self.engine),
+                    guard: Arc::clone(&self.guard),
+                },
+                spoiled: AtomicBool::new(false),
+                hopeless: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Decides and records what follows a failed attempt.
+    async fn next_after(&mut self, failed: AttemptFailure) -> Next {
+        let AttemptFailure { failure, is_final } = failed;
+        self.facts.failures = self.facts.failures.saturating_add(1);
+        let attempt = self.facts.attempt;
+        let now = self.engine.clock.wall();
+        let elapsed = now.since(self.facts.started_at);
+        let retry = self.body.retry.as_ref().filter(|_| !is_final);
+        let delay = retry.and_then(|r| r.delay(self.facts.failures, elapsed, random_unit()));
+        let Some(delay) = delay else {
+            let (op, name, attempts) = (self.op, self.name.clone(), self.facts.failures);
+            return Next::Failed(Event::StepFailed { op, name, error: failure, attempts });
+        };
+        let of = retry.map(|retry| retry.attempts_max());
+        let next_at = now.saturating_add(delay);
+        let event = Event::StepAttemptFailed {
+            op: self.op,
+            name: self.name.clone(),
+            attempt,
+            error: failure,
+            next_at,
+            of,
+        };
+        let recorded = record(&self.engine, &self.run.id, &self.guard, attempt, &event).await;
+        if recorded.is_err() {
+            // The step was dropped, or the node has shut down: nobody waits for another attempt.
+            return Next::Gone;
+        }
+        self.facts.attempt = attempt.saturating_add(1);
+        self.facts.begun = false;
+        self.facts.next_at = Some(next_at);
+        Next::Again
+    }
+}
+
+fn panicked(message: &str) -> Failure {
+    failed(format!("the body panicked: {message}"))
+}
+
+enum Next {
+    Again,
+    Gone,
+    /// For good.
+    Failed(Event),
+}
+
+/// A random number from 0 to 1, for jitter.
+fn random_unit() -> f64 {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    f64::from(random) / f64::from(u32::MAX)
+}

@@ -1,0 +1,163 @@
+//! Running one attempt of a step where it belongs: on the author's runtime, or on the pool.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tidemill_eventlog::host;
+use tidemill_model::{Json, OpId, OpName, RunId};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::attempts::Work;
+use super::{Begin, BodyFuture, UnreadableInput};
+use crate::author::result::BoxError;
+use crate::author::step::Step;
+use crate::engine::life::panic_message;
+use crate::engine::timers::Timers;
+
+/// A body that holds a worker for longer in one poll keeps others waiting.
+const POLL_WARN: Duration = Duration::from_secs(1);
+
+impl Work {
+    /// Runs the body to its end where it belongs.
+    pub(super) async fn execute(&mut self, step: Step, token: CancellationToken) -> Ended {
+        let bound = self.body.timeout.map(|timeout| Bound {
+            timers: self.engine.timers.clone(),
+            timeout,
+            attempt: token,
+            step: self.token.clone(),
+        });
+        if self.body.blocking {
+            let Some(run) = self.body.run.take() else { return Ended::LetGo };
+            return self.execute_on_pool(run, step, bound).await;
+        }
+        let Some(run) = self.body.run.as_mut() else { return Ended::LetGo };
+        let body = match run(step, &self.facts.input) {
+            Ok(body) => body,
+            Err(unreadable) => return Ended::Unreadable(unreadable),
+        };
+        watched(bounded_body(body, bound), &self.run.id, self.op, &self.name).await
+    }
+
+    /// Runs all of a body on the pool, also what it does before its first await.
+    async fn execute_on_pool(
+        &mut self,
+        mut run: Box<Begin>,
+        step: Step,
+        bound: Option<Bound>,
+    ) -> Ended {
+        let place = tokio::select! {
+            biased;
+            () = self.token.cancelled() => return Ended::LetGo,
+            place = self.engine.line.enter() => place,
+        };
+        let Some(place) = place else { return Ended::LetGo };
+        let entered = host::boot_now();
+        if !self.entrance().pass(false).await {
+            return Ended::LetGo;
+        }
+        place.recorded(host::boot_now().since(entered));
+        let (done, ended) = oneshot::channel();
+        let input = self.facts.input.clone();
+        let (runtime, entrance) = (self.engine.runtime.clone(), self.entrance());
+        let (lock, id, op, name) =
+            (Arc::clone(&self.lock), self.run.id.clone(), self.op, self.name.clone());
+        let job = Box::new(move || {
+            let keeps_the_lock = lock.note(&id, op, &name);
+            drop(lock);
+            let work = async {
+                // It may have waited for its thread, and its step may have been dropped since.
+                if !entrance.pass(true).await {
+                    return Ended::LetGo;
+                }
+                let began = host::boot_now();
+                let ended = match run(step, &input) {
+                    Ok(body) => bounded_body(body, bound).await,
+                    Err(unreadable) => Ended::Unreadable(unreadable),
+                };
+                place.ran(host::boot_now().since(began));
+                ended
+            };
+            let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+            let ended =
+                ended.unwrap_or_else(|panic| Ended::Panicked(panic_message(&*panic).to_owned()));
+            drop(place);
+            // Before the answer: who hears that the node has closed may open the file.
+            drop(keeps_the_lock);
+            // Whoever waited may have been shut down; then nobody needs to know.
+            let _ = done.send((ended, run));
+        });
+        if self.engine.pool.run(job).is_err() {
+            return Ended::LetGo;
+        }
+        let Ok((ended, run)) = ended.await else { return Ended::LetGo };
+        self.body.run = Some(run);
+        ended
+    }
+}
+
+/// How an attempt ended.
+pub(super) enum Ended {
+    Returned(Result<Json, BoxError>),
+    Panicked(String),
+    Unreadable(UnreadableInput),
+    OutOfTime,
+    /// It did not begin: its step was dropped, or the node lets go.
+    LetGo,
+}
+
+/// How long an attempt may take, from when its body begins.
+struct Bound {
+    timers: Timers,
+    timeout: Duration,
+    attempt: CancellationToken,
+    step: CancellationToken,
+}
+
+/// The body with its panics caught, and dropped when it is out of time. What has returned by then
+/// counts: its work is done.
+async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> Ended {
+    let body = AssertUnwindSafe(body).catch_unwind().map(|ended| match ended {
+        Ok(result) => Ended::Returned(result),
+        Err(panic) => Ended::Panicked(panic_message(&*panic).to_owned()),
+    });
+    let Some(Bound { timers, timeout, attempt, step }) = bound else { return body.await };
+    let timer = timers.cancel_after(timeout, attempt.clone());
+    let mut body = pin!(body);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut body => ended,
+        // A dropped step cancels its attempt, too; that ends when it wants to.
+        () = attempt.cancelled() => {
+            if step.is_cancelled() { body.await } else { Ended::OutOfTime }
+        }
+    };
+    timers.cancel(timer);
+    ended
+}
+
+/// Warns of a poll that held its worker for long.
+async fn watched(body: impl Future<Output = Ended>, run: &RunId, op: OpId, step: &OpName) -> Ended {
+    let mut body = pin!(body);
+    poll_fn(|cx| {
+        let began = host::boot_now();
+        let polled = body.as_mut().poll(cx);
+        let took = host::boot_now().since(began);
+        if took >= POLL_WARN {
+            tracing::warn!(
+                %run, %op, %step, ?took,
+                "a step's body held a worker of the runtime: make it .blocking()"
+            );
+        }
+        match polled {
+            Poll::Ready(ended) => Poll::Ready(ended),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

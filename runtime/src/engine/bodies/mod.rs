@@ -1,0 +1,192 @@
+//! Step bodies: the part of a workflow that touches the world.
+//!
+//! A body runs as a task of the author's runtime, or on the pool for `.blocking()`, from the
+//! commit of its step's start until its end is in the run's inbox. One task makes all attempts of
+//! a step, so an attempt begins only after the body of the one before has returned.
+//!
+//! Invariants:
+//! - an attempt starts only through the gate, and only once the log says that it begins: with the
+//!   step's start if nothing lies in between, otherwise with an event of its own;
+//! - a failed attempt and the moment of the next are durable before anybody waits for it;
+//! - what a body returns or records is kept or refused as a whole: an error, a panic, a timeout
+//!   and a checkpoint that cannot be recorded fail the attempt;
+//! - as long as a body runs it keeps the file locked, also after its node was shut down.
+//!
+//! Failure: when the log cannot be written, a result or checkpoint waits in memory and the body is
+//! not run again. Crash: the log has the start and no end; recovery runs the body again as a later
+//! attempt; one that had not begun keeps its number. Cancellation: the token tells the body, which
+//! may go on for the grace; then an async one is dropped. Nobody looks at the result of a dropped
+//! step. A node that shuts down records an output that still comes; an error that comes after the
+//! token was cancelled says nothing about the step (its child process may have had the signal,
+//! too), and the body runs again.
+//!
+//! What follows an attempt is decided in `attempts.rs`; `execute.rs` runs one, and `record.rs`
+//! writes what an attempt says of itself.
+
+mod attempts;
+mod execute;
+mod record;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidemill_model::{Json, OpId, OpName, RunId};
+use tokio_util::sync::CancellationToken;
+
+use super::app_lock::AppLock;
+use super::journal::StepFacts;
+use super::timers::Timers;
+use super::{Engine, Run};
+use crate::author::result::BoxError;
+use crate::author::retry::Retry;
+use crate::author::step::Step;
+use crate::store::writer::StepGuard;
+use attempts::Work;
+pub(crate) use record::Checkpointer;
+
+pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
+
+/// Makes the future of an attempt.
+type Begin = dyn FnMut(Step, &Json) -> Result<BodyFuture, UnreadableInput> + Send;
+
+/// The recorded input is not what the body takes: no attempt can change that.
+pub(crate) struct UnreadableInput(serde_json::Error);
+
+/// A step's body with its types erased, and how it is to be run.
+pub(crate) struct StepBody {
+    /// None while it is on the pool.
+    run: Option<Box<Begin>>,
+    pub(crate) retry: Option<Box<Retry>>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) blocking: bool,
+}
+
+impl StepBody {
+    pub(crate) fn of_step<F, In, Fut, Out, E>(body: F) -> StepBody
+    where
+        F: Fn(Step, In) -> Fut + Send + 'static,
+        In: DeserializeOwned,
+        Fut: Future<Output = Result<Out, E>> + Send + 'static,
+        Out: Serialize + DeserializeOwned,
+        E: Into<BoxError>,
+    {
+        StepBody::new(move |step, input| {
+            let input = input.decode::<In>().map_err(UnreadableInput)?;
+            Ok(erase(body(step, input)))
+        })
+    }
+
+    pub(crate) fn of_closure<F, Fut, Out, E>(body: F) -> StepBody
+    where
+        F: FnOnce() -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<Out, E>> + Send + 'static,
+        Out: Serialize + DeserializeOwned,
+        E: Into<BoxError>,
+    {
+        StepBody::new(move |_, _| Ok(erase(body.clone()())))
+    }
+
+    fn new<F>(run: F) -> StepBody
+    where
+        F: FnMut(Step, &Json) -> Result<BodyFuture, UnreadableInput> + Send + 'static,
+    {
+        StepBody { run: Some(Box::new(run)), retry: None, timeout: None, blocking: false }
+    }
+}
+
+/// The body's future with its output as JSON that is known to come back.
+fn erase<Fut, Out, E>(body: Fut) -> BodyFuture
+where
+    Fut: Future<Output = Result<Out, E>> + Send + 'static,
+    Out: Serialize + DeserializeOwned,
+    E: Into<BoxError>,
+{
+    Box::pin(async move {
+        let output = body.await.map_err(Into::into)?;
+        let json = crate::author::payload("output", &output).map_err(|failure| failure.message)?;
+        let back = json.decode::<Out>();
+        back.map_err(|e| format!("its output does not survive being recorded: {e}"))?;
+        Ok(json)
+    })
+}
+
+/// A body that runs, as its driver sees it.
+pub(crate) struct RunningBody {
+    pub(crate) guard: Arc<StepGuard>,
+    pub(crate) token: CancellationToken,
+    run: RunId,
+    op: OpId,
+    name: OpName,
+    lock: Arc<AppLock>,
+    /// On the pool, where nothing can end it but itself.
+    blocking: bool,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl RunningBody {
+    /// Starts the body of a step whose start is durable.
+    pub(crate) fn start(
+        engine: &Arc<Engine>,
+        (run, lock): (&Arc<Run>, &Arc<AppLock>),
+        (op, name): (OpId, OpName),
+        facts: StepFacts,
+        body: StepBody,
+    ) -> RunningBody {
+        let guard = Arc::new(StepGuard::default());
+        let token = CancellationToken::new();
+        let blocking = body.blocking;
+        let work = Work {
+            engine: Arc::clone(engine),
+            run: Arc::clone(run),
+            op,
+            name: name.clone(),
+            guard: Arc::clone(&guard),
+            token: token.clone(),
+            last_checkpoint: Arc::new(Mutex::new(facts.last_checkpoint.clone())),
+            facts,
+            body,
+            lock: Arc::clone(lock),
+        };
+        let task = engine.runtime.spawn(work.run());
+        let (run, lock) = (run.id.clone(), Arc::clone(lock));
+        RunningBody { guard, token, run, op, name, lock, blocking, task }
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Drops the body at its next await; nobody waits any more for one that is on the pool.
+    pub(crate) fn abort(&self) {
+        self.task.abort();
+    }
+
+    /// Tells the body of a dropped step; an async one is dropped when the grace is over.
+    pub(crate) fn drop_after(&self, grace: Duration, timers: &Timers) {
+        self.token.cancel();
+        if !self.blocking {
+            timers.abort_after(grace, self.task.abort_handle());
+        }
+    }
+
+    /// Waits until the body has ended or was dropped. Cancel safety: it can be asked again.
+    pub(crate) async fn ended(&mut self) {
+        if !self.task.is_finished() {
+            // Its own panics are caught; being aborted is what was asked for.
+            let _ = (&mut self.task).await;
+        }
+    }
+
+    /// Waits until a body that was aborted has ended: an async one that does not return to its
+    /// runtime is noted as what keeps the file locked.
+    pub(crate) async fn aborted(mut self) {
+        let note = (!self.blocking && !self.is_finished())
+            .then(|| self.lock.note(&self.run, self.op, &self.name));
+        self.ended().await;
+        drop(note);
+    }
+}

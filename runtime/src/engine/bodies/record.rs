@@ -1,0 +1,102 @@
+//! What an attempt says of itself in the log: that it begins, how far it is, how it failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_model::{Event, Json, RunId};
+use tokio_util::sync::CancellationToken;
+
+use crate::author::step::Attempt;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind};
+use crate::store::writer::{Aside, StepGuard};
+
+/// How long a refused record waits before it is tried again: a full disk is not emptied sooner.
+const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 500 });
+
+/// Records checkpoints of one attempt.
+pub(crate) struct Checkpointer {
+    pub(super) engine: Arc<Engine>,
+    pub(super) guard: Arc<StepGuard>,
+}
+
+impl Checkpointer {
+    /// Returns once it is durable, however long the disk is full.
+    ///
+    /// # Errors
+    /// `Conflict` if the attempt is over; `Unavailable` once the node has shut down.
+    pub(crate) async fn record(&self, attempt: &Attempt, value: Json) -> Result<(), Error> {
+        let event = Event::Checkpoint {
+            op: attempt.op,
+            name: attempt.name.clone(),
+            attempt: attempt.attempt,
+            value,
+        };
+        record(&self.engine, &attempt.run, &self.guard, attempt.attempt, &event).await
+    }
+}
+
+/// Records an event of an attempt, as long as it takes: a disk that is full now says nothing about
+/// the step. Ends without it only if the attempt is over, or the node has shut down.
+pub(super) async fn record(
+    engine: &Engine,
+    run: &RunId,
+    guard: &Arc<StepGuard>,
+    attempt: u32,
+    event: &Event,
+) -> Result<(), Error> {
+    loop {
+        let (run, guard, event) = (run.clone(), Arc::clone(guard), event.clone());
+        let aside = |reply| Aside { run, guard, attempt, event, reply };
+        let Err(error) = engine.store.record(aside).await else { return Ok(()) };
+        if error.kind() == ErrorKind::Conflict || engine.grace_over.is_cancelled() {
+            return Err(error);
+        }
+        tokio::select! {
+            biased;
+            () = engine.grace_over.cancelled() => return Err(error),
+            () = engine.timers.sleep(REFUSED_PAUSE) => {}
+        }
+    }
+}
+
+/// What an attempt passes right before its body begins.
+pub(super) struct Entrance {
+    pub(super) engine: Arc<Engine>,
+    pub(super) run: RunId,
+    pub(super) guard: Arc<StepGuard>,
+    pub(super) token: CancellationToken,
+    pub(super) attempt: u32,
+    /// What the log says of it.
+    pub(super) begins: Event,
+}
+
+impl Entrance {
+    /// Waits until the gate is open and the log says that the attempt begins; false if its step is
+    /// not wanted any more. `told`: the log says so already, which stands unless it has to wait.
+    pub(super) async fn pass(&self, told: bool) -> bool {
+        let Some(waited) = self.opened().await else { return false };
+        if told && !waited {
+            return true;
+        }
+        let recorded =
+            record(&self.engine, &self.run, &self.guard, self.attempt, &self.begins).await;
+        // Writing it may have taken longer than the lease lasted.
+        recorded.is_ok() && self.opened().await.is_some()
+    }
+
+    /// Waits for the gate. Whether it had to; none if the attempt is not wanted any more.
+    async fn opened(&self) -> Option<bool> {
+        let waits = !self.engine.gate().is_open();
+        if waits {
+            tokio::select! {
+                biased;
+                () = self.token.cancelled() => return None,
+                opened = self.engine.gate().opened() => opened.ok()?,
+            }
+        }
+        // The guard closes in the commit that drops the step, a moment before the token.
+        let wanted = !self.token.is_cancelled() && self.guard.admits(self.attempt);
+        wanted.then_some(waits)
+    }
+}
