@@ -52,6 +52,33 @@ async fn a_sequential_step_takes_one_commit_and_256_runs_share_them() {
     fsck(&path);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_that_were_answered_together_share_the_next_commit_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let instruments = Instruments::default();
+    #[expect(clippy::disallowed_methods, reason = "it stands for a disk")]
+    instruments.faults.watch(|| std::thread::sleep(Duration::from_millis(40)));
+    let app = App::new("t").workflow("chain", chain);
+    let environment = Environment::alone(&path);
+    let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
+    let runs = (0..32).map(|_| {
+        let node = node.clone();
+        tokio::spawn(async move {
+            let run = node.start(StartRequest::new("chain", 30).unwrap()).await.unwrap();
+            soon(node.result(&run.id)).await.unwrap().output::<u32>().unwrap()
+        })
+    });
+    for ended in join_all(runs).await {
+        assert_eq!(ended.unwrap(), 30);
+    }
+    // 32 rounds. If the first to come back had a commit of its own, there would be two in each.
+    let commits = instruments.faults.counts().0;
+    assert!(commits < 48, "32 rounds took {commits} commits");
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
 async fn blocking_chain(ctx: Ctx, steps: u32) -> Result<u32> {
     for n in 0..steps {
         ctx.step("nothing", nothing, n).blocking().await?;

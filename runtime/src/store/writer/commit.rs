@@ -7,10 +7,11 @@
 //! all, all of them are refused.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rustc_hash::{FxHashMap, FxHashSet};
-use tidemill_eventlog::{Appender, Error as LogError};
+use tidemill_eventlog::{Appender, Error as LogError, host};
 use tidemill_model::{RunId, Seq};
 use tokio::sync::watch;
 
@@ -54,7 +55,8 @@ pub(super) struct Closing {
 
 /// What one attempt to write all messages apart came to.
 enum Apart {
-    Written,
+    /// And how long its sync took.
+    Written(Duration),
     /// A message took the transaction with it, and is left out the next time.
     Again,
 }
@@ -85,18 +87,22 @@ impl Committer {
         self.connection
     }
 
-    /// Writes all messages in one transaction and answers them.
-    pub(super) fn commit(&mut self, batch: &mut Vec<Message>) {
+    /// Writes all messages in one transaction, which has to be answered. How long its sync took.
+    pub(super) fn write(&mut self, batch: &[Message]) -> LogResult<Duration> {
         self.faults.before_transaction(&self.connection);
-        let written = self.together(batch).or_else(|error| {
+        self.together(batch).or_else(|error| {
             self.roll_back();
             if !failure::is_own(&error) {
                 return Err(error);
             }
             self.apart(batch).inspect_err(|_| self.roll_back())
-        });
+        })
+    }
+
+    /// Answers the messages of a transaction.
+    pub(super) fn answer(&mut self, batch: &mut Vec<Message>, written: LogResult<Duration>) {
         match written {
-            Ok(()) => {
+            Ok(_) => {
                 self.appender.committed();
                 self.closing.close();
                 self.told.send_replace(self.appender.head().seq);
@@ -114,7 +120,14 @@ impl Committer {
         }
     }
 
-    fn together(&mut self, batch: &[Message]) -> LogResult<()> {
+    /// Writes all messages and answers them.
+    #[cfg(test)]
+    pub(super) fn commit(&mut self, batch: &mut Vec<Message>) {
+        let written = self.write(batch);
+        self.answer(batch, written);
+    }
+
+    fn together(&mut self, batch: &[Message]) -> LogResult<Duration> {
         self.execute("BEGIN IMMEDIATE")?;
         for message in batch {
             let done = self.apply(message)?;
@@ -124,13 +137,13 @@ impl Committer {
     }
 
     /// Each message in a savepoint of its own.
-    fn apart(&mut self, batch: &[Message]) -> LogResult<()> {
+    fn apart(&mut self, batch: &[Message]) -> LogResult<Duration> {
         // A trigger that says ROLLBACK undoes the others' work, too. Each round leaves out one
         // message more, so there are at most as many as messages.
         let mut left_out = FxHashMap::default();
         loop {
             match self.apart_once(batch, &mut left_out)? {
-                Apart::Written => return Ok(()),
+                Apart::Written(sync) => return Ok(sync),
                 Apart::Again => self.roll_back(),
             }
         }
@@ -169,16 +182,18 @@ impl Committer {
             self.execute("RELEASE message")?;
             self.done.push(done);
         }
-        self.end_transaction()?;
-        Ok(Apart::Written)
+        Ok(Apart::Written(self.end_transaction()?))
     }
 
-    fn end_transaction(&mut self) -> LogResult<()> {
+    /// How long it took.
+    fn end_transaction(&mut self) -> LogResult<Duration> {
+        let began = host::boot_now();
         if self.faults.next_fails() {
             let what = "commit: the disk is full, on purpose";
             return Err(LogError::new(ErrorKind::Unavailable, what));
         }
-        self.execute("COMMIT").inspect_err(failure::die_unless_refused)
+        self.execute("COMMIT").inspect_err(failure::die_unless_refused)?;
+        Ok(host::boot_now().since(began))
     }
 
     fn execute(&self, sql: &str) -> LogResult<()> {

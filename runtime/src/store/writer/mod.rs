@@ -22,6 +22,7 @@ mod commit;
 mod condition;
 mod failure;
 mod faults;
+mod gather;
 mod keys;
 mod message;
 mod pace;
@@ -41,6 +42,7 @@ use commit::Committer;
 use condition::Condition;
 pub use condition::{RefusalCause, Refusing};
 pub(crate) use faults::Faults;
+use gather::Gather;
 pub(crate) use message::{Aside, Create, Creation, Message, NewRun, StepGuard, Turn};
 pub(crate) use pace::Pace;
 use queue::Queue;
@@ -75,10 +77,15 @@ impl Writer {
         let mut committer = Committer::new(setup, appender, told, condition.clone());
         let messages = Arc::clone(&queue);
         let run = move || {
-            let mut batch = Vec::new();
+            let (mut batch, mut gather) = (Vec::new(), Gather::default());
             let write = std::panic::AssertUnwindSafe(|| {
-                while messages.take(&mut batch) {
-                    committer.commit(&mut batch);
+                while messages.take(&mut batch, &mut gather) {
+                    let written = committer.write(&batch);
+                    if let Ok(sync) = &written {
+                        // Who is here now did not wait for these answers.
+                        gather.committed(batch.len(), messages.waiting(), *sync);
+                    }
+                    committer.answer(&mut batch, written);
                 }
             });
             if std::panic::catch_unwind(write).is_err() {

@@ -1,9 +1,11 @@
 //! The bounded queue in front of the writer's thread.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::gather::{Gather, Wish};
 use super::message::Message;
 use crate::error::{Error, ErrorKind};
 
@@ -14,7 +16,8 @@ const QUEUE_MAX: usize = 16_384;
 struct State {
     messages: Vec<Message>,
     closed: bool,
-    waiting: bool,
+    /// The writer waits until there are so many; `None` while it does not wait.
+    wanted: Option<usize>,
 }
 
 /// See the module.
@@ -26,7 +29,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new() -> Queue {
-        let state = State { messages: Vec::new(), closed: false, waiting: false };
+        let state = State { messages: Vec::new(), closed: false, wanted: None };
         Queue {
             state: Mutex::new(state),
             arrived: Condvar::new(),
@@ -60,7 +63,8 @@ impl Queue {
             return Err(Error::closed());
         }
         state.messages.push(message);
-        let wake = std::mem::take(&mut state.waiting);
+        let there = state.messages.len();
+        let wake = state.wanted.take_if(|wanted| there >= *wanted).is_some();
         drop(state);
         if wake {
             self.arrived.notify_one();
@@ -68,20 +72,44 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes all that waits, waiting for the first; false once it is closed and empty.
-    pub(super) fn take(&self, into: &mut Vec<Message>) -> bool {
+    /// Takes all that waits, waiting for the first and then for what `gather` wishes for; false once
+    /// it is closed and empty.
+    pub(super) fn take(&self, into: &mut Vec<Message>, gather: &mut Gather) -> bool {
         let mut state = self.lock();
         while state.messages.is_empty() {
             if state.closed {
                 return false;
             }
-            state.waiting = true;
+            state.wanted = Some(1);
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(Wish { messages, patience }) = gather.wish() {
+            state = self.gather(state, messages, patience);
+            gather.came(state.messages.len());
         }
         std::mem::swap(&mut state.messages, into);
         drop(state);
         self.places.add_permits(into.len());
         true
+    }
+
+    fn gather<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        messages: usize,
+        patience: Duration,
+    ) -> MutexGuard<'a, State> {
+        state.wanted = Some(messages);
+        let waits = |state: &mut State| !state.closed && state.messages.len() < messages;
+        let waited = self.arrived.wait_timeout_while(state, patience, waits);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.wanted = None;
+        state
+    }
+
+    /// How many messages wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().messages.len()
     }
 
     /// Takes no more messages; what is queued is still written.
