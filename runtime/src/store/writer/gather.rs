@@ -55,7 +55,7 @@ impl Gather {
 
     /// So many were there when the wait ended.
     pub(super) fn came(&mut self, there: usize) {
-        if there.saturating_sub(self.others) * 2 >= self.answered {
+        if there.saturating_sub(self.others) * 2 > self.answered {
             self.vain = 0;
         } else {
             self.vain = (self.vain * 2).clamp(1, SKIPPED_MAX);
@@ -100,6 +100,16 @@ mod tests {
     }
 
     #[test]
+    fn one_of_two_that_comes_back_alone_is_no_reason_to_wait_again() {
+        let mut gather = Gather::default();
+        gather.committed(2, 0, 2 * MS);
+        assert!(gather.wish().is_some());
+        gather.came(1);
+        gather.committed(2, 0, 2 * MS);
+        assert_eq!(gather.wish(), None);
+    }
+
+    #[test]
     fn a_disk_without_a_cost_is_not_waited_for() {
         let mut gather = Gather::default();
         gather.committed(256, 0, PATIENCE_MIN);
@@ -119,7 +129,7 @@ mod tests {
         }
         assert!(waits < 30, "{waits}");
         while gather.wish().is_none() {}
-        gather.came(20 + 128);
+        gather.came(20 + 129);
         assert!(gather.wish().is_some() && gather.wish().is_some());
     }
 }
