@@ -82,44 +82,20 @@ impl AttemptState {
 
     /// When a waiting attempt begins at the earliest.
     pub fn until(self) -> Option<Timestamp> {
-        match self {
-            AttemptState::Waiting { until, .. } => Some(until),
-            AttemptState::Queued
-            | AttemptState::Running
-            | AttemptState::Held
-            | AttemptState::Completed
-            | AttemptState::Failed
-            | AttemptState::CutOff(_)
-            | AttemptState::Dropped => None,
-        }
+        let AttemptState::Waiting { until, .. } = self else { return None };
+        Some(until)
     }
 
     /// The number of the last attempt that can follow a waiting one, counting itself.
     pub fn of(self) -> Option<u32> {
-        match self {
-            AttemptState::Waiting { of, .. } => of,
-            AttemptState::Queued
-            | AttemptState::Running
-            | AttemptState::Held
-            | AttemptState::Completed
-            | AttemptState::Failed
-            | AttemptState::CutOff(_)
-            | AttemptState::Dropped => None,
-        }
+        let AttemptState::Waiting { of, .. } = self else { return None };
+        of
     }
 
     /// What cut the attempt off.
     pub fn cut_off_by(self) -> Option<ProcessEnd> {
-        match self {
-            AttemptState::CutOff(by) => Some(by),
-            AttemptState::Waiting { .. }
-            | AttemptState::Queued
-            | AttemptState::Running
-            | AttemptState::Held
-            | AttemptState::Completed
-            | AttemptState::Failed
-            | AttemptState::Dropped => None,
-        }
+        let AttemptState::CutOff(by) = self else { return None };
+        Some(by)
     }
 }
 

@@ -77,7 +77,7 @@ impl Run {
 
 /// See the module.
 pub(crate) struct Engine {
-    pub(crate) app: App,
+    pub(crate) app: Arc<App>,
     pub(crate) state: Arc<StateMap>,
     pub(crate) scope: IdempotencyScope,
     pub(crate) environment: Environment,

@@ -125,8 +125,8 @@ impl Driver {
         let (last, status) = (journal.head.last, journal.head.status());
         let dropped = journal.dropped_children().to_vec();
         let gate = self.engine.gate().clone();
-        let engine = Arc::clone(&self.engine);
-        let mut live = Live { life, journal, last, status, created, gate, engine };
+        let app = Arc::clone(&self.engine.app);
+        let mut live = Live { life, journal, last, status, created, gate, app };
         let mut pending = Pending::default();
         if !self.took_up || live.journal.head.attempt == 0 {
             let attempt = live.journal.head.attempt.saturating_add(1);

@@ -57,7 +57,7 @@ pub(super) async fn open(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let engine = Arc::new(Engine {
         state: Arc::new(std::mem::take(&mut app.state)),
-        app,
+        app: Arc::new(app),
         scope: IdempotencyScope {
             fleet: environment.fleet.as_deref().map(Arc::from),
             node: environment.node.as_ref().map(|node| Arc::from(node.as_str())),

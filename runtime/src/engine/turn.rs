@@ -9,11 +9,11 @@ use tidemill_model::{
     Seq, Timestamp,
 };
 
-use super::Engine;
 use super::cell::Asked;
 use super::handle::RunResult;
 use super::journal::Journal;
 use super::life::Life;
+use crate::author::App;
 use crate::gate::Gate;
 use crate::ops::{self, Effect};
 use crate::store::writer::NewRun;
@@ -53,7 +53,8 @@ pub(crate) struct Live {
     pub(crate) created: Arc<RunCreated>,
     /// What bodies have to pass.
     pub(crate) gate: Gate,
-    pub(crate) engine: Arc<Engine>,
+    /// The program: which children it can run, and its version.
+    pub(crate) app: Arc<App>,
 }
 
 impl Live {

@@ -99,8 +99,8 @@ pub(super) fn create(
     event: &Event,
 ) -> Result<Option<NewRun>, BlockReason> {
     let Event::ChildStarted { op, name, child, input } = event else { return Ok(None) };
-    if !live.engine.app.workflows.contains_key(name) {
-        return Err(unknown_workflow(&live.engine.app, *op, name));
+    if !live.app.workflows.contains_key(name) {
+        return Err(unknown_workflow(&live.app, *op, name));
     }
     let created = RunCreated {
         workflow: name.clone(),
@@ -108,7 +108,7 @@ pub(super) fn create(
         labels: std::collections::BTreeMap::new(),
         seed: seed_of(&live.created.seed, *op),
         parent: Some(Parent { run: run.clone(), op: *op }),
-        app_version: live.engine.app.version.clone(),
+        app_version: live.app.version.clone(),
         durability: live.created.durability,
     };
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
