@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tidemill_model::{BreakDoc, BreakName, Epoch, EpochDoc, FleetUrl, NodeId, NodeKeys};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, unreadable};
 use crate::store::{Put, Store};
 
 /// How often a create-only write with no clear answer is looked at and sent again.
@@ -50,7 +50,7 @@ pub async fn read_epoch(
 ) -> Result<Option<EpochDoc>, Error> {
     let key = keys.epoch_doc(epoch);
     let Some(object) = store.find(&key).await? else { return Ok(None) };
-    let doc = EpochDoc::parse(&object.body).map_err(|e| Error::corrupt(&key, &e))?;
+    let doc = EpochDoc::parse(&object.body).map_err(|e| unreadable(&key, &e))?;
     if doc.epoch != epoch {
         let message = format!("object `{key}` says that it is of epoch {}", doc.epoch);
         return Err(Error::new(ErrorKind::Corrupt, message));
@@ -81,7 +81,7 @@ pub async fn create_epoch(
     match create(store, &key, doc).await? {
         None => Ok(Created::Ours),
         Some(bytes) => {
-            let there = EpochDoc::parse(&bytes).map_err(|e| Error::corrupt(&key, &e))?;
+            let there = EpochDoc::parse(&bytes).map_err(|e| unreadable(&key, &e))?;
             Ok(if there == *doc { Created::Ours } else { Created::Other(Box::new(there)) })
         }
     }
@@ -99,7 +99,7 @@ pub async fn create_break(
 ) -> Result<(), Error> {
     let key = keys.break_doc(epoch, BreakName::of(doc.after, doc.until));
     let Some(bytes) = create(store, &key, doc).await? else { return Ok(()) };
-    let there = BreakDoc::parse(&bytes).map_err(|e| Error::corrupt(&key, &e))?;
+    let there = BreakDoc::parse(&bytes).map_err(|e| unreadable(&key, &e))?;
     if there.has_range_of(doc) {
         return Ok(());
     }
@@ -125,7 +125,7 @@ pub(crate) async fn read_break(
 ) -> Result<BreakDoc, Error> {
     let key = keys.break_doc(epoch, name);
     let object = store.get(&key).await?;
-    let doc = BreakDoc::parse(&object.body).map_err(|e| Error::corrupt(&key, &e))?;
+    let doc = BreakDoc::parse(&object.body).map_err(|e| unreadable(&key, &e))?;
     if BreakName::of(doc.after, doc.until) != name {
         let message = format!("object `{key}` marks another range than its name says");
         return Err(Error::new(ErrorKind::Corrupt, message));

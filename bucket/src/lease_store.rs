@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemill_model::{ETag, LeaseDoc, NodeKeys, Nonce, Timestamp};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, unreadable};
 use crate::store::{Put, Store};
 use crate::timeline::Place;
 
@@ -107,7 +107,7 @@ impl LeaseStore {
         if let Some(v) = LeaseDoc::newer_version(&object.body) {
             return Ok(Shown::Newer(v));
         }
-        let doc = LeaseDoc::parse(&object.body).map_err(|e| Error::corrupt(&self.key, &e))?;
+        let doc = LeaseDoc::parse(&object.body).map_err(|e| unreadable(&self.key, &e))?;
         let (written_at, read_at) = (object.written_at, object.read_at);
         Ok(Shown::Lease(Box::new(Lease { doc, etag: object.etag, written_at, read_at })))
     }

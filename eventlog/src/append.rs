@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tidemill_model::{Event, LogSum, OpId, RunId, Seq, Timestamp};
 
 use crate::codec::{hash_columns, sum_to_sql, to_sql};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, sqlite};
 
 const INSERT: &str = "INSERT INTO events (seq, ts, run, kind, op, name, data, sum) \
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -92,7 +92,7 @@ impl Appender {
         let hash = hash_columns(&mut self.scratch, seq, &text, run, &columns);
         let sum = self.staged.sum.plus(hash);
         let ts_text = std::str::from_utf8(&text).expect("a timestamp's text is ASCII");
-        let failed = |e| Error::sqlite(format_args!("append {}", columns.kind), e);
+        let failed = |e| sqlite(format_args!("append {}", columns.kind), e);
         let mut insert = connection.prepare_cached(INSERT).map_err(failed)?;
         let inserted = insert
             .execute((

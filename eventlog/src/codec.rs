@@ -11,7 +11,7 @@ use rusqlite::types::ValueRef;
 use tidemill_model::{Columns, Event, EventError, Json, LogSum, OpId, RunId, Seq, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlite};
 
 /// A sum as SQLite stores it: the same bits, signed.
 pub fn sum_to_sql(sum: LogSum) -> i64 {
@@ -121,7 +121,7 @@ impl Row {
     /// # Errors
     /// `Corrupt` if a column is not what its name says, with the seq.
     pub fn read(row: &rusqlite::Row<'_>) -> Result<Row> {
-        let failed = |e| Error::sqlite("read an event", e);
+        let failed = |e| sqlite("read an event", e);
         let stored: i64 = row.get(0).map_err(failed)?;
         let corrupt = |column: &str, what: &dyn std::fmt::Display| {
             Error::corrupt(format!("event {stored} has an unreadable {column}: {what}"))

@@ -80,7 +80,7 @@ impl Report {
 /// # Errors
 /// Only if the file cannot be read at all, or not now.
 pub fn fsck(connection: &Connection) -> Result<Report> {
-    let failed = |e| crate::Error::sqlite("read the file", e);
+    let failed = |e| crate::sqlite("read the file", e);
     let snapshot = connection.unchecked_transaction().map_err(failed)?;
     let mut report =
         Report { events: 0, head: Head::default(), runs: 0, meta: None, findings: Vec::new() };

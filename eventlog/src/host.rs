@@ -24,7 +24,8 @@ pub fn wall_now() -> Timestamp {
 }
 
 fn read_id(path: &str) -> Result<String> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(format_args!("read {path}"), e));
+    let text =
+        std::fs::read_to_string(path).map_err(|e| Error::io("read", std::path::Path::new(path), e));
     Ok(text?.trim_end().to_owned())
 }
 

@@ -31,7 +31,7 @@ pub mod waits;
 pub use append::{Appended, Appender, Head};
 pub use beside::Beside;
 pub use codec::{Row, from_sql, sum_from_sql, sum_to_sql, to_sql};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, sqlite, sqlite_code};
 pub use fsck::{Finding, FindingKind, Report, fsck};
 pub use lock::{FileLock, Holder, LockError};
 pub use meta::Meta;

@@ -77,9 +77,7 @@ impl From<LockError> for Error {
     fn from(error: LockError) -> Error {
         match error {
             LockError::Held { .. } => Error::new(ErrorKind::Conflict, error.to_string()),
-            LockError::Io { path, source } => {
-                Error::io(format_args!("lock {}", path.display()), source)
-            }
+            LockError::Io { path, source } => Error::io("lock", &path, source),
         }
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{Epoch, InstanceId, NodeId};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlite};
 
 /// What the file says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -28,7 +28,7 @@ pub struct Meta {
 }
 
 fn get(connection: &Connection, key: &str) -> Result<Option<String>> {
-    let failed = |e| Error::sqlite(format_args!("read `{key}` from tidemill_meta"), e);
+    let failed = |e| sqlite(format_args!("read `{key}` from tidemill_meta"), e);
     let mut statement = connection
         .prepare_cached("SELECT value FROM tidemill_meta WHERE key = ?1")
         .map_err(failed)?;
@@ -36,7 +36,7 @@ fn get(connection: &Connection, key: &str) -> Result<Option<String>> {
 }
 
 fn put(connection: &Connection, key: &str, value: &str) -> Result<()> {
-    let failed = |e| Error::sqlite(format_args!("write `{key}` to tidemill_meta"), e);
+    let failed = |e| sqlite(format_args!("write `{key}` to tidemill_meta"), e);
     let sql = "INSERT INTO tidemill_meta (key, value) VALUES (?1, ?2) \
                ON CONFLICT (key) DO UPDATE SET value = ?2 WHERE value <> ?2";
     connection.prepare_cached(sql).map_err(failed)?.execute([key, value]).map_err(failed)?;
@@ -82,7 +82,7 @@ impl Meta {
         epoch: Epoch,
         instance: &InstanceId,
     ) -> Result<()> {
-        let failed = |e| Error::sqlite("mark the file as shipped", e);
+        let failed = |e| sqlite("mark the file as shipped", e);
         let transaction = connection.unchecked_transaction().map_err(failed)?;
         put(&transaction, "node", node.as_str())?;
         put(&transaction, "epoch", &epoch.to_string())?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, sqlite};
 use crate::schema;
 
 /// How long a connection waits for a lock: Litestream holds the write lock while it cuts the WAL,
@@ -55,9 +55,9 @@ fn open_failed(path: &Path, source: rusqlite::Error) -> Error {
         }
         Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
             let what = "is damaged: `tidemill restore` gets what was shipped of it from the bucket";
-            Error::sqlite(format_args!("{shown} {what}"), source)
+            sqlite(format_args!("{shown} {what}"), source)
         }
-        _ => Error::sqlite(format_args!("open {shown}"), source),
+        _ => sqlite(format_args!("open {shown}"), source),
     }
 }
 
@@ -133,8 +133,7 @@ pub fn open_snapshot(path: &Path) -> Result<Connection> {
             format!("there is no file {}", path.display()),
         ));
     }
-    let path_absolute = std::path::absolute(path)
-        .map_err(|e| Error::io(format_args!("find {}", path.display()), e))?;
+    let path_absolute = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
     let uri = PathBuf::from(format!("file:{}?immutable=1", percent_encoded(&path_absolute)));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = checked(connect(path, &uri, flags)?, path)?;
@@ -195,7 +194,7 @@ pub fn create(path: &Path) -> Result<()> {
         .and_then(|()| schema::install(&connection))
         .map_err(|e| open_failed(path, e))?;
     connection.close().map_err(|(_, e)| open_failed(path, e))?;
-    let failed = |e: std::io::Error| Error::io(format_args!("create {}", path.display()), e);
+    let failed = |e: std::io::Error| Error::io("create", path, e);
     std::fs::File::open(&building).and_then(|file| file.sync_all()).map_err(failed)?;
     let cwd = rustix::fs::CWD;
     let no_replace = rustix::fs::RenameFlags::NOREPLACE;
@@ -223,6 +222,6 @@ fn sync_folder_of(path: &Path) -> std::io::Result<()> {
 pub fn checkpoint_truncate(connection: &Connection) -> Result<bool> {
     let busy = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
-        .map_err(|e| Error::sqlite("checkpoint the file", e))?;
+        .map_err(|e| sqlite("checkpoint the file", e))?;
     Ok(busy == 0)
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
 use tidemill_model::{BootId, Epoch, InstanceId, ProcessEnd, Seq};
 
-use crate::error::{Error, Result};
+use crate::error::{Result, sqlite};
 
 /// How many ends are kept. Equal ends in a row are one, so a file that has more has been through
 /// as many changes between crashes and stops, and what is left open from before them is counted
@@ -55,7 +55,7 @@ impl Process {
     /// # Errors
     /// What SQLite says.
     pub fn read(connection: &Connection) -> Result<Option<Process>> {
-        let failed = |e| Error::sqlite("read who wrote last", e);
+        let failed = |e| sqlite("read who wrote last", e);
         let sql = "SELECT value FROM tidemill_meta WHERE key = 'process'";
         let mut statement = connection.prepare_cached(sql).map_err(failed)?;
         let stored: Option<String> =
@@ -71,7 +71,7 @@ impl Process {
         let text = serde_json::to_string(self).expect("a struct of strings and numbers has JSON");
         let sql = "INSERT INTO tidemill_meta (key, value) VALUES ('process', ?1) \
                    ON CONFLICT (key) DO UPDATE SET value = ?1";
-        let failed = |e| Error::sqlite("write who wrote last", e);
+        let failed = |e| sqlite("write who wrote last", e);
         connection.execute(sql, [text]).map_err(failed)?;
         Ok(())
     }

@@ -16,7 +16,7 @@ use tidemill_model::{
 
 use crate::append::Appended;
 use crate::codec::{Row, from_sql, to_sql};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlite};
 
 /// Writes what the event, just appended, changes: a run's row at its creation, timers.
 ///
@@ -108,7 +108,7 @@ fn labels_json(labels: &BTreeMap<String, String>) -> String {
 }
 
 fn execute(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
-    let failed = |e| Error::sqlite("write a projection", e);
+    let failed = |e| sqlite("write a projection", e);
     connection.prepare_cached(sql).map_err(failed)?.execute(params).map_err(failed)
 }
 
@@ -161,7 +161,7 @@ pub struct Projections {
 /// # Errors
 /// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
 pub fn stored(connection: &Connection) -> Result<Projections> {
-    let failed = |e| Error::sqlite("read the projections", e);
+    let failed = |e| sqlite("read the projections", e);
     let mut found = Projections::default();
     let sql = "SELECT run, seq, workflow, status, created_at, ended_seq, blocked_seq, parent, \
                parent_op, labels FROM tidemill_runs";
@@ -169,7 +169,7 @@ pub fn stored(connection: &Connection) -> Result<Projections> {
     let mut rows = statement.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
         let run: String = row.get(0).map_err(failed)?;
-        let stored = run_row(row).map_err(|e| Error::sqlite(format_args!("read run {run}"), e))?;
+        let stored = run_row(row).map_err(|e| sqlite(format_args!("read run {run}"), e))?;
         found.runs.insert(run, stored);
     }
     let mut statement =
@@ -204,7 +204,7 @@ fn run_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RunRow> {
 /// `Corrupt` if a row of `events` is not what its columns say; otherwise what SQLite says. An
 /// event of a newer version makes its run unreadable and is no error.
 pub fn rebuild(connection: &Connection) -> Result<Projections> {
-    let failed = |e| Error::sqlite("read the events", e);
+    let failed = |e| sqlite("read the events", e);
     let sql = format!("SELECT {} FROM events ORDER BY seq", Row::COLUMNS);
     let mut statement = connection.prepare(&sql).map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;

@@ -12,7 +12,7 @@ use tidemill_model::{
 };
 
 use crate::codec::{Row, from_sql, to_sql};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlite};
 use crate::process::Process;
 
 /// A run as a list shows it.
@@ -67,7 +67,7 @@ const SUMMARY: &str = "SELECT r.run, r.workflow, r.status, r.created_at, \
 /// # Errors
 /// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
 pub fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary>> {
-    let failed = |e| Error::sqlite("list runs", e);
+    let failed = |e| sqlite("list runs", e);
     let mut sql = format!("{SUMMARY} WHERE r.seq < ?1");
     let before = filter.after.map_or(i64::MAX, to_sql);
     let mut params = vec![Value::from(before), Value::from(i64::from(filter.limit))];
@@ -94,7 +94,7 @@ pub fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunSummar
 /// # Errors
 /// As [`runs`].
 pub fn run(connection: &Connection, run: &RunId) -> Result<Option<RunSummary>> {
-    let failed = |e| Error::sqlite(format_args!("find run {run}"), e);
+    let failed = |e| sqlite(format_args!("find run {run}"), e);
     let sql = format!("{SUMMARY} WHERE r.run = ?1");
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
     let mut rows = statement.query([run.as_str()]).map_err(failed)?;
@@ -107,7 +107,7 @@ pub fn run(connection: &Connection, run: &RunId) -> Result<Option<RunSummary>> {
 /// # Errors
 /// As [`runs`].
 pub fn unfinished(connection: &Connection, after: Seq, limit: u32) -> Result<Vec<RunSummary>> {
-    let failed = |e| Error::sqlite("list unfinished runs", e);
+    let failed = |e| sqlite("list unfinished runs", e);
     let sql = format!("{SUMMARY} WHERE r.ended_seq IS NULL AND r.seq > ?1 ORDER BY r.seq LIMIT ?2");
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
     let mut rows = statement.query((to_sql(after), limit)).map_err(failed)?;
@@ -123,7 +123,7 @@ pub fn unfinished(connection: &Connection, after: Seq, limit: u32) -> Result<Vec
 /// # Errors
 /// `Corrupt` if an operation's number is none; otherwise what SQLite says.
 pub fn dropped_ops(connection: &Connection, run: &RunId) -> Result<Vec<OpId>> {
-    let failed = |e| Error::sqlite(format_args!("list what {run} dropped"), e);
+    let failed = |e| sqlite(format_args!("list what {run} dropped"), e);
     let sql = "SELECT op FROM events WHERE run = ?1 AND kind = 'op_dropped'";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let mut rows = statement.query([run.as_str()]).map_err(failed)?;
@@ -136,7 +136,7 @@ pub fn dropped_ops(connection: &Connection, run: &RunId) -> Result<Vec<OpId>> {
 }
 
 fn summary(row: &rusqlite::Row<'_>) -> Result<RunSummary> {
-    let failed = |e| Error::sqlite("read a run", e);
+    let failed = |e| sqlite("read a run", e);
     let text = |at: usize| row.get::<_, String>(at).map_err(failed);
     let optional = |at: usize| row.get::<_, Option<String>>(at).map_err(failed);
     let id = text(0)?;
@@ -194,7 +194,7 @@ pub fn for_each_event(
     limit: u32,
     mut each: impl FnMut(Row) -> Result<()>,
 ) -> Result<()> {
-    let failed = |e| Error::sqlite("read events", e);
+    let failed = |e| sqlite("read events", e);
     let condition = if run.is_some() { "run = ?3 AND " } else { "?3 IS NULL AND " };
     let columns = Row::COLUMNS;
     let sql =
@@ -260,7 +260,7 @@ pub fn add_activity(connection: &Connection, runs: &mut [RunSummary]) -> Result<
 
 /// How many events a run has, or `max` if it has at least that many.
 fn count_events(connection: &Connection, run: &RunId, max: u32) -> Result<u32> {
-    let failed = |e| Error::sqlite(format_args!("count the events of {run}"), e);
+    let failed = |e| sqlite(format_args!("count the events of {run}"), e);
     let sql = "SELECT count(*) FROM (SELECT 1 FROM events WHERE run = ?1 LIMIT ?2)";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     statement.query_row((run.as_str(), max), |row| row.get(0)).map_err(failed)
@@ -308,7 +308,7 @@ pub struct Timer {
 /// # Errors
 /// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
 pub fn timers_until(connection: &Connection, until: Timestamp, limit: u32) -> Result<Vec<Timer>> {
-    let failed = |e| Error::sqlite("read timers", e);
+    let failed = |e| sqlite("read timers", e);
     let sql = "SELECT run, op, fire_at FROM tidemill_timers WHERE fire_at <= ?1 \
                ORDER BY fire_at LIMIT ?2";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
@@ -342,7 +342,7 @@ pub fn is_observed(kind: &str) -> bool {
 /// # Errors
 /// What SQLite says.
 pub fn last_observed(connection: &Connection, run: &RunId) -> Result<Option<Seq>> {
-    let failed = |e| Error::sqlite(format_args!("find the newest event of {run}"), e);
+    let failed = |e| sqlite(format_args!("find the newest event of {run}"), e);
     let sql = "SELECT seq, kind FROM events WHERE run = ?1 ORDER BY seq DESC";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let mut rows = statement.query([run.as_str()]).map_err(failed)?;
@@ -360,7 +360,7 @@ pub fn last_observed(connection: &Connection, run: &RunId) -> Result<Option<Seq>
 /// # Errors
 /// What SQLite says.
 pub fn has_events_after(connection: &Connection, seq: Seq) -> Result<bool> {
-    let failed = |e| Error::sqlite("look for new events", e);
+    let failed = |e| sqlite("look for new events", e);
     let sql = "SELECT 1 FROM events WHERE seq > ?1 LIMIT 1";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let found = statement.query_row([to_sql(seq)], |_| Ok(())).optional().map_err(failed)?;

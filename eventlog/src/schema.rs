@@ -23,7 +23,7 @@
 
 use rusqlite::Connection;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, sqlite};
 
 /// The schema version that this release writes, and the newest that it reads.
 pub const SCHEMA_VERSION: i32 = 1;
@@ -174,7 +174,7 @@ pub(crate) fn install(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Refuses a file that is not Tidemill's, and one of a newer schema, which names what it needs.
 pub(crate) fn check(connection: &Connection, path: &std::path::Path) -> Result<()> {
-    let failed = |e| Error::sqlite(format_args!("read {}", path.display()), e);
+    let failed = |e| sqlite(format_args!("read {}", path.display()), e);
     let pragma =
         |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
     let application = pragma("application_id").map_err(failed)?;

@@ -9,7 +9,7 @@ use tidemill_model::{LogSum, Seq};
 
 use crate::append::Head;
 use crate::codec::{from_sql, hash_stored, sum_from_sql, to_sql};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, sqlite};
 
 /// What a scan found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -36,7 +36,7 @@ pub struct BadRow {
 /// # Errors
 /// `Corrupt` if it cannot be read; otherwise what SQLite says.
 pub fn head(connection: &Connection) -> Result<Head> {
-    let failed = |e| Error::sqlite("read the newest event", e);
+    let failed = |e| sqlite("read the newest event", e);
     let sql = "SELECT seq, ts, sum FROM events ORDER BY seq DESC LIMIT 1";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let read = |row: &rusqlite::Row<'_>| {
@@ -58,7 +58,7 @@ pub fn head(connection: &Connection) -> Result<Head> {
 /// # Errors
 /// What SQLite says.
 pub fn sum_at(connection: &Connection, seq: Seq) -> Result<Option<LogSum>> {
-    let failed = |e| Error::sqlite(format_args!("read the checksum at seq={seq}"), e);
+    let failed = |e| sqlite(format_args!("read the checksum at seq={seq}"), e);
     if seq == Seq::ZERO {
         return Ok(Some(LogSum::ZERO));
     }
@@ -87,7 +87,7 @@ pub fn verify(connection: &Connection) -> Result<Head> {
 /// # Errors
 /// What SQLite says, except that a page it cannot read counts as a bad row.
 pub fn scan(connection: &Connection) -> Result<Scan> {
-    let failed = |e| Error::sqlite("verify the log", e);
+    let failed = |e| sqlite("verify the log", e);
     let gaps = Gaps::read(connection)?;
     let sql = "SELECT seq, ts, run, kind, op, name, data, sum FROM events ORDER BY seq";
     let mut statement = connection.prepare(sql).map_err(failed)?;
@@ -125,7 +125,7 @@ struct Gaps(std::vec::IntoIter<(i64, i64, LogSum)>);
 
 impl Gaps {
     fn read(connection: &Connection) -> Result<Gaps> {
-        let failed = |e| Error::sqlite("read the gaps of the log", e);
+        let failed = |e| sqlite("read the gaps of the log", e);
         let sql = "SELECT first, last, sum FROM tidemill_gaps ORDER BY first";
         let mut statement = connection.prepare(sql).map_err(failed)?;
         let gaps = statement

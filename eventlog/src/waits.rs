@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{BlockReason, OpId, Parent, RunId, RunStatus, WaitsFor};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlite};
 use crate::query::RunSummary;
 
 /// How many blocked children are followed, the oldest first: a tenth of a second's work.
@@ -67,7 +67,7 @@ fn waits(connection: &Connection) -> Result<BTreeMap<RunId, WaitsFor>> {
 }
 
 fn blocked_children(connection: &Connection) -> Result<Vec<(RunId, Parent, BlockReason)>> {
-    let failed = |e| Error::sqlite("list blocked runs", e);
+    let failed = |e| sqlite("list blocked runs", e);
     let sql = "SELECT r.run, r.parent, r.parent_op, b.data -> '$.reason' \
                FROM tidemill_runs r JOIN events b ON b.seq = r.blocked_seq \
                WHERE r.status = 'blocked' AND r.parent IS NOT NULL ORDER BY r.seq LIMIT ?1";
@@ -99,7 +99,7 @@ fn unfinished(connection: &Connection, run: &RunId) -> Result<Option<(RunStatus,
 
 /// Whether the operation that started the child has neither ended nor been dropped.
 fn is_open(connection: &Connection, parent: &Parent) -> Result<bool> {
-    let failed = |e| Error::sqlite(format_args!("read what {} waits for", parent.run), e);
+    let failed = |e| sqlite(format_args!("read what {} waits for", parent.run), e);
     let sql = "SELECT 1 FROM events WHERE run = ?1 AND op = ?2 \
                AND kind IN ('op_dropped', 'child_completed', 'child_failed') LIMIT 1";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;

@@ -14,6 +14,7 @@
 mod activity;
 mod attempts;
 mod bucket_docs;
+mod error;
 mod error_kind;
 mod event;
 mod event_data;
@@ -38,6 +39,7 @@ mod token;
 pub use activity::{Activity, NextAttempt};
 pub use attempts::{Attempt, AttemptState, crashes, failures};
 pub use bucket_docs::{Base, BreakDoc, EpochDoc, GivenUp, LocalHead, Versions};
+pub use error::Error;
 pub use error_kind::ErrorKind;
 pub use event::{Columns, Event, EventClass, EventError, EventKind};
 pub use event_data::{

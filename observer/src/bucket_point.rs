@@ -51,7 +51,7 @@ impl BucketPoint {
         let moment = url.moment.unwrap_or_default();
         let node = format!("{}/{}", url.fleet, url.node);
         let place = timeline.resolve(&moment, now).map_err(|e| {
-            let error = Error::from(e);
+            let error = e;
             Error::new(error.kind(), format!("{node}: {error}"))
         })?;
         if moment == Moment::Latest {
@@ -101,14 +101,14 @@ impl BucketPoint {
     }
 
     /// The error with the object whose fault it is, if it is one's.
-    async fn with_object(&self, error: tidemill_bucket::Error) -> Error {
+    async fn with_object(&self, error: Error) -> Error {
         let (keys, Place { epoch, txid, .. }) = (self.url.keys(), self.place);
         match look_at_chain(&self.store, &keys, epoch, txid).await {
             Ok(Chain { damage: Some(damage), .. }) => {
                 let Damage { key, what } = damage;
                 self.corrupt(&format!("object `{key}`: {what} ({error})"))
             }
-            Ok(Chain { damage: None, .. }) | Err(_) => error.into(),
+            Ok(Chain { damage: None, .. }) | Err(_) => error,
         }
     }
 

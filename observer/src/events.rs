@@ -56,12 +56,12 @@ pub fn for_each_event<E: From<Error>>(
     let walked = query::for_each_event(connection, run, after, limit, |row| {
         each(EventView::of(row)).map_err(|error| {
             stopped = Some(error);
-            tidemill_eventlog::Error::new(ErrorKind::Internal, "stopped")
+            Error::new(ErrorKind::Internal, "stopped")
         })
     });
     match stopped {
         Some(error) => Err(error),
-        None => walked.map_err(|e| E::from(Error::from(e))),
+        None => walked.map_err(|e| E::from(e)),
     }
 }
 

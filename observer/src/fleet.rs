@@ -86,7 +86,7 @@ async fn read_node(lease: LeaseStore, node: NodeId, now: Timestamp) -> Result<No
         Err(e) if e.kind() == ErrorKind::Corrupt => {
             Ok(NodeView::without_lease(node, "unreadable", Some(e.to_string())))
         }
-        Err(e) => Err(e.into()),
+        Err(e) => Err(e),
     }
 }
 

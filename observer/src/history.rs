@@ -188,7 +188,7 @@ impl EpochView {
 }
 
 fn file_history(connection: &Connection, origin: Origin) -> Result<FileHistory> {
-    let failed = |e| Error::sqlite("read the node's events", e);
+    let failed = |e| tidemill_eventlog::sqlite("read the node's events", e);
     let columns = Row::COLUMNS;
     let sql = format!(
         "SELECT {columns} FROM events WHERE run = '' AND kind = 'node_started' ORDER BY seq"

@@ -94,7 +94,7 @@ fn refuse_taken(to: &Path) -> Result<()> {
 }
 
 fn head_of(path: &Path) -> Result<Head> {
-    Ok(tidemill_eventlog::head(&tidemill_eventlog::open_snapshot(path)?)?)
+    tidemill_eventlog::head(&tidemill_eventlog::open_snapshot(path)?)
 }
 
 /// Gives the file its name unless somebody else took it, and syncs it.
@@ -109,7 +109,7 @@ fn place(file: &Path, to: &Path) -> Result<()> {
 
 /// A consistent copy of a file that may be written meanwhile.
 fn copy_database(from: &rusqlite::Connection, to: &Path) -> Result<()> {
-    let failed = |e| Error::sqlite("copy the file", e);
+    let failed = |e| tidemill_eventlog::sqlite("copy the file", e);
     let flags =
         rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_CREATE;
     let mut copy = rusqlite::Connection::open_with_flags(to, flags).map_err(failed)?;

@@ -81,7 +81,7 @@ pub fn query(connection: &mut Connection, sql: &str, limit: usize) -> Result<Tab
             Authorization::Deny
         }
     };
-    let failed = |e| Error::sqlite("prepare to read", e);
+    let failed = |e| tidemill_eventlog::sqlite("prepare to read", e);
     connection.execute_batch("PRAGMA query_only = ON").map_err(failed)?;
     connection.authorizer(Some(authorize)).map_err(failed)?;
     let answer = read(connection, sql, limit);
@@ -138,7 +138,7 @@ fn wrong(error: rusqlite::Error) -> Error {
         {
             Error::new(ErrorKind::Invalid, format!("the statement is wrong: {why}"))
         }
-        _ => Error::sqlite("run the statement", error),
+        _ => tidemill_eventlog::sqlite("run the statement", error),
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn read(
         Err(error) if error.kind() == LogErrorKind::Corrupt => {
             Ok(Local::Damaged(error.to_string()))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -102,6 +102,6 @@ pub(super) async fn verify_all(place: &Arc<Place>) -> Result<Known, Error> {
         Err(error) if error.kind() == LogErrorKind::Corrupt => {
             Ok(Known::Damaged(error.to_string()))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }

@@ -327,7 +327,7 @@ impl Serving {
                 }
                 let head = head(&file)?;
                 let head = Head { seq: head.seq, sum: head.sum };
-                Ok::<_, tidemill_eventlog::Error>(Done::Head(Some((head, end))))
+                Ok::<_, Error>(Done::Head(Some((head, end))))
             };
             blocking(read).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot read the newest event");

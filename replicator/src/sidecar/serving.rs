@@ -61,7 +61,7 @@ pub(super) enum Done {
     HeadLacks,
     Synced(Result<Synced, SyncFailure>),
     Lease(LeaseShows),
-    Checkpointed(Result<(), tidemill_eventlog::Error>),
+    Checkpointed(Result<(), Error>),
     AppLock(Result<FileLock, tidemill_eventlog::LockError>),
     Break(Result<(), String>),
     CmdEnded(Exit),
@@ -481,7 +481,7 @@ impl Serving {
                         self.file_unfit(&e.to_string());
                         return Ok(());
                     }
-                    Err(e) => return Err(e.into()),
+                    Err(e) => return Err(e),
                 };
                 if self.state.stage == Stage::Cure && !busy {
                     failpoint::reached("cure_truncated");

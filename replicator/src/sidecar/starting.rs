@@ -475,7 +475,7 @@ fn say_held(place: &Place, path: &std::path::Path) {
 /// Repeats a request while the store does not answer.
 async fn patiently<T, F>(place: &Place, mut ask: impl FnMut() -> F) -> Result<T, Error>
 where
-    F: Future<Output = Result<T, tidemill_bucket::Error>>,
+    F: Future<Output = Result<T, Error>>,
 {
     loop {
         match ask().await {
@@ -489,7 +489,7 @@ where
                     tracing::warn!(%error, "waiting for the store, and trying again");
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(STORE_AGAIN).await;
     }
@@ -528,7 +528,7 @@ async fn read(place: &Place) -> Result<Input, Error> {
             let seen = lease.map(seen);
             Ok(Input::Read(seen))
         }
-        Err(error) if error.kind() == ErrorKind::Conflict => Err(error.into()),
+        Err(error) if error.kind() == ErrorKind::Conflict => Err(error),
         Err(error) => {
             tracing::debug!(%error, "read lease");
             Ok(Input::ReadFailed)

@@ -125,7 +125,7 @@ async fn local_log(place: &Arc<Place>, candidate: Candidate) -> Result<LocalLog,
             tracing::error!(%file, %error, "the local file is damaged: it cannot be the base");
             Ok(LocalLog::Damaged)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -245,7 +245,7 @@ impl Doing<'_> {
         if !db.exists() {
             return Ok(None);
         }
-        Ok(sum_at(&open_reader(db)?, seq)?)
+        sum_at(&open_reader(db)?, seq)
     }
 
     async fn restore(&mut self, point: Point) -> Result<Input, Error> {
@@ -295,7 +295,7 @@ impl Doing<'_> {
         self.restored = None;
         sweep(place)?;
         let folder = folder(place);
-        std::fs::create_dir(&folder).map_err(|e| io("make", &folder, &e))?;
+        std::fs::create_dir(&folder).map_err(|e| Error::io("make", &folder, e))?;
         tracing::info!(epoch = %point.epoch, txid = %point.txid, "restoring from the bucket");
         place.report().doing = Some(format!("restoring epoch {} at {}", point.epoch, point.txid));
         let Point { epoch, txid } = point;
@@ -310,7 +310,7 @@ impl Doing<'_> {
                 Some(covered) => sum_at(&connection, covered.seq)?,
                 None => None,
             };
-            Ok::<_, tidemill_eventlog::Error>((head, at_covered))
+            Ok::<_, Error>((head, at_covered))
         });
         let (head, at_covered) = checked.await.map_err(|e| {
             Error::new(ErrorKind::Internal, format!("verifying the restored file: {e}"))
@@ -413,10 +413,6 @@ pub(super) fn sweep(place: &Place) -> Result<(), Error> {
     match std::fs::remove_dir_all(&folder) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(io("delete", &folder, &e)),
+        Err(e) => Err(Error::io("delete", &folder, e)),
     }
-}
-
-fn io(verb: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Internal, format!("cannot {verb} `{}`: {error}", path.display()))
 }

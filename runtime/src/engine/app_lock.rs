@@ -84,11 +84,11 @@ impl Drop for RunningNote {
 
 fn refused(path: &Path, error: LockError) -> Error {
     let LockError::Held { holder: Holder { pid, .. }, .. } = &error else {
-        return tidemill_eventlog::Error::from(error).into();
+        return error.into();
     };
     match ours(path).filter(|_| *pid == Some(std::process::id())) {
         Some(lock) => Error::new(ErrorKind::Conflict, in_this_process(path, &lock.still_running())),
-        None => tidemill_eventlog::Error::from(error).into(),
+        None => error.into(),
     }
 }
 

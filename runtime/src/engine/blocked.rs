@@ -13,7 +13,7 @@ use super::handle::RunResult;
 use super::held::Holding;
 use super::inbox::{Control, Mail};
 use super::turn::Pending;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, closed};
 
 /// How long a run that waits for something foreign is looked at for what its tasks do. It stands
 /// still anyway, and a task that was just spawned runs within milliseconds.
@@ -164,7 +164,7 @@ impl Driver {
                 }
                 Ok(())
             }
-            Err(Next::Gone) => Err(Error::closed()),
+            Err(Next::Gone) => Err(closed()),
             Err(_) => {
                 Err(Error::new(ErrorKind::Unavailable, "it could not be recorded: try again"))
             }

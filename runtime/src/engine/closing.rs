@@ -70,5 +70,5 @@ async fn close_file(engine: &Arc<Engine>) -> Result<(), Error> {
         engine.polls.end();
         closed
     });
-    closed.await.map_err(|e| Error::with_source(ErrorKind::Internal, "closing panicked", e))?
+    closed.await.map_err(|e| Error::caused(ErrorKind::Internal, "closing panicked", e))?
 }

@@ -7,7 +7,7 @@ use tidemill_model::RunId;
 
 use super::handle::RunResult;
 use super::{Engine, Run};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, closed};
 use crate::store::Stored;
 
 /// A run whose creation is durable has its driver a moment later; the wait in between.
@@ -39,7 +39,7 @@ impl Engine {
                     return ended.map(Found::Ended).ok_or_else(|| unreadable_end(run));
                 }
                 Some(Stored::Unfinished) if self.closing.is_cancelled() => {
-                    return Err(Error::closed());
+                    return Err(closed());
                 }
                 Some(Stored::Unfinished) => self.timers.sleep(MOMENT).await,
             }

@@ -18,7 +18,7 @@ use super::recovery::{self, Instruments};
 use super::{Engine, check, closing, start};
 
 use crate::author::App;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, closed};
 use crate::gate::Gate;
 use crate::store::Reads;
 use crate::store::writer::Refusing;
@@ -195,15 +195,14 @@ impl Node {
     /// Dropped while it waits, the run may or may not be started.
     pub async fn start(&self, request: StartRequest) -> Result<Started, Error> {
         if self.engine.closing.is_cancelled() {
-            return Err(Error::closed());
+            return Err(closed());
         }
         let new = start::validate(&self.engine, request)?;
         let engine = Arc::clone(&self.engine);
         // A task of its own: what was accepted is driven even if the caller goes.
         let started = self.engine.runtime.spawn(start::start(engine, new)).await;
-        let started = started.map_err(|e| {
-            Error::with_source(ErrorKind::Internal, "starting the run did not end", e)
-        })??;
+        let started = started
+            .map_err(|e| Error::caused(ErrorKind::Internal, "starting the run did not end", e))??;
         self.engine.gate().opened().await?;
         Ok(started)
     }
@@ -224,10 +223,10 @@ impl Node {
         tokio::select! {
             biased;
             ended = outcome.wait_for(Option::is_some) => match ended {
-                Ok(ended) => ended.clone().ok_or_else(Error::closed),
-                Err(_) => Err(Error::closed()),
+                Ok(ended) => ended.clone().ok_or_else(closed),
+                Err(_) => Err(closed()),
             },
-            () = self.engine.closing.cancelled() => Err(Error::closed()),
+            () = self.engine.closing.cancelled() => Err(closed()),
         }
     }
 
@@ -264,7 +263,7 @@ impl Node {
             answer = answer => answer.unwrap_or_else(|_| Err(has_ended())),
             // Its driver may have ended before it saw the question.
             _ = outcome.wait_for(ended) => Err(has_ended()),
-            () = self.engine.closing.cancelled() => Err(Error::closed()),
+            () = self.engine.closing.cancelled() => Err(closed()),
         };
         resumed?;
         self.engine.gate().opened().await

@@ -11,7 +11,7 @@ use rustc_hash::FxHashSet;
 use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, Seq};
 use tokio::sync::oneshot;
 
-use crate::error::Error;
+use crate::error::{Error, closed};
 
 /// What the writer answers to a turn.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Control {
         match self {
             Control::Resume(reply) => {
                 // Whoever asked may have gone.
-                let _ = reply.send(Err(Error::closed()));
+                let _ = reply.send(Err(closed()));
             }
             Control::Cancel | Control::Stop => {}
         }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::error::Error;
+use crate::error::{Error, closed};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -40,7 +40,7 @@ impl Pool {
         let start = {
             let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
             if state.closed {
-                return Err(Error::closed());
+                return Err(closed());
             }
             state.jobs.push_back(job);
             let start = state.threads < self.size;

@@ -48,8 +48,8 @@ pub(super) async fn open(
         let (environment, clock, name) = (environment.clone(), clock.clone(), app.name.clone());
         tokio::task::spawn_blocking(move || open_beside(&environment, &clock, &name)).await
     };
-    let opened = opened
-        .map_err(|e| Error::with_source(ErrorKind::Internal, "opening the file panicked", e))?;
+    let opened =
+        opened.map_err(|e| Error::caused(ErrorKind::Internal, "opening the file panicked", e))?;
     let (lock, mut file, polls) = opened?;
     let pace = Pace::default();
     file.paced(&pace, environment.checkpoints)?;

@@ -77,7 +77,7 @@ pub(crate) struct Timers {
 impl Timers {
     pub(crate) fn start(clock: Clock) -> Result<Timers, Error> {
         let failed = |e: std::io::Error| {
-            Error::with_source(ErrorKind::Internal, "the timers could not be set up", e)
+            Error::caused(ErrorKind::Internal, "the timers could not be set up", e)
         };
         let fd = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC);
         let fd = fd.map_err(|e| failed(e.into()))?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, closed};
 
 /// How long tasks that block (a snapshot being copied) may go on when the thread ends.
 const LEFTOVER_MAX: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ pub(crate) struct SideThread {
 impl SideThread {
     /// Starts the thread.
     pub(crate) fn start() -> Result<SideThread, Error> {
-        let failed = |e| Error::with_source(ErrorKind::Internal, "cannot start a thread", e);
+        let failed = |e| Error::caused(ErrorKind::Internal, "cannot start a thread", e);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(8)
@@ -60,7 +60,7 @@ impl SideThread {
         match self.spawn(future).await {
             Ok(result) => result,
             Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-            Err(_) => Err(Error::closed()),
+            Err(_) => Err(closed()),
         }
     }
 }

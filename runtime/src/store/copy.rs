@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, closed};
 
 /// Pages copied between two looks at whether the node closes: 16 MiB, some tens of milliseconds.
 const BATCH_PAGES: i32 = 4_096;
 
 fn failed(what: &str, e: io::Error) -> Error {
-    Error::with_source(ErrorKind::Unavailable, format!("cannot {what} for a snapshot: {e}"), e)
+    Error::caused(ErrorKind::Unavailable, format_args!("cannot {what} for a snapshot"), e)
 }
 
 /// Copies the whole database and returns the copy, which has no name any more.
@@ -29,10 +29,8 @@ pub(super) fn backup(
 ) -> Result<File, Error> {
     let _cleanup = Unlink(path.to_owned());
     remove(path).map_err(|e| failed("replace an old copy", e))?;
-    let copied = |e| {
-        let message = format!("cannot copy the file for a snapshot: {e}");
-        Error::with_source(ErrorKind::Unavailable, message, e)
-    };
+    let copied =
+        |e| Error::caused(ErrorKind::Unavailable, "cannot copy the file for a snapshot", e);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut copy = Connection::open_with_flags(path, flags).map_err(copied)?;
     copy.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF").map_err(copied)?;
@@ -63,7 +61,7 @@ fn copy_pages(
             }
         }
     }
-    Err(Error::closed())
+    Err(closed())
 }
 
 struct Unlink(PathBuf);

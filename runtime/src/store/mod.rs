@@ -118,7 +118,7 @@ impl StoppedFile {
         let closed = self
             .connection
             .close()
-            .map_err(|(_, e)| Error::from(tidemill_eventlog::Error::sqlite("close the file", e)));
+            .map_err(|(_, e)| tidemill_eventlog::sqlite("close the file", e));
         noted.and(closed)
     }
 }
@@ -164,7 +164,7 @@ impl Reads {
         held: HeldBlocks,
         asked: usize,
     ) -> Result<(Vec<RunSummary>, Option<Seq>), Error> {
-        self.lane.read(move |file| Ok(held.page(file, &filter, asked)?)).await
+        self.lane.read(move |file| held.page(file, &filter, asked)).await
     }
 
     /// A run, and the blocked run that it waits for.
@@ -187,7 +187,7 @@ impl Reads {
     /// The blocked run that a run waits for, directly or through its children.
     pub(crate) async fn waits_for(&self, run: &RunId) -> Result<Option<WaitsFor>, Error> {
         let run = run.clone();
-        self.lane.read(move |file| Ok(waits::waits_for(file, &run)?)).await
+        self.lane.read(move |file| waits::waits_for(file, &run)).await
     }
 
     /// A copy of the file as of one moment, made at `path` and without a name when it is returned.

@@ -89,7 +89,7 @@ fn note_start(
     environment: &Environment,
     clock: &Clock,
 ) -> Result<Processes, Error> {
-    let failed = |e| Error::from(tidemill_eventlog::Error::sqlite("note the start", e));
+    let failed = |e| tidemill_eventlog::sqlite("note the start", e);
     // Immediate: a transaction that reads first cannot write any more once somebody else wrote,
     // and Litestream writes its own tables at any moment.
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);

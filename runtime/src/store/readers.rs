@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use tidemill_eventlog::open_reader;
 use tokio::sync::Semaphore;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, closed};
 
 /// Jobs of a lane at a time: a disk serves a few well, and each connection keeps a cache of 2 MB.
 const READERS_MAX: u32 = 4;
@@ -55,9 +55,9 @@ impl Lane {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::closed())?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
         if self.closed.load(Ordering::Acquire) {
-            return Err(Error::closed());
+            return Err(closed());
         }
         let pool = Arc::clone(&self.pool);
         let joined = tokio::task::spawn_blocking(move || {
@@ -67,9 +67,9 @@ impl Lane {
             pool.give_back(connection);
             result
         });
-        joined.await.map_err(|e| {
-            Error::with_source(ErrorKind::Internal, "a read of the file did not end", e)
-        })?
+        joined
+            .await
+            .map_err(|e| Error::caused(ErrorKind::Internal, "a read of the file did not end", e))?
     }
 
     /// Refuses what comes from now on and what waits in line, and waits for what runs.
@@ -93,7 +93,7 @@ impl Pool {
     fn take(&self) -> Result<Connection, Error> {
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.as_mut().ok_or_else(Error::closed)?.pop()
+            idle.as_mut().ok_or_else(closed)?.pop()
         };
         match idle {
             Some(connection) => Ok(connection),

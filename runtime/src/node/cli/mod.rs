@@ -128,7 +128,7 @@ fn on_small_runtime(command: impl Future<Output = Outcome>) -> Outcome {
 }
 
 fn no_runtime(e: std::io::Error) -> Error {
-    Error::with_source(ErrorKind::Internal, format!("cannot start a runtime: {e}"), e)
+    Error::caused(ErrorKind::Internal, "cannot start a runtime", e)
 }
 
 /// Stderr, for whole lines that are safe on a terminal.

@@ -66,7 +66,7 @@ async fn call(node: &Target, path: &str, body: Option<Vec<u8>>) -> Result<Value,
     })?;
     let value: Value = serde_json::from_slice(&answer.body).map_err(|e| {
         let message = format!("{node} answered {} with something else than JSON", answer.status);
-        Error::with_source(ErrorKind::Internal, message, e)
+        Error::caused(ErrorKind::Internal, message, e)
     })?;
     if answer.status.is_success() {
         return Ok(value);

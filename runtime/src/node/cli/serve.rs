@@ -106,7 +106,7 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn listen() -> Result<Signals, Error> {
-        let failed = |e| Error::with_source(ErrorKind::Internal, "cannot listen for signals", e);
+        let failed = |e| Error::caused(ErrorKind::Internal, "cannot listen for signals", e);
         Ok(Signals {
             term: signal(SignalKind::terminate()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,

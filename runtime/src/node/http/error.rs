@@ -82,12 +82,6 @@ impl From<Error> for ApiError {
     }
 }
 
-impl From<tidemill_eventlog::Error> for ApiError {
-    fn from(error: tidemill_eventlog::Error) -> ApiError {
-        Error::from(error).into()
-    }
-}
-
 impl From<tidemill_model::Invalid> for ApiError {
     fn from(invalid: tidemill_model::Invalid) -> ApiError {
         ApiError::invalid(invalid.to_string())

@@ -126,7 +126,7 @@ impl Server {
         let (stop, bound) = (closing.clone(), bind(side, listen).await?);
         let address = bound
             .local_addr()
-            .map_err(|e| Error::with_source(ErrorKind::Internal, "cannot read our address", e))?;
+            .map_err(|e| Error::caused(ErrorKind::Internal, "cannot read our address", e))?;
         let task = side.spawn(async move {
             axum::serve(bound, router).with_graceful_shutdown(stop.cancelled_owned()).await
         });
@@ -162,7 +162,7 @@ async fn bind(side: &SideThread, listen: SocketAddr) -> Result<TcpListener, Erro
                 _ => "",
             };
             let message = format!("cannot listen on {listen}: {e}{hint}");
-            Error::with_source(ErrorKind::Unavailable, message, e)
+            Error::new(ErrorKind::Unavailable, message).because(e)
         })
     })
     .await

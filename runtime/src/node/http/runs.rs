@@ -19,7 +19,7 @@ use super::error::ApiError;
 use super::query::Params;
 use super::view::{ResultView, RunList, ShownRun};
 use crate::engine::{RunResult, StartRequest};
-use crate::error::Error;
+use crate::error::closed;
 use crate::store::HeldBlocks;
 
 /// A request's body: a payload of 1 MiB with room for what JSON escapes and for labels.
@@ -155,7 +155,7 @@ pub(crate) async fn result(
     let ended = tokio::select! {
         biased;
         ended = tokio::time::timeout(wait, api.node.result(&id)) => ended,
-        () = api.closing.cancelled() => return Err(Error::closed().into()),
+        () = api.closing.cancelled() => return Err(closed().into()),
     };
     let ended = ended.ok().transpose()?;
     let (state, waits_for) = match (state(&api, id.clone()).await, ended) {

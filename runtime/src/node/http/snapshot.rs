@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use super::Api;
 use super::error::ApiError;
 use super::query::Params;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, closed};
 
 /// What is sent at a time.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -28,7 +28,7 @@ static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new
 /// `GET /v1/snapshot`.
 pub(crate) async fn snapshot(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
-    let one = ONE_AT_A_TIME.acquire().await.map_err(|_| Error::closed())?;
+    let one = ONE_AT_A_TIME.acquire().await.map_err(|_| closed())?;
     let copy = Beside::new(&api.environment.path).with(".snapshot");
     // The copy goes on when its caller has gone, and its path is its own until it ends.
     let file = api.reads.copy(copy, api.closing.clone(), one).await?;
@@ -42,7 +42,7 @@ pub(crate) async fn snapshot(State(api): State<Arc<Api>>, uri: Uri) -> Result<Re
 }
 
 fn failed(what: &str, e: io::Error) -> Error {
-    Error::with_source(ErrorKind::Unavailable, format!("cannot {what} for a snapshot: {e}"), e)
+    Error::caused(ErrorKind::Unavailable, format_args!("cannot {what} for a snapshot"), e)
 }
 
 fn chunks(file: File) -> impl futures_core::Stream<Item = io::Result<Bytes>> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use rustc_hash::{FxHashMap, FxHashSet};
-use tidemill_eventlog::{Appender, Error as LogError, host};
+use tidemill_eventlog::{Appender, host};
 use tidemill_model::{RunId, Seq};
 use tokio::sync::watch;
 
@@ -24,7 +24,7 @@ use super::keys;
 use super::message::{Message, StepGuard};
 use super::pace::Pace;
 use crate::engine::clock::Clock;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 pub(super) type LogResult<T> = tidemill_eventlog::Result<T>;
 
@@ -152,7 +152,7 @@ impl Committer {
     fn apart_once(
         &mut self,
         batch: &[Message],
-        left_out: &mut FxHashMap<usize, LogError>,
+        left_out: &mut FxHashMap<usize, Error>,
     ) -> LogResult<Apart> {
         self.execute("BEGIN IMMEDIATE")?;
         for (index, message) in batch.iter().enumerate() {
@@ -190,14 +190,14 @@ impl Committer {
         let began = host::boot_now();
         if self.faults.next_fails() {
             let what = "commit: the disk is full, on purpose";
-            return Err(LogError::new(ErrorKind::Unavailable, what));
+            return Err(Error::new(ErrorKind::Unavailable, what));
         }
         self.execute("COMMIT").inspect_err(failure::die_unless_refused)?;
         Ok(host::boot_now().since(began))
     }
 
     fn execute(&self, sql: &str) -> LogResult<()> {
-        let failed = |e| LogError::sqlite(sql, e);
+        let failed = |e| tidemill_eventlog::sqlite(sql, e);
         self.connection.prepare_cached(sql).map_err(failed)?.execute([]).map_err(failed)?;
         Ok(())
     }
@@ -231,7 +231,7 @@ impl Committer {
         }
     }
 
-    fn note_refused(&mut self, error: &LogError) -> super::RefusalCause {
+    fn note_refused(&mut self, error: &Error) -> super::RefusalCause {
         let cause = failure::cause(error);
         self.refusing = true;
         if let Some(refusing) = self.condition.refused(cause, self.clock.wall()) {

@@ -1,15 +1,14 @@
 //! What a failed write means: for whom, and whether the process may go on.
 
 use rusqlite::ErrorCode;
-use tidemill_eventlog::Error as LogError;
 
 use super::condition::RefusalCause;
 use crate::error::{Error, ErrorKind};
 
 /// Whether a failure is about what was to be written: the same message fails again, and others do
 /// not. Everything else is about the file or the machine and refuses whatever is to be written now.
-pub(super) fn is_own(error: &LogError) -> bool {
-    match error.sqlite_code() {
+pub(super) fn is_own(error: &Error) -> bool {
+    match tidemill_eventlog::sqlite_code(error) {
         None => error.kind() != ErrorKind::Unavailable,
         Some(
             ErrorCode::DiskFull
@@ -31,8 +30,8 @@ pub(super) fn is_own(error: &LogError) -> bool {
 }
 
 /// A commit that was refused left nothing behind; after any other error it may have.
-pub(super) fn die_unless_refused(error: &LogError) {
-    if !left_nothing(error.sqlite_code()) {
+pub(super) fn die_unless_refused(error: &Error) {
+    if !left_nothing(tidemill_eventlog::sqlite_code(error)) {
         tracing::error!(%error, "a commit failed and may be in the file: the process ends");
         std::process::abort();
     }
@@ -53,8 +52,8 @@ fn left_nothing(code: Option<ErrorCode>) -> bool {
 }
 
 /// Why nothing at all is written now.
-pub(super) fn cause(error: &LogError) -> RefusalCause {
-    match error.sqlite_code() {
+pub(super) fn cause(error: &Error) -> RefusalCause {
+    match tidemill_eventlog::sqlite_code(error) {
         Some(ErrorCode::DiskFull) => RefusalCause::DiskFull,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => RefusalCause::Locked,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => RefusalCause::Damaged,
@@ -87,7 +86,7 @@ pub(super) fn refused(cause: RefusalCause) -> Error {
 }
 
 /// What the one is told whose own message cannot be written.
-pub(super) fn unfit(error: &LogError) -> Error {
+pub(super) fn unfit(error: &Error) -> Error {
     let kind = match error.kind() {
         ErrorKind::Corrupt => ErrorKind::Corrupt,
         ErrorKind::Invalid
@@ -126,9 +125,9 @@ mod tests {
         assert!(!left_nothing(None), "an error that is not SQLite's");
     }
 
-    fn sqlite(code: i32) -> LogError {
+    fn sqlite(code: i32) -> Error {
         let failure = rusqlite::ffi::Error::new(code);
-        LogError::sqlite("test", rusqlite::Error::SqliteFailure(failure, None))
+        tidemill_eventlog::sqlite("test", rusqlite::Error::SqliteFailure(failure, None))
     }
 
     #[test]
@@ -144,6 +143,6 @@ mod tests {
         for code in [SQLITE_CONSTRAINT, SQLITE_ERROR, SQLITE_TOOBIG] {
             assert!(is_own(&sqlite(code)), "{code}");
         }
-        assert!(is_own(&LogError::corrupt("a row")), "what one message reads");
+        assert!(is_own(&Error::corrupt("a row")), "what one message reads");
     }
 }

@@ -1,9 +1,8 @@
 //! Whether a transaction has broken a deferred foreign key, which SQLite tells only at `COMMIT`.
 
 use rusqlite::{Connection, ffi};
-use tidemill_eventlog::Error as LogError;
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 /// An error if what was written so far would let `COMMIT` fail for a deferred key of an author's
 /// table. A savepoint that is rolled back takes its part with it.
@@ -12,7 +11,7 @@ pub(super) fn check(connection: &Connection) -> tidemill_eventlog::Result<()> {
         return Ok(());
     }
     let what = "a deferred foreign key of one of the program's own tables is broken by it";
-    Err(LogError::new(ErrorKind::Conflict, what))
+    Err(Error::new(ErrorKind::Conflict, what))
 }
 
 #[expect(unsafe_code, reason = "rusqlite has no safe function for sqlite3_db_status")]
@@ -27,5 +26,5 @@ fn is_broken(connection: &Connection) -> tidemill_eventlog::Result<bool> {
     if code == ffi::SQLITE_OK {
         return Ok(now != 0);
     }
-    Err(LogError::new(ErrorKind::Internal, "SQLite does not tell whether deferred keys are broken"))
+    Err(Error::new(ErrorKind::Internal, "SQLite does not tell whether deferred keys are broken"))
 }

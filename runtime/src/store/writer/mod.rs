@@ -48,7 +48,7 @@ pub(crate) use pace::Pace;
 use queue::Queue;
 
 use crate::engine::clock::Clock;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, closed};
 
 /// A handle on the writer; a clone is the same writer.
 #[derive(Clone)]
@@ -97,7 +97,7 @@ impl Writer {
         };
         let thread = std::thread::Builder::new().name("tidemill-writer".to_owned()).spawn(run);
         let thread = thread.map_err(|e| {
-            Error::with_source(ErrorKind::Internal, "the writer's thread did not start", e)
+            Error::caused(ErrorKind::Internal, "the writer's thread did not start", e)
         })?;
         let thread = Arc::new(Mutex::new(Some(thread)));
         Ok(Writer { queue, committed, condition, thread })
@@ -112,14 +112,14 @@ impl Writer {
     pub(crate) async fn create(&self, new: NewRun) -> Result<Creation, Error> {
         let (reply, answer) = oneshot::channel();
         self.queue.try_push(Message::Create(Create { new, reply }))?;
-        answer.await.map_err(|_| Error::closed())?
+        answer.await.map_err(|_| closed())?
     }
 
     /// Records an event of a step's attempt.
     pub(crate) async fn aside(&self, aside: impl FnOnce(Reply) -> Aside) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         self.queue.push(Message::Aside(aside(reply))).await?;
-        answer.await.map_err(|_| Error::closed())?
+        answer.await.map_err(|_| closed())?
     }
 
     /// The newest position that is durable.

@@ -49,9 +49,9 @@ impl Pace {
                     pages.store(now, Ordering::Relaxed);
                     Ok(())
                 };
-                connection.wal_hook(Some(hook)).map_err(|e| {
-                    Error::from(tidemill_eventlog::Error::sqlite("watch the WAL's size", e))
-                })
+                connection
+                    .wal_hook(Some(hook))
+                    .map_err(|e| tidemill_eventlog::sqlite("watch the WAL's size", e))
             }
         }
     }

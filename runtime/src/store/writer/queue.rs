@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::gather::{Gather, Wish};
 use super::message::Message;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, closed};
 
 /// How many messages may wait. A run has one turn in flight and a step one checkpoint, so this is
 /// reached only by that many runs at once; each message is some hundred bytes to a few payloads.
@@ -42,7 +42,7 @@ impl Queue {
         if let Ok(place) = self.places.try_acquire() {
             place.forget();
         } else {
-            self.places.acquire().await.map_err(|_| Error::closed())?.forget();
+            self.places.acquire().await.map_err(|_| closed())?.forget();
         }
         self.put(message)
     }
@@ -60,7 +60,7 @@ impl Queue {
     fn put(&self, message: Message) -> Result<(), Error> {
         let mut state = self.lock();
         if state.closed {
-            return Err(Error::closed());
+            return Err(closed());
         }
         state.messages.push(message);
         let there = state.messages.len();
