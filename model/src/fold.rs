@@ -28,7 +28,7 @@ pub trait Operations {
 
 /// Where a run stands, without its operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct RunHead {
     /// How far its log has come.
     pub phase: Phase,
     /// How many processes have taken it up.
@@ -47,9 +47,9 @@ pub struct Head {
     waits_open: usize,
 }
 
-impl Default for Head {
-    fn default() -> Head {
-        Head {
+impl Default for RunHead {
+    fn default() -> RunHead {
+        RunHead {
             phase: Phase::Empty,
             attempt: 0,
             epoch: None,
@@ -62,7 +62,7 @@ impl Default for Head {
     }
 }
 
-impl Head {
+impl RunHead {
     /// Where the run stands after one more event.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub use event_data::{
     WaitsFor,
 };
 pub use failure::{Failure, FailureKind};
-pub use fold::{Head, Operations};
+pub use fold::{Operations, RunHead};
 pub use json::{Floats, Json};
 pub use keys::{BreakName, FleetUrl, Level, LtxName, NodeKeys};
 pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};

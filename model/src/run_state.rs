@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::event::Event;
 use crate::event_data::{BlockReason, BlockReasonKind, RunCreated};
 use crate::failure::{Failure, FailureKind};
-use crate::fold::{Head, Operations};
+use crate::fold::{Operations, RunHead};
 use crate::json::Json;
 use crate::log_order::Standing;
 use crate::name::RunId;
@@ -33,7 +33,7 @@ pub struct RunState {
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// Where its log has brought it.
-    pub head: Head,
+    pub head: RunHead,
     /// Its operations, by id.
     pub ops: BTreeMap<OpId, Op>,
     /// Its output, once completed.
@@ -87,7 +87,7 @@ impl RunState {
         at: Timestamp,
         event: &Event,
     ) -> Result<RunState, FoldError> {
-        let (mut head, mut ops) = (Head::default(), BTreeMap::new());
+        let (mut head, mut ops) = (RunHead::default(), BTreeMap::new());
         head.apply(&mut ops, event, (seq, at)).map_err(misfit_at(id, seq))?;
         let Event::RunCreated(created) = event else {
             let what = format!("{} as the first event", event.kind());

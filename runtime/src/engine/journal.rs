@@ -13,8 +13,8 @@ use std::fmt::Write as _;
 use rustc_hash::FxHashMap;
 use tidemill_model::log_order::Standing;
 use tidemill_model::{
-    AttemptState, BlockReason, BlockReasonKind, Event, FailureKind, Floats, Head, Json, Op, OpId,
-    OpKind, OpStatus, Operations, RunId, Seed, Seq, Timestamp,
+    AttemptState, BlockReason, BlockReasonKind, Event, FailureKind, Floats, Json, Op, OpId, OpKind,
+    OpStatus, Operations, RunHead, RunId, Seed, Seq, Timestamp,
 };
 
 use super::cell::Asked;
@@ -120,7 +120,7 @@ impl Started {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    pub(crate) head: Head,
+    pub(crate) head: RunHead,
     ops: OpenOps,
     seed: Option<Seed>,
 }

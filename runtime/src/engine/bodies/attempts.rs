@@ -58,9 +58,9 @@ impl Work {
                 Ok(output) => Event::StepCompleted { op: self.op, name: self.name, output },
                 Err(_) if self.token.is_cancelled() => return,
                 Err(failed) => match self.next_after(failed).await {
-                    Next::Again => continue,
-                    Next::Gone => return,
-                    Next::Failed(end) => end,
+                    AfterFailure::Again => continue,
+                    AfterFailure::Gone => return,
+                    AfterFailure::Failed(end) => end,
                 },
             };
             self.run.inbox.push(end);
@@ -163,7 +163,7 @@ impl Work {
     }
 
     /// Decides and records what follows a failed attempt.
-    async fn next_after(&mut self, failed: AttemptFailure) -> Next {
+    async fn next_after(&mut self, failed: AttemptFailure) -> AfterFailure {
         let AttemptFailure { failure, is_final } = failed;
         self.facts.failures = self.facts.failures.saturating_add(1);
         let attempt = self.facts.attempt;
@@ -173,7 +173,7 @@ impl Work {
         let delay = retry.and_then(|r| r.delay(self.facts.failures, elapsed, random_unit()));
         let Some(delay) = delay else {
             let (op, name, attempts) = (self.op, self.name.clone(), self.facts.failures);
-            return Next::Failed(Event::StepFailed { op, name, error: failure, attempts });
+            return AfterFailure::Failed(Event::StepFailed { op, name, error: failure, attempts });
         };
         let of = retry.map(|retry| retry.attempts_max());
         let next_at = now.saturating_add(delay);
@@ -188,12 +188,12 @@ impl Work {
         let recorded = record(&self.engine, &self.run.id, &self.guard, attempt, &event).await;
         if recorded.is_err() {
             // The step was dropped, or the node has shut down: nobody waits for another attempt.
-            return Next::Gone;
+            return AfterFailure::Gone;
         }
         self.facts.attempt = attempt.saturating_add(1);
         self.facts.begun = false;
         self.facts.next_at = Some(next_at);
-        Next::Again
+        AfterFailure::Again
     }
 }
 
@@ -201,7 +201,8 @@ fn panicked(message: &str) -> Failure {
     failed(format!("the body panicked: {message}"))
 }
 
-enum Next {
+/// What comes after a failed attempt.
+enum AfterFailure {
     Again,
     Gone,
     /// For good.
