@@ -59,6 +59,9 @@ use pool::Pool;
 use refusals::Refusals;
 use timers::Timers;
 
+/// So many bodies of dropped steps are kept without a look at which have ended.
+const LOSERS_MIN: usize = 64;
+
 /// A run that a driver of this process has.
 pub(crate) struct Run {
     pub(crate) id: RunId,
@@ -154,7 +157,12 @@ impl Engine {
     pub(crate) fn keep_loser(&self, body: RunningBody) {
         body.drop_after(self.app.grace, &self.timers);
         let mut losers = self.losers.lock().unwrap_or_else(PoisonError::into_inner);
-        losers.retain(|loser| !loser.is_finished());
+        // Looked through whenever there is no room: as often as there are twice as many.
+        if losers.len() == losers.capacity() {
+            losers.retain(|loser| !loser.is_finished());
+            let room = losers.len().max(LOSERS_MIN);
+            losers.reserve(room);
+        }
         losers.push(body);
     }
 

@@ -13,6 +13,9 @@ use super::turn::{Live, Pending};
 use crate::ops;
 use crate::store::{self, Record, Unreadable};
 
+/// How many inputs a replay delivers before others have its thread: some milliseconds.
+const INPUTS_AT_A_TIME: usize = 512;
+
 impl Driver {
     /// Replays the log and records that this process has the run. `log` is given for a run whose
     /// log is known.
@@ -83,7 +86,16 @@ impl Driver {
         if engine.closing.is_cancelled() {
             return Err(Next::Gone);
         }
-        Ok(stage.replay(log))
+        let mut replay = match stage.begin(log) {
+            Ok(replay) => replay,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        loop {
+            match replay.deliver(INPUTS_AT_A_TIME).transpose() {
+                Some(replayed) => return Ok(replayed),
+                None => tokio::task::yield_now().await,
+            }
+        }
     }
 
     /// Blocks a run whose log a newer version wrote, or that is damaged: what this version adds to

@@ -18,8 +18,8 @@ use super::inbox::Inbox;
 use super::journal::compare;
 use super::life::{Life, Noting};
 use super::polls::{Polls, RunMark};
-use crate::author::App;
 use crate::author::near::did_you_mean;
+use crate::author::{App, Workflow};
 use crate::store::{self, Record};
 
 /// A run that stands where its log ends.
@@ -46,6 +46,16 @@ pub(crate) struct Stage<'a> {
 impl Stage<'_> {
     /// Replays a whole log.
     pub(crate) fn replay(&self, log: &[Record]) -> Result<Replayed, BlockReason> {
+        let mut replay = self.begin(log)?;
+        loop {
+            if let Some(replayed) = replay.deliver(usize::MAX)? {
+                return Ok(replayed);
+            }
+        }
+    }
+
+    /// A replay that has yet to deliver its first input.
+    pub(crate) fn begin<'a>(&'a self, log: &'a [Record]) -> Result<Replay<'a>, BlockReason> {
         let created = store::created(log)?;
         let workflow = self.app.workflows.get(&created.workflow);
         let workflow = workflow.ok_or_else(|| unknown_workflow(self.app, &created.workflow))?;
@@ -56,38 +66,65 @@ impl Stage<'_> {
         let (run, seed) = (self.run.clone(), created.seed);
         let cell =
             RunCell::new(run, seed, self.clock.clone(), Arc::clone(self.inbox), times.collect());
-        let mut life = Life::new(cell, self.noting(created, log));
-        let mut bodies = FxHashMap::default();
-        let mut rest = log;
-        loop {
-            let Some((input, after)) = rest.split_first() else {
-                return Err(BlockReason::unreadable("it has no input"));
-            };
-            let mut asked = match &input.event {
-                Event::RunCreated(created) => life.begin(workflow, &created.input)?,
-                end => {
-                    end.op().and_then(|op| bodies.remove(&op));
-                    life.deliver(end)?
-                }
-            };
-            let segment = segment(after);
-            rest = &after[segment..];
-            let acts = after[..segment].iter().map(|record| &record.event);
-            let recorded: Vec<&Event> =
-                acts.filter(|event| event.class() == EventClass::Act).collect();
-            let floats = self.floats(input);
-            let known = compare(&recorded, &asked, floats, rest.is_empty())
-                .map_err(|reason| self.explained(reason, input, log))?;
-            let ended = recorded.len() > known;
-            keep_bodies(asked.drain(..known), &mut bodies);
-            if rest.is_empty() {
-                if ended {
-                    // Its end was imposed: what the code would do next is of no interest.
-                    asked.clear();
-                }
-                return Ok(Replayed { life, bodies, asked });
+        let life = Some(Life::new(cell, self.noting(created, log)));
+        Ok(Replay { stage: self, workflow, log, rest: log, life, bodies: FxHashMap::default() })
+    }
+}
+
+/// A replay on its way.
+pub(crate) struct Replay<'a> {
+    stage: &'a Stage<'a>,
+    workflow: &'a Workflow,
+    log: &'a [Record],
+    rest: &'a [Record],
+    /// `None` once it is done.
+    life: Option<Life>,
+    bodies: FxHashMap<OpId, StepBody>,
+}
+
+impl Replay<'_> {
+    /// Delivers so many inputs. `None` if there are more: a long log need not hold its thread all
+    /// the while.
+    pub(crate) fn deliver(&mut self, inputs: usize) -> Result<Option<Replayed>, BlockReason> {
+        for _ in 0..inputs {
+            if let Some(asked) = self.next()? {
+                let bodies = std::mem::take(&mut self.bodies);
+                return Ok(self.life.take().map(|life| Replayed { life, bodies, asked }));
             }
         }
+        Ok(None)
+    }
+
+    /// Delivers one input; at the end of the log what the code did that the log does not have.
+    fn next(&mut self) -> Result<Option<Vec<Asked>>, BlockReason> {
+        let Some((input, after)) = self.rest.split_first() else {
+            return Err(BlockReason::unreadable("it has no input"));
+        };
+        let Some(life) = &mut self.life else { return Ok(None) };
+        let mut asked = match &input.event {
+            Event::RunCreated(created) => life.begin(self.workflow, &created.input)?,
+            end => {
+                end.op().and_then(|op| self.bodies.remove(&op));
+                life.deliver(end)?
+            }
+        };
+        let segment = segment(after);
+        self.rest = &after[segment..];
+        let acts = after[..segment].iter().map(|record| &record.event);
+        let recorded: Vec<&Event> = acts.filter(|event| event.class() == EventClass::Act).collect();
+        let floats = self.stage.floats(input);
+        let known = compare(&recorded, &asked, floats, self.rest.is_empty())
+            .map_err(|reason| self.stage.explained(reason, input, self.log))?;
+        let imposed_end = recorded.len() > known;
+        keep_bodies(asked.drain(..known), &mut self.bodies);
+        if !self.rest.is_empty() {
+            return Ok(None);
+        }
+        if imposed_end {
+            // What the code would do next is of no interest.
+            asked.clear();
+        }
+        Ok(Some(asked))
     }
 }
 
