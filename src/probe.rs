@@ -29,9 +29,7 @@ struct Tried {
 
 /// Exit code 0 if the store keeps every rule, else 1.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
-    let nonce = Nonce::from_random(bytes);
+    let nonce = Nonce::from_random(tidemill_eventlog::host::random()?);
     let settings = Settings { endpoint: args.s3.endpoint.clone(), ..Settings::default() };
     let broken = wait(async {
         let store = Store::connect(args.fleet.bucket(), &settings).await?;

@@ -1,4 +1,4 @@
-//! The clocks and ids of this host: the only place that reads them.
+//! The clocks, ids and random bytes of this host: the only place that reads them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,6 +21,17 @@ pub fn wall_now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let epoch = Timestamp::from_micros(0).expect("1970 lies in the years 0 to 9999");
     epoch.saturating_add(since)
+}
+
+/// Sixteen random bytes of the kernel's.
+///
+/// # Errors
+/// `Internal` if it gives none.
+pub fn random() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Error::caused(ErrorKind::Internal, "the kernel gives no random bytes", e))?;
+    Ok(bytes)
 }
 
 fn read_id(path: &str) -> Result<String> {

@@ -16,7 +16,7 @@ use tidemill_eventlog::host;
 use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, SidecarState, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::place::{Place, now, random};
+use super::place::{Place, now};
 use crate::core::barrier::LeaseShows;
 use crate::core::holder::{Claim, Effect, Fresh, Gate, Holder, Input, Seen, Shown};
 use crate::core::problems::Topic;
@@ -234,7 +234,7 @@ impl Renewal {
     }
 
     fn fresh(&self) -> Option<Fresh> {
-        match random() {
+        match host::random() {
             Ok(bytes) => {
                 let report = self.place.report();
                 let nonce = Nonce::from_random(bytes);

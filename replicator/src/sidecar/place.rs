@@ -87,12 +87,3 @@ impl Place {
 pub(super) fn now() -> Moment {
     Moment { boot: host::boot_now(), wall: host::wall_now() }
 }
-
-/// Sixteen random bytes of the kernel's.
-pub(super) fn random() -> Result<[u8; 16], Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|e| {
-        Error::new(ErrorKind::Internal, format!("the kernel gives no random bytes: {e}"))
-    })?;
-    Ok(bytes)
-}

@@ -19,7 +19,7 @@ use super::Signals;
 use super::app::{ATTACH_BOUND, HeldBy};
 use super::daemon::{NotStarted, Running};
 use super::lease_thread::{Lease, View};
-use super::place::{Place, random};
+use super::place::Place;
 use super::remains::Remains;
 use super::starting::Begun;
 use super::status::{Told, refused};
@@ -404,7 +404,7 @@ impl Serving {
     fn request(&mut self, request: AppRequest) -> Result<(), Error> {
         match request {
             AppRequest::Attach { request, peer_pid, reply } => {
-                let session = SessionId::from_random(random()?);
+                let session = SessionId::from_random(host::random()?);
                 self.attaching.insert(session.clone(), reply);
                 let asked = AttachAsked {
                     session,

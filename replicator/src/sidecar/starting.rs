@@ -18,7 +18,7 @@ use tidemill_model::{
 use super::lease_thread::{Idle, Lease};
 use super::local_file::{self, Known};
 use super::pacing;
-use super::place::{Place, now, random};
+use super::place::{Place, now};
 use super::remains::{self, last_point};
 use super::report::AppsEpoch;
 use super::taking_over;
@@ -80,7 +80,7 @@ pub(super) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
     start.failures = Some(pacing::before_claim(place, start.state.as_ref()).await);
     patiently(place, || place.store.check()).await?;
     if start.state.is_none() {
-        let nonce = Nonce::from_random(random()?);
+        let nonce = Nonce::from_random(host::random()?);
         patiently(place, || probe(&place.store, &place.settings.fleet, &place.keys, &nonce))
             .await?;
     }
@@ -222,12 +222,12 @@ impl Start<'_> {
                  has, and the file is moved aside if that is more"
             );
         }
-        let nonce = Nonce::from_random(random()?);
+        let nonce = Nonce::from_random(host::random()?);
         // A copy of a disk is another disk: its original must not take the copy's claim for its own.
         let original = self.state.as_ref().filter(|state| !is_copy(&self.place.folder, state));
         let instance = match original {
             Some(state) => state.instance.clone(),
-            None => InstanceId::from_random(random()?),
+            None => InstanceId::from_random(host::random()?),
         };
         // An epoch keeps the TTL that its epoch.json names.
         let ttl = match (&plan.acquired, &seen) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidemill_eventlog::host;
 use tidemill_model::limits::{LABELS_MAX, PAYLOAD_BYTES_MAX};
 use tidemill_model::{Durability, OpName, RunCreated, RunId, Seed};
 
@@ -42,7 +43,7 @@ pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun,
         workflow: workflow.clone(),
         input,
         labels,
-        seed: Seed::from_random(random()?),
+        seed: Seed::from_random(host::random()?),
         parent: None,
         app_version: engine.app.version.clone(),
         durability: Durability::Local,
@@ -66,19 +67,11 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
 }
 
 fn generated_id() -> Result<RunId, Error> {
-    let millis = tidemill_eventlog::host::wall_now().as_micros() / 1_000;
-    let [a, b, c, d, e, f, g, h, i, j, ..] = random()?;
+    let millis = host::wall_now().as_micros() / 1_000;
+    let [a, b, c, d, e, f, g, h, i, j, ..] = host::random()?;
     let tail = [a, b, c, d, e, f, g, h, i, j];
     let millis = u64::try_from(millis).unwrap_or(0);
     Ok(RunId::generated(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()))
-}
-
-fn random() -> Result<[u8; 16], Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|e| {
-        Error::new(ErrorKind::Internal, format!("the kernel gives no random bytes: {e}"))
-    })?;
-    Ok(bytes)
 }
 
 /// Creates the run and takes it up.
