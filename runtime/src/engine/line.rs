@@ -15,6 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// A mix of short and long bodies may show this many as running that wait behind a long one.
 const AHEAD_MAX: usize = 128;
 
+/// A record that took longer waited for the lease or for a disk that was full, and says nothing of
+/// what a commit costs.
+const RECORD_MAX: Duration = Duration::from_millis(100);
+
 /// The newest of what is measured has one part in so many of the mean.
 const PARTS: u32 = 8;
 
@@ -88,7 +92,7 @@ pub(crate) struct Place {
 impl Place {
     /// How long it took until the log said that the attempt begins.
     pub(crate) fn recorded(&self, took: Duration) {
-        self.line.measured(Some(took), None);
+        self.line.measured(Some(took.min(RECORD_MAX)), None);
     }
 
     /// How long the body ran.
@@ -144,6 +148,15 @@ mod tests {
             one(&line, MS, 1000 * MS).await;
         }
         assert_eq!(free(&line), 2, "one is given up with each that leaves");
+    }
+
+    #[tokio::test]
+    async fn a_wait_for_the_lease_is_no_reason_to_let_long_bodies_enter_early() {
+        let line = Line::new(2);
+        for _ in 0..20 {
+            one(&line, 600_000 * MS, 1000 * MS).await;
+            assert_eq!(free(&line), 2);
+        }
     }
 
     #[tokio::test]
