@@ -50,10 +50,9 @@ impl BucketPoint {
         let now = now(lease.as_ref(), &timeline, access.now);
         let moment = url.moment.unwrap_or_default();
         let node = format!("{}/{}", url.fleet, url.node);
-        let place = timeline.resolve(&moment, now).map_err(|e| {
-            let error = e;
-            Error::new(error.kind(), format!("{node}: {error}"))
-        })?;
+        let place = timeline
+            .resolve(&moment, now)
+            .map_err(|error| Error::new(error.kind(), format!("{node}: {error}")))?;
         if moment == Moment::Latest {
             let covered = covered.filter(|covered| !is_hidden(&timeline, *covered));
             not_below(place, covered).map_err(|e| Error::new(e.kind(), format!("{node}: {e}")))?;

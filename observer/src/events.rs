@@ -61,7 +61,7 @@ pub fn for_each_event<E: From<Error>>(
     });
     match stopped {
         Some(error) => Err(error),
-        None => walked.map_err(|e| E::from(e)),
+        None => walked.map_err(E::from),
     }
 }
 
