@@ -8,7 +8,7 @@ use tidemill_eventlog::{Row, waits};
 use tidemill_model::{Event, OpId, Parent, RunId, RunState, RunStatus, Seq, WaitsFor};
 
 use crate::engine::RunResult;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// How many runs are listed at once: some hundred bytes each.
 const PAGE: u32 = 1_000;
@@ -54,33 +54,29 @@ impl HeldBlocks {
     }
 }
 
-/// The error for a run that is not there.
-fn no_such_run(id: &RunId) -> Error {
-    Error::new(ErrorKind::NotFound, format!("there is no run `{id}`: GET /v1/runs lists them"))
-}
-
-/// A run, and the blocked run that it waits for.
-pub(super) fn state(file: &Connection, run: &RunId) -> Result<(RunState, Option<WaitsFor>), Error> {
-    let state = query::run_state(file, run, None)?.ok_or_else(|| no_such_run(run))?;
+/// A run, and the blocked run that it waits for; `None` if there is none of this id.
+pub(super) fn state(
+    file: &Connection,
+    run: &RunId,
+) -> Result<Option<(RunState, Option<WaitsFor>)>, Error> {
+    let Some(state) = query::run_state(file, run, None)? else { return Ok(None) };
     let waits_for = match state.status.is_final() {
         true => None,
         false => waits::waits_for(file, run)?,
     };
-    Ok((state, waits_for))
+    Ok(Some((state, waits_for)))
 }
 
-/// Events of a run after a position.
+/// Events of a run after a position; `None` if there is no run of this id.
 pub(super) fn events(
     file: &Connection,
     run: &RunId,
     after: Seq,
     limit: u32,
-) -> Result<Vec<Row>, Error> {
+) -> Result<Option<Vec<Row>>, Error> {
     let rows = query::events(file, Some(run), after, limit)?;
-    if rows.is_empty() && query::run(file, run)?.is_none() {
-        return Err(no_such_run(run));
-    }
-    Ok(rows)
+    let is_there = !rows.is_empty() || query::run(file, run)?.is_some();
+    Ok(is_there.then_some(rows))
 }
 
 /// A run of the file.

@@ -167,19 +167,22 @@ impl Reads {
         self.lane.read(move |file| held.page(file, &filter, asked)).await
     }
 
-    /// A run, and the blocked run that it waits for.
-    pub(crate) async fn state(&self, run: &RunId) -> Result<(RunState, Option<WaitsFor>), Error> {
+    /// A run, and the blocked run that it waits for; `None` if there is none of this id.
+    pub(crate) async fn state(
+        &self,
+        run: &RunId,
+    ) -> Result<Option<(RunState, Option<WaitsFor>)>, Error> {
         let run = run.clone();
         self.lane.read(move |file| lists::state(file, &run)).await
     }
 
-    /// Events of a run after a position.
+    /// Events of a run after a position; `None` if there is no run of this id.
     pub(crate) async fn events(
         &self,
         run: &RunId,
         after: Seq,
         limit: u32,
-    ) -> Result<Vec<Row>, Error> {
+    ) -> Result<Option<Vec<Row>>, Error> {
         let run = run.clone();
         self.lane.read(move |file| lists::events(file, &run, after, limit)).await
     }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::Api;
 use super::error::ApiError;
 use super::query::Params;
+use super::runs::no_such_run;
 use super::view::{EventList, EventView};
 use crate::store::Stored;
 
@@ -48,7 +49,7 @@ pub(crate) async fn events(
         return follow_run(api, run, after).await;
     }
     let after = after.unwrap_or(Seq::ZERO);
-    let found = api.reads.events(&run, after, limit + 1).await?;
+    let found = page(&api, &run, after, limit + 1).await?;
     let asked = usize::try_from(limit).expect("a limit fits in memory");
     let more = found.len() > asked;
     let events: Vec<EventView> = found.into_iter().take(asked).map(Into::into).collect();
@@ -61,6 +62,12 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, ApiError> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let bad = || ApiError::invalid("the header Last-Event-ID is not the seq of an event");
     value.to_str().map_err(|_| bad())?.parse().map(Some).map_err(|_| bad())
+}
+
+/// Events of a run, which must exist.
+async fn page(api: &Api, run: &RunId, after: Seq, limit: u32) -> Result<Vec<Row>, ApiError> {
+    let found = api.reads.events(run, after, limit).await?;
+    Ok(found.ok_or_else(|| no_such_run(run))?)
 }
 
 /// A stream of a run's events.
@@ -76,7 +83,7 @@ struct Follower {
 async fn follow_run(api: Arc<Api>, run: RunId, after: Seq) -> Result<Response, ApiError> {
     // Subscribed before the first look, so that no commit in between is missed.
     let commits = api.node.committed();
-    let waiting = api.reads.events(&run, after, BATCH).await?.into();
+    let waiting = page(&api, &run, after, BATCH).await?.into();
     let follower = Follower { api, run, after, waiting, commits, ended: false };
     let events = stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
@@ -100,7 +107,7 @@ impl Follower {
             }
             // What is committed up to now is seen by the read that follows.
             self.commits.borrow_and_update();
-            match self.api.reads.events(&self.run, self.after, BATCH).await {
+            match page(&self.api, &self.run, self.after, BATCH).await {
                 Ok(rows) if !rows.is_empty() => {
                     self.waiting = rows.into();
                     continue;
@@ -109,7 +116,6 @@ impl Follower {
                 Ok(_) => {}
                 Err(error) => {
                     self.ended = true;
-                    let error = ApiError::from(error);
                     return Some(Event::default().event("error").data(error.to_json()));
                 }
             }

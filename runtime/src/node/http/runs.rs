@@ -19,7 +19,7 @@ use super::error::ApiError;
 use super::query::Params;
 use super::view::{ResultView, RunList, ShownRun};
 use crate::engine::{RunResult, StartRequest};
-use crate::error::closed;
+use crate::error::{Error, ErrorKind, closed};
 use crate::store::HeldBlocks;
 
 /// A request's body: a payload of 1 MiB with room for what JSON escapes and for labels.
@@ -134,12 +134,18 @@ async fn shown(api: &Api, id: RunId) -> Result<ShownRun, ApiError> {
 /// A run, and the blocked run that it waits for.
 async fn state(api: &Api, id: RunId) -> Result<(RunState, Option<WaitsFor>), ApiError> {
     let held = api.node.held_block(&id);
-    let (mut state, waits_for) = api.reads.state(&id).await?;
+    let found = api.reads.state(&id).await?;
+    let (mut state, waits_for) = found.ok_or_else(|| no_such_run(&id))?;
     if let Some(reason) = held {
         state.status = RunStatus::Blocked;
         state.head.blocked = Some(reason);
     }
     Ok((state, waits_for))
+}
+
+/// The error for a run that is not there.
+pub(crate) fn no_such_run(id: &RunId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no run `{id}`: GET /v1/runs lists them"))
 }
 
 /// `GET /v1/runs/{id}/result`.
