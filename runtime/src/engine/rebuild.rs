@@ -95,6 +95,9 @@ impl Driver {
                 Some(replayed) => return Ok(replayed),
                 None => tokio::task::yield_now().await,
             }
+            if engine.closing.is_cancelled() {
+                return Err(Next::Gone);
+            }
         }
     }
 
