@@ -15,6 +15,7 @@
 mod append;
 mod beside;
 mod codec;
+pub mod due;
 mod error;
 mod fsck;
 pub mod host;
@@ -36,10 +37,13 @@ pub use fsck::{Finding, FindingKind, Report, fsck};
 pub use lock::{FileLock, Holder, LockError};
 pub use meta::Meta;
 pub use open::{
-    Checkpoints, checkpoint_truncate, create, open_any, open_reader, open_snapshot, open_writer,
+    Checkpoints, checkpoint_truncate, create, open_any, open_log_reader, open_log_snapshot,
+    open_log_writer, open_reader, open_snapshot, open_writer,
 };
 pub use process::{Ended, Process};
-pub use schema::{APPLICATION_ID, SCHEMA_VERSION, SQLITE_VERSION_MIN};
+pub use schema::{
+    APPLICATION_ID, LOG_VERSION, Migrated, SCHEMA_VERSION, SQLITE_VERSION_MIN, migrate,
+};
 pub use verify::{BadRow, Scan, head, scan, sum_at, verify};
 
 #[cfg(test)]

@@ -61,22 +61,50 @@ fn open_failed(path: &Path, source: rusqlite::Error) -> Error {
     }
 }
 
-/// Checks what the file is. Reading its header may be the first thing that fails.
-fn checked(connection: Connection, path: &Path) -> Result<Connection> {
+/// What an opener is going to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Everything: a file of a newer schema version than this release's is refused.
+    All,
+    /// The log's own tables only: any schema version will do.
+    Log,
+}
+
+/// Checks what the file is, and which schema version. Reading its header may be the first thing
+/// that fails.
+fn checked(connection: Connection, path: &Path, reach: Reach) -> Result<(Connection, i32)> {
     connection
         .query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0))
         .map_err(|e| open_failed(path, e))?;
-    schema::check(&connection, path)?;
-    Ok(connection)
+    let version = match reach {
+        Reach::All => schema::check(&connection, path)?,
+        Reach::Log => schema::check_is_ours(&connection, path)?,
+    };
+    Ok((connection, version))
 }
 
-/// Opens the file for writing. The caller holds the app's lock; who checkpoints is decided by
+/// Opens the file for writing, as it is: [`crate::migrate`] brings its schema up to date. The caller holds the app's lock; who checkpoints is decided by
 /// whether a sidecar may ever ship the file.
 ///
 /// # Errors
 /// `NotFound`; `Invalid` for a file that is not Tidemill's or of a newer schema; what SQLite says.
 pub fn open_writer(path: &Path, checkpoints: Checkpoints) -> Result<Connection> {
-    let connection = checked(connect(path, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)?;
+    writer(path, checkpoints, Reach::All)
+}
+
+/// As [`open_writer`], for who touches the log's own tables only: `events`, `tidemill_meta` and
+/// `tidemill_gaps`, which are the same in every schema version. A sidecar may be older than its
+/// app, and takes any.
+///
+/// # Errors
+/// As [`open_writer`], but for the schema version.
+pub fn open_log_writer(path: &Path, checkpoints: Checkpoints) -> Result<Connection> {
+    writer(path, checkpoints, Reach::Log)
+}
+
+fn writer(path: &Path, checkpoints: Checkpoints, reach: Reach) -> Result<Connection> {
+    let connection = connect(path, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let (connection, _) = checked(connection, path, reach)?;
     prepare_writer(&connection, checkpoints).map_err(|e| open_failed(path, e))?;
     Ok(connection)
 }
@@ -109,11 +137,35 @@ fn never_checkpoint(connection: &Connection) -> rusqlite::Result<()> {
 /// # Errors
 /// As [`open_writer`].
 pub fn open_reader(path: &Path) -> Result<Connection> {
+    reader(path, Reach::All)
+}
+
+/// As [`open_reader`], for who reads the log's own tables only, as [`open_log_writer`] says.
+///
+/// # Errors
+/// As [`open_log_writer`].
+pub fn open_log_reader(path: &Path) -> Result<Connection> {
+    reader(path, Reach::Log)
+}
+
+fn reader(path: &Path, reach: Reach) -> Result<Connection> {
     let connection = connect(path, path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     never_checkpoint(&connection).map_err(|e| open_failed(path, e))?;
-    let connection = checked(connection, path)?;
-    connection.execute_batch("PRAGMA query_only = ON").map_err(|e| open_failed(path, e))?;
+    let connection = only_reading(checked(connection, path, reach)?, path, reach)?;
     connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn only_reading(
+    (connection, version): (Connection, i32),
+    path: &Path,
+    reach: Reach,
+) -> Result<Connection> {
+    let failed = |e| open_failed(path, e);
+    if reach == Reach::All {
+        schema::stand_in(&connection, version).map_err(failed)?;
+    }
+    connection.execute_batch("PRAGMA query_only = ON").map_err(failed)?;
     Ok(connection)
 }
 
@@ -123,6 +175,18 @@ pub fn open_reader(path: &Path) -> Result<Connection> {
 /// # Errors
 /// As [`open_writer`]; `Conflict` if a WAL lies beside it, because it would not be read.
 pub fn open_snapshot(path: &Path) -> Result<Connection> {
+    snapshot(path, Reach::All)
+}
+
+/// As [`open_snapshot`], for who reads the log's own tables only, as [`open_log_writer`] says.
+///
+/// # Errors
+/// As [`open_snapshot`], but for the schema version.
+pub fn open_log_snapshot(path: &Path) -> Result<Connection> {
+    snapshot(path, Reach::Log)
+}
+
+fn snapshot(path: &Path, reach: Reach) -> Result<Connection> {
     if wal_bytes(path) > 0 {
         let what = format!("{} has a WAL beside it: it is not a snapshot", path.display());
         return Err(Error::new(ErrorKind::Conflict, what));
@@ -136,9 +200,7 @@ pub fn open_snapshot(path: &Path) -> Result<Connection> {
     let path_absolute = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
     let uri = PathBuf::from(format!("file:{}?immutable=1", percent_encoded(&path_absolute)));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let connection = checked(connect(path, &uri, flags)?, path)?;
-    connection.execute_batch("PRAGMA query_only = ON").map_err(|e| open_failed(path, e))?;
-    Ok(connection)
+    only_reading(checked(connect(path, &uri, flags)?, path, reach)?, path, reach)
 }
 
 /// Opens a file that a person named, for reading: one with a WAL as a live file, another as a

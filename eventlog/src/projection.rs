@@ -35,13 +35,18 @@ pub fn project(
             let sql = "INSERT INTO tidemill_timers (run, op, fire_at) VALUES (?1, ?2, ?3)";
             execute_one(connection, sql, (run.as_str(), op.get(), fire_at.to_string()))
         }
-        Event::TimerFired { op, .. } | Event::OpDropped { op } => {
-            let sql = "DELETE FROM tidemill_timers WHERE run = ?1 AND op = ?2";
-            execute(connection, sql, (run.as_str(), op.get())).map(drop)
+        Event::TimerFired { op, .. } => end_timer(connection, run, *op),
+        Event::ChildCompleted { op, .. } | Event::ChildFailed { op, .. } => {
+            await_no_more(connection, run, Some(*op))
+        }
+        Event::OpDropped { op } => {
+            end_timer(connection, run, *op)?;
+            await_no_more(connection, run, Some(*op))
         }
         Event::RunCompleted { .. } | Event::RunFailed { .. } => {
             let sql = "DELETE FROM tidemill_timers WHERE run = ?1";
-            execute(connection, sql, [run.as_str()]).map(drop)
+            execute(connection, sql, [run.as_str()])?;
+            await_no_more(connection, run, None)
         }
         Event::NodeStarted(_)
         | Event::RunStarted { .. }
@@ -53,13 +58,35 @@ pub fn project(
         | Event::StepFailed { .. }
         | Event::Checkpoint { .. }
         | Event::ChildStarted { .. }
-        | Event::ChildCompleted { .. }
-        | Event::ChildFailed { .. }
         | Event::Now { .. }
         | Event::OpHeld { .. }
         | Event::RunBlocked { .. }
         | Event::RunResumed {} => Ok(()),
     }
+}
+
+/// The run waits no more for the child that this operation started, or for any of its children: it
+/// has observed the child's end, has dropped it, or has ended itself.
+///
+/// # Errors
+/// What SQLite says.
+pub fn await_no_more(connection: &Connection, run: &RunId, op: Option<OpId>) -> Result<()> {
+    match op {
+        Some(op) => {
+            let sql = "UPDATE tidemill_runs SET awaited = 0 \
+                       WHERE parent = ?1 AND parent_op = ?2 AND awaited = 1";
+            execute(connection, sql, (run.as_str(), op.get())).map(drop)
+        }
+        None => {
+            let sql = "UPDATE tidemill_runs SET awaited = 0 WHERE parent = ?1 AND awaited = 1";
+            execute(connection, sql, [run.as_str()]).map(drop)
+        }
+    }
+}
+
+fn end_timer(connection: &Connection, run: &RunId, op: OpId) -> Result<()> {
+    let sql = "DELETE FROM tidemill_timers WHERE run = ?1 AND op = ?2";
+    execute(connection, sql, (run.as_str(), op.get())).map(drop)
 }
 
 /// Writes a run's status. `because` is the event that ended or blocked it, for those statuses; a
@@ -88,8 +115,8 @@ fn create_run(
     created: &RunCreated,
 ) -> Result<()> {
     let sql = "INSERT INTO tidemill_runs \
-               (seq, run, workflow, status, created_at, parent, parent_op, labels) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+               (seq, run, workflow, status, created_at, parent, parent_op, labels, awaited) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?6 IS NOT NULL)";
     let params = (
         to_sql(at.seq),
         run.as_str(),
@@ -142,6 +169,18 @@ pub struct RunRow {
     pub parent: Option<Parent>,
     /// Its labels as JSON text.
     pub labels: String,
+    /// Whether the run that started it waits for its end; `None` where that is not known: in a file
+    /// of schema version 1, and where the events of the parent cannot be read.
+    pub awaited: Option<bool>,
+}
+
+impl RunRow {
+    /// Whether both say the same, as far as both know.
+    fn agrees(&self, other: &RunRow) -> bool {
+        let awaited = self.awaited.zip(other.awaited);
+        awaited.is_none_or(|(this, other)| this == other)
+            && RunRow { awaited: None, ..self.clone() } == RunRow { awaited: None, ..other.clone() }
+    }
 }
 
 /// The projections as plain values: what is stored, or what the events say.
@@ -164,7 +203,7 @@ pub fn stored(connection: &Connection) -> Result<Projections> {
     let failed = |e| sqlite("read the projections", e);
     let mut found = Projections::default();
     let sql = "SELECT run, seq, workflow, status, created_at, ended_seq, blocked_seq, parent, \
-               parent_op, labels FROM tidemill_runs";
+               parent_op, labels, awaited FROM tidemill_runs";
     let mut statement = connection.prepare(sql).map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
@@ -195,6 +234,7 @@ fn run_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RunRow> {
         blocked_seq: seq(6)?,
         parent: parent.zip(op).map(|(run, op)| Parent { run, op }),
         labels: row.get(9)?,
+        awaited: row.get(10)?,
     })
 }
 
@@ -268,13 +308,39 @@ impl Rebuild {
     }
 
     fn finish(mut self) -> Projections {
+        let awaited = self.awaited();
         for (run, live) in &self.live {
             self.done.runs.insert(run.as_str().to_owned(), live.row());
             for (op, fire_at) in live.timers() {
                 self.done.timers.insert((run.as_str().to_owned(), op.get()), fire_at.to_string());
             }
         }
+        let unreadable = &self.done.unreadable;
+        for (run, row) in &mut self.done.runs {
+            let Some(parent) = &row.parent else { continue };
+            row.awaited = match unreadable.contains_key(parent.run.as_str()) {
+                true => None,
+                false => Some(awaited.contains(&(
+                    run.clone(),
+                    parent.run.as_str().to_owned(),
+                    parent.op,
+                ))),
+            };
+        }
         self.done
+    }
+
+    /// Which children are waited for: the child, who waits, and by which operation.
+    fn awaited(&self) -> BTreeSet<(String, String, OpId)> {
+        let mut awaited = BTreeSet::new();
+        for (run, live) in &self.live {
+            for (id, op) in live.state.ops.iter().filter(|(_, op)| op.is_open()) {
+                if let OpKind::Child { child, .. } = &op.kind {
+                    awaited.insert((child.as_str().to_owned(), run.as_str().to_owned(), *id));
+                }
+            }
+        }
+        awaited
     }
 }
 
@@ -290,6 +356,7 @@ impl Live {
             blocked_seq: self.blocked_seq.filter(|_| state.status == RunStatus::Blocked),
             parent: state.created.parent.clone(),
             labels: labels_json(&state.created.labels),
+            awaited: Some(false),
         }
     }
 
@@ -309,7 +376,7 @@ pub fn compare(stored: &Projections, from_events: &Projections) -> Vec<String> {
     let runs: BTreeSet<_> = stored.runs.keys().chain(from_events.runs.keys()).collect();
     for run in runs.into_iter().filter(|run| readable(run)) {
         match (stored.runs.get(run), from_events.runs.get(run)) {
-            (Some(stored), Some(events)) if stored == events => {}
+            (Some(stored), Some(events)) if stored.agrees(events) => {}
             (Some(stored), Some(events)) => differences
                 .push(format!("run {run} is stored as {stored:?}, its events say {events:?}")),
             (Some(_), None) => differences.push(format!("run {run} is stored, it has no events")),

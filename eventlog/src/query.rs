@@ -292,43 +292,6 @@ fn folded(connection: &Connection, run: &RunId, until: Option<Seq>) -> Result<Op
     Ok(state)
 }
 
-/// A timer that waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timer {
-    /// Its run.
-    pub run: RunId,
-    /// Its operation.
-    pub op: OpId,
-    /// When it fires.
-    pub fire_at: Timestamp,
-}
-
-/// The timers that fire until a moment, the earliest first.
-///
-/// # Errors
-/// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
-pub fn timers_until(connection: &Connection, until: Timestamp, limit: u32) -> Result<Vec<Timer>> {
-    let failed = |e| sqlite("read timers", e);
-    let sql = "SELECT run, op, fire_at FROM tidemill_timers WHERE fire_at <= ?1 \
-               ORDER BY fire_at LIMIT ?2";
-    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
-    let read = |row: &rusqlite::Row<'_>| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?, row.get::<_, String>(2)?))
-    };
-    let rows = statement.query_map((until.to_string(), limit), read).map_err(failed)?;
-    let mut found = Vec::new();
-    for row in rows {
-        let (run, op, fire_at) = row.map_err(failed)?;
-        let corrupt = |e| Error::corrupt(format!("timer {op} of run `{run}` has an {e}"));
-        found.push(Timer {
-            run: RunId::new(&run).map_err(corrupt)?,
-            op: OpId::new(op).map_err(corrupt)?,
-            fire_at: fire_at.parse().map_err(corrupt)?,
-        });
-    }
-    Ok(found)
-}
-
 /// Whether events of a kind are inputs or acts, not asides. A kind of a newer version may be either,
 /// and counts.
 pub fn is_observed(kind: &str) -> bool {

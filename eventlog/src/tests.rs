@@ -2,6 +2,7 @@
 
 mod damage;
 mod files;
+mod migrate;
 mod script;
 
 use std::path::PathBuf;

@@ -19,7 +19,7 @@ fn node_started() -> Event {
 }
 
 impl File {
-    fn append(&mut self, micros: i64) -> String {
+    pub(super) fn append(&mut self, micros: i64) -> String {
         let event = node_started();
         let put = self.appender.append(&self.connection, at(micros), None, &event).unwrap();
         self.appender.committed();
@@ -130,13 +130,13 @@ fn what_is_not_ours_or_too_new_is_refused() {
     let connection = open_writer(&newer, Checkpoints::Own).unwrap();
     connection
         .execute_batch(
-            "PRAGMA user_version = 2; UPDATE tidemill_meta SET value = '9.8.7'
+            "PRAGMA user_version = 3; UPDATE tidemill_meta SET value = '9.8.7'
              WHERE key = 'tidemill'",
         )
         .unwrap();
     connection.close().unwrap();
     for error in open_all(&newer) {
-        assert!(error.contains("has schema version 2"), "{error}");
+        assert!(error.contains("has schema version 3"), "{error}");
         assert!(error.contains("use tidemill 9.8.7 or newer"), "{error}");
     }
 }

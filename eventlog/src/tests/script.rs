@@ -9,7 +9,7 @@ use tidemill_model::{
 };
 
 use super::{File, at};
-use crate::{fsck, projection, query, verify};
+use crate::{due, fsck, projection, query, verify};
 
 /// A run as the script drives it.
 struct Run {
@@ -80,29 +80,39 @@ impl Script {
     }
 
     fn one(&mut self, which: u8, what: u8) {
-        let id = RunId::new(&format!("r{}", which % 4)).unwrap();
+        let children: Vec<&RunId> =
+            self.runs.keys().filter(|id| id.as_str().contains('.')).collect();
+        let which = usize::from(which) % (4 + children.len());
+        let id = match which.checked_sub(4) {
+            None => RunId::new(&format!("r{which}")).unwrap(),
+            Some(child) => children[child].clone(),
+        };
         let event = match self.runs.get(&id) {
-            None => {
-                let parent = Parent { run: RunId::new("p").unwrap(), op: OpId::FIRST };
-                created(what.is_multiple_of(2).then_some(parent))
-            }
+            None => created(None),
             Some(run) if run.state.status.is_final() => return,
             Some(run) => next_event(&run.state, what),
         };
+        self.put(&id, &event, what);
+        if let Event::ChildStarted { op, child, .. } = &event {
+            self.put(child, &created(Some(Parent { run: id, op: *op })), what);
+        }
+    }
+
+    fn put(&mut self, id: &RunId, event: &Event, what: u8) {
         // The clock steps back now and then.
         self.clock += i64::from(what) - 100;
         let connection = &self.file.connection;
-        let put = self.file.appender.append(connection, at(self.clock), Some(&id), &event).unwrap();
-        projection::project(connection, put, Some(&id), &event).unwrap();
-        match self.runs.get_mut(&id) {
+        let put = self.file.appender.append(connection, at(self.clock), Some(id), event).unwrap();
+        projection::project(connection, put, Some(id), event).unwrap();
+        match self.runs.get_mut(id) {
             None => {
-                let state = RunState::create(&id, put.seq, put.ts, &event).unwrap();
+                let state = RunState::create(id, put.seq, put.ts, event).unwrap();
                 let stored = RunStatus::Pending;
                 let run = Run { state, blocked_seq: None, stored, stored_blocked: None };
-                self.runs.insert(id, run);
+                self.runs.insert(id.clone(), run);
             }
             Some(run) => {
-                run.state.apply(put.seq, put.ts, &event).unwrap();
+                run.state.apply(put.seq, put.ts, event).unwrap();
                 if matches!(event, Event::RunBlocked { .. }) {
                     run.blocked_seq = Some(put.seq);
                 }
@@ -222,7 +232,7 @@ fn attempts_of_the_view(step: &Op) -> u32 {
 /// The views against the fold.
 fn check_views(script: &Script) -> Result<(), TestCaseError> {
     let mut steps = Vec::new();
-    let mut timers = Vec::new();
+    let (mut timers, mut attempts) = (Vec::new(), Vec::new());
     for (id, run) in &script.runs {
         for (op, it) in &run.state.ops {
             let status = |open, done| match &it.status {
@@ -233,6 +243,9 @@ fn check_views(script: &Script) -> Result<(), TestCaseError> {
             };
             match &it.kind {
                 OpKind::Step { input } => {
+                    attempts.extend(it.attempts.iter().map(|attempt| {
+                        format!("{id} {op} {} {}", attempt.number, attempt.state.as_str())
+                    }));
                     let checkpoints = it.checkpoints.last().map(|c| c.value.as_str().to_owned());
                     let ended = it.ended_at.map(|at| at.to_string()).unwrap_or_default();
                     steps.push(format!(
@@ -254,6 +267,17 @@ fn check_views(script: &Script) -> Result<(), TestCaseError> {
         coalesce(ended_at, '') || ' ' || input || ' ' || coalesce(last_checkpoint, '')
         FROM steps ORDER BY run, op";
     prop_assert_eq!(strings(script, sql), steps);
+    let sql = "SELECT run || ' ' || op || ' ' || attempt || ' ' || status FROM attempts
+        ORDER BY run, op, attempt";
+    prop_assert_eq!(strings(script, sql), attempts);
+    let children = script.runs.iter().filter_map(|(id, run)| {
+        let Parent { run: parent, op } = run.state.created.parent.as_ref()?;
+        Some(format!("{parent} {op} {id} {}", run.state.status))
+    });
+    let children: Vec<String> = children.collect();
+    let sql = "SELECT parent || ' ' || parent_op || ' ' || run || ' ' || status FROM children
+        ORDER BY run";
+    prop_assert_eq!(strings(script, sql), children);
     let sql = "SELECT run || ' ' || op || ' ' || status || ' ' || fire_at FROM timers
         ORDER BY run, op";
     prop_assert_eq!(strings(script, sql), timers);
@@ -319,16 +343,21 @@ fn lists_go_through_an_index_and_page_by_cursor() {
     assert_eq!(names(&pending), ["r3", "r2"]);
     let unknown = query::RunFilter { workflow: Some(name("x")), ..all };
     assert_eq!(names(&unknown), Vec::<String>::new());
-    let unfinished = query::unfinished(connection, Seq::ZERO, 10).unwrap();
-    let unfinished: Vec<_> = unfinished.iter().map(|run| run.run.to_string()).collect();
-    assert_eq!(unfinished, ["r0", "r2", "r3"]);
+    let pending = due::in_status(connection, RunStatus::Pending, Seq::ZERO, 10).unwrap();
+    let pending: Vec<_> = pending.iter().map(|run| run.run.to_string()).collect();
+    assert_eq!(pending, ["r2", "r3"]);
 
     let plan = |sql: &str| strings_of_plan(&script, sql).join("\n");
     for sql in [
         "SELECT * FROM tidemill_runs WHERE status = 'x' AND seq < 9 ORDER BY seq DESC",
         "SELECT * FROM tidemill_runs WHERE workflow = 'x' AND seq < 9 ORDER BY seq DESC",
-        "SELECT * FROM tidemill_runs WHERE ended_seq IS NULL AND seq > 0 ORDER BY seq",
-        "SELECT * FROM tidemill_timers WHERE fire_at <= 'x' ORDER BY fire_at",
+        "SELECT * FROM tidemill_runs WHERE awaited = 0 AND ended_seq IS NULL \
+         AND parent IS NOT NULL AND seq > 0 ORDER BY seq",
+        "SELECT * FROM tidemill_runs c JOIN tidemill_runs p ON p.run = c.parent \
+         WHERE c.awaited = 1 AND c.ended_seq IS NOT NULL AND c.seq > 0 ORDER BY c.seq",
+        "SELECT * FROM tidemill_timers WHERE (fire_at, run, op) > ('x', 'r', 1) \
+         ORDER BY fire_at, run, op",
+        "SELECT * FROM children WHERE parent = 'x'",
         "SELECT * FROM steps WHERE run = 'x'",
         "SELECT * FROM timers WHERE run = 'x'",
         "SELECT * FROM runs WHERE run = 'x'",

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tidemill_eventlog::{
-    Appender, Checkpoints, Meta, create, open_reader, open_writer, projection,
+    Appender, Checkpoints, Meta, Migrated, SCHEMA_VERSION, create, migrate, open_reader,
+    open_writer, projection,
 };
 use tidemill_model::{Event, NodeStarted, Seq};
 
@@ -37,6 +38,15 @@ impl OpenFile {
         }
         check_owner(environment, &Meta::read(&open_reader(path)?)?)?;
         let connection = open_writer(path, environment.checkpoints)?;
+        if let Some(Migrated { from, left_out }) = migrate(&connection)? {
+            tracing::info!(from, to = SCHEMA_VERSION, "the file's schema was brought up to date");
+            for view in left_out {
+                tracing::warn!(
+                    view,
+                    "the program has a table or view of this name: the view of ours is left out"
+                );
+            }
+        }
         Meta::set_app(&connection, app)?;
         let processes = note_start(&connection, environment, clock)?;
         Ok(OpenFile { connection, processes })

@@ -57,6 +57,9 @@ impl Committer {
         for child in &turn.children {
             children.push(self.create_child(child, &mut taken)?);
         }
+        if !turn.children.is_empty() {
+            self.settle_children(turn)?;
+        }
         if let Some(status) = turn.status {
             let because = (status.is_final() || status == RunStatus::Blocked).then_some(newest);
             projection::set_status(&self.connection, &turn.run, status, because)?;
@@ -93,6 +96,23 @@ impl Committer {
             taken.push(not_ours(parent.op, &created.workflow, &new.id));
         }
         Ok(None)
+    }
+
+    /// Nobody waits for a child that the turn which starts it drops, or after which its parent has
+    /// ended.
+    fn settle_children(&mut self, turn: &Turn) -> LogResult<()> {
+        for event in &turn.events {
+            match event {
+                Event::OpDropped { op } => {
+                    projection::await_no_more(&self.connection, &turn.run, Some(*op))?;
+                }
+                Event::RunCompleted { .. } | Event::RunFailed { .. } => {
+                    projection::await_no_more(&self.connection, &turn.run, None)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn create_run(&mut self, new: &NewRun) -> LogResult<Result<Creation, Error>> {

@@ -1,0 +1,145 @@
+//! Which runs have something to do, found by index: what a process takes up when it opens the file.
+//! All others wait in the file, however many there are.
+//!
+//! | | found by |
+//! |---|---|
+//! | a run that was running or never begun; a blocked one | its status |
+//! | a run whose child has ended, which it has not observed | `tidemill_runs_unobserved` |
+//! | a child for which nobody waits | `tidemill_runs_unwanted` |
+//! | a run with a timer that has run out | `tidemill_timers_by_time` |
+
+use rusqlite::{Connection, Params};
+use tidemill_model::{OpId, Parent, RunId, RunStatus, Seq, Timestamp};
+
+use crate::codec::{from_sql, to_sql};
+use crate::error::{Error, Result, sqlite};
+
+/// A run that has something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRun {
+    /// Where the list goes on after it.
+    pub at: Seq,
+    /// The run.
+    pub run: RunId,
+    /// Who started it as a child.
+    pub parent: Option<Parent>,
+}
+
+/// The runs of one status after a position, in the order of their starts.
+///
+/// # Errors
+/// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
+pub fn in_status(
+    connection: &Connection,
+    status: RunStatus,
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<DueRun>> {
+    let sql = "SELECT seq, run, parent, parent_op FROM tidemill_runs \
+               WHERE status = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+    list(connection, sql, (status.as_str(), to_sql(after), limit))
+}
+
+/// Children that have not ended and for which nobody waits: the parent has dropped them or ended.
+///
+/// # Errors
+/// As [`in_status`].
+pub fn unwanted(connection: &Connection, after: Seq, limit: u32) -> Result<Vec<DueRun>> {
+    let sql = "SELECT seq, run, parent, parent_op FROM tidemill_runs \
+               WHERE awaited = 0 AND ended_seq IS NULL AND parent IS NOT NULL AND seq > ?1 \
+               ORDER BY seq LIMIT ?2";
+    list(connection, sql, (to_sql(after), limit))
+}
+
+/// Runs one of whose children has ended, which they have not observed: one entry for each child,
+/// at the child's position.
+///
+/// # Errors
+/// As [`in_status`].
+pub fn with_unobserved_child(
+    connection: &Connection,
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<DueRun>> {
+    let sql = "SELECT c.seq, p.run, p.parent, p.parent_op FROM tidemill_runs c \
+               JOIN tidemill_runs p ON p.run = c.parent \
+               WHERE c.awaited = 1 AND c.ended_seq IS NOT NULL AND c.seq > ?1 \
+               ORDER BY c.seq LIMIT ?2";
+    list(connection, sql, (to_sql(after), limit))
+}
+
+fn list(connection: &Connection, sql: &str, params: impl Params) -> Result<Vec<DueRun>> {
+    let failed = |e| sqlite("list the runs that have something to do", e);
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query(params).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let run: String = row.get(1).map_err(failed)?;
+        let corrupt = |what: &dyn std::fmt::Display| {
+            Error::corrupt(format!("run `{run}` in tidemill_runs is unreadable: {what}"))
+        };
+        let parent = row.get::<_, Option<String>>(2).map_err(failed)?;
+        let parent = parent.map(|run| RunId::new(&run)).transpose().map_err(|e| corrupt(&e))?;
+        let op = row.get::<_, Option<u32>>(3).map_err(failed)?.map(OpId::new).transpose();
+        let at = from_sql(row.get(0).map_err(failed)?);
+        found.push(DueRun {
+            at: at.ok_or_else(|| corrupt(&"its seq is negative"))?,
+            run: RunId::new(&run).map_err(|e| corrupt(&e))?,
+            parent: parent.zip(op.map_err(|e| corrupt(&e))?).map(|(run, op)| Parent { run, op }),
+        });
+    }
+    Ok(found)
+}
+
+/// A timer that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingTimer {
+    /// Its run.
+    pub run: RunId,
+    /// Its operation.
+    pub op: OpId,
+    /// When it fires.
+    pub fire_at: Timestamp,
+}
+
+impl WaitingTimer {
+    /// Where a list of timers goes on after this one.
+    pub fn place(&self) -> (Timestamp, RunId, OpId) {
+        (self.fire_at, self.run.clone(), self.op)
+    }
+}
+
+/// The next timers in the order of their moments, after a place in that order.
+///
+/// # Errors
+/// As [`in_status`].
+pub fn timers(
+    connection: &Connection,
+    after: Option<&(Timestamp, RunId, OpId)>,
+    limit: u32,
+) -> Result<Vec<WaitingTimer>> {
+    let failed = |e| sqlite("read timers", e);
+    let sql = "SELECT run, op, fire_at FROM tidemill_timers \
+               WHERE (fire_at, run, op) > (?1, ?2, ?3) ORDER BY fire_at, run, op LIMIT ?4";
+    let (at, run, op) = match after {
+        Some((at, run, op)) => (at.to_string(), run.as_str(), op.get()),
+        None => (String::new(), "", 0),
+    };
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query((at, run, op, limit)).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let run: String = row.get(0).map_err(failed)?;
+        let op: u32 = row.get(1).map_err(failed)?;
+        let fire_at: String = row.get(2).map_err(failed)?;
+        let corrupt = |e: tidemill_model::Invalid| {
+            Error::corrupt(format!("timer {op} of run `{run}` has an {e}"))
+        };
+        found.push(WaitingTimer {
+            run: RunId::new(&run).map_err(corrupt)?,
+            op: OpId::new(op).map_err(corrupt)?,
+            fire_at: fire_at.parse().map_err(corrupt)?,
+        });
+    }
+    Ok(found)
+}
