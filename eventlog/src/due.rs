@@ -68,6 +68,40 @@ pub fn with_unobserved_child(
     list(connection, sql, (to_sql(after), limit))
 }
 
+/// A child that its parent waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// By which operation.
+    pub op: OpId,
+    /// The child.
+    pub run: RunId,
+    /// Whether it has ended, which the parent has not observed.
+    pub has_ended: bool,
+}
+
+/// The children that a run waits for, in the order of their operations.
+///
+/// # Errors
+/// As [`in_status`].
+pub fn awaited_children(connection: &Connection, parent: &RunId) -> Result<Vec<Child>> {
+    let failed = |e| sqlite(format_args!("list the children of {parent}"), e);
+    let sql = "SELECT parent_op, run, ended_seq IS NOT NULL FROM tidemill_runs \
+               WHERE parent = ?1 AND awaited = 1 ORDER BY parent_op";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query([parent.as_str()]).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let corrupt =
+            |e| Error::corrupt(format!("a child of `{parent}` in tidemill_runs has an {e}"));
+        found.push(Child {
+            op: OpId::new(row.get(0).map_err(failed)?).map_err(corrupt)?,
+            run: RunId::new(&row.get::<_, String>(1).map_err(failed)?).map_err(corrupt)?,
+            has_ended: row.get(2).map_err(failed)?,
+        });
+    }
+    Ok(found)
+}
+
 fn list(connection: &Connection, sql: &str, params: impl Params) -> Result<Vec<DueRun>> {
     let failed = |e| sqlite("list the runs that have something to do", e);
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
@@ -109,7 +143,8 @@ impl WaitingTimer {
     }
 }
 
-/// The next timers in the order of their moments, after a place in that order.
+/// The next timers in the order of their moments, after a place in that order. Those of blocked
+/// runs are left out: they fire when the run is resumed.
 ///
 /// # Errors
 /// As [`in_status`].
@@ -120,7 +155,10 @@ pub fn timers(
 ) -> Result<Vec<WaitingTimer>> {
     let failed = |e| sqlite("read timers", e);
     let sql = "SELECT run, op, fire_at FROM tidemill_timers \
-               WHERE (fire_at, run, op) > (?1, ?2, ?3) ORDER BY fire_at, run, op LIMIT ?4";
+               WHERE (fire_at, run, op) > (?1, ?2, ?3) \
+               AND NOT EXISTS (SELECT 1 FROM tidemill_runs r \
+                 WHERE r.run = tidemill_timers.run AND r.status = 'blocked') \
+               ORDER BY fire_at, run, op LIMIT ?4";
     let (at, run, op) = match after {
         Some((at, run, op)) => (at.to_string(), run.as_str(), op.get()),
         None => (String::new(), "", 0),

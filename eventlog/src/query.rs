@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{
-    Activity, OpId, OpName, Parent, RunId, RunState, RunStatus, Seq, Timestamp, WaitsFor,
+    Activity, BlockReason, OpId, OpName, Parent, RunId, RunState, RunStatus, Seq, Timestamp,
+    WaitsFor,
 };
 
 use crate::codec::{Row, from_sql, to_sql};
@@ -101,38 +102,18 @@ pub fn run(connection: &Connection, run: &RunId) -> Result<Option<RunSummary>> {
     rows.next().map_err(failed)?.map(summary).transpose()
 }
 
-/// Every run that has not ended, in the order of starts, a page at a time: what a process takes
-/// up when it starts.
+/// Why a run is blocked, as the file says; `None` if it is not, or if this version cannot read why.
 ///
 /// # Errors
-/// As [`runs`].
-pub fn unfinished(connection: &Connection, after: Seq, limit: u32) -> Result<Vec<RunSummary>> {
-    let failed = |e| sqlite("list unfinished runs", e);
-    let sql = format!("{SUMMARY} WHERE r.ended_seq IS NULL AND r.seq > ?1 ORDER BY r.seq LIMIT ?2");
-    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
-    let mut rows = statement.query((to_sql(after), limit)).map_err(failed)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().map_err(failed)? {
-        found.push(summary(row)?);
-    }
-    Ok(found)
-}
-
-/// The operations that a run dropped.
-///
-/// # Errors
-/// `Corrupt` if an operation's number is none; otherwise what SQLite says.
-pub fn dropped_ops(connection: &Connection, run: &RunId) -> Result<Vec<OpId>> {
-    let failed = |e| sqlite(format_args!("list what {run} dropped"), e);
-    let sql = "SELECT op FROM events WHERE run = ?1 AND kind = 'op_dropped'";
+/// What SQLite says.
+pub fn block_reason(connection: &Connection, run: &RunId) -> Result<Option<BlockReason>> {
+    let failed = |e| sqlite(format_args!("read why {run} is blocked"), e);
+    let sql = "SELECT b.data -> '$.reason' FROM tidemill_runs r \
+               JOIN events b ON b.seq = r.blocked_seq WHERE r.run = ?1";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
-    let mut rows = statement.query([run.as_str()]).map_err(failed)?;
-    let mut dropped = Vec::new();
-    while let Some(row) = rows.next().map_err(failed)? {
-        let op = OpId::new(row.get(0).map_err(failed)?);
-        dropped.push(op.map_err(|e| Error::corrupt(format!("run {run} dropped an {e}")))?);
-    }
-    Ok(dropped)
+    let reason = statement.query_row([run.as_str()], |row| row.get::<_, Option<String>>(0));
+    let reason = reason.optional().map_err(failed)?.flatten();
+    Ok(reason.and_then(|reason| serde_json::from_str(&reason).ok()))
 }
 
 fn summary(row: &rusqlite::Row<'_>) -> Result<RunSummary> {

@@ -37,6 +37,8 @@ pub struct RunHead {
     pub epoch: Option<Epoch>,
     /// Why it is blocked, while it is.
     pub blocked: Option<BlockReason>,
+    /// Where a process last took it up; 0 if none did.
+    pub taken_up: Seq,
     /// Where it was last resumed; 0 if never.
     pub resumed: Seq,
     /// The newest input or act; 0 before the first.
@@ -54,6 +56,7 @@ impl Default for RunHead {
             attempt: 0,
             epoch: None,
             blocked: None,
+            taken_up: Seq::ZERO,
             resumed: Seq::ZERO,
             last: Seq::ZERO,
             steps_open: 0,
@@ -80,6 +83,7 @@ impl RunHead {
             Event::RunStarted { epoch, attempt } => {
                 self.epoch = *epoch;
                 self.attempt = *attempt;
+                self.taken_up = seq;
                 self.blocked = None;
             }
             Event::RunResumed {} => {

@@ -28,6 +28,9 @@ type Begin = dyn Fn(Ctx, &Json) -> Result<WorkflowFuture, serde_json::Error> + S
 /// gives its command, and the 90 s of systemd.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a run that waits stays in memory, unless the program says otherwise.
+const UNLOAD_AFTER: Duration = Duration::from_secs(60);
+
 /// A stop that takes longer is one that somebody's supervisor has long since ended by force.
 pub(crate) const GRACE_MAX: Duration = Duration::from_secs(3_600);
 
@@ -81,6 +84,8 @@ pub struct App {
     pub(crate) workflows: BTreeMap<OpName, Workflow>,
     /// How long bodies have to return once their token is cancelled.
     pub(crate) grace: Duration,
+    /// How long a run that waits stays in memory.
+    pub(crate) unload_after: Duration,
     /// The panic hook is the program's own.
     pub(crate) keeps_panic_hook: bool,
     /// What is wrong with the program, reported when it is opened.
@@ -97,6 +102,7 @@ impl App {
             state: StateMap::default(),
             workflows: BTreeMap::new(),
             grace: GRACE,
+            unload_after: UNLOAD_AFTER,
             keeps_panic_hook: false,
             problems: problems.into_iter().collect(),
         }
@@ -124,6 +130,19 @@ impl App {
             self.problems.push(format!("App::grace is {grace:?}: use {max}s or less"));
         }
         self.grace = grace;
+        self
+    }
+
+    /// How long a run that only waits, for time or for children, stays in memory: default 60 s. After
+    /// that it costs nothing until what it waits for comes; then its workflow is called anew and
+    /// replayed from its log, as after a restart of the process.
+    ///
+    /// So a workflow's local values may be dropped at any wait of that length and made again: what
+    /// they hold outside the log (a guard, a connection, an `Arc` that others count) does not last
+    /// longer. Where more than 10,000 runs are in memory, those that wait leave it after 100 ms.
+    #[must_use]
+    pub fn unload_after(mut self, wait: Duration) -> App {
+        self.unload_after = wait;
         self
     }
 

@@ -6,18 +6,32 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunStatus, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunId, RunStatus, Seq};
 
-use super::driver::{Driver, Next, mail};
+use super::bodies::RunningBody;
+use super::driver::{Driver, Next};
 use super::handle::RunResult;
 use super::held::Holding;
 use super::inbox::{Control, Mail};
+use super::journal::Journal;
 use super::turn::Pending;
 use crate::error::{Error, ErrorKind, closed};
+use crate::store::Stored;
 
 /// How long a run that waits for something foreign is looked at for what its tasks do. It stands
 /// still anyway, and a task that was just spawned runs within milliseconds.
 const MISUSE_WAIT: Duration = Duration::from_millis(300);
+
+/// What became of a run that was to be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cancelled {
+    /// It has ended, or the node closes.
+    Gone,
+    /// It cannot be, now.
+    No,
+    /// Who asks is not the one that started it.
+    NotIts,
+}
 
 impl Driver {
     /// A workflow that awaits a task that it spawned waits for something foreign at once, and often
@@ -79,8 +93,15 @@ impl Driver {
     /// Waits until the run is tried again, or goes.
     pub(crate) async fn wait_blocked(&mut self) -> Next {
         let mut holding = Holding::default();
+        self.tell_why_blocked().await;
         loop {
-            let Mail { inputs, controls, .. } = mail(&self.run).await;
+            let may_leave = self.may_leave(&holding);
+            let Some(Mail { inputs, controls, .. }) = self.mail(may_leave).await else {
+                if self.unload(&Journal::default()) {
+                    return Next::Gone;
+                }
+                continue;
+            };
             self.hold(&mut holding, inputs).await;
             let mut controls = controls.into_iter();
             while let Some(control) = controls.next() {
@@ -90,11 +111,10 @@ impl Driver {
                         self.run.inbox.put_back(holding.into_unrecorded());
                         return Next::Gone;
                     }
-                    Control::Cancel => {
-                        if self.cancel_from_log().await {
-                            return Next::Gone;
-                        }
-                    }
+                    Control::Cancel { by } => match self.cancel_from_log(&by).await {
+                        Cancelled::Gone => return Next::Gone,
+                        Cancelled::No | Cancelled::NotIts => {}
+                    },
                     Control::Resume(reply) => {
                         let resumed = self.record_resumed().await;
                         let go = resumed.is_ok();
@@ -116,16 +136,44 @@ impl Driver {
         }
     }
 
-    /// Whether the run is cancelled and therefore gone, or the node closes. What is open in a log
-    /// that cannot be read is not known, so such a run stays: the version that can read it finds
-    /// that nobody waits for the run, and ends it.
-    pub(crate) async fn cancel_from_log(&mut self) -> bool {
+    /// Whether nothing of the run is kept in memory alone, so that it can leave it.
+    fn may_leave(&self, holding: &Holding) -> bool {
+        holding.is_empty()
+            && self.bodies.values().all(RunningBody::is_finished)
+            && self.engine.refusals.held(&self.run.id).is_none()
+    }
+
+    /// Says why the run is blocked, if this process has not said it yet.
+    async fn tell_why_blocked(&self) {
+        if self.run.outcome.borrow().is_some() {
+            return;
+        }
+        if let Ok(Some(Stored::Blocked(_, reason))) =
+            self.engine.store.reads().find(&self.run.id).await
+        {
+            self.run.outcome.send_replace(Some(RunResult::Blocked(reason)));
+        }
+    }
+
+    /// The run was loaded only to be cancelled by the one that started it.
+    pub(crate) async fn unwanted(&mut self, by: &RunId) -> Next {
+        match self.cancel_from_log(by).await {
+            Cancelled::Gone => Next::Gone,
+            Cancelled::No => Next::Rebuild(None),
+            Cancelled::NotIts => Next::Woken,
+        }
+    }
+
+    /// Cancels the run from what its log says. What is open in a log that cannot be read is not
+    /// known, so such a run stays: the version that can read it finds that nobody waits for the
+    /// run, and ends it.
+    async fn cancel_from_log(&mut self, by: &RunId) -> Cancelled {
         while !self.engine.closing.is_cancelled() {
             let journal = match self.journal().await {
                 Ok(Ok(journal)) => journal,
                 Ok(Err(_)) => {
                     tracing::warn!(run = %self.run.id, "a run that cannot be read is not cancelled");
-                    return false;
+                    return Cancelled::No;
                 }
                 Err(error) => {
                     tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
@@ -133,14 +181,24 @@ impl Driver {
                     continue;
                 }
             };
+            if journal.head.is_ended() {
+                return Cancelled::Gone;
+            }
+            if !journal.is_child_of(by) {
+                return Cancelled::NotIts;
+            }
             let last = journal.head.last;
-            match self.cancel(journal, last).await {
-                Next::Rebuild(_) if self.unwritable.is_some() => return false,
+            match self.cancel(journal, last, by).await {
+                Next::Rebuild(_) if self.unwritable.is_some() => return Cancelled::No,
                 Next::Rebuild(_) => {}
-                Next::Live(_) | Next::Blocked | Next::Unwanted | Next::Gone => return true,
+                Next::Woken
+                | Next::Live(_)
+                | Next::Blocked
+                | Next::Unwanted { .. }
+                | Next::Gone => return Cancelled::Gone,
             }
         }
-        true
+        Cancelled::Gone
     }
 
     async fn record_resumed(&mut self) -> Result<(), Error> {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use super::inbox::Control;
 use crate::error::{Error, ErrorKind};
 
 /// How long dropping the async bodies may take that are left when the grace is over, and recording
@@ -25,9 +24,7 @@ pub(super) async fn close(engine: &Arc<Engine>) -> Result<(), Error> {
         return Ok(());
     }
     engine.closing.cancel();
-    for run in engine.runs() {
-        run.inbox.control(Control::Stop);
-    }
+    engine.registry.close();
     engine.drivers.close();
     engine.pool.close();
     let mut ended = pin!(all_ended(engine));

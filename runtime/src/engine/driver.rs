@@ -24,8 +24,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use rustc_hash::FxHashMap;
-use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunCreated, Seq, Timestamp};
-use tokio::sync::oneshot;
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Event, OpId, RunCreated, RunId, Seq, Timestamp,
+};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::app_lock::AppLock;
 use super::bodies::RunningBody;
@@ -36,6 +38,7 @@ use super::life::panic_message;
 use super::refusals::{self, REFUSALS_MAX};
 use super::timers::TimerKey;
 use super::turn::{Live, Pending};
+use super::wait::not_blocked;
 use super::{Engine, Run};
 use crate::error::{Error, ErrorKind};
 use crate::ops::Effect;
@@ -46,14 +49,17 @@ use crate::store::writer::Turn;
 /// is full in a millisecond, too.
 const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 200 });
 
+/// How long nothing is done for a file that cannot be read.
+pub(crate) const READ_PAUSE: Duration = Duration::from_secs(1);
+
 /// See the module.
 pub(crate) struct Driver {
     pub(crate) engine: Arc<Engine>,
     pub(crate) run: Arc<Run>,
     pub(crate) bodies: FxHashMap<OpId, RunningBody>,
     pub(crate) timers: FxHashMap<OpId, TimerKey>,
-    /// This process has recorded that it took the run up.
-    pub(crate) took_up: bool,
+    /// Its place among those that are on their way into memory, until it is there.
+    place: Option<OwnedSemaphorePermit>,
     /// What bodies are started under; none once the node has closed.
     pub(crate) lock: Option<Arc<AppLock>>,
     /// How many turns in a row were refused for a reason of their own.
@@ -66,14 +72,15 @@ pub(crate) struct Driver {
 pub(crate) enum Next {
     /// Replay its log: this one, or the one that the file has.
     Rebuild(Option<Vec<Record>>),
+    /// Replay its log, unless it is blocked: what it waits for has come.
+    Woken,
     /// Take in what arrives.
     Live(Box<Live>),
     /// Wait until somebody resumes it.
     Blocked,
-    /// End it as cancelled: its parent dropped this child before it began, or before the process
-    /// ended.
-    Unwanted,
-    /// Nothing: it has ended, or the node lets go of it.
+    /// End it as cancelled, if it is a child of this run: that one has dropped it or ended.
+    Unwanted { by: RunId },
+    /// Nothing: it has ended, it goes on in memory later, or the node lets go of it.
     Gone,
 }
 
@@ -86,8 +93,13 @@ impl Next {
 
 /// Drives a run. A fault of ours in it stops this run only: it is shown as blocked, its bodies go
 /// unheard, and the next process takes it up from its log.
-pub(crate) async fn drive(engine: Arc<Engine>, run: Arc<Run>, first: Next) {
-    let driver = Driver::new(engine, Arc::clone(&run)).run(first);
+pub(crate) async fn drive(
+    engine: Arc<Engine>,
+    run: Arc<Run>,
+    first: Next,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    let driver = Driver::new(engine, Arc::clone(&run), place).run(first);
     let Err(panic) = AssertUnwindSafe(driver).catch_unwind().await else { return };
     let what = panic_message(&*panic);
     tracing::error!(run = %run.id, what, "the driver of a run panicked: a fault of tidemill");
@@ -104,7 +116,7 @@ pub(crate) async fn drive(engine: Arc<Engine>, run: Arc<Run>, first: Next) {
         for control in poll_fn(|cx| run.inbox.poll_mail(cx)).await.controls {
             match control {
                 Control::Stop => return,
-                Control::Cancel => {}
+                Control::Cancel { .. } => {}
                 Control::Resume(reply) => {
                     // Whoever asked may have gone.
                     let _ = reply.send(Err(Error::new(ErrorKind::Internal, advice)));
@@ -115,14 +127,14 @@ pub(crate) async fn drive(engine: Arc<Engine>, run: Arc<Run>, first: Next) {
 }
 
 impl Driver {
-    fn new(engine: Arc<Engine>, run: Arc<Run>) -> Driver {
+    fn new(engine: Arc<Engine>, run: Arc<Run>, place: Option<OwnedSemaphorePermit>) -> Driver {
         Driver {
             lock: engine.app_lock(),
             engine,
             run,
             bodies: FxHashMap::default(),
             timers: FxHashMap::default(),
-            took_up: false,
+            place,
             refusals: 0,
             unwritable: None,
         }
@@ -131,21 +143,32 @@ impl Driver {
     /// Drives the run until it has ended or the node lets go of it.
     async fn run(mut self, mut next: Next) {
         loop {
+            if matches!(next, Next::Live(_) | Next::Blocked | Next::Gone) {
+                self.place = None;
+            }
             next = match next {
-                Next::Rebuild(log) => self.rebuild(log).await,
+                Next::Rebuild(log) => self.rebuild(log, false).await,
+                Next::Woken => self.rebuild(None, true).await,
                 Next::Live(live) => self.live(*live).await,
                 Next::Blocked => self.wait_blocked().await,
-                Next::Unwanted if self.cancel_from_log().await => Next::Gone,
-                Next::Unwanted => Next::Rebuild(None),
+                Next::Unwanted { by } => self.unwanted(&by).await,
                 Next::Gone => break,
             }
         }
         self.let_go().await;
+        self.engine.registry.forget(&self.run);
     }
 
     async fn live(&mut self, mut live: Live) -> Next {
         loop {
-            let Mail { inputs, controls, trouble } = mail(&self.run).await;
+            // A run with an open step stays in memory.
+            let may_leave = self.bodies.is_empty() && live.journal.has_open();
+            let Some(Mail { inputs, controls, trouble }) = self.mail(may_leave).await else {
+                if self.unload(&live.journal) {
+                    return Next::Gone;
+                }
+                continue;
+            };
             for control in controls {
                 match control {
                     Control::Stop => {
@@ -153,11 +176,12 @@ impl Driver {
                         self.run.inbox.put_back(inputs);
                         return Next::Gone;
                     }
-                    Control::Cancel => {
+                    Control::Cancel { by } if live.journal.is_child_of(&by) => {
                         let Live { life, journal, last, .. } = live;
                         drop(life);
-                        return self.cancel(journal, last).await;
+                        return self.cancel(journal, last, &by).await;
                     }
+                    Control::Cancel { .. } => {}
                     Control::Resume(reply) => refuse_resume(reply, &self.run),
                 }
             }
@@ -174,6 +198,28 @@ impl Driver {
                 return next;
             }
         }
+    }
+
+    /// What has arrived; `None` when nothing has for so long that the run can leave memory, if it may.
+    pub(crate) async fn mail(&self, may_leave: bool) -> Option<Mail> {
+        if !may_leave {
+            return Some(mail(&self.run).await);
+        }
+        tokio::select! {
+            biased;
+            mail = mail(&self.run) => Some(mail),
+            () = self.engine.timers.sleep(self.engine.patience()) => None,
+        }
+    }
+
+    /// Lets the run leave memory, unless something has arrived. It comes back with its next timer,
+    /// the end of a child, or when somebody asks.
+    pub(crate) fn unload(&self, journal: &Journal) -> bool {
+        let unloaded = self.engine.registry.unload(&self.run);
+        if unloaded && let Some(at) = journal.next_timer() {
+            self.engine.alarm.note(at);
+        }
+        unloaded
     }
 
     /// One turn; an error when the run no longer lives.
@@ -244,8 +290,10 @@ impl Driver {
                 self.no_refusal();
                 for ((id, created), seq) in adopted.into_iter().zip(children) {
                     match (seq, created) {
-                        (Some(seq), Some(created)) => self.engine.adopt(id, seq, created),
-                        (Some(_), None) => self.engine.end_unwanted(id),
+                        (Some(seq), Some(created)) => self.engine.adopt(&id, seq, created),
+                        (Some(_), None) => {
+                            self.engine.load(&id, Next::Unwanted { by: self.run.id.clone() });
+                        }
                         (None, _) => {}
                     }
                 }
@@ -300,15 +348,15 @@ impl Driver {
             self.engine.tell_parent(parent, &created.workflow, &ended);
         }
         self.run.outcome.send_replace(Some(ended));
-        self.engine.forget(&self.run.id);
+        self.engine.registry.forget(&self.run);
         self.engine.shadow_replay(&self.run.id).await;
     }
 
-    pub(crate) async fn cancel(&mut self, mut journal: Journal, last: Seq) -> Next {
+    pub(crate) async fn cancel(&mut self, mut journal: Journal, last: Seq, by: &RunId) -> Next {
         let mut pending = Live::cancel(&mut journal, self.engine.clock.wall());
         if let Err(next) = self.commit(last, &mut pending).await {
             if let Next::Rebuild(_) = next {
-                self.run.inbox.control(Control::Cancel);
+                self.run.inbox.control(Control::Cancel { by: by.clone() });
             }
             return next;
         }
@@ -317,7 +365,7 @@ impl Driver {
             // Whoever could be told is the one who cancelled it.
             self.run.outcome.send_replace(Some(ended));
         }
-        self.engine.forget(&self.run.id);
+        self.engine.registry.forget(&self.run);
         Next::Gone
     }
 
@@ -342,7 +390,6 @@ pub(crate) async fn mail(run: &Run) -> Mail {
 }
 
 fn refuse_resume(reply: oneshot::Sender<Result<(), Error>>, run: &Run) {
-    let message = format!("run `{}` is not blocked: there is nothing to resume", run.id);
     // Whoever asked may have gone.
-    let _ = reply.send(Err(Error::new(ErrorKind::Conflict, message)));
+    let _ = reply.send(Err(not_blocked(&run.id)));
 }

@@ -10,10 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::Checkpoints;
 use tidemill_model::{BlockReason, Epoch, Failure, InstanceId, Json, NodeId, RunId, Seq, WaitsFor};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use super::find::Found;
-use super::inbox::Control;
 use super::recovery::{self, Instruments};
 use super::{Engine, check, closing, start};
 
@@ -215,19 +213,7 @@ impl Node {
     /// # Cancel safety
     /// Nothing is lost when it is dropped.
     pub async fn result(&self, run: &RunId) -> Result<RunResult, Error> {
-        let here = match self.engine.find(run).await? {
-            Found::Here(here) => here,
-            Found::Ended(ended) => return Ok(ended),
-        };
-        let mut outcome = here.outcome.subscribe();
-        tokio::select! {
-            biased;
-            ended = outcome.wait_for(Option::is_some) => match ended {
-                Ok(ended) => ended.clone().ok_or_else(closed),
-                Err(_) => Err(closed()),
-            },
-            () = self.engine.closing.cancelled() => Err(closed()),
-        }
+        self.engine.outcome(run).await
     }
 
     /// The blocked run that a run waits for, directly or through its children; none if it waits for
@@ -245,27 +231,7 @@ impl Node {
     /// `NotFound`; `Conflict` if the run has ended or is not blocked; `Unavailable` if nothing can
     /// be written now.
     pub async fn resume(&self, run: &RunId) -> Result<(), Error> {
-        let has_ended =
-            || Error::new(ErrorKind::Conflict, format!("run `{run}` has ended: nothing to resume"));
-        let here = match self.engine.find(run).await? {
-            Found::Here(here) => here,
-            Found::Ended(_) => return Err(has_ended()),
-        };
-        let (reply, answer) = oneshot::channel();
-        here.inbox.control(Control::Resume(reply));
-        let mut outcome = here.outcome.subscribe();
-        let ended = |outcome: &Option<RunResult>| match outcome {
-            Some(RunResult::Completed(_) | RunResult::Failed(_)) => true,
-            Some(RunResult::Blocked(_)) | None => false,
-        };
-        let resumed = tokio::select! {
-            biased;
-            answer = answer => answer.unwrap_or_else(|_| Err(has_ended())),
-            // Its driver may have ended before it saw the question.
-            _ = outcome.wait_for(ended) => Err(has_ended()),
-            () = self.engine.closing.cancelled() => Err(closed()),
-        };
-        resumed?;
+        self.engine.resume(run).await?;
         self.engine.gate().opened().await
     }
 

@@ -35,6 +35,11 @@ pub(super) struct Holding {
 }
 
 impl Holding {
+    /// Whether only memory keeps something.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unrecorded.is_empty()
+    }
+
     /// What only memory keeps, for a run that is tried again.
     pub(super) fn into_unrecorded(self) -> Vec<Event> {
         self.unrecorded

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use rustc_hash::FxHashSet;
-use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunId, Seq};
 use tokio::sync::oneshot;
 
 use crate::error::{Error, closed};
@@ -31,8 +31,9 @@ pub(crate) enum TurnReply {
 pub(crate) enum Control {
     /// Try a blocked run again; answered when that is recorded.
     Resume(oneshot::Sender<Result<(), Error>>),
-    /// End the run as cancelled, because its parent dropped it or ended.
-    Cancel,
+    /// End the run as cancelled, because this run dropped it, if it is the one that started it. A
+    /// run of the same id that somebody else started is none of its business.
+    Cancel { by: RunId },
     /// Let go of the future and end the driver; the run goes on in the next process.
     Stop,
 }
@@ -45,7 +46,7 @@ impl Control {
                 // Whoever asked may have gone.
                 let _ = reply.send(Err(closed()));
             }
-            Control::Cancel | Control::Stop => {}
+            Control::Cancel { .. } | Control::Stop => {}
         }
     }
 }
@@ -141,6 +142,12 @@ impl Inbox {
     /// Takes what waits now.
     pub(crate) fn take(&self) -> Mail {
         std::mem::take(&mut self.lock().mail)
+    }
+
+    /// Whether anything waits.
+    pub(crate) fn has_mail(&self) -> bool {
+        let mail = &self.lock().mail;
+        !(mail.inputs.is_empty() && mail.controls.is_empty() && mail.trouble.is_none())
     }
 
     /// Whether inputs wait.

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use tidemill_model::log_order::Standing;
 use tidemill_model::{
     AttemptState, BlockReason, BlockReasonKind, Event, FailureKind, Floats, Json, Op, OpId, OpKind,
-    OpStatus, Operations, RunHead, RunId, Seed, Seq, Timestamp,
+    Operations, Parent, RunHead, RunId, Seed, Seq, Timestamp,
 };
 
 use super::cell::Asked;
@@ -58,8 +58,6 @@ impl StepFacts {
 struct OpenOps {
     open: FxHashMap<OpId, Op>,
     started: Started,
-    /// Children that the run dropped, which have to be cancelled if they still run.
-    dropped_children: Vec<RunId>,
 }
 
 impl Operations for OpenOps {
@@ -86,13 +84,8 @@ impl Operations for OpenOps {
             // A body reads the newest only.
             let older = op.checkpoints.len().saturating_sub(1);
             op.checkpoints.drain(..older);
-        } else if let Some(Op {
-            status: OpStatus::Dropped,
-            kind: OpKind::Child { child, .. },
-            ..
-        }) = self.open.remove(&id)
-        {
-            self.dropped_children.push(child);
+        } else {
+            self.open.remove(&id);
         }
     }
 }
@@ -123,6 +116,8 @@ pub(crate) struct Journal {
     pub(crate) head: RunHead,
     ops: OpenOps,
     seed: Option<Seed>,
+    /// Who started the run as a child.
+    pub(crate) parent: Option<Parent>,
 }
 
 impl Journal {
@@ -141,6 +136,7 @@ impl Journal {
         self.head.apply(&mut self.ops, event, (seq, ts))?;
         if let Event::RunCreated(created) = event {
             self.seed = Some(created.seed);
+            self.parent.clone_from(&created.parent);
         }
         Ok(())
     }
@@ -157,9 +153,23 @@ impl Journal {
         ops
     }
 
-    /// Children that the run dropped, which have to be cancelled if they still run.
-    pub(crate) fn dropped_children(&self) -> &[RunId] {
-        &self.ops.dropped_children
+    /// Whether this run started the one whose journal this is.
+    pub(crate) fn is_child_of(&self, run: &RunId) -> bool {
+        self.parent.as_ref().is_some_and(|parent| parent.run == *run)
+    }
+
+    /// Whether anything is open.
+    pub(crate) fn has_open(&self) -> bool {
+        !self.ops.open.is_empty()
+    }
+
+    /// When the next of the timers that are open runs out.
+    pub(crate) fn next_timer(&self) -> Option<Timestamp> {
+        let timers = self.ops.open.values().filter_map(|op| match &op.kind {
+            OpKind::Timer { fire_at } => Some(*fire_at),
+            OpKind::Step { .. } | OpKind::Child { .. } => None,
+        });
+        timers.min()
     }
 
     /// The ends that are held, in the order in which they were recorded.

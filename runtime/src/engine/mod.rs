@@ -5,6 +5,7 @@
 //! that commit anything happens outside. A driver that finds the log other than it believed drops
 //! its life and replays the log: live execution and recovery are the same code.
 
+pub(crate) mod alarm;
 pub(crate) mod app_lock;
 mod blocked;
 pub(crate) mod bodies;
@@ -13,7 +14,6 @@ mod check;
 pub(crate) mod clock;
 mod closing;
 pub(crate) mod driver;
-mod find;
 mod handle;
 mod held;
 pub(crate) mod inbox;
@@ -25,6 +25,7 @@ mod pool;
 mod rebuild;
 mod recovery;
 pub(crate) mod refusals;
+pub(crate) mod registry;
 mod replay;
 mod shadow;
 mod start;
@@ -32,14 +33,15 @@ mod start;
 mod tests;
 pub(crate) mod timers;
 pub(crate) mod turn;
+mod wait;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rustc_hash::FxHashMap;
-use tidemill_model::{Parent, RunCreated, RunId, Seq};
+use tidemill_model::{RunCreated, RunId, Seq};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,36 +49,30 @@ use crate::author::App;
 use crate::author::step::{IdempotencyScope, StateMap};
 use crate::gate::Gate;
 use crate::store::Store;
+use alarm::Alarm;
 use app_lock::AppLock;
 use bodies::{RunningBody, StepBody};
 use clock::Clock;
 use driver::Next;
 pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
-use inbox::Inbox;
 use line::Line;
 use polls::Polls;
 use pool::Pool;
+use recovery::Retries;
 use refusals::Refusals;
+use registry::Registry;
+pub(crate) use registry::Run;
 use timers::Timers;
+
+/// So many runs are on their way into memory at a time, when many have something to do at once.
+pub(crate) const LOADS_MAX: usize = 256;
+
+/// With more runs in memory than this, one that waits leaves it soon.
+const LOADED_MANY: usize = 10_000;
+const PATIENCE_OF_MANY: Duration = Duration::from_millis(100);
 
 /// So many bodies of dropped steps are kept without a look at which have ended.
 const LOSERS_MIN: usize = 64;
-
-/// A run that a driver of this process has.
-pub(crate) struct Run {
-    pub(crate) id: RunId,
-    /// Who started it as a child: nobody else hears of its end or cancels it.
-    pub(crate) parent: Option<Parent>,
-    pub(crate) inbox: Arc<Inbox>,
-    /// How it ended or why it is blocked; none while it goes on.
-    pub(crate) outcome: watch::Sender<Option<RunResult>>,
-}
-
-impl Run {
-    pub(crate) fn new(id: RunId, parent: Option<Parent>) -> Arc<Run> {
-        Arc::new(Run { id, parent, inbox: Arc::default(), outcome: watch::Sender::new(None) })
-    }
-}
 
 /// See the module.
 pub(crate) struct Engine {
@@ -103,7 +99,12 @@ pub(crate) struct Engine {
     pub(crate) grace_over: CancellationToken,
     /// None once the node has closed; then the bodies that still run have it.
     lock: Mutex<Option<Arc<AppLock>>>,
-    runs: Mutex<FxHashMap<RunId, Arc<Run>>>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) alarm: Alarm,
+    /// Which blocked runs this process has yet to try again.
+    pub(crate) retries: Retries,
+    /// How many runs are loaded at a time when many have something to do.
+    loads: Arc<Semaphore>,
     /// Bodies of steps that were dropped and that may still run.
     losers: Mutex<Vec<RunningBody>>,
     pub(crate) refusals: Refusals,
@@ -121,36 +122,34 @@ impl Engine {
         body.blocking || !self.gate().is_open()
     }
 
-    pub(crate) fn run(&self, id: &RunId) -> Option<Arc<Run>> {
-        self.known_runs().get(id).map(Arc::clone)
+    /// Loads a run whose creation is durable.
+    pub(crate) fn adopt(self: &Arc<Self>, id: &RunId, seq: Seq, created: Box<RunCreated>) {
+        let first = Next::first(seq, self.clock.wall(), created);
+        self.load(id, first);
     }
 
-    /// Makes the run known, so that what happens to it finds its inbox.
-    pub(crate) fn register(&self, run: &Arc<Run>) {
-        self.known_runs().insert(run.id.clone(), Arc::clone(run));
+    /// Loads a run that is not loaded.
+    pub(crate) fn load(self: &Arc<Self>, id: &RunId, first: Next) {
+        self.registry.load(id, |run| self.drive(run, first, None));
     }
 
-    pub(crate) fn forget(&self, id: &RunId) {
-        let forgotten = self.known_runs().remove(id);
-        drop(forgotten);
+    /// As [`Engine::load`], once few enough others are on their way. `false` if the node closes.
+    pub(crate) async fn load_paced(self: &Arc<Self>, id: &RunId, first: Next) -> bool {
+        let place = tokio::select! {
+            biased;
+            () = self.closing.cancelled() => return false,
+            place = Arc::clone(&self.loads).acquire_owned() => place.ok(),
+        };
+        self.registry.load(id, |run| self.drive(run, first, place));
+        true
     }
 
-    /// Takes up a run whose creation is durable.
-    pub(crate) fn adopt(self: &Arc<Self>, id: RunId, seq: Seq, created: Box<RunCreated>) {
-        let run = Run::new(id, created.parent.clone());
-        self.register(&run);
-        self.drive(run, Next::first(seq, self.clock.wall(), created));
-    }
-
-    /// Ends a child that was dropped before it could begin.
-    pub(crate) fn end_unwanted(self: &Arc<Self>, id: RunId) {
-        let run = Run::new(id, None);
-        self.register(&run);
-        self.drive(run, Next::Unwanted);
-    }
-
-    pub(crate) fn runs(&self) -> Vec<Arc<Run>> {
-        self.known_runs().values().map(Arc::clone).collect()
+    /// How long a run that waits stays in memory: less where there are very many.
+    pub(crate) fn patience(&self) -> Duration {
+        match self.registry.count() > LOADED_MANY {
+            true => self.app.unload_after.min(PATIENCE_OF_MANY),
+            false => self.app.unload_after,
+        }
     }
 
     /// Keeps the body of a dropped step, so that it can be ended by name.
@@ -195,11 +194,13 @@ impl Engine {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn drive(self: &Arc<Self>, run: Arc<Run>, first: Next) {
-        self.drivers.spawn_on(driver::drive(Arc::clone(self), run, first), &self.runtime);
-    }
-
-    fn known_runs(&self) -> MutexGuard<'_, FxHashMap<RunId, Arc<Run>>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn drive(
+        self: &Arc<Self>,
+        run: Arc<Run>,
+        first: Next,
+        place: Option<OwnedSemaphorePermit>,
+    ) {
+        let driver = driver::drive(Arc::clone(self), run, first, place);
+        self.drivers.spawn_on(driver, &self.runtime);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_model::{BlockReason, Event, OpId, OpKind, OpName, RunId};
+use tidemill_model::{BlockReason, Event};
 
 use super::driver::{Driver, Next};
 use super::handle::RunResult;
@@ -18,8 +18,8 @@ const INPUTS_AT_A_TIME: usize = 512;
 
 impl Driver {
     /// Replays the log and records that this process has the run. `log` is given for a run whose
-    /// log is known.
-    pub(super) async fn rebuild(&mut self, log: Option<Vec<Record>>) -> Next {
+    /// log is known. One that was `woken` and is blocked stays so: nobody asked for it.
+    pub(super) async fn rebuild(&mut self, log: Option<Vec<Record>>, woken: bool) -> Next {
         if self.engine.closing.is_cancelled() {
             return Next::Gone;
         }
@@ -31,7 +31,7 @@ impl Driver {
                 Err(error) => {
                     tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
                     self.pause().await;
-                    return Next::Rebuild(None);
+                    return if woken { Next::Woken } else { Next::Rebuild(None) };
                 }
             },
         };
@@ -42,12 +42,12 @@ impl Driver {
         if journal.head.is_ended() {
             return self.ended_before(&log).await;
         }
+        if woken && journal.head.blocked.is_some() {
+            return if self.unload(&Journal::default()) { Next::Gone } else { Next::Blocked };
+        }
         let last = journal.head.last;
         if let Some(reason) = self.unwritable.take() {
             return self.block(journal.head.blocked.as_ref(), last, reason).await;
-        }
-        if !self.took_up && self.is_orphan(&log).await {
-            return self.cancel(journal, last).await;
         }
         match self.replay(&log, &journal).await {
             Ok(Ok(replayed)) => self.open(&log, journal, replayed).await,
@@ -67,7 +67,7 @@ impl Driver {
     ) -> Result<Result<Replayed, BlockReason>, Next> {
         let engine = Arc::clone(&self.engine);
         let deadly = || engine.polls.poison(journal.mark(&self.run.id)?);
-        let poison = match self.took_up {
+        let poison = match self.took_up(journal) {
             true => None,
             false => ops::poison(self, journal, engine.clock.wall()),
         };
@@ -122,11 +122,9 @@ impl Driver {
         Next::Gone
     }
 
-    /// Whether the run is a child whose parent has ended.
-    async fn is_orphan(&self, log: &[Record]) -> bool {
-        let Ok(created) = store::created(log) else { return false };
-        let Some(parent) = &created.parent else { return false };
-        self.engine.has_ended(&parent.run).await.unwrap_or(false)
+    /// Whether this process has recorded that it took the run up.
+    fn took_up(&self, journal: &Journal) -> bool {
+        journal.head.taken_up > self.engine.store.processes().head_before
     }
 
     /// Records what taking the run up adds to its log, then lets its open operations go on.
@@ -138,12 +136,12 @@ impl Driver {
         };
         let Replayed { life, mut bodies, asked } = replayed;
         let (last, status) = (journal.head.last, journal.head.status());
-        let dropped = journal.dropped_children().to_vec();
+        let took_up = self.took_up(&journal);
         let gate = self.engine.gate().clone();
         let app = Arc::clone(&self.engine.app);
         let mut live = Live { life, journal, last, status, created, gate, app };
         let mut pending = Pending::default();
-        if !self.took_up || live.journal.head.attempt == 0 {
+        if !took_up {
             let attempt = live.journal.head.attempt.saturating_add(1);
             let event = Event::RunStarted { epoch: self.engine.environment.epoch, attempt };
             live.apply(now, &event).expect("a run that has not ended can be taken up");
@@ -162,7 +160,6 @@ impl Driver {
                 Err(next) => return next,
             }
         }
-        self.took_up = true;
         self.run.outcome.send_if_modified(|outcome| outcome.take().is_some());
         self.release(&live.journal, resumed);
         self.release(&live.journal, std::mem::take(&mut pending.effects));
@@ -170,28 +167,13 @@ impl Driver {
             self.end(&live.created, ended).await;
             return Next::Gone;
         }
-        for child in dropped {
-            self.engine.cancel_child(&self.run.id, &child);
-        }
-        let children = open_children(&live.journal);
-        if !self.look_for_children(children).await {
+        if let Err(error) = self.look_for_children(&live.journal).await {
+            tracing::warn!(run = %self.run.id, %error, "its children cannot be found now");
+            self.pause().await;
             return Next::Rebuild(None);
         }
         self.run.inbox.put_held(live.journal.held());
         Next::Live(Box::new(live))
-    }
-
-    /// False if the file could not be read and it has to be tried again.
-    async fn look_for_children(&self, children: Vec<(OpId, OpName, RunId)>) -> bool {
-        for (op, name, child) in children {
-            let found = self.engine.look_for_child(&self.run, (op, &name), &child).await;
-            if let Err(error) = found {
-                tracing::warn!(run = %self.run.id, %child, %error, "a child cannot be found now");
-                self.pause().await;
-                return false;
-            }
-        }
-        true
     }
 
     /// Waits until the run's code may be polled: at once, unless it may be what ends the process.
@@ -205,13 +187,4 @@ impl Driver {
         };
         self.engine.polls.alone(run?, sleep).await
     }
-}
-
-fn open_children(journal: &Journal) -> Vec<(OpId, OpName, RunId)> {
-    let child = |id| {
-        let op = journal.open(id).filter(|op| op.held.is_none())?;
-        let OpKind::Child { child, .. } = &op.kind else { return None };
-        Some((id, op.name.clone(), child.clone()))
-    };
-    journal.open_ops().into_iter().filter_map(child).collect()
 }

@@ -1,32 +1,35 @@
-//! Opening a node: its lock, the first events, the runs that have not ended.
+//! Opening a node: its lock, the first events, the runs that have something to do.
 //!
-//! Order of opening: the app's lock, the file, whom it belongs to, who wrote last, the writer, all
-//! unfinished runs made known, then all of them driven. Runs are made known before any is driven,
-//! so that what one does to another (a child's end, a cancelled child) finds it.
+//! Order of opening: the app's lock, the file, whom it belongs to, who wrote last, the writer. Then
+//! a task loads the runs that cannot just wait; whatever is asked of another one meanwhile loads it,
+//! too (`registry.rs`).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustc_hash::FxHashMap;
 use tidemill_eventlog::Beside;
-use tidemill_model::Seq;
+use tidemill_eventlog::due::DueRun;
+use tidemill_model::{Parent, RunStatus, Seq};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::alarm::{self, Alarm};
 use super::app_lock::AppLock;
 use super::clock::Clock;
-use super::driver::Next;
+use super::driver::{Next, READ_PAUSE};
 use super::line::Line;
 use super::polls::Polls;
 use super::pool::Pool;
 use super::refusals::Refusals;
 use super::timers::Timers;
-use super::{Engine, Environment, Run, shadow};
+use super::{Engine, Environment, LOADS_MAX, shadow};
 use crate::author::App;
 use crate::author::step::IdempotencyScope;
 use crate::error::{Error, ErrorKind};
 use crate::store::writer::{Faults, Pace};
-use crate::store::{Dropped, OpenFile, Store};
+use crate::store::{Due, OpenFile, Store};
 
 /// What a node is opened with besides its environment; tests use other clocks and faults.
 #[derive(Clone, Default)]
@@ -35,7 +38,7 @@ pub(crate) struct Instruments {
     pub(crate) faults: Faults,
 }
 
-/// Opens the file and takes up its unfinished runs.
+/// Opens the file and goes on with its runs.
 pub(super) async fn open(
     mut app: App,
     environment: Environment,
@@ -54,6 +57,7 @@ pub(super) async fn open(
     let pace = Pace::default();
     file.paced(&pace, environment.checkpoints)?;
     let store = Store::start(file, &environment.path, &clock, (pace.clone(), faults))?;
+    let retries = Retries::of(store.processes().head_before);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let engine = Arc::new(Engine {
         state: Arc::new(std::mem::take(&mut app.state)),
@@ -76,12 +80,16 @@ pub(super) async fn open(
         closing: CancellationToken::new(),
         grace_over: CancellationToken::new(),
         lock: Mutex::new(Some(lock)),
-        runs: Mutex::new(FxHashMap::default()),
+        registry: Arc::default(),
+        alarm: Alarm::default(),
+        retries,
+        loads: Arc::new(Semaphore::new(LOADS_MAX)),
         losers: Mutex::default(),
         refusals: Refusals::default(),
         shadow: shadow::Shadow::default(),
     });
-    recover(&engine).await?;
+    engine.drivers.spawn_on(take_up(Arc::clone(&engine)), &engine.runtime);
+    engine.drivers.spawn_on(alarm::watch(Arc::clone(&engine)), &engine.runtime);
     Ok(engine)
 }
 
@@ -97,27 +105,85 @@ fn open_beside(
     Ok((lock, file, Polls::open(&beside.polls())))
 }
 
-/// Makes every unfinished run known, then drives them. A child that its parent dropped before the
-/// process ended is not begun again.
-async fn recover(engine: &Arc<Engine>) -> Result<(), Error> {
-    let (mut after, mut dropped) = (Seq::ZERO, Dropped::default());
-    let mut runs = Vec::new();
-    loop {
-        let (page, known) = engine.store.reads().unfinished(after, dropped).await?;
-        dropped = known;
-        let Some(last) = page.last() else { break };
-        after = last.seq;
-        for unfinished in page {
-            let run = Run::new(unfinished.run, unfinished.parent);
-            engine.register(&run);
-            runs.push((run, unfinished.is_dropped));
+/// Which blocked runs this process has yet to try again: those that were created after `done` and
+/// before the process.
+#[derive(Debug)]
+pub(crate) struct Retries {
+    upto: Seq,
+    done: AtomicU64,
+}
+
+impl Retries {
+    fn of(upto: Seq) -> Retries {
+        Retries { upto, done: AtomicU64::new(0) }
+    }
+
+    /// Whether the blocked run that was created at `seq` is still to be tried.
+    pub(super) fn has_yet_to(&self, seq: Seq) -> bool {
+        seq <= self.upto && seq.get() > self.done.load(Ordering::Acquire)
+    }
+
+    fn tried(&self, seq: Seq) {
+        self.done.store(seq.get(), Ordering::Release);
+    }
+}
+
+/// Loads the runs that have something to do, so many at a time; all others wait in the file. A
+/// child that nobody waits for comes first, so that it is not begun again, and blocked runs come
+/// last.
+async fn take_up(engine: Arc<Engine>) {
+    let kinds = [
+        Due::Unwanted,
+        Due::Status(RunStatus::Running),
+        Due::Status(RunStatus::Pending),
+        Due::UnobservedChild,
+        Due::Status(RunStatus::Blocked),
+    ];
+    let mut runs: u64 = 0;
+    for due in kinds {
+        let mut after = Seq::ZERO;
+        while let Some(page) = engine.page(due, after).await
+            && let Some(last) = page.last()
+        {
+            after = last.at;
+            for DueRun { at, run, parent } in page {
+                if at > engine.retries.upto {
+                    // It was created in this process, which has it.
+                    break;
+                }
+                let first = match (due, parent) {
+                    (Due::Unwanted, Some(Parent { run: by, .. })) => Next::Unwanted { by },
+                    (Due::UnobservedChild, _) => Next::Woken,
+                    (Due::Unwanted | Due::Status(_), _) => Next::Rebuild(None),
+                };
+                if !engine.load_paced(&run, first).await {
+                    return;
+                }
+                runs += 1;
+                if let Due::Status(RunStatus::Blocked) = due {
+                    engine.retries.tried(at);
+                }
+            }
         }
     }
-    if !runs.is_empty() {
-        tracing::info!(runs = runs.len(), "taking up unfinished runs");
+    engine.retries.tried(engine.retries.upto);
+    if runs > 0 {
+        tracing::info!(runs, "took up the runs that had something to do");
     }
-    for (run, is_dropped) in runs {
-        engine.drive(run, if is_dropped { Next::Unwanted } else { Next::Rebuild(None) });
+}
+
+impl Engine {
+    /// The next runs that have something to do; `None` if the node closes.
+    async fn page(&self, due: Due, after: Seq) -> Option<Vec<DueRun>> {
+        while !self.closing.is_cancelled() {
+            match self.store.reads().due(due, after).await {
+                Ok(page) => return Some(page),
+                Err(error) => {
+                    tracing::warn!(%error, "the runs that have something to do cannot be read now");
+                    self.timers.sleep(READ_PAUSE).await;
+                }
+            }
+        }
+        None
     }
-    Ok(())
 }

@@ -79,7 +79,7 @@ pub(super) async fn start(engine: Arc<Engine>, new: NewRun) -> Result<Started, E
     let (id, created) = (new.id.clone(), Box::new(new.created().clone()));
     match engine.store.create(new).await? {
         Creation::Created(seq) => {
-            engine.adopt(id.clone(), seq, created);
+            engine.adopt(&id, seq, created);
             Ok(Started { id, existing: false, seq })
         }
         Creation::Existing(seq) => Ok(Started { id, existing: true, seq }),

@@ -10,22 +10,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, ChildIdTooLong, Event, Failure, OpId, OpName, Parent, RunCreated,
-    RunId, Seed,
+    BlockReason, BlockReasonKind, ChildIdTooLong, Event, Failure, OpId, OpKind, OpName, Parent,
+    RunCreated, RunId, Seed,
 };
 
 use super::Operation;
 use crate::author::near::did_you_mean;
 use crate::author::result::{StepError, failed};
 use crate::author::{App, Ctx, payload};
+use crate::engine::driver::{Driver, Next};
 use crate::engine::inbox::Control;
+use crate::engine::journal::Journal;
 use crate::engine::turn::Live;
-use crate::engine::{Engine, Run, RunResult};
+use crate::engine::{Engine, RunResult};
 use crate::error::Error;
-use crate::store::Stored;
+use crate::store::AwaitedChild;
 use crate::store::writer::NewRun;
 
 impl Ctx {
@@ -140,44 +143,53 @@ fn seed_of(parent: &Seed, op: OpId) -> Seed {
 }
 
 impl Engine {
-    /// Tells the parent, if it is here, how its child of this workflow ended.
-    pub(crate) fn tell_parent(&self, parent: &Parent, workflow: &OpName, ended: &RunResult) {
-        let Some(run) = self.run(&parent.run) else { return };
+    /// Tells the parent how its child of this workflow ended. One that is not loaded is loaded, and
+    /// finds that in the file.
+    pub(crate) fn tell_parent(
+        self: &Arc<Self>,
+        parent: &Parent,
+        workflow: &OpName,
+        ended: &RunResult,
+    ) {
         let Some(end) = end_of(parent.op, workflow, ended) else { return };
-        run.inbox.push(end);
-    }
-
-    /// Cancels a child that its parent dropped. A run of that id which somebody else started is
-    /// none of the parent's business.
-    pub(crate) fn cancel_child(&self, parent: &RunId, child: &RunId) {
-        let Some(run) = self.run(child) else { return };
-        if run.parent.as_ref().is_some_and(|its| its.run == *parent) {
-            run.inbox.control(Control::Cancel);
+        if !self.registry.push(&parent.run, end) {
+            self.load(&parent.run, Next::Woken);
         }
     }
 
-    /// Finds out what became of a child that the log leaves open.
-    pub(crate) async fn look_for_child(
-        self: &Arc<Self>,
-        run: &Arc<Run>,
-        (op, name): (OpId, &OpName),
-        child: &RunId,
-    ) -> Result<(), Error> {
-        let parent = Parent { run: run.id.clone(), op };
-        let end = match self.run(child) {
-            // Its driver tells us at its end.
-            Some(here) if here.parent.as_ref() == Some(&parent) => None,
-            Some(_) => Some(not_ours(op, name, child)),
-            None => match self.store.reads().find(child).await? {
-                Some(Stored::Ended(by, ended)) if by.as_ref() == Some(&parent) => {
-                    ended.and_then(|ended| end_of(op, name, &ended))
-                }
-                Some(Stored::Ended(_, Some(_))) => Some(not_ours(op, name, child)),
-                Some(Stored::Ended(_, None) | Stored::Unfinished) | None => None,
-            },
+    /// Cancels a child that its parent dropped.
+    pub(crate) fn cancel_child(self: &Arc<Self>, parent: &RunId, child: &RunId) {
+        let (engine, by) = (Arc::clone(self), parent.clone());
+        let unwanted = Next::Unwanted { by: by.clone() };
+        self.registry.control(child, Control::Cancel { by }, move |run| {
+            engine.drive(run, unwanted, None);
+        });
+    }
+}
+
+impl Driver {
+    /// Finds out what became of the children that the log leaves open.
+    pub(crate) async fn look_for_children(&self, journal: &Journal) -> Result<(), Error> {
+        let open = |id: OpId| {
+            let op = journal.open(id).filter(|op| op.held.is_none())?;
+            let OpKind::Child { child, .. } = &op.kind else { return None };
+            Some((id, op.name.clone(), child.clone()))
         };
-        if let Some(end) = end {
-            run.inbox.push(end);
+        let open: Vec<_> = journal.open_ops().into_iter().filter_map(open).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let ours = self.engine.store.reads().children(&self.run.id).await?;
+        let mut ours: FxHashMap<OpId, Option<RunResult>> =
+            ours.into_iter().map(|AwaitedChild { op, ended }| (op, ended)).collect();
+        for (op, name, child) in open {
+            let end = match ours.remove(&op) {
+                Some(Some(ended)) => end_of(op, &name, &ended),
+                // Its driver tells us at its end.
+                Some(None) => None,
+                None => Some(not_ours(op, &name, &child)),
+            };
+            end.into_iter().for_each(|end| self.run.inbox.push(end));
         }
         Ok(())
     }

@@ -1,11 +1,14 @@
-//! Reading runs for who looks at them: lists, one run with what it waits for, its end.
+//! Reading runs: for who looks at them, and for the engine, which of them have something to do.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use rusqlite::Connection;
+use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::{self, RunFilter, RunSummary};
 use tidemill_eventlog::{Row, waits};
-use tidemill_model::{Event, OpId, Parent, RunId, RunState, RunStatus, Seq, WaitsFor};
+use tidemill_model::{
+    BlockReason, Event, OpId, RunId, RunState, RunStatus, Seq, Timestamp, WaitsFor,
+};
 
 use crate::engine::RunResult;
 use crate::error::Error;
@@ -79,21 +82,28 @@ pub(super) fn events(
     Ok(is_there.then_some(rows))
 }
 
-/// A run of the file.
+/// Where a run of the file stands.
 pub(crate) enum Stored {
-    /// It has not ended.
-    Unfinished,
-    /// It has: who started it as a child, and how it ended; `None` if this version cannot read how.
-    Ended(Option<Parent>, Option<RunResult>),
+    /// It goes on, in memory or by what it waits for.
+    Going,
+    /// It cannot go on: its place in the order of starts, and why.
+    Blocked(Seq, BlockReason),
+    /// It has ended; `None` if this version cannot read how.
+    Ended(Option<RunResult>),
 }
 
 /// `None` if the file does not have the run.
 pub(super) fn stored(file: &Connection, run: &RunId) -> Result<Option<Stored>, Error> {
     let Some(summary) = query::run(file, run)? else { return Ok(None) };
-    if !summary.status.is_final() {
-        return Ok(Some(Stored::Unfinished));
-    }
-    Ok(Some(Stored::Ended(summary.parent, last_result(file, run)?)))
+    Ok(Some(match summary.status {
+        status if status.is_final() => Stored::Ended(last_result(file, run)?),
+        RunStatus::Blocked => {
+            let reason = query::block_reason(file, run)?;
+            let unreadable = || BlockReason::unreadable("the reason is of a newer version");
+            Stored::Blocked(summary.seq, reason.unwrap_or_else(unreadable))
+        }
+        _ => Stored::Going,
+    }))
 }
 
 /// The end that the newest event of a run records.
@@ -109,43 +119,50 @@ fn last_result(file: &Connection, run: &RunId) -> Result<Option<RunResult>, Erro
     })
 }
 
-/// An unfinished run.
-pub(crate) struct Unfinished {
-    pub(crate) seq: Seq,
-    pub(crate) run: RunId,
-    pub(crate) parent: Option<Parent>,
-    /// Its parent has dropped it.
-    pub(crate) is_dropped: bool,
+/// What makes a run one that has something to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Due {
+    /// Its parent has dropped it or ended.
+    Unwanted,
+    /// Its status.
+    Status(RunStatus),
+    /// The end of a child, which it has not observed.
+    UnobservedChild,
 }
 
-/// What the parents of unfinished runs dropped; each parent's log is read once.
-#[derive(Default)]
-pub(crate) struct Dropped(HashMap<RunId, HashSet<OpId>>);
+/// The next runs that have something to do; empty after the last.
+pub(super) fn due(file: &Connection, due: Due, after: Seq) -> Result<Vec<DueRun>, Error> {
+    match due {
+        Due::Unwanted => due::unwanted(file, after, PAGE),
+        Due::Status(status) => due::in_status(file, status, after, PAGE),
+        Due::UnobservedChild => due::with_unobserved_child(file, after, PAGE),
+    }
+}
 
-/// The next unfinished runs after a position; empty after the last.
-pub(super) fn unfinished(
+/// The next timers of runs that are not blocked; empty after the last.
+pub(super) fn timers(
     file: &Connection,
-    after: Seq,
-    mut dropped: Dropped,
-) -> Result<(Vec<Unfinished>, Dropped), Error> {
-    let page = query::unfinished(file, after, PAGE)?;
-    let mut runs = Vec::with_capacity(page.len());
-    for RunSummary { seq, run, parent, .. } in page {
-        let is_dropped = match &parent {
-            Some(by) => dropped.of(file, &by.run)?.contains(&by.op),
-            None => false,
-        };
-        runs.push(Unfinished { seq, run, parent, is_dropped });
-    }
-    Ok((runs, dropped))
+    after: Option<&(Timestamp, RunId, OpId)>,
+) -> Result<Vec<WaitingTimer>, Error> {
+    due::timers(file, after, PAGE)
 }
 
-impl Dropped {
-    fn of(&mut self, file: &Connection, parent: &RunId) -> Result<&HashSet<OpId>, Error> {
-        if !self.0.contains_key(parent) {
-            let ops = query::dropped_ops(file, parent)?;
-            self.0.insert(parent.clone(), ops.into_iter().collect());
-        }
-        Ok(&self.0[parent])
+/// A child that its parent waits for.
+pub(crate) struct AwaitedChild {
+    pub(crate) op: OpId,
+    /// How it ended; `None` while it goes on, or if this version cannot read how.
+    pub(crate) ended: Option<RunResult>,
+}
+
+/// The children that a run waits for.
+pub(super) fn children(file: &Connection, run: &RunId) -> Result<Vec<AwaitedChild>, Error> {
+    let mut children = Vec::new();
+    for child in due::awaited_children(file, run)? {
+        let ended = match child.has_ended {
+            true => last_result(file, &child.run)?,
+            false => None,
+        };
+        children.push(AwaitedChild { op: child.op, ended });
     }
+    Ok(children)
 }

@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `commit`, `create`, `record` | append to the log; answered when that is durable |
 //! | `log` | the whole log of a run |
-//! | `find`, `unfinished` | where a run stands; which have not ended |
+//! | `find`, `children` | where a run stands; for which children it waits |
+//! | `due`, `timers` | which runs have something to do, now and next |
 //! | `runs`, `state`, `events`, `waits_for` | what is shown of runs |
 //! | `copy` | a copy of the file as of one moment |
 //!
@@ -24,15 +25,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use tidemill_eventlog::due::{DueRun, WaitingTimer};
 use tidemill_eventlog::query::{RunFilter, RunSummary};
 use tidemill_eventlog::{Row, open_any, waits};
-use tidemill_model::{RunId, RunState, Seq, WaitsFor};
+use tidemill_model::{OpId, RunId, RunState, Seq, Timestamp, WaitsFor};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::clock::Clock;
 use crate::error::Error;
-pub(crate) use lists::{Dropped, HeldBlocks, Stored, Unfinished};
+pub(crate) use lists::{AwaitedChild, Due, HeldBlocks, Stored};
 pub(crate) use log::{Log, Record, Unreadable, created};
 pub(crate) use open::OpenFile;
 pub(crate) use process::Processes;
@@ -147,14 +149,23 @@ impl Reads {
         self.lane.read(move |file| lists::stored(file, &run)).await
     }
 
-    /// The next unfinished runs after a position; empty after the last. `dropped` is what the page
-    /// before found out.
-    pub(crate) async fn unfinished(
+    /// The next runs after a position that have something to do; empty after the last.
+    pub(crate) async fn due(&self, due: Due, after: Seq) -> Result<Vec<DueRun>, Error> {
+        self.lane.read(move |file| lists::due(file, due, after)).await
+    }
+
+    /// The next timers of runs that are not blocked, by their moments; empty after the last.
+    pub(crate) async fn timers(
         &self,
-        after: Seq,
-        dropped: Dropped,
-    ) -> Result<(Vec<Unfinished>, Dropped), Error> {
-        self.lane.read(move |file| lists::unfinished(file, after, dropped)).await
+        after: Option<(Timestamp, RunId, OpId)>,
+    ) -> Result<Vec<WaitingTimer>, Error> {
+        self.lane.read(move |file| lists::timers(file, after.as_ref())).await
+    }
+
+    /// The children that a run waits for.
+    pub(crate) async fn children(&self, run: &RunId) -> Result<Vec<AwaitedChild>, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| lists::children(file, &run)).await
     }
 
     /// A page of runs, and where the next one begins.

@@ -30,6 +30,8 @@ pub(crate) struct Processes {
     pub(super) first_of_epoch: bool,
     /// From here on the log was written by versions that read floats exactly.
     pub(crate) floats_exact_from: Seq,
+    /// What comes after this is written by this process.
+    pub(crate) head_before: Seq,
 }
 
 impl Processes {
@@ -73,7 +75,7 @@ impl Processes {
         } else if head != Seq::ZERO {
             this.ends = Process::ends_with(Vec::new(), head, ProcessEnd::Lost);
         }
-        Processes { this, first_of_epoch, floats_exact_from: exact_from }
+        Processes { this, first_of_epoch, floats_exact_from: exact_from, head_before: head }
     }
 
     /// Notes that this process ended cleanly.

@@ -82,15 +82,17 @@ async fn a_parent_that_waits_for_a_blocked_child_goes_on_waiting_and_says_so() {
 
     // The act is recorded: that the name is gone blocks the child, not its parents.
     let node = place.open(app("2")).await;
+    let grandchild = RunId::new("g.1.2").unwrap();
+    let ended = soon(node.result(&grandchild)).await.unwrap();
+    assert!(matches!(ended, RunResult::Blocked(_)), "{ended:?}");
     let blocked = "SELECT group_concat(run) FROM runs WHERE status = 'blocked'";
-    until(|| sql::<Option<String>>(&place, blocked).is_some()).await;
     assert_eq!(sql::<String>(&place, blocked), "g.1.2");
     for waiting in ["g", "g.1"] {
         let waits = node.waits_for(&RunId::new(waiting).unwrap()).await.unwrap().unwrap();
         assert_eq!(waits.run.as_str(), "g.1.2", "{waiting}");
         assert_eq!(waits.reason.kind, BlockReasonKind::UnknownWorkflow);
     }
-    assert_eq!(node.waits_for(&RunId::new("g.1.2").unwrap()).await.unwrap(), None);
+    assert_eq!(node.waits_for(&grandchild).await.unwrap(), None);
     let suspended = "SELECT count(*) FROM runs WHERE status = 'suspended'";
     assert_eq!(sql::<u32>(&place, suspended), 2, "they keep their status");
     node.shutdown().await.unwrap();

@@ -13,3 +13,4 @@ mod prefixes;
 mod program;
 mod refused;
 mod stops;
+mod unload;

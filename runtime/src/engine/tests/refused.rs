@@ -214,17 +214,17 @@ async fn a_cancel_that_comes_with_a_resume_is_not_lost() {
     start(&node, "parent", "p").await;
     let child: RunId = "p.1".parse().unwrap();
     soon(async {
-        while node.engine().run(&child).is_none() {
+        while node.engine().registry.loaded(&child).is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
     assert_eq!(blocked(&node, &child).await.kind, BlockReasonKind::Panic);
-    let run = node.engine().run(&child).unwrap();
+    let run = node.engine().registry.loaded(&child).unwrap();
     let (reply, answer) = oneshot::channel();
     // One thread and no await in between: the driver finds both.
     run.inbox.control(Control::Resume(reply));
-    run.inbox.control(Control::Cancel);
+    run.inbox.control(Control::Cancel { by: "p".parse().unwrap() });
     soon(answer).await.unwrap().unwrap();
     soon(async {
         while text(&place.path, "SELECT status FROM runs WHERE run = 'p.1'") != "cancelled" {

@@ -9,6 +9,9 @@ use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
 use crate::ops::child::not_ours;
 
+/// The last events of so many runs are remembered: some 10 MB.
+const REMEMBERED_MAX: usize = 65_536;
+
 /// What became of a message; it is answered when that is durable.
 pub(super) enum Done {
     Turn {
@@ -70,7 +73,7 @@ impl Committer {
         } else if let Some(entry) = self.last.get_mut(&turn.run) {
             *entry = last;
         } else {
-            self.last.insert(turn.run.clone(), last);
+            self.remember(&turn.run, last);
         }
         Ok(Done::Turn { reply: Ok(Appending { last, children }), taken })
     }
@@ -141,8 +144,16 @@ impl Committer {
 
     fn append_new(&mut self, new: &NewRun) -> LogResult<Seq> {
         let seq = self.append(&new.id, new.event())?.seq;
-        self.last.insert(new.id.clone(), seq);
+        self.remember(&new.id, seq);
         Ok(seq)
+    }
+
+    /// Of very many runs only the latest are remembered; the file knows all.
+    fn remember(&mut self, run: &RunId, last: Seq) {
+        if self.last.len() >= REMEMBERED_MAX {
+            self.last.clear();
+        }
+        self.last.insert(run.clone(), last);
     }
 
     fn aside(&mut self, aside: &Aside) -> LogResult<Result<(), Error>> {

@@ -1,0 +1,224 @@
+//! Runs that leave memory while they wait, and what brings them back.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tidemill_eventlog::open_reader;
+use tidemill_model::{BlockReasonKind, RunId};
+
+use super::prefixes::{fsck, soon};
+use crate::{App, Ctx, ErrorKind, Node, Result, RunResult, StartRequest};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// How often the code of a workflow was called.
+type Calls = Arc<AtomicU32>;
+
+async fn naps(ctx: Ctx, millis: Vec<u64>) -> Result<u32> {
+    for nap in &millis {
+        ctx.sleep(Duration::from_millis(*nap)).await?;
+    }
+    Ok(u32::try_from(millis.len())?)
+}
+
+async fn sleeps(ctx: Ctx, (): ()) -> Result<()> {
+    Ok(ctx.sleep(HOUR).await?)
+}
+
+async fn parent(ctx: Ctx, naps: Vec<u64>) -> Result<u32> {
+    let first = ctx.child::<u32>("naps", &naps).start();
+    let second = ctx.child::<u32>("naps", naps).start();
+    Ok(first.await? + second.await?)
+}
+
+/// Waits for a child that takes an hour, but not for long.
+async fn gives_up(ctx: Ctx, (): ()) -> Result<()> {
+    let child = ctx.child::<()>("sleeps", ());
+    tokio::select! {
+        biased;
+        done = child => Ok(done?),
+        slept = ctx.sleep(Duration::from_millis(20)) => Ok(slept?),
+    }
+}
+
+fn app() -> App {
+    App::new("t")
+        .unload_after(Duration::ZERO)
+        .workflow("naps", naps)
+        .workflow("sleeps", sleeps)
+        .workflow("parent", parent)
+        .workflow("gives_up", gives_up)
+}
+
+fn number(path: &Path, sql: &str) -> u32 {
+    open_reader(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+async fn nothing_loaded(node: &Node) {
+    soon(async {
+        while node.engine().registry.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+fn id(text: &str) -> RunId {
+    RunId::new(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_run_that_waits_leaves_memory_and_its_timer_brings_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let node = app().open(&path).await.unwrap();
+    let request = StartRequest::new("naps", [5, 1, 30, 2]).unwrap().id("n");
+    let run = node.start(request).await.unwrap().id;
+    assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 4);
+    nothing_loaded(&node).await;
+    node.shutdown().await.unwrap();
+    assert_eq!(node.shadow_replays().1, 0);
+    let taken_up = "SELECT count(*) FROM events WHERE kind = 'run_started'";
+    assert_eq!(number(&path, taken_up), 1, "one process took it up, however often it came back");
+    fsck(&path);
+}
+
+#[tokio::test]
+async fn the_end_of_a_child_brings_its_parent_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let node = app().open(&path).await.unwrap();
+    for number in 0..8 {
+        let naps = vec![10 + number, 10, number];
+        let request = StartRequest::new("parent", naps).unwrap().id(&format!("p{number}"));
+        node.start(request).await.unwrap();
+    }
+    for number in 0..8 {
+        let run = id(&format!("p{number}"));
+        assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 6);
+    }
+    node.shutdown().await.unwrap();
+    assert_eq!(node.shadow_replays().1, 0);
+    fsck(&path);
+}
+
+#[tokio::test]
+async fn a_child_that_is_not_in_memory_is_cancelled_by_who_dropped_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let node = app().open(&path).await.unwrap();
+    let run = node.start(StartRequest::new("gives_up", ()).unwrap().id("g")).await.unwrap().id;
+    soon(node.result(&run)).await.unwrap().output::<()>().unwrap();
+    let RunResult::Failed(failure) = soon(node.result(&id("g.1"))).await.unwrap() else {
+        panic!("it was cancelled")
+    };
+    assert_eq!(failure.kind, tidemill_model::FailureKind::Cancelled);
+    nothing_loaded(&node).await;
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
+/// The next process neither loads a run that only waits nor writes anything for it.
+#[tokio::test]
+async fn a_start_leaves_alone_what_only_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let node = app().open(&path).await.unwrap();
+    for number in 0..20 {
+        let request = StartRequest::new("sleeps", ()).unwrap().id(&format!("s{number}"));
+        node.start(request).await.unwrap();
+    }
+    node.start(StartRequest::new("naps", [300]).unwrap().id("n")).await.unwrap();
+    let waiting = "SELECT count(*) FROM runs WHERE status = 'suspended'";
+    while number(&path, waiting) < 21 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    node.shutdown().await.unwrap();
+    let newest = "SELECT max(seq) FROM events";
+    let before = number(&path, newest);
+    // In the file it waits for longer than `n` naps.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let node = app().open(&path).await.unwrap();
+    assert_eq!(soon(node.result(&id("n"))).await.unwrap().output::<u32>().unwrap(), 1);
+    nothing_loaded(&node).await;
+    let of_others = format!("SELECT count(*) FROM events WHERE seq > {before} AND run <> 'n'");
+    assert_eq!(number(&path, &of_others), 0);
+    // Started, fired, completed.
+    assert_eq!(number(&path, newest), before + 3);
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
+#[tokio::test]
+async fn a_blocked_run_leaves_memory_is_shown_as_blocked_and_can_be_resumed() {
+    async fn panics(ctx: Ctx, (): ()) -> Result<u32> {
+        ctx.run("count", async || Result::<_>::Ok(())).await?;
+        panic!("a mistake");
+    }
+    async fn mended(ctx: Ctx, (): ()) -> Result<u32> {
+        ctx.run("count", async || Result::<_>::Ok(())).await?;
+        Ok(7)
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let node = app().workflow("w", panics).open(&path).await.unwrap();
+    let run = node.start(StartRequest::new("w", ()).unwrap().id("w")).await.unwrap().id;
+    for _ in 0..3 {
+        let RunResult::Blocked(reason) = soon(node.result(&run)).await.unwrap() else {
+            panic!("it is blocked")
+        };
+        assert_eq!(reason.kind, BlockReasonKind::Panic);
+        nothing_loaded(&node).await;
+    }
+    node.resume(&run).await.unwrap();
+    assert!(matches!(soon(node.result(&run)).await.unwrap(), RunResult::Blocked(_)));
+    node.shutdown().await.unwrap();
+
+    // The next process tries it again by itself.
+    let node = app().workflow("w", mended).open(&path).await.unwrap();
+    assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 7);
+    let sleeping = node.start(StartRequest::new("sleeps", ()).unwrap()).await.unwrap().id;
+    nothing_loaded(&node).await;
+    for (run, says) in [(&run, "has ended"), (&sleeping, "is not blocked")] {
+        let error = node.resume(run).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    assert_eq!(node.resume(&id("nobody")).await.unwrap_err().kind(), ErrorKind::NotFound);
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
+/// Who waits for a run does not keep it in memory, and hears of its end.
+#[tokio::test]
+async fn who_waits_for_a_run_hears_of_its_end_whether_it_is_in_memory_or_not() {
+    async fn counted(ctx: Ctx, calls: u64) -> Result<()> {
+        ctx.sleep(Duration::from_millis(calls)).await?;
+        ctx.sleep(Duration::from_millis(calls)).await?;
+        Ok(())
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let calls = Calls::default();
+    let count = Arc::clone(&calls);
+    let workflow = move |ctx: Ctx, nap: u64| {
+        count.fetch_add(1, Ordering::SeqCst);
+        counted(ctx, nap)
+    };
+    let node = app().workflow("counted", workflow).open(&path).await.unwrap();
+    let run = node.start(StartRequest::new("counted", 60).unwrap()).await.unwrap().id;
+    let waiters = (0..10).map(|_| {
+        let (node, run) = (node.clone(), run.clone());
+        tokio::spawn(async move { node.result(&run).await })
+    });
+    let waiters: Vec<_> = waiters.collect();
+    for waiter in waiters {
+        soon(waiter).await.unwrap().unwrap().output::<()>().unwrap();
+    }
+    assert!(calls.load(Ordering::SeqCst) >= 3, "it left memory twice, at each of its waits");
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
