@@ -7,6 +7,7 @@
 mod engine;
 mod measure;
 mod raw;
+mod waiting;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use engine::Bodies;
 use measure::{Figures, median};
+use waiting::Waiting;
 
 /// Measure steps per second against the raw disk.
 #[derive(Parser)]
@@ -34,6 +36,12 @@ struct Arguments {
     /// The folder whose disk is measured; a new folder in it is used and deleted
     #[arg(long, default_value = "target")]
     dir: PathBuf,
+    /// Measure only a file with so many runs that wait
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    waiting: Option<u32>,
+    /// The process that is measured: a file of waiting runs, and an empty one
+    #[arg(long, hide = true, num_args = 2)]
+    opened: Option<Vec<PathBuf>>,
 }
 
 const CONCURRENT_RUNS: u32 = 256;
@@ -49,6 +57,21 @@ struct Row {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Some([full, empty]) = arguments.opened.as_deref() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let opened = runtime.block_on(waiting::opened(full, empty))?;
+        println!("{}", serde_json::to_string(&opened)?);
+        return Ok(());
+    }
+    if let Some(runs) = arguments.waiting {
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&arguments.dir)?;
+        let waiting = waiting::measure(folder.path(), runs)?;
+        match arguments.json {
+            true => println!("{}", serde_json::to_string_pretty(&waiting)?),
+            false => print_waiting(&waiting),
+        }
+        return Ok(());
+    }
     let rows = measure_all(&arguments)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -114,6 +137,17 @@ fn per_step(commit: Figures) -> Figures {
         wal_bytes: commit.wal_bytes / steps,
         cpu_micros: commit.cpu_micros / steps,
     }
+}
+
+fn print_waiting(waiting: &Waiting) {
+    let Waiting { runs, open_ms, resident_mib, wal_bytes, wake_ms, .. } = waiting;
+    let ratio = waiting.start_micros / waiting.start_micros_empty;
+    println!("{:<44} {runs:>12}", "runs that wait in the file");
+    println!("{:<44} {open_ms:>12.1}", "until the node is open, ms");
+    println!("{:<44} {resident_mib:>12.1}", "resident a second later, MiB");
+    println!("{:<44} {wal_bytes:>12}", "written to the WAL by the start, bytes");
+    println!("{:<44} {ratio:>12.2}", "starting a run, against an empty file");
+    println!("{:<44} {wake_ms:>12.1}", "from a timer's moment to its run's end, ms");
 }
 
 fn print_table(rows: &[Row]) {
