@@ -37,7 +37,7 @@ use super::journal::Journal;
 use super::life::panic_message;
 use super::refusals::{self, REFUSALS_MAX};
 use super::timers::TimerKey;
-use super::turn::{Live, Pending};
+use super::turn::{Birth, Live, Pending};
 use super::wait::not_blocked;
 use super::{Engine, Run};
 use crate::error::{Error, ErrorKind};
@@ -238,7 +238,7 @@ impl Driver {
             let reason = self.with_its_misuse(reason).await;
             pending.block(reason);
         }
-        live.last = match self.commit(live.last, &mut pending).await {
+        live.last = match self.commit_in_parts(live.last, &mut pending, &live.journal).await {
             Ok(last) => last,
             Err(next) => {
                 if let Next::Rebuild(_) = next {
@@ -247,7 +247,6 @@ impl Driver {
                 return Err(next);
             }
         };
-        self.release(&live.journal, std::mem::take(&mut pending.effects));
         if let Some(reason) = pending.blocked {
             self.run.inbox.put_back(inputs.split_off(pending.taken));
             self.tell_blocked(reason);
@@ -258,21 +257,30 @@ impl Driver {
         Err(Next::Gone)
     }
 
+    /// Commits a turn, a long one in several commits, and lets happen after each what it asked for.
+    pub(crate) async fn commit_in_parts(
+        &mut self,
+        mut last: Seq,
+        pending: &mut Pending,
+        journal: &Journal,
+    ) -> Result<Seq, Next> {
+        for mut part in pending.take_parts() {
+            last = self.commit(last, &mut part).await?;
+            self.release(journal, part.effects);
+        }
+        last = self.commit(last, pending).await?;
+        self.release(journal, std::mem::take(&mut pending.effects));
+        Ok(last)
+    }
+
     /// Hands a turn to the writer and waits until it is durable: the newest input or act. An error
     /// when it was not written: then the life that made it is not to be trusted, or the node shuts
     /// down.
     pub(crate) async fn commit(&mut self, expect: Seq, pending: &mut Pending) -> Result<Seq, Next> {
         let guard_of = |op: &OpId| self.bodies.get(op).map(|body| Arc::clone(&body.guard));
         let closes = pending.closes.iter().filter_map(guard_of).collect();
+        let births = pending.births();
         let children = std::mem::take(&mut pending.children);
-        let unwanted = pending.dropped_children();
-        let adopted: Vec<_> = children
-            .iter()
-            .map(|new| match unwanted.contains(&new.id) {
-                true => (new.id.clone(), None),
-                false => (new.id.clone(), Some(Box::new(new.created().clone()))),
-            })
-            .collect();
         let turn = Turn {
             run: self.run.id.clone(),
             inbox: Arc::clone(&self.run.inbox),
@@ -288,13 +296,14 @@ impl Driver {
         match poll_fn(|cx| self.run.inbox.poll_reply(cx)).await {
             TurnReply::Committed { last, children } => {
                 self.no_refusal();
-                for ((id, created), seq) in adopted.into_iter().zip(children) {
-                    match (seq, created) {
-                        (Some(seq), Some(created)) => self.engine.adopt(&id, seq, created),
-                        (Some(_), None) => {
+                for ((id, birth), seq) in births.into_iter().zip(children) {
+                    // Without a seq it was not created: its id was taken.
+                    match (seq, birth) {
+                        (Some(seq), Birth::Begins(created)) => self.engine.adopt(&id, seq, created),
+                        (Some(_), Birth::Unwanted) => {
                             self.engine.load(&id, Next::Unwanted { by: self.run.id.clone() });
                         }
-                        (None, _) => {}
+                        (Some(_), Birth::Undecided) | (None, _) => {}
                     }
                 }
                 Ok(last)

@@ -155,14 +155,13 @@ impl Driver {
         }
         live.settle(&mut pending);
         if !pending.events.is_empty() {
-            match self.commit(last, &mut pending).await {
+            match self.commit_in_parts(last, &mut pending, &live.journal).await {
                 Ok(last) => live.last = last,
                 Err(next) => return next,
             }
         }
         self.run.outcome.send_if_modified(|outcome| outcome.take().is_some());
         self.release(&live.journal, resumed);
-        self.release(&live.journal, std::mem::take(&mut pending.effects));
         if let Some(ended) = pending.ended {
             self.end(&live.created, ended).await;
             return Next::Gone;

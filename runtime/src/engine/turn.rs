@@ -18,6 +18,10 @@ use crate::gate::Gate;
 use crate::ops::{self, Effect};
 use crate::store::writer::NewRun;
 
+/// A turn of more rows than this takes several commits: some 10 ms of the writer's time each. Tests
+/// have few rows.
+const PART_ROWS_MAX: usize = if cfg!(test) { 8 } else { 512 };
+
 /// A turn that is not durable yet.
 #[derive(Default)]
 pub(crate) struct Pending {
@@ -31,10 +35,31 @@ pub(crate) struct Pending {
     pub(crate) status: Option<RunStatus>,
     pub(crate) ended: Option<RunResult>,
     pub(crate) blocked: Option<BlockReason>,
+    /// Where it is cut into several commits, because one would keep others waiting.
+    cuts: Vec<Cut>,
+    /// Children that a later part of the turn drops: they never begin.
+    dropped_later: FxHashSet<RunId>,
+}
+
+/// What becomes of a child once its creation is durable.
+pub(crate) enum Birth {
+    Begins(Box<RunCreated>),
+    /// The same commit drops it.
+    Unwanted,
+    /// A later commit of the turn drops it.
+    Undecided,
+}
+
+/// A place in a turn between two of its commits.
+#[derive(Clone, Copy)]
+struct Cut {
+    at: Extent,
+    /// Where the run stands there.
+    status: RunStatus,
 }
 
 /// How much a turn has collected.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Extent {
     events: usize,
     effects: usize,
@@ -117,6 +142,7 @@ impl Live {
             }
             self.apply(now, &event)?;
             pending.events.push(event);
+            pending.cut_if_long(|| self.journal.head.status());
         }
         Ok(())
     }
@@ -154,7 +180,8 @@ impl Live {
             (_, Some(_)) => RunStatus::Blocked,
             (_, None) => self.journal.head.active(),
         };
-        if status != self.status || status == RunStatus::Blocked {
+        let is_written = status == self.status && pending.cuts.is_empty();
+        if !is_written || status == RunStatus::Blocked {
             self.status = status;
             pending.status = Some(status);
         }
@@ -176,8 +203,23 @@ impl Live {
 }
 
 impl Pending {
+    /// What becomes of the children that this commit creates, in their order.
+    pub(crate) fn births(&self) -> Vec<(RunId, Birth)> {
+        let dropped = self.dropped_children();
+        let birth = |new: &NewRun| {
+            if dropped.contains(&new.id) {
+                Birth::Unwanted
+            } else if self.dropped_later.contains(&new.id) {
+                Birth::Undecided
+            } else {
+                Birth::Begins(Box::new(new.created().clone()))
+            }
+        };
+        self.children.iter().map(|new| (new.id.clone(), birth(new))).collect()
+    }
+
     /// The children that the turn drops.
-    pub(crate) fn dropped_children(&self) -> FxHashSet<&RunId> {
+    fn dropped_children(&self) -> FxHashSet<&RunId> {
         let effects = self.effects.iter();
         effects
             .filter_map(|effect| match effect {
@@ -201,6 +243,40 @@ impl Pending {
         Some(reason)
     }
 
+    /// Cuts the turn here, after an act, if its last part is long. A crash between two parts leaves a
+    /// log that ends in the midst of the acts after an input, which a replay takes up.
+    fn cut_if_long(&mut self, status: impl FnOnce() -> RunStatus) {
+        let last = self.cuts.last().map_or(Extent::default(), |cut| cut.at);
+        let now = self.extent();
+        if now.rows() - last.rows() >= PART_ROWS_MAX && self.ended.is_none() {
+            self.cuts.push(Cut { at: now, status: status() });
+        }
+    }
+
+    /// The parts of the turn that are committed before its last one, which stays.
+    pub(crate) fn take_parts(&mut self) -> Vec<Pending> {
+        let cuts = std::mem::take(&mut self.cuts);
+        if cuts.is_empty() {
+            return Vec::new();
+        }
+        let dropped: FxHashSet<RunId> = self.dropped_children().into_iter().cloned().collect();
+        let mut taken = Extent::default();
+        let mut parts = Vec::with_capacity(cuts.len());
+        for Cut { at, status } in cuts {
+            parts.push(Pending {
+                events: self.events.drain(..at.events - taken.events).collect(),
+                effects: self.effects.drain(..at.effects - taken.effects).collect(),
+                children: self.children.drain(..at.children - taken.children).collect(),
+                closes: self.closes.drain(..at.closes - taken.closes).collect(),
+                status: Some(status),
+                dropped_later: dropped.clone(),
+                ..Pending::default()
+            });
+            taken = at;
+        }
+        parts
+    }
+
     fn extent(&self) -> Extent {
         Extent {
             events: self.events.len(),
@@ -216,5 +292,13 @@ impl Pending {
         self.effects.truncate(to.effects);
         self.children.truncate(to.children);
         self.closes.truncate(to.closes);
+        self.cuts.retain(|cut| cut.at.events <= to.events);
+    }
+}
+
+impl Extent {
+    /// How many rows that is: a child has one of its own.
+    fn rows(self) -> usize {
+        self.events + self.children
     }
 }
