@@ -1,6 +1,7 @@
 //! The crate as a whole, on real files.
 
 mod damage;
+mod documented;
 mod files;
 mod migrate;
 mod script;

@@ -157,6 +157,24 @@ macro_rules! events {
             }
         }
 
+        #[cfg(test)]
+        impl EventKind {
+            /// What the declaration says of the kind, for the test that holds the document to it.
+            fn declared(self) -> tests::documented::Declared {
+                use tests::documented::{Declared, whole_fields};
+                match self {
+                    $(EventKind::$whole => Declared {
+                        columns: vec![$(named!($named))?],
+                        fields: whole_fields::<$whole_type>(),
+                    },)*
+                    $(EventKind::$variant => Declared {
+                        columns: vec![$(stringify!($key)),*],
+                        fields: fields!([$($module)?] $($($(#[$serde])* $field),*)?),
+                    },)*
+                }
+            }
+        }
+
         impl Reader<'_> {
             fn event(&self) -> Result<Event, EventError> {
                 Ok(match self.kind {
@@ -222,6 +240,33 @@ macro_rules! written {
         }
         Some(text(&Data { $($field,)* }))
     }};
+}
+
+/// The fields of one kind; one that is left out where it says nothing ends in `?`.
+#[cfg(test)]
+macro_rules! fields {
+    ([$module:ident] $($field:ident),*) => {
+        $module::FIELDS.iter().map(|&field| field.to_owned()).collect()
+    };
+    ([] $($(#[$serde:meta])* $field:ident),*) => {
+        vec![$(concat!(stringify!($field) $(, optional!($serde))*).to_owned()),*]
+    };
+}
+
+/// The column that a field of a whole payload fills.
+#[cfg(test)]
+macro_rules! named {
+    ($field:ident) => {
+        "name"
+    };
+}
+
+/// The mark of a field that has a serde attribute: all of ours say when it is left out.
+#[cfg(test)]
+macro_rules! optional {
+    ($serde:meta) => {
+        "?"
+    };
 }
 
 /// Reads one kind from its columns.

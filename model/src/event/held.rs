@@ -17,6 +17,10 @@ struct Tried {
     attempt: Option<u32>,
 }
 
+/// The fields that [`data`] adds to those of the end.
+#[cfg(test)]
+pub(super) const FIELDS: &[&str] = &["becomes", "attempt?"];
+
 /// The `data` column.
 pub(super) fn data(attempt: &Option<u32>, end: &Event) -> String {
     let mut text = format!(r#"{{"becomes":"{}""#, end.kind());

@@ -1,5 +1,7 @@
 //! Every kind has a golden file: the columns as they are stored, for ever readable.
 
+pub(super) mod documented;
+
 use std::path::PathBuf;
 
 use serde::Deserialize;
