@@ -1,5 +1,5 @@
-//! The store's own clock, from the `Date` of its answers: whoever compares it with when the store
-//! received an object needs no clock of his own.
+//! The store's own clock, from the `Date` of its answers: a comparison with the time at which the
+//! store received an object needs no other clock.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

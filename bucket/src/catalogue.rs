@@ -1,11 +1,11 @@
-//! What of an epoch can be restored, decided from a listing of Litestream's files. Pure.
+//! Which moments of an epoch can be restored, decided from a listing of Litestream's files. Pure.
 //!
 //! Litestream restores a transaction T from the newest snapshot that ends at or before T, followed
 //! by files that begin at or before the next transaction and end at or before T, until one ends
 //! exactly at T (its `CalcRestorePlan`). So T is a *point* if such a chain exists. What a break
 //! marks is restorable too, and perhaps wrong: it is no point. An open break marks all that follows
-//! it, until a closed one with the same beginning takes its place; what it hides may still be what a
-//! take-over begins from, because each file is a whole commit.
+//! it, until a closed one with the same beginning takes its place; what it hides may still be what
+//! a take-over begins from, because each file is a whole commit.
 //!
 //! A point's time is when its content was in the bucket, by S3's clock: the earliest time at which
 //! S3 received a file that ends at it. That is an upper bound on when it was committed: late by the
@@ -43,9 +43,9 @@ pub struct Point {
 /// Transactions that were shipped and cannot be restored because a file before them is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Gap {
-    /// The last point before; none if the gap is at the beginning.
+    /// The last point before; `None` if the gap is at the beginning.
     pub after: Option<Txid>,
-    /// The first point after; none if the gap is at the end.
+    /// The first point after; `None` if the gap is at the end.
     pub until: Option<Txid>,
 }
 

@@ -1,7 +1,7 @@
 //! The nodes of a fleet, the epochs of a node, and the documents beside an epoch's files.
 //!
-//! On failure: both documents are created once and never changed, so whoever repeats a write that
-//! was ambiguous either finds its own document or somebody else's; nothing is half written.
+//! On failure: both documents are created once and never changed, so a repetition of an ambiguous
+//! write finds either its own document or a foreign one; nothing is half written.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub async fn list_epochs(store: &Store, keys: &NodeKeys) -> Result<Vec<Epoch>, E
     Ok(epochs)
 }
 
-/// What an epoch began from; none if it was claimed and never begun.
+/// What an epoch began from; `None` if it was claimed and never begun.
 ///
 /// # Errors
 /// `Corrupt` if the object is not such a document; else as [`Store::check`].

@@ -39,14 +39,14 @@ pub struct Lease {
 
 impl Lease {
     /// For how long this version had been there when it was read, at least, by the store's own
-    /// clock, which tells whole seconds; none if the store does not say.
+    /// clock, which tells whole seconds; `None` if the store does not say.
     pub fn age(&self) -> Option<Duration> {
         let age = self.read_at?.since(self.written_at?);
         Some(age.saturating_sub(Duration::from_secs(1)))
     }
 
     /// Until when `latest`, a listing's newest point, shows all that the node did, if the listing
-    /// was made after this lease was read; by the store's clock. None if the lease cannot tell.
+    /// was made after this lease was read; by the store's clock. `None` if the lease cannot tell.
     ///
     /// A released node does nothing any more. A holder says until when all that it did was in the
     /// bucket; its clock is not believed further than the store's own when it received that.
@@ -78,7 +78,7 @@ impl LeaseStore {
         &self.key
     }
 
-    /// Reads the lease with one request; none if the node never had one.
+    /// Reads the lease with one request; `None` if the node never had one.
     ///
     /// # Errors
     /// `Conflict` if a newer version of tidemill wrote it; else as [`LeaseStore::look`].
@@ -112,8 +112,8 @@ impl LeaseStore {
         Ok(Shown::Lease(Box::new(Lease { doc, etag: object.etag, written_at, read_at })))
     }
 
-    /// Writes the lease if it is still the version `over`, or if there is none for `None`; with
-    /// one request.
+    /// Writes the lease if it is still the version `over`, or, for `None`, if there is no lease;
+    /// with one request.
     ///
     /// # Errors
     /// Only when it certainly was not written; as [`Store::put_if_absent`].

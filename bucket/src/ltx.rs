@@ -2,8 +2,8 @@
 //!
 //! A header of 100 bytes; frames of page number, flags, length and one LZ4 block that holds a page;
 //! six zero bytes; an index and its length; a database checksum that is not kept; and the file's
-//! checksum, CRC-64/ISO over all of it with the pages uncompressed. What Litestream 0.5.18 wrote was
-//! recomputed so.
+//! checksum, CRC-64/ISO over all of it with the pages uncompressed. The
+//! checksums of files that Litestream 0.5.18 wrote were recomputed this way.
 
 use crc::{CRC_64_GO_ISO, Crc};
 use tidemill_model::LtxName;
@@ -65,7 +65,7 @@ fn check(bytes: &[u8], name: LtxName) -> Result<(), String> {
     }
 }
 
-/// What of a file was not looked at yet.
+/// The part of a file that is not read yet.
 struct Rest<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -6,7 +6,7 @@
 //! the first lease is written. The probe's objects are never the lease and carry nothing; an
 //! interrupted probe leaves one behind, which is where the next one begins.
 //!
-//! That of many creates of one object exactly one succeeds takes a hundred requests, so it is tried
+//! The race of creates, of which exactly one may succeed, takes a hundred requests. So it is run
 //! once a fleet and remembered in `<fleet>/probe.json`.
 
 use std::fmt;
@@ -24,8 +24,8 @@ use crate::store::{Put, Store};
 const TRIES_MAX: u32 = 5;
 /// How long it waits after the first of them; after each a little longer.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many creates of one object race: at a store that decides by chance between two of them, the
-/// chance that none is found out is none.
+/// How many creates of one object race: so many that a store which lets a second one succeed by
+/// chance is found out.
 const RACERS: u32 = 100;
 
 /// A promise that the store must keep.
@@ -74,8 +74,8 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Probes the store before a node's first claim: on the node's `probe.json`, and once a fleet with a
-/// race. `nonce` makes this probe's contents its own.
+/// Probes the store before a node's first claim: on the node's `probe.json`, and once a fleet with
+/// a race. `nonce` makes this probe's contents its own.
 ///
 /// # Errors
 /// `Invalid` names the first rule that the store breaks; `Unavailable` if it does not answer
@@ -112,8 +112,8 @@ pub async fn examine(store: &Store, fleet: &FleetUrl, nonce: &Nonce) -> Result<V
     Ok(broken)
 }
 
-/// Deletes an object of the probe's. One that stays harms nobody, and not everyone who may write may
-/// delete.
+/// Deletes an object of the probe's. One that stays does no harm, and not everyone who may write
+/// may delete.
 async fn tidy(store: &Store, key: &str) {
     if let Err(error) = store.delete(key).await {
         tracing::warn!(%error, "the store probe leaves an object behind");
@@ -134,11 +134,11 @@ fn part(nonce: &Nonce, part: u32) -> Bytes {
     Bytes::from(json!({ "v": DOCUMENT_VERSION, "probe": nonce, "part": part }).to_string())
 }
 
-/// Tries the rules that one object tells of. Another probe of the same object may write in between,
+/// Tries the rules that one object can show. Another probe of the same object may write in between,
 /// which breaks no rule: what such a write could explain is not held against the store.
 async fn on_one_object(store: &Store, key: &str, nonce: &Nonce) -> Result<Vec<Rule>, Error> {
     let mut broken = Vec::new();
-    // Whoever wrote it, afterwards the object exists.
+    // This probe or another one wrote it: now the object exists.
     clear(|| store.put_if_absent(key, part(nonce, 0))).await?;
     let stale = store.get(key).await?.etag;
     if let Put::Written(_) = clear(|| store.put_if_absent(key, part(nonce, 1))).await? {
@@ -154,7 +154,7 @@ async fn on_one_object(store: &Store, key: &str, nonce: &Nonce) -> Result<Vec<Ru
     if let Put::Written(_) = clear(|| store.put_if_match(key, &stale, part(nonce, 3))).await? {
         broken.push(Rule::OldVersion);
     }
-    // What is written over what must not be tells nothing about reads.
+    // After a write that had to fail, reads prove nothing.
     if broken.is_empty() {
         broken = on_what_was_written(store, key, nonce, &stale).await?;
     }
@@ -198,8 +198,8 @@ async fn on_what_was_written(
     Ok(broken)
 }
 
-/// Many creates of one object at once. Answers that do not tell are no proof against the store: what
-/// the object holds afterwards decides.
+/// Many creates of one object at once. Answers that do not tell are no proof against the store:
+/// what the object holds afterwards decides.
 async fn race(store: &Store, fleet: &FleetUrl, nonce: &Nonce) -> Result<Option<Rule>, Error> {
     let key = fleet.race_of(nonce);
     let mut racers = JoinSet::new();

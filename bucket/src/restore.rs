@@ -5,9 +5,9 @@
 //! delete before it looks.
 //!
 //! On failure the folder is removed. On cancellation too: the child is killed and the folder
-//! dropped. On a crash the kernel kills the child with the thread that started it, so that nobody
-//! writes into what the next attempt deletes. After a crash a folder named [`RESTORE_DIR_PREFIX`]… may be left; whoever holds the
-//! node's lock may delete it.
+//! dropped. On a crash the kernel kills the child with the thread that started it, so that no child
+//! writes into what the next attempt deletes. After a crash a folder named
+//! [`RESTORE_DIR_PREFIX`]… may be left; the holder of the node's lock may delete it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -125,8 +125,8 @@ async fn attempt(
     Ok(Restored { dir, path })
 }
 
-/// Has the kernel kill the child when the thread that starts it ends: a runtime's thread, which ends
-/// with its runtime.
+/// Has the kernel kill the child when the thread that starts it ends: a runtime's thread, which
+/// ends with its runtime.
 fn die_with_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
     let prepare = move || {

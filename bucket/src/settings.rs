@@ -18,7 +18,7 @@ use crate::failure::innermost;
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The address of an S3 server, such as `http://127.0.0.1:9000`, else `AWS_ENDPOINT_URL_S3`,
-    /// `AWS_ENDPOINT_URL` or the profile's; none for AWS itself. With an endpoint, buckets are
+    /// `AWS_ENDPOINT_URL` or the profile's; `None` for AWS itself. With an endpoint, buckets are
     /// named in the path.
     pub endpoint: Option<String>,
     /// The region, else `AWS_REGION`, the profile's or the instance's, else `us-east-1`.
@@ -26,7 +26,7 @@ pub struct Settings {
     /// The credentials, else those of the chain.
     pub credentials: Option<Credentials>,
     /// How long one request may take. 10 s: longer than a slow answer of S3 (a second or two),
-    /// short enough that somebody who waits learns of an outage.
+    /// short enough that a person who waits learns of an outage.
     pub request_timeout: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The text itself, for whoever hands it on.
+    /// The text itself, to pass it on.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -72,7 +72,7 @@ pub struct Credentials {
     pub secret_access_key: Secret,
     /// The session token of temporary credentials.
     pub session_token: Option<Secret>,
-    /// When they end; none for those that do not.
+    /// When they end; `None` if they do not.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -105,14 +105,14 @@ pub(crate) async fn resolve(settings: &Settings) -> Result<Resolved, Error> {
     let given = settings.endpoint.clone().or_else(endpoint_of_environment);
     let region = match (&settings.region, &given) {
         (Some(region), _) => RegionProviderChain::first_try(Region::new(region.clone())),
-        // A server of one's own is not asked for on AWS: the instance's metadata would only be
-        // waited for.
+        // With an endpoint of the user's own the instance's metadata is not asked for the region:
+        // outside AWS that request would only wait.
         (None, Some(_)) => RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new()),
         (None, None) => RegionProviderChain::default_provider(),
     };
     let region = region.or_else("us-east-1").region().await;
-    // A variable that is set to nothing is taken as one that is not set.
+    // An empty variable counts as one that is not set.
     let region = region.filter(|region| !region.as_ref().is_empty());
     let region = region.unwrap_or_else(|| Region::from_static("us-east-1"));
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region.clone());

@@ -1,4 +1,4 @@
-//! One bucket: reads, listings, and writes that succeed only if nobody else wrote.
+//! One bucket: reads, listings, and writes that succeed only if no other writer came first.
 //!
 //! Every request has a deadline. Reads and listings are tried again by the SDK; a conditional
 //! write is sent exactly once, because only its caller can tell a lost race from an own write
@@ -79,7 +79,7 @@ pub enum Put {
     Written(ETag),
     /// It did not happen: the object is not what the condition said.
     Lost,
-    /// Nobody knows: no answer, or one that does not tell. Read it back.
+    /// Not known: no answer, or one that does not tell. Read it back.
     Ambiguous(Error),
 }
 
@@ -140,7 +140,7 @@ impl Store {
         &self.inner.place.bucket
     }
 
-    /// The address of the S3 server; none for AWS itself.
+    /// The address of the S3 server; `None` for AWS itself.
     pub fn endpoint(&self) -> Option<&str> {
         self.inner.place.endpoint.as_deref()
     }
@@ -162,7 +162,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound` if the bucket does not exist, `Invalid` for refused credentials or another
-    /// region's bucket, `Unavailable` if nobody answers. Each says what to do.
+    /// region's bucket, `Unavailable` if there is no answer. Each says what to do.
     pub async fn check(&self) -> Result<(), Error> {
         let request = self.inner.single.list_objects_v2().bucket(self.bucket()).max_keys(1);
         self.within("list the bucket", async { request.send().await.map_err(Sent::of) })

@@ -17,7 +17,7 @@ use crate::moment::Moment;
 pub struct EpochHistory {
     /// The epoch.
     pub epoch: Epoch,
-    /// What it began from; none if it was claimed and never begun.
+    /// What it began from; `None` if it was claimed and never begun.
     pub doc: Option<EpochDoc>,
     /// What can be restored, in ascending order.
     pub points: Vec<Point>,
@@ -38,7 +38,7 @@ impl EpochHistory {
         let shipped = !catalogue.files.is_empty();
         let (points, newest, gaps) = (catalogue.points(), catalogue.newest(), catalogue.gaps());
         let Catalogue { mut breaks, .. } = catalogue;
-        // One that was closed has nothing to say any more.
+        // A closed one hides nothing any more.
         let closed: Vec<BreakDoc> = breaks.extract_if(.., |doc| !doc.is_open()).collect();
         breaks.retain(|open| !closed.iter().any(|doc| doc.closes(open)));
         breaks.splice(0..0, closed);
@@ -101,8 +101,8 @@ impl Timeline {
     }
 
     /// What a take-over of `epoch` begins from: the last point of the newest epoch before it that
-    /// has one. An open break does not count here: what it hides is a whole commit of which perhaps
-    /// nobody was told, and nobody wrote after it.
+    /// has one. An open break does not count here: what it hides is a whole commit. Perhaps no
+    /// caller was told of it, and no app wrote after it.
     pub fn last_before(&self, epoch: Epoch) -> Option<Place> {
         let newest = |history: &EpochHistory| {
             let Point { txid, at } = history.newest?;

@@ -23,7 +23,7 @@ const INSERT: &str = "INSERT INTO events (seq, ts, run, kind, op, name, data, su
 pub struct Head {
     /// Its position; 0 in an empty log.
     pub seq: Seq,
-    /// Its time; none in an empty log.
+    /// Its time; `None` in an empty log.
     pub ts: Option<Timestamp>,
     /// Its running checksum.
     pub sum: LogSum,
@@ -72,7 +72,7 @@ impl Appender {
         self.staged
     }
 
-    /// Appends one event in the caller's open transaction. `run` is none for events of the node.
+    /// Appends one event in the caller's open transaction. `run` is `None` for events of the node.
     /// The time is `now`, or a microsecond after the newest row if the clock stepped back.
     ///
     /// # Errors

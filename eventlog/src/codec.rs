@@ -28,7 +28,7 @@ pub fn to_sql(seq: Seq) -> i64 {
     i64::try_from(seq.get()).expect("a seq is at most i64::MAX, which Seq::new checks")
 }
 
-/// A position from what SQLite stores; none if it is negative.
+/// A position from what SQLite stores; `None` if it is negative.
 pub fn from_sql(stored: i64) -> Option<Seq> {
     Seq::new(u64::try_from(stored).ok()?).ok()
 }
@@ -98,7 +98,7 @@ pub struct Row {
     pub seq: Seq,
     /// When it was written.
     pub ts: Timestamp,
-    /// The run; none for events of the node.
+    /// The run; `None` for events of the node.
     pub run: Option<RunId>,
     /// The kind's text.
     pub kind: String,
@@ -149,8 +149,8 @@ impl Row {
         })
     }
 
-    /// What it carries, to be shown: text that is no JSON is a string, because looking must not
-    /// fail on it.
+    /// What the row carries, for display: text that is not JSON becomes a string, because looking
+    /// must not fail.
     pub fn data_json(&self) -> Option<Json> {
         let quoted = |text: &str| Json::of(text).expect("a string has a JSON form");
         self.data.as_deref().map(|text| Json::parse(text).unwrap_or_else(|_| quoted(text)))

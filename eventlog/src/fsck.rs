@@ -74,7 +74,7 @@ impl Report {
     }
 }
 
-/// Runs every check; what one cannot read is a finding, and the others go on. It reads one
+/// Runs every check; what one cannot read is a finding, and the others continue. It reads one
 /// snapshot of the file, so a file that is being written can be checked too.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use tidemill_model::{BootId, BootTime, MachineId, Timestamp};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The boot clock, which goes on in suspend and is not set by anybody.
+/// The boot clock, which goes on in suspend and cannot be set.
 pub fn boot_now() -> BootTime {
     let now = rustix::time::clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).expect("the boot clock starts at 0");
@@ -23,7 +23,7 @@ pub fn wall_now() -> Timestamp {
     epoch.saturating_add(since)
 }
 
-/// Sixteen random bytes of the kernel's.
+/// Sixteen random bytes from the kernel.
 ///
 /// # Errors
 /// `Internal` if it gives none.
@@ -68,7 +68,7 @@ pub fn host_name() -> String {
     read_id("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".to_owned())
 }
 
-/// When a process started, in clock ticks since boot; none if there is no such process.
+/// When a process started, in clock ticks since boot; `None` if there is no such process.
 pub fn process_started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the command's name in parentheses, which may hold anything; the start

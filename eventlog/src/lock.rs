@@ -22,14 +22,14 @@ use crate::error::{Error, ErrorKind};
 use crate::host;
 
 /// [`FileLock::holder_of`] holds the lock itself for a moment; a taker tries this often before it
-/// believes that somebody has it.
+/// believes that a process has it.
 const ATTEMPTS: u32 = 5;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
 /// Who holds a lock, as far as its file tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Holder {
-    /// The process; none if it has not written itself down yet.
+    /// The process; `None` if it has not written its pid yet.
     pub pid: Option<u32>,
     /// When it started, in clock ticks since boot, as `/proc/PID/stat` has it.
     pub started: Option<u64>,
@@ -55,7 +55,7 @@ impl std::fmt::Display for Holder {
 /// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody has it.
+    /// A process has it.
     #[error("{path} is locked by {holder}: end that one first")]
     Held {
         /// The lock file.
@@ -110,7 +110,7 @@ impl FileLock {
         Ok(FileLock { file, path: path.to_owned() })
     }
 
-    /// Who holds the lock at `path` right now; none if nobody does or there is no such file.
+    /// Who holds the lock at `path` right now; `None` if no process does or there is no such file.
     ///
     /// # Errors
     /// [`LockError::Io`].

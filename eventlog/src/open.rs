@@ -1,8 +1,9 @@
 //! Creating and opening the file, with the settings that keep Litestream and SQLite honest.
 //!
-//! Whoever may be shipped must never checkpoint: a checkpoint while Litestream is away makes a
-//! hole in the replica that no later call reports. So a writer says by [`Checkpoints`] who does
-//! it, and a connection of ours never checkpoints when it closes unless it owns the file alone.
+//! A writer whose file may be shipped must never checkpoint: a checkpoint while Litestream is away
+//! makes a hole in the replica that no later call reports. So a writer says by [`Checkpoints`] who
+//! does it, and a connection of ours never checkpoints when it closes unless it owns the file
+//! alone.
 //!
 //! Crash: [`create`] builds the file under another name and renames it into place, so a file of
 //! the right name has its whole schema. A leftover of the other name is replaced.
@@ -23,7 +24,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Who moves the WAL's pages into the database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checkpoints {
-    /// Litestream, and nobody else: a sidecar ships this file.
+    /// Litestream alone: a sidecar ships this file.
     ByLitestream,
     /// The writer itself, as SQLite does by default: no sidecar ever had the file.
     Own,
@@ -83,8 +84,9 @@ fn checked(connection: Connection, path: &Path, reach: Reach) -> Result<(Connect
     Ok((connection, version))
 }
 
-/// Opens the file for writing, as it is: [`crate::migrate`] brings its schema up to date. The caller holds the app's lock; who checkpoints is decided by
-/// whether a sidecar may ever ship the file.
+/// Opens the file for writing, as it is: [`crate::migrate`] brings its schema up to date. The
+/// caller holds the app's lock; who checkpoints is decided by whether a sidecar may ever ship the
+/// file.
 ///
 /// # Errors
 /// `NotFound`; `Invalid` for a file that is not Tidemill's or of a newer schema; what SQLite says.
@@ -92,9 +94,9 @@ pub fn open_writer(path: &Path, checkpoints: Checkpoints) -> Result<Connection> 
     writer(path, checkpoints, Reach::All)
 }
 
-/// As [`open_writer`], for who touches the log's own tables only: `events`, `tidemill_meta` and
-/// `tidemill_gaps`, which are the same in every schema version. A sidecar may be older than its
-/// app, and takes any.
+/// As [`open_writer`], for a caller that touches the log's own tables only: `events`,
+/// `tidemill_meta` and `tidemill_gaps`, which are the same in every schema version. A sidecar may
+/// be older than its app, and takes any.
 ///
 /// # Errors
 /// As [`open_writer`], but for the schema version.
@@ -140,7 +142,8 @@ pub fn open_reader(path: &Path) -> Result<Connection> {
     reader(path, Reach::All)
 }
 
-/// As [`open_reader`], for who reads the log's own tables only, as [`open_log_writer`] says.
+/// As [`open_reader`], for a caller that reads the log's own tables only, as [`open_log_writer`]
+/// says.
 ///
 /// # Errors
 /// As [`open_log_writer`].
@@ -169,7 +172,7 @@ fn only_reading(
     Ok(connection)
 }
 
-/// Opens a restored file that nobody writes, as it lies on the disk: no lock, no `-shm`, nothing
+/// Opens a restored file that has no writer, as it lies on the disk: no lock, no `-shm`, nothing
 /// is created beside it, and its folder may be read-only.
 ///
 /// # Errors
@@ -178,7 +181,8 @@ pub fn open_snapshot(path: &Path) -> Result<Connection> {
     snapshot(path, Reach::All)
 }
 
-/// As [`open_snapshot`], for who reads the log's own tables only, as [`open_log_writer`] says.
+/// As [`open_snapshot`], for a caller that reads the log's own tables only, as [`open_log_writer`]
+/// says.
 ///
 /// # Errors
 /// As [`open_snapshot`], but for the schema version.

@@ -2,9 +2,9 @@
 //! cleanly, and how those before it ended. One row of `tidemill_meta`, changed when a process
 //! begins and when it ends.
 //!
-//! A process that begins finds out how the one before it ended and notes that with the position
-//! of the newest event then: whatever was begun up to there was cut off so. An attempt of a step
-//! is judged by the first end after its beginning, because later ones did not have it.
+//! A process that begins notes how the one before it ended, with the position of the newest event
+//! then: that end cut off whatever had begun up to there. The first end after the beginning of an
+//! attempt is the one that cut it off; later processes did not have it.
 
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,9 @@ use tidemill_model::{BootId, Epoch, InstanceId, ProcessEnd, Seq};
 
 use crate::error::{Result, sqlite};
 
-/// How many ends are kept. Equal ends in a row are one, so a file that has more has been through
-/// as many changes between crashes and stops, and what is left open from before them is counted
-/// to the oldest that is kept.
+/// How many ends are kept. Equal ends in a row are one, so only a file that changed between crashes
+/// and stops more often than this drops one; what is still open from before the oldest end is
+/// counted to that one.
 const ENDS_MAX: usize = 32;
 
 /// The process that wrote last.
@@ -22,17 +22,17 @@ const ENDS_MAX: usize = 32;
 pub struct Process {
     /// Under which boot of the machine it ran.
     pub boot: BootId,
-    /// In which epoch it wrote; none without a sidecar.
+    /// In which epoch it wrote; `None` without a sidecar.
     pub epoch: Option<Epoch>,
-    /// On which disk; none without a sidecar.
+    /// On which disk; `None` without a sidecar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
     /// Whether it closed the file.
     pub clean: bool,
-    /// No crash counts as poison that was logged up to here.
+    /// Crashes that the log has up to here do not count as poison.
     pub counts_after: Seq,
-    /// From here on floats in the log are exact. None where a version wrote last that did not read
-    /// them so.
+    /// From here on floats in the log are exact. `None` where a version wrote last that did not
+    /// read them so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floats_exact_from: Option<Seq>,
     /// How the processes before it ended, the oldest first.
@@ -50,7 +50,7 @@ pub struct Ended {
 }
 
 impl Process {
-    /// Reads it. None if no process wrote yet, and for a row that this version cannot read.
+    /// Reads it. `None` if no process wrote yet, and for a row that this version cannot read.
     ///
     /// # Errors
     /// What SQLite says.
@@ -76,7 +76,7 @@ impl Process {
         Ok(())
     }
 
-    /// The ends with one more, of the process that can have written up to `upto`.
+    /// `ends` and one more: that of a process which can have written up to `upto`.
     #[must_use]
     pub fn ends_with(mut ends: Vec<Ended>, upto: Seq, how: ProcessEnd) -> Vec<Ended> {
         if let Some(last) = ends.last_mut()
@@ -91,7 +91,7 @@ impl Process {
         ends
     }
 
-    /// How the process ended that wrote the event at `seq`; none if it may still live. `until`
+    /// How the process ended that wrote the event at `seq`; `None` if it may still live. `until`
     /// asks for what was known when the event there was the newest.
     pub fn end_of(&self, seq: Seq, until: Option<Seq>) -> Option<ProcessEnd> {
         let known = |end: &&Ended| until.is_none_or(|until| end.upto < until);

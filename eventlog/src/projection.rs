@@ -1,11 +1,11 @@
 //! The tables that follow from the events: `tidemill_runs` and `tidemill_timers`.
 //!
 //! The writer calls [`project`] for each event that it appends, and [`set_status`] when a run's
-//! status is another one at the end of a transaction, all in that transaction. [`rebuild`] makes
+//! status has changed at the end of a transaction, all in that transaction. [`rebuild`] makes
 //! the same rows from the events alone, and [`compare`] says where they differ.
 //!
 //! A step's events touch nothing here. A status that only held between two events of one
-//! transaction is never stored, because nobody could have seen it.
+//! transaction is never stored, because no reader could have seen it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,8 +65,8 @@ pub fn project(
     }
 }
 
-/// The run waits no more for the child that this operation started, or for any of its children: it
-/// has observed the child's end, has dropped it, or has ended itself.
+/// The run no longer waits for the child that this operation started, or for any of its children:
+/// it has observed the child's end, has dropped it, or has ended itself.
 ///
 /// # Errors
 /// What SQLite says.

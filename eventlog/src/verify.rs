@@ -1,7 +1,7 @@
 //! The proof that a log is whole: one sequential scan over `events`.
 //!
 //! It finds a row that was changed, removed, added or swapped, wherever in the log. It cannot see
-//! that the newest rows are missing: whoever knows how far the log must reach (a lease's
+//! that the newest rows are missing: a caller that knows how far the log must reach (a lease's
 //! `covered`, an epoch's base) compares the head.
 
 use rusqlite::{Connection, OptionalExtension as _};
@@ -53,7 +53,7 @@ pub fn head(connection: &Connection) -> Result<Head> {
     })
 }
 
-/// The running checksum that is stored at a row; none if there is no such row.
+/// The running checksum that is stored at a row; `None` if there is no such row.
 ///
 /// # Errors
 /// What SQLite says.

@@ -1,8 +1,8 @@
 //! Which runs wait for a blocked run, directly or through their children.
 //!
-//! Found upwards: from each blocked child to its parent, to that one's parent, and so on. There are
-//! few blocked runs, an index lists them, and no parent's log is read but to see whether it still
-//! waits for the child.
+//! Found upwards: from each blocked child to its parent, to the parent's parent, and so on. There
+//! are few blocked runs, an index lists them, and a parent's log is read only to see whether it
+//! still waits for the child.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub fn say(connection: &Connection, runs: &mut [RunSummary]) -> Result<()> {
     Ok(())
 }
 
-/// The blocked run that a run waits for; none if it waits for none.
+/// The blocked run that a run waits for; `None` if it waits for none.
 ///
 /// # Errors
 /// As [`say`].

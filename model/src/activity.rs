@@ -83,7 +83,7 @@ impl RunState {
     }
 
     /// Marks the attempts whose process has ended. `ended` tells how the process ended that wrote
-    /// an event; none if that process may still live.
+    /// an event; `None` if that process may still live.
     pub fn cut_off(&mut self, ended: impl Fn(Seq) -> Option<ProcessEnd>) {
         for op in self.ops.values_mut().filter(|op| op.is_open()) {
             let Some(last) = op.attempts.last_mut() else { continue };

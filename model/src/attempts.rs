@@ -21,16 +21,16 @@ pub struct Attempt {
     pub number: u32,
     /// How it stands.
     pub state: AttemptState,
-    /// When its body began. None before that, and if the log does not know.
+    /// When its body began. `None` before that, and if the log does not know.
     pub started_at: Option<Timestamp>,
-    /// The event with which it began; none as for `started_at`.
+    /// The event with which it began; `None` where `started_at` is.
     pub started_seq: Option<Seq>,
     /// From where on it counts as begun, if the process ends: its beginning or its newest
     /// checkpoint, or where an earlier version did not tell that it began, the failure before it.
     pub counts_from: Option<Seq>,
     /// When it was last heard of: it began or recorded a checkpoint.
     pub seen_at: Option<Timestamp>,
-    /// When it ended. None before that, and if the log does not know.
+    /// When it ended. `None` before that, and if the log does not know.
     pub ended_at: Option<Timestamp>,
     /// Its error, if it failed.
     pub error: Option<Failure>,
@@ -42,7 +42,7 @@ pub struct Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptState {
     /// It begins at `until` or later. `of`: the number that the last attempt has if all fail from
-    /// now on; none if that is not known.
+    /// now on; `None` if that is not known.
     Waiting {
         /// The earliest moment.
         until: Timestamp,
@@ -61,7 +61,7 @@ pub enum AttemptState {
     Failed,
     /// Its process ended before its body did.
     CutOff(ProcessEnd),
-    /// Its step was dropped while the body ran, which may have gone on for a while.
+    /// Its step was dropped while the body ran; the body may have run on for a while.
     Dropped,
 }
 
@@ -122,8 +122,8 @@ impl Attempt {
         self.seen_at = Some(at);
     }
 
-    /// Whether it has to be taken for one that began, when its process has ended: where the log does
-    /// not tell, the clock has to.
+    /// Whether the attempt counts as begun once its process has ended; where the log does not say,
+    /// the clock decides.
     pub fn may_have_begun(&self, now: Timestamp) -> bool {
         match self.state {
             AttemptState::Waiting { until, of: None } => until <= now,
@@ -137,8 +137,8 @@ impl Attempt {
         }
     }
 
-    /// A sign of life of an attempt whose beginning an old log did not record: it began when it
-    /// was to begin.
+    /// A sign of life of an attempt whose beginning an old log did not record: it counts as begun
+    /// at its moment.
     fn must_have_begun(&mut self, seq: Seq, at: Timestamp) {
         match self.state {
             AttemptState::Waiting { until, .. } => self.begin(seq, until.min(at)),
@@ -251,7 +251,7 @@ impl Attempts<'_> {
         last.state = state;
     }
 
-    /// The step was dropped: an attempt that had not begun never was.
+    /// The step was dropped. An attempt that had not begun is removed.
     pub(crate) fn dropped(&mut self, at: Timestamp) {
         let Some(last) = self.0.last_mut() else { return };
         match last.state {

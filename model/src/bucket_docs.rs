@@ -64,7 +64,7 @@ pub struct EpochDoc {
     /// What it began from; `null` for an empty file.
     pub base: Option<Base>,
     /// How long the claim lasts after each write of the lease: what a taker must know if that
-    /// document is gone. None in documents of earlier versions.
+    /// document is gone. `None` in documents of earlier versions.
     #[serde(default, rename = "ttl_ms", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Ttl>,
     /// What could not be restored and was given up on a person's word; `None` in the usual case.

@@ -1,7 +1,7 @@
 //! The one error of all crates: its kind says what to do, its message what was wrong and where.
 //!
 //! The message has in it what the direct cause said, so that one line tells a person enough;
-//! `source` goes on from there, and whoever prints the chain repeats nothing.
+//! `source` continues from there, so that a printed chain repeats nothing.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -41,7 +41,7 @@ impl Error {
         Error { kind, message: cause.to_string(), cause: Some(cause) }
     }
 
-    /// The same error, with its cause for who looks for it; the message has its text already.
+    /// The same error with its cause as `source`; the message has the cause's text already.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         self.cause = Some(cause.into());

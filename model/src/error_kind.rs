@@ -10,7 +10,7 @@ pub enum ErrorKind {
     Invalid,
     /// What was named does not exist.
     NotFound,
-    /// Somebody else has it, wrote first, or it exists already.
+    /// Another process has it or wrote first, or it exists already.
     Conflict,
     /// Another owner has the node: leave.
     Fenced,

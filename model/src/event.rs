@@ -76,16 +76,16 @@ events! {
     /// The run dropped an open operation: the loser of a race.
     OpDropped = "op_dropped", Act, [op];
     /// An open operation ended while its run took nothing in, because it was blocked or its process
-    /// was stopping: `end` is the input that the run observes first of all when it goes on, and
+    /// was stopping: `end` is the input that the run observes first when it is taken up, and
     /// `attempt` the one that a step's body ended with.
     OpHeld = "op_held", Aside, [op name] { attempt: Option<u32>, end: Box<Event> } by held;
     /// The run ended with an output.
     RunCompleted = "run_completed", Act, [] { output: Json };
     /// The run ended with an error.
     RunFailed = "run_failed", Act, [] { error: Failure };
-    /// The run cannot go on until somebody mends what the reason names.
+    /// The run stands still until a person mends what the reason names.
     RunBlocked = "run_blocked", Aside, [] { reason: BlockReason };
-    /// Somebody asked for a blocked run to be tried again.
+    /// A person or a program asked the node to try a blocked run again.
     RunResumed = "run_resumed", Aside, [];
 }
 

@@ -59,7 +59,7 @@ pub struct Parent {
 pub enum ProcessEnd {
     /// It died: the process, or the machine under it.
     Crash,
-    /// It let go and closed the file.
+    /// It stopped and closed the file.
     Stop,
     /// Not known: another disk has the file now, as of a moment when that process lived.
     Lost,
@@ -195,7 +195,7 @@ pub enum BlockReasonKind {
     Runaway,
     /// A bound on what a run may hold was reached.
     Limit,
-    /// What the run did could not be written, again and again and for a reason of its own.
+    /// The writer refused the run's turns again and again, for a reason of their own.
     Refused,
 }
 

@@ -185,8 +185,8 @@ pub struct LeaseStatus {
     pub at: Timestamp,
     /// How much of the WAL was not yet shipped, in bytes.
     pub wal_lag_bytes: u64,
-    /// What the node did until this time, by the holder's clock, is in the bucket; none before the
-    /// first upload of the holder's process.
+    /// What the node did until this time, by the holder's clock, is in the bucket; `None` before
+    /// the first upload of the holder's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shipped_until: Option<Timestamp>,
     /// Fields of a newer version, kept as they are.

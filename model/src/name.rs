@@ -76,7 +76,7 @@ macro_rules! text_type {
 }
 pub(crate) use text_type;
 
-/// The id of a run: chosen by whoever starts it, or a generated UUIDv7.
+/// The id of a run: chosen by its caller, or a generated UUIDv7.
 ///
 /// 1 to 128 characters of `[A-Za-z0-9._-]`, starting with a letter or digit, without `..`. The
 /// ids that children get by default may be up to 200 bytes.

@@ -20,7 +20,7 @@ pub struct NodeState {
     pub node: NodeId,
     /// This disk's identity, made with this file.
     pub instance: InstanceId,
-    /// The epoch that was claimed last; none before the first claim.
+    /// The epoch that was claimed last; `None` before the first claim.
     pub epoch: Option<Epoch>,
     /// The nonce of the write that claimed it.
     pub acquired: Option<Nonce>,
@@ -34,8 +34,8 @@ pub struct NodeState {
     /// shipped since is marked as not restorable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncured: Option<Uncured>,
-    /// The epoch cannot be gone on with, because Litestream lost what it knew of its prefix: the
-    /// next claim takes the next epoch.
+    /// This epoch's prefix cannot be shipped to any more (Litestream lost what it knew of it, or
+    /// the file or the bucket lost what was covered): the next claim takes the next epoch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
     /// How many lives in a row have not ended well yet, this one too; `None` after a good one.
@@ -67,7 +67,7 @@ impl NodeState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// The lease is ours (or is about to be claimed); the file is not the epoch's yet.
+    /// The sidecar holds or claims the lease; the file is not the epoch's yet.
     Claimed,
     /// The epoch's base is in place.
     Restored,
@@ -75,7 +75,7 @@ pub enum Stage {
     Shipping,
     /// The app died uncleanly; the replica is being repaired.
     Cure,
-    /// Another owner has the node; the file is to be moved aside.
+    /// Another owner has the node; the sidecar moves the file aside.
     Fenced,
 }
 

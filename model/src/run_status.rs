@@ -13,13 +13,13 @@ use crate::name::Invalid;
 pub enum RunStatus {
     /// Created; no process has taken it up yet.
     Pending,
-    /// At least one step is open, or the workflow itself is about to be polled.
+    /// At least one step is open, or the driver is about to poll the workflow.
     Running,
     /// Everything that is open waits for time, a signal or a child.
     Suspended,
-    /// Somebody asked it to start nothing new.
+    /// A person asked it to start nothing new.
     Paused,
-    /// It cannot go on until somebody mends the reason.
+    /// It stands still until a person mends the reason.
     Blocked,
     /// It ended with an output.
     Completed,

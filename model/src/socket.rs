@@ -120,7 +120,7 @@ pub struct SidecarStatus {
     pub node: NodeId,
     /// What it is doing.
     pub state: SidecarState,
-    /// The epoch; none before it has one.
+    /// The epoch; `None` before the sidecar has one.
     pub epoch: Option<Epoch>,
     /// The sidecar's process.
     pub pid: u32,
@@ -167,7 +167,7 @@ pub struct SocketError {
 pub enum SocketErrorKind {
     /// The request is wrong: mend it.
     Invalid,
-    /// Somebody else is attached: end that one first.
+    /// Another app is attached: end that one first.
     Conflict,
     /// Not now: try again.
     Unavailable,

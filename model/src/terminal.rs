@@ -52,7 +52,7 @@ pub fn coloured(text: &str) -> Cow<'_, str> {
     safe.into()
 }
 
-/// Whether a terminal does anything else with this character than to show it.
+/// Whether a terminal does more with this character than show it.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')

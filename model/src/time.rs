@@ -131,7 +131,7 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
 
 /// A moment of `CLOCK_BOOTTIME` in nanoseconds since this boot; it goes on during suspend.
 ///
-/// Comparable only within one boot: whoever sends one sends its [`BootId`] too.
+/// Comparable only within one boot: a message with one carries its [`BootId`] too.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]

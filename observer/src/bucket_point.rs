@@ -23,7 +23,7 @@ pub(crate) struct BucketPoint {
     store: Store,
     url: NodeUrl,
     place: Place,
-    /// The nonce that claimed the epoch; none if nobody wrote `epoch.json`.
+    /// The nonce that claimed the epoch; `None` if no `epoch.json` was written.
     claim: Option<Nonce>,
     proofs: Vec<Proof>,
     litestream: Option<PathBuf>,
@@ -73,7 +73,7 @@ impl BucketPoint {
         }
     }
 
-    /// Where the point's snapshot is kept, if it can be told from every other.
+    /// Where the point's snapshot is kept; `None` where no nonce tells it from every other.
     pub(crate) fn cached(&self, cache: &Cache) -> Result<Option<PathBuf>> {
         let Some(claim) = &self.claim else { return Ok(None) };
         cache.path(&self.url, self.place.epoch, claim, self.place.txid).map(Some)
@@ -99,7 +99,7 @@ impl BucketPoint {
         Ok(restored)
     }
 
-    /// The error with the object whose fault it is, if it is one's.
+    /// The error, with the damaged object that caused it if there is one.
     async fn with_object(&self, error: Error) -> Error {
         let (keys, Place { epoch, txid, .. }) = (self.url.keys(), self.place);
         match look_at_chain(&self.store, &keys, epoch, txid).await {
@@ -145,7 +145,7 @@ impl BucketPoint {
 fn now(lease: Option<&Lease>, timeline: &Timeline, ours: Timestamp) -> Now {
     let at = lease.and_then(|lease| lease.read_at).unwrap_or(ours);
     let latest = timeline.latest();
-    // What the holder shipped is not all in the point that is offered while a break is open.
+    // While a break is open, the newest point on offer lacks some of what the holder shipped.
     let hides =
         |latest: &Place| timeline.epoch(latest.epoch).is_some_and(EpochHistory::hides_its_end);
     let latest = latest.filter(|latest| !hides(latest));

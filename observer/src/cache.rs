@@ -5,9 +5,9 @@
 //! names never meets its predecessor's snapshots.
 //!
 //! The folder is bounded: after a snapshot was added, those that were used least recently are
-//! deleted until the rest fits. Whoever reads a snapshot holds a shared `flock` on its file, and
-//! only who gets it exclusively deletes, so that nobody's snapshot goes while it is open. (SQLite
-//! takes no lock on a file that it opens as immutable.)
+//! deleted until the rest fits. A reader of a snapshot holds a shared `flock` on its file, and
+//! a process deletes it only with the exclusive one, so that no snapshot goes while it is open.
+//! (SQLite takes no lock on a file that it opens as immutable.)
 //!
 //! Crash: a snapshot appears by one rename after it was verified. What a killed restore left is a
 //! folder of another name, deleted by the next restore that finds no other under way. The folder
@@ -29,24 +29,24 @@ use crate::error::{Error, ErrorKind, Result};
 /// node and thousands of a small one.
 const MIB_MAX: u64 = 10 * 1024;
 
-/// How deep snapshots lie: bucket, the fleet's segments, node, epoch. Deeper is none of ours.
+/// How deep snapshots lie: bucket, the fleet's segments, node, epoch. Deeper files are not ours.
 const DEPTH_MAX: u32 = 32;
 
 /// The folder of snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// None where the environment names no folder: an error for whoever needs one.
+    /// `None` where the environment names no folder: an error once a folder is needed.
     root: Option<PathBuf>,
     bytes_max: u64,
 }
 
-/// A snapshot that is in use: as long as this lives nobody deletes it.
+/// A snapshot that is in use: as long as this lives no process deletes it.
 #[derive(Debug)]
 pub(crate) struct Held {
     _locked: File,
 }
 
-/// A restore under way: as long as this lives nobody deletes its folder.
+/// A restore under way: as long as this lives no process deletes its folder.
 #[derive(Debug)]
 pub(crate) struct Restoring {
     _locked: File,
@@ -153,13 +153,13 @@ impl Cache {
             Err(e) => return Err(failed(e)),
         };
         flock(&file, FlockOperation::LockShared).map_err(|e| failed(e.into()))?;
-        // Between opening and locking, somebody may have deleted or replaced it.
+        // Between opening and locking, another process may have deleted or replaced it.
         let inode = file.metadata().map_err(failed)?.ino();
         if !std::fs::metadata(place).is_ok_and(|there| there.ino() == inode) {
             return Ok(None);
         }
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        // In a folder of somebody else's it is deleted earlier than it could be: no harm.
+        // In another user's folder it is deleted earlier than it could be: no harm.
         let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
         Ok(Some(Held { _locked: file }))
     }
@@ -226,7 +226,7 @@ fn entries(folder: &Path) -> impl Iterator<Item = DirEntry> {
     std::fs::read_dir(folder).into_iter().flatten().filter_map(std::result::Result::ok)
 }
 
-/// Deletes a snapshot if nobody reads it; says whether it is gone.
+/// Deletes a snapshot if no process reads it; says whether it is gone.
 fn delete_unused(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return true };
     let unused = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(there(), [true, true, true], "all of them fit");
         adopt(&cache, "d.db");
         assert_eq!(there(), [false, true, true], "the oldest is gone");
-        // Whoever takes a snapshot has used it, and nobody else may delete it meanwhile.
+        // Taking a snapshot counts as a use of it, and no other process may delete it meanwhile.
         let held = cache.take(&places[2]).unwrap().unwrap();
         adopt(&cache, "e.db");
         assert_eq!(there(), [false, false, true]);

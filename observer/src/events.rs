@@ -14,7 +14,7 @@ pub struct EventView {
     pub seq: Seq,
     /// When it was written.
     pub ts: Timestamp,
-    /// The run; none for events of the node.
+    /// The run; `None` for events of the node.
     pub run: Option<RunId>,
     /// Its kind.
     pub kind: String,

@@ -42,11 +42,11 @@ pub struct BucketHistory {
 pub struct EpochView {
     /// The epoch.
     pub epoch: Epoch,
-    /// When it began, by its owner's clock; none if it was claimed and never begun.
+    /// When it began, by its owner's clock; `None` if it was claimed and never begun.
     pub begun_at: Option<Timestamp>,
     /// The disk that wrote it.
     pub instance: Option<InstanceId>,
-    /// What it began from; none for an empty file.
+    /// What it began from; `None` for an empty file.
     pub base: Option<Base>,
     /// What can be restored.
     pub points: Vec<PointView>,
@@ -98,11 +98,11 @@ pub struct FileEpoch {
     pub seq: Seq,
     /// When the app opened the file.
     pub ts: Timestamp,
-    /// The node; none without a sidecar.
+    /// The node; `None` without a sidecar.
     pub node: Option<NodeId>,
-    /// The epoch; none without a sidecar.
+    /// The epoch; `None` without a sidecar.
     pub epoch: Option<Epoch>,
-    /// The sidecar's disk; none without a sidecar.
+    /// The sidecar's disk; `None` without a sidecar.
     pub instance: Option<InstanceId>,
     /// The versions that wrote what follows.
     pub versions: Versions,

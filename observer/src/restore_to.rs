@@ -1,4 +1,4 @@
-//! Writes a source to a file of one's own: `tidemill restore`.
+//! Writes a source to a new file of the user's: `tidemill restore`.
 //!
 //! The file appears under its name only after it was verified, by a link that fails if the name
 //! is taken. A name with a `-wal` or `-shm` beside it is refused too: SQLite would read the
@@ -97,7 +97,7 @@ fn head_of(path: &Path) -> Result<Head> {
     tidemill_eventlog::head(&tidemill_eventlog::open_snapshot(path)?)
 }
 
-/// Gives the file its name unless somebody else took it, and syncs it.
+/// Gives the file its name unless the name is taken, and syncs it.
 fn place(file: &Path, to: &Path) -> Result<()> {
     refuse_taken(to)?;
     let failed = |e: std::io::Error| Error::io("write", to, e);

@@ -87,7 +87,7 @@ pub struct Snapshot {
 enum Keeps {
     /// The file is not ours, or has no name any more.
     Nothing,
-    /// A snapshot of the cache, which nobody deletes meanwhile.
+    /// A snapshot of the cache, which no process deletes meanwhile.
     Cached { _held: Held },
 }
 

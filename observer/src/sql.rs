@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Pragmas that only tell something. Those that also set something tell it without a value.
+/// Pragmas that only report. Those that can also set a value report it when they are called
+/// without one.
 const PRAGMAS: &[&str] = &[
     "application_id",
     "collation_list",
@@ -41,7 +42,7 @@ const PRAGMAS: &[&str] = &[
     "user_version",
 ];
 
-/// Of these, the ones whose value is what to tell about, not what to set.
+/// Of these, those whose argument names what to report, not what to set.
 const PRAGMAS_WITH_ARGUMENT: &[&str] = &[
     "foreign_key_check",
     "foreign_key_list",
@@ -156,7 +157,7 @@ fn value(stored: ValueRef<'_>) -> Value {
     }
 }
 
-/// What is refused about an action; none if it only reads.
+/// What is refused about an action; `None` if it only reads.
 fn refusal(action: &AuthAction<'_>) -> Option<String> {
     match action {
         AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => None,

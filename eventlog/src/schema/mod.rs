@@ -30,8 +30,8 @@
 //! | 1 | 0.1.0 | |
 //! | 2 | 0.2.0 | `tidemill_runs.awaited` and `custom_status_seq`, three indexes; views `attempts` and `children`; columns `duration_ms`, `custom_status` |
 //!
-//! An app migrates its file when it opens it ([`migrate`]). Whoever only reads an older file sees
-//! the newest views: temporary ones of the connection stand in for what the file lacks.
+//! An app migrates its file when it opens it ([`migrate`]). A connection that only reads an older
+//! file sees the newest views: temporary ones of the connection stand in for what the file lacks.
 
 mod migrate;
 
@@ -126,7 +126,7 @@ FROM main.tidemill_runs;
 ";
 
 /// Lets a connection that only reads see the newest views of a file of an older version. A table of
-/// the author's that has the name of a new view is left in sight.
+/// the author's that has the name of a new view stays visible.
 pub(crate) fn stand_in(connection: &Connection, version: i32) -> rusqlite::Result<()> {
     if version >= SCHEMA_VERSION {
         return Ok(());

@@ -63,7 +63,7 @@ enum Node<'a> {
 }
 
 impl Node<'_> {
-    /// None for what is no JSON, or a number too large for `f64`.
+    /// `None` for what is no JSON, or a number too large for `f64`.
     fn of(text: &str) -> Option<Node<'_>> {
         let text = text.trim_ascii();
         match text.bytes().next()? {
