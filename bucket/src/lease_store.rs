@@ -145,7 +145,7 @@ impl LeaseStore {
 pub enum Shown {
     /// No object.
     Absent,
-    /// A lease.
+    /// A lease that this program can read.
     Lease(Box<Lease>),
     /// A lease of this version, which this program does not know: a newer one has the node.
     Newer(u64),

@@ -83,9 +83,9 @@ fn parse_ago(text: &str) -> Option<Duration> {
 /// A node in a bucket and perhaps a moment of it, `s3://BUCKET/FLEET…/NODE[@MOMENT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeUrl {
-    /// The fleet.
+    /// The bucket and the fleet in it.
     pub fleet: FleetUrl,
-    /// The node.
+    /// The node's name in the fleet.
     pub node: NodeId,
     /// The moment that was named, if one was.
     pub moment: Option<Moment>,

@@ -66,9 +66,9 @@ impl fmt::Debug for Secret {
 /// Credentials as they are right now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The access key.
+    /// The id of the key, which requests show.
     pub access_key_id: String,
-    /// The secret key.
+    /// The secret of the key, which signs requests.
     pub secret_access_key: Secret,
     /// The session token of temporary credentials.
     pub session_token: Option<Secret>,

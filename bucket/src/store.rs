@@ -145,7 +145,7 @@ impl Store {
         self.inner.place.endpoint.as_deref()
     }
 
-    /// The region.
+    /// The region that requests are signed for.
     pub fn region(&self) -> &str {
         &self.inner.region
     }

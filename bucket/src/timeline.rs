@@ -15,7 +15,7 @@ use crate::moment::Moment;
 /// One epoch of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EpochHistory {
-    /// The epoch.
+    /// Which epoch it is.
     pub epoch: Epoch,
     /// What it began from; `None` if it was claimed and never begun.
     pub doc: Option<EpochDoc>,
@@ -64,7 +64,7 @@ impl EpochHistory {
 /// A point of a node's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The epoch.
+    /// The epoch that the transaction is of.
     pub epoch: Epoch,
     /// The transaction.
     pub txid: Txid,
@@ -85,7 +85,7 @@ pub struct Now {
 /// A node's past, epochs in ascending order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Timeline {
-    /// The epochs.
+    /// Those that have any object.
     pub epochs: Vec<EpochHistory>,
 }
 

@@ -27,7 +27,7 @@ impl Beside {
         &self.db
     }
 
-    /// The folder.
+    /// The folder that the database lies in.
     pub fn folder(&self) -> &Path {
         match self.db.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -52,7 +52,7 @@ impl Beside {
         self.with("-shm")
     }
 
-    /// The app's lock.
+    /// The lock that an app holds while it has the database open.
     pub fn app_lock(&self) -> PathBuf {
         self.with(".lock")
     }

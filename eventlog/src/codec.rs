@@ -102,9 +102,9 @@ pub struct Row {
     pub run: Option<RunId>,
     /// The kind's text.
     pub kind: String,
-    /// The operation.
+    /// The operation that it concerns.
     pub op: Option<OpId>,
-    /// The name.
+    /// The operation's name, or the workflow's.
     pub name: Option<String>,
     /// What the kind carries, as JSON text.
     pub data: Option<String>,

@@ -15,7 +15,7 @@ const INTEGRITY_FINDINGS_MAX: u32 = 20;
 pub struct Finding {
     /// Which check found it.
     pub kind: FindingKind,
-    /// What it is.
+    /// The finding in words, for a person.
     pub what: String,
 }
 

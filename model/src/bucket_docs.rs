@@ -51,9 +51,9 @@ pub(crate) fn newer_version(bytes: &[u8]) -> Option<u64> {
 pub struct EpochDoc {
     /// The document's version, 1.
     pub v: u32,
-    /// The node.
+    /// The node whose epoch this is.
     pub node: NodeId,
-    /// The epoch.
+    /// The epoch that begins here.
     pub epoch: Epoch,
     /// The disk that wrote it.
     pub instance: InstanceId,
@@ -106,7 +106,7 @@ pub struct GivenUp {
 pub enum Base {
     /// A point of an earlier epoch, restored from the bucket.
     Restored {
-        /// The epoch.
+        /// The epoch that the point is of.
         epoch: Epoch,
         /// The transaction.
         txid: Txid,

@@ -28,7 +28,7 @@ pub struct NodeStarted {
 pub struct RunCreated {
     /// The workflow's name.
     pub workflow: OpName,
-    /// The input.
+    /// What the workflow is given.
     pub input: Json,
     /// Labels: names and values to find runs by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -88,7 +88,7 @@ impl Seed {
         Seed(u128::from_be_bytes(bytes))
     }
 
-    /// The 16 bytes.
+    /// The bytes that it was made of.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }

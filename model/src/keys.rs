@@ -20,7 +20,7 @@ impl FleetUrl {
         &self.bucket
     }
 
-    /// The fleet.
+    /// The fleet's own name, without the bucket.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
     }
@@ -89,7 +89,7 @@ impl NodeKeys {
         &self.prefix
     }
 
-    /// The lease.
+    /// The key of the lease.
     pub fn lease(&self) -> String {
         format!("{}lease.json", self.prefix)
     }
@@ -119,7 +119,7 @@ impl NodeKeys {
         format!("{}/breaks/", self.epoch(epoch))
     }
 
-    /// A break.
+    /// The key of a break.
     pub fn break_doc(&self, epoch: Epoch, name: BreakName) -> String {
         format!("{}{name}", self.breaks(epoch))
     }

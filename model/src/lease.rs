@@ -16,7 +16,7 @@ use crate::token::{InstanceId, Nonce};
 pub struct LeaseDoc {
     /// The document's version, 1.
     pub v: u32,
-    /// The node.
+    /// The node that the lease is of.
     pub node: NodeId,
     /// The epoch that the holder writes in.
     pub epoch: Epoch,

@@ -20,11 +20,11 @@ pub enum Phase {
 /// What an operation is, for the events that may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpClass {
-    /// A step.
+    /// What `ctx.step` and `ctx.run` make.
     Step,
-    /// A timer.
+    /// What `ctx.sleep` and `ctx.sleep_until` make.
     Timer,
-    /// A child.
+    /// What `ctx.child` makes.
     Child,
 }
 

@@ -16,7 +16,7 @@ use crate::token::{InstanceId, Nonce};
 pub struct NodeState {
     /// The document's version, 1.
     pub v: u32,
-    /// The node.
+    /// The node that this disk has or had.
     pub node: NodeId,
     /// This disk's identity, made with this file.
     pub instance: InstanceId,
@@ -93,7 +93,7 @@ pub struct LastGood {
 /// An epoch whose last transactions may show commits that never were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uncured {
-    /// The epoch.
+    /// The epoch that shipped them.
     pub epoch: Epoch,
     /// Its last good barrier's transaction, if it had one.
     pub after: Option<Txid>,

@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 pub enum OpKind {
     /// A step with its input.
     Step {
-        /// The input.
+        /// What its body is given.
         input: Json,
     },
     /// A timer.
@@ -54,7 +54,7 @@ pub struct CheckpointRecord {
     pub at: Timestamp,
     /// Which attempt recorded it.
     pub attempt: u32,
-    /// The value.
+    /// What the body recorded.
     pub value: Json,
 }
 

@@ -105,7 +105,7 @@ pub struct BarrierRequest {
 /// What a barrier covered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BarrierReply {
-    /// The epoch.
+    /// The epoch that the transaction is of.
     pub epoch: Epoch,
     /// Litestream's transaction.
     pub txid: Txid,
@@ -116,7 +116,7 @@ pub struct BarrierReply {
 /// How the sidecar is, `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SidecarStatus {
-    /// The node.
+    /// The node that the sidecar owns, or waits for.
     pub node: NodeId,
     /// What it is doing.
     pub state: SidecarState,
@@ -126,7 +126,7 @@ pub struct SidecarStatus {
     pub pid: u32,
     /// Litestream's process, while it runs.
     pub litestream_pid: Option<u32>,
-    /// Litestream's version.
+    /// The version that Litestream says it has, such as `v0.5.18`.
     pub litestream_version: Option<String>,
     /// How often Litestream was restarted because it ended by itself.
     pub litestream_restarts: u64,

@@ -16,11 +16,11 @@ pub struct EventView {
     pub ts: Timestamp,
     /// The run; `None` for events of the node.
     pub run: Option<RunId>,
-    /// Its kind.
+    /// The text of its kind, which may be of a newer version.
     pub kind: String,
     /// The operation.
     pub op: Option<OpId>,
-    /// The name.
+    /// The operation's name, or the workflow's.
     pub name: Option<String>,
     /// What it carries.
     pub data: Option<Json>,

@@ -16,7 +16,7 @@ const READS_MAX: usize = 8;
 /// How a node is, by its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeView {
-    /// The node.
+    /// The node's name in the fleet.
     pub node: NodeId,
     /// What the sidecar said it was doing; `expired` if the lease ran out without a release,
     /// `unclaimed` if there is none, `unreadable` if it is damaged.
@@ -25,7 +25,7 @@ pub struct NodeView {
     pub problem: Option<String>,
     /// The epoch that the holder writes in.
     pub epoch: Option<Epoch>,
-    /// The holder.
+    /// Who holds the lease, or held it last.
     pub holder: Option<HolderView>,
     /// When the lease was last written, by the store's clock.
     pub heartbeat_at: Option<Timestamp>,

@@ -40,7 +40,7 @@ pub struct BucketHistory {
 /// One epoch in a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EpochView {
-    /// The epoch.
+    /// Which epoch it is.
     pub epoch: Epoch,
     /// When it began, by its owner's clock; `None` if it was claimed and never begun.
     pub begun_at: Option<Timestamp>,

@@ -40,7 +40,7 @@ pub struct Access {
 pub enum Origin {
     /// A file, read where it lies.
     File {
-        /// Its path.
+        /// Where it lies.
         path: PathBuf,
     },
     /// A copy of a live node's file.
@@ -52,7 +52,7 @@ pub enum Origin {
     Bucket {
         /// The node, `s3://BUCKET/FLEET/NODE`.
         node: String,
-        /// The epoch.
+        /// The epoch that the point is of.
         epoch: Epoch,
         /// The transaction.
         txid: Txid,
