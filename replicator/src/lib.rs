@@ -5,14 +5,14 @@
 //! shipped. [`run`] is all of it.
 //!
 //! - `core`: what is decided, without any I/O;
-//! - [`adapters`]: what is done to files, processes and sockets;
+//! - `adapters`: what is done to files, processes and sockets;
 //! - `sidecar`: the loop that ties both together.
 //!
 //! Invariants, each argued where it is kept: one owner acts at a time; two writers never share a
 //! prefix; what a barrier acknowledged is in every later owner's base; a file is moved aside and
 //! never overwritten.
 
-pub mod adapters;
+mod adapters;
 mod core;
 mod error;
 mod failpoint;

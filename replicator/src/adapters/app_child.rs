@@ -22,27 +22,27 @@ use super::process::{Exit, Watched};
 
 /// What to start: the program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppCommand {
+pub(crate) struct AppCommand {
     /// The program, looked for on PATH if it has no `/`.
-    pub program: OsString,
+    pub(crate) program: OsString,
     /// Its arguments.
-    pub args: Vec<OsString>,
+    pub(crate) args: Vec<OsString>,
 }
 
 /// The app could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the app program={}: {source}", program.to_string_lossy())]
-pub struct AppStartError {
+pub(crate) struct AppStartError {
     /// The program.
-    pub program: OsString,
+    pub(crate) program: OsString,
     /// What the kernel says: often that there is no such program.
-    pub source: io::Error,
+    pub(crate) source: io::Error,
 }
 
 impl AppStartError {
     /// The sidecar's exit code for it, as shells have it: 127 for a program that is not there, 126
     /// for one that cannot be run.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         if self.source.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
     }
 }
@@ -50,7 +50,7 @@ impl AppStartError {
 /// A started app. Its process group can be killed as long as this lives, even after its leader
 /// has ended.
 #[derive(Debug)]
-pub struct AppChild {
+pub(crate) struct AppChild {
     process: Watched,
 }
 
@@ -59,7 +59,7 @@ impl AppChild {
     ///
     /// # Errors
     /// [`AppStartError`]; nothing was started.
-    pub fn spawn(
+    pub(crate) fn spawn(
         command: &AppCommand,
         db: &Path,
         sidecar: &Path,
@@ -77,35 +77,27 @@ impl AppChild {
     }
 
     /// Its process id, which is that of its group.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// A receiver that shows the end, for a loop that watches over it.
-    pub fn watch(&self) -> watch::Receiver<Option<Exit>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Exit>> {
         self.process.watch()
     }
 
-    /// Waits for the app's end; at once if it has ended. [`Exit::code`] is the sidecar's own code.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost.
-    pub async fn wait(&self) -> Exit {
-        self.process.wait().await
-    }
-
     /// Asks the app to end (SIGTERM). Only its leader: what that started is its own to end.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         self.process.signal(Signal::TERM);
     }
 
     /// Asks what is left of the group to end (SIGTERM), after its leader has.
-    pub fn terminate_group(&self) {
+    pub(crate) fn terminate_group(&self) {
         self.process.signal_group(Signal::TERM);
     }
 
     /// Kills the whole group (SIGKILL): for an app that does not leave a node it has lost.
-    pub fn kill_group(&self) {
+    pub(crate) fn kill_group(&self) {
         self.process.signal_group(Signal::KILL);
     }
 }
@@ -125,7 +117,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let app =
             sh("printf '%s %s' $TIDEMILL_DB $TIDEMILL_SIDECAR > $TIDEMILL_DB.env", dir.path());
-        assert!(app.wait().await.is_success());
+        assert!(app.process.wait().await == Exit::Code(0));
         let told = std::fs::read_to_string(dir.path().join("workflow.db.env")).unwrap();
         let db = dir.path().join("workflow.db");
         assert_eq!(told, format!("{0} {0}.sock", db.display()));
@@ -134,17 +126,17 @@ mod tests {
     #[tokio::test]
     async fn its_end_is_the_sidecars_exit_code() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(sh("exit 3", dir.path()).wait().await.code(), 3);
+        assert_eq!(sh("exit 3", dir.path()).process.wait().await.code(), 3);
         let app = sh("exec sleep 60", dir.path());
         app.terminate();
-        assert_eq!(app.wait().await.code(), 143);
+        assert_eq!(app.process.wait().await.code(), 143);
     }
 
     #[tokio::test]
     async fn the_group_can_be_killed_after_its_leader_ended() {
         let dir = tempfile::tempdir().unwrap();
         let app = sh("sleep 60 & echo $! > $TIDEMILL_DB.pid", dir.path());
-        assert!(app.wait().await.is_success());
+        assert!(app.process.wait().await == Exit::Code(0));
         let pid = std::fs::read_to_string(dir.path().join("workflow.db.pid")).unwrap();
         let state = || {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).ok()?;

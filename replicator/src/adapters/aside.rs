@@ -27,7 +27,7 @@ const PART: &str = ".part";
 
 /// Why a restored file was not installed.
 #[derive(Debug, thiserror::Error)]
-pub enum InstallError {
+pub(crate) enum InstallError {
     /// Something is in its place.
     #[error("{} lies where a restored file is to go: nothing was changed", path.display())]
     Occupied {
@@ -57,7 +57,7 @@ pub enum InstallError {
 ///
 /// # Crash safety
 /// See the module: the next start finishes it.
-pub fn move_aside(
+pub(crate) fn move_aside(
     beside: &Beside,
     locks: &BothLocks<'_>,
     epoch: Option<Epoch>,
@@ -82,7 +82,7 @@ pub fn move_aside(
 ///
 /// # Crash safety
 /// It may be repeated.
-pub fn finish_interrupted(
+pub(crate) fn finish_interrupted(
     beside: &Beside,
     _locks: &BothLocks<'_>,
     epoch: Option<Epoch>,
@@ -103,7 +103,7 @@ pub fn finish_interrupted(
 ///
 /// # Errors
 /// [`FileError`].
-pub fn is_interrupted(beside: &Beside) -> Result<bool, FileError> {
+pub(crate) fn is_interrupted(beside: &Beside) -> Result<bool, FileError> {
     Ok(!parts(beside)?.is_empty() || (is_there(&beside.wal())? && !is_there(beside.db())?))
 }
 
@@ -115,7 +115,7 @@ pub fn is_interrupted(beside: &Beside) -> Result<bool, FileError> {
 ///
 /// # Crash safety
 /// The place is empty, or the whole file is in it; after the return it stays there.
-pub fn install(
+pub(crate) fn install(
     beside: &Beside,
     _locks: &BothLocks<'_>,
     restored: &Path,

@@ -20,7 +20,7 @@ use super::holders;
 ///
 /// # Errors
 /// `Unavailable` if a reader or writer still holds the file, with its name; what SQLite says.
-pub fn truncate_wal(beside: &Beside, _locks: &BothLocks<'_>) -> Result<(), Error> {
+pub(crate) fn truncate_wal(beside: &Beside, _locks: &BothLocks<'_>) -> Result<(), Error> {
     if !beside.db().exists() {
         return Ok(());
     }
@@ -41,7 +41,7 @@ pub fn truncate_wal(beside: &Beside, _locks: &BothLocks<'_>) -> Result<(), Error
 ///
 /// # Errors
 /// As [`truncate_wal`].
-pub fn mark_shipped(
+pub(crate) fn mark_shipped(
     beside: &Beside,
     locks: &BothLocks<'_>,
     node: &NodeId,
@@ -63,7 +63,10 @@ pub fn mark_shipped(
 ///
 /// # Crash safety
 /// A part may be left: repeat it before Litestream starts, as the state file's stage demands.
-pub fn remove_litestream_state(beside: &Beside, _node_lock: &FileLock) -> Result<(), FileError> {
+pub(crate) fn remove_litestream_state(
+    beside: &Beside,
+    _node_lock: &FileLock,
+) -> Result<(), FileError> {
     let meta = beside.litestream_meta();
     match fs::remove_dir_all(&meta) {
         Ok(()) => {}
@@ -75,7 +78,7 @@ pub fn remove_litestream_state(beside: &Beside, _node_lock: &FileLock) -> Result
 
 /// Proof that neither an app nor another sidecar or a Litestream has the file: both locks.
 #[derive(Debug, Clone, Copy)]
-pub struct BothLocks<'a> {
+pub(crate) struct BothLocks<'a> {
     _node: &'a FileLock,
     _app: &'a FileLock,
 }
@@ -88,7 +91,7 @@ impl<'a> BothLocks<'a> {
     ///
     /// # Panics
     /// If these are not the locks of `beside`.
-    pub fn new(beside: &Beside, node: &'a FileLock, app: &'a FileLock) -> BothLocks<'a> {
+    pub(crate) fn new(beside: &Beside, node: &'a FileLock, app: &'a FileLock) -> BothLocks<'a> {
         assert_eq!(node.path(), beside.node_lock(), "the node lock belongs to the database");
         assert_eq!(app.path(), beside.app_lock(), "the app lock belongs to the database");
         BothLocks { _node: node, _app: app }

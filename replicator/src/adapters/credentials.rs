@@ -23,12 +23,12 @@ const AT_LEAST: Duration = Duration::from_secs(30);
 ///
 /// # Cancel safety
 /// Nothing is changed.
-pub async fn for_litestream(store: &Store) -> Result<Credentials, Error> {
+pub(crate) async fn for_litestream(store: &Store) -> Result<Credentials, Error> {
     store.credentials().await
 }
 
 /// In how long Litestream is to be started again with new credentials; none if these do not end.
-pub fn replace_in(credentials: &Credentials, now: Timestamp) -> Option<Duration> {
+pub(crate) fn replace_in(credentials: &Credentials, now: Timestamp) -> Option<Duration> {
     let end = credentials.expires_at?;
     let due = end.saturating_sub(BEFORE_END).since(now);
     Some(due.max(AT_LEAST))

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 /// An operation on a file that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} path={}: {source}", path.display())]
-pub struct FileError {
+pub(crate) struct FileError {
     /// What was tried, such as `sync the directory`.
-    pub doing: &'static str,
+    pub(crate) doing: &'static str,
     /// On which path.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Why it failed.
-    pub source: io::Error,
+    pub(crate) source: io::Error,
 }
 
 impl FileError {
@@ -27,7 +27,7 @@ impl FileError {
     }
 
     /// Whether the disk is full: what was tried can be tried again when space has been made.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }

@@ -3,14 +3,14 @@
 //! Each adapter says what happens on failure, crash and cancellation, because the core's protocols
 //! are built on that. Those that touch the database's place want the locks as proof.
 
-pub mod app_child;
-pub mod aside;
-pub mod checkpoint;
-pub mod credentials;
-pub mod files;
+pub(crate) mod app_child;
+pub(crate) mod aside;
+pub(crate) mod checkpoint;
+pub(crate) mod credentials;
+pub(crate) mod files;
 pub(crate) mod holders;
-pub mod litestream;
-pub mod process;
-pub mod socket;
-pub mod state_file;
-pub mod wal_watch;
+pub(crate) mod litestream;
+pub(crate) mod process;
+pub(crate) mod socket;
+pub(crate) mod state_file;
+pub(crate) mod wal_watch;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// It returned this code.
     Code(u8),
     /// This signal ended it.
@@ -26,17 +26,12 @@ pub enum Exit {
 
 impl Exit {
     /// The code as shells give it: 128 and the signal's number, 255 for an unknown end.
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Exit::Code(code) => code,
             Exit::Signal(signal) => signal.saturating_add(128),
             Exit::Unknown => 255,
         }
-    }
-
-    /// Whether it returned 0.
-    pub fn is_success(self) -> bool {
-        self == Exit::Code(0)
     }
 }
 

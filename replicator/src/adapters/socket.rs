@@ -46,7 +46,7 @@ const BACKLOG: i32 = 64;
 
 /// What came in on the socket.
 #[derive(Debug)]
-pub enum AppRequest {
+pub(crate) enum AppRequest {
     /// An app asks to open the file.
     Attach {
         /// What it said.
@@ -87,17 +87,12 @@ pub enum AppRequest {
 
 /// Where the answer to a request goes. Dropping it answers `unavailable`.
 #[derive(Debug)]
-pub struct Reply<T>(oneshot::Sender<Result<T, SocketError>>);
+pub(crate) struct Reply<T>(oneshot::Sender<Result<T, SocketError>>);
 
 impl<T> Reply<T> {
     /// Answers. If the caller has gone, nothing happens.
-    pub fn send(self, answer: Result<T, SocketError>) {
+    pub(crate) fn send(self, answer: Result<T, SocketError>) {
         drop(self.0.send(answer));
-    }
-
-    /// Whether the caller has gone.
-    pub fn is_abandoned(&self) -> bool {
-        self.0.is_closed()
     }
 }
 
@@ -105,14 +100,14 @@ impl<T> Reply<T> {
 ///
 /// It may be kept for as long as it takes until the file may be opened: the app waits.
 #[derive(Debug)]
-pub struct AttachReply {
+pub(crate) struct AttachReply {
     accepted: oneshot::Sender<Result<Accepted, SocketError>>,
     attached: Attached,
 }
 
 impl AttachReply {
     /// Lets the app open the file. None if it has gone meanwhile: it has opened nothing.
-    pub fn accept(self, hello: AttachHello, line: LeaseLine) -> Option<Attachment> {
+    pub(crate) fn accept(self, hello: AttachHello, line: LeaseLine) -> Option<Attachment> {
         let session = hello.session.clone();
         let (tell, lines) = watch::channel(line);
         // First: the connection reads this when it ends, which may be between the two.
@@ -122,39 +117,29 @@ impl AttachReply {
     }
 
     /// Refuses.
-    pub fn refuse(self, error: SocketError) {
+    pub(crate) fn refuse(self, error: SocketError) {
         drop(self.accepted.send(Err(error)));
-    }
-
-    /// Whether the app has gone.
-    pub fn is_abandoned(&self) -> bool {
-        self.accepted.is_closed()
     }
 }
 
 /// An app that has, or may have, the file open. Dropping it ends the stream, upon which the app
 /// goes on until its deadline.
 #[derive(Debug)]
-pub struct Attachment {
+pub(crate) struct Attachment {
     session: SessionId,
     lines: watch::Sender<LeaseLine>,
 }
 
 impl Attachment {
     /// Which one it is.
-    pub fn session(&self) -> &SessionId {
+    pub(crate) fn session(&self) -> &SessionId {
         &self.session
     }
 
     /// Tells the app until when it may act. Never waits: an app that reads slowly gets the newest
     /// line only.
-    pub fn tell(&self, line: LeaseLine) {
+    pub(crate) fn tell(&self, line: LeaseLine) {
         self.lines.send_replace(line);
-    }
-
-    /// Whether the stream has ended; [`AppRequest::Broken`] is on its way then.
-    pub fn is_broken(&self) -> bool {
-        self.lines.is_closed()
     }
 }
 
@@ -173,7 +158,7 @@ fn set(attached: &Attached, session: Option<SessionId>) {
 
 /// Why the socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenError {
+pub(crate) enum ListenError {
     /// The path is longer than the kernel takes.
     #[error("{0}")]
     Path(tidemill_eventlog::Error),
@@ -198,7 +183,7 @@ pub enum ListenError {
 
 /// The open socket. Dropping it closes it and every connection, but leaves the file.
 #[derive(Debug)]
-pub struct AppSocket {
+pub(crate) struct AppSocket {
     path: PathBuf,
     server: JoinHandle<()>,
 }
@@ -212,7 +197,7 @@ impl AppSocket {
     ///
     /// # Panics
     /// Outside a tokio runtime, or if `node_lock` is another database's.
-    pub fn listen(
+    pub(crate) fn listen(
         beside: &Beside,
         node_lock: &FileLock,
     ) -> Result<(AppSocket, mpsc::Receiver<AppRequest>), ListenError> {
@@ -227,12 +212,12 @@ impl AppSocket {
     }
 
     /// Where it is: what `TIDEMILL_SIDECAR` says.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Closes the socket and every connection and removes its file. The node lock is still held.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         self.server.abort();
         // It ends with the abort; its connections are its own and end with it.
         drop((&mut self.server).await);

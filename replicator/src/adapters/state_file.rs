@@ -13,7 +13,7 @@ use super::files::{self, FileError};
 
 /// The state could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum StateError {
+pub(crate) enum StateError {
     /// The file system refused.
     #[error(transparent)]
     File(#[from] FileError),
@@ -31,7 +31,7 @@ pub enum StateError {
 ///
 /// # Errors
 /// [`StateError`].
-pub fn read(beside: &Beside) -> Result<Option<NodeState>, StateError> {
+pub(crate) fn read(beside: &Beside) -> Result<Option<NodeState>, StateError> {
     let path = beside.node_state();
     let Some(bytes) = files::read_if_there(&path)? else { return Ok(None) };
     match NodeState::parse(&bytes) {
@@ -47,7 +47,11 @@ pub fn read(beside: &Beside) -> Result<Option<NodeState>, StateError> {
 ///
 /// # Crash safety
 /// The old state or the new one; after the return, the new one.
-pub fn write(beside: &Beside, _node_lock: &FileLock, state: &NodeState) -> Result<(), StateError> {
+pub(crate) fn write(
+    beside: &Beside,
+    _node_lock: &FileLock,
+    state: &NodeState,
+) -> Result<(), StateError> {
     let path = beside.node_state();
     let mut bytes = serde_json::to_vec_pretty(state)
         .map_err(|e| FileError::new("write", &path, std::io::Error::other(e)))?;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 /// Why the WAL is not watched.
 #[derive(Debug, thiserror::Error)]
-pub enum WatchError {
+pub(crate) enum WatchError {
     /// Watching could not begin.
     #[error("cannot watch the directory path={}: {source}", path.display())]
     Start {
@@ -37,7 +37,7 @@ pub enum WatchError {
 
 /// A watch over one database's WAL. Ends when dropped.
 #[derive(Debug)]
-pub struct WalWatch {
+pub(crate) struct WalWatch {
     changes: watch::Receiver<Seen>,
     folder: PathBuf,
     /// Held for its thread, which ends with it.
@@ -55,7 +55,7 @@ impl WalWatch {
     ///
     /// # Errors
     /// [`WatchError::Start`].
-    pub fn start(beside: &Beside) -> Result<WalWatch, WatchError> {
+    pub(crate) fn start(beside: &Beside) -> Result<WalWatch, WatchError> {
         let folder = beside.folder().to_owned();
         let failed = |source| WatchError::Start { path: beside.folder().to_owned(), source };
         let (tell, changes) = watch::channel(Seen::Change);
@@ -84,7 +84,7 @@ impl WalWatch {
     ///
     /// # Cancel safety
     /// No change is lost.
-    pub async fn changed(&mut self) -> Result<(), WatchError> {
+    pub(crate) async fn changed(&mut self) -> Result<(), WatchError> {
         let ended = WatchError::Ended { path: self.folder.clone() };
         match self.changes.changed().await {
             Ok(()) if *self.changes.borrow_and_update() == Seen::Change => Ok(()),
@@ -112,7 +112,7 @@ fn concerns(event: &Event, wal: &Path, folder: &Path) -> Option<Seen> {
 
 /// The size of the WAL file in bytes; 0 if there is none. The file keeps its size when SQLite
 /// begins it again: see [`WalEnd`] for what is in it.
-pub fn wal_bytes(beside: &Beside) -> u64 {
+pub(crate) fn wal_bytes(beside: &Beside) -> u64 {
     std::fs::metadata(beside.wal()).map_or(0, |meta| meta.len())
 }
 
@@ -127,7 +127,7 @@ const WAL_MAGIC: [u32; 2] = [0x377f_0682, 0x377f_0683];
 /// Frames are counted whose salt is that of the header, committed or not (SQLite's file format,
 /// "The Write-Ahead Log"). Reading costs one small read per new frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WalEnd {
+pub(crate) struct WalEnd {
     salts: [u8; 8],
     /// The length of a frame.
     frame: u64,
@@ -139,7 +139,7 @@ pub struct WalEnd {
 impl WalEnd {
     /// Reads the present end, going on from an `earlier` one if that is of the same generation.
     /// None if there is no WAL with frames.
-    pub fn read(beside: &Beside, earlier: Option<&WalEnd>) -> Option<WalEnd> {
+    pub(crate) fn read(beside: &Beside, earlier: Option<&WalEnd>) -> Option<WalEnd> {
         let file = File::open(beside.wal()).ok()?;
         let mut header = [0; 32];
         file.read_exact_at(&mut header, 0).ok()?;
@@ -173,7 +173,7 @@ impl WalEnd {
     ///
     /// What has been told stands in SQLite's index of the WAL (file format, "WAL-Index Format"). An
     /// index of another generation is a newer one, which begins only when all before it was told.
-    pub fn is_published(&self, beside: &Beside) -> bool {
+    pub(crate) fn is_published(&self, beside: &Beside) -> bool {
         let mut head = [0; INDEX_HEAD_BYTES];
         let read = File::open(beside.shm()).and_then(|file| file.read_exact_at(&mut head, 0));
         if let Err(error) = read {
@@ -190,7 +190,7 @@ impl WalEnd {
 
     /// How many bytes lie after `shipped`, the end that was read before the last upload was asked
     /// for; all of them if the WAL began again since, or if nothing was shipped.
-    pub fn bytes_since(&self, shipped: Option<&WalEnd>) -> u64 {
+    pub(crate) fn bytes_since(&self, shipped: Option<&WalEnd>) -> u64 {
         let from = shipped.filter(|shipped| shipped.salts == self.salts);
         self.offset.saturating_sub(from.map_or(WAL_HEADER_BYTES, |shipped| shipped.offset))
     }

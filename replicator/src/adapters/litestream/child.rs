@@ -42,20 +42,20 @@ const REAP_BOUND: Duration = Duration::from_secs(5);
 
 /// What is needed to start Litestream.
 #[derive(Debug)]
-pub struct Launch<'a> {
+pub(crate) struct Launch<'a> {
     /// The executable, whose version was checked.
-    pub executable: &'a Path,
+    pub(crate) executable: &'a Path,
     /// The files of the node: the config must be at [`super::config_path`].
-    pub beside: &'a Beside,
+    pub(crate) beside: &'a Beside,
     /// The node lock, which the child inherits.
-    pub node_lock: &'a FileLock,
+    pub(crate) node_lock: &'a FileLock,
     /// The credentials of its environment.
-    pub credentials: &'a Credentials,
+    pub(crate) credentials: &'a Credentials,
 }
 
 /// Why Litestream was not started.
 #[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
+pub(crate) enum SpawnError {
     /// The executable could not be run, or a descriptor or thread was not to be had.
     #[error("cannot start litestream executable={}: {source}", executable.display())]
     Start {
@@ -71,7 +71,7 @@ pub enum SpawnError {
 
 /// A running Litestream. Dropping it kills the process.
 #[derive(Debug)]
-pub struct LitestreamChild {
+pub(crate) struct LitestreamChild {
     process: Watched,
     last_lines: LastLines,
 }
@@ -86,7 +86,7 @@ impl LitestreamChild {
     ///
     /// # Cancel safety
     /// A process whose caller has gone is killed.
-    pub async fn spawn(launch: &Launch<'_>) -> Result<LitestreamChild, SpawnError> {
+    pub(crate) async fn spawn(launch: &Launch<'_>) -> Result<LitestreamChild, SpawnError> {
         let executable = launch.executable.to_owned();
         let failed = move |source| SpawnError::Start { executable: executable.clone(), source };
         let command = command(launch).map_err(&failed)?;
@@ -105,30 +105,22 @@ impl LitestreamChild {
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// How it ended, if it has.
-    pub fn ended(&self) -> Option<Exit> {
+    pub(crate) fn ended(&self) -> Option<Exit> {
         self.process.ended()
     }
 
     /// A receiver that shows the end, for a loop that watches over it.
-    pub fn watch(&self) -> watch::Receiver<Option<Exit>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Exit>> {
         self.process.watch()
     }
 
-    /// Waits for its end; at once if it has ended.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost.
-    pub async fn wait(&self) -> Exit {
-        self.process.wait().await
-    }
-
     /// The last lines that it wrote, oldest first: why it ended.
-    pub fn last_lines(&self) -> Vec<String> {
+    pub(crate) fn last_lines(&self) -> Vec<String> {
         lock(&self.last_lines).iter().cloned().collect()
     }
 
@@ -137,7 +129,7 @@ impl LitestreamChild {
     ///
     /// # Cancel safety
     /// The signal is sent before the first await.
-    pub async fn kill(self) -> Exit {
+    pub(crate) async fn kill(self) -> Exit {
         self.process.signal(Signal::KILL);
         // After SIGKILL only a process stuck in the kernel stays; its lock then tells.
         let gone = tokio::time::timeout(REAP_BOUND, self.process.wait()).await;
@@ -149,7 +141,7 @@ impl LitestreamChild {
     ///
     /// # Cancel safety
     /// If it is dropped midway, the child is killed.
-    pub async fn stop(self) -> Exit {
+    pub(crate) async fn stop(self) -> Exit {
         self.process.signal(Signal::TERM);
         let bound = super::config::SHUTDOWN_TIMEOUT + Duration::from_secs(5);
         match tokio::time::timeout(bound, self.process.wait()).await {

@@ -30,44 +30,44 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SHUTDOWN_SYNC: Duration = Duration::from_secs(15);
 
 /// How long Litestream takes at most to leave after SIGTERM; kill it 5 s later.
-pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the config says about one node. Rendering checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where Litestream's control socket is to be: absolute, at most 107 bytes.
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// The database: absolute and free of symbolic links, because requests must name it exactly so.
-    pub db: PathBuf,
+    pub(crate) db: PathBuf,
     /// The bucket.
-    pub bucket: String,
+    pub(crate) bucket: String,
     /// The epoch's prefix in it, without a `/` at its end. One writer ever writes under it.
-    pub prefix: String,
+    pub(crate) prefix: String,
     /// The server, with its scheme; none for AWS itself.
-    pub endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     /// The region.
-    pub region: String,
+    pub(crate) region: String,
     /// Whether the bucket's name is part of the path instead of the host's name.
-    pub force_path_style: bool,
+    pub(crate) force_path_style: bool,
     /// How far back a moment can be restored, from 1 hour. Default 24 h. Longer costs storage:
     /// every page that changed is kept for this long.
-    pub window: Duration,
+    pub(crate) window: Duration,
     /// How far back every shipped transaction can be restored and not only each compaction's last
     /// one. Default 1 h, at least 5 min. Longer costs a listing of more objects.
-    pub exact_window: Duration,
+    pub(crate) exact_window: Duration,
 }
 
 impl Config {
     /// The default of [`Config::window`].
-    pub const WINDOW: Duration = Duration::from_secs(24 * 3_600);
+    pub(crate) const WINDOW: Duration = Duration::from_secs(24 * 3_600);
     /// The default of [`Config::exact_window`].
-    pub const EXACT_WINDOW: Duration = Duration::from_secs(3_600);
+    pub(crate) const EXACT_WINDOW: Duration = Duration::from_secs(3_600);
 
     /// The text of the file.
     ///
     /// # Errors
     /// [`Invalid`] names the value that Litestream would misread, and the rule.
-    pub fn render(&self) -> Result<String, Invalid> {
+    pub(crate) fn render(&self) -> Result<String, Invalid> {
         let file = File {
             socket: Socket {
                 enabled: true,
@@ -107,7 +107,7 @@ impl Config {
     ///
     /// # Crash safety
     /// The old file or the new one, whole.
-    pub fn write(&self, path: &Path) -> Result<(), ConfigError> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), ConfigError> {
         Ok(files::replace(path, self.render()?.as_bytes())?)
     }
 
@@ -134,7 +134,7 @@ impl Config {
 
 /// Why a config could not be written.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// A value that Litestream would misread.
     #[error(transparent)]
     Invalid(#[from] Invalid),

@@ -36,46 +36,46 @@ const READY_CHECK: Duration = Duration::from_millis(20);
 
 /// The way to one Litestream and its one database. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Control {
+pub(crate) struct Control {
     socket: PathBuf,
     db: PathBuf,
 }
 
 /// What Litestream says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Info {
+pub(crate) struct Info {
     /// Its version, such as `v0.5.18`.
-    pub version: String,
+    pub(crate) version: String,
     /// Its process.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// How many databases its config names.
-    pub database_count: u64,
+    pub(crate) database_count: u64,
 }
 
 /// A `/sync` that ended well. Not yet a barrier that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Synced {
+pub(crate) struct Synced {
     /// Whether something was shipped; nothing new is suspicious after a commit of one's own.
-    pub shipped: bool,
+    pub(crate) shipped: bool,
     /// The last local transaction; 0 for none.
-    pub txid: u64,
+    pub(crate) txid: u64,
     /// The last transaction in the bucket; 0 after a concurrent failure: ask again.
-    pub replicated_txid: u64,
+    pub(crate) replicated_txid: u64,
 }
 
 /// A `/sync` that did not end well.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("litestream did not ship: {text}")]
-pub struct SyncFailure {
+pub(crate) struct SyncFailure {
     /// What happened.
-    pub kind: SyncFailureKind,
+    pub(crate) kind: SyncFailureKind,
     /// Litestream's own words, or ours where it had none.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// What can be wrong with a `/sync`, by what is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SyncFailureKind {
+pub(crate) enum SyncFailureKind {
     /// S3 is slow or gone.
     StoreSlow,
     /// S3 refused or failed all of Litestream's 8 attempts, which takes 7 to 14 s and may come
@@ -107,7 +107,7 @@ pub enum SyncFailureKind {
 
 /// What to do about a failed `/sync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SyncCure {
+pub(crate) enum SyncCure {
     /// Ask again until one's own deadline.
     Retry,
     /// It hangs: restart it and ask again.
@@ -122,7 +122,7 @@ pub enum SyncCure {
 
 impl SyncFailureKind {
     /// What to do about it.
-    pub fn cure(self) -> SyncCure {
+    pub(crate) fn cure(self) -> SyncCure {
         match self {
             SyncFailureKind::StoreSlow
             | SyncFailureKind::StoreRefused
@@ -164,7 +164,7 @@ impl SyncFailureKind {
 
 /// A call that needs no S3 and failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ControlError {
+pub(crate) enum ControlError {
     /// No connection, or it broke.
     #[error("cannot reach litestream socket={}: {reason}", socket.display())]
     Unreachable {
@@ -191,7 +191,7 @@ pub enum ControlError {
 
 /// Why a started Litestream is of no use.
 #[derive(Debug, thiserror::Error)]
-pub enum NotReady {
+pub(crate) enum NotReady {
     /// It ended.
     #[error("litestream ended at its start with {exit}: {last_lines}")]
     Ended {
@@ -226,7 +226,7 @@ pub enum NotReady {
 
 impl Control {
     /// The way to the Litestream whose config named this socket and this database.
-    pub fn new(socket: &Path, db: &Path) -> Control {
+    pub(crate) fn new(socket: &Path, db: &Path) -> Control {
         Control { socket: socket.to_owned(), db: db.to_owned() }
     }
 
@@ -240,7 +240,7 @@ impl Control {
     ///
     /// # Cancel safety
     /// Dropping it cancels the call in Litestream; what was shipped stays shipped.
-    pub async fn sync(&self, timeout: Duration) -> Result<Synced, SyncFailure> {
+    pub(crate) async fn sync(&self, timeout: Duration) -> Result<Synced, SyncFailure> {
         let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
         let seconds = seconds.max(1);
         let db = self.db.to_string_lossy();
@@ -270,21 +270,8 @@ impl Control {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn info(&self) -> Result<Info, ControlError> {
+    pub(crate) async fn info(&self) -> Result<Info, ControlError> {
         self.read("/info").await
-    }
-
-    /// The last local transaction; 0 before the first.
-    ///
-    /// # Errors
-    /// [`ControlError`].
-    pub async fn txid(&self) -> Result<u64, ControlError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            txid: u64,
-        }
-        let path = format!("/txid?path={}", query_text(&self.db.to_string_lossy()));
-        Ok(self.read::<Answer>(&path).await?.txid)
     }
 
     /// Waits until `child` answers on the socket, and checks that it is the one we started, of the
@@ -294,7 +281,7 @@ impl Control {
     ///
     /// # Errors
     /// [`NotReady`]: kill the child.
-    pub async fn wait_ready(&self, child: &LitestreamChild) -> Result<Info, NotReady> {
+    pub(crate) async fn wait_ready(&self, child: &LitestreamChild) -> Result<Info, NotReady> {
         let mut waited = Duration::ZERO;
         let info = loop {
             if let Some(exit) = child.ended() {
@@ -417,18 +404,6 @@ fn error_text(bytes: &[u8]) -> String {
         Ok(Answer { error, details: Some(details) }) => format!("{error}: {details}"),
         Err(_) => String::from_utf8_lossy(bytes).trim().chars().take(500).collect(),
     }
-}
-
-/// A text as the value of a query: everything but the plainest bytes as `%XX`.
-fn query_text(text: &str) -> String {
-    text.bytes()
-        .map(|b| match b {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                char::from(b).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }
 
 #[cfg(test)]

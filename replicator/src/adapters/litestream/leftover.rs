@@ -66,7 +66,7 @@ impl PidFile {
 ///
 /// # Cancel safety
 /// A leftover may have been killed; the lock is not held.
-pub async fn take_node_lock(beside: &Beside) -> Result<FileLock, LockError> {
+pub(crate) async fn take_node_lock(beside: &Beside) -> Result<FileLock, LockError> {
     let path = beside.node_lock();
     let refused = match FileLock::take(&path) {
         Err(LockError::Held { path, holder }) => LockError::Held { path, holder },

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use tidemill_eventlog::Beside;
 
-pub mod child;
-pub mod config;
-pub mod control;
-pub mod leftover;
+pub(crate) mod child;
+pub(crate) mod config;
+pub(crate) mod control;
+pub(crate) mod leftover;
 pub(crate) mod local_state;
 pub(crate) mod progress;
 #[cfg(test)]
@@ -19,7 +19,7 @@ mod testing;
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Where the rendered config lies, `workflow.db.ls.yml`.
-pub fn config_path(beside: &Beside) -> PathBuf {
+pub(crate) fn config_path(beside: &Beside) -> PathBuf {
     beside.with(".ls.yml")
 }
 

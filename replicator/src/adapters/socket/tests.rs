@@ -107,7 +107,7 @@ async fn an_attachment_is_told_its_deadlines_and_its_end_is_told_at_once() {
     drop(reader);
     let broken = tokio::time::timeout(Duration::from_secs(1), requests.recv()).await.unwrap();
     assert!(matches!(broken, Some(AppRequest::Broken { session }) if session == hello().session));
-    assert!(attachment.is_broken());
+    assert!(attachment.lines.is_closed());
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn an_app_that_goes_while_it_waits_was_never_attached() {
     let Some(AppRequest::Attach { reply, .. }) = requests.recv().await else { panic!() };
     drop(stream);
     let gone = async {
-        while !reply.is_abandoned() {
+        while !reply.accepted.is_closed() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

@@ -62,7 +62,6 @@ fn an_error_need_not_be_json() {
     assert_eq!(error_text(b"404 page not found\n"), "404 page not found");
     assert_eq!(error_text(br#"{"error":"a","details":"b"}"#), "a: \"b\"");
     assert!(read_synced(br#"{"status":"synced_local","txid":1,"replicated_txid":0}"#).is_err());
-    assert_eq!(query_text("/d a/w.db"), "/d%20a/w.db");
 }
 
 /// A server that answers every connection with `answer` and then holds it open or closes it.
