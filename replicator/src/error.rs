@@ -1,10 +1,10 @@
 //! The errors of this crate's parts, by what to do about them.
 
-use crate::adapters::aside::InstallError;
-use crate::adapters::files::FileError;
-use crate::adapters::socket::ListenError;
-use crate::adapters::state_file::StateError;
-use crate::adapters::wal_watch::WatchError;
+use crate::app::socket::ListenError;
+use crate::disk::diverged::InstallError;
+use crate::disk::files::FileError;
+use crate::disk::state_file::StateError;
+use crate::ship::wal::WatchError;
 
 pub use tidemill_model::{Error, ErrorKind};
 

@@ -4,21 +4,41 @@
 //! app when it may open the file and until when it may act, and gives the node up with everything
 //! shipped. [`run`] is all of it.
 //!
-//! - `core`: what is decided, without any I/O;
-//! - `adapters`: what is done to files, processes and sockets;
-//! - `sidecar`: the loop that ties both together.
+//! - `start`: from what a start finds to a claim and a file that may be shipped;
+//! - `lease`: claiming the node, and renewing the claim until it is released or lost;
+//! - `takeover`: from a new claim to the epoch's base in its place;
+//! - `serve`: the loop over a ready node;
+//! - `supervise`: what runs when, and what happens when one of Litestream, the app and CMD ends;
+//! - `ship`: barriers, Litestream and the WAL;
+//! - `app`: the app's socket, and CMD;
+//! - `disk`: the files of the node.
+//!
+//! What decides does no I/O and stands beside what performs it: time, randomness and results go in,
 //!
 //! Invariants, each argued where it is kept: one owner acts at a time; two writers never share a
 //! prefix; what a barrier acknowledged is in every later owner's base; a file is moved aside and
 //! never overwritten.
 
-mod adapters;
-mod core;
+mod app;
+mod child_process;
+mod clocks;
+mod context;
+mod disk;
 mod error;
 mod failpoint;
+mod lease;
+mod problems;
+mod report;
+mod run;
+mod serve;
 mod settings;
-mod sidecar;
+mod ship;
+mod start;
+mod supervise;
+mod takeover;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, ErrorKind};
+pub use run::{EXIT_FENCED, EXIT_NOT_COVERED, Ended, run};
 pub use settings::{Options, Settings};
-pub use sidecar::{EXIT_FENCED, EXIT_NOT_COVERED, Ended, run};

@@ -8,9 +8,9 @@ use tidemill_bucket::Settings as StoreSettings;
 use tidemill_eventlog::Beside;
 use tidemill_model::{FleetUrl, NodeId, Ttl};
 
-use crate::adapters::app_child::AppCommand;
-use crate::adapters::litestream::config::Config;
+use crate::app::command::AppCommand;
 use crate::error::{Error, ErrorKind};
+use crate::ship::litestream::config::Config;
 
 /// What a person or a file says, not yet checked: see the fields of [`Settings`].
 #[derive(Debug, Clone)]

@@ -1,0 +1,163 @@
+//! CMD, the app that the sidecar starts.
+//!
+//! It leads a process group of its own, so that all of it can be killed when the node is fenced,
+//! and it has no death signal: an app whose sidecar dies goes on until its deadline. It inherits
+//! the standard streams and the environment, and is told where its file and its sidecar are. In a
+//! terminal the group is not the foreground one: keys such as ctrl-c reach the sidecar, which
+//! passes them on as SIGTERM.
+//!
+//! Crash of the sidecar: the app lives on, and the next sidecar learns of it by the app's lock.
+//! Cancellation: dropping the handle leaves a living app alone.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use tokio::sync::watch;
+
+use crate::child_process::{Exit, Watched};
+
+/// What to start: the program and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AppCommand {
+    /// The program, looked for on PATH if it has no `/`.
+    pub(crate) program: OsString,
+    /// Its arguments.
+    pub(crate) args: Vec<OsString>,
+}
+
+/// The app could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the app program={}: {source}", program.to_string_lossy())]
+pub(crate) struct AppStartError {
+    /// The program.
+    pub(crate) program: OsString,
+    /// What the kernel says: often that there is no such program.
+    pub(crate) source: io::Error,
+}
+
+impl AppStartError {
+    /// The sidecar's exit code for it, as shells have it: 127 for a program that is not there, 126
+    /// for one that cannot be run.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if self.source.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+    }
+}
+
+/// A started app. Its process group can be killed as long as this lives, even after its leader
+/// has ended.
+#[derive(Debug)]
+pub(crate) struct AppChild {
+    process: Watched,
+}
+
+impl AppChild {
+    /// Starts the app with `TIDEMILL_DB` and `TIDEMILL_SIDECAR` in its environment.
+    ///
+    /// # Errors
+    /// [`AppStartError`]; nothing was started.
+    pub(crate) fn spawn(
+        command: &AppCommand,
+        db: &Path,
+        sidecar: &Path,
+    ) -> Result<AppChild, AppStartError> {
+        let process = Watched::spawn(
+            Command::new(&command.program)
+                .args(&command.args)
+                .env("TIDEMILL_DB", db)
+                .env("TIDEMILL_SIDECAR", sidecar)
+                .process_group(0),
+            "app-wait",
+        )
+        .map_err(|source| AppStartError { program: command.program.clone(), source })?;
+        Ok(AppChild { process })
+    }
+
+    /// Its process id, which is that of its group.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// A receiver that shows the end, for a loop that watches over it.
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Exit>> {
+        self.process.watch()
+    }
+
+    /// Asks the app to end (SIGTERM). Only its leader: what that started is its own to end.
+    pub(crate) fn terminate(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Asks what is left of the group to end (SIGTERM), after its leader has.
+    pub(crate) fn terminate_group(&self) {
+        self.process.signal_group(Signal::TERM);
+    }
+
+    /// Kills the whole group (SIGKILL): for an app that does not leave a node it has lost.
+    pub(crate) fn kill_group(&self) {
+        self.process.signal_group(Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn sh(script: &str, dir: &Path) -> AppChild {
+        let command = AppCommand { program: "sh".into(), args: vec!["-c".into(), script.into()] };
+        AppChild::spawn(&command, &dir.join("workflow.db"), &dir.join("workflow.db.sock")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_app_is_told_where_its_file_and_sidecar_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let app =
+            sh("printf '%s %s' $TIDEMILL_DB $TIDEMILL_SIDECAR > $TIDEMILL_DB.env", dir.path());
+        assert!(app.process.wait().await == Exit::Code(0));
+        let told = std::fs::read_to_string(dir.path().join("workflow.db.env")).unwrap();
+        let db = dir.path().join("workflow.db");
+        assert_eq!(told, format!("{0} {0}.sock", db.display()));
+    }
+
+    #[tokio::test]
+    async fn its_end_is_the_sidecars_exit_code() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(sh("exit 3", dir.path()).process.wait().await.code(), 3);
+        let app = sh("exec sleep 60", dir.path());
+        app.terminate();
+        assert_eq!(app.process.wait().await.code(), 143);
+    }
+
+    #[tokio::test]
+    async fn the_group_can_be_killed_after_its_leader_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = sh("sleep 60 & echo $! > $TIDEMILL_DB.pid", dir.path());
+        assert!(app.process.wait().await == Exit::Code(0));
+        let pid = std::fs::read_to_string(dir.path().join("workflow.db.pid")).unwrap();
+        let state = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).ok()?;
+            stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next())?
+        };
+        assert!(state().is_some_and(|state| state != 'Z'));
+        app.kill_group();
+        // Its new parent may not reap it, so an ended one may stay as a zombie.
+        let gone = async {
+            while state().is_some_and(|state| state != 'Z') {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let command = AppCommand { program: "/nowhere/app".into(), args: Vec::new() };
+        let error = AppChild::spawn(&command, Path::new("/d"), Path::new("/s")).unwrap_err();
+        assert_eq!(error.exit_code(), 127);
+        assert!(error.to_string().starts_with("cannot start the app program=/nowhere/app"));
+    }
+}

@@ -1,0 +1,88 @@
+//! What stays the same for the life of a sidecar: its settings, its lock, its bucket, its host.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidemill_bucket::{LeaseStore, Litestream, Store};
+use tidemill_eventlog::{Beside, FileLock, LockError, host};
+use tidemill_model::{BootId, FolderId, MachineId, NodeKeys, NodeState};
+
+use crate::clocks::Moment;
+use crate::disk::state_file;
+use crate::error::{Error, ErrorKind};
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::ship::litestream::control::Control;
+use crate::ship::litestream::leftover;
+
+/// Shared by everything that runs in this process.
+pub(crate) struct Place {
+    pub(crate) settings: Settings,
+    pub(crate) node_lock: FileLock,
+    pub(crate) store: Store,
+    pub(crate) keys: NodeKeys,
+    pub(crate) leases: LeaseStore,
+    pub(crate) litestream: Litestream,
+    pub(crate) control: Control,
+    pub(crate) litestream_socket: PathBuf,
+    pub(crate) boot: BootId,
+    pub(crate) machine: MachineId,
+    pub(crate) folder: FolderId,
+    report: Mutex<Report>,
+}
+
+impl Place {
+    /// Checks the tools and takes the node lock. The bucket was not asked for anything yet.
+    pub(crate) async fn open(settings: Settings) -> Result<Arc<Place>, Error> {
+        let litestream = Litestream::find().await?;
+        let store = Store::connect(settings.fleet.bucket(), &settings.store).await?;
+        let node_lock = match leftover::take_node_lock(&settings.beside).await {
+            Ok(lock) => lock,
+            Err(LockError::Held { holder, .. }) => {
+                let message = format!(
+                    "another sidecar, {holder}, has {}: end that one first",
+                    settings.beside.db().display()
+                );
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let keys = settings.fleet.node(&settings.node);
+        let litestream_socket = settings.beside.litestream_socket()?;
+        let place = Place {
+            leases: LeaseStore::new(store.clone(), &keys),
+            control: Control::new(&litestream_socket, settings.beside.db()),
+            litestream_socket,
+            report: Mutex::new(Report::new(host::host_name(), host::boot_id()?)),
+            boot: host::boot_id()?,
+            machine: host::machine_id()?,
+            folder: node_lock.folder()?,
+            settings,
+            node_lock,
+            store,
+            keys,
+            litestream,
+        };
+        Ok(Arc::new(place))
+    }
+
+    /// The database and what lies beside it.
+    pub(crate) fn beside(&self) -> &Beside {
+        &self.settings.beside
+    }
+
+    /// What the lease says about this process.
+    pub(crate) fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the state file.
+    pub(crate) fn save(&self, state: &NodeState) -> Result<(), Error> {
+        Ok(state_file::write(self.beside(), &self.node_lock, state)?)
+    }
+}
+
+/// Both clocks, now.
+pub(crate) fn now() -> Moment {
+    Moment { boot: host::boot_now(), wall: host::wall_now() }
+}

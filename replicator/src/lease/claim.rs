@@ -1,0 +1,374 @@
+//! The taker's side of the lease: waiting until its holder may no longer act, then swapping it.
+//!
+//! One taker makes one claim upon one version of the document. While it waits it looks again now
+//! and then: the same claim renewed starts the wait anew, anything else ends the attempt with
+//! `Changed`, and whoever started it judges the node afresh.
+//!
+//! Invariants:
+//! - the wait counts from the *receipt* of the first reply that showed this version, by this
+//!   machine's own clock, and lasts the document's TTL plus the margin, of which only what passed
+//!   at the store may be counted as waited for already;
+//! - `covered` is copied from the version that is replaced, or is this disk's own last good
+//!   barrier where that came later;
+//! - before the swap is sent, the state file says which claim is about to be made.
+//!
+//! On failure: an unclear answer is read back and the nonce compared; the same write is repeated
+//! only while the store still shows the version it replaces. On a crash the state file names the
+//! claim, and the next start finds it in the lease, or not.
+
+use std::time::Duration;
+
+use tidemill_model::{
+    BootTime, Covered, DOCUMENT_VERSION, ETag, Epoch, InstanceId, LeaseDoc, LeaseStatus, NodeId,
+    Nonce, Ttl,
+};
+
+use crate::clocks::{Moment, backoff};
+use crate::lease::renew::{Claim, Seen};
+use crate::start::proof::latest;
+
+/// How often a waiting taker looks whether the holder released the node: a released node should
+/// start at once, and a request every other second costs next to nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a claim must wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Released, our own, or never owned.
+    AtOnce,
+    /// Until its holder's time is over.
+    UntilExpired,
+    /// The same, by the store's word how old the lease is: this machine held it before it was
+    /// started again, or a machine did that this one is a clone of.
+    Rebooted,
+}
+
+/// Which claim is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// The epoch to claim: the lease's own to go on with it, or a new one.
+    pub(crate) epoch: Epoch,
+    /// This disk.
+    pub(crate) instance: InstanceId,
+    /// The nonce that claims the epoch: the old one to go on, or `nonce`.
+    pub(crate) acquired: Nonce,
+    /// The nonce of this write.
+    pub(crate) nonce: Nonce,
+    /// The TTL that the claim gets.
+    pub(crate) ttl: Ttl,
+    /// Whether to wait.
+    pub(crate) patience: Patience,
+    /// The version that was seen; `None` if there was no document.
+    pub(crate) seen: Option<Box<Seen>>,
+    /// When the first reply that showed this version was received.
+    pub(crate) seen_at: BootTime,
+    /// The TTL of the newest epoch's claim, where the document is gone.
+    pub(crate) gone_ttl: Option<Ttl>,
+    /// What this disk knows to be covered.
+    pub(crate) covered: Option<Covered>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Time passed.
+    Tick,
+    /// The store showed the document, or that there is none.
+    Read(Option<Box<Seen>>),
+    /// The store did not answer a read.
+    ReadFailed,
+    /// The state file names the claim; this is how the sidecar is.
+    Prepared(Box<LeaseStatus>),
+    /// The store took the write.
+    Written(ETag),
+    /// The store refused the write, or its answer was lost or unclear.
+    Unclear,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Say for whom it waits, and until when at the latest if that holder does not renew.
+    Waiting {
+        /// What the holder wrote; `None` if the document is gone.
+        holder: Option<Box<LeaseDoc>>,
+        /// When the claim may be made.
+        until: BootTime,
+    },
+    /// Read the document; answer `Read` or `ReadFailed`.
+    Get,
+    /// Write the claim to the state file; answer `Prepared`.
+    Prepare,
+    /// Write the document if the store still has this version, or none; answer `Written` or
+    /// `Unclear`.
+    Put {
+        /// The document.
+        doc: Box<LeaseDoc>,
+        /// The version that it replaces; `None`: only if there is none.
+        if_match: Option<ETag>,
+    },
+    /// The claim is in the store.
+    Claimed(Box<Claim>),
+    /// The lease changed: judge the node again.
+    Changed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Waiting { look_at: BootTime, said: bool },
+    Looking { said: bool },
+    Preparing,
+    Putting,
+    ReadingBack,
+    ReadBackAt(BootTime),
+    PutAt(BootTime),
+    Ended,
+}
+
+/// One attempt at a claim.
+#[derive(Debug, Clone)]
+pub(crate) struct Taker {
+    attempt: Attempt,
+    step: Step,
+    doc: Option<(Box<LeaseDoc>, Moment)>,
+    failures: u32,
+}
+
+impl Taker {
+    /// An attempt that begins with its first `Tick`.
+    pub(crate) fn new(attempt: Attempt) -> Taker {
+        let look_at = attempt.seen_at.saturating_add(LOOK_EVERY);
+        let step = Step::Waiting { look_at, said: false };
+        Taker { attempt, step, doc: None, failures: 0 }
+    }
+
+    /// When to call with `Tick` at the latest.
+    pub(crate) fn wake_at(&self) -> Option<BootTime> {
+        match self.step {
+            Step::Waiting { look_at, said: true } => Some(look_at.min(self.free_at())),
+            Step::Waiting { said: false, .. } => Some(self.attempt.seen_at),
+            Step::ReadBackAt(at) | Step::PutAt(at) => Some(at),
+            Step::Looking { .. }
+            | Step::Preparing
+            | Step::Putting
+            | Step::ReadingBack
+            | Step::Ended => None,
+        }
+    }
+
+    /// Takes one input and says what is to be done.
+    pub(crate) fn handle(&mut self, input: Input, now: Moment) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Tick => self.tick(now, &mut effects),
+            Input::Read(seen) => self.read(seen, now, &mut effects),
+            Input::ReadFailed => self.read_failed(now),
+            Input::Prepared(status) => {
+                if self.step == Step::Preparing {
+                    self.doc = Some((Box::new(self.document(*status)), now));
+                    self.put(&mut effects);
+                }
+            }
+            Input::Written(etag) => {
+                if self.step == Step::Putting {
+                    self.claimed(etag, &mut effects);
+                }
+            }
+            Input::Unclear => {
+                if self.step == Step::Putting {
+                    self.failures = self.failures.saturating_add(1);
+                    self.step = Step::ReadingBack;
+                    effects.push(Effect::Get);
+                }
+            }
+        }
+        effects
+    }
+
+    fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        match self.step {
+            Step::Waiting { look_at, said } => {
+                let free_at = self.free_at();
+                if now.boot >= free_at {
+                    self.step = Step::Preparing;
+                    effects.push(Effect::Prepare);
+                    return;
+                }
+                if !said {
+                    let holder = self.attempt.seen.as_ref().map(|seen| Box::new(seen.doc.clone()));
+                    effects.push(Effect::Waiting { holder, until: free_at });
+                    self.step = Step::Waiting { look_at, said: true };
+                }
+                if now.boot >= look_at {
+                    self.step = Step::Looking { said: true };
+                    effects.push(Effect::Get);
+                }
+            }
+            Step::ReadBackAt(at) if now.boot >= at => {
+                self.step = Step::ReadingBack;
+                effects.push(Effect::Get);
+            }
+            Step::PutAt(at) if now.boot >= at => self.put(effects),
+            Step::Looking { .. }
+            | Step::Preparing
+            | Step::Putting
+            | Step::ReadingBack
+            | Step::ReadBackAt(_)
+            | Step::PutAt(_)
+            | Step::Ended => {}
+        }
+    }
+
+    fn read(&mut self, seen: Option<Box<Seen>>, now: Moment, effects: &mut Vec<Effect>) {
+        match self.step {
+            Step::Looking { said } => self.looked(seen, said, now, effects),
+            Step::ReadingBack => self.read_back(seen, now, effects),
+            Step::Waiting { .. }
+            | Step::Preparing
+            | Step::Putting
+            | Step::ReadBackAt(_)
+            | Step::PutAt(_)
+            | Step::Ended => {}
+        }
+    }
+
+    fn looked(
+        &mut self,
+        seen: Option<Box<Seen>>,
+        said: bool,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        let same_version = etag_of(&seen) == etag_of(&self.attempt.seen);
+        let same_claim = match (&seen, &self.attempt.seen) {
+            (Some(new), Some(old)) => {
+                new.doc.acquired == old.doc.acquired && !new.doc.released && !old.doc.released
+            }
+            (None, _) | (_, None) => false,
+        };
+        if same_version || same_claim {
+            if !same_version {
+                self.attempt.seen = seen;
+                self.attempt.seen_at = now.boot;
+            }
+            self.step = Step::Waiting { look_at: now.boot.saturating_add(LOOK_EVERY), said };
+        } else {
+            self.change(effects);
+        }
+    }
+
+    fn read_back(&mut self, seen: Option<Box<Seen>>, now: Moment, effects: &mut Vec<Effect>) {
+        match seen {
+            Some(seen) if seen.doc.nonce == self.attempt.nonce => {
+                self.claimed(seen.etag, effects);
+            }
+            seen if etag_of(&seen) == etag_of(&self.attempt.seen) => {
+                self.step = Step::PutAt(self.again_at(now));
+            }
+            Some(_) | None => self.change(effects),
+        }
+    }
+
+    fn read_failed(&mut self, now: Moment) {
+        match self.step {
+            Step::Looking { said } => {
+                self.step = Step::Waiting { look_at: now.boot.saturating_add(LOOK_EVERY), said };
+            }
+            Step::ReadingBack => {
+                self.failures = self.failures.saturating_add(1);
+                self.step = Step::ReadBackAt(self.again_at(now));
+            }
+            Step::Waiting { .. }
+            | Step::Preparing
+            | Step::Putting
+            | Step::ReadBackAt(_)
+            | Step::PutAt(_)
+            | Step::Ended => {}
+        }
+    }
+
+    fn put(&mut self, effects: &mut Vec<Effect>) {
+        let Some((doc, _)) = &self.doc else { return };
+        self.step = Step::Putting;
+        effects.push(Effect::Put { doc: doc.clone(), if_match: etag_of(&self.attempt.seen) });
+    }
+
+    fn claimed(&mut self, etag: ETag, effects: &mut Vec<Effect>) {
+        let Some((doc, sent)) = self.doc.take() else { return };
+        self.step = Step::Ended;
+        effects.push(Effect::Claimed(Box::new(Claim {
+            seen: Seen { doc: *doc, etag, age: None },
+            sent,
+        })));
+    }
+
+    fn change(&mut self, effects: &mut Vec<Effect>) {
+        self.step = Step::Ended;
+        effects.push(Effect::Changed);
+    }
+
+    fn document(&self, status: LeaseStatus) -> LeaseDoc {
+        let attempt = &self.attempt;
+        let seen = attempt.seen.as_ref().map(|seen| &seen.doc);
+        LeaseDoc {
+            v: DOCUMENT_VERSION,
+            node: attempt.node.clone(),
+            epoch: attempt.epoch,
+            instance: attempt.instance.clone(),
+            acquired: attempt.acquired.clone(),
+            nonce: attempt.nonce.clone(),
+            ttl: attempt.ttl,
+            released: false,
+            covered: latest(seen.and_then(|doc| doc.covered), attempt.covered),
+            status,
+            unknown: seen.map(|doc| doc.unknown.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// When the claim may be made.
+    fn free_at(&self) -> BootTime {
+        match (self.attempt.patience, &self.attempt.seen) {
+            (Patience::AtOnce, _) => self.attempt.seen_at,
+            (Patience::UntilExpired, Some(seen)) => {
+                self.attempt.seen_at.saturating_add(seen.doc.ttl.taker_waits())
+            }
+            (Patience::Rebooted, Some(seen)) => {
+                self.attempt.seen_at.saturating_add(after_reboot(seen))
+            }
+            // Whoever held a document that is gone may still act, as long as its claim allowed.
+            (Patience::UntilExpired | Patience::Rebooted, None) => {
+                let ttl = self.attempt.gone_ttl.max(Some(self.attempt.ttl));
+                let wait = ttl.unwrap_or(self.attempt.ttl).taker_waits();
+                self.attempt.seen_at.saturating_add(wait)
+            }
+        }
+    }
+
+    fn again_at(&self, now: Moment) -> BootTime {
+        let most = self.attempt.ttl.renew_every();
+        now.boot.saturating_add(backoff(self.failures, Duration::from_millis(100), most))
+    }
+}
+
+/// How long to wait from the receipt of a version on, by its age at the store. A holder that lives
+/// and renews shows itself within a third of the TTL; one that is cut off from the store has closed
+/// its gate when the version is older than the TTL. A real reboot takes longer than that.
+fn after_reboot(seen: &Seen) -> Duration {
+    let ttl = seen.doc.ttl;
+    match seen.age {
+        Some(age) => {
+            let left = ttl.taker_waits().saturating_sub(age);
+            left.max(ttl.renew_every()).min(ttl.taker_waits())
+        }
+        None => ttl.taker_waits(),
+    }
+}
+
+fn etag_of(seen: &Option<Box<Seen>>) -> Option<ETag> {
+    seen.as_ref().map(|seen| seen.etag.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::testing::{at, at_wall, covered, epoch, etag, lease, nonce, status};
+
+fn fresh(n: u8) -> Fresh {
+    Fresh { nonce: nonce(n), status: status(), covered: None }
+}
+
+fn seen(n: u8, tag: u64) -> Option<Box<Seen>> {
+    Some(Box::new(Seen { doc: lease(1, 1, 1, n), etag: etag(tag), age: None }))
+}
+
+fn holder() -> Holder {
+    Holder::new(Claim { seen: *seen(1, 1).unwrap(), sent: at(0) })
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Put { doc, if_match } => {
+            let released = if doc.released { " released" } else { "" };
+            format!("put {}{released} if {if_match}", &doc.nonce.as_str()[..2])
+        }
+        Effect::Get => "get".to_owned(),
+        Effect::Gate(Gate::Open { until }) => {
+            format!("open until {}", until.as_nanos() / 1_000_000)
+        }
+        Effect::Gate(gate) => format!("{gate:?}").chars().take(16).collect(),
+        Effect::Released => "released".to_owned(),
+    }
+}
+
+fn check(script: Vec<(Moment, Input)>, expected: &Expect) {
+    let mut holder = holder();
+    let mut log = String::new();
+    for (now, input) in script {
+        let effects: Vec<String> = holder.handle(input, now).iter().map(show).collect();
+        log += &format!("{} {}\n", now.boot.as_nanos() / 1_000_000, effects.join(", "));
+    }
+    expected.assert_eq(&log);
+}
+
+#[test]
+fn a_claim_is_renewed_every_third_of_its_ttl_and_counts_from_the_first_send() {
+    check(
+        vec![
+            (at(3000), Input::Tick(fresh(2))),
+            (at(3400), Input::Tick(fresh(3))),
+            (at(3900), Input::Written(etag(2))),
+            (at(6800), Input::Tick(fresh(4))),
+        ],
+        &expect![[r#"
+              3000 
+              3400 put 03 if "1"
+              3900 open until 12400
+              6800 put 04 if "2"
+        "#]],
+    );
+}
+
+#[test]
+fn an_unclear_write_is_read_back_and_repeated_with_the_same_body() {
+    check(
+        vec![
+            (at(3400), Input::Tick(fresh(2))),
+            (at(4400), Input::Unclear),
+            (at(4500), Input::ReadFailed),
+            (at(4700), Input::Tick(fresh(3))),
+            (at(4800), Input::Read(seen(1, 1))),
+            (at(5000), Input::Tick(fresh(4))),
+            (at(5100), Input::Unclear),
+            (at(5200), Input::Read(seen(2, 2))),
+        ],
+        &expect![[r#"
+              3400 put 02 if "1"
+              4400 get
+              4500 
+              4700 get
+              4800 
+              5000 put 02 if "1"
+              5100 get
+              5200 open until 12400
+        "#]],
+    );
+}
+
+#[test]
+fn the_gate_closes_at_the_deadline_and_a_renewal_opens_it_again() {
+    check(
+        vec![
+            (at(3400), Input::Tick(fresh(2))),
+            (at(8999), Input::Tick(fresh(3))),
+            (at(9000), Input::Tick(fresh(4))),
+            (at(20_000), Input::Unclear),
+            (at(20_100), Input::Read(seen(2, 2))),
+            (at(20_100), Input::Tick(fresh(5))),
+            (at(20_200), Input::Written(etag(3))),
+        ],
+        &expect![[r#"
+            3400 put 02 if "1"
+            8999 
+            9000 Closed
+            20000 get
+            20100 
+            20100 put 05 if "2"
+            20200 open until 29100
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_absent_older_or_anothers_ends_the_claim_for_good() {
+    for shown in [None, seen(9, 9)] {
+        let mut holder = holder();
+        holder.handle(Input::Tick(fresh(2)), at(3400));
+        holder.handle(Input::Unclear, at(3500));
+        let effects = holder.handle(Input::Read(shown), at(3600));
+        assert!(matches!(effects[..], [Effect::Gate(Gate::Fenced { .. })]), "{effects:?}");
+        assert_eq!(holder.handle(Input::Tick(fresh(3)), at(60_000)), []);
+        assert_eq!(holder.wake_at(), None);
+    }
+    let mut holder = holder();
+    assert_eq!(holder.handle(Input::Observed(Shown::Doc(Box::new(lease(1, 1, 1, 1)))), at(10)), []);
+    let other = lease(2, 2, 2, 2);
+    assert_eq!(other.epoch, epoch(2));
+    let effects = holder.handle(Input::Observed(Shown::Doc(Box::new(other))), at(20));
+    assert!(
+        matches!(effects[..], [Effect::Gate(Gate::Fenced { by: Shown::Doc(_) })]),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn a_clock_that_stood_still_closes_the_gate_until_a_write_that_began_after_it() {
+    check(
+        vec![
+            (at(3400), Input::Tick(fresh(2))),
+            // The machine was paused for an hour between the send and the answer.
+            (at_wall(3500, 3_603_500), Input::Written(etag(2))),
+            (at_wall(3600, 3_603_600), Input::Tick(fresh(3))),
+            (at_wall(3700, 3_603_700), Input::Written(etag(3))),
+        ],
+        &expect![[r#"
+              3400 put 02 if "1"
+              3500 Closed
+              3600 put 03 if "2"
+              3700 open until 12600
+        "#]],
+    );
+}
+
+#[test]
+fn a_lease_of_a_newer_version_fences_however_it_is_read() {
+    for input in [Input::ReadNewer(2), Input::Observed(Shown::Newer(2))] {
+        let mut holder = holder();
+        holder.handle(Input::Tick(fresh(2)), at(3400));
+        holder.handle(Input::Unclear, at(3500));
+        let effects = holder.handle(input, at(3600));
+        let gate = Gate::Fenced { by: Shown::Newer(2) };
+        assert_eq!(effects, [Effect::Gate(gate)]);
+        assert_eq!(holder.wake_at(), None, "it never writes again");
+    }
+}
+
+#[test]
+fn nothing_counts_while_the_wall_clock_has_run_ahead() {
+    let mut holder = holder();
+    let ours = Shown::Doc(Box::new(lease(1, 1, 1, 1)));
+    assert_eq!(holder.shows(&ours, at_wall(1000, 2000)), LeaseShows::Ours, "within the margin");
+    // A copy of the machine that woke up later has the same nonces.
+    assert_eq!(holder.shows(&ours, at_wall(1000, 2100)), LeaseShows::Unknown);
+    assert_eq!(holder.shows(&Shown::Absent, at_wall(1000, 2100)), LeaseShows::Foreign);
+    holder.handle(Input::Tick(fresh(2)), at_wall(1100, 9000));
+    holder.handle(Input::Written(etag(2)), at_wall(1200, 9100));
+    assert_eq!(holder.shows(&ours, at_wall(1300, 9200)), LeaseShows::Ours, "it was renewed since");
+}
+
+#[test]
+fn a_release_waits_for_the_write_under_way_and_closes_the_gate() {
+    check(
+        vec![
+            (at(3400), Input::Tick(fresh(2))),
+            (at(3500), Input::Release(fresh(3))),
+            (at(3600), Input::Unclear),
+            (at(3700), Input::Read(seen(2, 2))),
+            (at(3800), Input::Unclear),
+            (at(3900), Input::Read(seen(3, 3))),
+            (at(9999), Input::Tick(fresh(4))),
+        ],
+        &expect![[r#"
+              3400 put 02 if "1"
+              3500 
+              3600 get
+              3700 put 03 released if "2", open until 12400
+              3800 get
+              3900 Released, released
+              9999 
+        "#]],
+    );
+}
+
+#[test]
+fn a_renewal_keeps_what_is_covered_until_a_barrier_says_more() {
+    let mut claim = Claim { seen: *seen(1, 1).unwrap(), sent: at(0) };
+    claim.seen.doc.covered = Some(covered(1, 8, 40));
+    let mut holder = Holder::new(claim);
+    let mut renew = |ms, n, known| {
+        let fresh = Fresh { covered: known, ..fresh(n) };
+        let effects = holder.handle(Input::Tick(fresh), at(ms));
+        let [Effect::Put { doc, .. }] = &effects[..] else { panic!("no renewal: {effects:?}") };
+        let written = doc.covered;
+        holder.handle(Input::Written(etag(u64::from(n))), at(ms + 1));
+        written
+    };
+    assert_eq!(renew(3400, 2, None), Some(covered(1, 8, 40)));
+    assert_eq!(renew(6800, 3, Some(covered(2, 1, 41))), Some(covered(2, 1, 41)));
+    assert_eq!(renew(10_200, 4, None), Some(covered(2, 1, 41)));
+}

@@ -1,0 +1,331 @@
+//! Renewal of the lease, on a thread, a tokio runtime and connections of its own: a restore, an
+//! upload or a slow disk must not let the lease run out.
+//!
+//! On failure requests are repeated as [`Holder`] says. If the thread ends, its view is gone, which
+//! its owner takes for the end of the process. Dropping the handle ends the thread; what was sent
+//! may still arrive, and is the last write of this claim.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tidemill_bucket::{self as bucket, LeaseStore, Put, Store};
+use tidemill_eventlog::host;
+use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, SidecarState, Ttl};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::context::{Place, now};
+use crate::error::{Error, ErrorKind};
+use crate::lease::renew::{Claim, Effect, Fresh, Gate, Holder, Input, Seen, Shown};
+use crate::problems::Topic;
+use crate::ship::barrier::LeaseShows;
+
+/// At the longest this passes between two looks at the clocks: a machine that was paused notices.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What everybody may know about the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) gate: Gate,
+    /// When the last successful write was first sent.
+    pub(crate) last_write: BootTime,
+}
+
+enum Command {
+    /// A barrier read the document: is it ours?
+    Judge(Shown, oneshot::Sender<LeaseShows>),
+    Release(oneshot::Sender<()>),
+}
+
+/// A held lease. Dropping it ends the renewal.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    commands: mpsc::UnboundedSender<Command>,
+    view: watch::Receiver<View>,
+}
+
+/// A thread with its connections made, that waits for a claim.
+pub(crate) struct Idle {
+    claims: oneshot::Sender<(Claim, mpsc::UnboundedReceiver<Command>, watch::Sender<View>)>,
+}
+
+impl Idle {
+    /// Starts the thread and waits until it is connected.
+    pub(crate) async fn start(place: &Arc<Place>, ttl: Ttl) -> Result<Idle, Error> {
+        let (claims, claim) = oneshot::channel();
+        let (tell, connected) = oneshot::channel();
+        let place = Arc::clone(place);
+        let failed = |e| Error::new(ErrorKind::Internal, format!("cannot start a thread: {e}"));
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        thread::Builder::new()
+            .name("lease".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let store = match connect(&place, ttl).await {
+                        Ok(store) => store,
+                        Err(error) => return drop(tell.send(Err(error))),
+                    };
+                    if tell.send(Ok(())).is_err() {
+                        return;
+                    }
+                    if let Ok((claim, commands, view)) = claim.await {
+                        Renewal::new(store, place, claim, view).run(commands).await;
+                    }
+                });
+            })
+            .map_err(failed)?;
+        let ended = || Error::new(ErrorKind::Internal, "the lease's thread ended at its start");
+        connected.await.map_err(|_| ended())??;
+        Ok(Idle { claims })
+    }
+
+    /// Holds a claim from now on.
+    pub(crate) fn hold(self, claim: Claim) -> Lease {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (tell, view) = watch::channel(view_of(&Holder::new(claim.clone())));
+        drop(self.claims.send((claim, receiver, tell)));
+        Lease { commands, view }
+    }
+}
+
+impl Lease {
+    /// The lease as it is.
+    pub(crate) fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// Waits until the lease is another than the last [`Lease::view`] that `seen` was told of.
+    ///
+    /// # Errors
+    /// If the thread has ended.
+    pub(crate) async fn changed(&mut self) -> Result<View, Error> {
+        let ended = |_| Error::new(ErrorKind::Internal, "the lease's thread has ended");
+        self.view.changed().await.map_err(ended)?;
+        Ok(self.view.borrow_and_update().clone())
+    }
+
+    /// Waits until another owner has the node.
+    pub(crate) async fn fenced(&self) {
+        let mut view = self.view.clone();
+        let lost = |view: &View| matches!(view.gate, Gate::Fenced { .. });
+        if view.wait_for(lost).await.is_err() {
+            // The thread ended: nothing is known any more, which others notice.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// For a task that reads the document itself.
+    pub(crate) fn judge(&self) -> Judge {
+        Judge { commands: self.commands.downgrade() }
+    }
+
+    /// Gives the node up; the future is ready when the store has it, or never.
+    pub(crate) fn release(&self) -> impl Future<Output = bool> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        drop(self.commands.send(Command::Release(reply)));
+        async move { answer.await.is_ok() }
+    }
+}
+
+/// Tells whose a document is. Does not keep the renewal alive.
+pub(crate) struct Judge {
+    commands: mpsc::WeakUnboundedSender<Command>,
+}
+
+impl Judge {
+    /// Whose the lease is, by what was read just now; if it is foreign, it is lost.
+    pub(crate) async fn judge(self, shown: Shown) -> LeaseShows {
+        let (reply, answer) = oneshot::channel();
+        let Some(commands) = self.commands.upgrade() else { return LeaseShows::Foreign };
+        drop(commands.send(Command::Judge(shown, reply)));
+        answer.await.unwrap_or(LeaseShows::Foreign)
+    }
+}
+
+async fn connect(place: &Place, ttl: Ttl) -> Result<LeaseStore, Error> {
+    let mut settings = place.settings.store.clone();
+    // Two tries and a read must fit between a renewal and the deadline.
+    settings.request_timeout = settings.request_timeout.min(ttl.get() / 5);
+    let store = Store::connect(place.settings.fleet.bucket(), &settings).await?;
+    Ok(LeaseStore::new(store, &place.keys))
+}
+
+fn view_of(holder: &Holder) -> View {
+    View { gate: holder.gate().clone(), last_write: holder.last_write() }
+}
+
+/// A request under way; there is at most one.
+type Request = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// What became of a request, and why it failed if it did.
+type Answer = (Input, Option<String>);
+
+struct Renewal {
+    store: LeaseStore,
+    place: Arc<Place>,
+    holder: Holder,
+    view: watch::Sender<View>,
+    request: Option<Request>,
+    released: Option<oneshot::Sender<()>>,
+}
+
+impl Renewal {
+    fn new(
+        store: LeaseStore,
+        place: Arc<Place>,
+        claim: Claim,
+        view: watch::Sender<View>,
+    ) -> Renewal {
+        let holder = Holder::new(claim);
+        Renewal { store, place, holder, view, request: None, released: None }
+    }
+
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            let pause = self.pause();
+            let input = tokio::select! {
+                biased;
+                (input, why) = answer(&mut self.request) => {
+                    self.request = None;
+                    self.log(&input, why);
+                    input
+                }
+                command = commands.recv() => match command {
+                    None => return,
+                    Some(command) => match self.command(command) {
+                        Some(input) => input,
+                        None => continue,
+                    },
+                },
+                () = tokio::time::sleep(pause) => match self.fresh() {
+                    Some(fresh) => Input::Tick(fresh),
+                    None => continue,
+                },
+            };
+            self.step(input);
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let wake = self.holder.wake_at().map(|at| at.since(host::boot_now()));
+        wake.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+    }
+
+    fn command(&mut self, command: Command) -> Option<Input> {
+        match command {
+            Command::Judge(shown, reply) => {
+                let shows = self.holder.shows(&shown, now());
+                self.step(Input::Observed(shown));
+                if reply.send(shows).is_err() {
+                    tracing::debug!("nobody waits for what the lease showed");
+                }
+                None
+            }
+            Command::Release(reply) => {
+                self.released = Some(reply);
+                let mut fresh = self.fresh()?;
+                fresh.status.state = SidecarState::Released;
+                Some(Input::Release(fresh))
+            }
+        }
+    }
+
+    fn fresh(&self) -> Option<Fresh> {
+        match host::random() {
+            Ok(bytes) => {
+                let report = self.place.report();
+                let nonce = Nonce::from_random(bytes);
+                Some(Fresh { nonce, status: report.status(), covered: report.covered })
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "cannot renew the lease");
+                None
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        for effect in self.holder.handle(input, now()) {
+            match effect {
+                Effect::Put { doc, if_match } => {
+                    self.request = Some(Box::pin(put(self.store.clone(), doc, if_match)));
+                }
+                Effect::Get => self.request = Some(Box::pin(get(self.store.clone()))),
+                Effect::Gate(gate) => log_gate(&gate),
+                Effect::Released => {
+                    if self.released.take().is_some_and(|reply| reply.send(()).is_err()) {
+                        tracing::debug!("nobody waits for the release");
+                    }
+                }
+            }
+        }
+        let view = view_of(&self.holder);
+        self.view.send_if_modified(|old| {
+            let changed = *old != view;
+            *old = view;
+            changed
+        });
+    }
+
+    /// One line when renewals begin to fail, and one when they succeed again.
+    fn log(&mut self, input: &Input, why: Option<String>) {
+        if matches!(input, Input::Written(_)) {
+            if self.place.report().problems.clear(Topic::Lease) {
+                tracing::info!("the lease is renewed again");
+            }
+        } else if let Some(why) = why {
+            let text = format!("the lease is not renewed: {why}");
+            if self.place.report().problems.say(Topic::Lease, text) {
+                tracing::warn!(why, "the lease could not be renewed: trying again");
+            }
+        }
+    }
+}
+
+async fn answer(request: &mut Option<Request>) -> Answer {
+    match request {
+        Some(request) => request.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn put(store: LeaseStore, doc: Box<LeaseDoc>, if_match: ETag) -> Answer {
+    match store.swap(&doc, Some(&if_match)).await {
+        Ok(Put::Written(etag)) => (Input::Written(etag), None),
+        // A read tells whether an earlier try of this write was taken, or another owner came.
+        Ok(Put::Lost) => (Input::Unclear, None),
+        Ok(Put::Ambiguous(e)) | Err(e) => (Input::Unclear, Some(e.to_string())),
+    }
+}
+
+async fn get(store: LeaseStore) -> Answer {
+    match store.look().await {
+        Ok(bucket::Shown::Lease(lease)) => {
+            let age = lease.age();
+            (Input::Read(Some(Box::new(Seen { doc: lease.doc, etag: lease.etag, age }))), None)
+        }
+        Ok(bucket::Shown::Absent) => (Input::Read(None), None),
+        Ok(bucket::Shown::Newer(v)) => (Input::ReadNewer(v), None),
+        Err(e) => (Input::ReadFailed, Some(e.to_string())),
+    }
+}
+
+fn log_gate(gate: &Gate) {
+    match gate {
+        Gate::Open { .. } => {}
+        Gate::Closed => tracing::warn!("the lease ran out before it was renewed: the gate closes"),
+        Gate::Fenced { by: Shown::Doc(doc) } => tracing::error!(
+            epoch = %doc.epoch, host = %doc.status.host, pid = doc.status.pid,
+            "another owner has the node"
+        ),
+        Gate::Fenced { by: Shown::Absent } => tracing::error!("the lease document is gone"),
+        Gate::Fenced { by: Shown::Newer(v) } => tracing::error!(
+            v,
+            "a newer version of tidemill wrote the lease and has the node: this one leaves"
+        ),
+        Gate::Released => tracing::info!("the lease is released"),
+    }
+}

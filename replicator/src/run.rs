@@ -1,0 +1,145 @@
+//! A run of the sidecar: the start, and then the loop over a ready node, until one of them ends it.
+//!
+//! On failure of what it cannot do without (the state file, the database's folder) the process ends
+//! with an error: Litestream is killed, CMD is asked to leave, the lease expires by itself. On a
+//! crash the kernel ends Litestream and frees the locks; the app goes on until its deadline. On
+//! SIGTERM everything is drained.
+
+use tidemill_model::NodeState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::socket::AppSocket;
+use crate::context::Place;
+use crate::error::{Error, ErrorKind};
+use crate::serve::Serving;
+use crate::settings::Settings;
+use crate::start::{not_ready, run as starting};
+use crate::supervise::Outcome;
+
+/// The exit code when the final barrier did not count.
+pub const EXIT_NOT_COVERED: u8 = 74;
+/// The exit code when another owner has the node.
+pub const EXIT_FENCED: u8 = 75;
+
+/// How a sidecar ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    code: u8,
+}
+
+impl Ended {
+    /// The exit code: CMD's own, 74 if not everything reached the bucket, 75 if another owner has
+    /// the node, 1 if the bucket lost it.
+    pub fn code(self) -> u8 {
+        self.code
+    }
+
+    fn of(outcome: Outcome) -> Ended {
+        let code = match outcome {
+            Outcome::Released(code) => code,
+            Outcome::NotCovered => EXIT_NOT_COVERED,
+            Outcome::NotReleased | Outcome::LeaseGone => 1,
+            Outcome::Fenced => EXIT_FENCED,
+        };
+        Ended { code }
+    }
+}
+
+/// Asks of others that this process end.
+pub(crate) struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals, Error> {
+        let listen = |kind| {
+            signal(kind).map_err(|e| {
+                Error::new(ErrorKind::Internal, format!("cannot listen for signals: {e}"))
+            })
+        };
+        Ok(Signals {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    pub(crate) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// Runs a sidecar until CMD has ended, it is told to end, or it lost the node.
+///
+/// # Errors
+/// What keeps it from running, each with what to do: the store or its bucket (`NotFound`,
+/// `Invalid`, `Unavailable`), Litestream (`Invalid`), another process on the same file
+/// (`Conflict`), a file that is not the node's (`Invalid`), a damaged replica (`Corrupt`).
+///
+/// # Crash safety
+/// It may be killed at any moment; the next run completes what this one began.
+pub fn run(settings: Settings) -> Result<Ended, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("sidecar")
+        .build()
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot start: {e}")))?;
+    runtime.block_on(run_on(settings))
+}
+
+async fn run_on(settings: Settings) -> Result<Ended, Error> {
+    let mut signals = Signals::listen()?;
+    let place = Place::open(settings).await?;
+    let (socket, mut requests) = AppSocket::listen(place.beside(), &place.node_lock)?;
+    let began = tokio::select! {
+        biased;
+        () = signals.asked() => {
+            socket.close().await;
+            return Ok(ended_early(&place));
+        }
+        began = starting::start(&place) => began?,
+        () = not_ready::receive(&place, &mut requests) => unreachable!("it goes on until dropped"),
+    };
+    match began {
+        starting::Began::Fenced(state) => Ok(fenced_early(&place, *state)),
+        starting::Began::LeaseGone => Ok(lease_gone_early(&place)),
+        starting::Began::Ready(begun) => {
+            let outcome = Serving::new(place, *begun, socket, requests)?.run(signals).await?;
+            Ok(Ended::of(outcome))
+        }
+    }
+}
+
+/// Told to end before the node was ready. A claim that was made stays until it expires: nothing was
+/// covered under it.
+fn ended_early(place: &Place) -> Ended {
+    if place.report().claimed {
+        tracing::warn!("told to end in the middle of a take-over: the lease expires by itself");
+        return Ended { code: EXIT_NOT_COVERED };
+    }
+    tracing::info!("told to end before it began");
+    Ended { code: 0 }
+}
+
+/// The lease went before the app could open the file; the next start sees what the bucket has.
+fn lease_gone_early(place: &Place) -> Ended {
+    tracing::error!(
+        node = %place.settings.node, fleet = %place.settings.fleet,
+        "the lease document is gone: nobody should delete objects of a node; check the bucket"
+    );
+    Ended { code: 1 }
+}
+
+/// Lost the node before the app could open the file: the next start moves it aside.
+fn fenced_early(place: &Place, mut state: NodeState) -> Ended {
+    state.stage = tidemill_model::Stage::Fenced;
+    if let Err(e) = place.save(&state) {
+        tracing::error!(error = %e, "cannot record that the node was lost");
+    }
+    tracing::warn!(node = %state.node, "another owner took the node before it was ready");
+    Ended { code: EXIT_FENCED }
+}

@@ -1,0 +1,337 @@
+//! The Litestream process: how it is started so that it never outlives its sidecar unnoticed.
+//!
+//! It inherits the node lock's descriptor, so that the lock is free only when the sidecar *and*
+//! Litestream are dead; this is the proof that nobody ships. It is told to die with its parent
+//! (`PR_SET_PDEATHSIG`), which makes that quick. Linux sends that signal when the forking *thread*
+//! ends, so all are forked by one thread that lives as long as the process. Its environment is
+//! empty but for the credentials: variables such as `AWS_CA_BUNDLE`, `LOG_LEVEL` or a profile
+//! would change what it does behind the config's back.
+//!
+//! Failure: a spawn that fails leaves no process. Its exit code is never proof of an upload; only
+//! a barrier is. Crash of the sidecar: the kernel kills the child; should it live on, the next
+//! start finds it by the pid file ([`super::leftover`]). Cancellation: a dropped
+//! [`LitestreamChild`] is killed.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::FdFlags;
+use rustix::process::Signal;
+use tidemill_bucket::Credentials;
+use tidemill_eventlog::{Beside, FileLock, host};
+use tokio::sync::{oneshot, watch};
+
+use super::leftover::PidFile;
+use crate::child_process::{Exit, Watched};
+use crate::disk::files::FileError;
+
+/// A line of Litestream's log is cut here; its own lines have a few hundred bytes.
+const LINE_BYTES_MAX: u64 = 16 * 1024;
+/// How many of the last lines are kept to explain an end.
+const LAST_LINES_MAX: usize = 8;
+/// How long an ended or killed child may take to be seen as such.
+const REAP_BOUND: Duration = Duration::from_secs(5);
+
+/// What is needed to start Litestream.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    /// The executable, whose version was checked.
+    pub(crate) executable: &'a Path,
+    /// The files of the node: the config must be at [`super::config_path`].
+    pub(crate) beside: &'a Beside,
+    /// The node lock, which the child inherits.
+    pub(crate) node_lock: &'a FileLock,
+    /// The credentials of its environment.
+    pub(crate) credentials: &'a Credentials,
+}
+
+/// Why Litestream was not started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpawnError {
+    /// The executable could not be run, or a descriptor or thread was not to be had.
+    #[error("cannot start litestream executable={}: {source}", executable.display())]
+    Start {
+        /// The executable.
+        executable: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// It was started, but its pid file could not be written; it was killed again.
+    #[error("started litestream and killed it again: {0}")]
+    PidFile(#[from] FileError),
+}
+
+/// A running Litestream. Dropping it kills the process.
+#[derive(Debug)]
+pub(crate) struct LitestreamChild {
+    process: Watched,
+    last_lines: LastLines,
+}
+
+impl LitestreamChild {
+    /// Starts Litestream and writes its pid file. It is not ready yet: see
+    /// [`super::control::Control::wait_ready`]. With the rendered config it opens the database at
+    /// the first `/sync` and not before.
+    ///
+    /// # Errors
+    /// [`SpawnError`]; no process is left behind.
+    ///
+    /// # Cancel safety
+    /// A process whose caller has gone is killed.
+    pub(crate) async fn spawn(launch: &Launch<'_>) -> Result<LitestreamChild, SpawnError> {
+        let executable = launch.executable.to_owned();
+        let failed = move |source| SpawnError::Start { executable: executable.clone(), source };
+        let command = command(launch).map_err(&failed)?;
+        let pid_path = super::pid_path(launch.beside);
+        let (reply, child) = oneshot::channel();
+        let failed_there = failed.clone();
+        on_long_lived_thread(Box::new(move || {
+            // A caller that went away drops the child with the message, which kills it.
+            drop(reply.send(start(command, &pid_path, &failed_there)));
+        }))
+        .map_err(&failed)?;
+        match child.await {
+            Ok(started) => started,
+            Err(_) => Err(failed(io::Error::other("the spawning thread has ended"))),
+        }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&self) -> Option<Exit> {
+        self.process.ended()
+    }
+
+    /// A receiver that shows the end, for a loop that watches over it.
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Exit>> {
+        self.process.watch()
+    }
+
+    /// The last lines that it wrote, oldest first: why it ended.
+    pub(crate) fn last_lines(&self) -> Vec<String> {
+        lock(&self.last_lines).iter().cloned().collect()
+    }
+
+    /// Kills it at once (SIGKILL) and waits until it is gone: what an app that died demands, since
+    /// a polite end would ship what the app never committed.
+    ///
+    /// # Cancel safety
+    /// The signal is sent before the first await.
+    pub(crate) async fn kill(self) -> Exit {
+        self.process.signal(Signal::KILL);
+        // After SIGKILL only a process stuck in the kernel stays; its lock then tells.
+        let gone = tokio::time::timeout(REAP_BOUND, self.process.wait()).await;
+        gone.unwrap_or(Exit::Unknown)
+    }
+
+    /// Asks it to end (SIGTERM), so that the next start is incremental, and kills it 5 s after the
+    /// config's own bound ([`super::config::SHUTDOWN_TIMEOUT`]).
+    ///
+    /// # Cancel safety
+    /// If it is dropped midway, the child is killed.
+    pub(crate) async fn stop(self) -> Exit {
+        self.process.signal(Signal::TERM);
+        let bound = super::config::SHUTDOWN_TIMEOUT + Duration::from_secs(5);
+        match tokio::time::timeout(bound, self.process.wait()).await {
+            Ok(exit) => exit,
+            Err(_) => {
+                tracing::warn!(pid = self.pid(), "litestream did not leave in time, killing it");
+                self.kill().await
+            }
+        }
+    }
+}
+
+impl Drop for LitestreamChild {
+    fn drop(&mut self) {
+        if self.process.ended().is_none() {
+            self.process.signal(Signal::KILL);
+        }
+    }
+}
+
+fn command(launch: &Launch<'_>) -> io::Result<Command> {
+    let mut command = Command::new(launch.executable);
+    command
+        .arg("replicate")
+        .arg("-config")
+        .arg(super::config_path(launch.beside))
+        .env_clear()
+        .envs(launch.credentials.environment())
+        // Without these the AWS library looks up the user's home and reads a profile there.
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .current_dir("/")
+        // A signal to the sidecar's group, such as ctrl-c, is for the sidecar: Litestream ends when
+        // that says so, after the last barrier.
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    // An operator's own certificate authority counts for both of us.
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    before_exec(&mut command, launch.node_lock.as_fd().try_clone_to_owned()?);
+    Ok(command)
+}
+
+/// Makes the child hold the lock and die with its parent. The duplicate of the descriptor is
+/// close-on-exec in this process, and the flag is cleared in the child alone, so that no process
+/// that is started at the same time inherits it.
+fn before_exec(command: &mut Command, node_lock: OwnedFd) {
+    let parent = rustix::process::getpid();
+    let prepare = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if rustix::process::getppid() != Some(parent) {
+            // The parent died before the signal was asked for.
+            return Err(rustix::io::Errno::SRCH.into());
+        }
+        rustix::io::fcntl_setfd(&node_lock, FdFlags::empty())?;
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
+    // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes
+    // three system calls without libc and neither allocates nor takes a lock nor panics; an error
+    // carries only its number.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+/// Runs on the thread that forks.
+fn start(
+    mut command: Command,
+    pid_path: &Path,
+    failed: &impl Fn(io::Error) -> SpawnError,
+) -> Result<LitestreamChild, SpawnError> {
+    let (process, stderr) =
+        Watched::spawn_with_stderr(&mut command, "litestream-wait").map_err(failed)?;
+    let child = LitestreamChild { process, last_lines: LastLines::default() };
+    if let Some(stderr) = stderr {
+        let last_lines = Arc::clone(&child.last_lines);
+        thread::Builder::new()
+            .name("litestream-log".to_owned())
+            .spawn(move || forward_log(stderr, &last_lines))
+            .map_err(failed)?;
+    }
+    let executable = fs::canonicalize(command.get_program()).map_err(failed)?;
+    let pid_file = PidFile {
+        pid: child.pid(),
+        started: host::process_started(child.pid()).unwrap_or(0),
+        executable,
+    };
+    pid_file.write(pid_path)?;
+    Ok(child)
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Hands a job to the thread that forks, which is started at first use and never ends.
+fn on_long_lived_thread(job: Job) -> io::Result<()> {
+    static THREAD: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
+    let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(jobs) = thread.as_ref() {
+        return jobs.send(job).map_err(|_| io::Error::other("the spawning thread has ended"));
+    }
+    let (jobs, queue) = mpsc::channel::<Job>();
+    thread::Builder::new().name("litestream-fork".to_owned()).spawn(move || {
+        for job in queue {
+            job();
+        }
+    })?;
+    jobs.send(job).map_err(|_| io::Error::other("the spawning thread has ended"))?;
+    *thread = Some(jobs);
+    Ok(())
+}
+
+type LastLines = Arc<Mutex<VecDeque<String>>>;
+
+fn lock(lines: &LastLines) -> MutexGuard<'_, VecDeque<String>> {
+    lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads the child's log until it closes it.
+fn forward_log(stderr: ChildStderr, last_lines: &LastLines) {
+    let mut reader = BufReader::new(stderr);
+    loop {
+        let mut line = Vec::new();
+        match reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end();
+        if line.is_empty() {
+            continue;
+        }
+        LogLine::parse(line).emit();
+        let mut last = lock(last_lines);
+        if last.len() == LAST_LINES_MAX {
+            last.pop_front();
+        }
+        last.push_back(line.to_owned());
+    }
+}
+
+/// One line of Litestream's log.
+#[derive(Debug, PartialEq, Eq)]
+struct LogLine {
+    level: tracing::Level,
+    message: String,
+    fields: String,
+}
+
+impl LogLine {
+    /// Reads a JSON line; any other text is a message of its own, such as the error at its end.
+    ///
+    /// Litestream's errors are warnings here: whether an operator must act is for the sidecar to
+    /// say, which repeats what failed.
+    fn parse(line: &str) -> LogLine {
+        use serde_json::{Map, Value};
+        let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(line) else {
+            let message = line.to_owned();
+            return LogLine { level: tracing::Level::WARN, message, fields: String::new() };
+        };
+        let level = match object.remove("level").as_ref().and_then(Value::as_str) {
+            Some("DEBUG") => tracing::Level::TRACE,
+            Some("INFO") => tracing::Level::DEBUG,
+            _ => tracing::Level::WARN,
+        };
+        object.remove("time");
+        let message = object.remove("msg").and_then(|msg| msg.as_str().map(str::to_owned));
+        let fields =
+            if object.is_empty() { String::new() } else { Value::from(object).to_string() };
+        LogLine { level, message: message.unwrap_or_default(), fields }
+    }
+
+    fn emit(&self) {
+        let LogLine { message: said, fields, .. } = self;
+        match self.level {
+            tracing::Level::WARN => {
+                tracing::warn!(target: "litestream", said, fields, "litestream");
+            }
+            tracing::Level::DEBUG => {
+                tracing::debug!(target: "litestream", said, fields, "litestream");
+            }
+            _ => tracing::trace!(target: "litestream", said, fields, "litestream"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! Litestream as the sidecar sees it: the config it is given, the process, and its control socket.
+//!
+//! Nothing here decides: when to start, kill, cure or ask for an upload is the core's business.
+
+use std::path::PathBuf;
+
+use tidemill_eventlog::Beside;
+
+pub(crate) mod child;
+pub(crate) mod config;
+pub(crate) mod control;
+pub(crate) mod credentials;
+pub(crate) mod leftover;
+pub(crate) mod local_state;
+pub(crate) mod progress;
+pub(crate) mod start;
+#[cfg(test)]
+mod testing;
+
+/// The longest path of a unix socket: what `sockaddr_un` holds, less the closing zero byte.
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Where the rendered config lies, `workflow.db.ls.yml`.
+pub(crate) fn config_path(beside: &Beside) -> PathBuf {
+    beside.with(".ls.yml")
+}
+
+/// Where it is written down which process Litestream is, `workflow.db.ls.pid`.
+pub(crate) fn pid_path(beside: &Beside) -> PathBuf {
+    beside.with(".ls.pid")
+}

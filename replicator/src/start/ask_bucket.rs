@@ -1,0 +1,65 @@
+//! Asks the bucket what it has of what this disk shipped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_bucket::{Timeline, read_timeline};
+use tidemill_model::{NodeState, Seq};
+
+use crate::context::Place;
+use crate::start::bucket_holds::{holds, newest};
+use crate::takeover::plan::Point;
+
+/// How long a file that another owner's claim displaces waits for the bucket's account of it.
+const ASK_BOUND: Duration = Duration::from_secs(10);
+/// How often a store that does not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What the bucket has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Remains {
+    /// Whether it holds what was covered.
+    pub(crate) holds: bool,
+    /// The newest event of this disk's that it is known to hold.
+    pub(crate) newest: Option<Seq>,
+}
+
+impl Remains {
+    /// How many of a file's events, which end at `head`, may not be in the bucket.
+    pub(crate) fn lacks(self, head: Seq) -> u64 {
+        head.get().saturating_sub(self.newest.map_or(0, Seq::get))
+    }
+}
+
+/// What a take-over would begin from.
+pub(crate) fn last_point(timeline: &Timeline) -> Option<Point> {
+    let next = timeline.epochs.last()?.epoch.next();
+    timeline.last_before(next).map(|last| Point { epoch: last.epoch, txid: last.txid })
+}
+
+/// Asks until the store answers.
+pub(crate) async fn ask(place: &Arc<Place>, state: &NodeState) -> Remains {
+    let mut said = false;
+    loop {
+        match read_timeline(&place.store, &place.keys).await {
+            Ok(timeline) => {
+                let last = last_point(&timeline);
+                let docs = timeline.epochs.iter().filter_map(|history| history.doc.as_ref());
+                let bases = docs.filter_map(|doc| Some((doc.epoch, doc.base?)));
+                let newest = newest(state, last, bases);
+                return Remains { holds: holds(state, last), newest };
+            }
+            Err(error) if !std::mem::replace(&mut said, true) => {
+                tracing::warn!(%error, "cannot see what the bucket has of the node: trying again");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Asks for a while; a store that does not answer is believed to hold what it confirmed.
+pub(crate) async fn ask_briefly(place: &Arc<Place>, state: &NodeState) -> Remains {
+    let believed = Remains { holds: true, newest: state.last_good.map(|good| good.seq) };
+    tokio::time::timeout(ASK_BOUND, ask(place, state)).await.unwrap_or(believed)
+}

@@ -1,0 +1,470 @@
+//! What a starting sidecar does with what it finds: its state file, its database, the lease and the
+//! epochs in the bucket.
+//!
+//! [`decide`] is a function of facts that survive a crash. Whoever performs a decision gathers the
+//! facts again afterwards, until the decision is to claim the lease; so a start that is killed
+//! anywhere is simply repeated, and nothing unfinished is mistaken for something finished.
+//!
+//! Invariants:
+//! - an epoch is gone on with only by the instance, the claim and the boot that began it; anything
+//!   else takes the next epoch, so that no two writers ever share a prefix; and so does an epoch
+//!   that was abandoned because Litestream lost what it knew of the prefix;
+//! - a copy of a node's folder is another disk: what the state file says of this boot and this
+//!   machine is true of the folder that it was written in, where the node lock speaks for it;
+//! - a file that belongs to an older epoch than its node has now, or to a claim that was lost, is
+//!   moved aside before the next claim: whatever lies at the path *after* a claim may be a base;
+//! - a file gives up its place, and a new one is made, only where the bucket holds what this disk
+//!   knows to have been covered: an emptied or a wrong bucket is for a person to mend;
+//! - a node that already has epochs never takes up a file that was not shipped by it;
+//! - an epoch is gone on with only from a file that contains what was covered, what the last good
+//!   barrier had and what the epoch began from, and whose whole log verifies unless a living app
+//!   has it open; what lacks any of it is the affair of the next epoch's take-over.
+
+use tidemill_model::{
+    BootId, Epoch, FolderId, LastGood, LeaseDoc, MachineId, NodeId, NodeState, Nonce, Stage,
+    Uncured,
+};
+
+use crate::lease::claim::Patience;
+use crate::ship::barrier::Head;
+use crate::start::bucket_holds::holds;
+use crate::start::proof::Lack;
+use crate::takeover::plan::Point;
+
+/// What a starting sidecar finds, with the node lock held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The node that it was told to run.
+    pub(crate) node: NodeId,
+    /// The state file.
+    pub(crate) state: Option<NodeState>,
+    /// The lease.
+    pub(crate) lease: Option<LeaseDoc>,
+    /// The newest epoch that has anything under its prefix.
+    pub(crate) newest_epoch: Option<Epoch>,
+    /// The last restorable point of all epochs; looked for only where the lease is gone.
+    pub(crate) left: Option<Point>,
+    /// The database.
+    pub(crate) local: Local,
+    /// This boot.
+    pub(crate) boot: BootId,
+    /// This machine.
+    pub(crate) machine: MachineId,
+    /// This folder.
+    pub(crate) folder: FolderId,
+}
+
+/// The database beside the state file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Local {
+    /// Nothing.
+    Absent,
+    /// A WAL whose file is gone: a move aside that was interrupted.
+    WalOnly,
+    /// A file that cannot be read as a database, and why.
+    Damaged(String),
+    /// A database.
+    File(LocalFile),
+}
+
+/// A database and what it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LocalFile {
+    /// The node and epoch that it was last shipped for; `None` if it was never shipped.
+    pub(crate) owner: Option<(NodeId, Option<Epoch>)>,
+    /// The head of its log.
+    pub(crate) head: Head,
+    /// Why it is not what the state file and the lease say of it; `None`: it contains all of that.
+    pub(crate) lacks: Option<Lack>,
+    /// How much of its log was read to say so.
+    pub(crate) log: Log,
+}
+
+/// How much is known of a file's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// The checksums at some events.
+    Spots,
+    /// The same, and an app that lives has the file open: it ended neither well nor badly.
+    InUse,
+    /// All of it.
+    Whole,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Nothing can be done; the message says what a person can do.
+    Refuse(Refused),
+    /// Finish a move aside that was interrupted, then decide again.
+    FinishMove,
+    /// Read the file's whole log, unless an app has it open, then decide again.
+    Verify,
+    /// Move the file and its WAL aside, then decide again.
+    MoveAside(Aside),
+    /// Forget a claim that is lost, now that nothing is left of its file; then decide again.
+    Forget,
+    /// Claim the lease, then go on.
+    Claim(Plan),
+}
+
+/// Why a start is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The state file belongs to another node.
+    StateOfAnother(NodeId),
+    /// The database belongs to another node.
+    FileOfAnother(NodeId),
+    /// The database was never shipped, and the node already has a history.
+    NotItsHistory,
+    /// The database was shipped, and the bucket holds nothing of the node: a wrong address would
+    /// look the same, and must not cost a good file its place.
+    HistoryGone,
+    /// The lease is gone, and what is left of the epochs cannot be restored to what was covered.
+    HistoryDamaged,
+    /// The database cannot be read, and nothing says whose it is.
+    Unreadable(String),
+}
+
+/// Why a file is moved aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aside {
+    /// Another owner has, or had, the node since.
+    Fenced,
+    /// Nothing beside the file says what it is.
+    NoState,
+}
+
+/// A claim and what follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The epoch to claim.
+    pub(crate) epoch: Epoch,
+    /// The nonce of the claim that is gone on with; `None` for a new claim.
+    pub(crate) acquired: Option<Nonce>,
+    /// Whether to wait.
+    pub(crate) patience: Patience,
+    /// What follows.
+    pub(crate) then: Then,
+    /// Why the epoch before it is not gone on with, if that is its file's fault.
+    pub(crate) lacks: Option<Lack>,
+}
+
+/// What follows a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Go on shipping the epoch; whether it needs a cure, its state file and the app's lock tell.
+    Resume {
+        /// A cure was begun and not finished.
+        cure: bool,
+    },
+    /// The epoch's base is in place and was perhaps shipped in part: start shipping.
+    Ship,
+    /// Find the epoch's base and put it in place.
+    TakeOver(Candidate),
+}
+
+/// What the file at the path is to a take-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Candidate {
+    /// There is none.
+    None,
+    /// It was never shipped and the node has no history: it becomes epoch 1.
+    Adopt,
+    /// It is the node's, as its last owner left it.
+    Own {
+        /// The epoch in which it was last shipped, if known, and that epoch's last good barrier.
+        last_good: Option<(Epoch, LastGood)>,
+    },
+}
+
+/// How the lease stands to this disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Nobody ever had the node.
+    Unowned,
+    /// The document is gone, but the node has a history.
+    Gone,
+    /// It shows the claim that the state file names.
+    Ours { released: bool },
+    /// It shows an earlier claim of this disk: the one in the state file never arrived.
+    OursBefore { released: bool },
+    /// It shows another's claim.
+    Foreign { released: bool },
+}
+
+/// Decides what a start does next.
+pub(crate) fn decide(facts: &Facts) -> Decision {
+    if facts.local == Local::WalOnly {
+        return Decision::FinishMove;
+    }
+    if let Some(refused) = refuse_another(facts) {
+        return Decision::Refuse(refused);
+    }
+    let standing = standing(facts);
+    if standing == Standing::Unowned && was_shipped(facts) {
+        return Decision::Refuse(Refused::HistoryGone);
+    }
+    if standing == Standing::Gone && is_history_damaged(facts) {
+        return Decision::Refuse(Refused::HistoryDamaged);
+    }
+    let stage = facts.state.as_ref().filter(|s| s.epoch.is_some()).map(|state| state.stage);
+    match stage {
+        Some(Stage::Fenced) => leave(facts),
+        Some(stage) if is_lost(stage, standing) => leave(facts),
+        Some(stage) => with_state(facts, stage, standing),
+        None => without_claim(facts, standing),
+    }
+}
+
+fn refuse_another(facts: &Facts) -> Option<Refused> {
+    if let Some(state) = &facts.state
+        && state.node != facts.node
+    {
+        return Some(Refused::StateOfAnother(state.node.clone()));
+    }
+    match &facts.local {
+        Local::File(LocalFile { owner: Some((node, _)), .. }) if *node != facts.node => {
+            Some(Refused::FileOfAnother(node.clone()))
+        }
+        Local::File(_) | Local::Damaged(_) | Local::Absent | Local::WalOnly => None,
+    }
+}
+
+/// Whether this disk says that its node has something in the bucket.
+fn was_shipped(facts: &Facts) -> bool {
+    let by_file = match &facts.local {
+        Local::File(file) => file.owner.is_some(),
+        Local::Damaged(_) | Local::Absent | Local::WalOnly => false,
+    };
+    let by_state = facts.state.as_ref().is_some_and(|state| match (state.epoch, state.stage) {
+        // A new node's first claim; any later epoch follows another.
+        (Some(epoch), Stage::Claimed) => epoch > Epoch::FIRST,
+        (Some(_), Stage::Restored | Stage::Shipping | Stage::Cure | Stage::Fenced) => true,
+        // A claim was lost, to another owner.
+        (None, _) => true,
+    });
+    by_file || by_state
+}
+
+/// Whether a take-over from what is left, where the lease is gone, would begin from nothing, or
+/// from less than this disk knows to have been covered.
+fn is_history_damaged(facts: &Facts) -> bool {
+    match &facts.state {
+        Some(state) => !holds(state, facts.left),
+        None => facts.left.is_none(),
+    }
+}
+
+fn standing(facts: &Facts) -> Standing {
+    let Some(lease) = &facts.lease else {
+        return if facts.newest_epoch.is_some() { Standing::Gone } else { Standing::Unowned };
+    };
+    let released = lease.released;
+    match &facts.state {
+        Some(state) if is_claim_of(lease, state) => Standing::Ours { released },
+        Some(state) if lease.instance == state.instance => Standing::OursBefore { released },
+        Some(_) | None => Standing::Foreign { released },
+    }
+}
+
+fn is_claim_of(lease: &LeaseDoc, state: &NodeState) -> bool {
+    lease.instance == state.instance
+        && Some(lease.epoch) == state.epoch
+        && Some(&lease.acquired) == state.acquired.as_ref()
+}
+
+/// Whether the claim in the state file was made and is no more. A claim that was only about to be
+/// made may have never arrived; what it would have begun from is still this disk's.
+fn is_lost(stage: Stage, standing: Standing) -> bool {
+    match (stage, standing) {
+        (_, Standing::Ours { .. }) => false,
+        (Stage::Claimed, Standing::OursBefore { .. } | Standing::Unowned) => false,
+        (Stage::Claimed, Standing::Gone | Standing::Foreign { .. }) => true,
+        (
+            Stage::Restored | Stage::Shipping | Stage::Cure | Stage::Fenced,
+            Standing::OursBefore { .. }
+            | Standing::Unowned
+            | Standing::Gone
+            | Standing::Foreign { .. },
+        ) => true,
+    }
+}
+
+fn leave(facts: &Facts) -> Decision {
+    match &facts.local {
+        Local::File(LocalFile { owner: None, .. }) => Decision::Refuse(Refused::NotItsHistory),
+        Local::File(_) | Local::Damaged(_) => Decision::MoveAside(Aside::Fenced),
+        Local::Absent | Local::WalOnly => Decision::Forget,
+    }
+}
+
+/// The state file names a claim that may still be ours.
+fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
+    let Some(state) = &facts.state else { return without_claim(facts, standing) };
+    let same_boot = state.boot == facts.boot
+        && state.machine == facts.machine
+        && !is_copy(&facts.folder, state);
+    let ours = standing == Standing::Ours { released: false };
+    if ours
+        && same_boot
+        && !state.abandoned
+        && let (Some(epoch), Some(acquired)) = (state.epoch, state.acquired.clone())
+    {
+        match go_on(facts, state, stage) {
+            GoOn::With(then) => {
+                let (patience, lacks) = (Patience::AtOnce, None);
+                let acquired = Some(acquired);
+                return Decision::Claim(Plan { epoch, acquired, patience, then, lacks });
+            }
+            GoOn::Verify => return Decision::Verify,
+            GoOn::No => {}
+        }
+    }
+    if let (Stage::Restored | Stage::Shipping | Stage::Cure, Local::File(file)) =
+        (stage, &facts.local)
+        && file.owner.is_none()
+    {
+        return Decision::Refuse(Refused::NotItsHistory);
+    }
+    let patience = patience(facts, state, standing);
+    let then = Then::TakeOver(candidate(facts, state, stage));
+    // Any other stage leaves the file to the take-over, as it is found after the claim.
+    let lacks = match stage {
+        Stage::Restored | Stage::Shipping | Stage::Cure => lacks(facts),
+        Stage::Claimed | Stage::Fenced => None,
+    };
+    next_epoch(facts, patience, then, lacks)
+}
+
+/// Whether the state file was written in another folder than the one it lies in. The other may have
+/// a sidecar, whose node lock is not the one that is held here.
+pub(crate) fn is_copy(folder: &FolderId, state: &NodeState) -> bool {
+    state.folder.as_ref().is_some_and(|written_in| written_in != folder)
+}
+
+/// How long a claim over the lease waits, for a disk whose state file names a claim. A disk that was
+/// copied, or carried to another machine, may exist twice: there it waits like anybody. So may a
+/// whole machine: its clone has the same ids, and only another boot. The state file speaks only of
+/// the claim that it names; of an earlier one of this disk the lease itself tells whether this very
+/// kernel made it.
+fn patience(facts: &Facts, state: &NodeState, standing: Standing) -> Patience {
+    let here = state.machine == facts.machine && !is_copy(&facts.folder, state);
+    let by_this_boot = || facts.lease.as_ref().is_some_and(|l| l.status.boot == facts.boot);
+    match standing {
+        Standing::Ours { released: false } if here && state.boot == facts.boot => Patience::AtOnce,
+        Standing::Ours { released: false } if here => Patience::Rebooted,
+        Standing::OursBefore { released: false } if here && by_this_boot() => Patience::AtOnce,
+        Standing::Unowned
+        | Standing::Gone
+        | Standing::Ours { .. }
+        | Standing::OursBefore { .. }
+        | Standing::Foreign { .. } => expiry(standing),
+    }
+}
+
+/// Whether an epoch that this boot began goes on.
+enum GoOn {
+    With(Then),
+    /// Its file looks right, and is to be read as a whole first.
+    Verify,
+    /// Its file is gone, or is not what it must be.
+    No,
+}
+
+fn go_on(facts: &Facts, state: &NodeState, stage: Stage) -> GoOn {
+    let then = match stage {
+        Stage::Claimed => return GoOn::With(Then::TakeOver(candidate(facts, state, stage))),
+        Stage::Restored => Then::Ship,
+        Stage::Shipping => Then::Resume { cure: false },
+        Stage::Cure => Then::Resume { cure: true },
+        Stage::Fenced => return GoOn::No,
+    };
+    let Local::File(file) = &facts.local else { return GoOn::No };
+    if file.owner.as_ref().and_then(|owner| owner.1) != state.epoch {
+        return GoOn::No;
+    }
+    match (&file.lacks, file.log) {
+        (Some(_), _) => GoOn::No,
+        (None, Log::Spots) => GoOn::Verify,
+        (None, Log::InUse | Log::Whole) => GoOn::With(then),
+    }
+}
+
+/// Why the file at the path cannot be gone on with.
+fn lacks(facts: &Facts) -> Option<Lack> {
+    match &facts.local {
+        Local::File(file) => file.lacks.clone(),
+        Local::Damaged(why) => Some(Lack::Damaged(why.clone())),
+        Local::Absent | Local::WalOnly => None,
+    }
+}
+
+fn candidate(facts: &Facts, state: &NodeState, stage: Stage) -> Candidate {
+    match &facts.local {
+        Local::Absent | Local::WalOnly => return Candidate::None,
+        Local::File(LocalFile { owner: None, .. }) => return Candidate::Adopt,
+        Local::File(_) | Local::Damaged(_) => {}
+    }
+    match stage {
+        // What was known of the epoch before this claim is not in the state file any more.
+        Stage::Claimed | Stage::Restored | Stage::Fenced => Candidate::Own { last_good: None },
+        Stage::Shipping | Stage::Cure => {
+            Candidate::Own { last_good: state.epoch.zip(state.last_good) }
+        }
+    }
+}
+
+/// What a new claim must remember of the epochs before it: that an app died uncleanly and the cure
+/// was not finished. It goes from claim to claim until a take-over has marked what was shipped.
+pub(crate) fn uncured(state: &NodeState) -> Option<Uncured> {
+    match (state.stage, state.epoch) {
+        (Stage::Cure, Some(epoch)) => {
+            Some(Uncured { epoch, after: state.last_good.map(|good| good.txid) })
+        }
+        (Stage::Claimed | Stage::Restored | Stage::Shipping | Stage::Cure | Stage::Fenced, _) => {
+            state.uncured
+        }
+    }
+}
+
+/// The state file is missing or names no claim.
+fn without_claim(facts: &Facts, standing: Standing) -> Decision {
+    let candidate = match &facts.local {
+        Local::Absent | Local::WalOnly => Candidate::None,
+        Local::File(LocalFile { owner: None, .. }) => {
+            if standing != Standing::Unowned {
+                return Decision::Refuse(Refused::NotItsHistory);
+            }
+            Candidate::Adopt
+        }
+        Local::File(LocalFile { owner: Some(_), .. }) => {
+            return Decision::MoveAside(Aside::NoState);
+        }
+        Local::Damaged(why) => return Decision::Refuse(Refused::Unreadable(why.clone())),
+    };
+    next_epoch(facts, expiry(standing), Then::TakeOver(candidate), None)
+}
+
+/// How long a claim over this lease waits, for a disk that cannot know that it is the holder's.
+fn expiry(standing: Standing) -> Patience {
+    match standing {
+        Standing::Unowned
+        | Standing::Ours { released: true }
+        | Standing::OursBefore { released: true }
+        | Standing::Foreign { released: true } => Patience::AtOnce,
+        Standing::Gone
+        | Standing::Ours { released: false }
+        | Standing::OursBefore { released: false }
+        | Standing::Foreign { released: false } => Patience::UntilExpired,
+    }
+}
+
+fn next_epoch(facts: &Facts, patience: Patience, then: Then, lacks: Option<Lack>) -> Decision {
+    let highest = facts.newest_epoch.max(facts.lease.as_ref().map(|lease| lease.epoch));
+    let epoch = highest.map_or(Epoch::FIRST, Epoch::next);
+    Decision::Claim(Plan { epoch, acquired: None, patience, then, lacks })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! What the local file says of itself, and whether that is what its disk and the lease say of it.
+
+use std::sync::Arc;
+
+use tidemill_eventlog::{
+    Error as LogError, ErrorKind as LogErrorKind, FileLock, LockError, Meta, head, host,
+    open_reader, sum_at, verify,
+};
+use tidemill_model::{Epoch, LeaseDoc, NodeId, NodeState, unix_ms};
+
+use crate::context::Place;
+use crate::disk::diverged;
+use crate::error::{Error, ErrorKind};
+use crate::ship::barrier::Head;
+use crate::start::decide::{Local, LocalFile, Log};
+use crate::start::proof::{self, Lack};
+
+/// What a start knows of the file's log beyond the checksums at some events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Nothing.
+    Spots,
+    /// An app that lives has it open.
+    InUse,
+    /// It was read as a whole and is sound.
+    Whole,
+    /// It was read as a whole and is not.
+    Damaged(String),
+}
+
+/// Reads the local file's account of itself.
+pub(crate) fn read(
+    place: &Place,
+    state: Option<&NodeState>,
+    lease: Option<&LeaseDoc>,
+    known: &Known,
+) -> Result<Local, Error> {
+    let beside = place.beside();
+    if diverged::is_interrupted(beside)? {
+        return Ok(Local::WalOnly);
+    }
+    if !beside.db().exists() {
+        return Ok(Local::Absent);
+    }
+    match account(place, state, lease) {
+        Ok(mut file) => {
+            (file.log, file.lacks) = match known {
+                Known::Spots => (Log::Spots, file.lacks),
+                Known::InUse => (Log::InUse, file.lacks),
+                Known::Whole => (Log::Whole, file.lacks),
+                Known::Damaged(why) => (Log::Whole, Some(Lack::Damaged(why.clone()))),
+            };
+            Ok(Local::File(file))
+        }
+        Err(error) if error.kind() == LogErrorKind::Corrupt => {
+            Ok(Local::Damaged(error.to_string()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn account(
+    place: &Place,
+    state: Option<&NodeState>,
+    lease: Option<&LeaseDoc>,
+) -> Result<LocalFile, LogError> {
+    let connection = open_reader(place.beside().db())?;
+    let meta = Meta::read(&connection)?;
+    let head = head(&connection)?;
+    let covered = lease.and_then(|lease| lease.covered);
+    let marks = state.map(|state| proof::marks(state, covered)).unwrap_or_default();
+    let lacks = proof::lack(&marks, |seq| sum_at(&connection, seq))?;
+    let owner: Option<(NodeId, Option<Epoch>)> = meta
+        .shipped
+        .then(|| (meta.node.unwrap_or_else(|| place.settings.node.clone()), meta.epoch));
+    let head = Head { seq: head.seq, sum: head.sum };
+    Ok(LocalFile { owner, head, lacks, log: Log::Spots })
+}
+
+/// Reads the whole log of a file that nobody has open: whoever had it ended without a goodbye.
+pub(crate) async fn verify_all(place: &Arc<Place>) -> Result<Known, Error> {
+    let lock = match FileLock::take(&place.beside().app_lock()) {
+        Ok(lock) => lock,
+        Err(LockError::Held { .. }) => return Ok(Known::InUse),
+        Err(error) => return Err(error.into()),
+    };
+    let db = place.beside().db().to_owned();
+    let from = host::boot_now();
+    let verified = tokio::task::spawn_blocking(move || {
+        let _held_meanwhile = lock;
+        verify(&open_reader(&db)?)
+    });
+    let verified = verified
+        .await
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("verifying the local file: {e}")))?;
+    match verified {
+        Ok(head) => {
+            let took_ms = unix_ms(host::boot_now().since(from));
+            tracing::info!(seq = %head.seq, took_ms, "the local log is whole");
+            Ok(Known::Whole)
+        }
+        Err(error) if error.kind() == LogErrorKind::Corrupt => {
+            Ok(Known::Damaged(error.to_string()))
+        }
+        Err(error) => Err(error),
+    }
+}

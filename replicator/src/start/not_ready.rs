@@ -1,0 +1,76 @@
+//! The socket before the node is ready: it says how far the start has come, and that an app has to
+//! wait, or that the epoch that it has open is over.
+
+use std::sync::Arc;
+
+use tidemill_model::{AttachRequest, SidecarStatus, SocketError, SocketErrorKind};
+use tokio::sync::mpsc;
+
+use crate::app::socket::AppRequest;
+use crate::context::Place;
+use crate::report::AppsEpoch;
+
+/// Answers until it is dropped.
+///
+/// # Cancel safety
+/// No request is lost: one that was received is answered at once.
+pub(crate) async fn receive(place: &Arc<Place>, requests: &mut mpsc::Receiver<AppRequest>) {
+    while let Some(request) = requests.recv().await {
+        match request {
+            AppRequest::Attach { request, reply, .. } => reply.refuse(refusal(place, &request)),
+            AppRequest::Barrier { reply, .. } => reply.send(Err(not_ready(place))),
+            // Nobody is attached: a goodbye is to a sidecar that died.
+            AppRequest::Detach { reply, .. } => reply.send(Ok(())),
+            AppRequest::Broken { .. } => {}
+            AppRequest::Status { reply } => drop(reply.send(Box::new(status(place)))),
+        }
+    }
+    // The socket's server has ended; whoever serves the node finds that out.
+    std::future::pending::<()>().await;
+}
+
+/// An app that has the file open under an epoch that is over would otherwise wait for this start,
+/// while this start waits for its lock.
+fn refusal(place: &Place, asked: &AttachRequest) -> SocketError {
+    let apps = place.report().apps;
+    let over = asked.epoch.is_some_and(|epoch| match apps {
+        AppsEpoch::Unknown => false,
+        AppsEpoch::Is(present) => epoch != present,
+        AppsEpoch::Gone => true,
+    });
+    if over {
+        let message = "the node's epoch is another now".to_owned();
+        return SocketError { kind: SocketErrorKind::Fenced, message };
+    }
+    not_ready(place)
+}
+
+fn not_ready(place: &Place) -> SocketError {
+    let message = match place.report().problem() {
+        Some(problem) => format!("the node is not ready yet: {problem}"),
+        None => "the node is not ready yet".to_owned(),
+    };
+    SocketError { kind: SocketErrorKind::Unavailable, message }
+}
+
+fn status(place: &Place) -> SidecarStatus {
+    let report = place.report();
+    SidecarStatus {
+        node: place.settings.node.clone(),
+        state: report.state,
+        epoch: None,
+        pid: std::process::id(),
+        litestream_pid: None,
+        litestream_version: None,
+        litestream_restarts: 0,
+        app_pid: None,
+        shipped_txid: None,
+        shipped_at: None,
+        lag_ms: 0,
+        lag_bytes: 0,
+        wal_bytes: crate::ship::wal::wal_bytes(place.beside()),
+        barrier_ms: None,
+        lease_age_ms: None,
+        problem: report.problem(),
+    }
+}

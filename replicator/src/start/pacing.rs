@@ -1,0 +1,48 @@
+//! Waits where [`crate::start::pace`] says so: before the next claim, and before the cure of an app
+//! that keeps dying beside a sidecar that lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_eventlog::{FileLock, LockError, host};
+use tidemill_model::{Failures, NodeState};
+
+use crate::context::Place;
+use crate::problems::Topic;
+use crate::start::pace;
+
+/// Waits before a claim, unless an app lives that waits for this start; gives the count with this
+/// life in it.
+///
+/// # Cancel safety
+/// Nothing was changed: the life has not begun.
+pub(crate) async fn before_claim(place: &Arc<Place>, state: Option<&NodeState>) -> Failures {
+    let before = state.and_then(|state| state.failures);
+    let same_boot = state.is_some_and(|state| state.boot == place.boot);
+    let most = place.settings.pace_most;
+    let wait = pace::wait(before, same_boot, host::boot_now(), most);
+    if !wait.is_zero() && !app_lives(place) {
+        say(place, before, wait, "the next claim");
+        tokio::time::sleep(wait).await;
+        place.report().problems.clear(Topic::Pace);
+    }
+    pace::begun(before, host::boot_now())
+}
+
+/// Says what is waited for, and why.
+pub(crate) fn say(place: &Place, before: Option<Failures>, wait: Duration, what: &str) {
+    let count = before.map_or(0, |before| before.count);
+    let seconds = wait.as_secs_f64().ceil();
+    let text = format!(
+        "{count} times in a row the command ended with an error, or the app or the sidecar was \
+         killed: {what} waits {seconds} s, because each costs the bucket a full copy; look at the \
+         command's own log"
+    );
+    tracing::warn!("{text}");
+    place.report().problems.say(Topic::Pace, text);
+}
+
+/// Whether an app has the file open; its gate closes if nobody renews the lease.
+fn app_lives(place: &Place) -> bool {
+    matches!(FileLock::take(&place.beside().app_lock()), Err(LockError::Held { .. }))
+}

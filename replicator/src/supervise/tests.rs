@@ -1,0 +1,989 @@
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use tidemill_model::SessionId;
+
+use super::*;
+use crate::testing::{boot, epoch, good, ms, txid};
+
+fn start(from: From, cmd: bool) -> Supervisor {
+    Supervisor::new(Start {
+        epoch: epoch(3),
+        boot: boot(1),
+        from,
+        last_good: Some(txid(5)),
+        cmd,
+        leave_within: Duration::from_secs(25),
+        final_within: Duration::from_secs(60),
+        hang_within: Duration::from_secs(30),
+    })
+}
+
+fn session(n: u8) -> SessionId {
+    SessionId::from_random([n; 16])
+}
+
+fn attach(n: u8, has: Option<u64>) -> Input {
+    let epoch = has.map(epoch);
+    Input::Attach(AttachAsked { session: session(n), pid: 40, boot: boot(1), epoch })
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::AcceptAttach(_) => "accept".to_owned(),
+        Effect::RefuseAttach(_, refusal) => format!("refuse {refusal:?}"),
+        Effect::SaveStage(stage, _) => format!("stage {stage:?}"),
+        Effect::AskBarrier { .. } => "barrier".to_owned(),
+        Effect::WriteBreak { after, until } => {
+            let until = until.map_or("open".to_owned(), |until| until.get().to_string());
+            format!("break {:?}-{until}", after.map(Txid::get))
+        }
+        Effect::OpenBarriers { copy } => format!("open{}", if *copy { " copy" } else { "" }),
+        effect => format!("{effect:?}"),
+    }
+}
+
+fn check(mut supervisor: Supervisor, script: Vec<(u64, Input)>, expected: &Expect) {
+    let mut log = String::new();
+    for (now, input) in script {
+        let effects: Vec<String> = supervisor.handle(input, ms(now)).iter().map(show).collect();
+        log += &format!("{now} {} {}\n", supervisor.state().as_str(), effects.join(", "));
+    }
+    expected.assert_eq(&log);
+}
+
+/// A supervisor that became ready at 6 ms.
+fn ready(cmd: bool) -> Supervisor {
+    let mut supervisor = start(From::Base, cmd);
+    let script = [
+        Input::Tick,
+        Input::AppLock(AppLock::Taken),
+        Input::Checkpointed { busy: false },
+        Input::DaemonUp,
+        Input::BarrierCounted(good(6, 10)),
+        Input::StageSaved,
+    ];
+    for (now, input) in (1..).zip(script) {
+        supervisor.handle(input, ms(now));
+    }
+    if cmd {
+        supervisor.handle(Input::CmdStarted, ms(6));
+    }
+    assert_eq!(supervisor.state(), SidecarState::Ready);
+    supervisor
+}
+
+#[test]
+fn a_first_copy_comes_before_the_command() {
+    check(
+        start(From::Base, true),
+        vec![
+            (1, Input::Tick),
+            (2, attach(1, None)),
+            (3, Input::AppLock(AppLock::Taken)),
+            (4, Input::Checkpointed { busy: true }),
+            (504, Input::Tick),
+            (505, Input::Checkpointed { busy: false }),
+            (506, Input::DaemonEnded),
+            (606, Input::Tick),
+            (607, Input::DaemonUp),
+            (608, Input::BarrierCounted(good(1, 10))),
+            (609, Input::StageSaved),
+            (610, Input::CmdStarted),
+            (611, attach(1, None)),
+            (612, attach(2, None)),
+        ],
+        &expect![[r#"
+            1 starting TryAppLock
+            2 starting refuse NotReady
+            3 starting Checkpoint
+            4 starting 
+            504 starting Checkpoint
+            505 starting SpawnDaemon
+            506 starting PauseBarriers
+            606 starting SpawnDaemon
+            607 starting open copy, barrier
+            608 starting stage Shipping
+            609 ready ReturnAppLock, StartCmd
+            610 ready 
+            611 ready accept, open
+            612 ready refuse Taken { pid: 40 }
+        "#]],
+    );
+}
+
+#[test]
+fn an_app_that_dies_is_cured_before_another_may_attach() {
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    supervisor.handle(Input::Counted(good(8, 20)), ms(11));
+    check(
+        supervisor,
+        vec![
+            (20, Input::StreamClosed(session(1))),
+            (21, attach(2, None)),
+            (120, Input::Tick),
+            (121, Input::AppLock(AppLock::Busy)),
+            (221, Input::Tick),
+            (222, Input::AppLock(AppLock::Taken)),
+            (223, attach(2, None)),
+            (224, Input::DaemonEnded),
+            (225, Input::StageSaved),
+            (225, Input::BreakWritten(false)),
+            (725, Input::Tick),
+            (725, Input::BreakWritten(true)),
+            (726, Input::Checkpointed { busy: false }),
+            (727, Input::DaemonUp),
+            (728, Input::Counted(good(12, 21))),
+            (728, Input::BarrierCounted(good(12, 21))),
+            (729, Input::BreakWritten(false)),
+            (1229, Input::Tick),
+            (1230, Input::BreakWritten(true)),
+            (1231, Input::StageSaved),
+            (1232, attach(2, None)),
+        ],
+        &expect![[r#"
+            20 ready PauseBarriers
+            21 ready refuse NotReady
+            120 ready TryAppLock
+            121 ready 
+            221 ready TryAppLock
+            222 curing PauseBarriers, KillDaemon
+            223 curing refuse NotReady
+            224 curing stage Cure
+            225 curing break Some(8)-open
+            225 curing 
+            725 curing break Some(8)-open
+            725 curing Checkpoint
+            726 curing SpawnDaemon
+            727 curing open copy, barrier
+            728 curing 
+            728 curing break Some(8)-12
+            729 curing 
+            1229 curing break Some(8)-12
+            1230 curing stage Shipping
+            1231 ready ReturnAppLock
+            1232 ready accept, open
+        "#]],
+    );
+}
+
+#[test]
+fn an_app_that_only_lost_its_stream_needs_no_cure_and_neither_does_a_goodbye() {
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::StreamClosed(session(1))),
+            (30, attach(2, Some(3))),
+            (40, Input::StreamClosed(session(2))),
+            (45, Input::Detach(session(2))),
+            (140, Input::Tick),
+            (141, Input::AppLock(AppLock::Taken)),
+            (150, attach(3, Some(2))),
+            (160, attach(4, None)),
+            (170, Input::DaemonEnded),
+            (270, Input::Tick),
+            (280, Input::DaemonUp),
+        ],
+        &expect![[r#"
+            20 ready PauseBarriers
+            30 ready accept, open
+            40 ready PauseBarriers
+            45 ready open
+            140 ready TryAppLock
+            141 ready ReturnAppLock
+            150 ready refuse Fenced
+            160 ready accept, open
+            170 ready PauseBarriers
+            270 ready SpawnDaemon
+            280 ready open
+        "#]],
+    );
+}
+
+#[test]
+fn a_cure_waits_for_a_stage_that_cannot_be_written() {
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    supervisor.handle(Input::StreamClosed(session(1)), ms(20));
+    supervisor.handle(Input::AppLock(AppLock::Taken), ms(120));
+    check(
+        supervisor,
+        vec![
+            (121, Input::DaemonEnded),
+            (122, Input::StageNotSaved),
+            (621, Input::Tick),
+            (622, Input::Tick),
+            (623, Input::StageSaved),
+        ],
+        &expect![[r#"
+            121 curing stage Cure
+            122 curing 
+            621 curing 
+            622 curing stage Cure
+            623 curing break Some(6)-open
+        "#]],
+    );
+}
+
+/// The shell around an app ends before it: the app's bodies have their grace like any other's.
+#[test]
+fn an_app_that_its_command_left_behind_has_the_time_that_the_command_had() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (100, Input::CmdEnded(0)),
+            (110, Input::AppLock(AppLock::Busy)),
+            (25_099, Input::Tick),
+            (25_100, Input::Tick),
+        ],
+        &expect![[r#"
+            100 draining SignalCmd(TermGroup), TryAppLock
+            110 draining 
+            25099 draining TryAppLock
+            25100 draining SignalCmd(Kill)
+        "#]],
+    );
+}
+
+#[test]
+fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
+    let script = |cmd| {
+        let mut supervisor = ready(cmd);
+        supervisor.handle(attach(1, None), ms(10));
+        supervisor.handle(Input::StreamClosed(session(1)), ms(20));
+        supervisor.handle(Input::AppLock(AppLock::Busy), ms(120));
+        supervisor
+    };
+    check(
+        script(true),
+        vec![
+            (30_019, Input::Tick),
+            (30_020, Input::Tick),
+            (60_020, Input::Tick),
+            (60_030, Input::CmdEnded(137)),
+            (60_040, Input::AppLock(AppLock::Taken)),
+        ],
+        &expect![[r#"
+            30019 ready TryAppLock
+            30020 ready EndHungApp
+            60020 ready 
+            60030 draining SignalCmd(TermGroup), TryAppLock
+            60040 curing PauseBarriers, KillDaemon
+        "#]],
+    );
+    check(
+        script(false),
+        vec![(30_020, Input::Tick)],
+        &expect![[r#"
+            30020 ready TryAppLock
+        "#]],
+    );
+    // It attached again meanwhile.
+    let mut supervisor = script(true);
+    supervisor.handle(attach(2, Some(3)), ms(1000));
+    check(
+        supervisor,
+        vec![(30_020, Input::Tick)],
+        &expect![[r#"
+            30020 ready 
+        "#]],
+    );
+}
+
+#[test]
+fn a_sidecar_that_died_alone_finds_its_app_again() {
+    check(
+        start(From::Resume { cure: false }, true),
+        vec![
+            (1, Input::Tick),
+            (2, Input::AppLock(AppLock::Busy)),
+            (3, Input::DaemonUp),
+            (4, attach(1, Some(3))),
+            (5, Input::Terminate),
+            (6, Input::AppLock(AppLock::Busy)),
+            (7, Input::Detach(session(1))),
+            (108, Input::Tick),
+            (109, Input::AppLock(AppLock::Taken)),
+            (110, Input::BarrierCounted(good(9, 9))),
+            (111, Input::DaemonEnded),
+            (112, Input::Released(true)),
+        ],
+        &expect![[r#"
+            1 ready TryAppLock
+            2 ready SpawnDaemon
+            3 ready 
+            4 ready accept, open
+            5 draining SignalApp(40, Term), TryAppLock
+            6 draining 
+            7 draining 
+            108 draining TryAppLock
+            109 draining open, barrier
+            110 draining PauseBarriers, StopDaemon
+            111 draining Release
+            112 released Exit(Released(0))
+        "#]],
+    );
+    check(
+        start(From::Resume { cure: false }, true),
+        vec![(1, Input::Tick), (2, Input::AppLock(AppLock::Taken)), (3, Input::StageSaved)],
+        &expect![[r#"
+            1 ready TryAppLock
+            2 curing PauseBarriers, stage Cure
+            3 curing break Some(5)-open
+        "#]],
+    );
+}
+
+#[test]
+fn a_drain_ends_the_command_covers_everything_and_releases() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Terminate),
+            (30, attach(2, None)),
+            (40, Input::Detach(session(1))),
+            (50, Input::CmdEnded(0)),
+            (60, Input::AppLock(AppLock::Taken)),
+            (70, Input::BarrierCounted(good(9, 9))),
+            (80, Input::DaemonEnded),
+            (90, Input::Released(true)),
+        ],
+        &expect![[r#"
+            20 draining SignalCmd(Term)
+            30 draining refuse Leaving
+            40 draining 
+            50 draining SignalCmd(TermGroup), TryAppLock
+            60 draining open, barrier
+            70 draining PauseBarriers, StopDaemon
+            80 draining Release
+            90 released Exit(Released(0))
+        "#]],
+    );
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::CmdEnded(137)),
+            (30, Input::AppLock(AppLock::Taken)),
+            (31, Input::DaemonEnded),
+            (32, Input::StageSaved),
+            (32, Input::BreakWritten(true)),
+            (33, Input::Checkpointed { busy: false }),
+            (34, Input::DaemonUp),
+            (35, Input::BarrierCounted(good(12, 21))),
+            (36, Input::BreakWritten(true)),
+            (37, Input::StageSaved),
+            (38, Input::BarrierRefused(Refusal::TimedOut)),
+            (39, Input::DaemonEnded),
+        ],
+        &expect![[r#"
+            20 draining SignalCmd(TermGroup), TryAppLock
+            30 curing PauseBarriers, KillDaemon
+            31 curing stage Cure
+            32 curing break Some(6)-open
+            32 curing Checkpoint
+            33 curing SpawnDaemon
+            34 curing open copy, barrier
+            35 curing break Some(6)-12
+            36 curing stage Shipping
+            37 draining open, barrier
+            38 draining PauseBarriers, StopDaemon
+            39 draining Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn an_app_that_stays_keeps_the_lease_from_being_released() {
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Terminate),
+            (30, Input::AppLock(AppLock::Busy)),
+            (25_020, Input::Tick),
+            (30_020, Input::Tick),
+            (30_030, Input::BarrierCounted(good(9, 9))),
+            (30_040, Input::DaemonEnded),
+        ],
+        &expect![[r#"
+            20 draining TryAppLock
+            30 draining 
+            25020 draining TryAppLock
+            30020 draining open, barrier
+            30030 draining PauseBarriers, StopDaemon
+            30040 draining Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Fenced),
+            (21, Input::StageSaved),
+            (22, attach(2, Some(3))),
+            (30, Input::AppLock(AppLock::Busy)),
+            (40, Input::DaemonEnded),
+            (5020, Input::Tick),
+            (5030, Input::CmdEnded(137)),
+            (5130, Input::Tick),
+            (5131, Input::AppLock(AppLock::Taken)),
+            (5132, Input::BucketHolds(true)),
+            (5133, Input::MovedAside),
+            (5134, Input::Tick),
+        ],
+        &expect![[r#"
+            20 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+            21 fenced 
+            22 fenced refuse Fenced
+            30 fenced 
+            40 fenced 
+            5020 fenced TryAppLock, SignalCmd(Kill)
+            5030 fenced 
+            5130 fenced 
+            5131 fenced AskBucket { patiently: false }
+            5132 fenced MoveAside
+            5133 fenced Exit(Fenced)
+            5134 fenced 
+        "#]],
+    );
+}
+
+/// Nobody else has the node: whether the file gives up its place, the bucket tells.
+#[test]
+fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
+    for holds in [false, true] {
+        let mut supervisor = ready(true);
+        supervisor.handle(attach(1, None), ms(10));
+        let script = vec![
+            (20, Input::LeaseGone),
+            (21, Input::LeaseGone),
+            (30, Input::DaemonEnded),
+            (40, Input::CmdEnded(75)),
+            (50, Input::AppLock(AppLock::Taken)),
+            (60, Input::BucketHolds(holds)),
+            (70, Input::MovedAside),
+        ];
+        let expected = if holds {
+            expect![[r#"
+                20 fenced FenceBarriers, AbandonEpoch(Bucket), stage Cure, KillDaemon, TryAppLock
+                21 fenced 
+                30 fenced 
+                40 fenced 
+                50 fenced AskBucket { patiently: true }
+                60 fenced stage Fenced, MoveAside
+                70 fenced Exit(Fenced)
+            "#]]
+        } else {
+            expect![[r#"
+                20 fenced FenceBarriers, AbandonEpoch(Bucket), stage Cure, KillDaemon, TryAppLock
+                21 fenced 
+                30 fenced 
+                40 fenced 
+                50 fenced AskBucket { patiently: true }
+                60 fenced Exit(LeaseGone)
+                70 fenced 
+            "#]]
+        };
+        check(supervisor, script, &expected);
+    }
+}
+
+#[test]
+fn a_first_copy_that_does_not_get_through_is_given_up_when_told_to_end() {
+    let mut supervisor = start(From::Base, true);
+    supervisor.handle(Input::Tick, ms(1));
+    supervisor.handle(Input::AppLock(AppLock::Taken), ms(2));
+    supervisor.handle(Input::Checkpointed { busy: false }, ms(3));
+    supervisor.handle(Input::DaemonUp, ms(4));
+    check(
+        supervisor,
+        vec![(10, Input::Terminate), (60_010, Input::Tick), (60_020, Input::DaemonEnded)],
+        &expect![[r#"
+            10 starting 
+            60010 draining PauseBarriers, KillDaemon
+            60020 draining Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn an_end_that_was_asked_for_does_not_wait_for_a_cure_without_a_store() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Terminate),
+            (30, Input::CmdEnded(137)),
+            (40, Input::AppLock(AppLock::Taken)),
+            (41, Input::AppLock(AppLock::Busy)),
+            (50, Input::DaemonEnded),
+            (60, Input::StageSaved),
+            (60, Input::BreakWritten(true)),
+            (70, Input::Checkpointed { busy: false }),
+            (80, Input::DaemonUp),
+            (60_039, Input::Tick),
+            (60_040, Input::Tick),
+            (60_050, Input::DaemonEnded),
+        ],
+        &expect![[r#"
+            20 draining SignalCmd(Term)
+            30 draining SignalCmd(TermGroup), TryAppLock
+            40 curing PauseBarriers, KillDaemon
+            41 curing 
+            50 curing stage Cure
+            60 curing break Some(6)-open
+            60 curing Checkpoint
+            70 curing SpawnDaemon
+            80 curing open copy, barrier
+            60039 curing 
+            60040 draining PauseBarriers, KillDaemon
+            60050 draining Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn a_fence_kills_what_a_command_that_ended_left_behind_and_is_not_waited_for_without_end() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::CmdEnded(0)),
+            (30, Input::Fenced),
+            (40, Input::DaemonEnded),
+            (50, Input::AppLock(AppLock::Busy)),
+            (5_030, Input::Tick),
+            (10_030, Input::Tick),
+        ],
+        &expect![[r#"
+            20 draining SignalCmd(TermGroup), TryAppLock
+            30 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+            40 fenced 
+            50 fenced 
+            5030 fenced TryAppLock, SignalCmd(Kill)
+            10030 fenced Exit(Fenced)
+        "#]],
+    );
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::Fenced),
+            (30, Input::DaemonEnded),
+            (90_000, Input::AppLock(AppLock::Busy)),
+            (90_000, Input::Terminate),
+            (99_999, Input::Tick),
+            (100_000, Input::Tick),
+        ],
+        &expect![[r#"
+            20 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+            30 fenced 
+            90000 fenced 
+            90000 fenced 
+            99999 fenced TryAppLock
+            100000 fenced Exit(Fenced)
+        "#]],
+    );
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_tried_once_more_and_then_ends_the_epoch() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::StateMismatch),
+            (21, Input::StateMismatch),
+            (30, Input::DaemonEnded),
+            (31, Input::Tick),
+            (32, Input::DaemonUp),
+            // It counted: the next one is the first again.
+            (40, Input::Counted(good(7, 11))),
+            (50, Input::StateMismatch),
+            (51, Input::DaemonEnded),
+            (52, Input::Tick),
+            (53, Input::DaemonUp),
+            (60, Input::StateMismatch),
+            (70, Input::DaemonEnded),
+            (80, Input::Detach(session(1))),
+            (81, Input::CmdEnded(0)),
+            (90, Input::Tick),
+            (91, Input::AppLock(AppLock::Taken)),
+        ],
+        &expect![[r#"
+            20 ready PauseBarriers, KillDaemon
+            21 ready 
+            30 ready PauseBarriers
+            31 ready SpawnDaemon
+            32 ready open
+            40 ready 
+            50 ready PauseBarriers, KillDaemon
+            51 ready PauseBarriers
+            52 ready SpawnDaemon
+            53 ready open
+            60 draining AbandonEpoch(Litestream), PauseBarriers, KillDaemon, SignalCmd(Term)
+            70 draining PauseBarriers
+            80 draining 
+            81 draining SignalCmd(TermGroup), TryAppLock
+            90 draining 
+            91 draining PauseBarriers, Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembered() {
+    let mut supervisor = ready(true);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::DaemonEnded),
+            (120, Input::Tick),
+            (121, Input::StateLost),
+            (130, attach(2, Some(3))),
+            (140, Input::CmdEnded(137)),
+            (141, Input::AppLock(AppLock::Taken)),
+            (142, Input::StageSaved),
+        ],
+        &expect![[r#"
+            20 ready PauseBarriers
+            120 ready SpawnDaemon
+            121 draining PauseBarriers, AbandonEpoch(Litestream), PauseBarriers, SignalCmd(Term)
+            130 draining refuse Leaving
+            140 draining SignalCmd(TermGroup), TryAppLock
+            141 curing PauseBarriers, stage Cure
+            142 draining PauseBarriers, Exit(NotCovered)
+        "#]],
+    );
+    // An app of another supervisor stays: the next start tells it.
+    let mut supervisor = ready(false);
+    supervisor.handle(attach(1, None), ms(10));
+    check(
+        supervisor,
+        vec![
+            (20, Input::DaemonEnded),
+            (120, Input::Tick),
+            (121, Input::StateLost),
+            (130, Input::AppLock(AppLock::Busy)),
+            (10_120, Input::Tick),
+            (10_121, Input::Tick),
+        ],
+        &expect![[r#"
+            20 ready PauseBarriers
+            120 ready SpawnDaemon
+            121 draining PauseBarriers, AbandonEpoch(Litestream), PauseBarriers, TryAppLock
+            130 draining 
+            10120 draining TryAppLock
+            10121 draining PauseBarriers, Exit(NotCovered)
+        "#]],
+    );
+}
+
+#[test]
+fn a_state_that_is_gone_in_a_first_copy_or_a_cure_ends_the_epoch() {
+    for from in [From::Base, From::Resume { cure: true }] {
+        let mut supervisor = start(from, true);
+        let script = [
+            Input::Tick,
+            Input::AppLock(AppLock::Taken),
+            Input::StageSaved,
+            Input::BreakWritten(true),
+            Input::Checkpointed { busy: false },
+        ];
+        for (now, input) in (1..).zip(script) {
+            supervisor.handle(input, ms(now));
+        }
+        let effects = supervisor.handle(Input::StateLost, ms(9));
+        assert!(effects.contains(&Effect::AbandonEpoch(Unfit::Litestream)), "{effects:?}");
+        assert!(effects.contains(&Effect::Exit(Outcome::NotCovered)), "{effects:?}");
+    }
+}
+
+/// What the world around a supervisor does next.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    /// The oldest request is answered, well or not.
+    Answer(bool),
+    AppComes,
+    AppDies,
+    AppSaysGoodbye,
+    AppLosesStream,
+    DaemonDies,
+    /// Litestream's own state is deleted.
+    StateGoes,
+    /// Litestream says that its own state does not fit.
+    StateMismatches,
+    WrongAnswer,
+    CmdEnds,
+    Terminate,
+    Fence,
+    Wait(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        20 => prop::bool::weighted(0.85).prop_map(Act::Answer),
+        4 => Just(Act::AppComes),
+        2 => Just(Act::AppDies),
+        2 => Just(Act::AppSaysGoodbye),
+        1 => Just(Act::AppLosesStream),
+        1 => Just(Act::DaemonDies),
+        1 => Just(Act::StateGoes),
+        1 => Just(Act::StateMismatches),
+        3 => Just(Act::WrongAnswer),
+        1 => Just(Act::CmdEnds),
+        1 => Just(Act::Terminate),
+        1 => Just(Act::Fence),
+        6 => (1..400u64).prop_map(Act::Wait),
+    ]
+}
+
+/// Litestream as it is: each start has one end, whether it came up, was killed or died.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Litestream {
+    #[default]
+    Down,
+    /// Being started; one that is to be killed ends instead of coming up.
+    Starting {
+        killed: bool,
+    },
+    Up,
+    Ending,
+}
+
+/// The truth about the world, which the supervisor only hears of.
+#[derive(Debug, Default)]
+struct Truth {
+    sessions: u8,
+    /// An app has the file open: its session, if its stream stands.
+    app: Option<Option<u8>>,
+    /// An app that died without a goodbye was not cured yet.
+    dirty: bool,
+    daemon: Litestream,
+    open: bool,
+    sidecar_has_lock: bool,
+    covered_with_lock: bool,
+    /// Litestream's own state can be lost in this case, and was.
+    may_lose_state: bool,
+    state_gone: bool,
+    abandoned: bool,
+    cure_saved: bool,
+    /// The open break of the last death is in the bucket.
+    marked: bool,
+    ended: Option<Outcome>,
+    pending: std::collections::VecDeque<Effect>,
+}
+
+impl Truth {
+    /// Neither an app nor Litestream can have the file open.
+    fn is_alone(&self) -> bool {
+        self.sidecar_has_lock && self.daemon == Litestream::Down
+    }
+
+    fn perform(&mut self, effect: Effect) -> Result<(), TestCaseError> {
+        match &effect {
+            Effect::OpenBarriers { .. } => {
+                prop_assert!(!self.dirty || self.sidecar_has_lock, "opened over a dead app");
+                self.open = true;
+            }
+            Effect::PauseBarriers | Effect::FenceBarriers => self.open = false,
+            Effect::SpawnDaemon => {
+                let cures = self.dirty && self.sidecar_has_lock;
+                prop_assert!(!cures || self.marked, "restarted before what may lie was marked");
+                prop_assert_eq!(self.daemon, Litestream::Down, "a second litestream");
+                prop_assert!(!self.abandoned, "an abandoned epoch is shipped to");
+                self.daemon = Litestream::Starting { killed: false };
+            }
+            Effect::KillDaemon | Effect::StopDaemon => {
+                self.daemon = match self.daemon {
+                    Litestream::Starting { .. } => Litestream::Starting { killed: true },
+                    Litestream::Up => Litestream::Ending,
+                    Litestream::Down | Litestream::Ending => self.daemon,
+                }
+            }
+            Effect::ReturnAppLock => self.sidecar_has_lock = false,
+            Effect::Checkpoint => {
+                prop_assert!(self.is_alone(), "a checkpoint too early");
+            }
+            Effect::AcceptAttach(session) => {
+                let number = session.as_str().get(..2).unwrap();
+                self.app = Some(Some(u8::from_str_radix(number, 16).unwrap()));
+                prop_assert!(!self.sidecar_has_lock, "accepted while the lock is held");
+                prop_assert!(!self.dirty, "accepted before the cure");
+            }
+            Effect::SaveStage(Stage::Shipping, _) => {
+                prop_assert!(!self.abandoned, "an abandoned epoch is said to be shipped");
+                self.dirty = false;
+                self.cure_saved = false;
+            }
+            Effect::SaveStage(Stage::Cure, _) => self.cure_saved = true,
+            Effect::AbandonEpoch(_) => self.abandoned = true,
+            Effect::Exit(outcome) => {
+                let told = !self.dirty || !self.sidecar_has_lock || self.cure_saved;
+                prop_assert!(told || *outcome == Outcome::Fenced, "a dead app is forgotten");
+                self.ended = Some(*outcome);
+            }
+            Effect::MoveAside => {
+                prop_assert!(self.is_alone(), "moved too early");
+            }
+            Effect::Release => {
+                prop_assert!(self.sidecar_has_lock && self.covered_with_lock, "released early");
+                prop_assert!(!self.dirty, "released a replica that is not cured");
+                prop_assert!(!self.abandoned, "released what is not covered");
+            }
+            _ => {}
+        }
+        self.pending.push_back(effect);
+        Ok(())
+    }
+
+    /// The input that answers the oldest request, if it wants one.
+    fn answer(&mut self, well: bool) -> Option<Input> {
+        Some(match self.pending.pop_front()? {
+            Effect::SpawnDaemon => {
+                let killed = self.daemon == Litestream::Starting { killed: true };
+                let up = well && !killed;
+                self.daemon = if up { Litestream::Up } else { Litestream::Down };
+                match (up, self.state_gone) {
+                    (true, true) => {
+                        self.daemon = Litestream::Down;
+                        Input::StateLost
+                    }
+                    (true, false) => Input::DaemonUp,
+                    (false, _) => Input::DaemonEnded,
+                }
+            }
+            // It may have ended before the signal, and that was told.
+            Effect::KillDaemon | Effect::StopDaemon if self.daemon != Litestream::Ending => {
+                return None;
+            }
+            Effect::KillDaemon | Effect::StopDaemon => {
+                self.daemon = Litestream::Down;
+                Input::DaemonEnded
+            }
+            Effect::AskBarrier { .. } => {
+                if well && self.open {
+                    self.covered_with_lock = self.sidecar_has_lock;
+                    Input::BarrierCounted(good(9, 9))
+                } else {
+                    Input::BarrierRefused(Refusal::TimedOut)
+                }
+            }
+            Effect::SaveStage(..) if !well => Input::StageNotSaved,
+            Effect::SaveStage(..) => Input::StageSaved,
+            Effect::Checkpoint => Input::Checkpointed { busy: !well },
+            Effect::TryAppLock => {
+                let free = self.app.is_none();
+                self.sidecar_has_lock |= free;
+                Input::AppLock(if free { AppLock::Taken } else { AppLock::Busy })
+            }
+            Effect::WriteBreak { until, .. } => {
+                self.marked |= well && until.is_none();
+                Input::BreakWritten(well)
+            }
+            Effect::StartCmd => Input::CmdStarted,
+            Effect::MoveAside => Input::MovedAside,
+            Effect::AskBucket { .. } => Input::BucketHolds(true),
+            Effect::Release => Input::Released(well),
+            _ => return None,
+        })
+    }
+
+    fn happen(&mut self, act: Act) -> Option<Input> {
+        match act {
+            Act::Answer(well) => self.answer(well),
+            Act::AppComes if self.app.is_none_or(|stream| stream.is_none()) => {
+                self.sessions = self.sessions.wrapping_add(1);
+                Some(attach(self.sessions, self.app.map(|_| 3)))
+            }
+            Act::AppDies => {
+                let stream = self.app.take()?;
+                (self.dirty, self.marked) = (true, false);
+                stream.map(|n| Input::StreamClosed(session(n)))
+            }
+            Act::AppSaysGoodbye => {
+                let stream = self.app.take()?;
+                if stream.is_none() {
+                    (self.dirty, self.marked) = (true, false);
+                }
+                stream.map(|n| Input::Detach(session(n)))
+            }
+            Act::AppLosesStream => {
+                let stream = self.app.as_mut()?.take();
+                stream.map(|n| Input::StreamClosed(session(n)))
+            }
+            Act::DaemonDies if matches!(self.daemon, Litestream::Up | Litestream::Ending) => {
+                self.daemon = Litestream::Down;
+                Some(Input::DaemonEnded)
+            }
+            Act::WrongAnswer if self.open => Some(Input::RestartDaemon(Restart::WrongAnswer)),
+            Act::WrongAnswer => None,
+            Act::DaemonDies => None,
+            Act::StateGoes => {
+                self.state_gone |= self.may_lose_state;
+                None
+            }
+            Act::StateMismatches if self.may_lose_state && self.daemon == Litestream::Up => {
+                Some(Input::StateMismatch)
+            }
+            Act::StateMismatches => None,
+            Act::CmdEnds => None,
+            Act::Terminate => Some(Input::Terminate),
+            Act::Fence => Some(Input::Fenced),
+            Act::AppComes | Act::Wait(_) => Some(Input::Tick),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn nothing_ships_a_dead_apps_commit_and_nothing_moves_or_releases_early(
+        acts in prop::collection::vec(act(), 1..300),
+        may_lose_state in prop::bool::weighted(0.4),
+    ) {
+        let mut supervisor = start(From::Base, false);
+        let mut truth = Truth { may_lose_state, ..Truth::default() };
+        let mut now = 1;
+        for effect in supervisor.handle(Input::Tick, ms(now)) {
+            truth.perform(effect)?;
+        }
+        for act in acts {
+            now += match act { Act::Wait(long) => long, _ => 1 };
+            for input in truth.happen(act).into_iter().chain([Input::Tick]) {
+                for effect in supervisor.handle(input, ms(now)) {
+                    truth.perform(effect)?;
+                }
+            }
+        }
+        // An epoch that was abandoned ends by itself, whatever its app does.
+        for _ in 0..if truth.abandoned { 1000 } else { 0 } {
+            now += 100;
+            for input in truth.answer(true).into_iter().chain([Input::Tick]) {
+                for effect in supervisor.handle(input, ms(now)) {
+                    truth.perform(effect)?;
+                }
+            }
+        }
+        prop_assert!(!truth.abandoned || truth.ended.is_some(), "it never ends");
+    }
+}

@@ -1,0 +1,70 @@
+//! Waits while the bucket cannot give what a take-over needs, and says what a person can do.
+//!
+//! The process stays, and keeps its claim: an end would only be followed by another start, another
+//! listing and another download. A download is repeated only after the listing has changed, or an
+//! hour has passed, in case it was the way that was bad and not the object; in between one listing a
+//! minute is all that the wait costs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_bucket::{Listed, newest_without};
+use tidemill_eventlog::host;
+use tidemill_model::Epoch;
+
+use crate::clocks::backoff;
+use crate::context::Place;
+use crate::error::Error;
+use crate::problems::Topic;
+
+/// The first and the longest wait between two listings.
+const LOOK_LEAST: Duration = Duration::from_secs(1);
+/// See [`LOOK_LEAST`].
+const LOOK_MOST: Duration = Duration::from_secs(60);
+/// After this long the same objects are read once more.
+const AGAIN: Duration = Duration::from_secs(3_600);
+
+/// Says what is wrong and waits until another attempt may find something else.
+pub(crate) async fn wait_for_change(
+    place: &Arc<Place>,
+    epoch: Epoch,
+    error: &Error,
+    avoid: &BTreeSet<String>,
+) {
+    let before = list(place).await;
+    let text = format!("{error}; {}", advice(place, epoch, avoid).await);
+    if place.report().problems.say(Topic::TakeOver, text.clone()) {
+        tracing::error!("{text}");
+    }
+    let until = host::boot_now().saturating_add(AGAIN);
+    let mut looks = 0;
+    while host::boot_now() < until {
+        looks += 1;
+        tokio::time::sleep(backoff(looks, LOOK_LEAST, LOOK_MOST)).await;
+        let now = list(place).await;
+        if now.is_some() && now != before {
+            return;
+        }
+    }
+}
+
+/// What could be had instead, and how.
+async fn advice(place: &Place, epoch: Epoch, avoid: &BTreeSet<String>) -> String {
+    if place.settings.allow_older {
+        return "nothing older can be restored: put the objects back".to_owned();
+    }
+    match newest_without(&place.store, &place.keys, epoch, avoid).await {
+        Ok(Some(older)) => format!(
+            "put the objects back, or start once with --allow-older to begin from @e{}:{} of {} and \
+             lose what was done after it",
+            older.epoch, older.txid, older.at
+        ),
+        Ok(None) => "nothing older can be restored: put the objects back".to_owned(),
+        Err(error) => format!("what is older is not known: {error}"),
+    }
+}
+
+async fn list(place: &Place) -> Option<Vec<Listed>> {
+    place.store.list(&place.keys.epochs()).await.ok()
+}

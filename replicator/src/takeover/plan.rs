@@ -1,0 +1,488 @@
+//! The take-over: from a claim on the lease to a file that may be shipped.
+//!
+//! The order is the safety: the lease was swapped *before* this begins, so the listing shows all
+//! that the last owner's barriers acknowledged; `epoch.json` fixes the base before anything is put
+//! in place; a file is replaced only after it was moved aside.
+//!
+//! Invariants:
+//! - the base is the last restorable point of the newest earlier epoch that has one, never below
+//!   `covered`; or the local file, if its log is whole and contains `covered` and everything
+//!   restorable;
+//! - `epoch.json` is created only once: one that another instance wrote ends the claim, one of this
+//!   claim fixes the base, whatever would be chosen now;
+//! - a restored file is used only if its checksums agree with `covered` and with a fixed base;
+//! - an open break says nothing about the base: what it hides is a whole commit, and nobody wrote
+//!   after it. One that begins before a base from the bucket is closed at the base, once the file is
+//!   in place; with a local base it stays open, because the bucket never showed where that begins.
+//!
+//! On a crash the whole take-over is repeated under the same claim, or by whoever claims next: up
+//! to `epoch.json` nothing is kept, after it the base is fixed. On failure nothing was replaced.
+
+use tidemill_model::{
+    Base, Covered, Epoch, EpochDoc, GivenUp, InstanceId, LocalHead, LogSum, Nonce, Seq, Txid,
+    Uncured,
+};
+
+use crate::ship::barrier::Head;
+use crate::start::decide::Candidate;
+
+/// A restorable point of the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Point {
+    /// The epoch.
+    pub(crate) epoch: Epoch,
+    /// The transaction.
+    pub(crate) txid: Txid,
+}
+
+/// The claim under which the take-over runs, and what it found on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Begin {
+    /// The claimed epoch.
+    pub(crate) epoch: Epoch,
+    /// This disk.
+    pub(crate) instance: InstanceId,
+    /// The nonce that claimed the epoch.
+    pub(crate) acquired: Nonce,
+    /// What the lease says is covered.
+    pub(crate) covered: Option<Covered>,
+    /// What the file at the path is.
+    pub(crate) candidate: Candidate,
+    /// Its log, all of which was read.
+    pub(crate) local: LocalLog,
+    /// The epoch whose cure was not finished.
+    pub(crate) uncured: Option<Uncured>,
+    /// A person wants to begin from an older point where the newest cannot be had.
+    pub(crate) allow_older: bool,
+}
+
+/// The log of the file at the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LocalLog {
+    /// There is no file.
+    None,
+    /// It is not what its writer wrote: the file goes aside for whatever the bucket has.
+    Damaged,
+    /// It is whole and ends here.
+    Whole(Head),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Begin.
+    Begin,
+    /// The open break is in the bucket.
+    BreakWritten,
+    /// The epoch's `epoch.json`, or that there is none.
+    EpochDoc(Option<Box<EpochDoc>>),
+    /// What the earlier epochs have.
+    Listed {
+        /// The last restorable point of the newest one that has one.
+        last: Option<Point>,
+        /// Whether any has an object of Litestream's.
+        shipped: bool,
+    },
+    /// The running checksum of the local file at the seq that was asked for, if it reaches it.
+    LocalSum(Option<LogSum>),
+    /// The restored file, verified as a whole: its head, and its checksum at `covered`'s seq.
+    Restored {
+        /// The head of its log.
+        head: Head,
+        /// The checksum at `covered.seq`; `None` if its log does not reach it.
+        at_covered: Option<LogSum>,
+    },
+    /// The point cannot be restored, and will not be by trying again.
+    Damaged {
+        /// What is wrong with it.
+        what: String,
+        /// An open break hides it: it was never offered, and may be what never was.
+        hidden: bool,
+    },
+    /// `epoch.json` was created.
+    DocCreated,
+    /// `epoch.json` was there already.
+    DocExists(Box<EpochDoc>),
+    /// The file is in place.
+    Placed,
+    /// No open break hides the base.
+    BreaksClosed,
+}
+
+/// What is to be done, one at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Write the open break of a cure that was begun on this disk: the crash may have come before
+    /// it; answer `BreakWritten`.
+    OpenBreak(Uncured),
+    /// Read the claimed epoch's `epoch.json`; answer `EpochDoc`.
+    ReadEpochDoc,
+    /// List the bucket below the claimed epoch, without what was found damaged; answer `Listed`.
+    List,
+    /// Read the local file's checksum at `seq`; answer `LocalSum`.
+    SumOfLocal(Seq),
+    /// Restore into an empty folder and verify; answer `Restored` or `Damaged`.
+    Restore(Point),
+    /// Avoid the restored point, for this reason, as if it were damaged; answer `Damaged`.
+    Distrust(Point, String),
+    /// Create `epoch.json`; answer `DocCreated` or `DocExists`.
+    CreateEpochDoc(Option<Base>, Option<Box<GivenUp>>),
+    /// Put the file in place; answer `Placed`.
+    Place(Placement),
+    /// Close every open break of the base's epoch that begins before it; answer `BreaksClosed`.
+    CloseBreaks(Point),
+    /// The epoch's base is in place.
+    Done(Option<Base>),
+    /// Another instance has the epoch.
+    Fenced(Box<EpochDoc>),
+    /// The claim's base cannot be had any more: give the claim up and judge the node again.
+    Abandon,
+    /// It cannot go on; a person must look.
+    Fail(Problem),
+}
+
+/// How the file comes to its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// The local file stays.
+    KeepLocal,
+    /// The restored file; a local one is moved aside first.
+    Restored,
+    /// A new file with the schema.
+    Create,
+}
+
+/// Why a take-over cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Problem {
+    /// The newest point is damaged.
+    #[error("the newest point, @e{epoch}:{txid}, cannot be used: {what}", epoch = .0.epoch, txid = .0.txid, what = .1)]
+    Damaged(Point, String),
+    /// The bucket does not reach what a barrier covered.
+    #[error(
+        "the bucket ends before what a barrier covered (epoch {epoch}, txid {txid}): \
+         objects are missing; look for a lifecycle rule or a deletion, and restore them", epoch = .0.epoch, txid = .0.txid
+    )]
+    CoveredLost(Covered),
+    /// The bucket has objects of Litestream's, and no point that can be restored.
+    #[error(
+        "the bucket has files of the node's earlier epochs, and nothing that can be restored from \
+         them: objects are missing; restore them, or choose another node name to begin anew"
+    )]
+    NothingRestorable,
+    /// The local file is damaged and the bucket has nothing to restore.
+    #[error(
+        "the local file is damaged, and the bucket has nothing of the node that can be restored: \
+         `tidemill fsck` tells what is wrong with the file; restore the bucket's objects, or the \
+         file, and start again"
+    )]
+    NothingSound,
+    /// The node has a history, and the local file is not of it.
+    #[error(
+        "the node already has a history in the bucket and this file was never shipped: \
+         move the file away, or choose another node name"
+    )]
+    NotItsHistory,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Start,
+    Break,
+    ReadDoc,
+    List,
+    /// Does the local file contain `covered`?
+    LocalCovered(Option<Point>),
+    Restore(Point),
+    /// Does the local file contain the restored head?
+    LocalRestored(Point, Head),
+    /// Does the local file contain the fixed base?
+    LocalBase(Base),
+    RestoreBase(Base),
+    CreateDoc(Option<Base>, Placement),
+    Place(Option<Base>),
+    CloseBreaks(Base),
+    Ended,
+}
+
+/// A take-over under way.
+#[derive(Debug, Clone)]
+pub(crate) struct TakeOver {
+    begin: Begin,
+    step: Step,
+    given_up: Option<Box<GivenUp>>,
+}
+
+impl TakeOver {
+    /// A take-over that begins with `Begin`.
+    pub(crate) fn new(begin: Begin) -> TakeOver {
+        TakeOver { begin, step: Step::Start, given_up: None }
+    }
+
+    /// Takes the answer to the last effect and says what is next. An answer that does not belong to
+    /// the step is a fault of the shell.
+    ///
+    /// # Panics
+    /// On such an answer.
+    pub(crate) fn handle(&mut self, input: Input) -> Effect {
+        let (step, effect) = self.next(input);
+        self.step = step;
+        effect
+    }
+
+    fn next(&mut self, input: Input) -> (Step, Effect) {
+        match (self.step, input) {
+            (Step::Start, Input::Begin) => self.start(),
+            (Step::Break, Input::BreakWritten) => (Step::ReadDoc, Effect::ReadEpochDoc),
+            (Step::ReadDoc, Input::EpochDoc(Some(doc))) => self.fixed(doc),
+            (Step::ReadDoc, Input::EpochDoc(None)) => (Step::List, Effect::List),
+            (Step::List, Input::Listed { last, shipped }) => self.listed(last, shipped),
+            (Step::LocalCovered(point), Input::LocalSum(sum)) => self.local_covered(point, sum),
+            (Step::Restore(point), Input::Restored { head, at_covered }) => {
+                self.restored(point, head, at_covered)
+            }
+            (Step::LocalRestored(point, head), Input::LocalSum(sum)) => {
+                if sum == Some(head.sum) {
+                    self.keep_local()
+                } else {
+                    self.use_restored(point, head)
+                }
+            }
+            (Step::Restore(point), Input::Damaged { what, hidden }) => {
+                self.damaged(point, what, hidden)
+            }
+            // It was there when it was chosen: another epoch chooses again.
+            (Step::RestoreBase(_), Input::Damaged { .. }) => (Step::Ended, Effect::Abandon),
+            (Step::LocalBase(base), Input::LocalSum(sum)) => self.local_base(base, sum),
+            (Step::RestoreBase(base), Input::Restored { head, .. }) => restored_base(base, head),
+            (Step::CreateDoc(base, placement), Input::DocCreated) => {
+                (Step::Place(base), Effect::Place(placement))
+            }
+            (Step::CreateDoc(base, placement), Input::DocExists(doc)) => {
+                if self.is_own(&doc) && doc.base == base {
+                    (Step::Place(base), Effect::Place(placement))
+                } else {
+                    self.fixed(doc)
+                }
+            }
+            (Step::Place(base), Input::Placed) => placed(base),
+            (Step::CloseBreaks(base), Input::BreaksClosed) => {
+                (Step::Ended, Effect::Done(Some(base)))
+            }
+            (step, input) => panic!("a take-over in {step:?} cannot take {input:?}"),
+        }
+    }
+
+    fn start(&self) -> (Step, Effect) {
+        let Some(of) = self.begin.uncured else { return (Step::ReadDoc, Effect::ReadEpochDoc) };
+        (Step::Break, Effect::OpenBreak(of))
+    }
+
+    fn is_own(&self, doc: &EpochDoc) -> bool {
+        doc.instance == self.begin.instance && doc.acquired == self.begin.acquired
+    }
+
+    /// The base was fixed before.
+    fn fixed(&self, doc: Box<EpochDoc>) -> (Step, Effect) {
+        if !self.is_own(&doc) {
+            return (Step::Ended, Effect::Fenced(doc));
+        }
+        match (doc.base, self.begin.local) {
+            (None, LocalLog::None) => place(None, Placement::Create),
+            // A file could only come here after `epoch.json` said that there was nothing.
+            (None, LocalLog::Whole(_)) => place(None, Placement::KeepLocal),
+            (None, LocalLog::Damaged) => (Step::Ended, Effect::Abandon),
+            (Some(base), LocalLog::Whole(_)) => {
+                (Step::LocalBase(base), Effect::SumOfLocal(base.head().0))
+            }
+            (Some(base), LocalLog::None | LocalLog::Damaged) => restore_base(base),
+        }
+    }
+
+    fn local_base(&self, base: Base, sum: Option<LogSum>) -> (Step, Effect) {
+        if sum == Some(base.head().1) {
+            return place(Some(base), Placement::KeepLocal);
+        }
+        restore_base(base)
+    }
+
+    fn listed(&mut self, point: Option<Point>, shipped: bool) -> (Step, Effect) {
+        match (self.begin.candidate, self.begin.covered) {
+            (Candidate::Adopt, _) if shipped => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
+            // A new file would stand for a history that is there and cannot be read.
+            (Candidate::None, None) if point.is_none() && shipped => {
+                (Step::Ended, Effect::Fail(Problem::NothingRestorable))
+            }
+            (Candidate::Adopt, Some(_)) => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
+            (Candidate::Adopt, None) => self.keep_local(),
+            (Candidate::Own { .. }, _) if self.begin.local == LocalLog::Damaged => {
+                self.choose_bucket(point)
+            }
+            (Candidate::Own { .. }, Some(covered)) => {
+                (Step::LocalCovered(point), Effect::SumOfLocal(covered.seq))
+            }
+            (Candidate::Own { last_good }, None) => self.own_file(point, last_good),
+            (Candidate::None, _) => self.choose_bucket(point),
+        }
+    }
+
+    fn local_covered(&mut self, point: Option<Point>, sum: Option<LogSum>) -> (Step, Effect) {
+        match (self.begin.covered, self.begin.candidate) {
+            (Some(covered), Candidate::Own { last_good }) if sum == Some(covered.sum) => {
+                // Where the bucket lost what was covered, the local file is all there is.
+                self.own_file(point.filter(|p| reaches(*p, covered)), last_good)
+            }
+            (_, _) => self.choose_bucket(point),
+        }
+    }
+
+    /// The local file contains `covered`; does it also contain what was shipped after that?
+    fn own_file(
+        &mut self,
+        point: Option<Point>,
+        last_good: Option<(Epoch, tidemill_model::LastGood)>,
+    ) -> (Step, Effect) {
+        let known = last_good.map(|(epoch, good)| Point { epoch, txid: good.txid });
+        match point {
+            None => self.keep_local(),
+            Some(point) if known.is_some_and(|known| known >= point) => self.keep_local(),
+            Some(point) => (Step::Restore(point), Effect::Restore(point)),
+        }
+    }
+
+    fn choose_bucket(&mut self, point: Option<Point>) -> (Step, Effect) {
+        match (point, self.begin.covered) {
+            (Some(point), Some(covered)) if !reaches(point, covered) => {
+                if !self.begin.allow_older {
+                    return (Step::Ended, Effect::Fail(Problem::CoveredLost(covered)));
+                }
+                let lost = Point { epoch: covered.epoch, txid: covered.txid };
+                self.give_up(lost, "objects are missing after the base".to_owned());
+                (Step::Restore(point), Effect::Restore(point))
+            }
+            (None, Some(covered)) => (Step::Ended, Effect::Fail(Problem::CoveredLost(covered))),
+            (Some(point), _) => (Step::Restore(point), Effect::Restore(point)),
+            (None, None) => match self.begin.local {
+                LocalLog::Whole(_) => self.keep_local(),
+                LocalLog::None => self.create(None, Placement::Create),
+                LocalLog::Damaged => (Step::Ended, Effect::Fail(Problem::NothingSound)),
+            },
+        }
+    }
+
+    fn restored(&mut self, point: Point, head: Head, at_covered: Option<LogSum>) -> (Step, Effect) {
+        if let Some(covered) = self.begin.covered
+            && at_covered != Some(covered.sum)
+            && !(self.given_up.is_some() && at_covered.is_none())
+        {
+            return (Step::Restore(point), Effect::Distrust(point, differs(covered)));
+        }
+        match (self.begin.candidate, self.begin.local) {
+            (Candidate::Own { .. }, LocalLog::Whole(_)) => {
+                (Step::LocalRestored(point, head), Effect::SumOfLocal(head.seq))
+            }
+            (Candidate::Own { .. }, LocalLog::None | LocalLog::Damaged)
+            | (Candidate::None | Candidate::Adopt, _) => self.use_restored(point, head),
+        }
+    }
+
+    /// Goes on to the next older point, if nothing is lost by it or a person said so.
+    fn damaged(&mut self, point: Point, what: String, hidden: bool) -> (Step, Effect) {
+        if hidden {
+            return (Step::List, Effect::List);
+        }
+        if !self.begin.allow_older {
+            return (Step::Ended, Effect::Fail(Problem::Damaged(point, what)));
+        }
+        self.give_up(point, what);
+        (Step::List, Effect::List)
+    }
+
+    /// Only the newest of several is told: the others go with it.
+    fn give_up(&mut self, point: Point, reason: String) {
+        let Point { epoch, txid } = point;
+        let covered = self.begin.covered;
+        let new = || Box::new(GivenUp { epoch, txid, covered, reason });
+        self.given_up.get_or_insert_with(new);
+    }
+
+    fn keep_local(&mut self) -> (Step, Effect) {
+        match self.begin.local {
+            LocalLog::Whole(Head { seq, sum }) => {
+                let base = Base::Local { local: LocalHead { seq, sum } };
+                self.create(Some(base), Placement::KeepLocal)
+            }
+            LocalLog::None => self.create(None, Placement::Create),
+            LocalLog::Damaged => (Step::Ended, Effect::Fail(Problem::NothingSound)),
+        }
+    }
+}
+
+impl TakeOver {
+    fn use_restored(&mut self, point: Point, head: Head) -> (Step, Effect) {
+        let Point { epoch, txid } = point;
+        let base = Base::Restored { epoch, txid, seq: head.seq, sum: head.sum };
+        self.create(Some(base), Placement::Restored)
+    }
+
+    fn create(&mut self, base: Option<Base>, placement: Placement) -> (Step, Effect) {
+        let given_up = self.given_up.take().map(|given_up| Box::new(self.beyond(base, *given_up)));
+        (Step::CreateDoc(base, placement), Effect::CreateEpochDoc(base, given_up))
+    }
+
+    /// What was covered is given up only where the base does not reach it.
+    fn beyond(&self, base: Option<Base>, given_up: GivenUp) -> GivenUp {
+        let reached = |covered: &Covered| match base {
+            Some(Base::Restored { epoch, txid, .. }) => reaches(Point { epoch, txid }, *covered),
+            Some(Base::Local { local }) => local.seq >= covered.seq,
+            None => false,
+        };
+        let covered = self.begin.covered.filter(|covered| !reached(covered));
+        GivenUp { covered, ..given_up }
+    }
+}
+
+fn differs(covered: Covered) -> String {
+    let Covered { seq, epoch, .. } = covered;
+    format!(
+        "the restored log differs at event {seq} from what a barrier covered: \
+         the replica of epoch {epoch} is damaged"
+    )
+}
+
+fn reaches(point: Point, covered: Covered) -> bool {
+    point >= Point { epoch: covered.epoch, txid: covered.txid }
+}
+
+fn place(base: Option<Base>, placement: Placement) -> (Step, Effect) {
+    (Step::Place(base), Effect::Place(placement))
+}
+
+fn placed(base: Option<Base>) -> (Step, Effect) {
+    match base {
+        Some(base @ Base::Restored { epoch, txid, .. }) => {
+            (Step::CloseBreaks(base), Effect::CloseBreaks(Point { epoch, txid }))
+        }
+        Some(Base::Local { .. }) | None => (Step::Ended, Effect::Done(base)),
+    }
+}
+
+fn restore_base(base: Base) -> (Step, Effect) {
+    match base {
+        Base::Restored { epoch, txid, .. } => {
+            (Step::RestoreBase(base), Effect::Restore(Point { epoch, txid }))
+        }
+        Base::Local { .. } => (Step::Ended, Effect::Abandon),
+    }
+}
+
+fn restored_base(base: Base, head: Head) -> (Step, Effect) {
+    if base.head() == (head.seq, head.sum) {
+        return place(Some(base), Placement::Restored);
+    }
+    // What is under that name is not what the epoch began from: another epoch chooses again.
+    (Step::Ended, Effect::Abandon)
+}
+
+#[cfg(test)]
+mod tests;
