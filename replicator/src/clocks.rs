@@ -7,16 +7,16 @@ use tidemill_model::{BootTime, Timestamp};
 /// Both clocks, read together. Deadlines are compared on the boot clock; the wall clock only tells
 /// whether the boot clock stood still, as it does in a machine that was paused from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moment {
+pub(crate) struct Clocks {
     /// `CLOCK_BOOTTIME`.
     pub(crate) boot: BootTime,
     /// The wall clock.
     pub(crate) wall: Timestamp,
 }
 
-impl Moment {
+impl Clocks {
     /// How much further the wall clock went than the boot clock since `earlier`.
-    pub(crate) fn wall_ran_ahead(self, earlier: Moment) -> Duration {
+    pub(crate) fn wall_ran_ahead(self, earlier: Clocks) -> Duration {
         self.wall.since(earlier.wall).saturating_sub(self.boot.since(earlier.boot))
     }
 }

@@ -7,16 +7,16 @@ use tidemill_bucket::{LeaseStore, Litestream, Store};
 use tidemill_eventlog::{Beside, FileLock, LockError, host};
 use tidemill_model::{BootId, FolderId, MachineId, NodeKeys, NodeState};
 
-use crate::clocks::Moment;
+use crate::clocks::Clocks;
 use crate::disk::state_file;
 use crate::error::{Error, ErrorKind};
-use crate::report::Report;
 use crate::settings::Settings;
+use crate::shared_status::SharedStatus;
 use crate::ship::litestream::control::Control;
 use crate::ship::litestream::leftover;
 
 /// Shared by everything that runs in this process.
-pub(crate) struct Place {
+pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) node_lock: FileLock,
     pub(crate) store: Store,
@@ -28,12 +28,12 @@ pub(crate) struct Place {
     pub(crate) boot: BootId,
     pub(crate) machine: MachineId,
     pub(crate) folder: FolderId,
-    report: Mutex<Report>,
+    status: Mutex<SharedStatus>,
 }
 
-impl Place {
+impl Context {
     /// Checks the tools and takes the node lock. The bucket was not asked for anything yet.
-    pub(crate) async fn open(settings: Settings) -> Result<Arc<Place>, Error> {
+    pub(crate) async fn open(settings: Settings) -> Result<Arc<Context>, Error> {
         let litestream = Litestream::find().await?;
         let store = Store::connect(settings.fleet.bucket(), &settings.store).await?;
         let node_lock = match leftover::take_node_lock(&settings.beside).await {
@@ -49,11 +49,11 @@ impl Place {
         };
         let keys = settings.fleet.node(&settings.node);
         let litestream_socket = settings.beside.litestream_socket()?;
-        let place = Place {
+        let context = Context {
             leases: LeaseStore::new(store.clone(), &keys),
             control: Control::new(&litestream_socket, settings.beside.db()),
             litestream_socket,
-            report: Mutex::new(Report::new(host::host_name(), host::boot_id()?)),
+            status: Mutex::new(SharedStatus::new(host::host_name(), host::boot_id()?)),
             boot: host::boot_id()?,
             machine: host::machine_id()?,
             folder: node_lock.folder()?,
@@ -63,7 +63,7 @@ impl Place {
             keys,
             litestream,
         };
-        Ok(Arc::new(place))
+        Ok(Arc::new(context))
     }
 
     /// The database and what lies beside it.
@@ -72,8 +72,8 @@ impl Place {
     }
 
     /// What the lease says about this process.
-    pub(crate) fn report(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn status(&self) -> MutexGuard<'_, SharedStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the state file.
@@ -83,6 +83,6 @@ impl Place {
 }
 
 /// Both clocks, now.
-pub(crate) fn now() -> Moment {
-    Moment { boot: host::boot_now(), wall: host::wall_now() }
+pub(crate) fn now() -> Clocks {
+    Clocks { boot: host::boot_now(), wall: host::wall_now() }
 }

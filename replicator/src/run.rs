@@ -9,12 +9,12 @@ use tidemill_model::NodeState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::socket::AppSocket;
-use crate::context::Place;
+use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::serve::Serving;
 use crate::settings::Settings;
 use crate::start::{not_ready, run as starting};
-use crate::supervise::Outcome;
+use crate::supervise::Ending;
 
 /// The exit code when the final barrier did not count.
 pub const EXIT_NOT_COVERED: u8 = 74;
@@ -34,12 +34,12 @@ impl Ended {
         self.code
     }
 
-    fn of(outcome: Outcome) -> Ended {
+    fn of(outcome: Ending) -> Ended {
         let code = match outcome {
-            Outcome::Released(code) => code,
-            Outcome::NotCovered => EXIT_NOT_COVERED,
-            Outcome::NotReleased | Outcome::LeaseGone => 1,
-            Outcome::Fenced => EXIT_FENCED,
+            Ending::Released(code) => code,
+            Ending::NotCovered => EXIT_NOT_COVERED,
+            Ending::NotReleased | Ending::LeaseGone => 1,
+            Ending::Fenced => EXIT_FENCED,
         };
         Ended { code }
     }
@@ -93,22 +93,22 @@ pub fn run(settings: Settings) -> Result<Ended, Error> {
 
 async fn run_on(settings: Settings) -> Result<Ended, Error> {
     let mut signals = Signals::listen()?;
-    let place = Place::open(settings).await?;
-    let (socket, mut requests) = AppSocket::listen(place.beside(), &place.node_lock)?;
+    let context = Context::open(settings).await?;
+    let (socket, mut requests) = AppSocket::listen(context.beside(), &context.node_lock)?;
     let began = tokio::select! {
         biased;
         () = signals.asked() => {
             socket.close().await;
-            return Ok(ended_early(&place));
+            return Ok(ended_early(&context));
         }
-        began = starting::start(&place) => began?,
-        () = not_ready::receive(&place, &mut requests) => unreachable!("it goes on until dropped"),
+        began = starting::start(&context) => began?,
+        () = not_ready::receive(&context, &mut requests) => unreachable!("it goes on until dropped"),
     };
     match began {
-        starting::Began::Fenced(state) => Ok(fenced_early(&place, *state)),
-        starting::Began::LeaseGone => Ok(lease_gone_early(&place)),
-        starting::Began::Ready(begun) => {
-            let outcome = Serving::new(place, *begun, socket, requests)?.run(signals).await?;
+        starting::Started::Fenced(state) => Ok(fenced_early(&context, *state)),
+        starting::Started::LeaseGone => Ok(lease_gone_early(&context)),
+        starting::Started::Ready(begun) => {
+            let outcome = Serving::new(context, *begun, socket, requests)?.run(signals).await?;
             Ok(Ended::of(outcome))
         }
     }
@@ -116,8 +116,8 @@ async fn run_on(settings: Settings) -> Result<Ended, Error> {
 
 /// Told to end before the node was ready. A claim that was made stays until it expires: nothing was
 /// covered under it.
-fn ended_early(place: &Place) -> Ended {
-    if place.report().claimed {
+fn ended_early(context: &Context) -> Ended {
+    if context.status().claimed {
         tracing::warn!("told to end in the middle of a take-over: the lease expires by itself");
         return Ended { code: EXIT_NOT_COVERED };
     }
@@ -126,18 +126,18 @@ fn ended_early(place: &Place) -> Ended {
 }
 
 /// The lease went before the app could open the file; the next start sees what the bucket has.
-fn lease_gone_early(place: &Place) -> Ended {
+fn lease_gone_early(context: &Context) -> Ended {
     tracing::error!(
-        node = %place.settings.node, fleet = %place.settings.fleet,
+        node = %context.settings.node, fleet = %context.settings.fleet,
         "the lease document is gone: nobody should delete objects of a node; check the bucket"
     );
     Ended { code: 1 }
 }
 
 /// Lost the node before the app could open the file: the next start moves it aside.
-fn fenced_early(place: &Place, mut state: NodeState) -> Ended {
+fn fenced_early(context: &Context, mut state: NodeState) -> Ended {
     state.stage = tidemill_model::Stage::Fenced;
-    if let Err(e) = place.save(&state) {
+    if let Err(e) = context.save(&state) {
         tracing::error!(error = %e, "cannot record that the node was lost");
     }
     tracing::warn!(node = %state.node, "another owner took the node before it was ready");

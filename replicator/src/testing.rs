@@ -5,20 +5,20 @@ use tidemill_model::{
     LogSum, MachineId, NodeId, NodeState, Nonce, Seq, SidecarState, Stage, Timestamp, Ttl, Txid,
 };
 
-use crate::clocks::Moment;
-use crate::ship::barrier::Head;
+use crate::clocks::Clocks;
+use crate::ship::barrier::LogPoint;
 
 pub(crate) fn ms(ms: u64) -> BootTime {
     BootTime::from_nanos(ms * 1_000_000)
 }
 
-pub(crate) fn at(boot_ms: u64) -> Moment {
+pub(crate) fn at(boot_ms: u64) -> Clocks {
     at_wall(boot_ms, boot_ms)
 }
 
-pub(crate) fn at_wall(boot_ms: u64, wall_ms: u64) -> Moment {
+pub(crate) fn at_wall(boot_ms: u64, wall_ms: u64) -> Clocks {
     let micros = i64::try_from(wall_ms).unwrap() * 1000;
-    Moment { boot: ms(boot_ms), wall: Timestamp::from_micros(micros).unwrap() }
+    Clocks { boot: ms(boot_ms), wall: Timestamp::from_micros(micros).unwrap() }
 }
 
 pub(crate) fn nonce(n: u8) -> Nonce {
@@ -42,8 +42,8 @@ pub(crate) fn etag(n: u64) -> ETag {
 }
 
 /// The head at `seq` of a log whose sums are told apart by `line`.
-pub(crate) fn head(seq: u64, line: u64) -> Head {
-    Head { seq: Seq::new(seq).unwrap(), sum: sum(seq, line) }
+pub(crate) fn head(seq: u64, line: u64) -> LogPoint {
+    LogPoint { seq: Seq::new(seq).unwrap(), sum: sum(seq, line) }
 }
 
 pub(crate) fn sum(seq: u64, line: u64) -> LogSum {

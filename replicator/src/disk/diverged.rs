@@ -57,7 +57,7 @@ pub(crate) enum InstallError {
 ///
 /// # Crash safety
 /// See the module: the next start finishes it.
-pub(crate) fn move_aside(
+pub(crate) fn move_away(
     beside: &Beside,
     locks: &BothLocks<'_>,
     epoch: Option<Epoch>,

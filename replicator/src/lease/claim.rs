@@ -23,8 +23,8 @@ use tidemill_model::{
     Nonce, Ttl,
 };
 
-use crate::clocks::{Moment, backoff};
-use crate::lease::renew::{Claim, Seen};
+use crate::clocks::{Clocks, backoff};
+use crate::lease::renew::{Claim, LeaseVersion};
 use crate::start::proof::latest;
 
 /// How often a waiting taker looks whether the holder released the node: a released node should
@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a claim must wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum ClaimWait {
     /// Released, our own, or never owned.
     AtOnce,
     /// Until its holder's time is over.
@@ -45,7 +45,7 @@ pub(crate) enum Patience {
 
 /// Which claim is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attempt {
+pub(crate) struct ClaimTerms {
     /// The node.
     pub(crate) node: NodeId,
     /// The epoch to claim: the lease's own to go on with it, or a new one.
@@ -59,9 +59,9 @@ pub(crate) struct Attempt {
     /// The TTL that the claim gets.
     pub(crate) ttl: Ttl,
     /// Whether to wait.
-    pub(crate) patience: Patience,
+    pub(crate) patience: ClaimWait,
     /// The version that was seen; `None` if there was no document.
-    pub(crate) seen: Option<Box<Seen>>,
+    pub(crate) seen: Option<Box<LeaseVersion>>,
     /// When the first reply that showed this version was received.
     pub(crate) seen_at: BootTime,
     /// The TTL of the newest epoch's claim, where the document is gone.
@@ -76,7 +76,7 @@ pub(crate) enum Input {
     /// Time passed.
     Tick,
     /// The store showed the document, or that there is none.
-    Read(Option<Box<Seen>>),
+    Read(Option<Box<LeaseVersion>>),
     /// The store did not answer a read.
     ReadFailed,
     /// The state file names the claim; this is how the sidecar is.
@@ -129,19 +129,19 @@ enum Step {
 
 /// One attempt at a claim.
 #[derive(Debug, Clone)]
-pub(crate) struct Taker {
-    attempt: Attempt,
+pub(crate) struct Claiming {
+    attempt: ClaimTerms,
     step: Step,
-    doc: Option<(Box<LeaseDoc>, Moment)>,
+    doc: Option<(Box<LeaseDoc>, Clocks)>,
     failures: u32,
 }
 
-impl Taker {
+impl Claiming {
     /// An attempt that begins with its first `Tick`.
-    pub(crate) fn new(attempt: Attempt) -> Taker {
+    pub(crate) fn new(attempt: ClaimTerms) -> Claiming {
         let look_at = attempt.seen_at.saturating_add(LOOK_EVERY);
         let step = Step::Waiting { look_at, said: false };
-        Taker { attempt, step, doc: None, failures: 0 }
+        Claiming { attempt, step, doc: None, failures: 0 }
     }
 
     /// When to call with `Tick` at the latest.
@@ -159,7 +159,7 @@ impl Taker {
     }
 
     /// Takes one input and says what is to be done.
-    pub(crate) fn handle(&mut self, input: Input, now: Moment) -> Vec<Effect> {
+    pub(crate) fn handle(&mut self, input: Input, now: Clocks) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
             Input::Tick => self.tick(now, &mut effects),
@@ -187,7 +187,7 @@ impl Taker {
         effects
     }
 
-    fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+    fn tick(&mut self, now: Clocks, effects: &mut Vec<Effect>) {
         match self.step {
             Step::Waiting { look_at, said } => {
                 let free_at = self.free_at();
@@ -221,7 +221,7 @@ impl Taker {
         }
     }
 
-    fn read(&mut self, seen: Option<Box<Seen>>, now: Moment, effects: &mut Vec<Effect>) {
+    fn read(&mut self, seen: Option<Box<LeaseVersion>>, now: Clocks, effects: &mut Vec<Effect>) {
         match self.step {
             Step::Looking { said } => self.looked(seen, said, now, effects),
             Step::ReadingBack => self.read_back(seen, now, effects),
@@ -236,9 +236,9 @@ impl Taker {
 
     fn looked(
         &mut self,
-        seen: Option<Box<Seen>>,
+        seen: Option<Box<LeaseVersion>>,
         said: bool,
-        now: Moment,
+        now: Clocks,
         effects: &mut Vec<Effect>,
     ) {
         let same_version = etag_of(&seen) == etag_of(&self.attempt.seen);
@@ -259,7 +259,12 @@ impl Taker {
         }
     }
 
-    fn read_back(&mut self, seen: Option<Box<Seen>>, now: Moment, effects: &mut Vec<Effect>) {
+    fn read_back(
+        &mut self,
+        seen: Option<Box<LeaseVersion>>,
+        now: Clocks,
+        effects: &mut Vec<Effect>,
+    ) {
         match seen {
             Some(seen) if seen.doc.nonce == self.attempt.nonce => {
                 self.claimed(seen.etag, effects);
@@ -271,7 +276,7 @@ impl Taker {
         }
     }
 
-    fn read_failed(&mut self, now: Moment) {
+    fn read_failed(&mut self, now: Clocks) {
         match self.step {
             Step::Looking { said } => {
                 self.step = Step::Waiting { look_at: now.boot.saturating_add(LOOK_EVERY), said };
@@ -299,7 +304,7 @@ impl Taker {
         let Some((doc, sent)) = self.doc.take() else { return };
         self.step = Step::Ended;
         effects.push(Effect::Claimed(Box::new(Claim {
-            seen: Seen { doc: *doc, etag, age: None },
+            seen: LeaseVersion { doc: *doc, etag, age: None },
             sent,
         })));
     }
@@ -330,15 +335,15 @@ impl Taker {
     /// When the claim may be made.
     fn free_at(&self) -> BootTime {
         match (self.attempt.patience, &self.attempt.seen) {
-            (Patience::AtOnce, _) => self.attempt.seen_at,
-            (Patience::UntilExpired, Some(seen)) => {
+            (ClaimWait::AtOnce, _) => self.attempt.seen_at,
+            (ClaimWait::UntilExpired, Some(seen)) => {
                 self.attempt.seen_at.saturating_add(seen.doc.ttl.taker_waits())
             }
-            (Patience::Rebooted, Some(seen)) => {
+            (ClaimWait::Rebooted, Some(seen)) => {
                 self.attempt.seen_at.saturating_add(after_reboot(seen))
             }
             // Whoever held a document that is gone may still act, as long as its claim allowed.
-            (Patience::UntilExpired | Patience::Rebooted, None) => {
+            (ClaimWait::UntilExpired | ClaimWait::Rebooted, None) => {
                 let ttl = self.attempt.gone_ttl.max(Some(self.attempt.ttl));
                 let wait = ttl.unwrap_or(self.attempt.ttl).taker_waits();
                 self.attempt.seen_at.saturating_add(wait)
@@ -346,7 +351,7 @@ impl Taker {
         }
     }
 
-    fn again_at(&self, now: Moment) -> BootTime {
+    fn again_at(&self, now: Clocks) -> BootTime {
         let most = self.attempt.ttl.renew_every();
         now.boot.saturating_add(backoff(self.failures, Duration::from_millis(100), most))
     }
@@ -355,7 +360,7 @@ impl Taker {
 /// How long to wait from the receipt of a version on, by its age at the store. A holder that lives
 /// and renews shows itself within a third of the TTL; one that is cut off from the store has closed
 /// its gate when the version is older than the TTL. A real reboot takes longer than that.
-fn after_reboot(seen: &Seen) -> Duration {
+fn after_reboot(seen: &LeaseVersion) -> Duration {
     let ttl = seen.doc.ttl;
     match seen.age {
         Some(age) => {
@@ -366,7 +371,7 @@ fn after_reboot(seen: &Seen) -> Duration {
     }
 }
 
-fn etag_of(seen: &Option<Box<Seen>>) -> Option<ETag> {
+fn etag_of(seen: &Option<Box<LeaseVersion>>) -> Option<ETag> {
     seen.as_ref().map(|seen| seen.etag.clone())
 }
 

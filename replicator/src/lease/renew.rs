@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tidemill_model::{BootTime, Covered, ETag, LeaseDoc, LeaseStatus, Nonce};
 
-use crate::clocks::{Moment, backoff};
+use crate::clocks::{Clocks, backoff};
 use crate::ship::barrier::LeaseShows;
 use crate::start::proof::later;
 
@@ -29,7 +29,7 @@ const OWN_NONCES_MAX: usize = 16;
 
 /// A version of the lease, as the store showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct LeaseVersion {
     /// The document.
     pub(crate) doc: LeaseDoc,
     /// Its entity tag.
@@ -41,7 +41,7 @@ pub(crate) struct Seen {
 
 /// What a read of the document showed, where its entity tag does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub(crate) enum LeaseFound {
     /// There is none.
     Absent,
     /// A document.
@@ -52,7 +52,7 @@ pub(crate) enum Shown {
 
 /// What the next write carries, if one begins now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fresh {
+pub(crate) struct NextWrite {
     /// Random, from the kernel, used for no other write.
     pub(crate) nonce: Nonce,
     /// How the sidecar is.
@@ -65,30 +65,30 @@ pub(crate) struct Fresh {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// The version that this process wrote.
-    pub(crate) seen: Seen,
+    pub(crate) seen: LeaseVersion,
     /// When that write was first sent.
-    pub(crate) sent: Moment,
+    pub(crate) sent: Clocks,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Input {
     /// Time passed.
-    Tick(Fresh),
+    Tick(NextWrite),
     /// The store took the write.
     Written(ETag),
     /// The store refused the write, or its answer was lost or unclear.
     Unclear,
     /// The store showed the document, or that there is none.
-    Read(Option<Box<Seen>>),
+    Read(Option<Box<LeaseVersion>>),
     /// The store showed a document of this version, which this program does not know.
     ReadNewer(u64),
     /// The store did not answer a read.
     ReadFailed,
     /// Somebody else in this process, a barrier, read the document.
-    Observed(Shown),
+    Observed(LeaseFound),
     /// Everything is covered: give the node up.
-    Release(Fresh),
+    Release(NextWrite),
 }
 
 /// What is to be done.
@@ -104,14 +104,14 @@ pub(crate) enum Effect {
     /// Read the document; answer `Read` or `ReadFailed`.
     Get,
     /// The gate changed.
-    Gate(Gate),
+    Gate(LeaseGate),
     /// The release is in the store.
     Released,
 }
 
 /// Whether effects may be released.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Gate {
+pub(crate) enum LeaseGate {
     /// Until then.
     Open {
         /// The deadline.
@@ -122,21 +122,21 @@ pub(crate) enum Gate {
     /// Never again: another owner, or none.
     Fenced {
         /// What is there now instead of the holder's own.
-        by: Shown,
+        by: LeaseFound,
     },
     /// Never again: the node was given up.
     Released,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pending {
+struct PendingWrite {
     doc: LeaseDoc,
-    sent: Moment,
+    sent: Clocks,
 }
 
 /// What is under way at the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Request {
+enum AtStore {
     None,
     Put,
     Get,
@@ -146,33 +146,33 @@ enum Request {
 
 /// The lease of a process that claimed it.
 #[derive(Debug, Clone)]
-pub(crate) struct Holder {
+pub(crate) struct Renewal {
     confirmed: Claim,
-    pending: Option<Pending>,
-    request: Request,
+    pending: Option<PendingWrite>,
+    request: AtStore,
     failures: u32,
-    release: Option<Fresh>,
+    release: Option<NextWrite>,
     own: VecDeque<Nonce>,
-    gate: Gate,
+    gate: LeaseGate,
 }
 
-impl Holder {
+impl Renewal {
     /// The holder of a claim that was just confirmed.
-    pub(crate) fn new(claim: Claim) -> Holder {
+    pub(crate) fn new(claim: Claim) -> Renewal {
         let until = deadline(&claim);
-        Holder {
+        Renewal {
             own: VecDeque::from([claim.seen.doc.nonce.clone()]),
             confirmed: claim,
             pending: None,
-            request: Request::None,
+            request: AtStore::None,
             failures: 0,
             release: None,
-            gate: Gate::Open { until },
+            gate: LeaseGate::Open { until },
         }
     }
 
     /// Whether effects may be released, as of the last input.
-    pub(crate) fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &LeaseGate {
         &self.gate
     }
 
@@ -189,36 +189,39 @@ impl Holder {
     /// Whose the lease is, by a document that a barrier read just now. While the wall clock has run
     /// ahead of the boot clock the machine stood still, and may be a copy that woke up beside its
     /// original: both wrote that nonce, and only a renewal tells which of them goes on.
-    pub(crate) fn shows(&self, shown: &Shown, now: Moment) -> LeaseShows {
+    pub(crate) fn shows(&self, shown: &LeaseFound, now: Clocks) -> LeaseShows {
         match shown {
-            Shown::Doc(doc) if self.wrote(&doc.nonce) => {
+            LeaseFound::Doc(doc) if self.wrote(&doc.nonce) => {
                 if self.clock_stood_still(now) {
                     LeaseShows::Unknown
                 } else {
                     LeaseShows::Ours
                 }
             }
-            Shown::Doc(_) | Shown::Absent | Shown::Newer(_) => LeaseShows::Foreign,
+            LeaseFound::Doc(_) | LeaseFound::Absent | LeaseFound::Newer(_) => LeaseShows::Foreign,
         }
     }
 
     /// When to call with `Tick` at the latest.
     pub(crate) fn wake_at(&self) -> Option<BootTime> {
         let due = match (&self.gate, self.request) {
-            (Gate::Fenced { .. } | Gate::Released, _) => return None,
-            (Gate::Open { .. } | Gate::Closed, Request::PutAt(at) | Request::GetAt(at)) => Some(at),
-            (Gate::Open { .. } | Gate::Closed, Request::None) => Some(self.renew_at()),
-            (Gate::Open { .. } | Gate::Closed, Request::Put | Request::Get) => None,
+            (LeaseGate::Fenced { .. } | LeaseGate::Released, _) => return None,
+            (
+                LeaseGate::Open { .. } | LeaseGate::Closed,
+                AtStore::PutAt(at) | AtStore::GetAt(at),
+            ) => Some(at),
+            (LeaseGate::Open { .. } | LeaseGate::Closed, AtStore::None) => Some(self.renew_at()),
+            (LeaseGate::Open { .. } | LeaseGate::Closed, AtStore::Put | AtStore::Get) => None,
         };
         match self.gate {
-            Gate::Open { until } => Some(due.map_or(until, |due| due.min(until))),
-            Gate::Closed | Gate::Fenced { .. } | Gate::Released => due,
+            LeaseGate::Open { until } => Some(due.map_or(until, |due| due.min(until))),
+            LeaseGate::Closed | LeaseGate::Fenced { .. } | LeaseGate::Released => due,
         }
     }
 
     /// Takes one input and says what is to be done.
-    pub(crate) fn handle(&mut self, input: Input, now: Moment) -> Vec<Effect> {
-        if matches!(self.gate, Gate::Fenced { .. } | Gate::Released) {
+    pub(crate) fn handle(&mut self, input: Input, now: Clocks) -> Vec<Effect> {
+        if matches!(self.gate, LeaseGate::Fenced { .. } | LeaseGate::Released) {
             return Vec::new();
         }
         let mut effects = Vec::new();
@@ -227,15 +230,15 @@ impl Holder {
             Input::Written(etag) => self.confirm(etag, &mut effects),
             Input::Unclear => {
                 self.failures = self.failures.saturating_add(1);
-                self.request = Request::Get;
+                self.request = AtStore::Get;
                 effects.push(Effect::Get);
             }
             Input::Read(seen) => self.read(seen, now, &mut effects),
             Input::ReadFailed => {
                 self.failures = self.failures.saturating_add(1);
-                self.request = Request::GetAt(self.again_at(now));
+                self.request = AtStore::GetAt(self.again_at(now));
             }
-            Input::ReadNewer(v) => self.fence(Shown::Newer(v), &mut effects),
+            Input::ReadNewer(v) => self.fence(LeaseFound::Newer(v), &mut effects),
             Input::Observed(shown) => {
                 if self.shows(&shown, now) == LeaseShows::Foreign {
                     self.fence(shown, &mut effects);
@@ -250,34 +253,34 @@ impl Holder {
         effects
     }
 
-    fn tick(&mut self, fresh: Fresh, now: Moment, effects: &mut Vec<Effect>) {
+    fn tick(&mut self, fresh: NextWrite, now: Clocks, effects: &mut Vec<Effect>) {
         match self.request {
-            Request::None if now.boot >= self.renew_at() || self.clock_stood_still(now) => {
+            AtStore::None if now.boot >= self.renew_at() || self.clock_stood_still(now) => {
                 self.begin(fresh, false, now, effects);
             }
-            Request::PutAt(at) if now.boot >= at => self.put(effects),
-            Request::GetAt(at) if now.boot >= at => {
-                self.request = Request::Get;
+            AtStore::PutAt(at) if now.boot >= at => self.put(effects),
+            AtStore::GetAt(at) if now.boot >= at => {
+                self.request = AtStore::Get;
                 effects.push(Effect::Get);
             }
-            Request::None | Request::Put | Request::Get | Request::PutAt(_) | Request::GetAt(_) => {
+            AtStore::None | AtStore::Put | AtStore::Get | AtStore::PutAt(_) | AtStore::GetAt(_) => {
             }
         }
     }
 
-    fn read(&mut self, seen: Option<Box<Seen>>, now: Moment, effects: &mut Vec<Effect>) {
-        let Some(seen) = seen else { return self.fence(Shown::Absent, effects) };
+    fn read(&mut self, seen: Option<Box<LeaseVersion>>, now: Clocks, effects: &mut Vec<Effect>) {
+        let Some(seen) = seen else { return self.fence(LeaseFound::Absent, effects) };
         let pending_nonce = self.pending.as_ref().map(|pending| &pending.doc.nonce);
         if pending_nonce == Some(&seen.doc.nonce) {
             self.confirm(seen.etag, effects);
         } else if seen.doc.nonce == self.confirmed.seen.doc.nonce {
             self.confirmed.seen.etag = seen.etag;
             match self.pending {
-                Some(_) => self.request = Request::PutAt(self.again_at(now)),
-                None => self.request = Request::None,
+                Some(_) => self.request = AtStore::PutAt(self.again_at(now)),
+                None => self.request = AtStore::None,
             }
         } else {
-            self.fence(Shown::Doc(Box::new(seen.doc)), effects);
+            self.fence(LeaseFound::Doc(Box::new(seen.doc)), effects);
         }
         self.begin_release(now, effects);
     }
@@ -285,28 +288,28 @@ impl Holder {
     fn confirm(&mut self, etag: ETag, effects: &mut Vec<Effect>) {
         let Some(pending) = self.pending.take() else { return };
         self.failures = 0;
-        self.request = Request::None;
+        self.request = AtStore::None;
         let released = pending.doc.released;
         self.confirmed =
-            Claim { seen: Seen { doc: pending.doc, etag, age: None }, sent: pending.sent };
+            Claim { seen: LeaseVersion { doc: pending.doc, etag, age: None }, sent: pending.sent };
         if released {
-            self.gate = Gate::Released;
-            effects.push(Effect::Gate(Gate::Released));
+            self.gate = LeaseGate::Released;
+            effects.push(Effect::Gate(LeaseGate::Released));
             effects.push(Effect::Released);
         }
     }
 
-    fn begin_release(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        let idle = self.pending.is_none() && self.request == Request::None;
+    fn begin_release(&mut self, now: Clocks, effects: &mut Vec<Effect>) {
+        let idle = self.pending.is_none() && self.request == AtStore::None;
         if idle
-            && !matches!(self.gate, Gate::Fenced { .. } | Gate::Released)
+            && !matches!(self.gate, LeaseGate::Fenced { .. } | LeaseGate::Released)
             && let Some(fresh) = self.release.take()
         {
             self.begin(fresh, true, now, effects);
         }
     }
 
-    fn begin(&mut self, fresh: Fresh, released: bool, now: Moment, effects: &mut Vec<Effect>) {
+    fn begin(&mut self, fresh: NextWrite, released: bool, now: Clocks, effects: &mut Vec<Effect>) {
         let last = &self.confirmed.seen.doc;
         let doc = LeaseDoc {
             nonce: fresh.nonce.clone(),
@@ -319,44 +322,44 @@ impl Holder {
         if self.own.len() > OWN_NONCES_MAX {
             self.own.pop_front();
         }
-        self.pending = Some(Pending { doc, sent: now });
+        self.pending = Some(PendingWrite { doc, sent: now });
         self.put(effects);
     }
 
     fn put(&mut self, effects: &mut Vec<Effect>) {
         let Some(pending) = &self.pending else { return };
-        self.request = Request::Put;
+        self.request = AtStore::Put;
         let doc = Box::new(pending.doc.clone());
         effects.push(Effect::Put { doc, if_match: self.confirmed.seen.etag.clone() });
     }
 
-    fn fence(&mut self, by: Shown, effects: &mut Vec<Effect>) {
+    fn fence(&mut self, by: LeaseFound, effects: &mut Vec<Effect>) {
         self.pending = None;
-        self.request = Request::None;
-        self.gate = Gate::Fenced { by };
+        self.request = AtStore::None;
+        self.gate = LeaseGate::Fenced { by };
         effects.push(Effect::Gate(self.gate.clone()));
     }
 
-    fn judge_gate(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        if matches!(self.gate, Gate::Fenced { .. } | Gate::Released) {
+    fn judge_gate(&mut self, now: Clocks, effects: &mut Vec<Effect>) {
+        if matches!(self.gate, LeaseGate::Fenced { .. } | LeaseGate::Released) {
             return;
         }
         let until = deadline(&self.confirmed);
         let gate = if now.boot < until && !self.clock_stood_still(now) {
-            Gate::Open { until }
+            LeaseGate::Open { until }
         } else {
-            Gate::Closed
+            LeaseGate::Closed
         };
         if gate != self.gate {
             self.gate = gate.clone();
             effects.push(Effect::Gate(gate));
         }
-        if self.pending.is_none() && self.request == Request::None {
+        if self.pending.is_none() && self.request == AtStore::None {
             self.begin_release(now, effects);
         }
     }
 
-    fn clock_stood_still(&self, now: Moment) -> bool {
+    fn clock_stood_still(&self, now: Clocks) -> bool {
         now.wall_ran_ahead(self.confirmed.sent) > self.confirmed.seen.doc.ttl.margin()
     }
 
@@ -364,7 +367,7 @@ impl Holder {
         self.confirmed.sent.boot.saturating_add(self.confirmed.seen.doc.ttl.renew_every())
     }
 
-    fn again_at(&self, now: Moment) -> BootTime {
+    fn again_at(&self, now: Clocks) -> BootTime {
         let most = self.confirmed.seen.doc.ttl.renew_every() / 4;
         now.boot.saturating_add(backoff(self.failures, Duration::from_millis(100), most))
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, Timestamp, Ttl};
 
-use crate::clocks::Moment;
-use crate::lease::claim::{self, Attempt, Patience, Taker};
-use crate::lease::renew::{self, Fresh, Gate, Holder, Seen};
+use crate::clocks::Clocks;
+use crate::lease::claim::{self, ClaimTerms, ClaimWait, Claiming};
+use crate::lease::renew::{self, LeaseGate, LeaseVersion, NextWrite, Renewal};
 use crate::testing::{epoch, etag, instance, node, status};
 
 const TTL_MS: u64 = 10_000;
@@ -40,15 +40,15 @@ enum Event {
 enum Answer {
     Written(ETag),
     Unclear,
-    Read(Option<Box<Seen>>),
+    Read(Option<Box<LeaseVersion>>),
     ReadFailed,
 }
 
 enum Role {
     Idle,
     Looking,
-    Taking(Box<Taker>),
-    Holding(Box<Holder>),
+    Taking(Box<Claiming>),
+    Holding(Box<Renewal>),
     Lost,
 }
 
@@ -65,7 +65,7 @@ struct World {
     order: u64,
     queue: BTreeMap<(u64, u64), Event>,
     machines: Vec<Machine>,
-    store: Option<Seen>,
+    store: Option<LeaseVersion>,
     /// When the store took the present version.
     written: u64,
     versions: u64,
@@ -76,10 +76,10 @@ struct World {
 }
 
 impl World {
-    fn moment(&self, who: usize) -> Moment {
+    fn moment(&self, who: usize) -> Clocks {
         let ms = self.now * self.machines[who].rate / 1000;
         let micros = i64::try_from(ms).unwrap() * 1000;
-        Moment {
+        Clocks {
             boot: BootTime::from_nanos(ms * 1_000_000),
             wall: Timestamp::from_micros(micros).unwrap(),
         }
@@ -97,11 +97,11 @@ impl World {
         self.push(fate.there, Event::Arrive(who, turn, request, fate));
     }
 
-    fn fresh(&mut self) -> Fresh {
+    fn fresh(&mut self) -> NextWrite {
         self.nonces += 1;
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.nonces.to_be_bytes());
-        Fresh { nonce: Nonce::from_random(bytes), status: status(), covered: None }
+        NextWrite { nonce: Nonce::from_random(bytes), status: status(), covered: None }
     }
 
     fn arrive(&mut self, who: usize, turn: u64, request: &Request, fate: Fate) {
@@ -120,7 +120,7 @@ impl World {
                             self.claims.push(doc.epoch.get());
                         }
                         self.written = self.now;
-                        self.store = Some(Seen { doc: *doc, etag: tag.clone(), age: None });
+                        self.store = Some(LeaseVersion { doc: *doc, etag: tag.clone(), age: None });
                         Answer::Written(tag)
                     } else {
                         Answer::Unclear
@@ -129,7 +129,9 @@ impl World {
                 Request::Get => {
                     let age = Duration::from_millis(self.now - self.written);
                     let age = Some(age.saturating_sub(Duration::from_secs(1)));
-                    Answer::Read(self.store.clone().map(|seen| Box::new(Seen { age, ..seen })))
+                    Answer::Read(
+                        self.store.clone().map(|seen| Box::new(LeaseVersion { age, ..seen })),
+                    )
                 }
             };
             if fate.answered {
@@ -187,16 +189,16 @@ impl World {
         }
     }
 
-    fn begin_taking(&mut self, who: usize, seen: Option<Box<Seen>>, now: Moment) {
+    fn begin_taking(&mut self, who: usize, seen: Option<Box<LeaseVersion>>, now: Clocks) {
         let fresh = self.fresh();
         let patience = match &seen {
             // The last machine has the ids of the one that holds the lease, and another boot.
-            Some(seen) if !seen.doc.released && who == 2 => Patience::Rebooted,
-            Some(seen) if !seen.doc.released => Patience::UntilExpired,
-            Some(_) | None => Patience::AtOnce,
+            Some(seen) if !seen.doc.released && who == 2 => ClaimWait::Rebooted,
+            Some(seen) if !seen.doc.released => ClaimWait::UntilExpired,
+            Some(_) | None => ClaimWait::AtOnce,
         };
         let next = seen.as_ref().map_or(1, |seen| seen.doc.epoch.get() + 1);
-        let attempt = Attempt {
+        let attempt = ClaimTerms {
             node: node(),
             epoch: epoch(next),
             instance: instance(u8::try_from(who).unwrap()),
@@ -209,10 +211,10 @@ impl World {
             gone_ttl: None,
             covered: None,
         };
-        self.machines[who].role = Role::Taking(Box::new(Taker::new(attempt)));
+        self.machines[who].role = Role::Taking(Box::new(Claiming::new(attempt)));
     }
 
-    fn taker(&mut self, who: usize, input: claim::Input, now: Moment) {
+    fn taker(&mut self, who: usize, input: claim::Input, now: Clocks) {
         let Role::Taking(taker) = &mut self.machines[who].role else { return };
         for effect in taker.handle(input, now) {
             match effect {
@@ -225,14 +227,14 @@ impl World {
                     self.send(who, Request::Put(doc, if_match));
                 }
                 claim::Effect::Claimed(claim) => {
-                    self.machines[who].role = Role::Holding(Box::new(Holder::new(*claim)));
+                    self.machines[who].role = Role::Holding(Box::new(Renewal::new(*claim)));
                 }
                 claim::Effect::Changed => self.machines[who].role = Role::Idle,
             }
         }
     }
 
-    fn holder(&mut self, who: usize, input: renew::Input, now: Moment) {
+    fn holder(&mut self, who: usize, input: renew::Input, now: Clocks) {
         let Role::Holding(holder) = &mut self.machines[who].role else { return };
         for effect in holder.handle(input, now) {
             match effect {
@@ -240,7 +242,9 @@ impl World {
                     self.send(who, Request::Put(doc, Some(if_match)));
                 }
                 renew::Effect::Get => self.send(who, Request::Get),
-                renew::Effect::Gate(Gate::Fenced { .. }) => self.machines[who].role = Role::Lost,
+                renew::Effect::Gate(LeaseGate::Fenced { .. }) => {
+                    self.machines[who].role = Role::Lost;
+                }
                 renew::Effect::Gate(_) | renew::Effect::Released => {}
             }
         }
@@ -251,8 +255,8 @@ impl World {
         (0..self.machines.len())
             .filter(|&who| match &self.machines[who].role {
                 Role::Holding(holder) => match holder.gate() {
-                    Gate::Open { until } => self.moment(who).boot < *until,
-                    Gate::Closed | Gate::Fenced { .. } | Gate::Released => false,
+                    LeaseGate::Open { until } => self.moment(who).boot < *until,
+                    LeaseGate::Closed | LeaseGate::Fenced { .. } | LeaseGate::Released => false,
                 },
                 Role::Idle | Role::Looking | Role::Taking(_) | Role::Lost => false,
             })

@@ -1,7 +1,7 @@
-//! Renewal of the lease, on a thread, a tokio runtime and connections of its own: a restore, an
+//! RenewalThread of the lease, on a thread, a tokio runtime and connections of its own: a restore, an
 //! upload or a slow disk must not let the lease run out.
 //!
-//! On failure requests are repeated as [`Holder`] says. If the thread ends, its view is gone, which
+//! On failure requests are repeated as [`Renewal`] says. If the thread ends, its view is gone, which
 //! its owner takes for the end of the process. Dropping the handle ends the thread; what was sent
 //! may still arrive, and is the last write of this claim.
 
@@ -16,9 +16,11 @@ use tidemill_eventlog::host;
 use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, SidecarState, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::context::{Place, now};
+use crate::context::{Context, now};
 use crate::error::{Error, ErrorKind};
-use crate::lease::renew::{Claim, Effect, Fresh, Gate, Holder, Input, Seen, Shown};
+use crate::lease::renew::{
+    Claim, Effect, Input, LeaseFound, LeaseGate, LeaseVersion, NextWrite, Renewal,
+};
 use crate::problems::Topic;
 use crate::ship::barrier::LeaseShows;
 
@@ -27,36 +29,36 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What everybody may know about the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct View {
-    pub(crate) gate: Gate,
+pub(crate) struct LeaseView {
+    pub(crate) gate: LeaseGate,
     /// When the last successful write was first sent.
     pub(crate) last_write: BootTime,
 }
 
 enum Command {
     /// A barrier read the document: is it ours?
-    Judge(Shown, oneshot::Sender<LeaseShows>),
+    Judge(LeaseFound, oneshot::Sender<LeaseShows>),
     Release(oneshot::Sender<()>),
 }
 
 /// A held lease. Dropping it ends the renewal.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct HeldLease {
     commands: mpsc::UnboundedSender<Command>,
-    view: watch::Receiver<View>,
+    view: watch::Receiver<LeaseView>,
 }
 
 /// A thread with its connections made, that waits for a claim.
-pub(crate) struct Idle {
-    claims: oneshot::Sender<(Claim, mpsc::UnboundedReceiver<Command>, watch::Sender<View>)>,
+pub(crate) struct IdleThread {
+    claims: oneshot::Sender<(Claim, mpsc::UnboundedReceiver<Command>, watch::Sender<LeaseView>)>,
 }
 
-impl Idle {
+impl IdleThread {
     /// Starts the thread and waits until it is connected.
-    pub(crate) async fn start(place: &Arc<Place>, ttl: Ttl) -> Result<Idle, Error> {
+    pub(crate) async fn start(context: &Arc<Context>, ttl: Ttl) -> Result<IdleThread, Error> {
         let (claims, claim) = oneshot::channel();
         let (tell, connected) = oneshot::channel();
-        let place = Arc::clone(place);
+        let context = Arc::clone(context);
         let failed = |e| Error::new(ErrorKind::Internal, format!("cannot start a thread: {e}"));
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -64,7 +66,7 @@ impl Idle {
             .name("lease".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let store = match connect(&place, ttl).await {
+                    let store = match connect(&context, ttl).await {
                         Ok(store) => store,
                         Err(error) => return drop(tell.send(Err(error))),
                     };
@@ -72,36 +74,36 @@ impl Idle {
                         return;
                     }
                     if let Ok((claim, commands, view)) = claim.await {
-                        Renewal::new(store, place, claim, view).run(commands).await;
+                        RenewalThread::new(store, context, claim, view).run(commands).await;
                     }
                 });
             })
             .map_err(failed)?;
         let ended = || Error::new(ErrorKind::Internal, "the lease's thread ended at its start");
         connected.await.map_err(|_| ended())??;
-        Ok(Idle { claims })
+        Ok(IdleThread { claims })
     }
 
     /// Holds a claim from now on.
-    pub(crate) fn hold(self, claim: Claim) -> Lease {
+    pub(crate) fn hold(self, claim: Claim) -> HeldLease {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let (tell, view) = watch::channel(view_of(&Holder::new(claim.clone())));
+        let (tell, view) = watch::channel(view_of(&Renewal::new(claim.clone())));
         drop(self.claims.send((claim, receiver, tell)));
-        Lease { commands, view }
+        HeldLease { commands, view }
     }
 }
 
-impl Lease {
+impl HeldLease {
     /// The lease as it is.
-    pub(crate) fn view(&self) -> View {
+    pub(crate) fn view(&self) -> LeaseView {
         self.view.borrow().clone()
     }
 
-    /// Waits until the lease is another than the last [`Lease::view`] that `seen` was told of.
+    /// Waits until the lease is another than the last [`HeldLease::view`] that `seen` was told of.
     ///
     /// # Errors
     /// If the thread has ended.
-    pub(crate) async fn changed(&mut self) -> Result<View, Error> {
+    pub(crate) async fn changed(&mut self) -> Result<LeaseView, Error> {
         let ended = |_| Error::new(ErrorKind::Internal, "the lease's thread has ended");
         self.view.changed().await.map_err(ended)?;
         Ok(self.view.borrow_and_update().clone())
@@ -110,7 +112,7 @@ impl Lease {
     /// Waits until another owner has the node.
     pub(crate) async fn fenced(&self) {
         let mut view = self.view.clone();
-        let lost = |view: &View| matches!(view.gate, Gate::Fenced { .. });
+        let lost = |view: &LeaseView| matches!(view.gate, LeaseGate::Fenced { .. });
         if view.wait_for(lost).await.is_err() {
             // The thread ended: nothing is known any more, which others notice.
             std::future::pending::<()>().await;
@@ -118,8 +120,8 @@ impl Lease {
     }
 
     /// For a task that reads the document itself.
-    pub(crate) fn judge(&self) -> Judge {
-        Judge { commands: self.commands.downgrade() }
+    pub(crate) fn judge(&self) -> LeaseJudge {
+        LeaseJudge { commands: self.commands.downgrade() }
     }
 
     /// Gives the node up; the future is ready when the store has it, or never.
@@ -131,13 +133,13 @@ impl Lease {
 }
 
 /// Tells whose a document is. Does not keep the renewal alive.
-pub(crate) struct Judge {
+pub(crate) struct LeaseJudge {
     commands: mpsc::WeakUnboundedSender<Command>,
 }
 
-impl Judge {
+impl LeaseJudge {
     /// Whose the lease is, by what was read just now; if it is foreign, it is lost.
-    pub(crate) async fn judge(self, shown: Shown) -> LeaseShows {
+    pub(crate) async fn judge(self, shown: LeaseFound) -> LeaseShows {
         let (reply, answer) = oneshot::channel();
         let Some(commands) = self.commands.upgrade() else { return LeaseShows::Foreign };
         drop(commands.send(Command::Judge(shown, reply)));
@@ -145,42 +147,42 @@ impl Judge {
     }
 }
 
-async fn connect(place: &Place, ttl: Ttl) -> Result<LeaseStore, Error> {
-    let mut settings = place.settings.store.clone();
+async fn connect(context: &Context, ttl: Ttl) -> Result<LeaseStore, Error> {
+    let mut settings = context.settings.store.clone();
     // Two tries and a read must fit between a renewal and the deadline.
     settings.request_timeout = settings.request_timeout.min(ttl.get() / 5);
-    let store = Store::connect(place.settings.fleet.bucket(), &settings).await?;
-    Ok(LeaseStore::new(store, &place.keys))
+    let store = Store::connect(context.settings.fleet.bucket(), &settings).await?;
+    Ok(LeaseStore::new(store, &context.keys))
 }
 
-fn view_of(holder: &Holder) -> View {
-    View { gate: holder.gate().clone(), last_write: holder.last_write() }
+fn view_of(holder: &Renewal) -> LeaseView {
+    LeaseView { gate: holder.gate().clone(), last_write: holder.last_write() }
 }
 
 /// A request under way; there is at most one.
-type Request = Pin<Box<dyn Future<Output = Answer>>>;
+type StoreRequest = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// What became of a request, and why it failed if it did.
 type Answer = (Input, Option<String>);
 
-struct Renewal {
+struct RenewalThread {
     store: LeaseStore,
-    place: Arc<Place>,
-    holder: Holder,
-    view: watch::Sender<View>,
-    request: Option<Request>,
+    context: Arc<Context>,
+    holder: Renewal,
+    view: watch::Sender<LeaseView>,
+    request: Option<StoreRequest>,
     released: Option<oneshot::Sender<()>>,
 }
 
-impl Renewal {
+impl RenewalThread {
     fn new(
         store: LeaseStore,
-        place: Arc<Place>,
+        context: Arc<Context>,
         claim: Claim,
-        view: watch::Sender<View>,
-    ) -> Renewal {
-        let holder = Holder::new(claim);
-        Renewal { store, place, holder, view, request: None, released: None }
+        view: watch::Sender<LeaseView>,
+    ) -> RenewalThread {
+        let holder = Renewal::new(claim);
+        RenewalThread { store, context, holder, view, request: None, released: None }
     }
 
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -233,12 +235,12 @@ impl Renewal {
         }
     }
 
-    fn fresh(&self) -> Option<Fresh> {
+    fn fresh(&self) -> Option<NextWrite> {
         match host::random() {
             Ok(bytes) => {
-                let report = self.place.report();
+                let status = self.context.status();
                 let nonce = Nonce::from_random(bytes);
-                Some(Fresh { nonce, status: report.status(), covered: report.covered })
+                Some(NextWrite { nonce, status: status.lease_status(), covered: status.covered })
             }
             Err(e) => {
                 tracing::error!(error = %e, "cannot renew the lease");
@@ -273,19 +275,19 @@ impl Renewal {
     /// One line when renewals begin to fail, and one when they succeed again.
     fn log(&mut self, input: &Input, why: Option<String>) {
         if matches!(input, Input::Written(_)) {
-            if self.place.report().problems.clear(Topic::Lease) {
+            if self.context.status().problems.clear(Topic::Lease) {
                 tracing::info!("the lease is renewed again");
             }
         } else if let Some(why) = why {
             let text = format!("the lease is not renewed: {why}");
-            if self.place.report().problems.say(Topic::Lease, text) {
+            if self.context.status().problems.say(Topic::Lease, text) {
                 tracing::warn!(why, "the lease could not be renewed: trying again");
             }
         }
     }
 }
 
-async fn answer(request: &mut Option<Request>) -> Answer {
+async fn answer(request: &mut Option<StoreRequest>) -> Answer {
     match request {
         Some(request) => request.await,
         None => std::future::pending().await,
@@ -305,7 +307,10 @@ async fn get(store: LeaseStore) -> Answer {
     match store.look().await {
         Ok(bucket::Shown::Lease(lease)) => {
             let age = lease.age();
-            (Input::Read(Some(Box::new(Seen { doc: lease.doc, etag: lease.etag, age }))), None)
+            (
+                Input::Read(Some(Box::new(LeaseVersion { doc: lease.doc, etag: lease.etag, age }))),
+                None,
+            )
         }
         Ok(bucket::Shown::Absent) => (Input::Read(None), None),
         Ok(bucket::Shown::Newer(v)) => (Input::ReadNewer(v), None),
@@ -313,19 +318,23 @@ async fn get(store: LeaseStore) -> Answer {
     }
 }
 
-fn log_gate(gate: &Gate) {
+fn log_gate(gate: &LeaseGate) {
     match gate {
-        Gate::Open { .. } => {}
-        Gate::Closed => tracing::warn!("the lease ran out before it was renewed: the gate closes"),
-        Gate::Fenced { by: Shown::Doc(doc) } => tracing::error!(
+        LeaseGate::Open { .. } => {}
+        LeaseGate::Closed => {
+            tracing::warn!("the lease ran out before it was renewed: the gate closes");
+        }
+        LeaseGate::Fenced { by: LeaseFound::Doc(doc) } => tracing::error!(
             epoch = %doc.epoch, host = %doc.status.host, pid = doc.status.pid,
             "another owner has the node"
         ),
-        Gate::Fenced { by: Shown::Absent } => tracing::error!("the lease document is gone"),
-        Gate::Fenced { by: Shown::Newer(v) } => tracing::error!(
+        LeaseGate::Fenced { by: LeaseFound::Absent } => {
+            tracing::error!("the lease document is gone");
+        }
+        LeaseGate::Fenced { by: LeaseFound::Newer(v) } => tracing::error!(
             v,
             "a newer version of tidemill wrote the lease and has the node: this one leaves"
         ),
-        Gate::Released => tracing::info!("the lease is released"),
+        LeaseGate::Released => tracing::info!("the lease is released"),
     }
 }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::problems::Topic;
 use crate::serve::perform::blocking;
 use crate::serve::{Done, Serving};
-use crate::supervise::{self, AppLock, AttachRefusal, Signal};
+use crate::supervise::{self, AppLockTry, AttachRefusal, Signal};
 
 /// How long an app that lost its stream may take to attach again before the log says so, and before
 /// CMD is killed for it: one that lives takes a second, and past its deadline it may not act anyway.
@@ -38,11 +38,11 @@ impl Serving {
             Ok(lock) => {
                 self.app_lock = Some(Arc::new(lock));
                 self.app_lock_settled();
-                AppLock::Taken
+                AppLockTry::Taken
             }
             Err(tidemill_eventlog::LockError::Held { .. }) => {
                 self.app_lock_held();
-                AppLock::Busy
+                AppLockTry::Busy
             }
             Err(error) => return Err(error.into()),
         };
@@ -76,7 +76,7 @@ impl Serving {
     /// The processes that have the app's lock, or at least its file: an app's child may have
     /// inherited it, of which the lock itself knows nothing.
     fn lock_holders(&self) -> Vec<Program> {
-        open_by::having_open(&self.place.beside().app_lock())
+        open_by::having_open(&self.context.beside().app_lock())
     }
 
     /// Kills CMD if it is CMD that keeps the file and does not attach again. Another supervisor's
@@ -102,7 +102,7 @@ impl Serving {
     }
 
     pub(super) fn try_app_lock(&mut self) {
-        let path = self.place.beside().app_lock();
+        let path = self.context.beside().app_lock();
         self.spawn(async move { Done::AppLock(blocking(move || FileLock::take(&path)).await) });
     }
 
@@ -113,7 +113,7 @@ impl Serving {
             node: self.state.node.clone(),
             epoch: self.epoch,
             instance: self.state.instance.clone(),
-            fleet: Some(self.place.settings.fleet.fleet().clone()),
+            fleet: Some(self.context.settings.fleet.fleet().clone()),
         };
         match reply.accept(hello, self.line()) {
             Some(attachment) => {
@@ -152,8 +152,8 @@ impl Serving {
     }
 
     pub(super) fn start_cmd(&mut self) {
-        let Some(command) = &self.place.settings.command else { return };
-        match AppChild::spawn(command, self.place.beside().db(), self.socket.path()) {
+        let Some(command) = &self.context.settings.command else { return };
+        match AppChild::spawn(command, self.context.beside().db(), self.socket.path()) {
             Ok(child) => {
                 tracing::info!(pid = child.pid(), "the command runs");
                 let mut end = child.watch();

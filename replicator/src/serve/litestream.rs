@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidemill_eventlog::host;
 
 use crate::child_process::Exit;
-use crate::context::Place;
+use crate::context::Context;
 use crate::failpoint;
 use crate::problems::Topic;
 use crate::serve::perform::blocking;
@@ -25,16 +25,16 @@ const PUBLISHED_BOUND: Duration = Duration::from_secs(5);
 const PUBLISHED_CHECK: Duration = Duration::from_millis(1);
 
 impl Serving {
-    pub(super) fn spawn_daemon(&mut self) {
+    pub(super) fn spawn_litestream(&mut self) {
         self.kill_started = false;
-        let (place, epoch) = (Arc::clone(&self.place), self.epoch);
+        let (context, epoch) = (Arc::clone(&self.context), self.epoch);
         let counted = self.state.last_good.map(|good| good.txid);
         self.spawn(async move {
-            Done::DaemonStarted(start::start(&place, epoch, counted).await.map(Box::new))
+            Done::LitestreamStarted(start::start(&context, epoch, counted).await.map(Box::new))
         });
     }
 
-    pub(super) fn daemon_started(&mut self, running: Running) {
+    pub(super) fn litestream_started(&mut self, running: Running) {
         let Running { child, version, replace_in } = running;
         start::watch(&child, &self.done);
         self.litestream_pid = Some(child.pid());
@@ -44,13 +44,13 @@ impl Serving {
         failpoint::reached("litestream_started");
         self.litestream = Some(child);
         if std::mem::take(&mut self.kill_started) {
-            self.end_daemon(false);
+            self.end_litestream(false);
         } else {
-            self.tell_supervisor(supervise::Input::DaemonUp);
+            self.tell_supervisor(supervise::Input::LitestreamUp);
         }
     }
 
-    pub(super) fn end_daemon(&mut self, politely: bool) {
+    pub(super) fn end_litestream(&mut self, politely: bool) {
         let Some(child) = self.litestream.take() else {
             self.kill_started = true;
             return;
@@ -65,7 +65,7 @@ impl Serving {
         });
     }
 
-    pub(super) fn daemon_ended(&mut self, pid: u32, exit: Option<Exit>) {
+    pub(super) fn litestream_ended(&mut self, pid: u32, exit: Option<Exit>) {
         if self.litestream_pid != Some(pid) {
             return;
         }
@@ -80,7 +80,7 @@ impl Serving {
             }
             None => tracing::info!(pid, %exit, "litestream ended"),
         }
-        self.tell_supervisor(supervise::Input::DaemonEnded);
+        self.tell_supervisor(supervise::Input::LitestreamEnded);
     }
 
     pub(super) fn synced(&mut self, result: Result<Synced, SyncFailure>) {
@@ -102,13 +102,13 @@ impl Serving {
         self.clear(Topic::Litestream);
         self.shipped_at = Some(host::wall_now());
         self.shipped_end = self.sent_end.take();
-        self.place.report().wal_lag_bytes = 0;
+        self.context.status().wal_lag_bytes = 0;
     }
 
     fn sync_failed(&mut self, failure: &SyncFailure) {
-        let place = &self.place;
-        let end = WalEnd::read(place.beside(), self.shipped_end.as_ref());
-        place.report().wal_lag_bytes =
+        let context = &self.context;
+        let end = WalEnd::read(context.beside(), self.shipped_end.as_ref());
+        context.status().wal_lag_bytes =
             end.map_or(0, |end| end.bytes_since(self.shipped_end.as_ref()));
         if self.say(Topic::Upload, failure.to_string()) {
             tracing::warn!(why = %failure, "an upload failed: trying again");
@@ -116,10 +116,10 @@ impl Serving {
         match failure.kind.cure() {
             SyncCure::Retry => {}
             SyncCure::Wake => {
-                self.tell_supervisor(supervise::Input::RestartDaemon(Restart::Silent));
+                self.tell_supervisor(supervise::Input::RestartLitestream(Restart::Silent));
             }
             SyncCure::Restart | SyncCure::Mend => {
-                self.tell_supervisor(supervise::Input::RestartDaemon(Restart::WrongAnswer));
+                self.tell_supervisor(supervise::Input::RestartLitestream(Restart::WrongAnswer));
             }
             SyncCure::NewEpoch => self.tell_supervisor(supervise::Input::StateMismatch),
         }
@@ -129,22 +129,22 @@ impl Serving {
 /// Has Litestream ship, and waits until every commit that it may have shipped is one that the
 /// database has: an app that dies before it has told of a commit may never have made it.
 pub(super) async fn ship(
-    place: &Arc<Place>,
+    context: &Arc<Context>,
     pid: Option<u32>,
     patience: Patience,
     earlier: Option<WalEnd>,
 ) -> Result<Synced, SyncFailure> {
     let synced = tokio::select! {
-        synced = place.control.sync(patience.total) => synced?,
+        synced = context.control.sync(patience.total) => synced?,
         () = progress::stalled(pid, patience.stall) => {
             let text = format!("the upload moved nothing for {} s", patience.stall.as_secs());
             return Err(SyncFailure { kind: SyncFailureKind::UploadStuck, text });
         }
     };
-    let looked_at = Arc::clone(place);
+    let looked_at = Arc::clone(context);
     let end = blocking(move || WalEnd::read(looked_at.beside(), earlier.as_ref())).await;
     let until = host::boot_now().saturating_add(PUBLISHED_BOUND);
-    while !end.as_ref().is_none_or(|end| end.is_published(place.beside())) {
+    while !end.as_ref().is_none_or(|end| end.is_published(context.beside())) {
         if host::boot_now() >= until {
             let text = "the app has been in one commit for too long".to_owned();
             return Err(SyncFailure { kind: SyncFailureKind::Unpublished, text });

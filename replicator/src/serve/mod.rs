@@ -23,23 +23,23 @@ use tokio::task::JoinSet;
 use crate::app::command::AppChild;
 use crate::app::socket::{AppRequest, AppSocket, AttachReply, Attachment, Reply};
 use crate::child_process::Exit;
-use crate::context::Place;
+use crate::context::Context;
 use crate::error::Error;
 use crate::failpoint;
-use crate::lease::renew::{Gate, Shown};
-use crate::lease::thread::{Lease, View};
+use crate::lease::renew::{LeaseFound, LeaseGate};
+use crate::lease::thread::{HeldLease, LeaseView};
 use crate::problems::Topic;
 use crate::run::Signals;
 use crate::serve::app::{ATTACH_BOUND, HeldBy};
 use crate::serve::status::{Told, refused};
-use crate::ship::barrier::{self, Barriers, Head, LeaseShows, Pace, WaiterId};
+use crate::ship::barrier::{self, Barriers, LeaseShows, LogPoint, PokePace, WaiterId};
 use crate::ship::litestream::child::LitestreamChild;
 use crate::ship::litestream::control::{SyncFailure, Synced};
 use crate::ship::litestream::start::{NotStarted, Running};
 use crate::ship::wal::{WalEnd, WalWatch};
 use crate::start::ask_bucket::Remains;
-use crate::start::run::Begun;
-use crate::supervise::{self, AttachAsked, Outcome, Restart, Start, Supervisor};
+use crate::start::run::ReadyNode;
+use crate::supervise::{self, AttachAsked, Ending, EpochTerms, Restart, Supervisor};
 
 /// The waiter that is the supervisor itself.
 pub(super) const OWN: WaiterId = WaiterId(0);
@@ -56,12 +56,12 @@ const REPLACE_BOUND: Duration = Duration::from_secs(180);
 /// What came of a task.
 #[derive(Debug)]
 pub(super) enum Done {
-    DaemonStarted(Result<Box<Running>, NotStarted>),
-    DaemonEnded {
+    LitestreamStarted(Result<Box<Running>, NotStarted>),
+    LitestreamEnded {
         pid: u32,
         exit: Option<Exit>,
     },
-    Head(Option<(Head, Option<WalEnd>)>),
+    Head(Option<(LogPoint, Option<WalEnd>)>),
     /// In the place of `Head`.
     HeadLacks,
     Synced(Result<Synced, SyncFailure>),
@@ -76,7 +76,7 @@ pub(super) enum Done {
 
 enum Event {
     Terminate,
-    Lease(Result<View, Error>),
+    Lease(Result<LeaseView, Error>),
     Done(Done),
     Request(AppRequest),
     WalChanged(Result<(), Error>),
@@ -91,11 +91,11 @@ pub(super) enum Core {
 
 /// A ready node.
 pub(super) struct Serving {
-    place: Arc<Place>,
+    context: Arc<Context>,
     epoch: Epoch,
     state: NodeState,
-    lease: Lease,
-    view: View,
+    lease: HeldLease,
+    view: LeaseView,
     supervisor: Supervisor,
     barriers: Barriers,
     socket: AppSocket,
@@ -130,7 +130,7 @@ pub(super) struct Serving {
     /// When the head of the round under way was read, at the earliest.
     looked_at: Option<Timestamp>,
     held_by: Option<HeldBy>,
-    outcome: Option<Outcome>,
+    outcome: Option<Ending>,
     /// An app was let in since the last cure: its end without a goodbye counts as a failure.
     let_in: bool,
     /// How long the cure under way waits before it begins to ship.
@@ -146,23 +146,23 @@ pub(super) struct Serving {
 
 impl Serving {
     pub(super) fn new(
-        place: Arc<Place>,
-        begun: Begun,
+        context: Arc<Context>,
+        begun: ReadyNode,
         socket: AppSocket,
         requests: mpsc::Receiver<AppRequest>,
     ) -> Result<Serving, Error> {
-        let settings = &place.settings;
-        place.report().doing = None;
-        let wal = WalWatch::start(place.beside())?;
+        let settings = &context.settings;
+        context.status().doing = None;
+        let wal = WalWatch::start(context.beside())?;
         let (done, finished) = mpsc::unbounded_channel();
-        let pace = Pace {
+        let pace = PokePace {
             busy_every: settings.poke_every,
             idle_every: settings.idle_every,
             outage_every: settings.idle_every,
         };
-        let start = Start {
+        let start = EpochTerms {
             epoch: begun.epoch,
-            boot: place.boot.clone(),
+            boot: context.boot.clone(),
             from: begun.from,
             last_good: begun.state.last_good.map(|good| good.txid),
             cmd: settings.command.is_some(),
@@ -212,14 +212,14 @@ impl Serving {
             asked: false,
             good_at: None,
             said_state: None,
-            place,
+            context,
         })
     }
 
     /// Serves until it is over.
-    pub(super) async fn run(mut self, mut signals: Signals) -> Result<Outcome, Error> {
+    pub(super) async fn run(mut self, mut signals: Signals) -> Result<Ending, Error> {
         let result = self.serve(&mut signals).await;
-        if let Ok(Outcome::Released(code)) = result
+        if let Ok(Ending::Released(code)) = result
             && (code == 0 || self.asked)
         {
             self.forgive();
@@ -240,7 +240,7 @@ impl Serving {
         result
     }
 
-    async fn serve(&mut self, signals: &mut Signals) -> Result<Outcome, Error> {
+    async fn serve(&mut self, signals: &mut Signals) -> Result<Ending, Error> {
         self.queue.push_back(Core::Supervisor(supervise::Input::Tick));
         self.tell_if_lost();
         loop {
@@ -302,7 +302,7 @@ impl Serving {
         if self.replace_at.is_some_and(|at| self.may_replace(host::boot_now(), at)) {
             self.replace_at = None;
             tracing::info!("litestream's credentials end soon: starting it with new ones");
-            self.tell_supervisor(supervise::Input::RestartDaemon(Restart::Credentials));
+            self.tell_supervisor(supervise::Input::RestartLitestream(Restart::Credentials));
         }
         self.tell_supervisor(supervise::Input::Tick);
         self.queue.push_back(Core::Barriers(barrier::Input::Tick));
@@ -325,12 +325,12 @@ impl Serving {
 
     /// Notes a problem; whether it is a new one, which the log is to have.
     pub(super) fn say(&self, topic: Topic, text: impl Into<String>) -> bool {
-        self.place.report().problems.say(topic, text)
+        self.context.status().problems.say(topic, text)
     }
 
     /// The topic has no problem any more.
     pub(super) fn clear(&self, topic: Topic) {
-        self.place.report().problems.clear(topic);
+        self.context.status().problems.clear(topic);
     }
 
     /// Feeds the cores until they want nothing more.
@@ -347,7 +347,7 @@ impl Serving {
                     let before = self.barriers.shipped_until();
                     let effects = self.barriers.handle(input, now);
                     if self.barriers.shipped_until() != before {
-                        self.place.report().shipped_until = self.looked_at;
+                        self.context.status().shipped_until = self.looked_at;
                     }
                     for effect in effects {
                         self.barrier(effect)?;
@@ -362,12 +362,12 @@ impl Serving {
 
     fn say_state(&mut self) {
         let state = self.state_now();
-        self.place.report().state = state;
+        self.context.status().state = state;
         if self.said_state == Some(state) {
             return;
         }
         self.said_state = Some(state);
-        let good_life = self.place.settings.pace_most;
+        let good_life = self.context.settings.pace_most;
         // A gate that is closed for a while is the store's doing.
         self.good_at = match state {
             SidecarState::Ready | SidecarState::Stalled => {
@@ -385,24 +385,24 @@ impl Serving {
     /// What came before does not slow down what comes next.
     fn forgive(&mut self) {
         if self.state.failures.take().is_some()
-            && let Err(error) = self.place.save(&self.state)
+            && let Err(error) = self.context.save(&self.state)
         {
             tracing::warn!(%error, "cannot record that this life ended well");
         }
     }
 
-    fn lease_changed(&mut self, view: View) {
+    fn lease_changed(&mut self, view: LeaseView) {
         self.view = view;
         self.tell_if_lost();
     }
 
     fn tell_if_lost(&mut self) {
         match &self.view.gate {
-            Gate::Fenced { by: Shown::Absent } => {
+            LeaseGate::Fenced { by: LeaseFound::Absent } => {
                 self.tell_supervisor(supervise::Input::LeaseGone);
             }
-            Gate::Fenced { .. } => self.tell_supervisor(supervise::Input::Fenced),
-            Gate::Open { .. } | Gate::Closed | Gate::Released => {}
+            LeaseGate::Fenced { .. } => self.tell_supervisor(supervise::Input::Fenced),
+            LeaseGate::Open { .. } | LeaseGate::Closed | LeaseGate::Released => {}
         }
     }
 
@@ -446,18 +446,18 @@ impl Serving {
 
     fn finished(&mut self, done: Done) -> Result<(), Error> {
         match done {
-            Done::DaemonStarted(Ok(running)) => self.daemon_started(*running),
-            Done::DaemonStarted(Err(NotStarted::StateLost)) => {
+            Done::LitestreamStarted(Ok(running)) => self.litestream_started(*running),
+            Done::LitestreamStarted(Err(NotStarted::StateLost)) => {
                 self.kill_started = false;
                 self.tell_supervisor(supervise::Input::StateLost);
             }
-            Done::DaemonStarted(Err(NotStarted::Failed(why))) => {
+            Done::LitestreamStarted(Err(NotStarted::Failed(why))) => {
                 tracing::warn!(%why, "litestream could not be started: trying again");
                 self.say(Topic::Litestream, why);
                 self.kill_started = false;
-                self.tell_supervisor(supervise::Input::DaemonEnded);
+                self.tell_supervisor(supervise::Input::LitestreamEnded);
             }
-            Done::DaemonEnded { pid, exit } => self.daemon_ended(pid, exit),
+            Done::LitestreamEnded { pid, exit } => self.litestream_ended(pid, exit),
             Done::Head(found) => {
                 let head = found.map(|(head, end)| {
                     self.sent_end = end;
@@ -521,7 +521,11 @@ impl Serving {
     }
 
     /// Tells a waiter that its barrier counted, or why not.
-    pub(super) fn answer(&mut self, waiter: WaiterId, result: Result<LastGood, barrier::Refusal>) {
+    pub(super) fn answer(
+        &mut self,
+        waiter: WaiterId,
+        result: Result<LastGood, barrier::BarrierRefusal>,
+    ) {
         if waiter == OWN {
             self.tell_supervisor(match result {
                 Ok(good) => supervise::Input::BarrierCounted(good),
@@ -533,7 +537,7 @@ impl Serving {
         let epoch = self.epoch;
         reply.send(match result {
             Ok(good) => Ok(BarrierReply { epoch, txid: good.txid, seq: good.seq }),
-            Err(refusal) => Err(refused(refusal, self.place.report().problem().as_deref())),
+            Err(refusal) => Err(refused(refusal, self.context.status().problem().as_deref())),
         });
     }
 }

@@ -11,12 +11,12 @@ use crate::disk::checkpoint::{self, BothLocks};
 use crate::disk::diverged;
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
-use crate::lease::renew::Shown;
+use crate::lease::renew::LeaseFound;
 use crate::problems::Topic;
 use crate::serve::app::signal_app;
 use crate::serve::litestream::ship;
 use crate::serve::{Done, OWN, Serving};
-use crate::ship::barrier::{self, Head, LeaseShows};
+use crate::ship::barrier::{self, LeaseShows, LogPoint};
 use crate::ship::wal::WalEnd;
 use crate::start::ask_bucket;
 use crate::start::pace;
@@ -30,9 +30,9 @@ const RELEASE_BOUND: Duration = Duration::from_secs(2);
 impl Serving {
     pub(super) fn supervise(&mut self, effect: Effect) -> Result<(), Error> {
         match effect {
-            Effect::SpawnDaemon => self.spawn_daemon(),
-            Effect::KillDaemon => self.end_daemon(false),
-            Effect::StopDaemon => self.end_daemon(true),
+            Effect::SpawnLitestream => self.spawn_litestream(),
+            Effect::KillLitestream => self.end_litestream(false),
+            Effect::StopLitestream => self.end_litestream(true),
             Effect::OpenBarriers { copy } => self.tell_barriers(barrier::Input::Open { copy }),
             Effect::PauseBarriers => self.tell_barriers(barrier::Input::Pause),
             Effect::FenceBarriers => self.tell_barriers(barrier::Input::Fenced),
@@ -52,16 +52,16 @@ impl Serving {
             Effect::SignalCmd(signal) => self.signal_cmd(signal),
             Effect::SignalApp(pid, signal) => signal_app(pid, signal),
             Effect::AskBucket { patiently } => self.ask_bucket(patiently),
-            Effect::MoveAside => self.move_aside(),
+            Effect::MoveAside => self.move_away(),
             Effect::Release => self.release(),
             Effect::Exit(outcome) => {
-                if outcome == supervise::Outcome::Fenced && self.place.beside().db().exists() {
+                if outcome == supervise::Ending::Fenced && self.context.beside().db().exists() {
                     tracing::warn!("the lost node's file is still there: the next start moves it");
                 }
-                if outcome == supervise::Outcome::LeaseGone {
+                if outcome == supervise::Ending::LeaseGone {
                     tracing::error!(
-                        file = %self.place.beside().db().display(),
-                        fleet = %self.place.settings.fleet,
+                        file = %self.context.beside().db().display(),
+                        fleet = %self.context.settings.fleet,
                         "the lease is gone, and the bucket does not hold what was covered: the \
                          file stays where it is; check the bucket's address and its lifecycle \
                          rules, and restore the objects"
@@ -77,15 +77,17 @@ impl Serving {
         match effect {
             barrier::Effect::ReadHead(holding) => self.read_head(holding),
             barrier::Effect::Sync { patience } => {
-                let (place, earlier) = (Arc::clone(&self.place), self.sent_end);
+                let (context, earlier) = (Arc::clone(&self.context), self.sent_end);
                 let pid = self.litestream_pid;
-                self.spawn(async move { Done::Synced(ship(&place, pid, patience, earlier).await) });
+                self.spawn(
+                    async move { Done::Synced(ship(&context, pid, patience, earlier).await) },
+                );
             }
             barrier::Effect::ReadLease => self.read_lease(),
             barrier::Effect::Save(good) => self.save_good(good),
             barrier::Effect::Accepted => self.accepted(),
             barrier::Effect::Counted(good) => {
-                self.place.report().covered = Some(Covered {
+                self.context.status().covered = Some(Covered {
                     epoch: self.epoch,
                     txid: good.txid,
                     seq: good.seq,
@@ -95,14 +97,14 @@ impl Serving {
             }
             barrier::Effect::Accept(waiter, good) => self.answer(waiter, Ok(good)),
             barrier::Effect::Refuse(waiter, refusal) => self.answer(waiter, Err(refusal)),
-            barrier::Effect::Lacks(Head { seq, .. }) => self.file_unfit(&format!(
+            barrier::Effect::Lacks(LogPoint { seq, .. }) => self.file_unfit(&format!(
                 "the file does not contain event {seq} any more as it was, which a barrier covered"
             )),
             barrier::Effect::Distrust(why) => {
                 if self.say(Topic::Litestream, why.clone()) {
                     tracing::error!(why, "litestream's answer cannot be: restarting it");
                 }
-                let restart = supervise::Input::RestartDaemon(Restart::WrongAnswer);
+                let restart = supervise::Input::RestartLitestream(Restart::WrongAnswer);
                 self.tell_supervisor(restart);
             }
             // The lease's thread judged the same document and says so to everybody.
@@ -132,7 +134,7 @@ impl Serving {
         self.state.stage = stage;
         self.state.last_good =
             good.map(|good| later_good(self.state.last_good, good)).or(self.state.last_good);
-        match (self.place.save(&self.state), stage) {
+        match (self.context.save(&self.state), stage) {
             (Ok(()), _) => self.clear(Topic::Disk),
             // The node is lost either way: the lease tells the next start.
             (Err(error), Stage::Fenced) => tracing::error!(%error, "cannot record the fence"),
@@ -159,7 +161,7 @@ impl Serving {
 
     /// Nothing more may be shipped from the file as it is: it would take back what was covered.
     pub(super) fn file_unfit(&mut self, why: &str) {
-        tracing::error!(file = %self.place.beside().db().display(), "{why}");
+        tracing::error!(file = %self.context.beside().db().display(), "{why}");
         self.tell_supervisor(supervise::Input::FileUnfit);
     }
 
@@ -184,7 +186,7 @@ impl Serving {
         tracing::error!(epoch = %self.epoch, "{why}");
         self.say(Topic::Litestream, why);
         self.state.abandoned = true;
-        if let Err(error) = self.place.save(&self.state) {
+        if let Err(error) = self.context.save(&self.state) {
             tracing::error!(%error, "cannot record it: the next start will find the same");
         }
     }
@@ -195,7 +197,7 @@ impl Serving {
         } else {
             let before = self.state.last_good;
             self.state.last_good = Some(later_good(before, good));
-            match self.place.save(&self.state) {
+            match self.context.save(&self.state) {
                 Ok(()) => {
                     self.clear(Topic::Disk);
                     true
@@ -213,15 +215,15 @@ impl Serving {
     fn checkpoint(&mut self) -> Result<(), Error> {
         let missing = || Error::new(ErrorKind::Internal, "a checkpoint without the app's lock");
         let app_lock = Arc::clone(self.app_lock.as_ref().ok_or_else(missing)?);
-        let place = Arc::clone(&self.place);
+        let context = Arc::clone(&self.context);
         let proven = std::mem::take(&mut self.proven);
         self.spawn(async move {
             let work = move || {
-                let locks = BothLocks::new(place.beside(), &place.node_lock, &app_lock);
-                checkpoint::truncate_wal(place.beside(), &locks)?;
+                let locks = BothLocks::new(context.beside(), &context.node_lock, &app_lock);
+                checkpoint::truncate_wal(context.beside(), &locks)?;
                 // What follows is a full copy, which everything after it builds on.
                 if !proven {
-                    verify(&open_reader(place.beside().db())?)?;
+                    verify(&open_reader(context.beside().db())?)?;
                 }
                 Ok(())
             };
@@ -238,10 +240,10 @@ impl Serving {
         }
         let (before, now) = (self.state.failures, host::boot_now());
         if !self.supervisor.is_terminating() {
-            self.cure_waits = pace::wait(before, true, now, self.place.settings.pace_most);
+            self.cure_waits = pace::wait(before, true, now, self.context.settings.pace_most);
         }
         if !self.cure_waits.is_zero() {
-            pacing::say(&self.place, before, self.cure_waits, "the cure of its replica");
+            pacing::say(&self.context, before, self.cure_waits, "the cure of its replica");
         }
         self.state.failures = Some(pace::begun(before, now.saturating_add(self.cure_waits)));
     }
@@ -250,15 +252,15 @@ impl Serving {
         if until.is_some() {
             failpoint::reached("cure_copied");
         }
-        let (place, epoch) = (Arc::clone(&self.place), self.epoch);
+        let (context, epoch) = (Arc::clone(&self.context), self.epoch);
         let (wait, hurry) = (std::mem::take(&mut self.cure_waits), Arc::clone(&self.hurry));
         self.spawn(async move {
             if !wait.is_zero() {
                 drop(tokio::time::timeout(wait, hurry.notified()).await);
-                place.report().problems.clear(Topic::Pace);
+                context.status().problems.clear(Topic::Pace);
             }
             let doc = BreakDoc { until, ..open_break(after) };
-            let created = create_break(&place.store, &place.keys, epoch, &doc).await;
+            let created = create_break(&context.store, &context.keys, epoch, &doc).await;
             if created.is_ok() {
                 say_marked(after, until);
             }
@@ -266,14 +268,14 @@ impl Serving {
         });
     }
 
-    fn move_aside(&mut self) {
-        let place = &self.place;
+    fn move_away(&mut self) {
+        let context = &self.context;
         if let Some(app_lock) = &self.app_lock {
-            let locks = BothLocks::new(place.beside(), &place.node_lock, app_lock);
+            let locks = BothLocks::new(context.beside(), &context.node_lock, app_lock);
             let lost = self.unshipped_events();
-            match diverged::move_aside(place.beside(), &locks, Some(self.epoch)) {
+            match diverged::move_away(context.beside(), &locks, Some(self.epoch)) {
                 Ok(to) => {
-                    let file = to.and_then(|to| Some(to.join(place.beside().db().file_name()?)));
+                    let file = to.and_then(|to| Some(to.join(context.beside().db().file_name()?)));
                     let read =
                         file.map(|file| format!("tidemill events --from {}", file.display()));
                     tracing::warn!(
@@ -292,41 +294,41 @@ impl Serving {
     }
 
     fn ask_bucket(&mut self, patiently: bool) {
-        let (place, state) = (Arc::clone(&self.place), self.state.clone());
+        let (context, state) = (Arc::clone(&self.context), self.state.clone());
         self.spawn(async move {
             Done::Bucket(match patiently {
-                true => ask_bucket::ask(&place, &state).await,
-                false => ask_bucket::ask_briefly(&place, &state).await,
+                true => ask_bucket::ask(&context, &state).await,
+                false => ask_bucket::ask_briefly(&context, &state).await,
             })
         });
     }
 
     /// How many events of the local file may not be in the bucket.
     fn unshipped_events(&self) -> Option<u64> {
-        let newest = open_reader(self.place.beside().db()).and_then(|file| head(&file)).ok()?;
+        let newest = open_reader(self.context.beside().db()).and_then(|file| head(&file)).ok()?;
         Some(self.remains?.lacks(newest.seq))
     }
 
     fn release(&mut self) {
         let release = self.lease.release();
-        let bound = self.place.settings.ttl.get() + RELEASE_BOUND;
+        let bound = self.context.settings.ttl.get() + RELEASE_BOUND;
         self.spawn(async move {
             Done::Released(tokio::time::timeout(bound, release).await.unwrap_or(false))
         });
     }
 
-    fn read_head(&mut self, holding: Head) {
+    fn read_head(&mut self, holding: LogPoint) {
         self.looked_at = Some(host::wall_now());
-        let (place, earlier) = (Arc::clone(&self.place), self.shipped_end);
+        let (context, earlier) = (Arc::clone(&self.context), self.shipped_end);
         self.spawn(async move {
             let read = move || {
-                let end = WalEnd::read(place.beside(), earlier.as_ref());
-                let file = open_reader(place.beside().db())?;
+                let end = WalEnd::read(context.beside(), earlier.as_ref());
+                let file = open_reader(context.beside().db())?;
                 if sum_at(&file, holding.seq)? != Some(holding.sum) {
                     return Ok(Done::HeadLacks);
                 }
                 let head = head(&file)?;
-                let head = Head { seq: head.seq, sum: head.sum };
+                let head = LogPoint { seq: head.seq, sum: head.sum };
                 Ok::<_, Error>(Done::Head(Some((head, end))))
             };
             blocking(read).await.unwrap_or_else(|error| {
@@ -337,14 +339,14 @@ impl Serving {
     }
 
     fn read_lease(&mut self) {
-        let (place, judge) = (Arc::clone(&self.place), self.lease.judge());
+        let (context, judge) = (Arc::clone(&self.context), self.lease.judge());
         self.spawn(async move {
-            let shows = match place.leases.look().await {
+            let shows = match context.leases.look().await {
                 Ok(bucket::Shown::Lease(lease)) => {
-                    judge.judge(Shown::Doc(Box::new(lease.doc))).await
+                    judge.judge(LeaseFound::Doc(Box::new(lease.doc))).await
                 }
-                Ok(bucket::Shown::Absent) => judge.judge(Shown::Absent).await,
-                Ok(bucket::Shown::Newer(v)) => judge.judge(Shown::Newer(v)).await,
+                Ok(bucket::Shown::Absent) => judge.judge(LeaseFound::Absent).await,
+                Ok(bucket::Shown::Newer(v)) => judge.judge(LeaseFound::Newer(v)).await,
                 Err(error) => {
                     tracing::warn!(%error, "cannot read the lease after an upload");
                     LeaseShows::Unknown

@@ -6,11 +6,11 @@ use tidemill_model::{
     SocketErrorKind, unix_ms,
 };
 
-use crate::lease::renew::Gate;
+use crate::lease::renew::LeaseGate;
 use crate::serve::Serving;
 use crate::ship::barrier;
 use crate::ship::wal::{WalEnd, wal_bytes};
-use crate::supervise::App;
+use crate::supervise::AppPresence;
 
 /// A lag below this is what every upload has.
 const LAG_TOLD_MS: u64 = 1000;
@@ -28,7 +28,7 @@ pub(super) struct Told {
 impl Serving {
     pub(super) fn state_now(&self) -> SidecarState {
         match (self.supervisor.state(), &self.view.gate) {
-            (SidecarState::Ready, Gate::Closed) => SidecarState::Stalled,
+            (SidecarState::Ready, LeaseGate::Closed) => SidecarState::Stalled,
             (state, _) => state,
         }
     }
@@ -36,16 +36,16 @@ impl Serving {
     /// What the app is told of the lease.
     pub(super) fn line(&self) -> LeaseLine {
         let (deadline, state) = match &self.view.gate {
-            Gate::Open { until } => (*until, GateState::Open),
-            Gate::Closed | Gate::Released => (BootTime::from_nanos(0), GateState::Closed),
-            Gate::Fenced { .. } => (BootTime::from_nanos(0), GateState::Fenced),
+            LeaseGate::Open { until } => (*until, GateState::Open),
+            LeaseGate::Closed | LeaseGate::Released => (BootTime::from_nanos(0), GateState::Closed),
+            LeaseGate::Fenced { .. } => (BootTime::from_nanos(0), GateState::Fenced),
         };
-        let covered = self.place.report().covered;
+        let covered = self.context.status().covered;
         LeaseLine {
             lag_ms: Some(self.lag_ms()),
-            problem: self.place.report().problem().map(shortened),
+            problem: self.context.status().problem().map(shortened),
             covered: covered.map(|c| BarrierReply { epoch: c.epoch, txid: c.txid, seq: c.seq }),
-            ..LeaseLine::new(self.place.boot.clone(), deadline, state)
+            ..LeaseLine::new(self.context.boot.clone(), deadline, state)
         }
     }
 
@@ -69,7 +69,7 @@ impl Serving {
 
     pub(super) fn status(&self) -> SidecarStatus {
         let now = host::boot_now();
-        let beside = self.place.beside();
+        let beside = self.context.beside();
         let end = WalEnd::read(beside, self.shipped_end.as_ref());
         let lag = end.map_or(0, |end| end.bytes_since(self.shipped_end.as_ref()));
         let good = self.barriers.last_good();
@@ -82,8 +82,8 @@ impl Serving {
             litestream_version: self.litestream_version.clone(),
             litestream_restarts: u64::from(self.supervisor.restarts()),
             app_pid: match self.supervisor.app() {
-                App::Attached { pid, .. } => Some(*pid),
-                App::None | App::Orphaned { .. } => None,
+                AppPresence::Attached { pid, .. } => Some(*pid),
+                AppPresence::None | AppPresence::Orphaned { .. } => None,
             },
             shipped_txid: self.barriers.shipped().or(good.map(|good| good.txid)),
             shipped_at: self.shipped_at,
@@ -92,7 +92,7 @@ impl Serving {
             wal_bytes: wal_bytes(beside),
             barrier_ms: self.barriers.took().map(unix_ms),
             lease_age_ms: Some(unix_ms(now.since(self.view.last_write))),
-            problem: self.place.report().problem(),
+            problem: self.context.status().problem(),
         }
     }
 }
@@ -104,16 +104,16 @@ fn shortened(problem: String) -> String {
     }
 }
 
-pub(super) fn refused(refusal: barrier::Refusal, problem: Option<&str>) -> SocketError {
+pub(super) fn refused(refusal: barrier::BarrierRefusal, problem: Option<&str>) -> SocketError {
     let (kind, message) = match refusal {
-        barrier::Refusal::TimedOut => {
+        barrier::BarrierRefusal::TimedOut => {
             let why = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
             (SocketErrorKind::TimedOut, format!("the barrier did not count in time{why}"))
         }
-        barrier::Refusal::Fenced => {
+        barrier::BarrierRefusal::Fenced => {
             (SocketErrorKind::Fenced, "another owner has the node".to_owned())
         }
-        barrier::Refusal::TooMany => {
+        barrier::BarrierRefusal::TooMany => {
             (SocketErrorKind::Unavailable, "too many barriers wait: try again".to_owned())
         }
     };

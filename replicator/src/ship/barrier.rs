@@ -55,7 +55,7 @@ const WAITERS_MAX: usize = 4096;
 
 /// The pace of pokes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+pub(crate) struct PokePace {
     /// At most one poke per this time while the WAL changes.
     pub(crate) busy_every: Duration,
     /// One poke per this time while it does not.
@@ -70,7 +70,7 @@ pub(crate) struct WaiterId(pub(crate) u64);
 
 /// The head of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct LogPoint {
     /// The newest event.
     pub(crate) seq: Seq,
     /// The running checksum there.
@@ -110,7 +110,7 @@ pub(crate) enum LeaseShows {
 
 /// Why a barrier did not count for a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum BarrierRefusal {
     /// It took longer than the waiter allowed.
     TimedOut,
     /// Another owner has the node.
@@ -141,7 +141,7 @@ pub(crate) enum Input {
     /// Litestream must not be called.
     Pause,
     /// The head of the log, or that it cannot be read now.
-    Head(Option<Head>),
+    Head(Option<LogPoint>),
     /// The file does not contain what it must; in the place of `Head`.
     HeadLacks,
     /// Litestream's answer; `None` if it failed or took too long.
@@ -158,7 +158,7 @@ pub(crate) enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Read the head of the log, if the log contains this; answer `Head` or `HeadLacks`.
-    ReadHead(Head),
+    ReadHead(LogPoint),
     /// Call Litestream; answer `Synced`.
     Sync {
         /// How long it is waited for.
@@ -175,20 +175,20 @@ pub(crate) enum Effect {
     /// Tell a waiter that it counted.
     Accept(WaiterId, LastGood),
     /// Tell a waiter that it did not.
-    Refuse(WaiterId, Refusal),
+    Refuse(WaiterId, BarrierRefusal),
     /// Litestream's answer cannot be: restart it.
     Distrust(String),
     /// A read after an upload showed another owner.
     Foreign,
     /// The file does not contain this any more: nothing of it may be shipped.
-    Lacks(Head),
+    Lacks(LogPoint),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Round {
     None,
     Head,
-    Sync(Head),
+    Sync(LogPoint),
     Lease(LastGood),
     LeaseAt(LastGood, BootTime),
     Save(LastGood),
@@ -205,7 +205,7 @@ struct Waiter {
 /// The barriers of one epoch.
 #[derive(Debug)]
 pub(crate) struct Barriers {
-    pace: Pace,
+    pace: PokePace,
     open: bool,
     fenced: bool,
     copy: bool,
@@ -217,13 +217,13 @@ pub(crate) struct Barriers {
     last_replicated: u64,
     last_good: Option<LastGood>,
     /// What the file must contain before the first round counted.
-    base: Head,
+    base: LogPoint,
     counted_at: Option<BootTime>,
     /// When the last round began, and when the last request was sent.
     looked_at: Option<BootTime>,
     sent_at: Option<BootTime>,
     /// The head as of the last accepted request, and when it was read at the earliest.
-    shipped_head: Option<Head>,
+    shipped_head: Option<LogPoint>,
     shipped_until: Option<BootTime>,
     not_before: Option<BootTime>,
     /// Since when something waits to be shipped, as far as the WAL tells.
@@ -238,7 +238,11 @@ pub(crate) struct Barriers {
 impl Barriers {
     /// The barriers of an epoch whose last counted one, in an earlier process, was `last_good`, of a
     /// file that contains `base`.
-    pub(crate) fn over(pace: Pace, last_good: Option<LastGood>, base: Option<Head>) -> Barriers {
+    pub(crate) fn over(
+        pace: PokePace,
+        last_good: Option<LastGood>,
+        base: Option<LogPoint>,
+    ) -> Barriers {
         let last = last_good.map_or(0, |good| good.txid.get());
         Barriers {
             pace,
@@ -251,7 +255,7 @@ impl Barriers {
             last_txid: last,
             last_replicated: last,
             last_good,
-            base: base.unwrap_or(Head { seq: Seq::ZERO, sum: LogSum::ZERO }),
+            base: base.unwrap_or(LogPoint { seq: Seq::ZERO, sum: LogSum::ZERO }),
             counted_at: None,
             looked_at: None,
             sent_at: None,
@@ -339,9 +343,9 @@ impl Barriers {
 
     fn ask(&mut self, id: WaiterId, until: BootTime, effects: &mut Vec<Effect>) {
         if self.fenced {
-            effects.push(Effect::Refuse(id, Refusal::Fenced));
+            effects.push(Effect::Refuse(id, BarrierRefusal::Fenced));
         } else if self.waiters.len() >= WAITERS_MAX {
-            effects.push(Effect::Refuse(id, Refusal::TooMany));
+            effects.push(Effect::Refuse(id, BarrierRefusal::TooMany));
         } else {
             self.waiters.push_back(Waiter { id, until, in_round: false });
         }
@@ -379,14 +383,14 @@ impl Barriers {
     }
 
     /// What a file that is shipped must contain.
-    fn floor(&self) -> Head {
+    fn floor(&self) -> LogPoint {
         match self.last_good {
-            Some(LastGood { seq, sum, .. }) if seq >= self.base.seq => Head { seq, sum },
+            Some(LastGood { seq, sum, .. }) if seq >= self.base.seq => LogPoint { seq, sum },
             Some(_) | None => self.base,
         }
     }
 
-    fn head(&mut self, head: Option<Head>, now: BootTime, effects: &mut Vec<Effect>) {
+    fn head(&mut self, head: Option<LogPoint>, now: BootTime, effects: &mut Vec<Effect>) {
         if !self.is_current() || self.round != Round::Head {
             return;
         }
@@ -414,7 +418,7 @@ impl Barriers {
     /// Whether a poke has nothing of ours to ship. Litestream writes into the WAL itself when it
     /// checkpoints; while a reader keeps the WAL from being emptied it does so at each call, and
     /// one call would follow the other for ever.
-    fn is_only_litestreams_change(&self, head: Head, now: BootTime) -> bool {
+    fn is_only_litestreams_change(&self, head: LogPoint, now: BootTime) -> bool {
         let wanted = self.copy || self.waiters.iter().any(|waiter| waiter.in_round);
         let idle = self.sent_at.is_none_or(|at| now.since(at) >= self.pace.idle_every);
         !wanted && !idle && self.shipped_head == Some(head)
@@ -525,14 +529,14 @@ impl Barriers {
         self.fenced = true;
         self.pause();
         let waiters = self.waiters.drain(..);
-        effects.extend(waiters.map(|waiter| Effect::Refuse(waiter.id, Refusal::Fenced)));
+        effects.extend(waiters.map(|waiter| Effect::Refuse(waiter.id, BarrierRefusal::Fenced)));
     }
 
     fn expire(&mut self, now: BootTime, effects: &mut Vec<Effect>) {
         self.waiters.retain(|waiter| {
             let waits = now < waiter.until;
             if !waits {
-                effects.push(Effect::Refuse(waiter.id, Refusal::TimedOut));
+                effects.push(Effect::Refuse(waiter.id, BarrierRefusal::TimedOut));
             }
             waits
         });

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tidemill_bucket::{Timeline, read_timeline};
 use tidemill_model::{NodeState, Seq};
 
-use crate::context::Place;
+use crate::context::Context;
 use crate::start::bucket_holds::{holds, newest};
-use crate::takeover::plan::Point;
+use crate::takeover::plan::RestorePoint;
 
 /// How long a file that another owner's claim displaces waits for the bucket's account of it.
 const ASK_BOUND: Duration = Duration::from_secs(10);
@@ -32,16 +32,16 @@ impl Remains {
 }
 
 /// What a take-over would begin from.
-pub(crate) fn last_point(timeline: &Timeline) -> Option<Point> {
+pub(crate) fn last_point(timeline: &Timeline) -> Option<RestorePoint> {
     let next = timeline.epochs.last()?.epoch.next();
-    timeline.last_before(next).map(|last| Point { epoch: last.epoch, txid: last.txid })
+    timeline.last_before(next).map(|last| RestorePoint { epoch: last.epoch, txid: last.txid })
 }
 
 /// Asks until the store answers.
-pub(crate) async fn ask(place: &Arc<Place>, state: &NodeState) -> Remains {
+pub(crate) async fn ask(context: &Arc<Context>, state: &NodeState) -> Remains {
     let mut said = false;
     loop {
-        match read_timeline(&place.store, &place.keys).await {
+        match read_timeline(&context.store, &context.keys).await {
             Ok(timeline) => {
                 let last = last_point(&timeline);
                 let docs = timeline.epochs.iter().filter_map(|history| history.doc.as_ref());
@@ -59,7 +59,7 @@ pub(crate) async fn ask(place: &Arc<Place>, state: &NodeState) -> Remains {
 }
 
 /// Asks for a while; a store that does not answer is believed to hold what it confirmed.
-pub(crate) async fn ask_briefly(place: &Arc<Place>, state: &NodeState) -> Remains {
+pub(crate) async fn ask_briefly(context: &Arc<Context>, state: &NodeState) -> Remains {
     let believed = Remains { holds: true, newest: state.last_good.map(|good| good.seq) };
-    tokio::time::timeout(ASK_BOUND, ask(place, state)).await.unwrap_or(believed)
+    tokio::time::timeout(ASK_BOUND, ask(context, state)).await.unwrap_or(believed)
 }

@@ -3,15 +3,17 @@
 
 use tidemill_model::{Base, Epoch, NodeState, Seq};
 
-use crate::takeover::plan::Point;
+use crate::takeover::plan::RestorePoint;
 
 /// Whether the bucket, whose last restorable point is `last`, holds what this disk is known to have
 /// shipped, or to have begun from. A disk that knows of neither has nothing to compare.
-pub(crate) fn holds(state: &NodeState, last: Option<Point>) -> bool {
+pub(crate) fn holds(state: &NodeState, last: Option<RestorePoint>) -> bool {
     let Some(last) = last else { return false };
     let known = match (state.epoch, state.last_good, state.base) {
-        (Some(epoch), Some(good), _) => Some(Point { epoch, txid: good.txid }),
-        (Some(_), None, Some(Base::Restored { epoch, txid, .. })) => Some(Point { epoch, txid }),
+        (Some(epoch), Some(good), _) => Some(RestorePoint { epoch, txid: good.txid }),
+        (Some(_), None, Some(Base::Restored { epoch, txid, .. })) => {
+            Some(RestorePoint { epoch, txid })
+        }
         (Some(_), None, Some(Base::Local { .. }) | None) | (None, _, _) => None,
     };
     known.is_none_or(|known| last >= known)
@@ -21,7 +23,7 @@ pub(crate) fn holds(state: &NodeState, last: Option<Point>) -> bool {
 /// the bucket holds that, or what a later epoch, of these bases, began from.
 pub(crate) fn newest(
     state: &NodeState,
-    last: Option<Point>,
+    last: Option<RestorePoint>,
     bases: impl IntoIterator<Item = (Epoch, Base)>,
 ) -> Option<Seq> {
     let own = holds(state, last)
@@ -40,8 +42,8 @@ mod tests {
     use crate::testing::{epoch, good, state, sum, txid};
     use tidemill_model::Stage;
 
-    fn point(e: u64, tx: u64) -> Option<Point> {
-        Some(Point { epoch: epoch(e), txid: txid(tx) })
+    fn point(e: u64, tx: u64) -> Option<RestorePoint> {
+        Some(RestorePoint { epoch: epoch(e), txid: txid(tx) })
     }
 
     fn restored(e: u64, tx: u64, seq: u64) -> Base {

@@ -25,11 +25,11 @@ use tidemill_model::{
     Uncured,
 };
 
-use crate::lease::claim::Patience;
-use crate::ship::barrier::Head;
+use crate::lease::claim::ClaimWait;
+use crate::ship::barrier::LogPoint;
 use crate::start::bucket_holds::holds;
 use crate::start::proof::Lack;
-use crate::takeover::plan::Point;
+use crate::takeover::plan::RestorePoint;
 
 /// What a starting sidecar finds, with the node lock held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) struct Facts {
     /// The newest epoch that has anything under its prefix.
     pub(crate) newest_epoch: Option<Epoch>,
     /// The last restorable point of all epochs; looked for only where the lease is gone.
-    pub(crate) left: Option<Point>,
+    pub(crate) left: Option<RestorePoint>,
     /// The database.
     pub(crate) local: Local,
     /// This boot.
@@ -73,16 +73,16 @@ pub(crate) struct LocalFile {
     /// The node and epoch that it was last shipped for; `None` if it was never shipped.
     pub(crate) owner: Option<(NodeId, Option<Epoch>)>,
     /// The head of its log.
-    pub(crate) head: Head,
+    pub(crate) head: LogPoint,
     /// Why it is not what the state file and the lease say of it; `None`: it contains all of that.
     pub(crate) lacks: Option<Lack>,
     /// How much of its log was read to say so.
-    pub(crate) log: Log,
+    pub(crate) log: LogRead,
 }
 
 /// How much is known of a file's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Log {
+pub(crate) enum LogRead {
     /// The checksums at some events.
     Spots,
     /// The same, and an app that lives has the file open: it ended neither well nor badly.
@@ -101,11 +101,11 @@ pub(crate) enum Decision {
     /// Read the file's whole log, unless an app has it open, then decide again.
     Verify,
     /// Move the file and its WAL aside, then decide again.
-    MoveAside(Aside),
+    MoveAway(WhyMoved),
     /// Forget a claim that is lost, now that nothing is left of its file; then decide again.
     Forget,
     /// Claim the lease, then go on.
-    Claim(Plan),
+    Claim(ClaimPlan),
 }
 
 /// Why a start is refused.
@@ -128,7 +128,7 @@ pub(crate) enum Refused {
 
 /// Why a file is moved aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Aside {
+pub(crate) enum WhyMoved {
     /// Another owner has, or had, the node since.
     Fenced,
     /// Nothing beside the file says what it is.
@@ -137,22 +137,22 @@ pub(crate) enum Aside {
 
 /// A claim and what follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct ClaimPlan {
     /// The epoch to claim.
     pub(crate) epoch: Epoch,
     /// The nonce of the claim that is gone on with; `None` for a new claim.
     pub(crate) acquired: Option<Nonce>,
     /// Whether to wait.
-    pub(crate) patience: Patience,
+    pub(crate) patience: ClaimWait,
     /// What follows.
-    pub(crate) then: Then,
+    pub(crate) then: AfterClaim,
     /// Why the epoch before it is not gone on with, if that is its file's fault.
     pub(crate) lacks: Option<Lack>,
 }
 
 /// What follows a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum AfterClaim {
     /// Go on shipping the epoch; whether it needs a cure, its state file and the app's lock tell.
     Resume {
         /// A cure was begun and not finished.
@@ -180,7 +180,7 @@ pub(crate) enum Candidate {
 
 /// How the lease stands to this disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum LeaseStanding {
     /// Nobody ever had the node.
     Unowned,
     /// The document is gone, but the node has a history.
@@ -202,10 +202,10 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
         return Decision::Refuse(refused);
     }
     let standing = standing(facts);
-    if standing == Standing::Unowned && was_shipped(facts) {
+    if standing == LeaseStanding::Unowned && was_shipped(facts) {
         return Decision::Refuse(Refused::HistoryGone);
     }
-    if standing == Standing::Gone && is_history_damaged(facts) {
+    if standing == LeaseStanding::Gone && is_history_damaged(facts) {
         return Decision::Refuse(Refused::HistoryDamaged);
     }
     let stage = facts.state.as_ref().filter(|s| s.epoch.is_some()).map(|state| state.stage);
@@ -256,15 +256,19 @@ fn is_history_damaged(facts: &Facts) -> bool {
     }
 }
 
-fn standing(facts: &Facts) -> Standing {
+fn standing(facts: &Facts) -> LeaseStanding {
     let Some(lease) = &facts.lease else {
-        return if facts.newest_epoch.is_some() { Standing::Gone } else { Standing::Unowned };
+        return if facts.newest_epoch.is_some() {
+            LeaseStanding::Gone
+        } else {
+            LeaseStanding::Unowned
+        };
     };
     let released = lease.released;
     match &facts.state {
-        Some(state) if is_claim_of(lease, state) => Standing::Ours { released },
-        Some(state) if lease.instance == state.instance => Standing::OursBefore { released },
-        Some(_) | None => Standing::Foreign { released },
+        Some(state) if is_claim_of(lease, state) => LeaseStanding::Ours { released },
+        Some(state) if lease.instance == state.instance => LeaseStanding::OursBefore { released },
+        Some(_) | None => LeaseStanding::Foreign { released },
     }
 }
 
@@ -276,17 +280,17 @@ fn is_claim_of(lease: &LeaseDoc, state: &NodeState) -> bool {
 
 /// Whether the claim in the state file was made and is no more. A claim that was only about to be
 /// made may have never arrived; what it would have begun from is still this disk's.
-fn is_lost(stage: Stage, standing: Standing) -> bool {
+fn is_lost(stage: Stage, standing: LeaseStanding) -> bool {
     match (stage, standing) {
-        (_, Standing::Ours { .. }) => false,
-        (Stage::Claimed, Standing::OursBefore { .. } | Standing::Unowned) => false,
-        (Stage::Claimed, Standing::Gone | Standing::Foreign { .. }) => true,
+        (_, LeaseStanding::Ours { .. }) => false,
+        (Stage::Claimed, LeaseStanding::OursBefore { .. } | LeaseStanding::Unowned) => false,
+        (Stage::Claimed, LeaseStanding::Gone | LeaseStanding::Foreign { .. }) => true,
         (
             Stage::Restored | Stage::Shipping | Stage::Cure | Stage::Fenced,
-            Standing::OursBefore { .. }
-            | Standing::Unowned
-            | Standing::Gone
-            | Standing::Foreign { .. },
+            LeaseStanding::OursBefore { .. }
+            | LeaseStanding::Unowned
+            | LeaseStanding::Gone
+            | LeaseStanding::Foreign { .. },
         ) => true,
     }
 }
@@ -294,18 +298,18 @@ fn is_lost(stage: Stage, standing: Standing) -> bool {
 fn leave(facts: &Facts) -> Decision {
     match &facts.local {
         Local::File(LocalFile { owner: None, .. }) => Decision::Refuse(Refused::NotItsHistory),
-        Local::File(_) | Local::Damaged(_) => Decision::MoveAside(Aside::Fenced),
+        Local::File(_) | Local::Damaged(_) => Decision::MoveAway(WhyMoved::Fenced),
         Local::Absent | Local::WalOnly => Decision::Forget,
     }
 }
 
 /// The state file names a claim that may still be ours.
-fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
+fn with_state(facts: &Facts, stage: Stage, standing: LeaseStanding) -> Decision {
     let Some(state) = &facts.state else { return without_claim(facts, standing) };
     let same_boot = state.boot == facts.boot
         && state.machine == facts.machine
         && !is_copy(&facts.folder, state);
-    let ours = standing == Standing::Ours { released: false };
+    let ours = standing == LeaseStanding::Ours { released: false };
     if ours
         && same_boot
         && !state.abandoned
@@ -313,9 +317,9 @@ fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
     {
         match go_on(facts, state, stage) {
             GoOn::With(then) => {
-                let (patience, lacks) = (Patience::AtOnce, None);
+                let (patience, lacks) = (ClaimWait::AtOnce, None);
                 let acquired = Some(acquired);
-                return Decision::Claim(Plan { epoch, acquired, patience, then, lacks });
+                return Decision::Claim(ClaimPlan { epoch, acquired, patience, then, lacks });
             }
             GoOn::Verify => return Decision::Verify,
             GoOn::No => {}
@@ -328,7 +332,7 @@ fn with_state(facts: &Facts, stage: Stage, standing: Standing) -> Decision {
         return Decision::Refuse(Refused::NotItsHistory);
     }
     let patience = patience(facts, state, standing);
-    let then = Then::TakeOver(candidate(facts, state, stage));
+    let then = AfterClaim::TakeOver(candidate(facts, state, stage));
     // Any other stage leaves the file to the take-over, as it is found after the claim.
     let lacks = match stage {
         Stage::Restored | Stage::Shipping | Stage::Cure => lacks(facts),
@@ -348,24 +352,28 @@ pub(crate) fn is_copy(folder: &FolderId, state: &NodeState) -> bool {
 /// whole machine: its clone has the same ids, and only another boot. The state file speaks only of
 /// the claim that it names; of an earlier one of this disk the lease itself tells whether this very
 /// kernel made it.
-fn patience(facts: &Facts, state: &NodeState, standing: Standing) -> Patience {
+fn patience(facts: &Facts, state: &NodeState, standing: LeaseStanding) -> ClaimWait {
     let here = state.machine == facts.machine && !is_copy(&facts.folder, state);
     let by_this_boot = || facts.lease.as_ref().is_some_and(|l| l.status.boot == facts.boot);
     match standing {
-        Standing::Ours { released: false } if here && state.boot == facts.boot => Patience::AtOnce,
-        Standing::Ours { released: false } if here => Patience::Rebooted,
-        Standing::OursBefore { released: false } if here && by_this_boot() => Patience::AtOnce,
-        Standing::Unowned
-        | Standing::Gone
-        | Standing::Ours { .. }
-        | Standing::OursBefore { .. }
-        | Standing::Foreign { .. } => expiry(standing),
+        LeaseStanding::Ours { released: false } if here && state.boot == facts.boot => {
+            ClaimWait::AtOnce
+        }
+        LeaseStanding::Ours { released: false } if here => ClaimWait::Rebooted,
+        LeaseStanding::OursBefore { released: false } if here && by_this_boot() => {
+            ClaimWait::AtOnce
+        }
+        LeaseStanding::Unowned
+        | LeaseStanding::Gone
+        | LeaseStanding::Ours { .. }
+        | LeaseStanding::OursBefore { .. }
+        | LeaseStanding::Foreign { .. } => expiry(standing),
     }
 }
 
 /// Whether an epoch that this boot began goes on.
 enum GoOn {
-    With(Then),
+    With(AfterClaim),
     /// Its file looks right, and is to be read as a whole first.
     Verify,
     /// Its file is gone, or is not what it must be.
@@ -374,10 +382,10 @@ enum GoOn {
 
 fn go_on(facts: &Facts, state: &NodeState, stage: Stage) -> GoOn {
     let then = match stage {
-        Stage::Claimed => return GoOn::With(Then::TakeOver(candidate(facts, state, stage))),
-        Stage::Restored => Then::Ship,
-        Stage::Shipping => Then::Resume { cure: false },
-        Stage::Cure => Then::Resume { cure: true },
+        Stage::Claimed => return GoOn::With(AfterClaim::TakeOver(candidate(facts, state, stage))),
+        Stage::Restored => AfterClaim::Ship,
+        Stage::Shipping => AfterClaim::Resume { cure: false },
+        Stage::Cure => AfterClaim::Resume { cure: true },
         Stage::Fenced => return GoOn::No,
     };
     let Local::File(file) = &facts.local else { return GoOn::No };
@@ -386,8 +394,8 @@ fn go_on(facts: &Facts, state: &NodeState, stage: Stage) -> GoOn {
     }
     match (&file.lacks, file.log) {
         (Some(_), _) => GoOn::No,
-        (None, Log::Spots) => GoOn::Verify,
-        (None, Log::InUse | Log::Whole) => GoOn::With(then),
+        (None, LogRead::Spots) => GoOn::Verify,
+        (None, LogRead::InUse | LogRead::Whole) => GoOn::With(then),
     }
 }
 
@@ -429,41 +437,46 @@ pub(crate) fn uncured(state: &NodeState) -> Option<Uncured> {
 }
 
 /// The state file is missing or names no claim.
-fn without_claim(facts: &Facts, standing: Standing) -> Decision {
+fn without_claim(facts: &Facts, standing: LeaseStanding) -> Decision {
     let candidate = match &facts.local {
         Local::Absent | Local::WalOnly => Candidate::None,
         Local::File(LocalFile { owner: None, .. }) => {
-            if standing != Standing::Unowned {
+            if standing != LeaseStanding::Unowned {
                 return Decision::Refuse(Refused::NotItsHistory);
             }
             Candidate::Adopt
         }
         Local::File(LocalFile { owner: Some(_), .. }) => {
-            return Decision::MoveAside(Aside::NoState);
+            return Decision::MoveAway(WhyMoved::NoState);
         }
         Local::Damaged(why) => return Decision::Refuse(Refused::Unreadable(why.clone())),
     };
-    next_epoch(facts, expiry(standing), Then::TakeOver(candidate), None)
+    next_epoch(facts, expiry(standing), AfterClaim::TakeOver(candidate), None)
 }
 
 /// How long a claim over this lease waits, for a disk that cannot know that it is the holder's.
-fn expiry(standing: Standing) -> Patience {
+fn expiry(standing: LeaseStanding) -> ClaimWait {
     match standing {
-        Standing::Unowned
-        | Standing::Ours { released: true }
-        | Standing::OursBefore { released: true }
-        | Standing::Foreign { released: true } => Patience::AtOnce,
-        Standing::Gone
-        | Standing::Ours { released: false }
-        | Standing::OursBefore { released: false }
-        | Standing::Foreign { released: false } => Patience::UntilExpired,
+        LeaseStanding::Unowned
+        | LeaseStanding::Ours { released: true }
+        | LeaseStanding::OursBefore { released: true }
+        | LeaseStanding::Foreign { released: true } => ClaimWait::AtOnce,
+        LeaseStanding::Gone
+        | LeaseStanding::Ours { released: false }
+        | LeaseStanding::OursBefore { released: false }
+        | LeaseStanding::Foreign { released: false } => ClaimWait::UntilExpired,
     }
 }
 
-fn next_epoch(facts: &Facts, patience: Patience, then: Then, lacks: Option<Lack>) -> Decision {
+fn next_epoch(
+    facts: &Facts,
+    patience: ClaimWait,
+    then: AfterClaim,
+    lacks: Option<Lack>,
+) -> Decision {
     let highest = facts.newest_epoch.max(facts.lease.as_ref().map(|lease| lease.epoch));
     let epoch = highest.map_or(Epoch::FIRST, Epoch::next);
-    Decision::Claim(Plan { epoch, acquired: None, patience, then, lacks })
+    Decision::Claim(ClaimPlan { epoch, acquired: None, patience, then, lacks })
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use tidemill_eventlog::{
 };
 use tidemill_model::{Epoch, LeaseDoc, NodeId, NodeState, unix_ms};
 
-use crate::context::Place;
+use crate::context::Context;
 use crate::disk::diverged;
 use crate::error::{Error, ErrorKind};
-use crate::ship::barrier::Head;
-use crate::start::decide::{Local, LocalFile, Log};
+use crate::ship::barrier::LogPoint;
+use crate::start::decide::{Local, LocalFile, LogRead};
 use crate::start::proof::{self, Lack};
 
 /// What a start knows of the file's log beyond the checksums at some events.
@@ -30,25 +30,25 @@ pub(crate) enum Known {
 
 /// Reads the local file's account of itself.
 pub(crate) fn read(
-    place: &Place,
+    context: &Context,
     state: Option<&NodeState>,
     lease: Option<&LeaseDoc>,
     known: &Known,
 ) -> Result<Local, Error> {
-    let beside = place.beside();
+    let beside = context.beside();
     if diverged::is_interrupted(beside)? {
         return Ok(Local::WalOnly);
     }
     if !beside.db().exists() {
         return Ok(Local::Absent);
     }
-    match account(place, state, lease) {
+    match account(context, state, lease) {
         Ok(mut file) => {
             (file.log, file.lacks) = match known {
-                Known::Spots => (Log::Spots, file.lacks),
-                Known::InUse => (Log::InUse, file.lacks),
-                Known::Whole => (Log::Whole, file.lacks),
-                Known::Damaged(why) => (Log::Whole, Some(Lack::Damaged(why.clone()))),
+                Known::Spots => (LogRead::Spots, file.lacks),
+                Known::InUse => (LogRead::InUse, file.lacks),
+                Known::Whole => (LogRead::Whole, file.lacks),
+                Known::Damaged(why) => (LogRead::Whole, Some(Lack::Damaged(why.clone()))),
             };
             Ok(Local::File(file))
         }
@@ -60,11 +60,11 @@ pub(crate) fn read(
 }
 
 fn account(
-    place: &Place,
+    context: &Context,
     state: Option<&NodeState>,
     lease: Option<&LeaseDoc>,
 ) -> Result<LocalFile, LogError> {
-    let connection = open_reader(place.beside().db())?;
+    let connection = open_reader(context.beside().db())?;
     let meta = Meta::read(&connection)?;
     let head = head(&connection)?;
     let covered = lease.and_then(|lease| lease.covered);
@@ -72,19 +72,19 @@ fn account(
     let lacks = proof::lack(&marks, |seq| sum_at(&connection, seq))?;
     let owner: Option<(NodeId, Option<Epoch>)> = meta
         .shipped
-        .then(|| (meta.node.unwrap_or_else(|| place.settings.node.clone()), meta.epoch));
-    let head = Head { seq: head.seq, sum: head.sum };
-    Ok(LocalFile { owner, head, lacks, log: Log::Spots })
+        .then(|| (meta.node.unwrap_or_else(|| context.settings.node.clone()), meta.epoch));
+    let head = LogPoint { seq: head.seq, sum: head.sum };
+    Ok(LocalFile { owner, head, lacks, log: LogRead::Spots })
 }
 
 /// Reads the whole log of a file that nobody has open: whoever had it ended without a goodbye.
-pub(crate) async fn verify_all(place: &Arc<Place>) -> Result<Known, Error> {
-    let lock = match FileLock::take(&place.beside().app_lock()) {
+pub(crate) async fn verify_all(context: &Arc<Context>) -> Result<Known, Error> {
+    let lock = match FileLock::take(&context.beside().app_lock()) {
         Ok(lock) => lock,
         Err(LockError::Held { .. }) => return Ok(Known::InUse),
         Err(error) => return Err(error.into()),
     };
-    let db = place.beside().db().to_owned();
+    let db = context.beside().db().to_owned();
     let from = host::boot_now();
     let verified = tokio::task::spawn_blocking(move || {
         let _held_meanwhile = lock;

@@ -7,22 +7,22 @@ use tidemill_model::{AttachRequest, SidecarStatus, SocketError, SocketErrorKind}
 use tokio::sync::mpsc;
 
 use crate::app::socket::AppRequest;
-use crate::context::Place;
-use crate::report::AppsEpoch;
+use crate::context::Context;
+use crate::shared_status::AppsEpoch;
 
 /// Answers until it is dropped.
 ///
 /// # Cancel safety
 /// No request is lost: one that was received is answered at once.
-pub(crate) async fn receive(place: &Arc<Place>, requests: &mut mpsc::Receiver<AppRequest>) {
+pub(crate) async fn receive(context: &Arc<Context>, requests: &mut mpsc::Receiver<AppRequest>) {
     while let Some(request) = requests.recv().await {
         match request {
-            AppRequest::Attach { request, reply, .. } => reply.refuse(refusal(place, &request)),
-            AppRequest::Barrier { reply, .. } => reply.send(Err(not_ready(place))),
+            AppRequest::Attach { request, reply, .. } => reply.refuse(refusal(context, &request)),
+            AppRequest::Barrier { reply, .. } => reply.send(Err(not_ready(context))),
             // Nobody is attached: a goodbye is to a sidecar that died.
             AppRequest::Detach { reply, .. } => reply.send(Ok(())),
             AppRequest::Broken { .. } => {}
-            AppRequest::Status { reply } => drop(reply.send(Box::new(status(place)))),
+            AppRequest::Status { reply } => drop(reply.send(Box::new(status(context)))),
         }
     }
     // The socket's server has ended; whoever serves the node finds that out.
@@ -31,8 +31,8 @@ pub(crate) async fn receive(place: &Arc<Place>, requests: &mut mpsc::Receiver<Ap
 
 /// An app that has the file open under an epoch that is over would otherwise wait for this start,
 /// while this start waits for its lock.
-fn refusal(place: &Place, asked: &AttachRequest) -> SocketError {
-    let apps = place.report().apps;
+fn refusal(context: &Context, asked: &AttachRequest) -> SocketError {
+    let apps = context.status().apps;
     let over = asked.epoch.is_some_and(|epoch| match apps {
         AppsEpoch::Unknown => false,
         AppsEpoch::Is(present) => epoch != present,
@@ -42,22 +42,22 @@ fn refusal(place: &Place, asked: &AttachRequest) -> SocketError {
         let message = "the node's epoch is another now".to_owned();
         return SocketError { kind: SocketErrorKind::Fenced, message };
     }
-    not_ready(place)
+    not_ready(context)
 }
 
-fn not_ready(place: &Place) -> SocketError {
-    let message = match place.report().problem() {
+fn not_ready(context: &Context) -> SocketError {
+    let message = match context.status().problem() {
         Some(problem) => format!("the node is not ready yet: {problem}"),
         None => "the node is not ready yet".to_owned(),
     };
     SocketError { kind: SocketErrorKind::Unavailable, message }
 }
 
-fn status(place: &Place) -> SidecarStatus {
-    let report = place.report();
+fn status(context: &Context) -> SidecarStatus {
+    let status = context.status();
     SidecarStatus {
-        node: place.settings.node.clone(),
-        state: report.state,
+        node: context.settings.node.clone(),
+        state: status.state,
         epoch: None,
         pid: std::process::id(),
         litestream_pid: None,
@@ -68,9 +68,9 @@ fn status(place: &Place) -> SidecarStatus {
         shipped_at: None,
         lag_ms: 0,
         lag_bytes: 0,
-        wal_bytes: crate::ship::wal::wal_bytes(place.beside()),
+        wal_bytes: crate::ship::wal::wal_bytes(context.beside()),
         barrier_ms: None,
         lease_age_ms: None,
-        problem: report.problem(),
+        problem: status.problem(),
     }
 }

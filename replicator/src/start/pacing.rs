@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidemill_eventlog::{FileLock, LockError, host};
 use tidemill_model::{Failures, NodeState};
 
-use crate::context::Place;
+use crate::context::Context;
 use crate::problems::Topic;
 use crate::start::pace;
 
@@ -16,21 +16,21 @@ use crate::start::pace;
 ///
 /// # Cancel safety
 /// Nothing was changed: the life has not begun.
-pub(crate) async fn before_claim(place: &Arc<Place>, state: Option<&NodeState>) -> Failures {
+pub(crate) async fn before_claim(context: &Arc<Context>, state: Option<&NodeState>) -> Failures {
     let before = state.and_then(|state| state.failures);
-    let same_boot = state.is_some_and(|state| state.boot == place.boot);
-    let most = place.settings.pace_most;
+    let same_boot = state.is_some_and(|state| state.boot == context.boot);
+    let most = context.settings.pace_most;
     let wait = pace::wait(before, same_boot, host::boot_now(), most);
-    if !wait.is_zero() && !app_lives(place) {
-        say(place, before, wait, "the next claim");
+    if !wait.is_zero() && !app_lives(context) {
+        say(context, before, wait, "the next claim");
         tokio::time::sleep(wait).await;
-        place.report().problems.clear(Topic::Pace);
+        context.status().problems.clear(Topic::Pace);
     }
     pace::begun(before, host::boot_now())
 }
 
 /// Says what is waited for, and why.
-pub(crate) fn say(place: &Place, before: Option<Failures>, wait: Duration, what: &str) {
+pub(crate) fn say(context: &Context, before: Option<Failures>, wait: Duration, what: &str) {
     let count = before.map_or(0, |before| before.count);
     let seconds = wait.as_secs_f64().ceil();
     let text = format!(
@@ -39,10 +39,10 @@ pub(crate) fn say(place: &Place, before: Option<Failures>, wait: Duration, what:
          command's own log"
     );
     tracing::warn!("{text}");
-    place.report().problems.say(Topic::Pace, text);
+    context.status().problems.say(Topic::Pace, text);
 }
 
 /// Whether an app has the file open; its gate closes if nobody renews the lease.
-fn app_lives(place: &Place) -> bool {
-    matches!(FileLock::take(&place.beside().app_lock()), Err(LockError::Held { .. }))
+fn app_lives(context: &Context) -> bool {
+    matches!(FileLock::take(&context.beside().app_lock()), Err(LockError::Held { .. }))
 }

@@ -9,7 +9,7 @@ use std::fmt;
 
 use tidemill_model::{Base, Covered, LastGood, LogSum, NodeState, Seq};
 
-use crate::ship::barrier::Head;
+use crate::ship::barrier::LogPoint;
 
 /// What says that a local file holds a certain event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +24,14 @@ pub(crate) enum Mark {
 
 impl Mark {
     /// The event, and the running checksum there.
-    pub(crate) fn head(self) -> Head {
+    pub(crate) fn head(self) -> LogPoint {
         let (seq, sum) = match self {
             Mark::Covered(Covered { seq, sum, .. }) | Mark::LastGood(LastGood { seq, sum, .. }) => {
                 (seq, sum)
             }
             Mark::Base(base) => base.head(),
         };
-        Head { seq, sum }
+        LogPoint { seq, sum }
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn marks(state: &NodeState, covered: Option<Covered>) -> Vec<Mark> {
 }
 
 /// The newest event that all of these speak of.
-pub(crate) fn floor(marks: &[Mark]) -> Option<Head> {
+pub(crate) fn floor(marks: &[Mark]) -> Option<LogPoint> {
     marks.iter().map(|mark| mark.head()).max_by_key(|head| head.seq)
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn lack<E>(
     mut sum_at: impl FnMut(Seq) -> Result<Option<LogSum>, E>,
 ) -> Result<Option<Lack>, E> {
     for mark in marks {
-        let Head { seq, sum } = mark.head();
+        let LogPoint { seq, sum } = mark.head();
         if sum_at(seq)? != Some(sum) {
             return Ok(Some(Lack::Of(*mark)));
         }

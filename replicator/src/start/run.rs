@@ -15,26 +15,27 @@ use tidemill_model::{
     NodeState, Nonce, Stage, Ttl,
 };
 
-use crate::context::{Place, now};
+use crate::context::{Context, now};
 use crate::disk::checkpoint::BothLocks;
 use crate::disk::diverged;
 use crate::disk::{open_by, state_file};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
-use crate::lease::claim::{Attempt, Effect, Input, Taker};
-use crate::lease::renew::{Claim, Gate, Seen, Shown};
-use crate::lease::thread::{Idle, Lease};
+use crate::lease::claim::{ClaimTerms, Claiming, Effect, Input};
+use crate::lease::renew::{Claim, LeaseFound, LeaseGate, LeaseVersion};
+use crate::lease::thread::{HeldLease, IdleThread};
 use crate::problems::Topic;
-use crate::report::AppsEpoch;
-use crate::ship::barrier::Head;
+use crate::shared_status::AppsEpoch;
+use crate::ship::barrier::LogPoint;
 use crate::start::ask_bucket::{self, last_point};
 use crate::start::decide::{
-    Aside, Candidate, Decision, Facts, Local, Plan, Refused, Then, decide, is_copy, uncured,
+    AfterClaim, Candidate, ClaimPlan, Decision, Facts, Local, Refused, WhyMoved, decide, is_copy,
+    uncured,
 };
 use crate::start::local_file::{self, Known};
 use crate::start::pacing;
 use crate::start::proof;
-use crate::supervise::From;
+use crate::supervise::Entry;
 use crate::takeover::run as takeover;
 
 /// How often an app's lock, or a store that does not answer, is tried again.
@@ -43,9 +44,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 const STORE_AGAIN: Duration = Duration::from_secs(2);
 
 /// Where a start led.
-pub(crate) enum Began {
+pub(crate) enum Started {
     /// The node is ours and its file is in place.
-    Ready(Box<Begun>),
+    Ready(Box<ReadyNode>),
     /// Another owner took the node meanwhile.
     Fenced(Box<NodeState>),
     /// The lease document is gone.
@@ -53,44 +54,46 @@ pub(crate) enum Began {
 }
 
 /// A node that is ours.
-pub(crate) struct Begun {
+pub(crate) struct ReadyNode {
     pub(crate) epoch: Epoch,
     pub(crate) state: NodeState,
-    pub(crate) from: From,
-    pub(crate) lease: Lease,
+    pub(crate) from: Entry,
+    pub(crate) lease: HeldLease,
     /// Held if the file was put in place just now.
     pub(crate) app_lock: Option<FileLock>,
     /// What the file must contain before the epoch's first barrier.
-    pub(crate) floor: Option<Head>,
+    pub(crate) floor: Option<LogPoint>,
     /// The file's whole log was verified, and nobody had it since.
     pub(crate) proven: bool,
 }
 
 /// Finds, claims and prepares the node.
-pub(crate) async fn start(place: &Arc<Place>) -> Result<Began, Error> {
+pub(crate) async fn start(context: &Arc<Context>) -> Result<Started, Error> {
     let mut start = Start {
-        place,
-        state: state_file::read(place.beside())?,
+        context,
+        state: state_file::read(context.beside())?,
         failures: None,
         known: Known::Spots,
         said_waiting: None,
         idle: None,
     };
-    takeover::sweep(place)?;
-    start.failures = Some(pacing::before_claim(place, start.state.as_ref()).await);
-    patiently(place, || place.store.check()).await?;
+    takeover::sweep(context)?;
+    start.failures = Some(pacing::before_claim(context, start.state.as_ref()).await);
+    patiently(context, || context.store.check()).await?;
     if start.state.is_none() {
         let nonce = Nonce::from_random(host::random()?);
-        patiently(place, || probe(&place.store, &place.settings.fleet, &place.keys, &nonce))
-            .await?;
+        patiently(context, || {
+            probe(&context.store, &context.settings.fleet, &context.keys, &nonce)
+        })
+        .await?;
     }
     loop {
         let (facts, seen, seen_at) = start.facts().await?;
         match decide(&facts) {
-            Decision::Refuse(refused) => return Err(refusal(place, &refused)),
+            Decision::Refuse(refused) => return Err(refusal(context, &refused)),
             Decision::FinishMove => start.finish_move().await?,
-            Decision::Verify => start.known = local_file::verify_all(place).await?,
-            Decision::MoveAside(why) => start.move_aside(&facts, why).await?,
+            Decision::Verify => start.known = local_file::verify_all(context).await?,
+            Decision::MoveAway(why) => start.move_away(&facts, why).await?,
             Decision::Forget => start.forget()?,
             Decision::Claim(plan) => {
                 if let Some((claim, state)) =
@@ -114,7 +117,7 @@ enum Step {
 }
 
 struct Start<'a> {
-    place: &'a Arc<Place>,
+    context: &'a Arc<Context>,
     state: Option<NodeState>,
     /// The count of lives that did not end well, with this one in it.
     failures: Option<Failures>,
@@ -124,33 +127,33 @@ struct Start<'a> {
     said_waiting: Option<Option<Nonce>>,
     /// Ready to renew before there is something to renew: a claim must not age while connections
     /// are made.
-    idle: Option<Idle>,
+    idle: Option<IdleThread>,
 }
 
 impl Start<'_> {
-    async fn facts(&self) -> Result<(Facts, Option<Box<Seen>>, BootTime), Error> {
-        let place = self.place;
-        let lease = patiently(place, || place.leases.read()).await?;
+    async fn facts(&self) -> Result<(Facts, Option<Box<LeaseVersion>>, BootTime), Error> {
+        let context = self.context;
+        let lease = patiently(context, || context.leases.read()).await?;
         let seen_at = host::boot_now();
-        let epochs = patiently(place, || list_epochs(&place.store, &place.keys)).await?;
+        let epochs = patiently(context, || list_epochs(&context.store, &context.keys)).await?;
         let doc = lease.as_ref().map(|lease| &lease.doc);
         let left = match (doc, epochs.last()) {
             (None, Some(_)) => {
-                let read = || read_timeline(&place.store, &place.keys);
-                last_point(&patiently(place, read).await?)
+                let read = || read_timeline(&context.store, &context.keys);
+                last_point(&patiently(context, read).await?)
             }
             (Some(_), _) | (None, None) => None,
         };
         let facts = Facts {
-            node: place.settings.node.clone(),
+            node: context.settings.node.clone(),
             state: self.state.clone(),
             lease: lease.as_ref().map(|lease| lease.doc.clone()),
             newest_epoch: epochs.last().copied(),
             left,
-            local: local_file::read(place, self.state.as_ref(), doc, &self.known)?,
-            boot: place.boot.clone(),
-            machine: place.machine.clone(),
-            folder: place.folder.clone(),
+            local: local_file::read(context, self.state.as_ref(), doc, &self.known)?,
+            boot: context.boot.clone(),
+            machine: context.machine.clone(),
+            folder: context.folder.clone(),
         };
         let seen = lease.map(seen);
         Ok((facts, seen, seen_at))
@@ -158,13 +161,13 @@ impl Start<'_> {
 
     async fn finish_move(&mut self) -> Result<(), Error> {
         let epoch = self.state.as_ref().and_then(|state| state.epoch);
-        let app_lock = take_app_lock(self.place).await?;
-        let locks = BothLocks::new(self.place.beside(), &self.place.node_lock, &app_lock);
-        diverged::finish_interrupted(self.place.beside(), &locks, epoch)?;
+        let app_lock = take_app_lock(self.context).await?;
+        let locks = BothLocks::new(self.context.beside(), &self.context.node_lock, &app_lock);
+        diverged::finish_interrupted(self.context.beside(), &locks, epoch)?;
         Ok(())
     }
 
-    async fn move_aside(&mut self, facts: &Facts, why: Aside) -> Result<(), Error> {
+    async fn move_away(&mut self, facts: &Facts, why: WhyMoved) -> Result<(), Error> {
         self.known = Known::Spots;
         let file = match &facts.local {
             Local::File(file) => Some(file),
@@ -172,21 +175,21 @@ impl Start<'_> {
             Local::Absent | Local::WalOnly => return Ok(()),
         };
         // An app that has the file open waits for this start, which waits for the app's lock.
-        self.place.report().apps = AppsEpoch::Gone;
-        if let (Aside::Fenced, Some(state)) = (why, &mut self.state) {
+        self.context.status().apps = AppsEpoch::Gone;
+        if let (WhyMoved::Fenced, Some(state)) = (why, &mut self.state) {
             state.stage = Stage::Fenced;
-            self.place.save(state)?;
+            self.context.save(state)?;
         }
-        let app_lock = take_app_lock(self.place).await?;
+        let app_lock = take_app_lock(self.context).await?;
         let remains = match &self.state {
-            Some(state) => Some(ask_bucket::ask_briefly(self.place, state).await),
+            Some(state) => Some(ask_bucket::ask_briefly(self.context, state).await),
             None => None,
         };
-        let locks = BothLocks::new(self.place.beside(), &self.place.node_lock, &app_lock);
+        let locks = BothLocks::new(self.context.beside(), &self.context.node_lock, &app_lock);
         let by_file = file.and_then(|file| file.owner.as_ref()?.1);
         let epoch = by_file.or_else(|| self.state.as_ref()?.epoch);
-        let to = diverged::move_aside(self.place.beside(), &locks, epoch)?;
-        let name = self.place.beside().db().file_name().unwrap_or_default();
+        let to = diverged::move_away(self.context.beside(), &locks, epoch)?;
+        let name = self.context.beside().db().file_name().unwrap_or_default();
         let to = to.map(|to| to.join(name).display().to_string()).unwrap_or_default();
         let lost = file.zip(remains).map(|(file, remains)| remains.lacks(file.head.seq));
         say_moved(why, &to, lost);
@@ -202,7 +205,7 @@ impl Start<'_> {
             state.last_good = None;
             state.uncured = None;
             state.abandoned = false;
-            self.place.save(state)?;
+            self.context.save(state)?;
         }
         Ok(())
     }
@@ -210,21 +213,21 @@ impl Start<'_> {
     /// Makes the claim; none if the lease changed meanwhile.
     async fn claim(
         &mut self,
-        plan: &Plan,
+        plan: &ClaimPlan,
         newest: Option<Epoch>,
-        seen: Option<Box<Seen>>,
+        seen: Option<Box<LeaseVersion>>,
         seen_at: BootTime,
     ) -> Result<Option<(Claim, NodeState)>, Error> {
         if let Some(lack) = &plan.lacks {
             tracing::error!(
-                file = %self.place.beside().db().display(), %lack, next_epoch = %plan.epoch,
+                file = %self.context.beside().db().display(), %lack, next_epoch = %plan.epoch,
                 "the local file is not what it was: the next epoch begins from what the bucket \
                  has, and the file is moved aside if that is more"
             );
         }
         let nonce = Nonce::from_random(host::random()?);
         // A copy of a disk is another disk: its original must not take the copy's claim for its own.
-        let original = self.state.as_ref().filter(|state| !is_copy(&self.place.folder, state));
+        let original = self.state.as_ref().filter(|state| !is_copy(&self.context.folder, state));
         let instance = match original {
             Some(state) => state.instance.clone(),
             None => InstanceId::from_random(host::random()?),
@@ -232,10 +235,10 @@ impl Start<'_> {
         // An epoch keeps the TTL that its epoch.json names.
         let ttl = match (&plan.acquired, &seen) {
             (Some(_), Some(seen)) => seen.doc.ttl,
-            (Some(_), None) | (None, _) => self.place.settings.ttl,
+            (Some(_), None) | (None, _) => self.context.settings.ttl,
         };
-        let attempt = Attempt {
-            node: self.place.settings.node.clone(),
+        let attempt = ClaimTerms {
+            node: self.context.settings.node.clone(),
             epoch: plan.epoch,
             instance: instance.clone(),
             acquired: plan.acquired.clone().unwrap_or_else(|| nonce.clone()),
@@ -249,9 +252,9 @@ impl Start<'_> {
         };
         let state = self.state_for(plan, &attempt, instance);
         if self.idle.is_none() {
-            self.idle = Some(Idle::start(self.place, ttl).await?);
+            self.idle = Some(IdleThread::start(self.context, ttl).await?);
         }
-        let mut taker = Taker::new(attempt);
+        let mut taker = Claiming::new(attempt);
         let mut inputs = VecDeque::from([Input::Tick]);
         loop {
             while let Some(input) = inputs.pop_front() {
@@ -273,13 +276,13 @@ impl Start<'_> {
     /// The TTL of the newest epoch's claim, where the lease does not tell it any more.
     async fn gone_ttl(
         &self,
-        seen: &Option<Box<Seen>>,
+        seen: &Option<Box<LeaseVersion>>,
         newest: Option<Epoch>,
     ) -> Result<Option<Ttl>, Error> {
         let (None, Some(newest)) = (seen, newest) else { return Ok(None) };
-        let place = self.place;
-        let read = || read_epoch(&place.store, &place.keys, newest);
-        let doc = patiently(place, read).await?;
+        let context = self.context;
+        let read = || read_epoch(&context.store, &context.keys, newest);
+        let doc = patiently(context, read).await?;
         Ok(doc.and_then(|doc| doc.ttl))
     }
 
@@ -290,15 +293,15 @@ impl Start<'_> {
                 self.say_waiting(holder.as_deref(), until);
                 Step::Nothing
             }
-            Effect::Get => Step::Next(read(self.place).await?),
+            Effect::Get => Step::Next(read(self.context).await?),
             Effect::Prepare => {
-                save_patiently(self.place, state).await?;
+                save_patiently(self.context, state).await?;
                 self.state = Some(state.clone());
                 failpoint::reached("claim_prepared");
-                Step::Next(Input::Prepared(Box::new(self.place.report().status())))
+                Step::Next(Input::Prepared(Box::new(self.context.status().lease_status())))
             }
             Effect::Put { doc, if_match } => {
-                Step::Next(swap(self.place, &doc, if_match.as_ref()).await)
+                Step::Next(swap(self.context, &doc, if_match.as_ref()).await)
             }
             Effect::Claimed(claim) => Step::Claimed(claim),
             Effect::Changed => Step::Changed,
@@ -306,7 +309,7 @@ impl Start<'_> {
     }
 
     /// The state file as it is to be when the claim is sent.
-    fn state_for(&self, plan: &Plan, attempt: &Attempt, instance: InstanceId) -> NodeState {
+    fn state_for(&self, plan: &ClaimPlan, attempt: &ClaimTerms, instance: InstanceId) -> NodeState {
         if let (Some(_), Some(state)) = (&plan.acquired, &self.state) {
             return NodeState { failures: self.failures, ..state.clone() };
         }
@@ -322,9 +325,9 @@ impl Start<'_> {
             uncured: self.state.as_ref().and_then(uncured),
             abandoned: false,
             failures: self.failures,
-            boot: self.place.boot.clone(),
-            machine: self.place.machine.clone(),
-            folder: Some(self.place.folder.clone()),
+            boot: self.context.boot.clone(),
+            machine: self.context.machine.clone(),
+            folder: Some(self.context.folder.clone()),
             unknown: self.state.as_ref().map(|state| state.unknown.clone()).unwrap_or_default(),
         }
     }
@@ -349,8 +352,8 @@ impl Start<'_> {
                 "the node's lease document is gone: waiting {seconds} s for a holder it may have"
             ),
         };
-        tracing::warn!(node = %self.place.settings.node, "{whom}");
-        self.place.report().doing = Some(whom);
+        tracing::warn!(node = %self.context.settings.node, "{whom}");
+        self.context.status().doing = Some(whom);
         self.said_waiting = Some(claim);
     }
 
@@ -359,51 +362,51 @@ impl Start<'_> {
         &mut self,
         claim: Claim,
         state: NodeState,
-        plan: &Plan,
-    ) -> Result<Option<Began>, Error> {
+        plan: &ClaimPlan,
+    ) -> Result<Option<Started>, Error> {
         tracing::info!(node = %state.node, epoch = %plan.epoch, "the lease is ours");
         failpoint::reached("claimed");
         let doc = claim.seen.doc.clone();
         {
-            let mut report = self.place.report();
+            let mut report = self.context.status();
             (report.doing, report.claimed) = (None, true);
             report.apps = AppsEpoch::Is(plan.epoch);
         }
         let idle = match self.idle.take() {
             Some(idle) => idle,
-            None => Idle::start(self.place, claim.seen.doc.ttl).await?,
+            None => IdleThread::start(self.context, claim.seen.doc.ttl).await?,
         };
         let lease = idle.hold(claim);
         let (state, from, app_lock) = match &plan.then {
-            Then::Resume { cure } => (state, From::Resume { cure: *cure }, None),
-            Then::Ship => (state, From::Base, None),
-            Then::TakeOver(candidate) => {
+            AfterClaim::Resume { cure } => (state, Entry::Resume { cure: *cure }, None),
+            AfterClaim::Ship => (state, Entry::Base, None),
+            AfterClaim::TakeOver(candidate) => {
                 let (done, app_lock) = tokio::select! {
                     biased;
                     () = lease.fenced() => (takeover::Done::Fenced, None),
                     taken = self.take_over(&state, *candidate, &doc) => taken?,
                 };
                 match done {
-                    takeover::Done::Placed(state) => (*state, From::Base, app_lock),
+                    takeover::Done::Placed(state) => (*state, Entry::Base, app_lock),
                     takeover::Done::Fenced => return Ok(Some(lost(&lease, state))),
                     takeover::Done::Abandoned => {
                         // The next claim takes the next epoch; what this one knew stays known.
                         let state = NodeState { abandoned: true, ..state };
-                        self.place.save(&state)?;
+                        self.context.save(&state)?;
                         self.state = Some(state);
                         return Ok(None);
                     }
                 }
             }
         };
-        if matches!(lease.view().gate, Gate::Fenced { .. }) {
+        if matches!(lease.view().gate, LeaseGate::Fenced { .. }) {
             return Ok(Some(lost(&lease, state)));
         }
         let epoch = plan.epoch;
         let floor = proof::floor(&proof::marks(&state, doc.covered));
-        let proven = self.known == Known::Whole || matches!(plan.then, Then::TakeOver(_));
-        let begun = Begun { epoch, state, from, lease, app_lock, floor, proven };
-        Ok(Some(Began::Ready(Box::new(begun))))
+        let proven = self.known == Known::Whole || matches!(plan.then, AfterClaim::TakeOver(_));
+        let begun = ReadyNode { epoch, state, from, lease, app_lock, floor, proven };
+        Ok(Some(Started::Ready(Box::new(begun))))
     }
 
     /// Takes over once no app has the file open; the app's lock stays held.
@@ -413,31 +416,32 @@ impl Start<'_> {
         candidate: Candidate,
         claim: &LeaseDoc,
     ) -> Result<(takeover::Done, Option<FileLock>), Error> {
-        let app_lock = take_app_lock(self.place).await?;
-        let done = takeover::run(self.place, state, candidate, claim, &app_lock).await?;
+        let app_lock = take_app_lock(self.context).await?;
+        let done = takeover::run(self.context, state, candidate, claim, &app_lock).await?;
         Ok((done, Some(app_lock)))
     }
 }
 
 /// How a start ends that lost the lease.
-fn lost(lease: &Lease, state: NodeState) -> Began {
+fn lost(lease: &HeldLease, state: NodeState) -> Started {
     match lease.view().gate {
-        Gate::Fenced { by: Shown::Absent } => Began::LeaseGone,
-        Gate::Fenced { .. } | Gate::Open { .. } | Gate::Closed | Gate::Released => {
-            Began::Fenced(Box::new(state))
-        }
+        LeaseGate::Fenced { by: LeaseFound::Absent } => Started::LeaseGone,
+        LeaseGate::Fenced { .. }
+        | LeaseGate::Open { .. }
+        | LeaseGate::Closed
+        | LeaseGate::Released => Started::Fenced(Box::new(state)),
     }
 }
 
-fn say_moved(why: Aside, file: &str, lost: Option<u64>) {
+fn say_moved(why: WhyMoved, file: &str, lost: Option<u64>) {
     match why {
-        Aside::Fenced => tracing::warn!(
+        WhyMoved::Fenced => tracing::warn!(
             events = lost,
             read = format!("tidemill events --from {file}"),
             "another owner has or had this node: moved its old file aside; so many events may \
              never have reached the bucket, and this is how to read them"
         ),
-        Aside::NoState => tracing::warn!(
+        WhyMoved::NoState => tracing::warn!(
             file,
             "the file's state file is missing, so it cannot be told whether the file is the \
              newest: moved it aside"
@@ -446,15 +450,15 @@ fn say_moved(why: Aside, file: &str, lost: Option<u64>) {
 }
 
 /// Takes the app's lock, waiting for an app that lives; says for which.
-pub(crate) async fn take_app_lock(place: &Place) -> Result<FileLock, Error> {
-    let path = place.beside().app_lock();
+pub(crate) async fn take_app_lock(context: &Context) -> Result<FileLock, Error> {
+    let path = context.beside().app_lock();
     loop {
         match FileLock::take(&path) {
             Ok(lock) => {
-                place.report().problems.clear(Topic::File);
+                context.status().problems.clear(Topic::File);
                 return Ok(lock);
             }
-            Err(LockError::Held { .. }) => say_held(place, &path),
+            Err(LockError::Held { .. }) => say_held(context, &path),
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(AGAIN).await;
@@ -462,30 +466,30 @@ pub(crate) async fn take_app_lock(place: &Place) -> Result<FileLock, Error> {
 }
 
 /// Names the program that has the app's lock, once.
-fn say_held(place: &Place, path: &std::path::Path) {
-    if place.report().problems.of(Topic::File).is_some() {
+fn say_held(context: &Context, path: &std::path::Path) {
+    if context.status().problems.of(Topic::File).is_some() {
         return;
     }
     let holder = open_by::named(&open_by::having_open(path));
     let text = format!("waiting for {holder}, which has the file open: it must end first");
     tracing::warn!("{text}");
-    place.report().problems.say(Topic::File, text);
+    context.status().problems.say(Topic::File, text);
 }
 
 /// Repeats a request while the store does not answer.
-async fn patiently<T, F>(place: &Place, mut ask: impl FnMut() -> F) -> Result<T, Error>
+async fn patiently<T, F>(context: &Context, mut ask: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
     loop {
         match ask().await {
             Ok(value) => {
-                place.report().problems.clear(Topic::Store);
+                context.status().problems.clear(Topic::Store);
                 return Ok(value);
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 let text = format!("waiting for the store: {error}");
-                if place.report().problems.say(Topic::Store, text) {
+                if context.status().problems.say(Topic::Store, text) {
                     tracing::warn!(%error, "waiting for the store, and trying again");
                 }
             }
@@ -496,16 +500,16 @@ where
 }
 
 /// Writes the state file; waits while the disk is full.
-async fn save_patiently(place: &Place, state: &NodeState) -> Result<(), Error> {
+async fn save_patiently(context: &Context, state: &NodeState) -> Result<(), Error> {
     loop {
-        match place.save(state) {
+        match context.save(state) {
             Ok(()) => {
-                place.report().problems.clear(Topic::Disk);
+                context.status().problems.clear(Topic::Disk);
                 return Ok(());
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 let text = format!("waiting for space on the disk: {error}");
-                if place.report().problems.say(Topic::Disk, text) {
+                if context.status().problems.say(Topic::Disk, text) {
                     tracing::warn!(%error, "waiting for space on the disk");
                 }
             }
@@ -517,13 +521,13 @@ async fn save_patiently(place: &Place, state: &NodeState) -> Result<(), Error> {
 
 /// Reads the lease for the taker. One of a newer version is an error: a newer program has the node.
 /// A lease as it was read.
-fn seen(lease: bucket::Lease) -> Box<Seen> {
+fn seen(lease: bucket::Lease) -> Box<LeaseVersion> {
     let age = lease.age();
-    Box::new(Seen { doc: lease.doc, etag: lease.etag, age })
+    Box::new(LeaseVersion { doc: lease.doc, etag: lease.etag, age })
 }
 
-async fn read(place: &Place) -> Result<Input, Error> {
-    match place.leases.read().await {
+async fn read(context: &Context) -> Result<Input, Error> {
+    match context.leases.read().await {
         Ok(lease) => {
             let seen = lease.map(seen);
             Ok(Input::Read(seen))
@@ -536,8 +540,8 @@ async fn read(place: &Place) -> Result<Input, Error> {
     }
 }
 
-async fn swap(place: &Place, doc: &LeaseDoc, over: Option<&ETag>) -> Input {
-    match place.leases.swap(doc, over).await {
+async fn swap(context: &Context, doc: &LeaseDoc, over: Option<&ETag>) -> Input {
+    match context.leases.swap(doc, over).await {
         Ok(Put::Written(etag)) => Input::Written(etag),
         Ok(Put::Lost) => Input::Unclear,
         Ok(Put::Ambiguous(error)) | Err(error) => {
@@ -547,13 +551,13 @@ async fn swap(place: &Place, doc: &LeaseDoc, over: Option<&ETag>) -> Input {
     }
 }
 
-fn refusal(place: &Place, refused: &Refused) -> Error {
-    let (node, db) = (&place.settings.node, place.beside().db().display());
+fn refusal(context: &Context, refused: &Refused) -> Error {
+    let (node, db) = (&context.settings.node, context.beside().db().display());
     let message = match refused {
         Refused::StateOfAnother(other) => format!(
             "{} belongs to node {other}, not {node}: run it as --node {other}, or choose another \
              folder",
-            place.beside().node_state().display()
+            context.beside().node_state().display()
         ),
         Refused::FileOfAnother(other) => format!(
             "{db} belongs to node {other}, not {node}: run it as --node {other}, or choose another \
@@ -562,7 +566,7 @@ fn refusal(place: &Place, refused: &Refused) -> Error {
         Refused::NotItsHistory => format!(
             "node {node} already has a history in {}, and {db} was never shipped: choose another \
              node name, or move the file away",
-            place.settings.fleet
+            context.settings.fleet
         ),
         Refused::Unreadable(why) => format!(
             "{why}: {db} cannot be read, and nothing beside it says whose it is: move it and its \
@@ -572,12 +576,12 @@ fn refusal(place: &Place, refused: &Refused) -> Error {
             "the lease of node {node} is gone from {fleet}, and what is left of the node there does \
              not reach what was covered: nothing was changed here; check the bucket's address and \
              its lifecycle rules, and restore the objects; to begin anew, choose another node name",
-            fleet = place.settings.fleet
+            fleet = context.settings.fleet
         ),
         Refused::HistoryGone => format!(
             "{db} was shipped before, but {} has nothing of node {node}: check the bucket's \
              address; to begin anew, move the file and its .node.json away",
-            place.settings.fleet
+            context.settings.fleet
         ),
     };
     Error::new(ErrorKind::Invalid, message)

@@ -14,12 +14,12 @@
 
 use tidemill_model::BootTime;
 
-use super::{Daemon, Effect, Phase, Supervisor, Unfit};
+use super::{Effect, LitestreamRun, Phase, Supervisor, Unfit};
 
 impl Supervisor {
     /// Litestream cannot read its own state. Started anew it may; twice in a row it cannot.
     pub(super) fn state_mismatch(&mut self, now: BootTime, out: &mut Vec<Effect>) {
-        if self.daemon != Daemon::Up {
+        if self.litestream != LitestreamRun::Up {
             // The answer of one that is being ended already.
             return;
         }
@@ -27,12 +27,12 @@ impl Supervisor {
             self.abandon(Unfit::Litestream, now, out);
         } else {
             out.push(Effect::PauseBarriers);
-            self.kill_daemon(out);
+            self.kill_litestream(out);
         }
     }
 
     pub(super) fn state_lost(&mut self, now: BootTime, out: &mut Vec<Effect>) {
-        self.daemon_ended(now, out);
+        self.litestream_ended(now, out);
         self.abandon(Unfit::Litestream, now, out);
     }
 
@@ -48,7 +48,7 @@ impl Supervisor {
         self.terminating = true;
         out.push(Effect::AbandonEpoch(why));
         out.push(Effect::PauseBarriers);
-        self.kill_daemon(out);
+        self.kill_litestream(out);
         match self.phase {
             Phase::Ready => self.drain(now, out),
             Phase::Repair(_) => self.give_up(out),

@@ -7,11 +7,11 @@
 
 use tidemill_model::{BootTime, SessionId};
 
-use super::{AppLock, AttachAsked, Cmd, Effect, LOCK_EVERY, Phase, Supervisor};
+use super::{AppLockTry, AttachAsked, Cmd, Effect, LOCK_EVERY, Phase, Supervisor};
 
 /// The app, as far as its sidecar knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum App {
+pub(crate) enum AppPresence {
     /// None has the file open.
     None,
     /// It has the file open, or may open it.
@@ -52,12 +52,12 @@ impl Supervisor {
         match refusal {
             Some(refusal) => out.push(Effect::RefuseAttach(asked.session.clone(), refusal)),
             None => {
-                self.app = App::Attached { session: asked.session.clone(), pid: asked.pid };
+                self.app = AppPresence::Attached { session: asked.session.clone(), pid: asked.pid };
                 self.lock_at = None;
                 self.hung_at = None;
                 out.push(Effect::AcceptAttach(asked.session.clone()));
                 if self.phase == Phase::Ready {
-                    self.ensure_daemon(out);
+                    self.ensure_litestream(out);
                     self.open_barriers(out);
                 }
             }
@@ -74,11 +74,11 @@ impl Supervisor {
         match (self.phase, &self.app) {
             (Phase::Fence(_) | Phase::Ended(_), _) => Some(AttachRefusal::Fenced),
             (Phase::Drain(_), _) => Some(AttachRefusal::Leaving),
-            (_, App::Attached { pid, .. }) => Some(AttachRefusal::Taken { pid: *pid }),
-            (Phase::Ready, App::None) => None,
+            (_, AppPresence::Attached { pid, .. }) => Some(AttachRefusal::Taken { pid: *pid }),
+            (Phase::Ready, AppPresence::None) => None,
             // It has the file open since before: it is the one that is missed.
-            (Phase::Ready, App::Orphaned { .. }) if asked.epoch.is_some() => None,
-            (Phase::Ready, App::Orphaned { .. }) | (Phase::New | Phase::Repair(_), _) => {
+            (Phase::Ready, AppPresence::Orphaned { .. }) if asked.epoch.is_some() => None,
+            (Phase::Ready, AppPresence::Orphaned { .. }) | (Phase::New | Phase::Repair(_), _) => {
                 Some(AttachRefusal::NotReady)
             }
         }
@@ -87,9 +87,9 @@ impl Supervisor {
     pub(super) fn detach(&mut self, session: &SessionId, now: BootTime, out: &mut Vec<Effect>) {
         let said_before_it_broke = self.is_attached_as(session);
         // Its stream may be seen to end before the goodbye that it sent earlier.
-        let orphan = App::Orphaned { session: Some(session.clone()) };
+        let orphan = AppPresence::Orphaned { session: Some(session.clone()) };
         if said_before_it_broke || self.app == orphan {
-            self.app = App::None;
+            self.app = AppPresence::None;
             if self.phase == Phase::Ready {
                 self.open_barriers(out);
             }
@@ -108,7 +108,7 @@ impl Supervisor {
         out: &mut Vec<Effect>,
     ) {
         if self.is_attached_as(session) {
-            self.app = App::Orphaned { session: Some(session.clone()) };
+            self.app = AppPresence::Orphaned { session: Some(session.clone()) };
             self.lock_at = Some(now.saturating_add(LOCK_EVERY));
             self.hung_at = Some(now.saturating_add(self.start.hang_within));
             out.push(Effect::PauseBarriers);
@@ -118,7 +118,7 @@ impl Supervisor {
     /// An app that has the file and does not attach again keeps everything from being shipped. Its
     /// gate is closed by now; CMD, which can be started again, is ended for it.
     pub(super) fn app_hangs(&self, out: &mut Vec<Effect>) {
-        let missed = matches!(self.app, App::Orphaned { .. }) && self.phase == Phase::Ready;
+        let missed = matches!(self.app, AppPresence::Orphaned { .. }) && self.phase == Phase::Ready;
         if missed && self.cmd == Cmd::Running {
             out.push(Effect::EndHungApp);
         }
@@ -126,39 +126,43 @@ impl Supervisor {
 
     fn is_attached_as(&self, session: &SessionId) -> bool {
         match &self.app {
-            App::Attached { session: attached, .. } => attached == session,
-            App::None | App::Orphaned { .. } => false,
+            AppPresence::Attached { session: attached, .. } => attached == session,
+            AppPresence::None | AppPresence::Orphaned { .. } => false,
         }
     }
 
-    pub(super) fn app_lock(&mut self, lock: AppLock, now: BootTime, out: &mut Vec<Effect>) {
-        if lock == AppLock::Busy && self.holds_app_lock {
+    pub(super) fn app_lock(&mut self, lock: AppLockTry, now: BootTime, out: &mut Vec<Effect>) {
+        if lock == AppLockTry::Busy && self.holds_app_lock {
             // Of two tries under way the first took it, and the second met that.
             return;
         }
         match lock {
-            AppLock::Taken => {
+            AppLockTry::Taken => {
                 self.holds_app_lock = true;
                 self.lock_at = None;
             }
-            AppLock::Busy => self.lock_at = Some(now.saturating_add(LOCK_EVERY)),
+            AppLockTry::Busy => self.lock_at = Some(now.saturating_add(LOCK_EVERY)),
         }
         match (self.phase, &self.app, lock) {
             (Phase::Repair(_), _, _) => self.repair_lock(lock, out),
             (Phase::Drain(step), _, _) => self.drain_lock(step, lock, now, out),
             (Phase::Fence(_), _, _) => self.fence_proceed(out),
-            (Phase::Ready, App::Orphaned { .. }, AppLock::Taken) => self.cure(now, out),
-            (Phase::Ready, App::Orphaned { .. }, AppLock::Busy) => self.ensure_daemon(out),
-            (Phase::Ready, App::None, AppLock::Taken) if self.cmd == Cmd::Waiting => {
+            (Phase::Ready, AppPresence::Orphaned { .. }, AppLockTry::Taken) => self.cure(now, out),
+            (Phase::Ready, AppPresence::Orphaned { .. }, AppLockTry::Busy) => {
+                self.ensure_litestream(out);
+            }
+            (Phase::Ready, AppPresence::None, AppLockTry::Taken) if self.cmd == Cmd::Waiting => {
                 self.become_ready(out);
             }
-            (Phase::Ready, App::None, AppLock::Busy) if self.cmd == Cmd::Waiting => {}
+            (Phase::Ready, AppPresence::None, AppLockTry::Busy) if self.cmd == Cmd::Waiting => {}
             // It attached again, or said goodbye, while its lock was being tried.
-            (Phase::New | Phase::Ready | Phase::Ended(_), _, AppLock::Taken) => {
+            (Phase::New | Phase::Ready | Phase::Ended(_), _, AppLockTry::Taken) => {
                 self.holds_app_lock = false;
                 out.push(Effect::ReturnAppLock);
             }
-            (Phase::New | Phase::Ready | Phase::Ended(_), _, AppLock::Busy) => self.lock_at = None,
+            (Phase::New | Phase::Ready | Phase::Ended(_), _, AppLockTry::Busy) => {
+                self.lock_at = None;
+            }
         }
     }
 }

@@ -15,8 +15,8 @@
 use tidemill_model::{BootTime, Stage};
 
 use super::{
-    App, AppLock, Cmd, Daemon, Effect, ExitCode, FENCE_GRACE, LOCK_EVERY, Outcome, Phase, Signal,
-    Supervisor, Unfit,
+    AppLockTry, AppPresence, Cmd, Effect, Ending, ExitCode, FENCE_GRACE, LOCK_EVERY, LitestreamRun,
+    Phase, Signal, Supervisor, Unfit,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum DrainStep {
     /// The final barrier, and whether somebody still has the file open.
     Barrier { left_behind: bool },
     /// Litestream stops; whether the final barrier counted.
-    Daemon(Option<Covered>),
+    LitestreamRun(Option<Covered>),
     /// The lease is being released.
     Release,
 }
@@ -47,12 +47,12 @@ impl DrainStep {
         match self {
             DrainStep::Cmd { kill_at } => Some(kill_at),
             DrainStep::App { kill_at, give_up_at } => Some(kill_at.min(give_up_at)),
-            DrainStep::Barrier { .. } | DrainStep::Daemon(_) | DrainStep::Release => None,
+            DrainStep::Barrier { .. } | DrainStep::LitestreamRun(_) | DrainStep::Release => None,
         }
     }
 
     pub(super) fn awaits_end(self) -> bool {
-        matches!(self, DrainStep::Daemon(_))
+        matches!(self, DrainStep::LitestreamRun(_))
     }
 }
 
@@ -104,10 +104,10 @@ impl Supervisor {
             out.push(Effect::SignalCmd(Signal::Kill));
         }
         out.push(Effect::PauseBarriers);
-        self.phase = Phase::Drain(DrainStep::Daemon(None));
-        self.kill_daemon(out);
-        if matches!(self.daemon, Daemon::Down { .. }) {
-            self.after_daemon(None, out);
+        self.phase = Phase::Drain(DrainStep::LitestreamRun(None));
+        self.kill_litestream(out);
+        if matches!(self.litestream, LitestreamRun::Down { .. }) {
+            self.after_litestream(None, out);
         }
     }
 
@@ -163,7 +163,7 @@ impl Supervisor {
     /// Signals an app that an earlier sidecar's CMD left behind; one of another supervisor is not
     /// ours to end.
     fn signal_app(&self, signal: Signal, out: &mut Vec<Effect>) {
-        if let (Cmd::Waiting, App::Attached { pid, .. }) = (self.cmd, &self.app) {
+        if let (Cmd::Waiting, AppPresence::Attached { pid, .. }) = (self.cmd, &self.app) {
             out.push(Effect::SignalApp(*pid, signal));
         }
     }
@@ -189,7 +189,7 @@ impl Supervisor {
             }
             DrainStep::Cmd { .. }
             | DrainStep::Barrier { .. }
-            | DrainStep::Daemon(_)
+            | DrainStep::LitestreamRun(_)
             | DrainStep::Release => {}
         }
     }
@@ -197,20 +197,20 @@ impl Supervisor {
     pub(super) fn drain_lock(
         &mut self,
         step: DrainStep,
-        lock: AppLock,
+        lock: AppLockTry,
         now: BootTime,
         out: &mut Vec<Effect>,
     ) {
-        if lock == AppLock::Busy {
+        if lock == AppLockTry::Busy {
             return;
         }
         match (step, &self.app) {
             // It went without goodbye.
             (
                 DrainStep::App { .. } | DrainStep::Cmd { .. },
-                App::Attached { .. } | App::Orphaned { .. },
+                AppPresence::Attached { .. } | AppPresence::Orphaned { .. },
             ) => self.cure(now, out),
-            (DrainStep::App { .. }, App::None) => self.final_barrier(false, now, out),
+            (DrainStep::App { .. }, AppPresence::None) => self.final_barrier(false, now, out),
             (_, _) => {}
         }
     }
@@ -218,7 +218,7 @@ impl Supervisor {
     fn final_barrier(&mut self, left_behind: bool, now: BootTime, out: &mut Vec<Effect>) {
         self.lock_at = None;
         if self.abandoned {
-            return self.stop_daemon(None, out);
+            return self.stop_litestream(None, out);
         }
         self.phase = Phase::Drain(DrainStep::Barrier { left_behind });
         self.open_barriers(out);
@@ -228,56 +228,56 @@ impl Supervisor {
     pub(super) fn drain_counted(&mut self, step: DrainStep, _: BootTime, out: &mut Vec<Effect>) {
         if let DrainStep::Barrier { left_behind } = step {
             let covered = if left_behind { Covered::AppStays } else { Covered::All };
-            self.stop_daemon(Some(covered), out);
+            self.stop_litestream(Some(covered), out);
         }
     }
 
     pub(super) fn drain_refused(&mut self, step: DrainStep, out: &mut Vec<Effect>) {
         if matches!(step, DrainStep::Barrier { .. }) {
-            self.stop_daemon(None, out);
+            self.stop_litestream(None, out);
         }
     }
 
     /// Goes on with a drain in an epoch that was abandoned in the middle of it.
     pub(super) fn drain_abandoned(&mut self, step: DrainStep, out: &mut Vec<Effect>) {
         match step {
-            DrainStep::Barrier { .. } => self.stop_daemon(None, out),
+            DrainStep::Barrier { .. } => self.stop_litestream(None, out),
             DrainStep::Cmd { .. }
             | DrainStep::App { .. }
-            | DrainStep::Daemon(_)
+            | DrainStep::LitestreamRun(_)
             | DrainStep::Release => {}
         }
     }
 
-    fn stop_daemon(&mut self, covered: Option<Covered>, out: &mut Vec<Effect>) {
-        self.phase = Phase::Drain(DrainStep::Daemon(covered));
+    fn stop_litestream(&mut self, covered: Option<Covered>, out: &mut Vec<Effect>) {
+        self.phase = Phase::Drain(DrainStep::LitestreamRun(covered));
         out.push(Effect::PauseBarriers);
-        match self.daemon {
-            Daemon::Up | Daemon::Starting => {
-                self.daemon = Daemon::Ending;
-                out.push(Effect::StopDaemon);
+        match self.litestream {
+            LitestreamRun::Up | LitestreamRun::Starting => {
+                self.litestream = LitestreamRun::Ending;
+                out.push(Effect::StopLitestream);
             }
-            Daemon::Down { .. } => {
-                self.daemon = Daemon::Down { again_at: None };
-                self.after_daemon(covered, out);
+            LitestreamRun::Down { .. } => {
+                self.litestream = LitestreamRun::Down { again_at: None };
+                self.after_litestream(covered, out);
             }
-            Daemon::Ending => {}
+            LitestreamRun::Ending => {}
         }
     }
 
-    pub(super) fn drain_daemon_ended(&mut self, _: BootTime, out: &mut Vec<Effect>) {
-        if let Phase::Drain(DrainStep::Daemon(covered)) = self.phase {
-            self.after_daemon(covered, out);
+    pub(super) fn drain_litestream_ended(&mut self, _: BootTime, out: &mut Vec<Effect>) {
+        if let Phase::Drain(DrainStep::LitestreamRun(covered)) = self.phase {
+            self.after_litestream(covered, out);
         }
     }
 
-    fn after_daemon(&mut self, covered: Option<Covered>, out: &mut Vec<Effect>) {
+    fn after_litestream(&mut self, covered: Option<Covered>, out: &mut Vec<Effect>) {
         match covered {
             Some(Covered::All) => {
                 self.phase = Phase::Drain(DrainStep::Release);
                 out.push(Effect::Release);
             }
-            Some(Covered::AppStays) | None => self.exit(Outcome::NotCovered, out),
+            Some(Covered::AppStays) | None => self.exit(Ending::NotCovered, out),
         }
     }
 
@@ -286,11 +286,11 @@ impl Supervisor {
             Cmd::Ended(code) => code,
             Cmd::Absent | Cmd::Waiting | Cmd::Starting | Cmd::Running => 0,
         };
-        let outcome = if done { Outcome::Released(code) } else { Outcome::NotReleased };
+        let outcome = if done { Ending::Released(code) } else { Ending::NotReleased };
         self.exit(outcome, out);
     }
 
-    fn exit(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
+    fn exit(&mut self, outcome: Ending, out: &mut Vec<Effect>) {
         self.phase = Phase::Ended(outcome);
         out.push(Effect::Exit(outcome));
     }
@@ -312,7 +312,7 @@ impl Supervisor {
         }
         out.push(Effect::FenceBarriers);
         out.push(Effect::AbandonEpoch(Unfit::Bucket));
-        if self.app != App::None {
+        if self.app != AppPresence::None {
             out.push(Effect::SaveStage(Stage::Cure, None));
         }
         self.fence(true, now, out);
@@ -324,7 +324,7 @@ impl Supervisor {
         let kill_at = started.then(|| now.saturating_add(FENCE_GRACE));
         let give_up_at = self.terminating.then(|| now.saturating_add(FENCE_GRACE * 2));
         self.phase = Phase::Fence(FenceStep { kill_at, give_up_at, moving: false, gone });
-        self.kill_daemon(out);
+        self.kill_litestream(out);
         if !self.holds_app_lock {
             self.lock_at = Some(now.saturating_add(LOCK_EVERY));
             out.push(Effect::TryAppLock);
@@ -338,14 +338,14 @@ impl Supervisor {
             out.push(Effect::SignalCmd(Signal::Kill));
         }
         if step.give_up_at.is_some_and(|at| now >= at) {
-            self.exit(if step.gone { Outcome::LeaseGone } else { Outcome::Fenced }, out);
+            self.exit(if step.gone { Ending::LeaseGone } else { Ending::Fenced }, out);
         }
     }
 
     /// Moves the file once nobody can have it open, and the bucket was asked.
     pub(super) fn fence_proceed(&mut self, out: &mut Vec<Effect>) {
         let Phase::Fence(step) = self.phase else { return };
-        let down = matches!(self.daemon, Daemon::Down { .. });
+        let down = matches!(self.litestream, LitestreamRun::Down { .. });
         if down && self.holds_app_lock && !self.cmd_lives() && !step.moving {
             self.phase = Phase::Fence(FenceStep { moving: true, ..step });
             out.push(Effect::AskBucket { patiently: step.gone });
@@ -355,7 +355,7 @@ impl Supervisor {
     pub(super) fn bucket_holds(&mut self, holds: bool, out: &mut Vec<Effect>) {
         let Phase::Fence(step) = self.phase else { return };
         if step.gone && !holds {
-            return self.exit(Outcome::LeaseGone, out);
+            return self.exit(Ending::LeaseGone, out);
         }
         if step.gone {
             out.push(Effect::SaveStage(Stage::Fenced, None));
@@ -365,7 +365,7 @@ impl Supervisor {
 
     pub(super) fn moved_aside(&mut self, out: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Fence(_)) {
-            self.exit(Outcome::Fenced, out);
+            self.exit(Ending::Fenced, out);
         }
     }
 }

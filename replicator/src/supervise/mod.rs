@@ -23,7 +23,7 @@ use std::time::Duration;
 use tidemill_model::{BootId, BootTime, Epoch, LastGood, SessionId, SidecarState, Stage, Txid};
 
 use crate::clocks::backoff;
-use crate::ship::barrier::Refusal;
+use crate::ship::barrier::BarrierRefusal;
 
 mod abandon;
 mod app;
@@ -32,7 +32,7 @@ mod repair;
 #[cfg(test)]
 mod restart_tests;
 
-pub(crate) use app::{App, AttachRefusal};
+pub(crate) use app::{AppPresence, AttachRefusal};
 use ending::{DrainStep, FenceStep};
 use repair::RepairStep;
 
@@ -57,13 +57,13 @@ const WRONG_ANSWERS_MAX: u32 = 8;
 
 /// What a supervisor is told once.
 #[derive(Debug, Clone)]
-pub(crate) struct Start {
+pub(crate) struct EpochTerms {
     /// The epoch.
     pub(crate) epoch: Epoch,
     /// This boot.
     pub(crate) boot: BootId,
     /// How it begins.
-    pub(crate) from: From,
+    pub(crate) from: Entry,
     /// The last barrier that counted before this process.
     pub(crate) last_good: Option<Txid>,
     /// Whether there is a CMD to run.
@@ -79,7 +79,7 @@ pub(crate) struct Start {
 
 /// How a supervisor begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Entry {
     /// The epoch's base was put in place: ship a first copy.
     Base,
     /// The epoch was shipped before by another process of this boot.
@@ -98,23 +98,23 @@ pub(crate) enum Input {
     /// Time passed; also the first input.
     Tick,
     /// Litestream runs and answers.
-    DaemonUp,
-    /// Litestream ended, or could not be started: once for each `SpawnDaemon`, whether it ended by
+    LitestreamUp,
+    /// Litestream ended, or could not be started: once for each `SpawnLitestream`, whether it ended by
     /// itself or was told to.
-    DaemonEnded,
+    LitestreamEnded,
     /// Litestream must be restarted.
-    RestartDaemon(Restart),
+    RestartLitestream(Restart),
     /// Litestream's own state does not fit the epoch's prefix, says Litestream.
     StateMismatch,
     /// Litestream was not started, because its own state ends before what was counted; in the place
-    /// of `DaemonEnded`.
+    /// of `LitestreamEnded`.
     StateLost,
     /// The file does not hold what it must, or its log is damaged: it must not be shipped.
     FileUnfit,
     /// The barrier that was asked for counted.
     BarrierCounted(LastGood),
     /// The barrier that was asked for did not count.
-    BarrierRefused(Refusal),
+    BarrierRefused(BarrierRefusal),
     /// Somebody else's barrier, or a poke, counted.
     Counted(LastGood),
     /// The state file has the stage.
@@ -127,7 +127,7 @@ pub(crate) enum Input {
         busy: bool,
     },
     /// The app's lock was tried.
-    AppLock(AppLock),
+    AppLock(AppLockTry),
     /// The break is in the bucket, or the store did not take it.
     BreakWritten(bool),
     /// An app asks to open the file.
@@ -180,7 +180,7 @@ pub(crate) struct AttachAsked {
 
 /// The answer to a try for the app's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AppLock {
+pub(crate) enum AppLockTry {
     /// This process holds it.
     Taken,
     /// Another process holds it.
@@ -190,12 +190,12 @@ pub(crate) enum AppLock {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Start Litestream and wait until it answers; answer `DaemonUp` or `DaemonEnded`.
-    SpawnDaemon,
+    /// Start Litestream and wait until it answers; answer `LitestreamUp` or `LitestreamEnded`.
+    SpawnLitestream,
     /// SIGKILL Litestream, also one that is still being started; its end is the answer.
-    KillDaemon,
+    KillLitestream,
     /// SIGTERM Litestream, SIGKILL it if it takes too long; its end is the answer.
-    StopDaemon,
+    StopLitestream,
     /// Litestream may be called.
     OpenBarriers {
         /// Whether the next call ships a full copy.
@@ -251,7 +251,7 @@ pub(crate) enum Effect {
     /// Give the lease up; answer `Released`.
     Release,
     /// It is over.
-    Exit(Outcome),
+    Exit(Ending),
 }
 
 /// Why an epoch cannot be gone on with.
@@ -280,7 +280,7 @@ pub(crate) enum Signal {
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum Ending {
     /// Everything is covered and the node was given up.
     Released(ExitCode),
     /// The final barrier did not count, or an app was left behind: the lease expires by itself.
@@ -307,11 +307,11 @@ enum Phase {
     /// It lost the node.
     Fence(FenceStep),
     /// It is over.
-    Ended(Outcome),
+    Ended(Ending),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Daemon {
+enum LitestreamRun {
     Down { again_at: Option<BootTime> },
     Starting,
     Up,
@@ -330,11 +330,11 @@ enum Cmd {
 /// The supervisor of one epoch in one process.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    start: Start,
+    start: EpochTerms,
     phase: Phase,
-    daemon: Daemon,
+    litestream: LitestreamRun,
     cmd: Cmd,
-    app: App,
+    app: AppPresence,
     holds_app_lock: bool,
     lock_at: Option<BootTime>,
     /// When the app whose stream broke counts as hung, while CMD runs.
@@ -361,15 +361,15 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     /// A supervisor that begins with its first `Tick`.
-    pub(crate) fn new(start: Start) -> Supervisor {
+    pub(crate) fn new(start: EpochTerms) -> Supervisor {
         let cmd = if start.cmd { Cmd::Waiting } else { Cmd::Absent };
         Supervisor {
             last_good: start.last_good,
             start,
             phase: Phase::New,
-            daemon: Daemon::Down { again_at: None },
+            litestream: LitestreamRun::Down { again_at: None },
             cmd,
-            app: App::None,
+            app: AppPresence::None,
             holds_app_lock: false,
             lock_at: None,
             hung_at: None,
@@ -394,9 +394,9 @@ impl Supervisor {
             Phase::Ready => SidecarState::Ready,
             Phase::Drain(_) => SidecarState::Draining,
             Phase::Fence(_) => SidecarState::Fenced,
-            Phase::Ended(Outcome::Released(_)) => SidecarState::Released,
-            Phase::Ended(Outcome::Fenced | Outcome::LeaseGone) => SidecarState::Fenced,
-            Phase::Ended(Outcome::NotCovered | Outcome::NotReleased) => SidecarState::Draining,
+            Phase::Ended(Ending::Released(_)) => SidecarState::Released,
+            Phase::Ended(Ending::Fenced | Ending::LeaseGone) => SidecarState::Fenced,
+            Phase::Ended(Ending::NotCovered | Ending::NotReleased) => SidecarState::Draining,
         }
     }
 
@@ -406,7 +406,7 @@ impl Supervisor {
     }
 
     /// The app.
-    pub(crate) fn app(&self) -> &App {
+    pub(crate) fn app(&self) -> &AppPresence {
         &self.app
     }
 
@@ -423,9 +423,9 @@ impl Supervisor {
 
     /// When to call with `Tick` at the latest.
     pub(crate) fn wake_at(&self) -> Option<BootTime> {
-        let daemon = match self.daemon {
-            Daemon::Down { again_at } => again_at,
-            Daemon::Starting | Daemon::Up | Daemon::Ending => None,
+        let litestream = match self.litestream {
+            LitestreamRun::Down { again_at } => again_at,
+            LitestreamRun::Starting | LitestreamRun::Up | LitestreamRun::Ending => None,
         };
         let phase = match self.phase {
             Phase::New => Some(BootTime::from_nanos(0)),
@@ -434,7 +434,7 @@ impl Supervisor {
             Phase::Fence(step) => step.wake_at(),
             Phase::Ready | Phase::Ended(_) => None,
         };
-        [daemon, phase, self.lock_at, self.hung_at, self.give_up_at].into_iter().flatten().min()
+        [litestream, phase, self.lock_at, self.hung_at, self.give_up_at].into_iter().flatten().min()
     }
 
     /// Takes one input and says what is to be done.
@@ -446,9 +446,9 @@ impl Supervisor {
         let out = &mut effects;
         match input {
             Input::Tick => self.tick(now, out),
-            Input::DaemonUp => self.daemon_up(now, out),
-            Input::DaemonEnded => self.daemon_ended(now, out),
-            Input::RestartDaemon(why) => self.restart_daemon(why, now, out),
+            Input::LitestreamUp => self.litestream_up(now, out),
+            Input::LitestreamEnded => self.litestream_ended(now, out),
+            Input::RestartLitestream(why) => self.restart_litestream(why, now, out),
             Input::StateMismatch => self.state_mismatch(now, out),
             Input::StateLost => self.state_lost(now, out),
             Input::FileUnfit => self.abandon(Unfit::File, now, out),
@@ -487,10 +487,10 @@ impl Supervisor {
         if self.give_up_at.is_some_and(|at| now >= at) {
             self.give_up(out);
         }
-        if let Daemon::Down { again_at: Some(at) } = self.daemon
+        if let LitestreamRun::Down { again_at: Some(at) } = self.litestream
             && now >= at
         {
-            self.spawn_daemon(out);
+            self.spawn_litestream(out);
         }
         if self.lock_at.is_some_and(|at| now >= at) {
             self.lock_at = None;
@@ -511,27 +511,27 @@ impl Supervisor {
     }
 
     /// Starts Litestream if it was not started yet; one that ended has its own time to come back.
-    fn ensure_daemon(&mut self, out: &mut Vec<Effect>) {
-        if self.daemon == (Daemon::Down { again_at: None }) {
-            self.spawn_daemon(out);
+    fn ensure_litestream(&mut self, out: &mut Vec<Effect>) {
+        if self.litestream == (LitestreamRun::Down { again_at: None }) {
+            self.spawn_litestream(out);
         }
     }
 
-    fn spawn_daemon(&mut self, out: &mut Vec<Effect>) {
-        if matches!(self.daemon, Daemon::Down { .. }) {
-            self.daemon = Daemon::Starting;
-            out.push(Effect::SpawnDaemon);
+    fn spawn_litestream(&mut self, out: &mut Vec<Effect>) {
+        if matches!(self.litestream, LitestreamRun::Down { .. }) {
+            self.litestream = LitestreamRun::Starting;
+            out.push(Effect::SpawnLitestream);
         }
     }
 
-    fn daemon_up(&mut self, now: BootTime, out: &mut Vec<Effect>) {
-        if self.daemon != Daemon::Starting {
+    fn litestream_up(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        if self.litestream != LitestreamRun::Starting {
             return;
         }
-        self.daemon = Daemon::Up;
+        self.litestream = LitestreamRun::Up;
         self.up_since = Some(now);
         match self.phase {
-            Phase::Repair(_) => self.repair_daemon_up(out),
+            Phase::Repair(_) => self.repair_litestream_up(out),
             Phase::Ready | Phase::Drain(_) => self.open_barriers(out),
             Phase::New | Phase::Fence(_) | Phase::Ended(_) => {}
         }
@@ -540,22 +540,24 @@ impl Supervisor {
     /// Lets Litestream be called, unless an app may have died with a commit half written.
     fn open_barriers(&self, out: &mut Vec<Effect>) {
         let safe = match self.app {
-            App::None | App::Attached { .. } => true,
-            App::Orphaned { .. } => false,
+            AppPresence::None | AppPresence::Attached { .. } => true,
+            AppPresence::Orphaned { .. } => false,
         };
-        if safe && self.daemon == Daemon::Up {
+        if safe && self.litestream == LitestreamRun::Up {
             out.push(Effect::OpenBarriers { copy: false });
         }
     }
 
-    fn daemon_ended(&mut self, now: BootTime, out: &mut Vec<Effect>) {
-        let was = self.daemon;
+    fn litestream_ended(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        let was = self.litestream;
         let told_to_end_badly = std::mem::take(&mut self.ends_badly);
-        self.daemon = Daemon::Down { again_at: None };
+        self.litestream = LitestreamRun::Down { again_at: None };
         self.up_since = None;
         match self.phase {
-            Phase::Repair(step) if step.awaits_end() => return self.repair_daemon_ended(out),
-            Phase::Drain(step) if step.awaits_end() => return self.drain_daemon_ended(now, out),
+            Phase::Repair(step) if step.awaits_end() => return self.repair_litestream_ended(out),
+            Phase::Drain(step) if step.awaits_end() => {
+                return self.drain_litestream_ended(now, out);
+            }
             Phase::Fence(_) => return self.fence_proceed(out),
             Phase::New | Phase::Ended(_) | Phase::Repair(_) | Phase::Ready | Phase::Drain(_) => {}
         }
@@ -564,17 +566,17 @@ impl Supervisor {
             return;
         }
         self.restarts = self.restarts.saturating_add(1);
-        let wait = if was == Daemon::Ending && !told_to_end_badly {
+        let wait = if was == LitestreamRun::Ending && !told_to_end_badly {
             Duration::ZERO
         } else {
             self.failures = self.failures.saturating_add(1);
             backoff(self.failures, RESTART_LEAST, RESTART_MOST)
         };
-        self.daemon = Daemon::Down { again_at: Some(now.saturating_add(wait)) };
+        self.litestream = LitestreamRun::Down { again_at: Some(now.saturating_add(wait)) };
     }
 
-    fn restart_daemon(&mut self, why: Restart, now: BootTime, out: &mut Vec<Effect>) {
-        if self.daemon != Daemon::Up {
+    fn restart_litestream(&mut self, why: Restart, now: BootTime, out: &mut Vec<Effect>) {
+        if self.litestream != LitestreamRun::Up {
             return;
         }
         match why {
@@ -590,7 +592,7 @@ impl Supervisor {
             }
         }
         out.push(Effect::PauseBarriers);
-        self.kill_daemon(out);
+        self.kill_litestream(out);
     }
 
     /// A barrier counted: Litestream does what it should.
@@ -601,14 +603,14 @@ impl Supervisor {
         self.failures = if steady { 0 } else { self.failures.min(FAILURES_KEPT) };
     }
 
-    fn kill_daemon(&mut self, out: &mut Vec<Effect>) {
-        match self.daemon {
-            Daemon::Starting | Daemon::Up => {
-                self.daemon = Daemon::Ending;
-                out.push(Effect::KillDaemon);
+    fn kill_litestream(&mut self, out: &mut Vec<Effect>) {
+        match self.litestream {
+            LitestreamRun::Starting | LitestreamRun::Up => {
+                self.litestream = LitestreamRun::Ending;
+                out.push(Effect::KillLitestream);
             }
-            Daemon::Down { .. } => self.daemon = Daemon::Down { again_at: None },
-            Daemon::Ending => {}
+            LitestreamRun::Down { .. } => self.litestream = LitestreamRun::Down { again_at: None },
+            LitestreamRun::Ending => {}
         }
     }
 
@@ -620,11 +622,11 @@ impl Supervisor {
         }
     }
 
-    fn barrier_refused(&mut self, refusal: Refusal, now: BootTime, out: &mut Vec<Effect>) {
+    fn barrier_refused(&mut self, refusal: BarrierRefusal, now: BootTime, out: &mut Vec<Effect>) {
         match refusal {
             // The lease says so too, and that input does what is needed.
-            Refusal::Fenced => {}
-            Refusal::TimedOut | Refusal::TooMany => match self.phase {
+            BarrierRefusal::Fenced => {}
+            BarrierRefusal::TimedOut | BarrierRefusal::TooMany => match self.phase {
                 Phase::Repair(step) => self.repair_refused(step, now),
                 Phase::Drain(step) => self.drain_refused(step, out),
                 Phase::New | Phase::Ready | Phase::Fence(_) | Phase::Ended(_) => {}

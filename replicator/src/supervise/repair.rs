@@ -14,7 +14,7 @@
 
 use tidemill_model::{BootTime, LastGood, Stage, Txid};
 
-use super::{App, AppLock, Daemon, Effect, From, Phase, STEP_EVERY, Supervisor};
+use super::{AppLockTry, AppPresence, Effect, Entry, LitestreamRun, Phase, STEP_EVERY, Supervisor};
 
 /// As long as it takes.
 fn without_end() -> BootTime {
@@ -36,12 +36,12 @@ enum Kind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    DaemonEnd,
+    LitestreamEnd,
     Lock,
     StageCure,
     OpenBreak,
     Checkpoint,
-    DaemonUp,
+    LitestreamUp,
     Barrier,
     Break(LastGood),
     StageShipping,
@@ -61,18 +61,18 @@ impl RepairStep {
     }
 
     pub(super) fn awaits_end(self) -> bool {
-        self.at == At::DaemonEnd
+        self.at == At::LitestreamEnd
     }
 }
 
 impl Supervisor {
     pub(super) fn begin(&mut self, out: &mut Vec<Effect>) {
         self.phase = match self.start.from {
-            From::Base => Phase::Repair(RepairStep::new(Kind::FirstCopy, At::Lock)),
-            From::Resume { cure: true } => Phase::Repair(RepairStep::new(Kind::Cure, At::Lock)),
-            From::Resume { cure: false } => {
+            Entry::Base => Phase::Repair(RepairStep::new(Kind::FirstCopy, At::Lock)),
+            Entry::Resume { cure: true } => Phase::Repair(RepairStep::new(Kind::Cure, At::Lock)),
+            Entry::Resume { cure: false } => {
                 // Whoever had the file open is dead, or lives and will attach again.
-                self.app = App::Orphaned { session: None };
+                self.app = AppPresence::Orphaned { session: None };
                 Phase::Ready
             }
         };
@@ -86,11 +86,11 @@ impl Supervisor {
             self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
         }
         out.push(Effect::PauseBarriers);
-        self.app = App::None;
-        self.phase = Phase::Repair(RepairStep::new(Kind::Cure, At::DaemonEnd));
-        self.kill_daemon(out);
-        if matches!(self.daemon, Daemon::Down { .. }) {
-            self.repair_daemon_ended(out);
+        self.app = AppPresence::None;
+        self.phase = Phase::Repair(RepairStep::new(Kind::Cure, At::LitestreamEnd));
+        self.kill_litestream(out);
+        if matches!(self.litestream, LitestreamRun::Down { .. }) {
+            self.repair_litestream_ended(out);
         }
     }
 
@@ -100,18 +100,18 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn repair_daemon_ended(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn repair_litestream_ended(&mut self, out: &mut Vec<Effect>) {
         self.repair_at(At::Lock);
         if self.holds_app_lock {
-            self.repair_lock(AppLock::Taken, out);
+            self.repair_lock(AppLockTry::Taken, out);
         } else {
             out.push(Effect::TryAppLock);
         }
     }
 
-    pub(super) fn repair_lock(&mut self, lock: AppLock, out: &mut Vec<Effect>) {
+    pub(super) fn repair_lock(&mut self, lock: AppLockTry, out: &mut Vec<Effect>) {
         let Phase::Repair(step) = self.phase else { return };
-        if step.at != At::Lock || lock == AppLock::Busy {
+        if step.at != At::Lock || lock == AppLockTry::Busy {
             return;
         }
         match step.kind {
@@ -162,21 +162,21 @@ impl Supervisor {
         if busy {
             return self.repair_again(step, now);
         }
-        self.repair_at(At::DaemonUp);
-        self.spawn_daemon(out);
+        self.repair_at(At::LitestreamUp);
+        self.spawn_litestream(out);
     }
 
-    pub(super) fn repair_daemon_up(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn repair_litestream_up(&mut self, out: &mut Vec<Effect>) {
         let Phase::Repair(step) = self.phase else { return };
         match step.at {
-            At::DaemonUp | At::Barrier => {
+            At::LitestreamUp | At::Barrier => {
                 out.push(Effect::OpenBarriers { copy: true });
-                if step.at == At::DaemonUp {
+                if step.at == At::LitestreamUp {
                     self.repair_at(At::Barrier);
                     out.push(Effect::AskBarrier { until: without_end() });
                 }
             }
-            At::DaemonEnd
+            At::LitestreamEnd
             | At::Lock
             | At::StageCure
             | At::OpenBreak
@@ -227,11 +227,11 @@ impl Supervisor {
                 self.repair_at(At::StageShipping);
                 out.push(Effect::SaveStage(Stage::Shipping, Some(good)));
             }
-            At::DaemonEnd
+            At::LitestreamEnd
             | At::Lock
             | At::StageCure
             | At::Checkpoint
-            | At::DaemonUp
+            | At::LitestreamUp
             | At::Barrier
             | At::StageShipping => {}
         }
@@ -260,7 +260,7 @@ impl Supervisor {
             At::StageCure => out.push(Effect::SaveStage(Stage::Cure, None)),
             // The last good barrier came with the first try.
             At::StageShipping => out.push(Effect::SaveStage(Stage::Shipping, None)),
-            At::DaemonEnd | At::Lock | At::DaemonUp => {}
+            At::LitestreamEnd | At::Lock | At::LitestreamUp => {}
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::ship::barrier::{self, Barriers, LeaseShows, Pace, Synced, WaiterId};
-use crate::supervise::{self, AppLock, From, Restart, Start, Supervisor};
+use crate::ship::barrier::{self, Barriers, LeaseShows, PokePace, Synced, WaiterId};
+use crate::supervise::{self, AppLockTry, Entry, EpochTerms, Restart, Supervisor};
 use crate::testing::{boot, epoch, head, ms};
 
 const OWN: WaiterId = WaiterId(0);
@@ -48,18 +48,21 @@ struct World {
 impl World {
     fn new(replies: Vec<Reply>) -> World {
         let seconds = std::time::Duration::from_secs;
-        let start = Start {
+        let start = EpochTerms {
             epoch: epoch(3),
             boot: boot(1),
-            from: From::Base,
+            from: Entry::Base,
             last_good: None,
             cmd: false,
             leave_within: seconds(25),
             final_within: seconds(60),
             hang_within: seconds(30),
         };
-        let pace =
-            Pace { busy_every: seconds(1) / 2, idle_every: seconds(5), outage_every: seconds(5) };
+        let pace = PokePace {
+            busy_every: seconds(1) / 2,
+            idle_every: seconds(5),
+            outage_every: seconds(5),
+        };
         World {
             now: 0,
             order: 0,
@@ -127,11 +130,11 @@ impl World {
     fn supervise(&mut self, effect: &supervise::Effect) {
         use supervise::{Effect, Input};
         match effect {
-            Effect::SpawnDaemon => {
+            Effect::SpawnLitestream => {
                 self.spawns.push(self.now);
-                self.tell(50, Input::DaemonUp);
+                self.tell(50, Input::LitestreamUp);
             }
-            Effect::KillDaemon => self.tell(1, Input::DaemonEnded),
+            Effect::KillLitestream => self.tell(1, Input::LitestreamEnded),
             Effect::OpenBarriers { copy } => {
                 self.tell_barriers(0, barrier::Input::Open { copy: *copy });
             }
@@ -141,7 +144,7 @@ impl World {
             }
             Effect::SaveStage(..) => self.tell(0, Input::StageSaved),
             Effect::Checkpoint => self.tell(0, Input::Checkpointed { busy: false }),
-            Effect::TryAppLock => self.tell(0, Input::AppLock(AppLock::Taken)),
+            Effect::TryAppLock => self.tell(0, Input::AppLock(AppLockTry::Taken)),
             Effect::AbandonEpoch(_) => self.abandoned_at = Some(self.now),
             _ => {}
         }
@@ -163,7 +166,7 @@ impl World {
     }
 
     fn restart(&mut self, why: Restart) {
-        self.tell(0, supervise::Input::RestartDaemon(why));
+        self.tell(0, supervise::Input::RestartLitestream(why));
     }
 
     /// One call of Litestream, which takes 5 ms.
@@ -188,7 +191,7 @@ impl World {
                 None
             }
             Reply::Dies => {
-                self.tell(0, supervise::Input::DaemonEnded);
+                self.tell(0, supervise::Input::LitestreamEnded);
                 None
             }
         };

@@ -5,8 +5,8 @@ use tidemill_model::SessionId;
 use super::*;
 use crate::testing::{boot, epoch, good, ms, txid};
 
-fn start(from: From, cmd: bool) -> Supervisor {
-    Supervisor::new(Start {
+fn start(from: Entry, cmd: bool) -> Supervisor {
+    Supervisor::new(EpochTerms {
         epoch: epoch(3),
         boot: boot(1),
         from,
@@ -53,12 +53,12 @@ fn check(mut supervisor: Supervisor, script: Vec<(u64, Input)>, expected: &Expec
 
 /// A supervisor that became ready at 6 ms.
 fn ready(cmd: bool) -> Supervisor {
-    let mut supervisor = start(From::Base, cmd);
+    let mut supervisor = start(Entry::Base, cmd);
     let script = [
         Input::Tick,
-        Input::AppLock(AppLock::Taken),
+        Input::AppLock(AppLockTry::Taken),
         Input::Checkpointed { busy: false },
-        Input::DaemonUp,
+        Input::LitestreamUp,
         Input::BarrierCounted(good(6, 10)),
         Input::StageSaved,
     ];
@@ -75,17 +75,17 @@ fn ready(cmd: bool) -> Supervisor {
 #[test]
 fn a_first_copy_comes_before_the_command() {
     check(
-        start(From::Base, true),
+        start(Entry::Base, true),
         vec![
             (1, Input::Tick),
             (2, attach(1, None)),
-            (3, Input::AppLock(AppLock::Taken)),
+            (3, Input::AppLock(AppLockTry::Taken)),
             (4, Input::Checkpointed { busy: true }),
             (504, Input::Tick),
             (505, Input::Checkpointed { busy: false }),
-            (506, Input::DaemonEnded),
+            (506, Input::LitestreamEnded),
             (606, Input::Tick),
-            (607, Input::DaemonUp),
+            (607, Input::LitestreamUp),
             (608, Input::BarrierCounted(good(1, 10))),
             (609, Input::StageSaved),
             (610, Input::CmdStarted),
@@ -98,9 +98,9 @@ fn a_first_copy_comes_before_the_command() {
             3 starting Checkpoint
             4 starting 
             504 starting Checkpoint
-            505 starting SpawnDaemon
+            505 starting SpawnLitestream
             506 starting PauseBarriers
-            606 starting SpawnDaemon
+            606 starting SpawnLitestream
             607 starting open copy, barrier
             608 starting stage Shipping
             609 ready ReturnAppLock, StartCmd
@@ -122,17 +122,17 @@ fn an_app_that_dies_is_cured_before_another_may_attach() {
             (20, Input::StreamClosed(session(1))),
             (21, attach(2, None)),
             (120, Input::Tick),
-            (121, Input::AppLock(AppLock::Busy)),
+            (121, Input::AppLock(AppLockTry::Busy)),
             (221, Input::Tick),
-            (222, Input::AppLock(AppLock::Taken)),
+            (222, Input::AppLock(AppLockTry::Taken)),
             (223, attach(2, None)),
-            (224, Input::DaemonEnded),
+            (224, Input::LitestreamEnded),
             (225, Input::StageSaved),
             (225, Input::BreakWritten(false)),
             (725, Input::Tick),
             (725, Input::BreakWritten(true)),
             (726, Input::Checkpointed { busy: false }),
-            (727, Input::DaemonUp),
+            (727, Input::LitestreamUp),
             (728, Input::Counted(good(12, 21))),
             (728, Input::BarrierCounted(good(12, 21))),
             (729, Input::BreakWritten(false)),
@@ -147,14 +147,14 @@ fn an_app_that_dies_is_cured_before_another_may_attach() {
             120 ready TryAppLock
             121 ready 
             221 ready TryAppLock
-            222 curing PauseBarriers, KillDaemon
+            222 curing PauseBarriers, KillLitestream
             223 curing refuse NotReady
             224 curing stage Cure
             225 curing break Some(8)-open
             225 curing 
             725 curing break Some(8)-open
             725 curing Checkpoint
-            726 curing SpawnDaemon
+            726 curing SpawnLitestream
             727 curing open copy, barrier
             728 curing 
             728 curing break Some(8)-12
@@ -179,12 +179,12 @@ fn an_app_that_only_lost_its_stream_needs_no_cure_and_neither_does_a_goodbye() {
             (40, Input::StreamClosed(session(2))),
             (45, Input::Detach(session(2))),
             (140, Input::Tick),
-            (141, Input::AppLock(AppLock::Taken)),
+            (141, Input::AppLock(AppLockTry::Taken)),
             (150, attach(3, Some(2))),
             (160, attach(4, None)),
-            (170, Input::DaemonEnded),
+            (170, Input::LitestreamEnded),
             (270, Input::Tick),
-            (280, Input::DaemonUp),
+            (280, Input::LitestreamUp),
         ],
         &expect![[r#"
             20 ready PauseBarriers
@@ -196,7 +196,7 @@ fn an_app_that_only_lost_its_stream_needs_no_cure_and_neither_does_a_goodbye() {
             150 ready refuse Fenced
             160 ready accept, open
             170 ready PauseBarriers
-            270 ready SpawnDaemon
+            270 ready SpawnLitestream
             280 ready open
         "#]],
     );
@@ -207,11 +207,11 @@ fn a_cure_waits_for_a_stage_that_cannot_be_written() {
     let mut supervisor = ready(false);
     supervisor.handle(attach(1, None), ms(10));
     supervisor.handle(Input::StreamClosed(session(1)), ms(20));
-    supervisor.handle(Input::AppLock(AppLock::Taken), ms(120));
+    supervisor.handle(Input::AppLock(AppLockTry::Taken), ms(120));
     check(
         supervisor,
         vec![
-            (121, Input::DaemonEnded),
+            (121, Input::LitestreamEnded),
             (122, Input::StageNotSaved),
             (621, Input::Tick),
             (622, Input::Tick),
@@ -236,7 +236,7 @@ fn an_app_that_its_command_left_behind_has_the_time_that_the_command_had() {
         supervisor,
         vec![
             (100, Input::CmdEnded(0)),
-            (110, Input::AppLock(AppLock::Busy)),
+            (110, Input::AppLock(AppLockTry::Busy)),
             (25_099, Input::Tick),
             (25_100, Input::Tick),
         ],
@@ -255,7 +255,7 @@ fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
         let mut supervisor = ready(cmd);
         supervisor.handle(attach(1, None), ms(10));
         supervisor.handle(Input::StreamClosed(session(1)), ms(20));
-        supervisor.handle(Input::AppLock(AppLock::Busy), ms(120));
+        supervisor.handle(Input::AppLock(AppLockTry::Busy), ms(120));
         supervisor
     };
     check(
@@ -265,14 +265,14 @@ fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
             (30_020, Input::Tick),
             (60_020, Input::Tick),
             (60_030, Input::CmdEnded(137)),
-            (60_040, Input::AppLock(AppLock::Taken)),
+            (60_040, Input::AppLock(AppLockTry::Taken)),
         ],
         &expect![[r#"
             30019 ready TryAppLock
             30020 ready EndHungApp
             60020 ready 
             60030 draining SignalCmd(TermGroup), TryAppLock
-            60040 curing PauseBarriers, KillDaemon
+            60040 curing PauseBarriers, KillLitestream
         "#]],
     );
     check(
@@ -297,24 +297,24 @@ fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
 #[test]
 fn a_sidecar_that_died_alone_finds_its_app_again() {
     check(
-        start(From::Resume { cure: false }, true),
+        start(Entry::Resume { cure: false }, true),
         vec![
             (1, Input::Tick),
-            (2, Input::AppLock(AppLock::Busy)),
-            (3, Input::DaemonUp),
+            (2, Input::AppLock(AppLockTry::Busy)),
+            (3, Input::LitestreamUp),
             (4, attach(1, Some(3))),
             (5, Input::Terminate),
-            (6, Input::AppLock(AppLock::Busy)),
+            (6, Input::AppLock(AppLockTry::Busy)),
             (7, Input::Detach(session(1))),
             (108, Input::Tick),
-            (109, Input::AppLock(AppLock::Taken)),
+            (109, Input::AppLock(AppLockTry::Taken)),
             (110, Input::BarrierCounted(good(9, 9))),
-            (111, Input::DaemonEnded),
+            (111, Input::LitestreamEnded),
             (112, Input::Released(true)),
         ],
         &expect![[r#"
             1 ready TryAppLock
-            2 ready SpawnDaemon
+            2 ready SpawnLitestream
             3 ready 
             4 ready accept, open
             5 draining SignalApp(40, Term), TryAppLock
@@ -322,14 +322,14 @@ fn a_sidecar_that_died_alone_finds_its_app_again() {
             7 draining 
             108 draining TryAppLock
             109 draining open, barrier
-            110 draining PauseBarriers, StopDaemon
+            110 draining PauseBarriers, StopLitestream
             111 draining Release
             112 released Exit(Released(0))
         "#]],
     );
     check(
-        start(From::Resume { cure: false }, true),
-        vec![(1, Input::Tick), (2, Input::AppLock(AppLock::Taken)), (3, Input::StageSaved)],
+        start(Entry::Resume { cure: false }, true),
+        vec![(1, Input::Tick), (2, Input::AppLock(AppLockTry::Taken)), (3, Input::StageSaved)],
         &expect![[r#"
             1 ready TryAppLock
             2 curing PauseBarriers, stage Cure
@@ -349,9 +349,9 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
             (30, attach(2, None)),
             (40, Input::Detach(session(1))),
             (50, Input::CmdEnded(0)),
-            (60, Input::AppLock(AppLock::Taken)),
+            (60, Input::AppLock(AppLockTry::Taken)),
             (70, Input::BarrierCounted(good(9, 9))),
-            (80, Input::DaemonEnded),
+            (80, Input::LitestreamEnded),
             (90, Input::Released(true)),
         ],
         &expect![[r#"
@@ -360,7 +360,7 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
             40 draining 
             50 draining SignalCmd(TermGroup), TryAppLock
             60 draining open, barrier
-            70 draining PauseBarriers, StopDaemon
+            70 draining PauseBarriers, StopLitestream
             80 draining Release
             90 released Exit(Released(0))
         "#]],
@@ -371,30 +371,30 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
         supervisor,
         vec![
             (20, Input::CmdEnded(137)),
-            (30, Input::AppLock(AppLock::Taken)),
-            (31, Input::DaemonEnded),
+            (30, Input::AppLock(AppLockTry::Taken)),
+            (31, Input::LitestreamEnded),
             (32, Input::StageSaved),
             (32, Input::BreakWritten(true)),
             (33, Input::Checkpointed { busy: false }),
-            (34, Input::DaemonUp),
+            (34, Input::LitestreamUp),
             (35, Input::BarrierCounted(good(12, 21))),
             (36, Input::BreakWritten(true)),
             (37, Input::StageSaved),
-            (38, Input::BarrierRefused(Refusal::TimedOut)),
-            (39, Input::DaemonEnded),
+            (38, Input::BarrierRefused(BarrierRefusal::TimedOut)),
+            (39, Input::LitestreamEnded),
         ],
         &expect![[r#"
             20 draining SignalCmd(TermGroup), TryAppLock
-            30 curing PauseBarriers, KillDaemon
+            30 curing PauseBarriers, KillLitestream
             31 curing stage Cure
             32 curing break Some(6)-open
             32 curing Checkpoint
-            33 curing SpawnDaemon
+            33 curing SpawnLitestream
             34 curing open copy, barrier
             35 curing break Some(6)-12
             36 curing stage Shipping
             37 draining open, barrier
-            38 draining PauseBarriers, StopDaemon
+            38 draining PauseBarriers, StopLitestream
             39 draining Exit(NotCovered)
         "#]],
     );
@@ -408,18 +408,18 @@ fn an_app_that_stays_keeps_the_lease_from_being_released() {
         supervisor,
         vec![
             (20, Input::Terminate),
-            (30, Input::AppLock(AppLock::Busy)),
+            (30, Input::AppLock(AppLockTry::Busy)),
             (25_020, Input::Tick),
             (30_020, Input::Tick),
             (30_030, Input::BarrierCounted(good(9, 9))),
-            (30_040, Input::DaemonEnded),
+            (30_040, Input::LitestreamEnded),
         ],
         &expect![[r#"
             20 draining TryAppLock
             30 draining 
             25020 draining TryAppLock
             30020 draining open, barrier
-            30030 draining PauseBarriers, StopDaemon
+            30030 draining PauseBarriers, StopLitestream
             30040 draining Exit(NotCovered)
         "#]],
     );
@@ -435,18 +435,18 @@ fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
             (20, Input::Fenced),
             (21, Input::StageSaved),
             (22, attach(2, Some(3))),
-            (30, Input::AppLock(AppLock::Busy)),
-            (40, Input::DaemonEnded),
+            (30, Input::AppLock(AppLockTry::Busy)),
+            (40, Input::LitestreamEnded),
             (5020, Input::Tick),
             (5030, Input::CmdEnded(137)),
             (5130, Input::Tick),
-            (5131, Input::AppLock(AppLock::Taken)),
+            (5131, Input::AppLock(AppLockTry::Taken)),
             (5132, Input::BucketHolds(true)),
             (5133, Input::MovedAside),
             (5134, Input::Tick),
         ],
         &expect![[r#"
-            20 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+            20 fenced FenceBarriers, stage Fenced, KillLitestream, TryAppLock
             21 fenced 
             22 fenced refuse Fenced
             30 fenced 
@@ -471,15 +471,15 @@ fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
         let script = vec![
             (20, Input::LeaseGone),
             (21, Input::LeaseGone),
-            (30, Input::DaemonEnded),
+            (30, Input::LitestreamEnded),
             (40, Input::CmdEnded(75)),
-            (50, Input::AppLock(AppLock::Taken)),
+            (50, Input::AppLock(AppLockTry::Taken)),
             (60, Input::BucketHolds(holds)),
             (70, Input::MovedAside),
         ];
         let expected = if holds {
             expect![[r#"
-                20 fenced FenceBarriers, AbandonEpoch(Bucket), stage Cure, KillDaemon, TryAppLock
+                20 fenced FenceBarriers, AbandonEpoch(Bucket), stage Cure, KillLitestream, TryAppLock
                 21 fenced 
                 30 fenced 
                 40 fenced 
@@ -489,7 +489,7 @@ fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
             "#]]
         } else {
             expect![[r#"
-                20 fenced FenceBarriers, AbandonEpoch(Bucket), stage Cure, KillDaemon, TryAppLock
+                20 fenced FenceBarriers, AbandonEpoch(Bucket), stage Cure, KillLitestream, TryAppLock
                 21 fenced 
                 30 fenced 
                 40 fenced 
@@ -504,17 +504,17 @@ fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
 
 #[test]
 fn a_first_copy_that_does_not_get_through_is_given_up_when_told_to_end() {
-    let mut supervisor = start(From::Base, true);
+    let mut supervisor = start(Entry::Base, true);
     supervisor.handle(Input::Tick, ms(1));
-    supervisor.handle(Input::AppLock(AppLock::Taken), ms(2));
+    supervisor.handle(Input::AppLock(AppLockTry::Taken), ms(2));
     supervisor.handle(Input::Checkpointed { busy: false }, ms(3));
-    supervisor.handle(Input::DaemonUp, ms(4));
+    supervisor.handle(Input::LitestreamUp, ms(4));
     check(
         supervisor,
-        vec![(10, Input::Terminate), (60_010, Input::Tick), (60_020, Input::DaemonEnded)],
+        vec![(10, Input::Terminate), (60_010, Input::Tick), (60_020, Input::LitestreamEnded)],
         &expect![[r#"
             10 starting 
-            60010 draining PauseBarriers, KillDaemon
+            60010 draining PauseBarriers, KillLitestream
             60020 draining Exit(NotCovered)
         "#]],
     );
@@ -529,29 +529,29 @@ fn an_end_that_was_asked_for_does_not_wait_for_a_cure_without_a_store() {
         vec![
             (20, Input::Terminate),
             (30, Input::CmdEnded(137)),
-            (40, Input::AppLock(AppLock::Taken)),
-            (41, Input::AppLock(AppLock::Busy)),
-            (50, Input::DaemonEnded),
+            (40, Input::AppLock(AppLockTry::Taken)),
+            (41, Input::AppLock(AppLockTry::Busy)),
+            (50, Input::LitestreamEnded),
             (60, Input::StageSaved),
             (60, Input::BreakWritten(true)),
             (70, Input::Checkpointed { busy: false }),
-            (80, Input::DaemonUp),
+            (80, Input::LitestreamUp),
             (60_039, Input::Tick),
             (60_040, Input::Tick),
-            (60_050, Input::DaemonEnded),
+            (60_050, Input::LitestreamEnded),
         ],
         &expect![[r#"
             20 draining SignalCmd(Term)
             30 draining SignalCmd(TermGroup), TryAppLock
-            40 curing PauseBarriers, KillDaemon
+            40 curing PauseBarriers, KillLitestream
             41 curing 
             50 curing stage Cure
             60 curing break Some(6)-open
             60 curing Checkpoint
-            70 curing SpawnDaemon
+            70 curing SpawnLitestream
             80 curing open copy, barrier
             60039 curing 
-            60040 draining PauseBarriers, KillDaemon
+            60040 draining PauseBarriers, KillLitestream
             60050 draining Exit(NotCovered)
         "#]],
     );
@@ -566,14 +566,14 @@ fn a_fence_kills_what_a_command_that_ended_left_behind_and_is_not_waited_for_wit
         vec![
             (20, Input::CmdEnded(0)),
             (30, Input::Fenced),
-            (40, Input::DaemonEnded),
-            (50, Input::AppLock(AppLock::Busy)),
+            (40, Input::LitestreamEnded),
+            (50, Input::AppLock(AppLockTry::Busy)),
             (5_030, Input::Tick),
             (10_030, Input::Tick),
         ],
         &expect![[r#"
             20 draining SignalCmd(TermGroup), TryAppLock
-            30 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+            30 fenced FenceBarriers, stage Fenced, KillLitestream, TryAppLock
             40 fenced 
             50 fenced 
             5030 fenced TryAppLock, SignalCmd(Kill)
@@ -586,14 +586,14 @@ fn a_fence_kills_what_a_command_that_ended_left_behind_and_is_not_waited_for_wit
         supervisor,
         vec![
             (20, Input::Fenced),
-            (30, Input::DaemonEnded),
-            (90_000, Input::AppLock(AppLock::Busy)),
+            (30, Input::LitestreamEnded),
+            (90_000, Input::AppLock(AppLockTry::Busy)),
             (90_000, Input::Terminate),
             (99_999, Input::Tick),
             (100_000, Input::Tick),
         ],
         &expect![[r#"
-            20 fenced FenceBarriers, stage Fenced, KillDaemon, TryAppLock
+            20 fenced FenceBarriers, stage Fenced, KillLitestream, TryAppLock
             30 fenced 
             90000 fenced 
             90000 fenced 
@@ -612,34 +612,34 @@ fn a_state_that_does_not_fit_is_tried_once_more_and_then_ends_the_epoch() {
         vec![
             (20, Input::StateMismatch),
             (21, Input::StateMismatch),
-            (30, Input::DaemonEnded),
+            (30, Input::LitestreamEnded),
             (31, Input::Tick),
-            (32, Input::DaemonUp),
+            (32, Input::LitestreamUp),
             // It counted: the next one is the first again.
             (40, Input::Counted(good(7, 11))),
             (50, Input::StateMismatch),
-            (51, Input::DaemonEnded),
+            (51, Input::LitestreamEnded),
             (52, Input::Tick),
-            (53, Input::DaemonUp),
+            (53, Input::LitestreamUp),
             (60, Input::StateMismatch),
-            (70, Input::DaemonEnded),
+            (70, Input::LitestreamEnded),
             (80, Input::Detach(session(1))),
             (81, Input::CmdEnded(0)),
             (90, Input::Tick),
-            (91, Input::AppLock(AppLock::Taken)),
+            (91, Input::AppLock(AppLockTry::Taken)),
         ],
         &expect![[r#"
-            20 ready PauseBarriers, KillDaemon
+            20 ready PauseBarriers, KillLitestream
             21 ready 
             30 ready PauseBarriers
-            31 ready SpawnDaemon
+            31 ready SpawnLitestream
             32 ready open
             40 ready 
-            50 ready PauseBarriers, KillDaemon
+            50 ready PauseBarriers, KillLitestream
             51 ready PauseBarriers
-            52 ready SpawnDaemon
+            52 ready SpawnLitestream
             53 ready open
-            60 draining AbandonEpoch(Litestream), PauseBarriers, KillDaemon, SignalCmd(Term)
+            60 draining AbandonEpoch(Litestream), PauseBarriers, KillLitestream, SignalCmd(Term)
             70 draining PauseBarriers
             80 draining 
             81 draining SignalCmd(TermGroup), TryAppLock
@@ -656,17 +656,17 @@ fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembe
     check(
         supervisor,
         vec![
-            (20, Input::DaemonEnded),
+            (20, Input::LitestreamEnded),
             (120, Input::Tick),
             (121, Input::StateLost),
             (130, attach(2, Some(3))),
             (140, Input::CmdEnded(137)),
-            (141, Input::AppLock(AppLock::Taken)),
+            (141, Input::AppLock(AppLockTry::Taken)),
             (142, Input::StageSaved),
         ],
         &expect![[r#"
             20 ready PauseBarriers
-            120 ready SpawnDaemon
+            120 ready SpawnLitestream
             121 draining PauseBarriers, AbandonEpoch(Litestream), PauseBarriers, SignalCmd(Term)
             130 draining refuse Leaving
             140 draining SignalCmd(TermGroup), TryAppLock
@@ -680,16 +680,16 @@ fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembe
     check(
         supervisor,
         vec![
-            (20, Input::DaemonEnded),
+            (20, Input::LitestreamEnded),
             (120, Input::Tick),
             (121, Input::StateLost),
-            (130, Input::AppLock(AppLock::Busy)),
+            (130, Input::AppLock(AppLockTry::Busy)),
             (10_120, Input::Tick),
             (10_121, Input::Tick),
         ],
         &expect![[r#"
             20 ready PauseBarriers
-            120 ready SpawnDaemon
+            120 ready SpawnLitestream
             121 draining PauseBarriers, AbandonEpoch(Litestream), PauseBarriers, TryAppLock
             130 draining 
             10120 draining TryAppLock
@@ -700,11 +700,11 @@ fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembe
 
 #[test]
 fn a_state_that_is_gone_in_a_first_copy_or_a_cure_ends_the_epoch() {
-    for from in [From::Base, From::Resume { cure: true }] {
+    for from in [Entry::Base, Entry::Resume { cure: true }] {
         let mut supervisor = start(from, true);
         let script = [
             Input::Tick,
-            Input::AppLock(AppLock::Taken),
+            Input::AppLock(AppLockTry::Taken),
             Input::StageSaved,
             Input::BreakWritten(true),
             Input::Checkpointed { busy: false },
@@ -714,7 +714,7 @@ fn a_state_that_is_gone_in_a_first_copy_or_a_cure_ends_the_epoch() {
         }
         let effects = supervisor.handle(Input::StateLost, ms(9));
         assert!(effects.contains(&Effect::AbandonEpoch(Unfit::Litestream)), "{effects:?}");
-        assert!(effects.contains(&Effect::Exit(Outcome::NotCovered)), "{effects:?}");
+        assert!(effects.contains(&Effect::Exit(Ending::NotCovered)), "{effects:?}");
     }
 }
 
@@ -727,7 +727,7 @@ enum Act {
     AppDies,
     AppSaysGoodbye,
     AppLosesStream,
-    DaemonDies,
+    LitestreamDies,
     /// Litestream's own state is deleted.
     StateGoes,
     /// Litestream says that its own state does not fit.
@@ -746,7 +746,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::AppDies),
         2 => Just(Act::AppSaysGoodbye),
         1 => Just(Act::AppLosesStream),
-        1 => Just(Act::DaemonDies),
+        1 => Just(Act::LitestreamDies),
         1 => Just(Act::StateGoes),
         1 => Just(Act::StateMismatches),
         3 => Just(Act::WrongAnswer),
@@ -778,7 +778,7 @@ struct Truth {
     app: Option<Option<u8>>,
     /// An app that died without a goodbye was not cured yet.
     dirty: bool,
-    daemon: Litestream,
+    litestream: Litestream,
     open: bool,
     sidecar_has_lock: bool,
     covered_with_lock: bool,
@@ -789,14 +789,14 @@ struct Truth {
     cure_saved: bool,
     /// The open break of the last death is in the bucket.
     marked: bool,
-    ended: Option<Outcome>,
+    ended: Option<Ending>,
     pending: std::collections::VecDeque<Effect>,
 }
 
 impl Truth {
     /// Neither an app nor Litestream can have the file open.
     fn is_alone(&self) -> bool {
-        self.sidecar_has_lock && self.daemon == Litestream::Down
+        self.sidecar_has_lock && self.litestream == Litestream::Down
     }
 
     fn perform(&mut self, effect: Effect) -> Result<(), TestCaseError> {
@@ -806,18 +806,18 @@ impl Truth {
                 self.open = true;
             }
             Effect::PauseBarriers | Effect::FenceBarriers => self.open = false,
-            Effect::SpawnDaemon => {
+            Effect::SpawnLitestream => {
                 let cures = self.dirty && self.sidecar_has_lock;
                 prop_assert!(!cures || self.marked, "restarted before what may lie was marked");
-                prop_assert_eq!(self.daemon, Litestream::Down, "a second litestream");
+                prop_assert_eq!(self.litestream, Litestream::Down, "a second litestream");
                 prop_assert!(!self.abandoned, "an abandoned epoch is shipped to");
-                self.daemon = Litestream::Starting { killed: false };
+                self.litestream = Litestream::Starting { killed: false };
             }
-            Effect::KillDaemon | Effect::StopDaemon => {
-                self.daemon = match self.daemon {
+            Effect::KillLitestream | Effect::StopLitestream => {
+                self.litestream = match self.litestream {
                     Litestream::Starting { .. } => Litestream::Starting { killed: true },
                     Litestream::Up => Litestream::Ending,
-                    Litestream::Down | Litestream::Ending => self.daemon,
+                    Litestream::Down | Litestream::Ending => self.litestream,
                 }
             }
             Effect::ReturnAppLock => self.sidecar_has_lock = false,
@@ -839,7 +839,7 @@ impl Truth {
             Effect::AbandonEpoch(_) => self.abandoned = true,
             Effect::Exit(outcome) => {
                 let told = !self.dirty || !self.sidecar_has_lock || self.cure_saved;
-                prop_assert!(told || *outcome == Outcome::Fenced, "a dead app is forgotten");
+                prop_assert!(told || *outcome == Ending::Fenced, "a dead app is forgotten");
                 self.ended = Some(*outcome);
             }
             Effect::MoveAside => {
@@ -859,33 +859,35 @@ impl Truth {
     /// The input that answers the oldest request, if it wants one.
     fn answer(&mut self, well: bool) -> Option<Input> {
         Some(match self.pending.pop_front()? {
-            Effect::SpawnDaemon => {
-                let killed = self.daemon == Litestream::Starting { killed: true };
+            Effect::SpawnLitestream => {
+                let killed = self.litestream == Litestream::Starting { killed: true };
                 let up = well && !killed;
-                self.daemon = if up { Litestream::Up } else { Litestream::Down };
+                self.litestream = if up { Litestream::Up } else { Litestream::Down };
                 match (up, self.state_gone) {
                     (true, true) => {
-                        self.daemon = Litestream::Down;
+                        self.litestream = Litestream::Down;
                         Input::StateLost
                     }
-                    (true, false) => Input::DaemonUp,
-                    (false, _) => Input::DaemonEnded,
+                    (true, false) => Input::LitestreamUp,
+                    (false, _) => Input::LitestreamEnded,
                 }
             }
             // It may have ended before the signal, and that was told.
-            Effect::KillDaemon | Effect::StopDaemon if self.daemon != Litestream::Ending => {
+            Effect::KillLitestream | Effect::StopLitestream
+                if self.litestream != Litestream::Ending =>
+            {
                 return None;
             }
-            Effect::KillDaemon | Effect::StopDaemon => {
-                self.daemon = Litestream::Down;
-                Input::DaemonEnded
+            Effect::KillLitestream | Effect::StopLitestream => {
+                self.litestream = Litestream::Down;
+                Input::LitestreamEnded
             }
             Effect::AskBarrier { .. } => {
                 if well && self.open {
                     self.covered_with_lock = self.sidecar_has_lock;
                     Input::BarrierCounted(good(9, 9))
                 } else {
-                    Input::BarrierRefused(Refusal::TimedOut)
+                    Input::BarrierRefused(BarrierRefusal::TimedOut)
                 }
             }
             Effect::SaveStage(..) if !well => Input::StageNotSaved,
@@ -894,7 +896,7 @@ impl Truth {
             Effect::TryAppLock => {
                 let free = self.app.is_none();
                 self.sidecar_has_lock |= free;
-                Input::AppLock(if free { AppLock::Taken } else { AppLock::Busy })
+                Input::AppLock(if free { AppLockTry::Taken } else { AppLockTry::Busy })
             }
             Effect::WriteBreak { until, .. } => {
                 self.marked |= well && until.is_none();
@@ -931,18 +933,20 @@ impl Truth {
                 let stream = self.app.as_mut()?.take();
                 stream.map(|n| Input::StreamClosed(session(n)))
             }
-            Act::DaemonDies if matches!(self.daemon, Litestream::Up | Litestream::Ending) => {
-                self.daemon = Litestream::Down;
-                Some(Input::DaemonEnded)
+            Act::LitestreamDies
+                if matches!(self.litestream, Litestream::Up | Litestream::Ending) =>
+            {
+                self.litestream = Litestream::Down;
+                Some(Input::LitestreamEnded)
             }
-            Act::WrongAnswer if self.open => Some(Input::RestartDaemon(Restart::WrongAnswer)),
+            Act::WrongAnswer if self.open => Some(Input::RestartLitestream(Restart::WrongAnswer)),
             Act::WrongAnswer => None,
-            Act::DaemonDies => None,
+            Act::LitestreamDies => None,
             Act::StateGoes => {
                 self.state_gone |= self.may_lose_state;
                 None
             }
-            Act::StateMismatches if self.may_lose_state && self.daemon == Litestream::Up => {
+            Act::StateMismatches if self.may_lose_state && self.litestream == Litestream::Up => {
                 Some(Input::StateMismatch)
             }
             Act::StateMismatches => None,
@@ -961,7 +965,7 @@ proptest! {
         acts in prop::collection::vec(act(), 1..300),
         may_lose_state in prop::bool::weighted(0.4),
     ) {
-        let mut supervisor = start(From::Base, false);
+        let mut supervisor = start(Entry::Base, false);
         let mut truth = Truth { may_lose_state, ..Truth::default() };
         let mut now = 1;
         for effect in supervisor.handle(Input::Tick, ms(now)) {

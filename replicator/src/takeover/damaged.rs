@@ -14,7 +14,7 @@ use tidemill_eventlog::host;
 use tidemill_model::Epoch;
 
 use crate::clocks::backoff;
-use crate::context::Place;
+use crate::context::Context;
 use crate::error::Error;
 use crate::problems::Topic;
 
@@ -27,14 +27,14 @@ const AGAIN: Duration = Duration::from_secs(3_600);
 
 /// Says what is wrong and waits until another attempt may find something else.
 pub(crate) async fn wait_for_change(
-    place: &Arc<Place>,
+    context: &Arc<Context>,
     epoch: Epoch,
     error: &Error,
     avoid: &BTreeSet<String>,
 ) {
-    let before = list(place).await;
-    let text = format!("{error}; {}", advice(place, epoch, avoid).await);
-    if place.report().problems.say(Topic::TakeOver, text.clone()) {
+    let before = list(context).await;
+    let text = format!("{error}; {}", advice(context, epoch, avoid).await);
+    if context.status().problems.say(Topic::TakeOver, text.clone()) {
         tracing::error!("{text}");
     }
     let until = host::boot_now().saturating_add(AGAIN);
@@ -42,7 +42,7 @@ pub(crate) async fn wait_for_change(
     while host::boot_now() < until {
         looks += 1;
         tokio::time::sleep(backoff(looks, LOOK_LEAST, LOOK_MOST)).await;
-        let now = list(place).await;
+        let now = list(context).await;
         if now.is_some() && now != before {
             return;
         }
@@ -50,11 +50,11 @@ pub(crate) async fn wait_for_change(
 }
 
 /// What could be had instead, and how.
-async fn advice(place: &Place, epoch: Epoch, avoid: &BTreeSet<String>) -> String {
-    if place.settings.allow_older {
+async fn advice(context: &Context, epoch: Epoch, avoid: &BTreeSet<String>) -> String {
+    if context.settings.allow_older {
         return "nothing older can be restored: put the objects back".to_owned();
     }
-    match newest_without(&place.store, &place.keys, epoch, avoid).await {
+    match newest_without(&context.store, &context.keys, epoch, avoid).await {
         Ok(Some(older)) => format!(
             "put the objects back, or start once with --allow-older to begin from @e{}:{} of {} and \
              lose what was done after it",
@@ -65,6 +65,6 @@ async fn advice(place: &Place, epoch: Epoch, avoid: &BTreeSet<String>) -> String
     }
 }
 
-async fn list(place: &Place) -> Option<Vec<Listed>> {
-    place.store.list(&place.keys.epochs()).await.ok()
+async fn list(context: &Context) -> Option<Vec<Listed>> {
+    context.store.list(&context.keys.epochs()).await.ok()
 }

@@ -23,12 +23,12 @@ use tidemill_model::{
     Uncured,
 };
 
-use crate::ship::barrier::Head;
+use crate::ship::barrier::LogPoint;
 use crate::start::decide::Candidate;
 
 /// A restorable point of the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Point {
+pub(crate) struct RestorePoint {
     /// The epoch.
     pub(crate) epoch: Epoch,
     /// The transaction.
@@ -64,7 +64,7 @@ pub(crate) enum LocalLog {
     /// It is not what its writer wrote: the file goes aside for whatever the bucket has.
     Damaged,
     /// It is whole and ends here.
-    Whole(Head),
+    Whole(LogPoint),
 }
 
 /// What happened.
@@ -79,7 +79,7 @@ pub(crate) enum Input {
     /// What the earlier epochs have.
     Listed {
         /// The last restorable point of the newest one that has one.
-        last: Option<Point>,
+        last: Option<RestorePoint>,
         /// Whether any has an object of Litestream's.
         shipped: bool,
     },
@@ -88,7 +88,7 @@ pub(crate) enum Input {
     /// The restored file, verified as a whole: its head, and its checksum at `covered`'s seq.
     Restored {
         /// The head of its log.
-        head: Head,
+        head: LogPoint,
         /// The checksum at `covered.seq`; `None` if its log does not reach it.
         at_covered: Option<LogSum>,
     },
@@ -122,15 +122,15 @@ pub(crate) enum Effect {
     /// Read the local file's checksum at `seq`; answer `LocalSum`.
     SumOfLocal(Seq),
     /// Restore into an empty folder and verify; answer `Restored` or `Damaged`.
-    Restore(Point),
+    Restore(RestorePoint),
     /// Avoid the restored point, for this reason, as if it were damaged; answer `Damaged`.
-    Distrust(Point, String),
+    Distrust(RestorePoint, String),
     /// Create `epoch.json`; answer `DocCreated` or `DocExists`.
     CreateEpochDoc(Option<Base>, Option<Box<GivenUp>>),
     /// Put the file in place; answer `Placed`.
     Place(Placement),
     /// Close every open break of the base's epoch that begins before it; answer `BreaksClosed`.
-    CloseBreaks(Point),
+    CloseBreaks(RestorePoint),
     /// The epoch's base is in place.
     Done(Option<Base>),
     /// Another instance has the epoch.
@@ -157,7 +157,7 @@ pub(crate) enum Placement {
 pub(crate) enum Problem {
     /// The newest point is damaged.
     #[error("the newest point, @e{epoch}:{txid}, cannot be used: {what}", epoch = .0.epoch, txid = .0.txid, what = .1)]
-    Damaged(Point, String),
+    Damaged(RestorePoint, String),
     /// The bucket does not reach what a barrier covered.
     #[error(
         "the bucket ends before what a barrier covered (epoch {epoch}, txid {txid}): \
@@ -192,10 +192,10 @@ enum Step {
     ReadDoc,
     List,
     /// Does the local file contain `covered`?
-    LocalCovered(Option<Point>),
-    Restore(Point),
+    LocalCovered(Option<RestorePoint>),
+    Restore(RestorePoint),
     /// Does the local file contain the restored head?
-    LocalRestored(Point, Head),
+    LocalRestored(RestorePoint, LogPoint),
     /// Does the local file contain the fixed base?
     LocalBase(Base),
     RestoreBase(Base),
@@ -306,7 +306,7 @@ impl TakeOver {
         restore_base(base)
     }
 
-    fn listed(&mut self, point: Option<Point>, shipped: bool) -> (Step, Effect) {
+    fn listed(&mut self, point: Option<RestorePoint>, shipped: bool) -> (Step, Effect) {
         match (self.begin.candidate, self.begin.covered) {
             (Candidate::Adopt, _) if shipped => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
             // A new file would stand for a history that is there and cannot be read.
@@ -326,7 +326,11 @@ impl TakeOver {
         }
     }
 
-    fn local_covered(&mut self, point: Option<Point>, sum: Option<LogSum>) -> (Step, Effect) {
+    fn local_covered(
+        &mut self,
+        point: Option<RestorePoint>,
+        sum: Option<LogSum>,
+    ) -> (Step, Effect) {
         match (self.begin.covered, self.begin.candidate) {
             (Some(covered), Candidate::Own { last_good }) if sum == Some(covered.sum) => {
                 // Where the bucket lost what was covered, the local file is all there is.
@@ -339,10 +343,10 @@ impl TakeOver {
     /// The local file contains `covered`; does it also contain what was shipped after that?
     fn own_file(
         &mut self,
-        point: Option<Point>,
+        point: Option<RestorePoint>,
         last_good: Option<(Epoch, tidemill_model::LastGood)>,
     ) -> (Step, Effect) {
-        let known = last_good.map(|(epoch, good)| Point { epoch, txid: good.txid });
+        let known = last_good.map(|(epoch, good)| RestorePoint { epoch, txid: good.txid });
         match point {
             None => self.keep_local(),
             Some(point) if known.is_some_and(|known| known >= point) => self.keep_local(),
@@ -350,13 +354,13 @@ impl TakeOver {
         }
     }
 
-    fn choose_bucket(&mut self, point: Option<Point>) -> (Step, Effect) {
+    fn choose_bucket(&mut self, point: Option<RestorePoint>) -> (Step, Effect) {
         match (point, self.begin.covered) {
             (Some(point), Some(covered)) if !reaches(point, covered) => {
                 if !self.begin.allow_older {
                     return (Step::Ended, Effect::Fail(Problem::CoveredLost(covered)));
                 }
-                let lost = Point { epoch: covered.epoch, txid: covered.txid };
+                let lost = RestorePoint { epoch: covered.epoch, txid: covered.txid };
                 self.give_up(lost, "objects are missing after the base".to_owned());
                 (Step::Restore(point), Effect::Restore(point))
             }
@@ -370,7 +374,12 @@ impl TakeOver {
         }
     }
 
-    fn restored(&mut self, point: Point, head: Head, at_covered: Option<LogSum>) -> (Step, Effect) {
+    fn restored(
+        &mut self,
+        point: RestorePoint,
+        head: LogPoint,
+        at_covered: Option<LogSum>,
+    ) -> (Step, Effect) {
         if let Some(covered) = self.begin.covered
             && at_covered != Some(covered.sum)
             && !(self.given_up.is_some() && at_covered.is_none())
@@ -387,7 +396,7 @@ impl TakeOver {
     }
 
     /// Goes on to the next older point, if nothing is lost by it or a person said so.
-    fn damaged(&mut self, point: Point, what: String, hidden: bool) -> (Step, Effect) {
+    fn damaged(&mut self, point: RestorePoint, what: String, hidden: bool) -> (Step, Effect) {
         if hidden {
             return (Step::List, Effect::List);
         }
@@ -399,8 +408,8 @@ impl TakeOver {
     }
 
     /// Only the newest of several is told: the others go with it.
-    fn give_up(&mut self, point: Point, reason: String) {
-        let Point { epoch, txid } = point;
+    fn give_up(&mut self, point: RestorePoint, reason: String) {
+        let RestorePoint { epoch, txid } = point;
         let covered = self.begin.covered;
         let new = || Box::new(GivenUp { epoch, txid, covered, reason });
         self.given_up.get_or_insert_with(new);
@@ -408,7 +417,7 @@ impl TakeOver {
 
     fn keep_local(&mut self) -> (Step, Effect) {
         match self.begin.local {
-            LocalLog::Whole(Head { seq, sum }) => {
+            LocalLog::Whole(LogPoint { seq, sum }) => {
                 let base = Base::Local { local: LocalHead { seq, sum } };
                 self.create(Some(base), Placement::KeepLocal)
             }
@@ -419,8 +428,8 @@ impl TakeOver {
 }
 
 impl TakeOver {
-    fn use_restored(&mut self, point: Point, head: Head) -> (Step, Effect) {
-        let Point { epoch, txid } = point;
+    fn use_restored(&mut self, point: RestorePoint, head: LogPoint) -> (Step, Effect) {
+        let RestorePoint { epoch, txid } = point;
         let base = Base::Restored { epoch, txid, seq: head.seq, sum: head.sum };
         self.create(Some(base), Placement::Restored)
     }
@@ -433,7 +442,9 @@ impl TakeOver {
     /// What was covered is given up only where the base does not reach it.
     fn beyond(&self, base: Option<Base>, given_up: GivenUp) -> GivenUp {
         let reached = |covered: &Covered| match base {
-            Some(Base::Restored { epoch, txid, .. }) => reaches(Point { epoch, txid }, *covered),
+            Some(Base::Restored { epoch, txid, .. }) => {
+                reaches(RestorePoint { epoch, txid }, *covered)
+            }
             Some(Base::Local { local }) => local.seq >= covered.seq,
             None => false,
         };
@@ -450,8 +461,8 @@ fn differs(covered: Covered) -> String {
     )
 }
 
-fn reaches(point: Point, covered: Covered) -> bool {
-    point >= Point { epoch: covered.epoch, txid: covered.txid }
+fn reaches(point: RestorePoint, covered: Covered) -> bool {
+    point >= RestorePoint { epoch: covered.epoch, txid: covered.txid }
 }
 
 fn place(base: Option<Base>, placement: Placement) -> (Step, Effect) {
@@ -461,7 +472,7 @@ fn place(base: Option<Base>, placement: Placement) -> (Step, Effect) {
 fn placed(base: Option<Base>) -> (Step, Effect) {
     match base {
         Some(base @ Base::Restored { epoch, txid, .. }) => {
-            (Step::CloseBreaks(base), Effect::CloseBreaks(Point { epoch, txid }))
+            (Step::CloseBreaks(base), Effect::CloseBreaks(RestorePoint { epoch, txid }))
         }
         Some(Base::Local { .. }) | None => (Step::Ended, Effect::Done(base)),
     }
@@ -470,13 +481,13 @@ fn placed(base: Option<Base>) -> (Step, Effect) {
 fn restore_base(base: Base) -> (Step, Effect) {
     match base {
         Base::Restored { epoch, txid, .. } => {
-            (Step::RestoreBase(base), Effect::Restore(Point { epoch, txid }))
+            (Step::RestoreBase(base), Effect::Restore(RestorePoint { epoch, txid }))
         }
         Base::Local { .. } => (Step::Ended, Effect::Abandon),
     }
 }
 
-fn restored_base(base: Base, head: Head) -> (Step, Effect) {
+fn restored_base(base: Base, head: LogPoint) -> (Step, Effect) {
     if base.head() == (head.seq, head.sum) {
         return place(Some(base), Placement::Restored);
     }

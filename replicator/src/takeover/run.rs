@@ -22,16 +22,18 @@ use tidemill_model::{
 };
 
 use crate::clocks::backoff;
-use crate::context::Place;
+use crate::context::Context;
 use crate::disk::checkpoint::{self, BothLocks};
 use crate::disk::diverged;
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 use crate::problems::Topic;
-use crate::ship::barrier::Head;
+use crate::ship::barrier::LogPoint;
 use crate::start::decide::Candidate;
 use crate::takeover::damaged;
-use crate::takeover::plan::{Begin, Effect, Input, LocalLog, Placement, Point, Problem, TakeOver};
+use crate::takeover::plan::{
+    Begin, Effect, Input, LocalLog, Placement, Problem, RestorePoint, TakeOver,
+};
 
 /// The shortest and the longest wait before a take-over that did not get through is begun again.
 const AGAIN_LEAST: Duration = Duration::from_millis(500);
@@ -52,7 +54,7 @@ pub(crate) enum Done {
 /// again and again: the claim stands, and if another owner makes one meanwhile the caller hears of
 /// it and drops this.
 pub(crate) async fn run(
-    place: &Arc<Place>,
+    context: &Arc<Context>,
     state: &NodeState,
     candidate: Candidate,
     claim: &LeaseDoc,
@@ -60,22 +62,22 @@ pub(crate) async fn run(
 ) -> Result<Done, Error> {
     let mut failures = 0_u32;
     loop {
-        let begin = begin(place, state, candidate, claim.covered).await?;
+        let begin = begin(context, state, candidate, claim.covered).await?;
         let (epoch, mut avoid) = (begin.epoch, BTreeSet::new());
-        match attempt(place, begin, state, claim, app_lock, &mut avoid).await {
+        match attempt(context, begin, state, claim, app_lock, &mut avoid).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                damaged::wait_for_change(place, epoch, &error, &avoid).await;
+                damaged::wait_for_change(context, epoch, &error, &avoid).await;
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 failures = failures.saturating_add(1);
                 let text = format!("the take-over waits: {error}");
-                if place.report().problems.say(Topic::TakeOver, text) {
+                if context.status().problems.say(Topic::TakeOver, text) {
                     tracing::warn!(%error, "the take-over cannot go on: trying again");
                 }
                 tokio::time::sleep(backoff(failures, AGAIN_LEAST, AGAIN_MOST)).await;
             }
             result => {
-                place.report().problems.clear(Topic::TakeOver);
+                context.status().problems.clear(Topic::TakeOver);
                 return result;
             }
         }
@@ -84,7 +86,7 @@ pub(crate) async fn run(
 
 /// What the take-over begins with; the app's lock is held.
 async fn begin(
-    place: &Arc<Place>,
+    context: &Arc<Context>,
     state: &NodeState,
     candidate: Candidate,
     covered: Option<Covered>,
@@ -96,16 +98,16 @@ async fn begin(
         acquired: state.acquired.clone().ok_or_else(missing)?,
         covered,
         candidate,
-        local: local_log(place, candidate).await?,
+        local: local_log(context, candidate).await?,
         uncured: state.uncured,
-        allow_older: place.settings.allow_older,
+        allow_older: context.settings.allow_older,
     })
 }
 
 /// The local file's log, all of which is read: it may be the epoch's base. One that is damaged goes
 /// aside for what the bucket has, except a file that was never shipped: there is nothing else of it.
-async fn local_log(place: &Arc<Place>, candidate: Candidate) -> Result<LocalLog, Error> {
-    let db = place.beside().db().to_owned();
+async fn local_log(context: &Arc<Context>, candidate: Candidate) -> Result<LocalLog, Error> {
+    let db = context.beside().db().to_owned();
     if !db.exists() {
         return Ok(LocalLog::None);
     }
@@ -115,7 +117,7 @@ async fn local_log(place: &Arc<Place>, candidate: Candidate) -> Result<LocalLog,
         .await
         .map_err(|e| Error::new(ErrorKind::Internal, format!("verifying the local file: {e}")))?;
     match verified {
-        Ok(head) => Ok(LocalLog::Whole(Head { seq: head.seq, sum: head.sum })),
+        Ok(head) => Ok(LocalLog::Whole(LogPoint { seq: head.seq, sum: head.sum })),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             let file = db.display();
             if candidate == Candidate::Adopt {
@@ -131,7 +133,7 @@ async fn local_log(place: &Arc<Place>, candidate: Candidate) -> Result<LocalLog,
 
 /// Runs it once.
 async fn attempt(
-    place: &Arc<Place>,
+    context: &Arc<Context>,
     begin: Begin,
     state: &NodeState,
     claim: &LeaseDoc,
@@ -139,14 +141,14 @@ async fn attempt(
     avoid: &mut BTreeSet<String>,
 ) -> Result<Done, Error> {
     let ttl = claim.ttl;
-    let mut doing = Doing { place, ttl, begin: begin.clone(), app_lock, restored: None, avoid };
+    let mut doing = Doing { context, ttl, begin: begin.clone(), app_lock, restored: None, avoid };
     let mut core = TakeOver::new(begin);
     let mut input = Input::Begin;
     loop {
         input = match core.handle(input) {
             Effect::OpenBreak(of) => doing.open_break(of).await?,
             Effect::ReadEpochDoc => {
-                let doc = read_epoch(&place.store, &place.keys, doing.begin.epoch).await?;
+                let doc = read_epoch(&context.store, &context.keys, doing.begin.epoch).await?;
                 Input::EpochDoc(doc.map(Box::new))
             }
             Effect::List => doing.list().await?,
@@ -164,7 +166,7 @@ async fn attempt(
                 let stage = Stage::Restored;
                 let state =
                     NodeState { stage, base, last_good: None, uncured: None, ..state.clone() };
-                place.save(&state)?;
+                context.save(&state)?;
                 failpoint::reached("restored");
                 return Ok(Done::Placed(Box::new(state)));
             }
@@ -193,7 +195,7 @@ async fn attempt(
 }
 
 struct Doing<'a> {
-    place: &'a Arc<Place>,
+    context: &'a Arc<Context>,
     ttl: Ttl,
     begin: Begin,
     app_lock: &'a FileLock,
@@ -204,21 +206,21 @@ struct Doing<'a> {
 
 impl Doing<'_> {
     async fn open_break(&self, of: Uncured) -> Result<Input, Error> {
-        let (place, Uncured { epoch, after }) = (self.place, of);
+        let (context, Uncured { epoch, after }) = (self.context, of);
         let doc = open_break(after);
-        create_break(&place.store, &place.keys, epoch, &doc).await?;
+        create_break(&context.store, &context.keys, epoch, &doc).await?;
         tracing::info!(%epoch, ?after, "an unfinished cure: nothing after this is offered");
         Ok(Input::BreakWritten)
     }
 
     /// Also what another machine left open: it was lost in its cure.
-    async fn close_breaks(&self, base: Point) -> Result<Input, Error> {
-        let (place, Point { epoch, txid }) = (self.place, base);
-        let history = read_epoch_timeline(&place.store, &place.keys, epoch).await?;
+    async fn close_breaks(&self, base: RestorePoint) -> Result<Input, Error> {
+        let (context, RestorePoint { epoch, txid }) = (self.context, base);
+        let history = read_epoch_timeline(&context.store, &context.keys, epoch).await?;
         let begins_before = |doc: &&BreakDoc| doc.after.is_none_or(|after| after < txid);
         for open in history.breaks.iter().filter(|doc| doc.is_open()).filter(begins_before) {
             let doc = BreakDoc { until: Some(txid), at: host::wall_now(), ..open.clone() };
-            create_break(&place.store, &place.keys, epoch, &doc).await?;
+            create_break(&context.store, &context.keys, epoch, &doc).await?;
             let after = open.after;
             tracing::info!(%epoch, ?after, until = %txid, "marked as not restorable");
         }
@@ -227,28 +229,28 @@ impl Doing<'_> {
 
     async fn list(&self) -> Result<Input, Error> {
         if !self.avoid.is_empty() {
-            let (store, keys, epoch) = (&self.place.store, &self.place.keys, self.begin.epoch);
+            let (store, keys, epoch) = (&self.context.store, &self.context.keys, self.begin.epoch);
             let last = newest_without(store, keys, epoch, self.avoid).await?;
-            let last = last.map(|last| Point { epoch: last.epoch, txid: last.txid });
+            let last = last.map(|last| RestorePoint { epoch: last.epoch, txid: last.txid });
             return Ok(Input::Listed { last, shipped: true });
         }
-        let timeline = read_timeline(&self.place.store, &self.place.keys).await?;
+        let timeline = read_timeline(&self.context.store, &self.context.keys).await?;
         let last = timeline.last_before(self.begin.epoch);
-        let last = last.map(|last| Point { epoch: last.epoch, txid: last.txid });
+        let last = last.map(|last| RestorePoint { epoch: last.epoch, txid: last.txid });
         let earlier = timeline.epochs.iter().filter(|history| history.epoch < self.begin.epoch);
         let shipped = earlier.into_iter().any(|history| history.shipped);
         Ok(Input::Listed { last, shipped })
     }
 
     fn sum_of_local(&self, seq: Seq) -> Result<Option<LogSum>, Error> {
-        let db = self.place.beside().db();
+        let db = self.context.beside().db();
         if !db.exists() {
             return Ok(None);
         }
         sum_at(&open_reader(db)?, seq)
     }
 
-    async fn restore(&mut self, point: Point) -> Result<Input, Error> {
+    async fn restore(&mut self, point: RestorePoint) -> Result<Input, Error> {
         match self.try_restore(point).await {
             Err(error) => self.cannot_restore(point, error).await,
             result => result,
@@ -256,9 +258,9 @@ impl Doing<'_> {
     }
 
     /// Whether it is the bucket's objects, and which: only then does it not help to try again.
-    async fn cannot_restore(&mut self, point: Point, error: Error) -> Result<Input, Error> {
-        let (place, Point { epoch, txid }) = (self.place, point);
-        let chain = look_at_chain(&place.store, &place.keys, epoch, txid).await?;
+    async fn cannot_restore(&mut self, point: RestorePoint, error: Error) -> Result<Input, Error> {
+        let (context, RestorePoint { epoch, txid }) = (self.context, point);
+        let chain = look_at_chain(&context.store, &context.keys, epoch, txid).await?;
         let (key, what) = match (chain.damage, chain.keys.last()) {
             (Some(damage), _) => {
                 let what = format!("object `{}` is damaged: {}", damage.key, damage.what);
@@ -274,33 +276,39 @@ impl Doing<'_> {
 
     /// The file is sound in itself, and not what it must be: no object shows which is at fault, and
     /// without the last one the point is not reached.
-    async fn distrust(&mut self, point: Point, what: String) -> Result<Input, Error> {
-        let place = self.place;
-        let chain = look_at_chain(&place.store, &place.keys, point.epoch, point.txid).await?;
+    async fn distrust(&mut self, point: RestorePoint, what: String) -> Result<Input, Error> {
+        let context = self.context;
+        let chain = look_at_chain(&context.store, &context.keys, point.epoch, point.txid).await?;
         match chain.keys.into_iter().next_back() {
             Some(last) => self.avoid(point, last, what).await,
             None => Err(Error::new(ErrorKind::Unavailable, format!("{what}, and now it is gone"))),
         }
     }
 
-    async fn avoid(&mut self, point: Point, key: String, what: String) -> Result<Input, Error> {
+    async fn avoid(
+        &mut self,
+        point: RestorePoint,
+        key: String,
+        what: String,
+    ) -> Result<Input, Error> {
         self.avoid.insert(key);
-        let Point { epoch, txid } = point;
-        let history = read_epoch_timeline(&self.place.store, &self.place.keys, epoch).await?;
+        let RestorePoint { epoch, txid } = point;
+        let history = read_epoch_timeline(&self.context.store, &self.context.keys, epoch).await?;
         Ok(Input::Damaged { what, hidden: !history.contains(txid) })
     }
 
-    async fn try_restore(&mut self, point: Point) -> Result<Input, Error> {
-        let place = self.place;
+    async fn try_restore(&mut self, point: RestorePoint) -> Result<Input, Error> {
+        let context = self.context;
         self.restored = None;
-        sweep(place)?;
-        let folder = folder(place);
+        sweep(context)?;
+        let folder = folder(context);
         std::fs::create_dir(&folder).map_err(|e| Error::io("make", &folder, e))?;
         tracing::info!(epoch = %point.epoch, txid = %point.txid, "restoring from the bucket");
-        place.report().doing = Some(format!("restoring epoch {} at {}", point.epoch, point.txid));
-        let Point { epoch, txid } = point;
+        context.status().doing = Some(format!("restoring epoch {} at {}", point.epoch, point.txid));
+        let RestorePoint { epoch, txid } = point;
         let restored =
-            restore(&place.litestream, &place.store, &place.keys, epoch, txid, &folder).await?;
+            restore(&context.litestream, &context.store, &context.keys, epoch, txid, &folder)
+                .await?;
         let path = restored.path().to_owned();
         let covered = self.begin.covered;
         let checked = tokio::task::spawn_blocking(move || {
@@ -318,7 +326,7 @@ impl Doing<'_> {
         tracing::info!(seq = %head.seq, "the restored log is whole");
         self.restored = Some(restored);
         failpoint::reached("restored_to_folder");
-        Ok(Input::Restored { head: Head { seq: head.seq, sum: head.sum }, at_covered })
+        Ok(Input::Restored { head: LogPoint { seq: head.seq, sum: head.sum }, at_covered })
     }
 
     async fn create_doc(
@@ -334,7 +342,7 @@ impl Doing<'_> {
         }
         let doc = EpochDoc {
             v: DOCUMENT_VERSION,
-            node: self.place.settings.node.clone(),
+            node: self.context.settings.node.clone(),
             epoch: self.begin.epoch,
             instance: self.begin.instance.clone(),
             acquired: self.begin.acquired.clone(),
@@ -348,7 +356,7 @@ impl Doing<'_> {
             ]),
             unknown: serde_json::Map::new(),
         };
-        let created = create_epoch(&self.place.store, &self.place.keys, &doc).await?;
+        let created = create_epoch(&self.context.store, &self.context.keys, &doc).await?;
         failpoint::reached("epoch_written");
         Ok(match created {
             Created::Ours => Input::DocCreated,
@@ -359,8 +367,8 @@ impl Doing<'_> {
     /// Puts the file in place and makes it this epoch's. Litestream's own state goes before the
     /// stage says so: under one prefix it must never be deleted again.
     fn put_in_place(&mut self, placement: Placement) -> Result<(), Error> {
-        let beside = self.place.beside();
-        let locks = BothLocks::new(beside, &self.place.node_lock, self.app_lock);
+        let beside = self.context.beside();
+        let locks = BothLocks::new(beside, &self.context.node_lock, self.app_lock);
         match placement {
             Placement::KeepLocal => tracing::info!("the local file is the newest: keeping it"),
             Placement::Create => {
@@ -374,18 +382,18 @@ impl Doing<'_> {
                     // One that is damaged may not even say whose it was.
                     let owner = open_reader(beside.db()).and_then(|file| Meta::read(&file));
                     let epoch = owner.ok().and_then(|meta| meta.epoch);
-                    let to = diverged::move_aside(beside, &locks, epoch)?;
+                    let to = diverged::move_away(beside, &locks, epoch)?;
                     let to = to.map(|to| to.display().to_string());
                     tracing::warn!(to, "the local file lacks what is in the bucket: moved aside");
                 }
                 diverged::install(beside, &locks, restored.path())?;
             }
         }
-        let (node, epoch) = (&self.place.settings.node, self.begin.epoch);
+        let (node, epoch) = (&self.context.settings.node, self.begin.epoch);
         let instance = &self.begin.instance;
         checkpoint::mark_shipped(beside, &locks, node, epoch, instance)?;
-        checkpoint::remove_litestream_state(beside, &self.place.node_lock)?;
-        sweep(self.place)
+        checkpoint::remove_litestream_state(beside, &self.context.node_lock)?;
+        sweep(self.context)
     }
 }
 
@@ -402,14 +410,14 @@ pub(crate) fn open_break(after: Option<Txid>) -> BreakDoc {
 }
 
 /// Where restores lie until they are put in place.
-fn folder(place: &Place) -> PathBuf {
-    place.beside().with(".restore")
+fn folder(context: &Context) -> PathBuf {
+    context.beside().with(".restore")
 }
 
 /// Deletes what an interrupted restore left: it may be as large as the database. The node lock is
 /// held, and nobody else restores there.
-pub(crate) fn sweep(place: &Place) -> Result<(), Error> {
-    let folder = folder(place);
+pub(crate) fn sweep(context: &Context) -> Result<(), Error> {
+    let folder = folder(context);
     match std::fs::remove_dir_all(&folder) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -63,14 +63,14 @@ fn the_file_goes_with_its_wal_and_never_over_an_older_one() {
         (3, "workflow.db.diverged-e3.3"),
     ] {
         place.fill(row);
-        let folder = move_aside(&place.beside, &place.locks(), epoch(3)).unwrap().unwrap();
+        let folder = move_away(&place.beside, &place.locks(), epoch(3)).unwrap().unwrap();
         assert_eq!(folder, place.dir.path().join(name));
     }
     assert_eq!(place.names().len(), 3, "{:?}", place.names());
     for (row, name) in [(1, "e3"), (2, "e3.2"), (3, "e3.3")] {
         assert_eq!(row_in(&place.dir.path().join(format!("workflow.db.diverged-{name}"))), row);
     }
-    assert_eq!(move_aside(&place.beside, &place.locks(), epoch(3)).unwrap(), None);
+    assert_eq!(move_away(&place.beside, &place.locks(), epoch(3)).unwrap(), None);
 }
 
 #[test]

@@ -3,8 +3,8 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::testing::{at, covered, epoch, etag, instance, lease, node, nonce, status};
 
-fn attempt(patience: Patience, seen: Option<Box<Seen>>) -> Attempt {
-    Attempt {
+fn attempt(patience: ClaimWait, seen: Option<Box<LeaseVersion>>) -> ClaimTerms {
+    ClaimTerms {
         node: node(),
         epoch: epoch(2),
         instance: instance(2),
@@ -19,8 +19,8 @@ fn attempt(patience: Patience, seen: Option<Box<Seen>>) -> Attempt {
     }
 }
 
-fn seen(n: u8, tag: u64) -> Option<Box<Seen>> {
-    Some(Box::new(Seen { doc: lease(1, 1, 1, n), etag: etag(tag), age: None }))
+fn seen(n: u8, tag: u64) -> Option<Box<LeaseVersion>> {
+    Some(Box::new(LeaseVersion { doc: lease(1, 1, 1, n), etag: etag(tag), age: None }))
 }
 
 fn show(effect: &Effect) -> String {
@@ -33,8 +33,8 @@ fn show(effect: &Effect) -> String {
     }
 }
 
-fn check(attempt: Attempt, script: Vec<(Moment, Input)>, expected: &Expect) {
-    let mut taker = Taker::new(attempt);
+fn check(attempt: ClaimTerms, script: Vec<(Clocks, Input)>, expected: &Expect) {
+    let mut taker = Claiming::new(attempt);
     let mut log = String::new();
     for (now, input) in script {
         let effects: Vec<String> = taker.handle(input, now).iter().map(show).collect();
@@ -46,7 +46,7 @@ fn check(attempt: Attempt, script: Vec<(Moment, Input)>, expected: &Expect) {
 #[test]
 fn a_holder_that_renews_is_waited_for_anew_and_one_that_is_silent_is_replaced() {
     check(
-        attempt(Patience::UntilExpired, seen(1, 1)),
+        attempt(ClaimWait::UntilExpired, seen(1, 1)),
         vec![
             (at(1000), Input::Tick),
             (at(3000), Input::Tick),
@@ -77,7 +77,7 @@ fn a_release_ends_the_wait() {
     let mut released = *seen(2, 2).unwrap();
     released.doc.released = true;
     check(
-        attempt(Patience::UntilExpired, seen(1, 1)),
+        attempt(ClaimWait::UntilExpired, seen(1, 1)),
         vec![
             (at(1000), Input::Tick),
             (at(3000), Input::Tick),
@@ -96,7 +96,7 @@ fn an_unclear_swap_is_read_back() {
     let mut ours = *seen(9, 5).unwrap();
     ours.doc.nonce = nonce(9);
     check(
-        attempt(Patience::AtOnce, None),
+        attempt(ClaimWait::AtOnce, None),
         vec![
             (at(1000), Input::Tick),
             (at(1000), Input::Prepared(Box::new(status()))),
@@ -117,7 +117,7 @@ fn an_unclear_swap_is_read_back() {
         "#]],
     );
     check(
-        attempt(Patience::AtOnce, seen(1, 1)),
+        attempt(ClaimWait::AtOnce, seen(1, 1)),
         vec![
             (at(1000), Input::Tick),
             (at(1000), Input::Prepared(Box::new(status()))),
@@ -138,7 +138,7 @@ fn what_the_last_owner_covered_goes_into_the_claim_and_is_not_released() {
     let mut last = seen(1, 1);
     let doc = &mut last.as_mut().unwrap().doc;
     (doc.covered, doc.released) = (Some(covered(1, 8, 40)), true);
-    let mut taker = Taker::new(attempt(Patience::AtOnce, last));
+    let mut taker = Claiming::new(attempt(ClaimWait::AtOnce, last));
     assert_eq!(taker.handle(Input::Tick, at(1000)), [Effect::Prepare]);
     let prepared = Input::Prepared(Box::new(status()));
     let [Effect::Put { doc, .. }] = &taker.handle(prepared, at(1001))[..] else {
@@ -149,10 +149,10 @@ fn what_the_last_owner_covered_goes_into_the_claim_and_is_not_released() {
 }
 
 /// Until when a claim waits that is made over a version of this age.
-fn free_at(patience: Patience, age: Option<u64>) -> u64 {
+fn free_at(patience: ClaimWait, age: Option<u64>) -> u64 {
     let mut seen = seen(1, 1);
     seen.as_mut().unwrap().age = age.map(Duration::from_millis);
-    let mut taker = Taker::new(attempt(patience, seen));
+    let mut taker = Claiming::new(attempt(patience, seen));
     let effects = taker.handle(Input::Tick, at(1000));
     let [Effect::Waiting { until, .. }] = effects[..] else { panic!("{effects:?}") };
     until.as_nanos() / 1_000_000
@@ -161,11 +161,11 @@ fn free_at(patience: Patience, age: Option<u64>) -> u64 {
 /// The TTL is 10 s: a taker waits 11 s, a holder renews every 3.3 s.
 #[test]
 fn after_a_reboot_the_leases_age_at_the_store_counts_as_waited() {
-    assert_eq!(free_at(Patience::Rebooted, Some(0)), 12_000, "the original may live");
-    assert_eq!(free_at(Patience::Rebooted, Some(4_000)), 8_000);
-    assert_eq!(free_at(Patience::Rebooted, Some(60_000)), 4_333, "it would renew meanwhile");
-    assert_eq!(free_at(Patience::Rebooted, None), 12_000, "the store does not say");
-    assert_eq!(free_at(Patience::UntilExpired, Some(60_000)), 12_000, "another machine");
+    assert_eq!(free_at(ClaimWait::Rebooted, Some(0)), 12_000, "the original may live");
+    assert_eq!(free_at(ClaimWait::Rebooted, Some(4_000)), 8_000);
+    assert_eq!(free_at(ClaimWait::Rebooted, Some(60_000)), 4_333, "it would renew meanwhile");
+    assert_eq!(free_at(ClaimWait::Rebooted, None), 12_000, "the store does not say");
+    assert_eq!(free_at(ClaimWait::UntilExpired, Some(60_000)), 12_000, "another machine");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn after_a_reboot_an_original_that_renews_is_never_replaced() {
         seen.as_mut().unwrap().age = Some(Duration::ZERO);
         seen
     };
-    let mut taker = Taker::new(attempt(Patience::Rebooted, {
+    let mut taker = Claiming::new(attempt(ClaimWait::Rebooted, {
         let mut first = seen(1, 1);
         first.as_mut().unwrap().age = Some(Duration::from_secs(60));
         first
@@ -193,7 +193,8 @@ fn after_a_reboot_an_original_that_renews_is_never_replaced() {
 fn where_the_lease_is_gone_the_longer_ttl_is_waited_for() {
     let until = |gone: Option<u64>| {
         let gone_ttl = gone.map(|ms| Ttl::from_millis(ms).unwrap());
-        let mut taker = Taker::new(Attempt { gone_ttl, ..attempt(Patience::UntilExpired, None) });
+        let mut taker =
+            Claiming::new(ClaimTerms { gone_ttl, ..attempt(ClaimWait::UntilExpired, None) });
         let effects = taker.handle(Input::Tick, at(1000));
         let [Effect::Waiting { until, .. }] = effects[..] else { panic!("{effects:?}") };
         until.as_nanos() / 1_000_000
@@ -207,9 +208,9 @@ fn where_the_lease_is_gone_the_longer_ttl_is_waited_for() {
 fn a_claim_covers_what_this_disk_knows_even_if_the_lease_has_not_heard_of_it() {
     let mut last = seen(1, 1);
     last.as_mut().unwrap().doc.covered = Some(covered(1, 8, 40));
-    let mut attempt = attempt(Patience::AtOnce, last);
+    let mut attempt = attempt(ClaimWait::AtOnce, last);
     attempt.covered = Some(covered(1, 9, 45));
-    let mut taker = Taker::new(attempt);
+    let mut taker = Claiming::new(attempt);
     taker.handle(Input::Tick, at(1000));
     let prepared = Input::Prepared(Box::new(status()));
     let [Effect::Put { doc, .. }] = &taker.handle(prepared, at(1001))[..] else {

@@ -3,16 +3,16 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::testing::{at, at_wall, covered, epoch, etag, lease, nonce, status};
 
-fn fresh(n: u8) -> Fresh {
-    Fresh { nonce: nonce(n), status: status(), covered: None }
+fn fresh(n: u8) -> NextWrite {
+    NextWrite { nonce: nonce(n), status: status(), covered: None }
 }
 
-fn seen(n: u8, tag: u64) -> Option<Box<Seen>> {
-    Some(Box::new(Seen { doc: lease(1, 1, 1, n), etag: etag(tag), age: None }))
+fn seen(n: u8, tag: u64) -> Option<Box<LeaseVersion>> {
+    Some(Box::new(LeaseVersion { doc: lease(1, 1, 1, n), etag: etag(tag), age: None }))
 }
 
-fn holder() -> Holder {
-    Holder::new(Claim { seen: *seen(1, 1).unwrap(), sent: at(0) })
+fn holder() -> Renewal {
+    Renewal::new(Claim { seen: *seen(1, 1).unwrap(), sent: at(0) })
 }
 
 fn show(effect: &Effect) -> String {
@@ -22,7 +22,7 @@ fn show(effect: &Effect) -> String {
             format!("put {}{released} if {if_match}", &doc.nonce.as_str()[..2])
         }
         Effect::Get => "get".to_owned(),
-        Effect::Gate(Gate::Open { until }) => {
+        Effect::Gate(LeaseGate::Open { until }) => {
             format!("open until {}", until.as_nanos() / 1_000_000)
         }
         Effect::Gate(gate) => format!("{gate:?}").chars().take(16).collect(),
@@ -30,7 +30,7 @@ fn show(effect: &Effect) -> String {
     }
 }
 
-fn check(script: Vec<(Moment, Input)>, expected: &Expect) {
+fn check(script: Vec<(Clocks, Input)>, expected: &Expect) {
     let mut holder = holder();
     let mut log = String::new();
     for (now, input) in script {
@@ -115,17 +115,20 @@ fn what_is_absent_older_or_anothers_ends_the_claim_for_good() {
         holder.handle(Input::Tick(fresh(2)), at(3400));
         holder.handle(Input::Unclear, at(3500));
         let effects = holder.handle(Input::Read(shown), at(3600));
-        assert!(matches!(effects[..], [Effect::Gate(Gate::Fenced { .. })]), "{effects:?}");
+        assert!(matches!(effects[..], [Effect::Gate(LeaseGate::Fenced { .. })]), "{effects:?}");
         assert_eq!(holder.handle(Input::Tick(fresh(3)), at(60_000)), []);
         assert_eq!(holder.wake_at(), None);
     }
     let mut holder = holder();
-    assert_eq!(holder.handle(Input::Observed(Shown::Doc(Box::new(lease(1, 1, 1, 1)))), at(10)), []);
+    assert_eq!(
+        holder.handle(Input::Observed(LeaseFound::Doc(Box::new(lease(1, 1, 1, 1)))), at(10)),
+        []
+    );
     let other = lease(2, 2, 2, 2);
     assert_eq!(other.epoch, epoch(2));
-    let effects = holder.handle(Input::Observed(Shown::Doc(Box::new(other))), at(20));
+    let effects = holder.handle(Input::Observed(LeaseFound::Doc(Box::new(other))), at(20));
     assert!(
-        matches!(effects[..], [Effect::Gate(Gate::Fenced { by: Shown::Doc(_) })]),
+        matches!(effects[..], [Effect::Gate(LeaseGate::Fenced { by: LeaseFound::Doc(_) })]),
         "{effects:?}"
     );
 }
@@ -151,12 +154,12 @@ fn a_clock_that_stood_still_closes_the_gate_until_a_write_that_began_after_it() 
 
 #[test]
 fn a_lease_of_a_newer_version_fences_however_it_is_read() {
-    for input in [Input::ReadNewer(2), Input::Observed(Shown::Newer(2))] {
+    for input in [Input::ReadNewer(2), Input::Observed(LeaseFound::Newer(2))] {
         let mut holder = holder();
         holder.handle(Input::Tick(fresh(2)), at(3400));
         holder.handle(Input::Unclear, at(3500));
         let effects = holder.handle(input, at(3600));
-        let gate = Gate::Fenced { by: Shown::Newer(2) };
+        let gate = LeaseGate::Fenced { by: LeaseFound::Newer(2) };
         assert_eq!(effects, [Effect::Gate(gate)]);
         assert_eq!(holder.wake_at(), None, "it never writes again");
     }
@@ -165,11 +168,11 @@ fn a_lease_of_a_newer_version_fences_however_it_is_read() {
 #[test]
 fn nothing_counts_while_the_wall_clock_has_run_ahead() {
     let mut holder = holder();
-    let ours = Shown::Doc(Box::new(lease(1, 1, 1, 1)));
+    let ours = LeaseFound::Doc(Box::new(lease(1, 1, 1, 1)));
     assert_eq!(holder.shows(&ours, at_wall(1000, 2000)), LeaseShows::Ours, "within the margin");
     // A copy of the machine that woke up later has the same nonces.
     assert_eq!(holder.shows(&ours, at_wall(1000, 2100)), LeaseShows::Unknown);
-    assert_eq!(holder.shows(&Shown::Absent, at_wall(1000, 2100)), LeaseShows::Foreign);
+    assert_eq!(holder.shows(&LeaseFound::Absent, at_wall(1000, 2100)), LeaseShows::Foreign);
     holder.handle(Input::Tick(fresh(2)), at_wall(1100, 9000));
     holder.handle(Input::Written(etag(2)), at_wall(1200, 9100));
     assert_eq!(holder.shows(&ours, at_wall(1300, 9200)), LeaseShows::Ours, "it was renewed since");
@@ -203,9 +206,9 @@ fn a_release_waits_for_the_write_under_way_and_closes_the_gate() {
 fn a_renewal_keeps_what_is_covered_until_a_barrier_says_more() {
     let mut claim = Claim { seen: *seen(1, 1).unwrap(), sent: at(0) };
     claim.seen.doc.covered = Some(covered(1, 8, 40));
-    let mut holder = Holder::new(claim);
+    let mut holder = Renewal::new(claim);
     let mut renew = |ms, n, known| {
-        let fresh = Fresh { covered: known, ..fresh(n) };
+        let fresh = NextWrite { covered: known, ..fresh(n) };
         let effects = holder.handle(Input::Tick(fresh), at(ms));
         let [Effect::Put { doc, .. }] = &effects[..] else { panic!("no renewal: {effects:?}") };
         let written = doc.covered;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::testing::{good, head, ms};
 
-const PACE: Pace = Pace {
+const PACE: PokePace = PokePace {
     busy_every: Duration::from_millis(250),
     idle_every: Duration::from_secs(5),
     outage_every: Duration::from_secs(5),

@@ -7,7 +7,7 @@ use tidemill_eventlog::host;
 use tidemill_model::{Epoch, Txid};
 use tokio::sync::mpsc;
 
-use crate::context::Place;
+use crate::context::Context;
 use crate::serve::Done;
 use crate::ship::litestream::child::{Launch, LitestreamChild};
 use crate::ship::litestream::config::Config;
@@ -41,35 +41,35 @@ impl<E: std::error::Error> From<E> for NotStarted {
 /// Starts Litestream for `epoch`, under whose prefix `counted` was the last barrier that counted,
 /// and waits until it answers.
 pub(crate) async fn start(
-    place: &Arc<Place>,
+    context: &Arc<Context>,
     epoch: Epoch,
     counted: Option<Txid>,
 ) -> Result<Running, NotStarted> {
-    if counted.is_some_and(|counted| local_state::end(place.beside()) < Some(counted)) {
+    if counted.is_some_and(|counted| local_state::end(context.beside()) < Some(counted)) {
         return Err(NotStarted::StateLost);
     }
-    let keys = credentials::for_litestream(&place.store).await?;
-    let settings = &place.settings;
+    let keys = credentials::for_litestream(&context.store).await?;
+    let settings = &context.settings;
     let config = Config {
-        socket: place.litestream_socket.clone(),
-        db: place.beside().db().to_owned(),
-        bucket: place.store.bucket().to_owned(),
-        prefix: place.keys.epoch(epoch),
-        endpoint: place.store.endpoint().map(str::to_owned),
-        region: place.store.region().to_owned(),
-        force_path_style: place.store.endpoint().is_some(),
+        socket: context.litestream_socket.clone(),
+        db: context.beside().db().to_owned(),
+        bucket: context.store.bucket().to_owned(),
+        prefix: context.keys.epoch(epoch),
+        endpoint: context.store.endpoint().map(str::to_owned),
+        region: context.store.region().to_owned(),
+        force_path_style: context.store.endpoint().is_some(),
         window: settings.window,
         exact_window: settings.exact_window,
     };
-    config.write(&config_path(place.beside()))?;
+    config.write(&config_path(context.beside()))?;
     let launch = Launch {
-        executable: place.litestream.path(),
-        beside: place.beside(),
-        node_lock: &place.node_lock,
+        executable: context.litestream.path(),
+        beside: context.beside(),
+        node_lock: &context.node_lock,
         credentials: &keys,
     };
     let child = LitestreamChild::spawn(&launch).await?;
-    match place.control.wait_ready(&child).await {
+    match context.control.wait_ready(&child).await {
         Ok(info) => {
             let replace_in = credentials::replace_in(&keys, host::wall_now());
             Ok(Running { child, version: info.version, replace_in })
@@ -86,6 +86,6 @@ pub(crate) fn watch(child: &LitestreamChild, done: &mpsc::UnboundedSender<Done>)
     let (mut end, pid, done) = (child.watch(), child.pid(), done.clone());
     tokio::spawn(async move {
         let exit = end.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
-        drop(done.send(Done::DaemonEnded { pid, exit }));
+        drop(done.send(Done::LitestreamEnded { pid, exit }));
     });
 }

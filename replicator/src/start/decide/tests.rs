@@ -11,15 +11,15 @@ fn state(stage: Stage) -> Option<NodeState> {
 
 fn file(e: u64) -> Local {
     let owner = Some((node(), Some(epoch(e))));
-    Local::File(LocalFile { owner, head: head(60, 0), lacks: None, log: Log::Whole })
+    Local::File(LocalFile { owner, head: head(60, 0), lacks: None, log: LogRead::Whole })
 }
 
 fn unshipped() -> Local {
-    Local::File(LocalFile { owner: None, head: head(60, 0), lacks: None, log: Log::Whole })
+    Local::File(LocalFile { owner: None, head: head(60, 0), lacks: None, log: LogRead::Whole })
 }
 
 /// The file of epoch 3, as far as its log is known.
-fn known(lacks: Option<Lack>, log: Log) -> Local {
+fn known(lacks: Option<Lack>, log: LogRead) -> Local {
     let Local::File(file) = file(3) else { panic!("a file") };
     Local::File(LocalFile { lacks, log, ..file })
 }
@@ -40,7 +40,7 @@ fn facts(state: Option<NodeState>, lease: Option<LeaseDoc>, newest: u64, local: 
         state,
         lease,
         newest_epoch,
-        left: newest_epoch.map(|epoch| Point { epoch, txid: txid(9) }),
+        left: newest_epoch.map(|epoch| RestorePoint { epoch, txid: txid(9) }),
         local,
         boot: boot(1),
         machine: machine(1),
@@ -57,7 +57,7 @@ fn show(decision: &Decision) -> String {
         Decision::Refuse(_)
         | Decision::FinishMove
         | Decision::Verify
-        | Decision::MoveAside(_)
+        | Decision::MoveAway(_)
         | Decision::Forget => format!("{decision:?}"),
     }
 }
@@ -90,7 +90,7 @@ fn a_disk_without_a_claim() {
             holder lives: claim 5 UntilExpired: TakeOver(None)
             released: claim 5 AtOnce: TakeOver(None)
             lease deleted: claim 5 UntilExpired: TakeOver(None)
-            state lost: MoveAside(NoState)
+            state lost: MoveAway(NoState)
             wrong bucket: Refuse(HistoryGone)
             half moved: FinishMove
         "#]],
@@ -162,18 +162,18 @@ fn an_epoch_goes_on_only_from_a_file_that_is_what_it_was() {
     let lacks = || Some(Lack::Of(Mark::LastGood(good(9, 50))));
     let with = |stage, local| facts(state(stage), Some(ours()), 3, local);
     let cases = [
-        ("seen at spots", with(Stage::Shipping, known(None, Log::Spots))),
-        ("in a cure", with(Stage::Cure, known(None, Log::Spots))),
-        ("not yet shipped", with(Stage::Restored, known(None, Log::Spots))),
-        ("an app has it", with(Stage::Shipping, known(None, Log::InUse))),
-        ("older", with(Stage::Shipping, known(lacks(), Log::Spots))),
-        ("older, an app has it", with(Stage::Shipping, known(lacks(), Log::InUse))),
-        ("older, in a cure", with(Stage::Cure, known(lacks(), Log::Whole))),
-        ("older, not yet shipped", with(Stage::Restored, known(lacks(), Log::Whole))),
+        ("seen at spots", with(Stage::Shipping, known(None, LogRead::Spots))),
+        ("in a cure", with(Stage::Cure, known(None, LogRead::Spots))),
+        ("not yet shipped", with(Stage::Restored, known(None, LogRead::Spots))),
+        ("an app has it", with(Stage::Shipping, known(None, LogRead::InUse))),
+        ("older", with(Stage::Shipping, known(lacks(), LogRead::Spots))),
+        ("older, an app has it", with(Stage::Shipping, known(lacks(), LogRead::InUse))),
+        ("older, in a cure", with(Stage::Cure, known(lacks(), LogRead::Whole))),
+        ("older, not yet shipped", with(Stage::Restored, known(lacks(), LogRead::Whole))),
         ("no database", with(Stage::Shipping, Local::Damaged("why".into()))),
     ];
     let show = |(name, facts): (&str, Facts)| match decide(&facts) {
-        Decision::Claim(Plan { acquired: None, patience, lacks, epoch, .. }) => {
+        Decision::Claim(ClaimPlan { acquired: None, patience, lacks, epoch, .. }) => {
             let lacks = lacks.map(|lack| lack.to_string()).unwrap_or_default();
             format!("{name}: claim {epoch} {patience:?}: {lacks}\n")
         }
@@ -220,16 +220,16 @@ fn a_disk_whose_claim_is_lost() {
             ),
         ],
         &expect![[r#"
-            taken: MoveAside(Fenced)
+            taken: MoveAway(Fenced)
             taken, moved: Forget
-            lost the race: MoveAside(Fenced)
+            lost the race: MoveAway(Fenced)
             claim never arrived: claim 3 AtOnce: TakeOver(Own { last_good: None })
-            its epoch under another claim: MoveAside(Fenced)
-            fenced: MoveAside(Fenced)
+            its epoch under another claim: MoveAway(Fenced)
+            fenced: MoveAway(Fenced)
             fenced, moved: Forget
-            lease deleted: MoveAside(Fenced)
+            lease deleted: MoveAway(Fenced)
             bucket emptied: Refuse(HistoryGone)
-            a clone of the disk: MoveAside(Fenced)
+            a clone of the disk: MoveAway(Fenced)
         "#]],
     );
 }
@@ -283,7 +283,7 @@ fn an_emptied_bucket_gets_neither_a_files_place_nor_a_new_node() {
         facts.left = left;
         facts
     };
-    let at = |e, tx| Some(Point { epoch: epoch(e), txid: txid(tx) });
+    let at = |e, tx| Some(RestorePoint { epoch: epoch(e), txid: txid(tx) });
     let no_file = || Local::Absent;
     let later = || {
         let mut state = state(Stage::Claimed);
@@ -325,7 +325,7 @@ fn an_emptied_bucket_gets_neither_a_files_place_nor_a_new_node() {
             a stray object: Refuse(HistoryDamaged)
             a stray object, no disk: Refuse(HistoryDamaged)
             an older point: Refuse(HistoryDamaged)
-            all of it: MoveAside(Fenced)
+            all of it: MoveAway(Fenced)
             all of it, no disk: claim 4 UntilExpired: TakeOver(None)
             claimed later, all of it: Forget
         "#]],

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tidemill_model::{DOCUMENT_VERSION, LastGood, Stage, Timestamp, Versions};
 
 use super::*;
-use crate::start::decide::{Decision, Facts, Local, LocalFile, Log, Then, decide};
+use crate::start::decide::{AfterClaim, Decision, Facts, Local, LocalFile, LogRead, decide};
 use crate::testing::{boot, epoch, folder, instance, lease, machine, node, nonce, txid};
 
 /// What survives a crash of the process: the disk and the bucket. Logs are lists of event ids.
@@ -29,8 +29,8 @@ fn sum(log: &[u8]) -> LogSum {
     LogSum::new(log.iter().fold(1, |sum, id| sum * 31 + u64::from(*id)))
 }
 
-fn head_of(log: &[u8]) -> Head {
-    Head { seq: Seq::new(log.len().try_into().unwrap()).unwrap(), sum: sum(log) }
+fn head_of(log: &[u8]) -> LogPoint {
+    LogPoint { seq: Seq::new(log.len().try_into().unwrap()).unwrap(), sum: sum(log) }
 }
 
 fn sum_at(log: &[u8], seq: Seq) -> Option<LogSum> {
@@ -40,7 +40,7 @@ fn sum_at(log: &[u8], seq: Seq) -> Option<LogSum> {
 impl World {
     fn covered(&self) -> Option<Covered> {
         let (seq, log) = (self.covered?, self.bucket.as_ref()?);
-        let Head { seq, sum } = head_of(&log[..seq]);
+        let LogPoint { seq, sum } = head_of(&log[..seq]);
         Some(Covered { epoch: epoch(1), txid: txid(POINT - 1), seq, sum })
     }
 
@@ -67,7 +67,7 @@ impl World {
         };
         let local = self.local.as_ref().map_or(Local::Absent, |log| {
             let owner = Some((node(), Some(epoch(self.owner))));
-            Local::File(LocalFile { owner, head: head_of(log), lacks: None, log: Log::Whole })
+            Local::File(LocalFile { owner, head: head_of(log), lacks: None, log: LogRead::Whole })
         });
         let facts = Facts {
             node: node(),
@@ -82,7 +82,7 @@ impl World {
         };
         match decide(&facts) {
             Decision::Claim(plan) => match plan.then {
-                Then::TakeOver(candidate) => candidate,
+                AfterClaim::TakeOver(candidate) => candidate,
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
@@ -119,7 +119,7 @@ impl World {
             Effect::CloseBreaks(_) => Input::BreaksClosed,
             Effect::ReadEpochDoc => Input::EpochDoc(self.doc.clone().map(Box::new)),
             Effect::List => {
-                let point = Point { epoch: epoch(1), txid: txid(POINT) };
+                let point = RestorePoint { epoch: epoch(1), txid: txid(POINT) };
                 Input::Listed {
                     last: self.bucket.as_ref().map(|_| point),
                     shipped: self.bucket.is_some(),
@@ -208,7 +208,7 @@ proptest! {
         // The first attempt may know of a last good barrier that is the last point.
         let mut candidate = world.candidate();
         if let (true, true, Candidate::Own { last_good }) = (knows, contains, &mut candidate) {
-            let Head { seq, sum } = head_of(bucket.as_ref().unwrap());
+            let LogPoint { seq, sum } = head_of(bucket.as_ref().unwrap());
             *last_good = Some((epoch(1), LastGood { txid: txid(POINT), seq, sum }));
         }
         let mut fixed = None;
@@ -250,13 +250,13 @@ fn what_the_bucket_lost_is_said_and_not_papered_over() {
     let mut core = TakeOver::new(begin.clone());
     core.handle(Input::Begin);
     core.handle(Input::EpochDoc(None));
-    let short = Point { epoch: epoch(1), txid: txid(8) };
+    let short = RestorePoint { epoch: epoch(1), txid: txid(8) };
     let effect = core.handle(Input::Listed { last: Some(short), shipped: true });
     assert_eq!(effect, Effect::Fail(Problem::CoveredLost(covered)));
     let mut core = TakeOver::new(begin);
     core.handle(Input::Begin);
     core.handle(Input::EpochDoc(None));
-    let last = Some(Point { epoch: epoch(1), txid: txid(9) });
+    let last = Some(RestorePoint { epoch: epoch(1), txid: txid(9) });
     core.handle(Input::Listed { last, shipped: true });
     let head = crate::testing::head(5, 0);
     let effect = core.handle(Input::Restored { head, at_covered: Some(LogSum::new(1)) });
@@ -311,7 +311,7 @@ fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the
         allow_older: false,
     };
     let head = crate::testing::head(4, 0);
-    let point = Point { epoch: epoch(1), txid: txid(8) };
+    let point = RestorePoint { epoch: epoch(1), txid: txid(8) };
     let listed = |begin| {
         let mut core = TakeOver::new(begin);
         assert_eq!(core.handle(Input::Begin), Effect::OpenBreak(of));
@@ -356,7 +356,7 @@ fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
         core.handle(Input::EpochDoc(None));
         core.handle(Input::Listed { last: point, shipped: point.is_some() })
     };
-    let point = Point { epoch: epoch(1), txid: txid(8) };
+    let point = RestorePoint { epoch: epoch(1), txid: txid(8) };
     let refused = Effect::Fail(Problem::NotItsHistory);
     assert_eq!(listed(None, Some(point)), refused);
     assert_eq!(listed(Some(crate::testing::covered(1, 8, 3)), None), refused);
@@ -376,7 +376,7 @@ fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_
         uncured: None,
         allow_older,
     };
-    let point = |n| Point { epoch: epoch(1), txid: txid(n) };
+    let point = |n| RestorePoint { epoch: epoch(1), txid: txid(n) };
     let damaged = |hidden| Input::Damaged { what: "torn".to_owned(), hidden };
     let at_newest = |allow_older| {
         let mut core = TakeOver::new(begin(allow_older));
@@ -442,7 +442,7 @@ fn a_base_that_reaches_what_was_covered_gives_up_the_damaged_point_alone() {
         allow_older: true,
     };
     let last = |n| {
-        let last = Some(Point { epoch: epoch(1), txid: txid(n) });
+        let last = Some(RestorePoint { epoch: epoch(1), txid: txid(n) });
         Input::Listed { last, shipped: true }
     };
     let damaged = || Input::Damaged { what: "torn".to_owned(), hidden: false };

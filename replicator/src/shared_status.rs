@@ -18,7 +18,7 @@ pub(crate) enum AppsEpoch {
 
 /// The parts of a status that change.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub(crate) struct SharedStatus {
     host: String,
     boot: BootId,
     /// What the sidecar is doing.
@@ -39,9 +39,9 @@ pub(crate) struct Report {
     pub(crate) covered: Option<Covered>,
 }
 
-impl Report {
-    pub(crate) fn new(host: String, boot: BootId) -> Report {
-        Report {
+impl SharedStatus {
+    pub(crate) fn new(host: String, boot: BootId) -> SharedStatus {
+        SharedStatus {
             host,
             boot,
             state: SidecarState::Starting,
@@ -61,7 +61,7 @@ impl Report {
     }
 
     /// The status as of now.
-    pub(crate) fn status(&self) -> LeaseStatus {
+    pub(crate) fn lease_status(&self) -> LeaseStatus {
         LeaseStatus {
             state: self.state,
             host: self.host.clone(),
