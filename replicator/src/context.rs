@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidemill_bucket::{LeaseStore, Litestream, Store};
+use tidemill_bucket::{Litestream, Store};
 use tidemill_eventlog::{Beside, FileLock, LockError, host};
 use tidemill_model::{BootId, FolderId, MachineId, NodeKeys, NodeState};
 
 use crate::clocks::Clocks;
 use crate::disk::state_file;
 use crate::error::{Error, ErrorKind};
+use crate::lease::client::LeaseClient;
+use crate::problems::Topic;
 use crate::settings::Settings;
 use crate::shared_status::SharedStatus;
 use crate::ship::litestream::control::Control;
@@ -21,7 +23,7 @@ pub(crate) struct Context {
     pub(crate) node_lock: FileLock,
     pub(crate) store: Store,
     pub(crate) keys: NodeKeys,
-    pub(crate) leases: LeaseStore,
+    pub(crate) leases: LeaseClient,
     pub(crate) litestream: Litestream,
     pub(crate) control: Control,
     pub(crate) litestream_socket: PathBuf,
@@ -50,7 +52,7 @@ impl Context {
         let keys = settings.fleet.node(&settings.node);
         let litestream_socket = settings.beside.litestream_socket()?;
         let context = Context {
-            leases: LeaseStore::new(store.clone(), &keys),
+            leases: LeaseClient::new(store.clone(), &keys),
             control: Control::new(&litestream_socket, settings.beside.db()),
             litestream_socket,
             status: Mutex::new(SharedStatus::new(host::host_name(), host::boot_id()?)),
@@ -74,6 +76,16 @@ impl Context {
     /// What the lease says about this process.
     pub(crate) fn status(&self) -> MutexGuard<'_, SharedStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a problem; whether it is a new one, which the log is to have.
+    pub(crate) fn say(&self, topic: Topic, text: impl Into<String>) -> bool {
+        self.status().problems.say(topic, text)
+    }
+
+    /// The topic has no problem any more.
+    pub(crate) fn clear(&self, topic: Topic) {
+        self.status().problems.clear(topic);
     }
 
     /// Writes the state file.

@@ -36,6 +36,7 @@ mod ship;
 mod start;
 mod supervise;
 mod takeover;
+mod tasks;
 #[cfg(test)]
 mod testing;
 

@@ -31,6 +31,10 @@ pub(crate) struct SharedStatus {
     pub(crate) claimed: bool,
     /// Which epoch an app that has the file open since before may still have.
     pub(crate) apps: AppsEpoch,
+    /// Litestream's process, while there is one.
+    pub(crate) litestream_pid: Option<u32>,
+    /// The version of the last Litestream that ran.
+    pub(crate) litestream_version: Option<String>,
     /// How much of the WAL waits to be shipped, in bytes.
     pub(crate) wal_lag_bytes: u64,
     /// When the head of the log was read that the last accepted upload shipped.
@@ -49,6 +53,8 @@ impl SharedStatus {
             problems: Problems::default(),
             claimed: false,
             apps: AppsEpoch::Unknown,
+            litestream_pid: None,
+            litestream_version: None,
             wal_lag_bytes: 0,
             shipped_until: None,
             covered: None,

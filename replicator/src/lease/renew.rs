@@ -39,13 +39,13 @@ pub(crate) struct LeaseVersion {
     pub(crate) age: Option<Duration>,
 }
 
-/// What a read of the document showed, where its entity tag does not matter.
+/// What a read of the document showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LeaseFound {
     /// There is none.
     Absent,
-    /// A document.
-    Doc(Box<LeaseDoc>),
+    /// A version of it.
+    Version(Box<LeaseVersion>),
     /// One of this version, which only a newer program can have written.
     Newer(u64),
 }
@@ -79,10 +79,8 @@ pub(crate) enum Input {
     Written(ETag),
     /// The store refused the write, or its answer was lost or unclear.
     Unclear,
-    /// The store showed the document, or that there is none.
-    Read(Option<Box<LeaseVersion>>),
-    /// The store showed a document of this version, which this program does not know.
-    ReadNewer(u64),
+    /// The store answered a read.
+    Read(LeaseFound),
     /// The store did not answer a read.
     ReadFailed,
     /// Somebody else in this process, a barrier, read the document.
@@ -191,14 +189,12 @@ impl Renewal {
     /// original: both wrote that nonce, and only a renewal tells which of them goes on.
     pub(crate) fn shows(&self, shown: &LeaseFound, now: Clocks) -> LeaseShows {
         match shown {
-            LeaseFound::Doc(doc) if self.wrote(&doc.nonce) => {
-                if self.clock_stood_still(now) {
-                    LeaseShows::Unknown
-                } else {
-                    LeaseShows::Ours
-                }
+            LeaseFound::Version(seen) if self.wrote(&seen.doc.nonce) => {
+                if self.clock_stood_still(now) { LeaseShows::Unknown } else { LeaseShows::Ours }
             }
-            LeaseFound::Doc(_) | LeaseFound::Absent | LeaseFound::Newer(_) => LeaseShows::Foreign,
+            LeaseFound::Version(_) | LeaseFound::Absent | LeaseFound::Newer(_) => {
+                LeaseShows::Foreign
+            }
         }
     }
 
@@ -233,12 +229,11 @@ impl Renewal {
                 self.request = AtStore::Get;
                 effects.push(Effect::Get);
             }
-            Input::Read(seen) => self.read(seen, now, &mut effects),
+            Input::Read(found) => self.read(found, now, &mut effects),
             Input::ReadFailed => {
                 self.failures = self.failures.saturating_add(1);
                 self.request = AtStore::GetAt(self.again_at(now));
             }
-            Input::ReadNewer(v) => self.fence(LeaseFound::Newer(v), &mut effects),
             Input::Observed(shown) => {
                 if self.shows(&shown, now) == LeaseShows::Foreign {
                     self.fence(shown, &mut effects);
@@ -268,8 +263,8 @@ impl Renewal {
         }
     }
 
-    fn read(&mut self, seen: Option<Box<LeaseVersion>>, now: Clocks, effects: &mut Vec<Effect>) {
-        let Some(seen) = seen else { return self.fence(LeaseFound::Absent, effects) };
+    fn read(&mut self, found: LeaseFound, now: Clocks, effects: &mut Vec<Effect>) {
+        let LeaseFound::Version(seen) = found else { return self.fence(found, effects) };
         let pending_nonce = self.pending.as_ref().map(|pending| &pending.doc.nonce);
         if pending_nonce == Some(&seen.doc.nonce) {
             self.confirm(seen.etag, effects);
@@ -280,7 +275,7 @@ impl Renewal {
                 None => self.request = AtStore::None,
             }
         } else {
-            self.fence(LeaseFound::Doc(Box::new(seen.doc)), effects);
+            self.fence(LeaseFound::Version(seen), effects);
         }
         self.begin_release(now, effects);
     }

@@ -9,7 +9,7 @@ use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, Timestamp, Ttl};
 
 use crate::clocks::Clocks;
 use crate::lease::claim::{self, ClaimTerms, ClaimWait, Claiming};
-use crate::lease::renew::{self, LeaseGate, LeaseVersion, NextWrite, Renewal};
+use crate::lease::renew::{self, LeaseFound, LeaseGate, LeaseVersion, NextWrite, Renewal};
 use crate::testing::{epoch, etag, instance, node, status};
 
 const TTL_MS: u64 = 10_000;
@@ -180,7 +180,9 @@ impl World {
                 let input = match answer {
                     Answer::Written(tag) => renew::Input::Written(tag),
                     Answer::Unclear => renew::Input::Unclear,
-                    Answer::Read(seen) => renew::Input::Read(seen),
+                    Answer::Read(seen) => {
+                        renew::Input::Read(seen.map_or(LeaseFound::Absent, LeaseFound::Version))
+                    }
                     Answer::ReadFailed => renew::Input::ReadFailed,
                 };
                 self.holder(who, input, now);

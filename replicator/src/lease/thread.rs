@@ -1,4 +1,4 @@
-//! RenewalThread of the lease, on a thread, a tokio runtime and connections of its own: a restore, an
+//! Renewal of the lease, on a thread, a tokio runtime and connections of its own: a restore, an
 //! upload or a slow disk must not let the lease run out.
 //!
 //! On failure requests are repeated as [`Renewal`] says. If the thread ends, its view is gone, which
@@ -11,16 +11,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidemill_bucket::{self as bucket, LeaseStore, Put, Store};
+use tidemill_bucket::Store;
 use tidemill_eventlog::host;
 use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, SidecarState, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::context::{Context, now};
 use crate::error::{Error, ErrorKind};
-use crate::lease::renew::{
-    Claim, Effect, Input, LeaseFound, LeaseGate, LeaseVersion, NextWrite, Renewal,
-};
+use crate::lease::client::{LeaseClient, LeaseWrite};
+use crate::lease::renew::{Claim, Effect, Input, LeaseFound, LeaseGate, NextWrite, Renewal};
 use crate::problems::Topic;
 use crate::ship::barrier::LeaseShows;
 
@@ -66,15 +65,15 @@ impl IdleThread {
             .name("lease".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let store = match connect(&context, ttl).await {
-                        Ok(store) => store,
+                    let client = match connect(&context, ttl).await {
+                        Ok(client) => client,
                         Err(error) => return drop(tell.send(Err(error))),
                     };
                     if tell.send(Ok(())).is_err() {
                         return;
                     }
                     if let Ok((claim, commands, view)) = claim.await {
-                        RenewalThread::new(store, context, claim, view).run(commands).await;
+                        RenewalThread::new(client, context, claim, view).run(commands).await;
                     }
                 });
             })
@@ -133,13 +132,14 @@ impl HeldLease {
 }
 
 /// Tells whose a document is. Does not keep the renewal alive.
+#[derive(Debug, Clone)]
 pub(crate) struct LeaseJudge {
     commands: mpsc::WeakUnboundedSender<Command>,
 }
 
 impl LeaseJudge {
     /// Whose the lease is, by what was read just now; if it is foreign, it is lost.
-    pub(crate) async fn judge(self, shown: LeaseFound) -> LeaseShows {
+    pub(crate) async fn judge(&self, shown: LeaseFound) -> LeaseShows {
         let (reply, answer) = oneshot::channel();
         let Some(commands) = self.commands.upgrade() else { return LeaseShows::Foreign };
         drop(commands.send(Command::Judge(shown, reply)));
@@ -147,12 +147,12 @@ impl LeaseJudge {
     }
 }
 
-async fn connect(context: &Context, ttl: Ttl) -> Result<LeaseStore, Error> {
+async fn connect(context: &Context, ttl: Ttl) -> Result<LeaseClient, Error> {
     let mut settings = context.settings.store.clone();
     // Two tries and a read must fit between a renewal and the deadline.
     settings.request_timeout = settings.request_timeout.min(ttl.get() / 5);
     let store = Store::connect(context.settings.fleet.bucket(), &settings).await?;
-    Ok(LeaseStore::new(store, &context.keys))
+    Ok(LeaseClient::new(store, &context.keys))
 }
 
 fn view_of(holder: &Renewal) -> LeaseView {
@@ -166,7 +166,7 @@ type StoreRequest = Pin<Box<dyn Future<Output = Answer>>>;
 type Answer = (Input, Option<String>);
 
 struct RenewalThread {
-    store: LeaseStore,
+    client: LeaseClient,
     context: Arc<Context>,
     holder: Renewal,
     view: watch::Sender<LeaseView>,
@@ -176,13 +176,13 @@ struct RenewalThread {
 
 impl RenewalThread {
     fn new(
-        store: LeaseStore,
+        client: LeaseClient,
         context: Arc<Context>,
         claim: Claim,
         view: watch::Sender<LeaseView>,
     ) -> RenewalThread {
         let holder = Renewal::new(claim);
-        RenewalThread { store, context, holder, view, request: None, released: None }
+        RenewalThread { client, context, holder, view, request: None, released: None }
     }
 
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -253,9 +253,9 @@ impl RenewalThread {
         for effect in self.holder.handle(input, now()) {
             match effect {
                 Effect::Put { doc, if_match } => {
-                    self.request = Some(Box::pin(put(self.store.clone(), doc, if_match)));
+                    self.request = Some(Box::pin(put(self.client.clone(), doc, if_match)));
                 }
-                Effect::Get => self.request = Some(Box::pin(get(self.store.clone()))),
+                Effect::Get => self.request = Some(Box::pin(get(self.client.clone()))),
                 Effect::Gate(gate) => log_gate(&gate),
                 Effect::Released => {
                     if self.released.take().is_some_and(|reply| reply.send(()).is_err()) {
@@ -294,26 +294,16 @@ async fn answer(request: &mut Option<StoreRequest>) -> Answer {
     }
 }
 
-async fn put(store: LeaseStore, doc: Box<LeaseDoc>, if_match: ETag) -> Answer {
-    match store.swap(&doc, Some(&if_match)).await {
-        Ok(Put::Written(etag)) => (Input::Written(etag), None),
-        // A read tells whether an earlier try of this write was taken, or another owner came.
-        Ok(Put::Lost) => (Input::Unclear, None),
-        Ok(Put::Ambiguous(e)) | Err(e) => (Input::Unclear, Some(e.to_string())),
+async fn put(client: LeaseClient, doc: Box<LeaseDoc>, if_match: ETag) -> Answer {
+    match client.write(&doc, Some(&if_match)).await {
+        LeaseWrite::Written(etag) => (Input::Written(etag), None),
+        LeaseWrite::Unclear(why) => (Input::Unclear, why.map(|e| e.to_string())),
     }
 }
 
-async fn get(store: LeaseStore) -> Answer {
-    match store.look().await {
-        Ok(bucket::Shown::Lease(lease)) => {
-            let age = lease.age();
-            (
-                Input::Read(Some(Box::new(LeaseVersion { doc: lease.doc, etag: lease.etag, age }))),
-                None,
-            )
-        }
-        Ok(bucket::Shown::Absent) => (Input::Read(None), None),
-        Ok(bucket::Shown::Newer(v)) => (Input::ReadNewer(v), None),
+async fn get(client: LeaseClient) -> Answer {
+    match client.read().await {
+        Ok(found) => (Input::Read(found), None),
         Err(e) => (Input::ReadFailed, Some(e.to_string())),
     }
 }
@@ -324,8 +314,8 @@ fn log_gate(gate: &LeaseGate) {
         LeaseGate::Closed => {
             tracing::warn!("the lease ran out before it was renewed: the gate closes");
         }
-        LeaseGate::Fenced { by: LeaseFound::Doc(doc) } => tracing::error!(
-            epoch = %doc.epoch, host = %doc.status.host, pid = doc.status.pid,
+        LeaseGate::Fenced { by: LeaseFound::Version(seen) } => tracing::error!(
+            epoch = %seen.doc.epoch, host = %seen.doc.status.host, pid = seen.doc.status.pid,
             "another owner has the node"
         ),
         LeaseGate::Fenced { by: LeaseFound::Absent } => {

@@ -2,32 +2,23 @@
 
 use tidemill_eventlog::host;
 use tidemill_model::{
-    BarrierReply, BootTime, GateState, LeaseLine, SidecarState, SidecarStatus, SocketError,
-    SocketErrorKind, unix_ms,
+    BarrierReply, BootTime, GateState, LeaseLine, SidecarState, SidecarStatus, unix_ms,
 };
 
+use super::owners::Node;
 use crate::lease::renew::LeaseGate;
-use crate::serve::Serving;
-use crate::ship::barrier;
-use crate::ship::wal::{WalEnd, wal_bytes};
-use crate::supervise::AppPresence;
+use crate::ship::wal::wal_bytes;
+use crate::supervise::{AppPresence, Ending, Supervisor};
 
 /// A lag below this is what every upload has.
 const LAG_TOLD_MS: u64 = 1000;
 /// A problem is cut here in a line to the app: its beginning says what is wrong.
 const PROBLEM_CHARS_MAX: usize = 2000;
 
-/// What the app was told last.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Told {
-    line: LeaseLine,
-    /// Since when something waits, if that is long.
-    late: Option<BootTime>,
-}
-
-impl Serving {
-    pub(super) fn state_now(&self) -> SidecarState {
-        match (self.supervisor.state(), &self.view.gate) {
+impl Node {
+    /// What the node is doing, by its supervisor and its lease.
+    pub(super) fn state(&self, supervisor: &Supervisor) -> SidecarState {
+        match (supervisor.state(), &self.epoch.lease().gate) {
             (SidecarState::Ready, LeaseGate::Closed) => SidecarState::Stalled,
             (state, _) => state,
         }
@@ -35,64 +26,74 @@ impl Serving {
 
     /// What the app is told of the lease.
     pub(super) fn line(&self) -> LeaseLine {
-        let (deadline, state) = match &self.view.gate {
+        let (deadline, state) = match &self.epoch.lease().gate {
             LeaseGate::Open { until } => (*until, GateState::Open),
             LeaseGate::Closed | LeaseGate::Released => (BootTime::from_nanos(0), GateState::Closed),
             LeaseGate::Fenced { .. } => (BootTime::from_nanos(0), GateState::Fenced),
         };
         let covered = self.context.status().covered;
         LeaseLine {
-            lag_ms: Some(self.lag_ms()),
+            lag_ms: Some(self.shipping.lag_ms()),
             problem: self.context.status().problem().map(shortened),
             covered: covered.map(|c| BarrierReply { epoch: c.epoch, txid: c.txid, seq: c.seq }),
             ..LeaseLine::new(self.context.boot.clone(), deadline, state)
         }
     }
 
-    fn lag_ms(&self) -> u64 {
-        let now = host::boot_now();
-        self.barriers.dirty_since().map_or(0, |since| unix_ms(now.since(since)))
-    }
-
-    /// Tells the app what changed since the last line. A lag grows with the app's own clock, so it is
-    /// told only when it begins to matter, begins anew, or is over.
+    /// Tells the app what changed.
     pub(super) fn tell_app(&mut self) {
-        let Some(attachment) = &self.attachment else { return };
+        let late = self.shipping.lag_ms() >= LAG_TOLD_MS;
+        let late = self.shipping.dirty_since().filter(|_| late);
         let line = self.line();
-        let late = self.barriers.dirty_since().filter(|_| self.lag_ms() >= LAG_TOLD_MS);
-        let told = Told { line: LeaseLine { lag_ms: None, ..line.clone() }, late };
-        if self.told.as_ref() != Some(&told) {
-            attachment.tell(line);
-            self.told = Some(told);
-        }
+        self.door.tell(line, late);
     }
 
-    pub(super) fn status(&self) -> SidecarStatus {
-        let now = host::boot_now();
+    pub(super) fn status(&self, supervisor: &Supervisor) -> SidecarStatus {
         let beside = self.context.beside();
-        let end = WalEnd::read(beside, self.shipped_end.as_ref());
-        let lag = end.map_or(0, |end| end.bytes_since(self.shipped_end.as_ref()));
-        let good = self.barriers.last_good();
+        let (litestream_pid, litestream_version, problem) = {
+            let status = self.context.status();
+            (status.litestream_pid, status.litestream_version.clone(), status.problem())
+        };
         SidecarStatus {
-            node: self.state.node.clone(),
-            state: self.state_now(),
-            epoch: Some(self.epoch),
+            node: self.context.settings.node.clone(),
+            state: self.state(supervisor),
+            epoch: Some(self.record.epoch()),
             pid: std::process::id(),
-            litestream_pid: self.litestream_pid,
-            litestream_version: self.litestream_version.clone(),
-            litestream_restarts: u64::from(self.supervisor.restarts()),
-            app_pid: match self.supervisor.app() {
+            litestream_pid,
+            litestream_version,
+            litestream_restarts: u64::from(supervisor.restarts()),
+            app_pid: match supervisor.app() {
                 AppPresence::Attached { pid, .. } => Some(*pid),
                 AppPresence::None | AppPresence::Orphaned { .. } => None,
             },
-            shipped_txid: self.barriers.shipped().or(good.map(|good| good.txid)),
-            shipped_at: self.shipped_at,
-            lag_ms: self.lag_ms(),
-            lag_bytes: lag,
+            shipped_txid: self.shipping.shipped_txid(),
+            shipped_at: self.shipping.shipped_at(),
+            lag_ms: self.shipping.lag_ms(),
+            lag_bytes: self.shipping.lag_bytes(),
             wal_bytes: wal_bytes(beside),
-            barrier_ms: self.barriers.took().map(unix_ms),
-            lease_age_ms: Some(unix_ms(now.since(self.view.last_write))),
-            problem: self.context.status().problem(),
+            barrier_ms: self.shipping.took().map(unix_ms),
+            lease_age_ms: Some(unix_ms(host::boot_now().since(self.epoch.lease().last_write))),
+            problem,
+        }
+    }
+}
+
+impl Node {
+    /// Says what a person has to know about an end.
+    pub(super) fn say_ending(&self, ending: Ending) {
+        let context = &self.context;
+        match ending {
+            Ending::Fenced if context.beside().db().exists() => {
+                tracing::warn!("the lost node's file is still there: the next start moves it");
+            }
+            Ending::LeaseGone => tracing::error!(
+                file = %context.beside().db().display(),
+                fleet = %context.settings.fleet,
+                "the lease is gone, and the bucket does not hold what was covered: the file stays \
+                 where it is; check the bucket's address and its lifecycle rules, and restore the \
+                 objects"
+            ),
+            Ending::Fenced | Ending::Released(_) | Ending::NotCovered | Ending::NotReleased => {}
         }
     }
 }
@@ -102,20 +103,4 @@ fn shortened(problem: String) -> String {
         Some((end, _)) => problem[..end].to_owned(),
         None => problem,
     }
-}
-
-pub(super) fn refused(refusal: barrier::BarrierRefusal, problem: Option<&str>) -> SocketError {
-    let (kind, message) = match refusal {
-        barrier::BarrierRefusal::TimedOut => {
-            let why = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
-            (SocketErrorKind::TimedOut, format!("the barrier did not count in time{why}"))
-        }
-        barrier::BarrierRefusal::Fenced => {
-            (SocketErrorKind::Fenced, "another owner has the node".to_owned())
-        }
-        barrier::BarrierRefusal::TooMany => {
-            (SocketErrorKind::Unavailable, "too many barriers wait: try again".to_owned())
-        }
-    };
-    SocketError { kind, message }
 }

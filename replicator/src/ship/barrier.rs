@@ -77,11 +77,11 @@ pub(crate) struct LogPoint {
     pub(crate) sum: LogSum,
 }
 
-/// What Litestream answered to `/sync`.
+/// What Litestream answered to a `/sync` that ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Synced {
-    /// Whether its status is one that a barrier may count: `synced` or `no_change`.
-    pub(crate) shipped: bool,
+    /// Whether there was anything new to ship; nothing new is suspicious after a commit of the app.
+    pub(crate) anything_new: bool,
     /// The last local transaction.
     pub(crate) txid: u64,
     /// The last transaction in the bucket.
@@ -168,8 +168,12 @@ pub(crate) enum Effect {
     ReadLease,
     /// Write the state file; answer `Saved`.
     Save(LastGood),
-    /// Litestream's answer was accepted: what the round began with is in the bucket.
-    Accepted,
+    /// Litestream's answer was accepted: what was committed before the round looked at the log is in
+    /// the bucket.
+    Accepted {
+        /// When it looked, at the earliest.
+        looked_at: Option<BootTime>,
+    },
     /// The round counted: remember it for the lease and the figures.
     Counted(LastGood),
     /// Tell a waiter that it counted.
@@ -222,9 +226,8 @@ pub(crate) struct Barriers {
     /// When the last round began, and when the last request was sent.
     looked_at: Option<BootTime>,
     sent_at: Option<BootTime>,
-    /// The head as of the last accepted request, and when it was read at the earliest.
+    /// The head as of the last accepted request.
     shipped_head: Option<LogPoint>,
-    shipped_until: Option<BootTime>,
     not_before: Option<BootTime>,
     /// Since when something waits to be shipped, as far as the WAL tells.
     dirty_since: Option<BootTime>,
@@ -260,7 +263,6 @@ impl Barriers {
             looked_at: None,
             sent_at: None,
             shipped_head: None,
-            shipped_until: None,
             not_before: None,
             dirty_since: None,
             dirty_again: false,
@@ -281,13 +283,8 @@ impl Barriers {
     }
 
     /// The last transaction that Litestream said to be in the bucket, in this process.
-    pub(crate) fn shipped(&self) -> Option<Txid> {
+    pub(crate) fn shipped_txid(&self) -> Option<Txid> {
         Txid::new(self.last_replicated).ok()
-    }
-
-    /// Until when all that was committed is in the bucket, as far as this process knows.
-    pub(crate) fn shipped_until(&self) -> Option<BootTime> {
-        self.shipped_until
     }
 
     /// Whether the next change of the WAL is news: one is enough until it was shipped.
@@ -301,7 +298,7 @@ impl Barriers {
     }
 
     /// Whether a call to Litestream is under way.
-    pub(crate) fn is_shipping(&self) -> bool {
+    pub(crate) fn is_uploading(&self) -> bool {
         matches!(self.round, Round::Sync(_))
     }
 
@@ -442,15 +439,11 @@ impl Barriers {
             effects.push(Effect::Distrust(message));
             return;
         }
-        if !reply.shipped {
-            return self.fail(now);
-        }
-        effects.push(Effect::Accepted);
+        effects.push(Effect::Accepted { looked_at: self.looked_at });
         let moved = reply.replicated_txid > self.last_replicated;
         self.last_txid = reply.txid;
         self.last_replicated = reply.replicated_txid;
         self.shipped_head = Some(head);
-        self.shipped_until = self.looked_at;
         self.failures = 0;
         self.zeros = 0;
         self.copy = false;

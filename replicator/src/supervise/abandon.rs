@@ -14,7 +14,7 @@
 
 use tidemill_model::BootTime;
 
-use super::{Effect, LitestreamRun, Phase, Supervisor, Unfit};
+use super::{BarriersEffect, Effect, EpochEffect, LitestreamRun, Phase, Supervisor, Unfit};
 
 impl Supervisor {
     /// Litestream cannot read its own state. Started anew it may; twice in a row it cannot.
@@ -26,7 +26,7 @@ impl Supervisor {
         if std::mem::replace(&mut self.mismatched, true) {
             self.abandon(Unfit::Litestream, now, out);
         } else {
-            out.push(Effect::PauseBarriers);
+            out.push(Effect::Barriers(BarriersEffect::Pause));
             self.kill_litestream(out);
         }
     }
@@ -46,8 +46,8 @@ impl Supervisor {
             return;
         }
         self.terminating = true;
-        out.push(Effect::AbandonEpoch(why));
-        out.push(Effect::PauseBarriers);
+        out.push(Effect::Epoch(EpochEffect::Abandon(why)));
+        out.push(Effect::Barriers(BarriersEffect::Pause));
         self.kill_litestream(out);
         match self.phase {
             Phase::Ready => self.drain(now, out),

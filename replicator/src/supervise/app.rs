@@ -7,7 +7,10 @@
 
 use tidemill_model::{BootTime, SessionId};
 
-use super::{AppLockTry, AttachAsked, Cmd, Effect, LOCK_EVERY, Phase, Supervisor};
+use super::{
+    AppEffect, AppLockTry, AttachAsked, BarriersEffect, Cmd, Effect, FileEffect, LOCK_EVERY, Phase,
+    Supervisor,
+};
 
 /// The app, as far as its sidecar knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,12 +53,14 @@ impl Supervisor {
     pub(super) fn attach(&mut self, asked: &AttachAsked, out: &mut Vec<Effect>) {
         let refusal = self.attach_refusal(asked);
         match refusal {
-            Some(refusal) => out.push(Effect::RefuseAttach(asked.session.clone(), refusal)),
+            Some(refusal) => {
+                out.push(Effect::App(AppEffect::Refuse(asked.session.clone(), refusal)));
+            }
             None => {
                 self.app = AppPresence::Attached { session: asked.session.clone(), pid: asked.pid };
                 self.lock_at = None;
                 self.hung_at = None;
-                out.push(Effect::AcceptAttach(asked.session.clone()));
+                out.push(Effect::App(AppEffect::Accept(asked.session.clone())));
                 if self.phase == Phase::Ready {
                     self.ensure_litestream(out);
                     self.open_barriers(out);
@@ -96,7 +101,7 @@ impl Supervisor {
             // It outlived the sidecar that started it; CMD comes when its lock is free.
             if self.phase == Phase::Ready && self.cmd == Cmd::Waiting {
                 self.lock_at = Some(now.saturating_add(LOCK_EVERY));
-                out.push(Effect::TryAppLock);
+                out.push(Effect::File(FileEffect::TryAppLock));
             }
         }
     }
@@ -111,7 +116,7 @@ impl Supervisor {
             self.app = AppPresence::Orphaned { session: Some(session.clone()) };
             self.lock_at = Some(now.saturating_add(LOCK_EVERY));
             self.hung_at = Some(now.saturating_add(self.start.hang_within));
-            out.push(Effect::PauseBarriers);
+            out.push(Effect::Barriers(BarriersEffect::Pause));
         }
     }
 
@@ -120,7 +125,7 @@ impl Supervisor {
     pub(super) fn app_hangs(&self, out: &mut Vec<Effect>) {
         let missed = matches!(self.app, AppPresence::Orphaned { .. }) && self.phase == Phase::Ready;
         if missed && self.cmd == Cmd::Running {
-            out.push(Effect::EndHungApp);
+            out.push(Effect::App(AppEffect::EndHungApp));
         }
     }
 
@@ -158,7 +163,7 @@ impl Supervisor {
             // It attached again, or said goodbye, while its lock was being tried.
             (Phase::New | Phase::Ready | Phase::Ended(_), _, AppLockTry::Taken) => {
                 self.holds_app_lock = false;
-                out.push(Effect::ReturnAppLock);
+                out.push(Effect::File(FileEffect::ReturnAppLock));
             }
             (Phase::New | Phase::Ready | Phase::Ended(_), _, AppLockTry::Busy) => {
                 self.lock_at = None;

@@ -14,7 +14,10 @@
 
 use tidemill_model::{BootTime, LastGood, Stage, Txid};
 
-use super::{AppLockTry, AppPresence, Effect, Entry, LitestreamRun, Phase, STEP_EVERY, Supervisor};
+use super::{
+    AppLockTry, AppPresence, BarriersEffect, Effect, Entry, EpochEffect, FileEffect, LitestreamRun,
+    Phase, STEP_EVERY, Supervisor,
+};
 
 /// As long as it takes.
 fn without_end() -> BootTime {
@@ -76,7 +79,7 @@ impl Supervisor {
                 Phase::Ready
             }
         };
-        out.push(Effect::TryAppLock);
+        out.push(Effect::File(FileEffect::TryAppLock));
     }
 
     /// Begins a cure; the app's lock is held. Somebody who wants this process to end waits for it
@@ -85,7 +88,7 @@ impl Supervisor {
         if self.terminating {
             self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
         }
-        out.push(Effect::PauseBarriers);
+        out.push(Effect::Barriers(BarriersEffect::Pause));
         self.app = AppPresence::None;
         self.phase = Phase::Repair(RepairStep::new(Kind::Cure, At::LitestreamEnd));
         self.kill_litestream(out);
@@ -105,7 +108,7 @@ impl Supervisor {
         if self.holds_app_lock {
             self.repair_lock(AppLockTry::Taken, out);
         } else {
-            out.push(Effect::TryAppLock);
+            out.push(Effect::File(FileEffect::TryAppLock));
         }
     }
 
@@ -117,11 +120,15 @@ impl Supervisor {
         match step.kind {
             Kind::FirstCopy => {
                 self.repair_at(At::Checkpoint);
-                out.push(Effect::Checkpoint);
+                out.push(Effect::File(FileEffect::Checkpoint));
             }
             Kind::Cure => {
                 self.repair_at(At::StageCure);
-                out.push(Effect::SaveStage(Stage::Cure, None));
+                out.push(Effect::Epoch(EpochEffect::SaveStage {
+                    stage: Stage::Cure,
+                    good: None,
+                    hurry: self.terminating,
+                }));
             }
         }
     }
@@ -134,7 +141,10 @@ impl Supervisor {
             }
             Phase::Repair(RepairStep { at: At::StageCure, .. }) => {
                 self.repair_at(At::OpenBreak);
-                out.push(Effect::WriteBreak { after: self.last_good, until: None });
+                out.push(Effect::Epoch(EpochEffect::WriteBreak {
+                    after: self.last_good,
+                    until: None,
+                }));
             }
             Phase::Repair(RepairStep { at: At::StageShipping, .. }) => self.repaired(now, out),
             Phase::Repair(_)
@@ -170,10 +180,10 @@ impl Supervisor {
         let Phase::Repair(step) = self.phase else { return };
         match step.at {
             At::LitestreamUp | At::Barrier => {
-                out.push(Effect::OpenBarriers { copy: true });
+                out.push(Effect::Barriers(BarriersEffect::Open { copy: true }));
                 if step.at == At::LitestreamUp {
                     self.repair_at(At::Barrier);
-                    out.push(Effect::AskBarrier { until: without_end() });
+                    out.push(Effect::Barriers(BarriersEffect::Ask { until: without_end() }));
                 }
             }
             At::LitestreamEnd
@@ -182,7 +192,7 @@ impl Supervisor {
             | At::OpenBreak
             | At::Checkpoint
             | At::Break(_)
-            | At::StageShipping => out.push(Effect::OpenBarriers { copy: false }),
+            | At::StageShipping => out.push(Effect::Barriers(BarriersEffect::Open { copy: false })),
         }
     }
 
@@ -199,7 +209,11 @@ impl Supervisor {
             Kind::FirstCopy => {
                 self.repair_at(At::StageShipping);
                 self.last_good = Some(good.txid);
-                out.push(Effect::SaveStage(Stage::Shipping, Some(good)));
+                out.push(Effect::Epoch(EpochEffect::SaveStage {
+                    stage: Stage::Shipping,
+                    good: Some(good),
+                    hurry: self.terminating,
+                }));
             }
             Kind::Cure => {
                 self.repair_at(At::Break(good));
@@ -220,12 +234,16 @@ impl Supervisor {
             At::OpenBreak | At::Break(_) if !written => self.repair_again(step, now),
             At::OpenBreak => {
                 self.repair_at(At::Checkpoint);
-                out.push(Effect::Checkpoint);
+                out.push(Effect::File(FileEffect::Checkpoint));
             }
             At::Break(good) => {
                 self.last_good = Some(good.txid);
                 self.repair_at(At::StageShipping);
-                out.push(Effect::SaveStage(Stage::Shipping, Some(good)));
+                out.push(Effect::Epoch(EpochEffect::SaveStage {
+                    stage: Stage::Shipping,
+                    good: Some(good),
+                    hurry: self.terminating,
+                }));
             }
             At::LitestreamEnd
             | At::Lock
@@ -253,18 +271,29 @@ impl Supervisor {
     pub(super) fn repeat_repair(&mut self, step: RepairStep, out: &mut Vec<Effect>) {
         self.phase = Phase::Repair(RepairStep { again_at: None, ..step });
         match step.at {
-            At::OpenBreak => out.push(Effect::WriteBreak { after: self.last_good, until: None }),
-            At::Checkpoint => out.push(Effect::Checkpoint),
-            At::Barrier => out.push(Effect::AskBarrier { until: without_end() }),
+            At::OpenBreak => out.push(Effect::Epoch(EpochEffect::WriteBreak {
+                after: self.last_good,
+                until: None,
+            })),
+            At::Checkpoint => out.push(Effect::File(FileEffect::Checkpoint)),
+            At::Barrier => out.push(Effect::Barriers(BarriersEffect::Ask { until: without_end() })),
             At::Break(good) => out.push(write_break(self.last_good, good)),
-            At::StageCure => out.push(Effect::SaveStage(Stage::Cure, None)),
+            At::StageCure => out.push(Effect::Epoch(EpochEffect::SaveStage {
+                stage: Stage::Cure,
+                good: None,
+                hurry: self.terminating,
+            })),
             // The last good barrier came with the first try.
-            At::StageShipping => out.push(Effect::SaveStage(Stage::Shipping, None)),
+            At::StageShipping => out.push(Effect::Epoch(EpochEffect::SaveStage {
+                stage: Stage::Shipping,
+                good: None,
+                hurry: self.terminating,
+            })),
             At::LitestreamEnd | At::Lock | At::LitestreamUp => {}
         }
     }
 }
 
 fn write_break(after: Option<Txid>, good: LastGood) -> Effect {
-    Effect::WriteBreak { after, until: Some(good.txid) }
+    Effect::Epoch(EpochEffect::WriteBreak { after, until: Some(good.txid) })
 }

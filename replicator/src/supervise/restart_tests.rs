@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::ship::barrier::{self, Barriers, LeaseShows, PokePace, Synced, WaiterId};
-use crate::supervise::{self, AppLockTry, Entry, EpochTerms, Restart, Supervisor};
+use crate::supervise::{
+    self, AppLockTry, BarriersEffect, Entry, EpochEffect, EpochTerms, FileEffect, LitestreamEffect,
+    Restart, Supervisor,
+};
 use crate::testing::{boot, epoch, head, ms};
 
 const OWN: WaiterId = WaiterId(0);
@@ -130,22 +133,24 @@ impl World {
     fn supervise(&mut self, effect: &supervise::Effect) {
         use supervise::{Effect, Input};
         match effect {
-            Effect::SpawnLitestream => {
+            Effect::Litestream(LitestreamEffect::Spawn) => {
                 self.spawns.push(self.now);
                 self.tell(50, Input::LitestreamUp);
             }
-            Effect::KillLitestream => self.tell(1, Input::LitestreamEnded),
-            Effect::OpenBarriers { copy } => {
+            Effect::Litestream(LitestreamEffect::Kill) => self.tell(1, Input::LitestreamEnded),
+            Effect::Barriers(BarriersEffect::Open { copy }) => {
                 self.tell_barriers(0, barrier::Input::Open { copy: *copy });
             }
-            Effect::PauseBarriers => self.tell_barriers(0, barrier::Input::Pause),
-            Effect::AskBarrier { until } => {
+            Effect::Barriers(BarriersEffect::Pause) => self.tell_barriers(0, barrier::Input::Pause),
+            Effect::Barriers(BarriersEffect::Ask { until }) => {
                 self.tell_barriers(0, barrier::Input::Ask { waiter: OWN, until: *until });
             }
-            Effect::SaveStage(..) => self.tell(0, Input::StageSaved),
-            Effect::Checkpoint => self.tell(0, Input::Checkpointed { busy: false }),
-            Effect::TryAppLock => self.tell(0, Input::AppLock(AppLockTry::Taken)),
-            Effect::AbandonEpoch(_) => self.abandoned_at = Some(self.now),
+            Effect::Epoch(EpochEffect::SaveStage { .. }) => self.tell(0, Input::StageSaved),
+            Effect::File(FileEffect::Checkpoint) => {
+                self.tell(0, Input::Checkpointed { busy: false });
+            }
+            Effect::File(FileEffect::TryAppLock) => self.tell(0, Input::AppLock(AppLockTry::Taken)),
+            Effect::Epoch(EpochEffect::Abandon(_)) => self.abandoned_at = Some(self.now),
             _ => {}
         }
     }
@@ -161,7 +166,7 @@ impl World {
             Effect::Accept(_, good) => self.tell(0, supervise::Input::BarrierCounted(*good)),
             Effect::Refuse(_, why) => self.tell(0, supervise::Input::BarrierRefused(*why)),
             Effect::Distrust(_) => self.restart(Restart::WrongAnswer),
-            Effect::Accepted | Effect::Foreign | Effect::Lacks(_) => {}
+            Effect::Accepted { .. } | Effect::Foreign | Effect::Lacks(_) => {}
         }
     }
 
@@ -173,7 +178,8 @@ impl World {
     fn call(&mut self) {
         let reply = self.replies[self.calls % self.replies.len()];
         self.calls += 1;
-        let synced = |txid, replicated_txid| Some(Synced { shipped: true, txid, replicated_txid });
+        let synced =
+            |txid, replicated_txid| Some(Synced { anything_new: true, txid, replicated_txid });
         let answer = match reply {
             Reply::Right => {
                 self.txid += 1;

@@ -1,8 +1,9 @@
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
-use tidemill_model::SessionId;
+use tidemill_model::{SessionId, SidecarState, Stage, Txid};
 
 use super::*;
+use crate::ship::barrier::BarrierRefusal;
 use crate::testing::{boot, epoch, good, ms, txid};
 
 fn start(from: Entry, cmd: bool) -> Supervisor {
@@ -29,16 +30,24 @@ fn attach(n: u8, has: Option<u64>) -> Input {
 
 fn show(effect: &Effect) -> String {
     match effect {
-        Effect::AcceptAttach(_) => "accept".to_owned(),
-        Effect::RefuseAttach(_, refusal) => format!("refuse {refusal:?}"),
-        Effect::SaveStage(stage, _) => format!("stage {stage:?}"),
-        Effect::AskBarrier { .. } => "barrier".to_owned(),
-        Effect::WriteBreak { after, until } => {
+        Effect::App(AppEffect::Accept(_)) => "accept".to_owned(),
+        Effect::App(AppEffect::Refuse(_, refusal)) => format!("refuse {refusal:?}"),
+        Effect::Epoch(EpochEffect::SaveStage { stage, .. }) => format!("stage {stage:?}"),
+        Effect::Barriers(BarriersEffect::Ask { .. }) => "barrier".to_owned(),
+        Effect::Epoch(EpochEffect::WriteBreak { after, until }) => {
             let until = until.map_or("open".to_owned(), |until| until.get().to_string());
             format!("break {:?}-{until}", after.map(Txid::get))
         }
-        Effect::OpenBarriers { copy } => format!("open{}", if *copy { " copy" } else { "" }),
-        effect => format!("{effect:?}"),
+        Effect::Barriers(BarriersEffect::Open { copy }) => {
+            format!("open{}", if *copy { " copy" } else { "" })
+        }
+        Effect::Litestream(effect) => format!("{effect:?}Litestream"),
+        Effect::Barriers(effect) => format!("{effect:?}Barriers"),
+        Effect::App(effect) => format!("{effect:?}"),
+        Effect::File(effect) => format!("{effect:?}"),
+        Effect::Epoch(EpochEffect::Abandon(why)) => format!("AbandonEpoch({why:?})"),
+        Effect::Epoch(effect) => format!("{effect:?}"),
+        Effect::Exit(ending) => format!("Exit({ending:?})"),
     }
 }
 
@@ -442,7 +451,7 @@ fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
             (5130, Input::Tick),
             (5131, Input::AppLock(AppLockTry::Taken)),
             (5132, Input::BucketHolds(true)),
-            (5133, Input::MovedAside),
+            (5133, Input::MovedAway),
             (5134, Input::Tick),
         ],
         &expect![[r#"
@@ -455,7 +464,7 @@ fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
             5030 fenced 
             5130 fenced 
             5131 fenced AskBucket { patiently: false }
-            5132 fenced MoveAside
+            5132 fenced MoveAway
             5133 fenced Exit(Fenced)
             5134 fenced 
         "#]],
@@ -475,7 +484,7 @@ fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
             (40, Input::CmdEnded(75)),
             (50, Input::AppLock(AppLockTry::Taken)),
             (60, Input::BucketHolds(holds)),
-            (70, Input::MovedAside),
+            (70, Input::MovedAway),
         ];
         let expected = if holds {
             expect![[r#"
@@ -484,7 +493,7 @@ fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
                 30 fenced 
                 40 fenced 
                 50 fenced AskBucket { patiently: true }
-                60 fenced stage Fenced, MoveAside
+                60 fenced stage Fenced, MoveAway
                 70 fenced Exit(Fenced)
             "#]]
         } else {
@@ -713,7 +722,10 @@ fn a_state_that_is_gone_in_a_first_copy_or_a_cure_ends_the_epoch() {
             supervisor.handle(input, ms(now));
         }
         let effects = supervisor.handle(Input::StateLost, ms(9));
-        assert!(effects.contains(&Effect::AbandonEpoch(Unfit::Litestream)), "{effects:?}");
+        assert!(
+            effects.contains(&Effect::Epoch(EpochEffect::Abandon(Unfit::Litestream))),
+            "{effects:?}"
+        );
         assert!(effects.contains(&Effect::Exit(Ending::NotCovered)), "{effects:?}");
     }
 }
@@ -801,51 +813,56 @@ impl Truth {
 
     fn perform(&mut self, effect: Effect) -> Result<(), TestCaseError> {
         match &effect {
-            Effect::OpenBarriers { .. } => {
+            Effect::Barriers(BarriersEffect::Open { .. }) => {
                 prop_assert!(!self.dirty || self.sidecar_has_lock, "opened over a dead app");
                 self.open = true;
             }
-            Effect::PauseBarriers | Effect::FenceBarriers => self.open = false,
-            Effect::SpawnLitestream => {
+            Effect::Barriers(BarriersEffect::Pause) | Effect::Barriers(BarriersEffect::Fence) => {
+                self.open = false;
+            }
+            Effect::Litestream(LitestreamEffect::Spawn) => {
                 let cures = self.dirty && self.sidecar_has_lock;
                 prop_assert!(!cures || self.marked, "restarted before what may lie was marked");
                 prop_assert_eq!(self.litestream, Litestream::Down, "a second litestream");
                 prop_assert!(!self.abandoned, "an abandoned epoch is shipped to");
                 self.litestream = Litestream::Starting { killed: false };
             }
-            Effect::KillLitestream | Effect::StopLitestream => {
+            Effect::Litestream(LitestreamEffect::Kill)
+            | Effect::Litestream(LitestreamEffect::Stop) => {
                 self.litestream = match self.litestream {
                     Litestream::Starting { .. } => Litestream::Starting { killed: true },
                     Litestream::Up => Litestream::Ending,
                     Litestream::Down | Litestream::Ending => self.litestream,
                 }
             }
-            Effect::ReturnAppLock => self.sidecar_has_lock = false,
-            Effect::Checkpoint => {
+            Effect::File(FileEffect::ReturnAppLock) => self.sidecar_has_lock = false,
+            Effect::File(FileEffect::Checkpoint) => {
                 prop_assert!(self.is_alone(), "a checkpoint too early");
             }
-            Effect::AcceptAttach(session) => {
+            Effect::App(AppEffect::Accept(session)) => {
                 let number = session.as_str().get(..2).unwrap();
                 self.app = Some(Some(u8::from_str_radix(number, 16).unwrap()));
                 prop_assert!(!self.sidecar_has_lock, "accepted while the lock is held");
                 prop_assert!(!self.dirty, "accepted before the cure");
             }
-            Effect::SaveStage(Stage::Shipping, _) => {
+            Effect::Epoch(EpochEffect::SaveStage { stage: Stage::Shipping, .. }) => {
                 prop_assert!(!self.abandoned, "an abandoned epoch is said to be shipped");
                 self.dirty = false;
                 self.cure_saved = false;
             }
-            Effect::SaveStage(Stage::Cure, _) => self.cure_saved = true,
-            Effect::AbandonEpoch(_) => self.abandoned = true,
+            Effect::Epoch(EpochEffect::SaveStage { stage: Stage::Cure, .. }) => {
+                self.cure_saved = true;
+            }
+            Effect::Epoch(EpochEffect::Abandon(_)) => self.abandoned = true,
             Effect::Exit(outcome) => {
                 let told = !self.dirty || !self.sidecar_has_lock || self.cure_saved;
                 prop_assert!(told || *outcome == Ending::Fenced, "a dead app is forgotten");
                 self.ended = Some(*outcome);
             }
-            Effect::MoveAside => {
+            Effect::File(FileEffect::MoveAway) => {
                 prop_assert!(self.is_alone(), "moved too early");
             }
-            Effect::Release => {
+            Effect::Epoch(EpochEffect::Release) => {
                 prop_assert!(self.sidecar_has_lock && self.covered_with_lock, "released early");
                 prop_assert!(!self.dirty, "released a replica that is not cured");
                 prop_assert!(!self.abandoned, "released what is not covered");
@@ -859,7 +876,7 @@ impl Truth {
     /// The input that answers the oldest request, if it wants one.
     fn answer(&mut self, well: bool) -> Option<Input> {
         Some(match self.pending.pop_front()? {
-            Effect::SpawnLitestream => {
+            Effect::Litestream(LitestreamEffect::Spawn) => {
                 let killed = self.litestream == Litestream::Starting { killed: true };
                 let up = well && !killed;
                 self.litestream = if up { Litestream::Up } else { Litestream::Down };
@@ -873,16 +890,18 @@ impl Truth {
                 }
             }
             // It may have ended before the signal, and that was told.
-            Effect::KillLitestream | Effect::StopLitestream
+            Effect::Litestream(LitestreamEffect::Kill)
+            | Effect::Litestream(LitestreamEffect::Stop)
                 if self.litestream != Litestream::Ending =>
             {
                 return None;
             }
-            Effect::KillLitestream | Effect::StopLitestream => {
+            Effect::Litestream(LitestreamEffect::Kill)
+            | Effect::Litestream(LitestreamEffect::Stop) => {
                 self.litestream = Litestream::Down;
                 Input::LitestreamEnded
             }
-            Effect::AskBarrier { .. } => {
+            Effect::Barriers(BarriersEffect::Ask { .. }) => {
                 if well && self.open {
                     self.covered_with_lock = self.sidecar_has_lock;
                     Input::BarrierCounted(good(9, 9))
@@ -890,22 +909,22 @@ impl Truth {
                     Input::BarrierRefused(BarrierRefusal::TimedOut)
                 }
             }
-            Effect::SaveStage(..) if !well => Input::StageNotSaved,
-            Effect::SaveStage(..) => Input::StageSaved,
-            Effect::Checkpoint => Input::Checkpointed { busy: !well },
-            Effect::TryAppLock => {
+            Effect::Epoch(EpochEffect::SaveStage { .. }) if !well => Input::StageNotSaved,
+            Effect::Epoch(EpochEffect::SaveStage { .. }) => Input::StageSaved,
+            Effect::File(FileEffect::Checkpoint) => Input::Checkpointed { busy: !well },
+            Effect::File(FileEffect::TryAppLock) => {
                 let free = self.app.is_none();
                 self.sidecar_has_lock |= free;
                 Input::AppLock(if free { AppLockTry::Taken } else { AppLockTry::Busy })
             }
-            Effect::WriteBreak { until, .. } => {
+            Effect::Epoch(EpochEffect::WriteBreak { until, .. }) => {
                 self.marked |= well && until.is_none();
                 Input::BreakWritten(well)
             }
-            Effect::StartCmd => Input::CmdStarted,
-            Effect::MoveAside => Input::MovedAside,
-            Effect::AskBucket { .. } => Input::BucketHolds(true),
-            Effect::Release => Input::Released(well),
+            Effect::App(AppEffect::StartCmd) => Input::CmdStarted,
+            Effect::File(FileEffect::MoveAway) => Input::MovedAway,
+            Effect::File(FileEffect::AskBucket { .. }) => Input::BucketHolds(true),
+            Effect::Epoch(EpochEffect::Release) => Input::Released(well),
             _ => return None,
         })
     }

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_bucket::{
-    Created, LITESTREAM_VERSION, Restored, create_break, create_epoch, look_at_chain,
-    newest_without, read_epoch, read_epoch_timeline, read_timeline, restore,
+    Created, LITESTREAM_VERSION, Restored, create_epoch, look_at_chain, newest_without, read_epoch,
+    read_epoch_timeline, read_timeline, restore,
 };
 use tidemill_eventlog::{FileLock, Meta, host, open_reader, open_snapshot, sum_at, verify};
 use tidemill_model::{
     Base, BreakDoc, Covered, DOCUMENT_VERSION, EpochDoc, GivenUp, LeaseDoc, LogSum, NodeState, Seq,
-    Stage, Ttl, Txid, Uncured, Versions,
+    Stage, Ttl, Uncured, Versions,
 };
 
 use crate::clocks::backoff;
@@ -29,6 +29,7 @@ use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 use crate::problems::Topic;
 use crate::ship::barrier::LogPoint;
+use crate::ship::breaks;
 use crate::start::decide::Candidate;
 use crate::takeover::damaged;
 use crate::takeover::plan::{
@@ -207,8 +208,8 @@ struct Doing<'a> {
 impl Doing<'_> {
     async fn open_break(&self, of: Uncured) -> Result<Input, Error> {
         let (context, Uncured { epoch, after }) = (self.context, of);
-        let doc = open_break(after);
-        create_break(&context.store, &context.keys, epoch, &doc).await?;
+        let doc = breaks::open(after);
+        breaks::write(context, epoch, &doc).await?;
         tracing::info!(%epoch, ?after, "an unfinished cure: nothing after this is offered");
         Ok(Input::BreakWritten)
     }
@@ -219,8 +220,7 @@ impl Doing<'_> {
         let history = read_epoch_timeline(&context.store, &context.keys, epoch).await?;
         let begins_before = |doc: &&BreakDoc| doc.after.is_none_or(|after| after < txid);
         for open in history.breaks.iter().filter(|doc| doc.is_open()).filter(begins_before) {
-            let doc = BreakDoc { until: Some(txid), at: host::wall_now(), ..open.clone() };
-            create_break(&context.store, &context.keys, epoch, &doc).await?;
+            breaks::write(context, epoch, &breaks::closed(open, txid)).await?;
             let after = open.after;
             tracing::info!(%epoch, ?after, until = %txid, "marked as not restorable");
         }
@@ -394,18 +394,6 @@ impl Doing<'_> {
         checkpoint::mark_shipped(beside, &locks, node, epoch, instance)?;
         checkpoint::remove_litestream_state(beside, &self.context.node_lock)?;
         sweep(self.context)
-    }
-}
-
-/// Nothing after `after` is offered until the break is closed.
-pub(crate) fn open_break(after: Option<Txid>) -> BreakDoc {
-    BreakDoc {
-        v: DOCUMENT_VERSION,
-        after,
-        until: None,
-        reason: "the app died uncleanly while litestream ran".to_owned(),
-        at: host::wall_now(),
-        unknown: serde_json::Map::new(),
     }
 }
 

@@ -7,12 +7,16 @@ fn fresh(n: u8) -> NextWrite {
     NextWrite { nonce: nonce(n), status: status(), covered: None }
 }
 
-fn seen(n: u8, tag: u64) -> Option<Box<LeaseVersion>> {
-    Some(Box::new(LeaseVersion { doc: lease(1, 1, 1, n), etag: etag(tag), age: None }))
+fn version(n: u8, tag: u64) -> LeaseVersion {
+    LeaseVersion { doc: lease(1, 1, 1, n), etag: etag(tag), age: None }
+}
+
+fn seen(n: u8, tag: u64) -> LeaseFound {
+    LeaseFound::Version(Box::new(version(n, tag)))
 }
 
 fn holder() -> Renewal {
-    Renewal::new(Claim { seen: *seen(1, 1).unwrap(), sent: at(0) })
+    Renewal::new(Claim { seen: version(1, 1), sent: at(0) })
 }
 
 fn show(effect: &Effect) -> String {
@@ -110,7 +114,7 @@ fn the_gate_closes_at_the_deadline_and_a_renewal_opens_it_again() {
 
 #[test]
 fn what_is_absent_older_or_anothers_ends_the_claim_for_good() {
-    for shown in [None, seen(9, 9)] {
+    for shown in [LeaseFound::Absent, seen(9, 9)] {
         let mut holder = holder();
         holder.handle(Input::Tick(fresh(2)), at(3400));
         holder.handle(Input::Unclear, at(3500));
@@ -120,15 +124,13 @@ fn what_is_absent_older_or_anothers_ends_the_claim_for_good() {
         assert_eq!(holder.wake_at(), None);
     }
     let mut holder = holder();
-    assert_eq!(
-        holder.handle(Input::Observed(LeaseFound::Doc(Box::new(lease(1, 1, 1, 1)))), at(10)),
-        []
-    );
-    let other = lease(2, 2, 2, 2);
-    assert_eq!(other.epoch, epoch(2));
-    let effects = holder.handle(Input::Observed(LeaseFound::Doc(Box::new(other))), at(20));
+    assert_eq!(holder.handle(Input::Observed(seen(1, 1)), at(10)), []);
+    let doc = lease(2, 2, 2, 2);
+    assert_eq!(doc.epoch, epoch(2));
+    let other = LeaseVersion { doc, etag: etag(2), age: None };
+    let effects = holder.handle(Input::Observed(LeaseFound::Version(Box::new(other))), at(20));
     assert!(
-        matches!(effects[..], [Effect::Gate(LeaseGate::Fenced { by: LeaseFound::Doc(_) })]),
+        matches!(effects[..], [Effect::Gate(LeaseGate::Fenced { by: LeaseFound::Version(_) })]),
         "{effects:?}"
     );
 }
@@ -154,7 +156,7 @@ fn a_clock_that_stood_still_closes_the_gate_until_a_write_that_began_after_it() 
 
 #[test]
 fn a_lease_of_a_newer_version_fences_however_it_is_read() {
-    for input in [Input::ReadNewer(2), Input::Observed(LeaseFound::Newer(2))] {
+    for input in [Input::Read(LeaseFound::Newer(2)), Input::Observed(LeaseFound::Newer(2))] {
         let mut holder = holder();
         holder.handle(Input::Tick(fresh(2)), at(3400));
         holder.handle(Input::Unclear, at(3500));
@@ -168,7 +170,7 @@ fn a_lease_of_a_newer_version_fences_however_it_is_read() {
 #[test]
 fn nothing_counts_while_the_wall_clock_has_run_ahead() {
     let mut holder = holder();
-    let ours = LeaseFound::Doc(Box::new(lease(1, 1, 1, 1)));
+    let ours = seen(1, 1);
     assert_eq!(holder.shows(&ours, at_wall(1000, 2000)), LeaseShows::Ours, "within the margin");
     // A copy of the machine that woke up later has the same nonces.
     assert_eq!(holder.shows(&ours, at_wall(1000, 2100)), LeaseShows::Unknown);
@@ -204,7 +206,7 @@ fn a_release_waits_for_the_write_under_way_and_closes_the_gate() {
 
 #[test]
 fn a_renewal_keeps_what_is_covered_until_a_barrier_says_more() {
-    let mut claim = Claim { seen: *seen(1, 1).unwrap(), sent: at(0) };
+    let mut claim = Claim { seen: version(1, 1), sent: at(0) };
     claim.seen.doc.covered = Some(covered(1, 8, 40));
     let mut holder = Renewal::new(claim);
     let mut renew = |ms, n, known| {

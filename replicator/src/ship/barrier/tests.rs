@@ -15,7 +15,7 @@ fn ask(id: u64, until: u64) -> Input {
 }
 
 fn synced(txid: u64, replicated: u64) -> Input {
-    Input::Synced(Some(Synced { shipped: true, txid, replicated_txid: replicated }))
+    Input::Synced(Some(Synced { anything_new: true, txid, replicated_txid: replicated }))
 }
 
 fn show(effect: &Effect) -> String {
@@ -31,7 +31,7 @@ fn show(effect: &Effect) -> String {
         Effect::Lacks(head) => format!("lacks {}", head.seq),
         Effect::ReadLease => "lease?".to_owned(),
         Effect::Distrust(_) => "distrust".to_owned(),
-        Effect::Accepted => "accepted".to_owned(),
+        Effect::Accepted { .. } => "accepted".to_owned(),
         Effect::Foreign => "foreign".to_owned(),
     }
 }
@@ -341,7 +341,7 @@ proptest! {
                         prop_assert!(shipped >= good.seq.get(), "said more than was shipped");
                     }
                     Effect::Refuse(waiter, _) => { asked.remove(&waiter.0).unwrap(); }
-                    Effect::Accepted
+                    Effect::Accepted { .. }
                     | Effect::Counted(_)
                     | Effect::Distrust(_)
                     | Effect::Foreign
@@ -353,32 +353,40 @@ proptest! {
     }
 }
 
+/// Up to when all that was committed is in the bucket, if these effects say so.
+fn shipped_until(effects: &[Effect]) -> Option<BootTime> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Accepted { looked_at } => *looked_at,
+        _ => None,
+    })
+}
+
 #[test]
 fn what_is_shipped_is_what_was_committed_before_the_head_was_read() {
     let mut barriers = Barriers::over(PACE, None, None);
     barriers.handle(Input::Open { copy: true }, ms(1));
-    assert_eq!(barriers.shipped_until(), None);
     barriers.handle(Input::Head(Some(head(1, 0))), ms(2));
-    barriers.handle(synced(1, 1), ms(9));
-    assert_eq!(barriers.shipped_until(), Some(ms(1)));
+    let effects = barriers.handle(synced(1, 1), ms(9));
+    assert_eq!(shipped_until(&effects), Some(ms(1)));
     barriers.handle(Input::Lease(LeaseShows::Ours), ms(10));
     barriers.handle(Input::Saved(true), ms(11));
 
     // An upload that failed, and one whose answer came when it did not count any more.
     barriers.handle(Input::WalChanged, ms(1_000));
     barriers.handle(Input::Head(Some(head(2, 0))), ms(1_001));
-    barriers.handle(Input::Synced(None), ms(1_002));
+    let effects = barriers.handle(Input::Synced(None), ms(1_002));
+    assert_eq!(shipped_until(&effects), None);
     barriers.handle(Input::Tick, ms(2_000));
     barriers.handle(Input::Head(Some(head(2, 0))), ms(2_001));
     barriers.handle(Input::Pause, ms(2_002));
-    barriers.handle(synced(2, 2), ms(2_003));
-    assert_eq!(barriers.shipped_until(), Some(ms(1)));
+    let effects = barriers.handle(synced(2, 2), ms(2_003));
+    assert_eq!(shipped_until(&effects), None);
 
     // An idle node has nothing to ship, and that is as good.
     barriers.handle(Input::Open { copy: false }, ms(9_000));
     barriers.handle(Input::Head(Some(head(2, 0))), ms(9_001));
-    barriers.handle(synced(2, 2), ms(9_002));
-    assert_eq!(barriers.shipped_until(), Some(ms(9_000)));
+    let effects = barriers.handle(synced(2, 2), ms(9_002));
+    assert_eq!(shipped_until(&effects), Some(ms(9_000)));
 }
 
 /// Its WAL was removed, or an older file was put in its place: what would be shipped now would take

@@ -22,6 +22,7 @@ use tokio::net::UnixStream;
 
 use super::child::LitestreamChild;
 use crate::child_process::Exit;
+use crate::ship::barrier::Synced;
 
 /// An answer has a few hundred bytes; one above this is not Litestream's.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -50,17 +51,6 @@ pub(crate) struct Info {
     pub(crate) pid: u32,
     /// How many databases its config names.
     pub(crate) database_count: u64,
-}
-
-/// A `/sync` that ended well. Not yet a barrier that counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Synced {
-    /// Whether something was shipped; nothing new is suspicious after a commit of one's own.
-    pub(crate) shipped: bool,
-    /// The last local transaction; 0 for none.
-    pub(crate) txid: u64,
-    /// The last transaction in the bucket; 0 after a concurrent failure: ask again.
-    pub(crate) replicated_txid: u64,
 }
 
 /// A `/sync` that did not end well.
@@ -384,12 +374,12 @@ fn read_synced(bytes: &[u8]) -> Result<Synced, SyncFailure> {
     let garbled = |text| SyncFailure { kind: SyncFailureKind::Garbled, text };
     let answer: Answer = serde_json::from_slice(bytes)
         .map_err(|e| garbled(format!("unreadable answer: {e}: {}", error_text(bytes))))?;
-    let shipped = match answer.status.as_str() {
+    let anything_new = match answer.status.as_str() {
         "synced" => true,
         "no_change" => false,
         other => return Err(garbled(format!("unknown status={other}"))),
     };
-    Ok(Synced { shipped, txid: answer.txid, replicated_txid: answer.replicated_txid })
+    Ok(Synced { anything_new, txid: answer.txid, replicated_txid: answer.replicated_txid })
 }
 
 /// The text of an error: the fields of a JSON answer, or the start of what is none.

@@ -13,7 +13,7 @@ pub(crate) mod credentials;
 pub(crate) mod leftover;
 pub(crate) mod local_state;
 pub(crate) mod progress;
-pub(crate) mod start;
+pub(crate) mod slot;
 #[cfg(test)]
 mod testing;
 

@@ -72,12 +72,12 @@ async fn it_ships_what_was_committed_and_leaves_when_asked() {
 
     let bound = Duration::from_secs(10);
     let first = control.sync(bound).await.unwrap();
-    assert_eq!((first.shipped, first.txid, first.replicated_txid), (true, 1, 1));
+    assert_eq!((first.anything_new, first.txid, first.replicated_txid), (true, 1, 1));
     node.commit();
     let second = control.sync(bound).await.unwrap();
-    assert!(second.shipped && second.txid == 2 && second.replicated_txid == 2, "{second:?}");
+    assert!(second.anything_new && second.txid == 2 && second.replicated_txid == 2, "{second:?}");
     let third = control.sync(bound).await.unwrap();
-    assert!(!third.shipped && third.txid == 2, "{third:?}");
+    assert!(!third.anything_new && third.txid == 2, "{third:?}");
     assert!(minio.objects("fleet/nodes/n1/epochs/0000000001") >= 2);
 
     let environment = fs::read_to_string(format!("/proc/{}/environ", child.pid())).unwrap();
@@ -145,7 +145,7 @@ async fn a_killed_one_is_started_again_and_goes_on_in_its_epoch() {
         node.control().wait_ready(&child).await.unwrap();
         node.commit();
         let synced = node.control().sync(bound).await.unwrap();
-        assert!(synced.shipped && synced.replicated_txid > last, "{synced:?} after {last}");
+        assert!(synced.anything_new && synced.replicated_txid > last, "{synced:?} after {last}");
         last = synced.replicated_txid;
         child.kill().await;
         node.commit();

@@ -92,7 +92,7 @@ async fn an_answer_is_read_whether_or_not_the_connection_stays() {
     for closes in [true, false] {
         let (_dir, control) = server(answer, closes);
         let synced = control.sync(Duration::from_secs(1)).await.unwrap();
-        assert_eq!(synced, Synced { shipped: true, txid: 201, replicated_txid: 200 });
+        assert_eq!(synced, Synced { anything_new: true, txid: 201, replicated_txid: 200 });
     }
 }
 

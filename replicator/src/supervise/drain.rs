@@ -1,22 +1,25 @@
-//! The two ways out: a drain, which gives the node up with everything covered, and a fence, which
-//! leaves it to its new owner.
+//! The drain, which gives the node up with everything covered.
 //!
-//! A drain: CMD ends (by itself, or by SIGTERM and at last SIGKILL), the app's lock is taken, an
-//! unclean end is cured, one final barrier counts, Litestream stops, the lease is released. Without
-//! a CMD an app of another supervisor has the same time to say goodbye; one that stays keeps the
-//! lease from being released, and the next sidecar resumes the epoch with it.
+//! ```text
+//!          CMD runs                CMD ended, or there is none
+//!   drain ─────────► Cmd ────────► App ───────► Barrier ─────► Litestream ─────► Release
+//!                     │ SIGTERM,    │ lock free  │ it counts     stops            │
+//!                     │ SIGKILL     │            │ or is refused  │               ▼
+//!                     └─────────────┴─ died:     └────────────────┼─ not covered ► Ended
+//!                                      cure, then drain again     └─ an app stays ► Ended
+//! ```
 //!
-//! A fence: nothing counts any more, Litestream is killed, the app leaves by itself or with CMD's
-//! group after five seconds; when its lock is free the file and its WAL are moved aside. Where the
-//! lease is merely gone, that waits until the bucket shows what was covered; if it does not, it was
-//! emptied, or is a wrong one, and the file keeps its place. Whoever
-//! wants this process to end meanwhile does not wait for an app that stays: the next start moves.
+//! CMD ends (by itself, or by SIGTERM and at last SIGKILL), the app's lock is taken, an unclean end
+//! is cured, one final barrier counts, Litestream stops, the lease is released. Without a CMD an app
+//! of another supervisor has the same time to say goodbye; one that stays keeps the lease from being
+//! released, and the next sidecar resumes the epoch with it.
 
-use tidemill_model::{BootTime, Stage};
+use tidemill_model::BootTime;
 
 use super::{
-    AppLockTry, AppPresence, Cmd, Effect, Ending, ExitCode, FENCE_GRACE, LOCK_EVERY, LitestreamRun,
-    Phase, Signal, Supervisor, Unfit,
+    AppEffect, AppLockTry, AppPresence, BarriersEffect, Cmd, Effect, Ending, EpochEffect, ExitCode,
+    FENCE_GRACE, FileEffect, LOCK_EVERY, LitestreamEffect, LitestreamRun, Phase, Signal,
+    Supervisor,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,30 +59,12 @@ impl DrainStep {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FenceStep {
-    /// When CMD is killed; `None` once it was, or if there is none.
-    kill_at: Option<BootTime>,
-    /// When the move is left to the next start, because somebody wants this process to end.
-    give_up_at: Option<BootTime>,
-    /// The bucket is being asked, or the file moved.
-    moving: bool,
-    /// The lease is gone: the file stays unless the bucket holds what was covered.
-    gone: bool,
-}
-
-impl FenceStep {
-    pub(super) fn wake_at(self) -> Option<BootTime> {
-        self.kill_at.into_iter().chain(self.give_up_at).min()
-    }
-}
-
 impl Supervisor {
     pub(super) fn terminate(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         let again = std::mem::replace(&mut self.terminating, true);
         match self.phase {
             Phase::Drain(DrainStep::Cmd { .. }) if again => {
-                out.push(Effect::SignalCmd(Signal::Kill));
+                out.push(Effect::App(AppEffect::SignalCmd(Signal::Kill)));
             }
             Phase::Ready => self.drain(now, out),
             // A repair goes on, and drains then: it is what makes the replica whole.
@@ -87,8 +72,7 @@ impl Supervisor {
                 self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
             }
             Phase::Fence(step) => {
-                let give_up_at = step.give_up_at.or(Some(now.saturating_add(FENCE_GRACE * 2)));
-                self.phase = Phase::Fence(FenceStep { give_up_at, ..step });
+                self.phase = Phase::Fence(step.hurried(now));
             }
             Phase::Drain(_) | Phase::Ended(_) => {}
         }
@@ -101,9 +85,9 @@ impl Supervisor {
             return;
         }
         if self.cmd_lives() {
-            out.push(Effect::SignalCmd(Signal::Kill));
+            out.push(Effect::App(AppEffect::SignalCmd(Signal::Kill)));
         }
-        out.push(Effect::PauseBarriers);
+        out.push(Effect::Barriers(BarriersEffect::Pause));
         self.phase = Phase::Drain(DrainStep::LitestreamRun(None));
         self.kill_litestream(out);
         if matches!(self.litestream, LitestreamRun::Down { .. }) {
@@ -132,7 +116,7 @@ impl Supervisor {
             let kill_at = now.saturating_add(self.start.leave_within);
             self.phase = Phase::Drain(DrainStep::Cmd { kill_at });
             if self.cmd == Cmd::Running {
-                out.push(Effect::SignalCmd(Signal::Term));
+                out.push(Effect::App(AppEffect::SignalCmd(Signal::Term)));
             }
             return;
         }
@@ -155,16 +139,16 @@ impl Supervisor {
         self.signal_app(Signal::Term, out);
         if matches!(self.cmd, Cmd::Ended(_)) {
             // A shell that ended may have left the app behind.
-            out.push(Effect::SignalCmd(Signal::TermGroup));
+            out.push(Effect::App(AppEffect::SignalCmd(Signal::TermGroup)));
         }
-        out.push(Effect::TryAppLock);
+        out.push(Effect::File(FileEffect::TryAppLock));
     }
 
     /// Signals an app that an earlier sidecar's CMD left behind; one of another supervisor is not
     /// ours to end.
     fn signal_app(&self, signal: Signal, out: &mut Vec<Effect>) {
         if let (Cmd::Waiting, AppPresence::Attached { pid, .. }) = (self.cmd, &self.app) {
-            out.push(Effect::SignalApp(*pid, signal));
+            out.push(Effect::App(AppEffect::SignalApp(*pid, signal)));
         }
     }
 
@@ -173,7 +157,7 @@ impl Supervisor {
             DrainStep::Cmd { kill_at } if now >= kill_at => {
                 let kill_at = now.saturating_add(FENCE_GRACE);
                 self.phase = Phase::Drain(DrainStep::Cmd { kill_at });
-                out.push(Effect::SignalCmd(Signal::Kill));
+                out.push(Effect::App(AppEffect::SignalCmd(Signal::Kill)));
             }
             DrainStep::App { kill_at, give_up_at } => {
                 if now >= give_up_at {
@@ -183,7 +167,7 @@ impl Supervisor {
                     self.phase = Phase::Drain(DrainStep::App { kill_at, give_up_at });
                     self.signal_app(Signal::Kill, out);
                     if matches!(self.cmd, Cmd::Ended(_)) {
-                        out.push(Effect::SignalCmd(Signal::Kill));
+                        out.push(Effect::App(AppEffect::SignalCmd(Signal::Kill)));
                     }
                 }
             }
@@ -222,7 +206,9 @@ impl Supervisor {
         }
         self.phase = Phase::Drain(DrainStep::Barrier { left_behind });
         self.open_barriers(out);
-        out.push(Effect::AskBarrier { until: now.saturating_add(self.start.final_within) });
+        out.push(Effect::Barriers(BarriersEffect::Ask {
+            until: now.saturating_add(self.start.final_within),
+        }));
     }
 
     pub(super) fn drain_counted(&mut self, step: DrainStep, _: BootTime, out: &mut Vec<Effect>) {
@@ -251,11 +237,11 @@ impl Supervisor {
 
     fn stop_litestream(&mut self, covered: Option<Covered>, out: &mut Vec<Effect>) {
         self.phase = Phase::Drain(DrainStep::LitestreamRun(covered));
-        out.push(Effect::PauseBarriers);
+        out.push(Effect::Barriers(BarriersEffect::Pause));
         match self.litestream {
             LitestreamRun::Up | LitestreamRun::Starting => {
                 self.litestream = LitestreamRun::Ending;
-                out.push(Effect::StopLitestream);
+                out.push(Effect::Litestream(LitestreamEffect::Stop));
             }
             LitestreamRun::Down { .. } => {
                 self.litestream = LitestreamRun::Down { again_at: None };
@@ -275,7 +261,7 @@ impl Supervisor {
         match covered {
             Some(Covered::All) => {
                 self.phase = Phase::Drain(DrainStep::Release);
-                out.push(Effect::Release);
+                out.push(Effect::Epoch(EpochEffect::Release));
             }
             Some(Covered::AppStays) | None => self.exit(Ending::NotCovered, out),
         }
@@ -290,82 +276,8 @@ impl Supervisor {
         self.exit(outcome, out);
     }
 
-    fn exit(&mut self, outcome: Ending, out: &mut Vec<Effect>) {
+    pub(super) fn exit(&mut self, outcome: Ending, out: &mut Vec<Effect>) {
         self.phase = Phase::Ended(outcome);
         out.push(Effect::Exit(outcome));
-    }
-
-    pub(super) fn fenced(&mut self, now: BootTime, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Fence(_)) {
-            return;
-        }
-        out.push(Effect::FenceBarriers);
-        out.push(Effect::SaveStage(Stage::Fenced, None));
-        self.fence(false, now, out);
-    }
-
-    /// The lease is gone. The epoch is over, but the node may have no other owner, and the file no
-    /// copy: its stage stays, except that an app leaves now without a goodbye.
-    pub(super) fn lease_gone(&mut self, now: BootTime, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Fence(_)) {
-            return;
-        }
-        out.push(Effect::FenceBarriers);
-        out.push(Effect::AbandonEpoch(Unfit::Bucket));
-        if self.app != AppPresence::None {
-            out.push(Effect::SaveStage(Stage::Cure, None));
-        }
-        self.fence(true, now, out);
-    }
-
-    fn fence(&mut self, gone: bool, now: BootTime, out: &mut Vec<Effect>) {
-        // A CMD that ended may have left an app in its group.
-        let started = !matches!(self.cmd, Cmd::Absent | Cmd::Waiting);
-        let kill_at = started.then(|| now.saturating_add(FENCE_GRACE));
-        let give_up_at = self.terminating.then(|| now.saturating_add(FENCE_GRACE * 2));
-        self.phase = Phase::Fence(FenceStep { kill_at, give_up_at, moving: false, gone });
-        self.kill_litestream(out);
-        if !self.holds_app_lock {
-            self.lock_at = Some(now.saturating_add(LOCK_EVERY));
-            out.push(Effect::TryAppLock);
-        }
-        self.fence_proceed(out);
-    }
-
-    pub(super) fn fence_tick(&mut self, step: FenceStep, now: BootTime, out: &mut Vec<Effect>) {
-        if step.kill_at.is_some_and(|at| now >= at) {
-            self.phase = Phase::Fence(FenceStep { kill_at: None, ..step });
-            out.push(Effect::SignalCmd(Signal::Kill));
-        }
-        if step.give_up_at.is_some_and(|at| now >= at) {
-            self.exit(if step.gone { Ending::LeaseGone } else { Ending::Fenced }, out);
-        }
-    }
-
-    /// Moves the file once nobody can have it open, and the bucket was asked.
-    pub(super) fn fence_proceed(&mut self, out: &mut Vec<Effect>) {
-        let Phase::Fence(step) = self.phase else { return };
-        let down = matches!(self.litestream, LitestreamRun::Down { .. });
-        if down && self.holds_app_lock && !self.cmd_lives() && !step.moving {
-            self.phase = Phase::Fence(FenceStep { moving: true, ..step });
-            out.push(Effect::AskBucket { patiently: step.gone });
-        }
-    }
-
-    pub(super) fn bucket_holds(&mut self, holds: bool, out: &mut Vec<Effect>) {
-        let Phase::Fence(step) = self.phase else { return };
-        if step.gone && !holds {
-            return self.exit(Ending::LeaseGone, out);
-        }
-        if step.gone {
-            out.push(Effect::SaveStage(Stage::Fenced, None));
-        }
-        out.push(Effect::MoveAside);
-    }
-
-    pub(super) fn moved_aside(&mut self, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Fence(_)) {
-            self.exit(Ending::Fenced, out);
-        }
     }
 }

@@ -1,0 +1,186 @@
+//! What is recorded of the epoch: its stage on the disk, its breaks in the bucket, and its lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_model::{Stage, Txid};
+use tokio::sync::Notify;
+
+use super::node_record::NodeRecord;
+use super::routes::Post;
+use crate::context::Context;
+use crate::error::Error;
+use crate::failpoint;
+use crate::lease::renew::{LeaseFound, LeaseGate};
+use crate::lease::thread::{HeldLease, LeaseView};
+use crate::problems::Topic;
+use crate::ship::breaks;
+use crate::supervise::{EpochEffect, Input};
+use crate::tasks::Tasks;
+
+/// How long a release may take beyond what the lease itself lasts: then it expires anyway.
+const RELEASE_BOUND: Duration = Duration::from_secs(2);
+
+/// The epoch's records.
+pub(super) struct EpochKeeper {
+    context: Arc<Context>,
+    record: Arc<NodeRecord>,
+    lease: HeldLease,
+    view: LeaseView,
+    /// How long the cure under way waits before it begins to ship.
+    cure_wait: Duration,
+    /// Ends that wait: somebody asks this process to end.
+    hurry: Arc<Notify>,
+    tasks: Tasks<EpochDone>,
+}
+
+/// What happened to it.
+pub(super) enum EpochDone {
+    /// The lease changed, or its thread ended.
+    Lease(Result<LeaseView, Error>),
+    /// A break is in the bucket, or why it is not.
+    Break(Result<(), String>),
+    /// The release is in the store, or did not get there in time.
+    Released(bool),
+}
+
+impl EpochKeeper {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        record: &Arc<NodeRecord>,
+        lease: HeldLease,
+    ) -> EpochKeeper {
+        EpochKeeper {
+            context: Arc::clone(context),
+            record: Arc::clone(record),
+            view: lease.view(),
+            lease,
+            cure_wait: Duration::ZERO,
+            hurry: Arc::new(Notify::new()),
+            tasks: Tasks::new(),
+        }
+    }
+
+    /// What happens next.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(super) async fn next(&mut self) -> EpochDone {
+        tokio::select! {
+            biased;
+            view = self.lease.changed() => EpochDone::Lease(view),
+            done = self.tasks.next() => done,
+        }
+    }
+
+    /// The lease, as of the last change that was taken.
+    pub(super) fn lease(&self) -> &LeaseView {
+        &self.view
+    }
+
+    /// Somebody asks this process to end: no cure waits for its turn.
+    pub(super) fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    pub(super) fn perform(&mut self, effect: EpochEffect, post: &mut Post) {
+        match effect {
+            EpochEffect::SaveStage { stage, good, hurry } => {
+                if stage == Stage::Cure
+                    && let Some(wait) = self.record.count_cure(hurry)
+                {
+                    self.cure_wait = wait;
+                }
+                post.tell(match self.record.save_stage(stage, good) {
+                    true => Input::StageSaved,
+                    false => Input::StageNotSaved,
+                });
+            }
+            EpochEffect::Abandon(why) => self.record.abandon(why),
+            EpochEffect::WriteBreak { after, until } => self.write_break(after, until),
+            EpochEffect::Release => {
+                let release = self.lease.release();
+                let bound = self.context.settings.ttl.get() + RELEASE_BOUND;
+                self.tasks.spawn(async move {
+                    let released = tokio::time::timeout(bound, release).await;
+                    EpochDone::Released(released.unwrap_or(false))
+                });
+            }
+        }
+    }
+
+    pub(super) fn finished(&mut self, done: EpochDone, post: &mut Post) -> Result<(), Error> {
+        match done {
+            EpochDone::Lease(view) => {
+                self.view = view?;
+                self.tell_if_lost(post);
+            }
+            EpochDone::Break(result) => {
+                self.break_tried(result.as_ref().err());
+                post.tell(Input::BreakWritten(result.is_ok()));
+            }
+            EpochDone::Released(done) => post.tell(Input::Released(done)),
+        }
+        Ok(())
+    }
+
+    /// Tells the supervisor if the lease is lost.
+    pub(super) fn tell_if_lost(&self, post: &mut Post) {
+        match &self.view.gate {
+            LeaseGate::Fenced { by: LeaseFound::Absent } => post.tell(Input::LeaseGone),
+            LeaseGate::Fenced { .. } => post.tell(Input::Fenced),
+            LeaseGate::Open { .. } | LeaseGate::Closed | LeaseGate::Released => {}
+        }
+    }
+
+    fn write_break(&mut self, after: Option<Txid>, until: Option<Txid>) {
+        if until.is_some() {
+            failpoint::reached("cure_copied");
+        }
+        let (context, epoch) = (Arc::clone(&self.context), self.record.epoch());
+        let (wait, hurry) = (std::mem::take(&mut self.cure_wait), Arc::clone(&self.hurry));
+        self.tasks.spawn(async move {
+            if !wait.is_zero() {
+                drop(tokio::time::timeout(wait, hurry.notified()).await);
+                context.clear(Topic::Pace);
+            }
+            let open = breaks::open(after);
+            let doc = until.map_or_else(|| open.clone(), |until| breaks::closed(&open, until));
+            let written = breaks::write(&context, epoch, &doc).await;
+            if written.is_ok() {
+                say_marked(after, until);
+            }
+            EpochDone::Break(written.map_err(|e| e.to_string()))
+        });
+    }
+
+    /// A cure waits for its breaks: without them a moment that never was would be offered.
+    fn break_tried(&mut self, failure: Option<&String>) {
+        let Some(why) = failure else { return self.context.clear(Topic::Break) };
+        let text = "the cure waits, and no app may attach: cannot mark what may not be restored";
+        if self.context.say(Topic::Break, format!("{text}: {why}")) {
+            tracing::warn!(%why, "{text}");
+        }
+    }
+
+    /// Ends what is under way; the lease's thread ends with this.
+    pub(super) async fn close(mut self) {
+        self.tasks.close().await;
+    }
+}
+
+fn say_marked(after: Option<Txid>, until: Option<Txid>) {
+    match until {
+        None => {
+            tracing::info!(
+                ?after,
+                "nothing that is shipped after this is offered until the cure ends"
+            );
+            failpoint::reached("cure_marked");
+        }
+        Some(until) => {
+            tracing::info!(?after, %until, "what was shipped in between is marked as not restorable");
+            failpoint::reached("cure_closed");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The node's file while it is not in an app's hands: the app's lock that guards it, the WAL that is
+//! written back, and the way out of its place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_eventlog::{FileLock, LockError, head, host, open_reader, verify};
+use tidemill_model::BootTime;
+
+use super::node_record::NodeRecord;
+use super::routes::Post;
+use crate::context::Context;
+use crate::disk::checkpoint::{self, BothLocks};
+use crate::disk::open_by;
+use crate::error::{Error, ErrorKind};
+use crate::failpoint;
+use crate::problems::Topic;
+use crate::start::ask_bucket::{self, Remains};
+use crate::start::move_away::{Displaced, move_away};
+use crate::supervise::{AppLockTry, FileEffect, Input};
+use crate::tasks::{Tasks, blocking};
+
+/// How long an app that lost its stream may take to attach again before the log says so, and before
+/// CMD is killed for it: one that lives takes a second, and past its deadline it may not act anyway.
+pub(super) const ATTACH_BOUND: Duration = Duration::from_secs(30);
+/// How long the app's lock may be held by an app that is not attached before the status says so.
+const SHOWN_AFTER: Duration = Duration::from_secs(2);
+
+/// The file and the lock that guards it.
+pub(super) struct FileKeeper {
+    context: Arc<Context>,
+    record: Arc<NodeRecord>,
+    app_lock: Option<Arc<FileLock>>,
+    held: Option<HeldElsewhere>,
+    /// The whole log was verified, and no app had the file since.
+    proven: bool,
+    /// What the bucket was found to have of the node, after it was lost.
+    remains: Option<Remains>,
+    tasks: Tasks<FileDone>,
+}
+
+/// Another process has the app's lock, as the sidecar found when it tried.
+struct HeldElsewhere {
+    since: BootTime,
+    shown: bool,
+    said: bool,
+}
+
+/// What came of a task.
+pub(super) enum FileDone {
+    /// The app's lock was tried.
+    AppLock(Result<FileLock, LockError>),
+    /// The WAL was written back.
+    Checkpointed(Result<(), Error>),
+    /// The bucket was asked.
+    Bucket(Remains),
+}
+
+impl FileKeeper {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        record: &Arc<NodeRecord>,
+        proven: bool,
+    ) -> FileKeeper {
+        FileKeeper {
+            context: Arc::clone(context),
+            record: Arc::clone(record),
+            app_lock: None,
+            held: None,
+            proven,
+            remains: None,
+            tasks: Tasks::new(),
+        }
+    }
+
+    /// What happens next.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(super) async fn next(&mut self) -> FileDone {
+        self.tasks.next().await
+    }
+
+    pub(super) fn perform(&mut self, effect: FileEffect, post: &mut Post) -> Result<(), Error> {
+        match effect {
+            FileEffect::TryAppLock => {
+                let path = self.context.beside().app_lock();
+                self.tasks.spawn(async move {
+                    FileDone::AppLock(blocking(move || FileLock::take(&path)).await)
+                });
+            }
+            FileEffect::ReturnAppLock => self.app_lock = None,
+            FileEffect::Checkpoint => self.checkpoint()?,
+            FileEffect::AskBucket { patiently } => self.ask_bucket(patiently),
+            FileEffect::MoveAway => self.move_away(post),
+        }
+        Ok(())
+    }
+
+    pub(super) fn finished(&mut self, done: FileDone, post: &mut Post) -> Result<(), Error> {
+        match done {
+            FileDone::AppLock(result) => self.app_lock_tried(result, post),
+            FileDone::Checkpointed(result) => self.checkpointed(result, post),
+            FileDone::Bucket(remains) => {
+                self.remains = Some(remains);
+                post.tell(Input::BucketHolds(remains.holds));
+                Ok(())
+            }
+        }
+    }
+
+    fn app_lock_tried(
+        &mut self,
+        result: Result<FileLock, LockError>,
+        post: &mut Post,
+    ) -> Result<(), Error> {
+        let lock = match result {
+            Ok(lock) => {
+                self.app_lock = Some(Arc::new(lock));
+                self.lock_settled();
+                AppLockTry::Taken
+            }
+            Err(LockError::Held { .. }) => {
+                self.lock_held();
+                AppLockTry::Busy
+            }
+            Err(error) => return Err(error.into()),
+        };
+        post.tell(Input::AppLock(lock));
+        Ok(())
+    }
+
+    /// An app that lives attaches again within a second; one that does not keeps everything from
+    /// being shipped.
+    fn lock_held(&mut self) {
+        let now = host::boot_now();
+        let new = HeldElsewhere { since: now, shown: false, said: false };
+        let held = self.held.get_or_insert(new);
+        let waited = now.since(held.since);
+        let show = waited >= SHOWN_AFTER && !std::mem::replace(&mut held.shown, true);
+        let say = waited >= ATTACH_BOUND && !std::mem::replace(&mut held.said, true);
+        if !show && !say {
+            return;
+        }
+        // An app's child may have inherited the lock, of which the lock itself knows nothing.
+        let holder = open_by::named(&open_by::having_open(&self.context.beside().app_lock()));
+        let text = format!(
+            "{holder} has the file open and is not attached: nothing is shipped until it attaches \
+             or ends"
+        );
+        if say {
+            tracing::warn!("{text}");
+        }
+        self.context.say(Topic::File, text);
+    }
+
+    /// The app's lock is free, or its holder is attached.
+    pub(super) fn lock_settled(&mut self) {
+        if self.held.take().is_some() {
+            self.context.clear(Topic::File);
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Error> {
+        let missing = || Error::new(ErrorKind::Internal, "a checkpoint without the app's lock");
+        let app_lock = Arc::clone(self.app_lock.as_ref().ok_or_else(missing)?);
+        let context = Arc::clone(&self.context);
+        let proven = std::mem::take(&mut self.proven);
+        self.tasks.spawn(async move {
+            let work = move || {
+                let locks = BothLocks::new(context.beside(), &context.node_lock, &app_lock);
+                checkpoint::truncate_wal(context.beside(), &locks)?;
+                // What follows is a full copy, which everything after it builds on.
+                if !proven {
+                    verify(&open_reader(context.beside().db())?)?;
+                }
+                Ok(())
+            };
+            FileDone::Checkpointed(blocking(work).await)
+        });
+        Ok(())
+    }
+
+    fn checkpointed(&mut self, result: Result<(), Error>, post: &mut Post) -> Result<(), Error> {
+        let busy = match result {
+            Ok(()) => {
+                self.context.clear(Topic::File);
+                false
+            }
+            Err(e) if e.kind() == ErrorKind::Unavailable => {
+                if self.context.say(Topic::File, e.to_string()) {
+                    tracing::warn!(error = %e, "cannot empty the WAL yet");
+                }
+                true
+            }
+            // Shipping from it would take back what was covered.
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                tracing::error!(file = %self.context.beside().db().display(), "{e}");
+                post.tell(Input::FileUnfit);
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        if self.record.is_in_cure() && !busy {
+            failpoint::reached("cure_truncated");
+        }
+        post.tell(Input::Checkpointed { busy });
+        Ok(())
+    }
+
+    fn ask_bucket(&mut self, patiently: bool) {
+        let (context, state) = (Arc::clone(&self.context), self.record.state());
+        self.tasks.spawn(async move {
+            FileDone::Bucket(match patiently {
+                true => ask_bucket::ask(&context, &state).await,
+                false => ask_bucket::ask_briefly(&context, &state).await,
+            })
+        });
+    }
+
+    fn move_away(&mut self, post: &mut Post) {
+        if let Some(app_lock) = &self.app_lock {
+            let lost = self.unshipped_events();
+            let epoch = Some(self.record.epoch());
+            if let Err(error) = move_away(&self.context, app_lock, epoch, Displaced::Now, lost) {
+                tracing::error!(%error, "cannot move the file aside: the next start will");
+            }
+        }
+        post.tell(Input::MovedAway);
+    }
+
+    /// How many events of the local file may not be in the bucket.
+    fn unshipped_events(&self) -> Option<u64> {
+        let file = open_reader(self.context.beside().db());
+        let newest = file.and_then(|file| head(&file)).ok()?;
+        Some(self.remains?.lacks(newest.seq))
+    }
+
+    /// Ends what is under way.
+    pub(super) async fn close(mut self) {
+        self.tasks.close().await;
+    }
+}

@@ -1,0 +1,182 @@
+//! The state file of a ready node: what this process knows and must not forget, and how it is
+//! written. Its owners share it; each change is one method.
+//!
+//! Small writes are done in place: they must be on disk before the next effect anyway.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidemill_eventlog::host;
+use tidemill_model::{Epoch, LastGood, NodeState, Stage};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::failpoint;
+use crate::problems::Topic;
+use crate::start::proof::later_good;
+use crate::start::{pace, pacing};
+use crate::supervise::Unfit;
+
+/// The state file.
+pub(crate) struct NodeRecord {
+    context: Arc<Context>,
+    epoch: Epoch,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    state: NodeState,
+    /// An app was let in since the last cure: its end without a goodbye counts as a failure.
+    let_in: bool,
+}
+
+impl NodeRecord {
+    /// The record of an epoch, as the state file has it now.
+    pub(crate) fn new(context: &Arc<Context>, epoch: Epoch, state: NodeState) -> NodeRecord {
+        let kept = Mutex::new(Kept { state, let_in: false });
+        NodeRecord { context: Arc::clone(context), epoch, kept }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The epoch.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// What the state file says.
+    pub(crate) fn state(&self) -> NodeState {
+        self.kept().state.clone()
+    }
+
+    /// The last barrier that counted.
+    pub(crate) fn last_good(&self) -> Option<LastGood> {
+        self.kept().state.last_good
+    }
+
+    /// Whether a cure was begun and not finished.
+    pub(crate) fn is_in_cure(&self) -> bool {
+        self.kept().state.stage == Stage::Cure
+    }
+
+    /// An app may open the file from now on.
+    pub(crate) fn let_app_in(&self) {
+        self.kept().let_in = true;
+    }
+
+    /// Writes the stage; whether the disk has it.
+    pub(crate) fn save_stage(&self, stage: Stage, good: Option<LastGood>) -> bool {
+        let mut kept = self.kept();
+        let state = &mut kept.state;
+        state.stage = stage;
+        state.last_good = good.map(|good| later_good(state.last_good, good)).or(state.last_good);
+        match (self.context.save(state), stage) {
+            (Ok(()), _) => self.context.clear(Topic::Disk),
+            // The node is lost either way: the lease tells the next start.
+            (Err(error), Stage::Fenced) => tracing::error!(%error, "cannot record the fence"),
+            (Err(error), Stage::Claimed | Stage::Restored | Stage::Shipping | Stage::Cure) => {
+                self.say_disk(&error, "waiting until the state file can be written");
+                return false;
+            }
+        }
+        match stage {
+            Stage::Cure => failpoint::reached("cure_begun"),
+            Stage::Shipping => failpoint::reached("first_barrier"),
+            Stage::Claimed | Stage::Restored | Stage::Fenced => {}
+        }
+        true
+    }
+
+    /// Writes a barrier that counted; whether the disk has it. In a cure the one before it stays,
+    /// because the break that begins there is not written yet.
+    pub(crate) fn save_good(&self, good: LastGood) -> bool {
+        if self.is_in_cure() {
+            return true;
+        }
+        let mut kept = self.kept();
+        let before = kept.state.last_good;
+        kept.state.last_good = Some(later_good(before, good));
+        match self.context.save(&kept.state) {
+            Ok(()) => {
+                self.context.clear(Topic::Disk);
+                true
+            }
+            Err(error) => {
+                self.say_disk(&error, "a barrier that is not recorded does not count");
+                kept.state.last_good = before;
+                false
+            }
+        }
+    }
+
+    /// Nothing more may go under this prefix. If that is Litestream's fault, the file has all that
+    /// was ever committed; otherwise the bucket has what was covered.
+    pub(crate) fn abandon(&self, why: Unfit) {
+        let why = match why {
+            Unfit::Litestream => {
+                "litestream lost its own state: this epoch ends here, and the next start ships \
+                 the file under the next one"
+            }
+            Unfit::Bucket => "the lease is gone: this epoch ends here",
+            Unfit::File => {
+                "the file is not what it was: this epoch ends here, and the next start begins the \
+                 next one from what the bucket has"
+            }
+            Unfit::Answers => {
+                "litestream's answers cannot be, however often it is started again: this epoch \
+                 ends here, and the next start ships the file under the next one"
+            }
+        };
+        tracing::error!(epoch = %self.epoch, "{why}");
+        self.context.say(Topic::Litestream, why);
+        let mut kept = self.kept();
+        kept.state.abandoned = true;
+        if let Err(error) = self.context.save(&kept.state) {
+            tracing::error!(%error, "cannot record it: the next start will find the same");
+        }
+    }
+
+    /// Counts an app that was let in by this process and died as a failure; gives how long its cure
+    /// waits, which is not at all where somebody is in a hurry. `None` if no app was let in since the
+    /// last cure. The next write records it.
+    pub(crate) fn count_cure(&self, hurry: bool) -> Option<Duration> {
+        let mut kept = self.kept();
+        if !std::mem::take(&mut kept.let_in) {
+            return None;
+        }
+        let (before, now) = (kept.state.failures, host::boot_now());
+        let wait = match hurry {
+            true => Duration::ZERO,
+            false => pace::wait(before, true, now, self.context.settings.pace_most),
+        };
+        if !wait.is_zero() {
+            pacing::say(&self.context, before, wait, "the cure of its replica");
+        }
+        kept.state.failures = Some(pace::begun(before, now.saturating_add(wait)));
+        Some(wait)
+    }
+
+    /// Whether failures before this slow down what comes next.
+    pub(crate) fn has_failures(&self) -> bool {
+        self.kept().state.failures.is_some()
+    }
+
+    /// What came before does not slow down what comes next.
+    pub(crate) fn forgive(&self) {
+        let mut kept = self.kept();
+        if kept.state.failures.take().is_some()
+            && let Err(error) = self.context.save(&kept.state)
+        {
+            tracing::warn!(%error, "cannot record that this life ended well");
+        }
+    }
+
+    /// The disk does not take the state file.
+    fn say_disk(&self, error: &Error, then: &str) {
+        if self.context.say(Topic::Disk, format!("{error}: {then}")) {
+            tracing::warn!(%error, "{then}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The one Litestream of a node: started with fresh credentials, watched, killed or stopped.
+//!
+//! ```text
+//!          Spawn              it answers             Kill, Stop
+//!   Empty ───────► Starting ─────────────► Running ─────────────► Ending
+//!     ▲               │ it cannot start       │ it ends by itself    │ it ended
+//!     └───────────────┴───────────────────────┴──────────────────────┘
+//! ```
+//!
+//! A `Kill` or `Stop` while it starts is remembered: it is killed as soon as it answers. Each
+//! `Spawn` is answered once, with `LitestreamEnded` or `StateLost`, however that comes about.
+//!
+//! Failure: one that cannot be started, or is of no use, counts as one that ended. Cancellation:
+//! dropping the slot kills the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_eventlog::host;
+use tidemill_model::{BootTime, Epoch, Txid};
+
+use super::child::{Launch, LitestreamChild};
+use super::config::Config;
+use super::{config_path, credentials, local_state};
+use crate::child_process::Exit;
+use crate::context::Context;
+use crate::failpoint;
+use crate::problems::Topic;
+use crate::serve::node_record::NodeRecord;
+use crate::serve::routes::Post;
+use crate::supervise::{Input, LitestreamEffect, Restart};
+use crate::tasks::Tasks;
+
+/// How long a restart for new credentials waits for the upload under way: it is due four minutes
+/// before the old ones end.
+const REPLACE_BOUND: Duration = Duration::from_secs(180);
+
+/// Litestream, as far as this process has one.
+pub(crate) struct LitestreamSlot {
+    context: Arc<Context>,
+    record: Arc<NodeRecord>,
+    state: State,
+    /// When it is due to be started with new credentials.
+    replace_at: Option<BootTime>,
+    tasks: Tasks<LitestreamDone>,
+}
+
+enum State {
+    Empty,
+    Starting { kill: bool },
+    Running(LitestreamChild),
+    Ending { pid: u32 },
+}
+
+/// What came of a task.
+pub(crate) enum LitestreamDone {
+    /// It answers, or why it does not.
+    Started(Result<Box<Answering>, NotStarted>),
+    /// The process ended.
+    Ended { pid: u32, exit: Exit },
+}
+
+impl LitestreamSlot {
+    pub(crate) fn new(context: &Arc<Context>, record: &Arc<NodeRecord>) -> LitestreamSlot {
+        LitestreamSlot {
+            context: Arc::clone(context),
+            record: Arc::clone(record),
+            state: State::Empty,
+            replace_at: None,
+            tasks: Tasks::new(),
+        }
+    }
+
+    /// What happens next to it.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn next(&mut self) -> LitestreamDone {
+        self.tasks.next().await
+    }
+
+    pub(crate) fn perform(&mut self, effect: LitestreamEffect) {
+        match effect {
+            LitestreamEffect::Spawn => self.spawn(),
+            LitestreamEffect::Kill => self.end(false),
+            LitestreamEffect::Stop => self.end(true),
+        }
+    }
+
+    fn spawn(&mut self) {
+        self.state = State::Starting { kill: false };
+        let (context, epoch) = (Arc::clone(&self.context), self.record.epoch());
+        let counted = self.record.last_good().map(|good| good.txid);
+        self.tasks.spawn(async move {
+            LitestreamDone::Started(start(&context, epoch, counted).await.map(Box::new))
+        });
+    }
+
+    fn end(&mut self, politely: bool) {
+        match std::mem::replace(&mut self.state, State::Empty) {
+            State::Running(child) => {
+                self.state = State::Ending { pid: child.pid() };
+                // The task that waits for it tells the end.
+                self.tasks.spawn_silent(async move {
+                    match politely {
+                        true => child.stop().await,
+                        false => child.kill().await,
+                    };
+                });
+            }
+            State::Starting { .. } => self.state = State::Starting { kill: true },
+            before @ (State::Empty | State::Ending { .. }) => self.state = before,
+        }
+    }
+
+    pub(crate) fn finished(&mut self, done: LitestreamDone, post: &mut Post) {
+        match done {
+            LitestreamDone::Started(Ok(answering)) => self.started(*answering, post),
+            LitestreamDone::Started(Err(NotStarted::StateLost)) => {
+                self.state = State::Empty;
+                post.tell(Input::StateLost);
+            }
+            LitestreamDone::Started(Err(NotStarted::Failed(why))) => {
+                tracing::warn!(%why, "litestream could not be started: trying again");
+                self.context.say(Topic::Litestream, why);
+                self.state = State::Empty;
+                post.tell(Input::LitestreamEnded);
+            }
+            LitestreamDone::Ended { pid, exit } => self.ended(pid, exit, post),
+        }
+    }
+
+    fn started(&mut self, answering: Answering, post: &mut Post) {
+        let Answering { child, version, replace_in } = answering;
+        let (mut end, pid) = (child.watch(), child.pid());
+        self.tasks.spawn(async move {
+            let exit = end.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+            LitestreamDone::Ended { pid, exit: exit.unwrap_or(Exit::Unknown) }
+        });
+        {
+            let mut status = self.context.status();
+            (status.litestream_pid, status.litestream_version) = (Some(pid), Some(version));
+        }
+        self.replace_at = replace_in.map(|wait| host::boot_now().saturating_add(wait));
+        tracing::info!(pid, "litestream runs");
+        failpoint::reached("litestream_started");
+        let kill = matches!(self.state, State::Starting { kill: true });
+        self.state = State::Running(child);
+        if kill {
+            self.end(false);
+        } else {
+            post.tell(Input::LitestreamUp);
+        }
+    }
+
+    fn ended(&mut self, pid: u32, exit: Exit, post: &mut Post) {
+        match &self.state {
+            State::Running(child) if child.pid() == pid => {
+                let last = child.last_lines().join("; ");
+                tracing::warn!(pid, %exit, last, "litestream ended by itself: starting it again");
+                self.context
+                    .say(Topic::Litestream, format!("litestream ended with {exit}: {last}"));
+            }
+            State::Ending { pid: ending } if *ending == pid => {
+                tracing::info!(pid, %exit, "litestream ended");
+            }
+            // An end is told once.
+            State::Empty | State::Starting { .. } | State::Running(_) | State::Ending { .. } => {
+                return;
+            }
+        }
+        self.state = State::Empty;
+        self.replace_at = None;
+        self.context.status().litestream_pid = None;
+        post.tell(Input::LitestreamEnded);
+    }
+
+    /// When to call [`LitestreamSlot::replace_if_due`]; while an upload keeps a restart from being
+    /// due, its end is an event of its own.
+    pub(crate) fn wake_at(&self, uploading: bool) -> Option<BootTime> {
+        self.replace_at.filter(|_| !uploading)
+    }
+
+    /// Has it started with new credentials where the old ones end soon; not in the middle of an
+    /// upload, which would begin anew, unless they are about to end, with which it would fail anyway.
+    pub(crate) fn replace_if_due(&mut self, uploading: bool, now: BootTime, post: &mut Post) {
+        let Some(due) = self.replace_at else { return };
+        if now >= due && (!uploading || now >= due.saturating_add(REPLACE_BOUND)) {
+            self.replace_at = None;
+            tracing::info!("litestream's credentials end soon: starting it with new ones");
+            post.tell(Input::RestartLitestream(Restart::Credentials));
+        }
+    }
+
+    /// Ends whatever runs.
+    pub(crate) async fn close(mut self) {
+        self.tasks.close().await;
+        if let State::Running(child) = self.state {
+            child.kill().await;
+        }
+    }
+}
+
+/// A Litestream that answers.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    child: LitestreamChild,
+    version: String,
+    /// How long until it must be started again with new credentials; `None` if these do not end.
+    replace_in: Option<Duration>,
+}
+
+/// Why Litestream does not run.
+#[derive(Debug)]
+pub(crate) enum NotStarted {
+    /// It has lost its own state: it must not run under this prefix any more.
+    StateLost,
+    /// It could not be started, or does not answer as it must; the next one may.
+    Failed(String),
+}
+
+impl<E: std::error::Error> From<E> for NotStarted {
+    fn from(error: E) -> NotStarted {
+        NotStarted::Failed(error.to_string())
+    }
+}
+
+/// Starts Litestream for `epoch`, under whose prefix `counted` was the last barrier that counted,
+/// and waits until it answers.
+async fn start(
+    context: &Arc<Context>,
+    epoch: Epoch,
+    counted: Option<Txid>,
+) -> Result<Answering, NotStarted> {
+    if counted.is_some_and(|counted| local_state::end(context.beside()) < Some(counted)) {
+        return Err(NotStarted::StateLost);
+    }
+    let keys = credentials::for_litestream(&context.store).await?;
+    let settings = &context.settings;
+    let config = Config {
+        socket: context.litestream_socket.clone(),
+        db: context.beside().db().to_owned(),
+        bucket: context.store.bucket().to_owned(),
+        prefix: context.keys.epoch(epoch),
+        endpoint: context.store.endpoint().map(str::to_owned),
+        region: context.store.region().to_owned(),
+        force_path_style: context.store.endpoint().is_some(),
+        window: settings.window,
+        exact_window: settings.exact_window,
+    };
+    config.write(&config_path(context.beside()))?;
+    let launch = Launch {
+        executable: context.litestream.path(),
+        beside: context.beside(),
+        node_lock: &context.node_lock,
+        credentials: &keys,
+    };
+    let child = LitestreamChild::spawn(&launch).await?;
+    match context.control.wait_ready(&child).await {
+        Ok(info) => {
+            let replace_in = credentials::replace_in(&keys, host::wall_now());
+            Ok(Answering { child, version: info.version, replace_in })
+        }
+        Err(error) => {
+            child.kill().await;
+            Err(error.into())
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The barriers of a ready node and those who wait for them: performs what [`super::barrier`] wants.
+//!
+//! It reads the head of the log, has Litestream ship, reads the lease, has the round recorded, and
+//! answers whoever asked.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_eventlog::{head, host, open_reader, sum_at};
+use tidemill_model::{
+    BarrierReply, BarrierRequest, BootTime, Covered, LastGood, SocketError, SocketErrorKind,
+    Timestamp, Txid, unix_ms,
+};
+
+use super::barrier::{
+    BarrierRefusal, Barriers, Effect, Input, LeaseShows, LogPoint, Patience, PokePace, Synced,
+    WaiterId,
+};
+use super::litestream::control::{SyncCure, SyncFailure, SyncFailureKind};
+use super::litestream::progress;
+use super::wal::WalEnd;
+use crate::app::socket::Reply;
+use crate::context::Context;
+use crate::error::Error;
+use crate::lease::thread::LeaseJudge;
+use crate::problems::Topic;
+use crate::serve::node_record::NodeRecord;
+use crate::serve::routes::Post;
+use crate::supervise::{self, BarriersEffect, Restart};
+use crate::tasks::{Tasks, blocking};
+
+/// The waiter that is the supervisor itself.
+const OWN: WaiterId = WaiterId(0);
+/// The longest that a caller may wait for a barrier: longer, and it should ask again.
+const BARRIER_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// How long a commit that is under way when Litestream has shipped may take: far more than a disk
+/// needs to sync.
+const PUBLISHED_BOUND: Duration = Duration::from_secs(5);
+/// How often it is looked at; it costs two small reads.
+const PUBLISHED_CHECK: Duration = Duration::from_millis(1);
+
+/// The barriers and their callers.
+pub(crate) struct Shipping {
+    context: Arc<Context>,
+    record: Arc<NodeRecord>,
+    judge: LeaseJudge,
+    barriers: Barriers,
+    callers: HashMap<WaiterId, Reply<BarrierReply>>,
+    next_waiter: u64,
+    /// When the head of the round under way was read, at the earliest.
+    looked_at: Option<Timestamp>,
+    /// The end of the WAL as of that.
+    sent_end: Option<WalEnd>,
+    /// The same of the last round that was shipped, and when it was.
+    shipped_end: Option<WalEnd>,
+    shipped_at: Option<Timestamp>,
+    tasks: Tasks<ShippingDone>,
+}
+
+/// What came of a task.
+pub(crate) enum ShippingDone {
+    /// The head of the log and the end of the WAL, or that they cannot be read now.
+    Head(Option<(LogPoint, Option<WalEnd>)>),
+    /// The log does not contain what it must.
+    HeadLacks,
+    /// What Litestream answered.
+    Synced(Result<Synced, SyncFailure>),
+    /// Whose the lease is.
+    Lease(LeaseShows),
+}
+
+impl Shipping {
+    /// The barriers of a file that contains `floor`.
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        record: &Arc<NodeRecord>,
+        judge: LeaseJudge,
+        floor: Option<LogPoint>,
+    ) -> Shipping {
+        let settings = &context.settings;
+        let pace = PokePace {
+            busy_every: settings.poke_every,
+            idle_every: settings.idle_every,
+            outage_every: settings.idle_every,
+        };
+        Shipping {
+            context: Arc::clone(context),
+            record: Arc::clone(record),
+            judge,
+            barriers: Barriers::over(pace, record.last_good(), floor),
+            callers: HashMap::new(),
+            next_waiter: OWN.0 + 1,
+            looked_at: None,
+            sent_end: None,
+            shipped_end: None,
+            shipped_at: None,
+            tasks: Tasks::new(),
+        }
+    }
+
+    /// What happens next.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn next(&mut self) -> ShippingDone {
+        self.tasks.next().await
+    }
+
+    /// When to call [`Shipping::tick`] at the latest.
+    pub(crate) fn wake_at(&self) -> Option<BootTime> {
+        self.barriers.wake_at()
+    }
+
+    /// Whether the next change of the WAL is news.
+    pub(crate) fn wants_changes(&self) -> bool {
+        self.barriers.wants_changes()
+    }
+
+    /// Whether a call to Litestream is under way.
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.barriers.is_uploading()
+    }
+
+    pub(crate) fn perform(&mut self, effect: BarriersEffect, post: &mut Post) {
+        let input = match effect {
+            BarriersEffect::Open { copy } => Input::Open { copy },
+            BarriersEffect::Pause => Input::Pause,
+            BarriersEffect::Fence => Input::Fenced,
+            BarriersEffect::Ask { until } => Input::Ask { waiter: OWN, until },
+        };
+        self.take(input, post);
+    }
+
+    pub(crate) fn tick(&mut self, post: &mut Post) {
+        self.take(Input::Tick, post);
+    }
+
+    pub(crate) fn wal_changed(&mut self, post: &mut Post) {
+        self.take(Input::WalChanged, post);
+    }
+
+    /// Somebody asks for a barrier.
+    pub(crate) fn ask(
+        &mut self,
+        request: &BarrierRequest,
+        reply: Reply<BarrierReply>,
+        post: &mut Post,
+    ) {
+        let wait = Duration::from_millis(request.timeout_ms).min(BARRIER_WAIT_MAX);
+        let waiter = WaiterId(self.next_waiter);
+        self.next_waiter += 1;
+        self.callers.insert(waiter, reply);
+        let until = host::boot_now().saturating_add(wait);
+        self.take(Input::Ask { waiter, until }, post);
+    }
+
+    pub(crate) fn finished(&mut self, done: ShippingDone, post: &mut Post) {
+        let input = match done {
+            ShippingDone::Head(found) => Input::Head(found.map(|(head, end)| {
+                self.sent_end = end;
+                head
+            })),
+            ShippingDone::HeadLacks => Input::HeadLacks,
+            ShippingDone::Synced(Ok(synced)) => Input::Synced(Some(synced)),
+            ShippingDone::Synced(Err(failure)) => {
+                self.sync_failed(&failure, post);
+                Input::Synced(None)
+            }
+            ShippingDone::Lease(shows) => Input::Lease(shows),
+        };
+        self.take(input, post);
+    }
+
+    fn take(&mut self, input: Input, post: &mut Post) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for effect in self.barriers.handle(input, host::boot_now()) {
+                inputs.extend(self.effect(effect, post));
+            }
+        }
+    }
+
+    /// Performs an effect; gives the answer where that is known at once.
+    fn effect(&mut self, effect: Effect, post: &mut Post) -> Option<Input> {
+        match effect {
+            Effect::ReadHead(holding) => self.read_head(holding),
+            Effect::Sync { patience } => self.sync(patience),
+            Effect::ReadLease => self.read_lease(),
+            Effect::Save(good) => return Some(Input::Saved(self.record.save_good(good))),
+            Effect::Accepted { .. } => self.accepted(),
+            Effect::Counted(good) => {
+                let LastGood { txid, seq, sum } = good;
+                let covered = Covered { epoch: self.record.epoch(), txid, seq, sum };
+                self.context.status().covered = Some(covered);
+                post.tell(supervise::Input::Counted(good));
+            }
+            Effect::Accept(waiter, good) => self.answer(waiter, Ok(good), post),
+            Effect::Refuse(waiter, refusal) => self.answer(waiter, Err(refusal), post),
+            Effect::Lacks(LogPoint { seq, .. }) => {
+                tracing::error!(
+                    file = %self.context.beside().db().display(),
+                    "the file does not contain event {seq} any more as it was, which a barrier \
+                     covered"
+                );
+                post.tell(supervise::Input::FileUnfit);
+            }
+            Effect::Distrust(why) => {
+                if self.context.say(Topic::Litestream, why.clone()) {
+                    tracing::error!(why, "litestream's answer cannot be: restarting it");
+                }
+                post.tell(supervise::Input::RestartLitestream(Restart::WrongAnswer));
+            }
+            // The lease's thread judged the same document and says so to everybody.
+            Effect::Foreign => {
+                tracing::error!("after an upload the lease was another's: nothing counts");
+            }
+        }
+        None
+    }
+
+    fn read_head(&mut self, holding: LogPoint) {
+        self.looked_at = Some(host::wall_now());
+        let (context, earlier) = (Arc::clone(&self.context), self.shipped_end);
+        self.tasks.spawn(async move {
+            let read = move || {
+                let end = WalEnd::read(context.beside(), earlier.as_ref());
+                let file = open_reader(context.beside().db())?;
+                if sum_at(&file, holding.seq)? != Some(holding.sum) {
+                    return Ok(ShippingDone::HeadLacks);
+                }
+                let head = head(&file)?;
+                let head = LogPoint { seq: head.seq, sum: head.sum };
+                Ok::<_, Error>(ShippingDone::Head(Some((head, end))))
+            };
+            blocking(read).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot read the newest event");
+                ShippingDone::Head(None)
+            })
+        });
+    }
+
+    fn sync(&mut self, patience: Patience) {
+        let (context, earlier) = (Arc::clone(&self.context), self.sent_end);
+        let pid = context.status().litestream_pid;
+        self.tasks.spawn(async move {
+            ShippingDone::Synced(ship(&context, pid, patience, earlier).await)
+        });
+    }
+
+    fn read_lease(&mut self) {
+        let (context, judge) = (Arc::clone(&self.context), self.judge.clone());
+        self.tasks.spawn(async move {
+            ShippingDone::Lease(match context.leases.read().await {
+                Ok(found) => judge.judge(found).await,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read the lease after an upload");
+                    LeaseShows::Unknown
+                }
+            })
+        });
+    }
+
+    /// What the round began with is in the bucket.
+    fn accepted(&mut self) {
+        self.context.clear(Topic::Upload);
+        self.context.clear(Topic::Litestream);
+        self.shipped_at = Some(host::wall_now());
+        self.shipped_end = self.sent_end.take();
+        let mut status = self.context.status();
+        (status.wal_lag_bytes, status.shipped_until) = (0, self.looked_at);
+    }
+
+    fn sync_failed(&mut self, failure: &SyncFailure, post: &mut Post) {
+        self.context.status().wal_lag_bytes = self.lag_bytes();
+        if self.context.say(Topic::Upload, failure.to_string()) {
+            tracing::warn!(why = %failure, "an upload failed: trying again");
+        }
+        let restart = supervise::Input::RestartLitestream;
+        match failure.kind.cure() {
+            SyncCure::Retry => {}
+            SyncCure::Wake => post.tell(restart(Restart::Silent)),
+            SyncCure::Restart | SyncCure::Mend => post.tell(restart(Restart::WrongAnswer)),
+            SyncCure::NewEpoch => post.tell(supervise::Input::StateMismatch),
+        }
+    }
+
+    /// Tells a waiter that its barrier counted, or why not.
+    fn answer(
+        &mut self,
+        waiter: WaiterId,
+        result: Result<LastGood, BarrierRefusal>,
+        post: &mut Post,
+    ) {
+        if waiter == OWN {
+            return post.tell(match result {
+                Ok(good) => supervise::Input::BarrierCounted(good),
+                Err(refusal) => supervise::Input::BarrierRefused(refusal),
+            });
+        }
+        let Some(reply) = self.callers.remove(&waiter) else { return };
+        let epoch = self.record.epoch();
+        reply.send(match result {
+            Ok(good) => Ok(BarrierReply { epoch, txid: good.txid, seq: good.seq }),
+            Err(refusal) => Err(refused(refusal, self.context.status().problem().as_deref())),
+        });
+    }
+
+    /// Since when something waits to be shipped.
+    pub(crate) fn dirty_since(&self) -> Option<BootTime> {
+        self.barriers.dirty_since()
+    }
+
+    /// For how long something has waited to be shipped.
+    pub(crate) fn lag_ms(&self) -> u64 {
+        let now = host::boot_now();
+        self.barriers.dirty_since().map_or(0, |since| unix_ms(now.since(since)))
+    }
+
+    /// How much of the WAL waits to be shipped.
+    pub(crate) fn lag_bytes(&self) -> u64 {
+        let shipped = self.shipped_end.as_ref();
+        WalEnd::read(self.context.beside(), shipped).map_or(0, |end| end.bytes_since(shipped))
+    }
+
+    /// The last transaction in the bucket, as far as is known.
+    pub(crate) fn shipped_txid(&self) -> Option<Txid> {
+        self.barriers.shipped_txid().or(self.barriers.last_good().map(|good| good.txid))
+    }
+
+    /// When that was.
+    pub(crate) fn shipped_at(&self) -> Option<Timestamp> {
+        self.shipped_at
+    }
+
+    /// How long the last accepted call to Litestream took.
+    pub(crate) fn took(&self) -> Option<Duration> {
+        self.barriers.took()
+    }
+
+    /// Ends what is under way.
+    pub(crate) async fn close(mut self) {
+        self.tasks.close().await;
+    }
+}
+
+/// Has Litestream ship, and waits until every commit that it may have shipped is one that the
+/// database has: an app that dies before it has told of a commit may never have made it.
+async fn ship(
+    context: &Arc<Context>,
+    pid: Option<u32>,
+    patience: Patience,
+    earlier: Option<WalEnd>,
+) -> Result<Synced, SyncFailure> {
+    let synced = tokio::select! {
+        synced = context.control.sync(patience.total) => synced?,
+        () = progress::stalled(pid, patience.stall) => {
+            let text = format!("the upload moved nothing for {} s", patience.stall.as_secs());
+            return Err(SyncFailure { kind: SyncFailureKind::UploadStuck, text });
+        }
+    };
+    let looked_at = Arc::clone(context);
+    let end = blocking(move || WalEnd::read(looked_at.beside(), earlier.as_ref())).await;
+    let until = host::boot_now().saturating_add(PUBLISHED_BOUND);
+    while !end.as_ref().is_none_or(|end| end.is_published(context.beside())) {
+        if host::boot_now() >= until {
+            let text = "the app has been in one commit for too long".to_owned();
+            return Err(SyncFailure { kind: SyncFailureKind::Unpublished, text });
+        }
+        tokio::time::sleep(PUBLISHED_CHECK).await;
+    }
+    Ok(synced)
+}
+
+fn refused(refusal: BarrierRefusal, problem: Option<&str>) -> SocketError {
+    let (kind, message) = match refusal {
+        BarrierRefusal::TimedOut => {
+            let why = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
+            (SocketErrorKind::TimedOut, format!("the barrier did not count in time{why}"))
+        }
+        BarrierRefusal::Fenced => {
+            (SocketErrorKind::Fenced, "another owner has the node".to_owned())
+        }
+        BarrierRefusal::TooMany => {
+            (SocketErrorKind::Unavailable, "too many barriers wait: try again".to_owned())
+        }
+    };
+    SocketError { kind, message }
+}

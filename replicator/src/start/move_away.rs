@@ -1,0 +1,60 @@
+//! Moves a file out of its place, and tells a person where it is and what of it may be lost.
+
+use tidemill_eventlog::FileLock;
+use tidemill_model::Epoch;
+
+use crate::context::Context;
+use crate::disk::checkpoint::BothLocks;
+use crate::disk::diverged;
+use crate::error::Error;
+
+/// Why a file loses its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Displaced {
+    /// Another owner took the node from this process.
+    Now,
+    /// Another owner has, or had, the node.
+    Before,
+    /// Nothing beside the file says what it is.
+    NoState,
+}
+
+/// Moves the file and its WAL away, under the name of `epoch`. Of its events `lost` may never have
+/// reached the bucket; `None` if that is not known.
+///
+/// # Errors
+/// The file system's; the next start finishes the move.
+pub(crate) fn move_away(
+    context: &Context,
+    app_lock: &FileLock,
+    epoch: Option<Epoch>,
+    why: Displaced,
+    lost: Option<u64>,
+) -> Result<(), Error> {
+    let beside = context.beside();
+    let locks = BothLocks::new(beside, &context.node_lock, app_lock);
+    let folder = diverged::move_away(beside, &locks, epoch)?;
+    let file = folder.and_then(|folder| Some(folder.join(beside.db().file_name()?)));
+    let file = file.map(|file| file.display().to_string());
+    let read = file.as_ref().map(|file| format!("tidemill events --from {file}"));
+    match why {
+        Displaced::Now => tracing::warn!(
+            events = lost,
+            read,
+            "lost the node: its file was moved aside; so many events may never have reached the \
+             bucket, and this is how to read them"
+        ),
+        Displaced::Before => tracing::warn!(
+            events = lost,
+            read,
+            "another owner has or had this node: moved its old file aside; so many events may \
+             never have reached the bucket, and this is how to read them"
+        ),
+        Displaced::NoState => tracing::warn!(
+            file,
+            "the file's state file is missing, so it cannot be told whether the file is the \
+             newest: moved it aside"
+        ),
+    }
+    Ok(())
+}

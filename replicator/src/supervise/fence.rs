@@ -1,0 +1,137 @@
+//! The fence, which leaves the node to its new owner.
+//!
+//! ```text
+//!   fenced, or the lease is gone
+//!      │  barriers fenced, Litestream killed, CMD has five seconds
+//!      ▼
+//!   Litestream down, CMD ended, app's lock held
+//!      │  the bucket is asked
+//!      ├─ the lease is merely gone, and what was covered too ──► Ended(LeaseGone): the file stays
+//!      ▼
+//!   the file and its WAL move away ──► Ended(Fenced)
+//! ```
+//!
+//! Nothing counts any more, Litestream is killed, the app leaves by itself or with CMD's group after
+//! five seconds; when its lock is free the file and its WAL are moved away. Where the lease is merely
+//! gone, that waits until the bucket shows what was covered; if it does not, it was emptied, or is a
+//! wrong one, and the file keeps its place. Where somebody wants this process to end meanwhile, it
+//! does not wait for an app that stays: the next start moves the file.
+
+use tidemill_model::{BootTime, Stage};
+
+use super::{
+    AppEffect, AppPresence, BarriersEffect, Cmd, Effect, Ending, EpochEffect, FENCE_GRACE,
+    FileEffect, LOCK_EVERY, LitestreamRun, Phase, Signal, Supervisor, Unfit,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FenceStep {
+    /// When CMD is killed; `None` once it was, or if there is none.
+    kill_at: Option<BootTime>,
+    /// When the move is left to the next start, because somebody wants this process to end.
+    give_up_at: Option<BootTime>,
+    /// The bucket is being asked, or the file moved.
+    moving: bool,
+    /// The lease is gone: the file stays unless the bucket holds what was covered.
+    gone: bool,
+}
+
+impl FenceStep {
+    /// The same, where somebody wants this process to end.
+    pub(super) fn hurried(self, now: BootTime) -> FenceStep {
+        let give_up_at = self.give_up_at.or(Some(now.saturating_add(FENCE_GRACE * 2)));
+        FenceStep { give_up_at, ..self }
+    }
+
+    pub(super) fn wake_at(self) -> Option<BootTime> {
+        self.kill_at.into_iter().chain(self.give_up_at).min()
+    }
+}
+
+impl Supervisor {
+    pub(super) fn fenced(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Fence(_)) {
+            return;
+        }
+        out.push(Effect::Barriers(BarriersEffect::Fence));
+        out.push(Effect::Epoch(EpochEffect::SaveStage {
+            stage: Stage::Fenced,
+            good: None,
+            hurry: self.terminating,
+        }));
+        self.fence(false, now, out);
+    }
+
+    /// The lease is gone. The epoch is over, but the node may have no other owner, and the file no
+    /// copy: its stage stays, except that an app leaves now without a goodbye.
+    pub(super) fn lease_gone(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Fence(_)) {
+            return;
+        }
+        out.push(Effect::Barriers(BarriersEffect::Fence));
+        out.push(Effect::Epoch(EpochEffect::Abandon(Unfit::Bucket)));
+        if self.app != AppPresence::None {
+            out.push(Effect::Epoch(EpochEffect::SaveStage {
+                stage: Stage::Cure,
+                good: None,
+                hurry: self.terminating,
+            }));
+        }
+        self.fence(true, now, out);
+    }
+
+    fn fence(&mut self, gone: bool, now: BootTime, out: &mut Vec<Effect>) {
+        // A CMD that ended may have left an app in its group.
+        let started = !matches!(self.cmd, Cmd::Absent | Cmd::Waiting);
+        let kill_at = started.then(|| now.saturating_add(FENCE_GRACE));
+        let give_up_at = self.terminating.then(|| now.saturating_add(FENCE_GRACE * 2));
+        self.phase = Phase::Fence(FenceStep { kill_at, give_up_at, moving: false, gone });
+        self.kill_litestream(out);
+        if !self.holds_app_lock {
+            self.lock_at = Some(now.saturating_add(LOCK_EVERY));
+            out.push(Effect::File(FileEffect::TryAppLock));
+        }
+        self.fence_proceed(out);
+    }
+
+    pub(super) fn fence_tick(&mut self, step: FenceStep, now: BootTime, out: &mut Vec<Effect>) {
+        if step.kill_at.is_some_and(|at| now >= at) {
+            self.phase = Phase::Fence(FenceStep { kill_at: None, ..step });
+            out.push(Effect::App(AppEffect::SignalCmd(Signal::Kill)));
+        }
+        if step.give_up_at.is_some_and(|at| now >= at) {
+            self.exit(if step.gone { Ending::LeaseGone } else { Ending::Fenced }, out);
+        }
+    }
+
+    /// Moves the file once nobody can have it open, and the bucket was asked.
+    pub(super) fn fence_proceed(&mut self, out: &mut Vec<Effect>) {
+        let Phase::Fence(step) = self.phase else { return };
+        let down = matches!(self.litestream, LitestreamRun::Down { .. });
+        if down && self.holds_app_lock && !self.cmd_lives() && !step.moving {
+            self.phase = Phase::Fence(FenceStep { moving: true, ..step });
+            out.push(Effect::File(FileEffect::AskBucket { patiently: step.gone }));
+        }
+    }
+
+    pub(super) fn bucket_holds(&mut self, holds: bool, out: &mut Vec<Effect>) {
+        let Phase::Fence(step) = self.phase else { return };
+        if step.gone && !holds {
+            return self.exit(Ending::LeaseGone, out);
+        }
+        if step.gone {
+            out.push(Effect::Epoch(EpochEffect::SaveStage {
+                stage: Stage::Fenced,
+                good: None,
+                hurry: self.terminating,
+            }));
+        }
+        out.push(Effect::File(FileEffect::MoveAway));
+    }
+
+    pub(super) fn moved_away(&mut self, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Fence(_)) {
+            self.exit(Ending::Fenced, out);
+        }
+    }
+}
