@@ -3,47 +3,16 @@
 //! Every list has a bound and a cursor. Rows of a kind that this version does not know are listed
 //! like others; only folding a run needs to understand them all.
 
-use std::collections::BTreeMap;
-
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{
-    Activity, BlockReason, OpId, OpName, Parent, RunId, RunState, RunStatus, Seq, Timestamp,
-    WaitsFor,
+    BlockReason, OpId, OpName, Parent, RunId, RunState, RunStatus, RunSummary, Seq, Timestamp,
+    took_ms,
 };
 
 use crate::codec::{Row, from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
 use crate::process::Process;
-
-/// A run as a list shows it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct RunSummary {
-    /// Its id.
-    pub run: RunId,
-    /// Its workflow.
-    pub workflow: OpName,
-    /// Where it stands.
-    pub status: RunStatus,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// When its last event was written.
-    pub updated_at: Timestamp,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-    /// Who started it as a child.
-    pub parent: Option<Parent>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its place in the order of starts: the cursor of lists.
-    pub seq: Seq,
-    /// What its open steps do, where [`add_activity`] found that out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub activity: Option<Activity>,
-    /// The blocked run that it waits for, where [`crate::waits::say`] was asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub waits_for: Option<WaitsFor>,
-}
 
 /// Which runs to list; the newest come first.
 #[derive(Debug, Clone, Default)]
@@ -127,8 +96,9 @@ fn summary(row: &rusqlite::Row<'_>) -> Result<RunSummary> {
     let created_at: Timestamp = text(3)?.parse().map_err(|e| corrupt(&e))?;
     let parent = optional(6)?.map(|run| RunId::new(&run)).transpose().map_err(|e| corrupt(&e))?;
     let op = row.get::<_, Option<u32>>(7).map_err(failed)?.map(OpId::new).transpose();
+    let ended_at = optional(5)?.map(|ts| ts.parse()).transpose().map_err(|e| corrupt(&e))?;
     Ok(RunSummary {
-        run: RunId::new(&id).map_err(|e| corrupt(&e))?,
+        id: RunId::new(&id).map_err(|e| corrupt(&e))?,
         workflow: OpName::new(&text(1)?).map_err(|e| corrupt(&e))?,
         status: text(2)?.parse().map_err(|e| corrupt(&e))?,
         created_at,
@@ -136,7 +106,8 @@ fn summary(row: &rusqlite::Row<'_>) -> Result<RunSummary> {
             Some(ts) => ts.parse().map_err(|e| corrupt(&e))?,
             None => created_at,
         },
-        ended_at: optional(5)?.map(|ts| ts.parse()).transpose().map_err(|e| corrupt(&e))?,
+        ended_at,
+        duration_ms: took_ms(created_at, ended_at),
         parent: parent.zip(op.map_err(|e| corrupt(&e))?).map(|(run, op)| Parent { run, op }),
         labels: serde_json::from_str(&text(8)?).map_err(|e| corrupt(&e))?,
         seq: from_sql(row.get(9).map_err(failed)?)
@@ -222,7 +193,7 @@ pub fn add_activity(connection: &Connection, runs: &mut [RunSummary]) -> Result<
     let process = Process::read(connection)?;
     let mut left = ACTIVITY_EVENTS_MAX;
     for run in runs.iter_mut().filter(|run| !run.status.is_final()) {
-        let events = count_events(connection, &run.run, left)?;
+        let events = count_events(connection, &run.id, left)?;
         let Some(rest) = left.checked_sub(events).filter(|rest| *rest > 0) else {
             // Counting has its price, too: about a tenth of reading.
             left -= left / 10;
@@ -230,7 +201,7 @@ pub fn add_activity(connection: &Connection, runs: &mut [RunSummary]) -> Result<
         };
         left = rest;
         // An event of a newer version is no reason to show no list.
-        let Ok(Some(mut state)) = folded(connection, &run.run, None) else { continue };
+        let Ok(Some(mut state)) = folded(connection, &run.id, None) else { continue };
         if let Some(process) = &process {
             state.cut_off(|seq| process.end_of(seq, None));
         }

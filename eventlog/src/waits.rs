@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
-use tidemill_model::{BlockReason, OpId, Parent, RunId, RunStatus, WaitsFor};
+use tidemill_model::{BlockReason, OpId, Parent, RunId, RunStatus, RunSummary, WaitsFor};
 
 use crate::error::{Error, Result, sqlite};
-use crate::query::RunSummary;
 
 /// How many blocked children are followed, the oldest first: a tenth of a second's work.
 const BLOCKED_MAX: u32 = 10_000;
@@ -28,7 +27,7 @@ pub fn say(connection: &Connection, runs: &mut [RunSummary]) -> Result<()> {
     }
     let mut waits = waits(connection)?;
     for run in runs.iter_mut() {
-        run.waits_for = waits.remove(&run.run);
+        run.waits_for = waits.remove(&run.id);
     }
     Ok(())
 }

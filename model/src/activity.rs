@@ -1,6 +1,6 @@
 //! What a run that has not ended does now, in a few numbers: how its open steps stand.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::attempts::AttemptState;
 use crate::event_data::ProcessEnd;
@@ -10,7 +10,7 @@ use crate::run_state::RunState;
 use crate::time::Timestamp;
 
 /// The open steps of a run, counted by how their newest attempt stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Activity {
     /// Their bodies run.
     pub running: u32,
@@ -31,7 +31,7 @@ pub struct Activity {
 }
 
 /// An attempt that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NextAttempt {
     /// When it begins at the earliest.
     pub until: Timestamp,

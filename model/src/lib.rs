@@ -31,6 +31,7 @@ mod operation;
 mod position;
 mod run_state;
 mod run_status;
+mod run_view;
 mod socket;
 pub mod terminal;
 mod time;
@@ -57,6 +58,10 @@ pub use operation::{CheckpointRecord, Held, Op, OpKind, OpStatus};
 pub use position::{Epoch, LogSum, OpId, Seq, Txid};
 pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
+pub use run_view::{
+    AttemptView, Cut, Cuts, OperationPage, OperationView, PageRequest, Payloads, RunSummary,
+    RunView, Word, took_ms,
+};
 pub use socket::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, GateState, LeaseLine,
     SidecarStatus, SocketError, SocketErrorKind,

@@ -16,3 +16,14 @@ pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 
 /// Labels of a run: at most 32, each key and value under the rule of names.
 pub const LABELS_MAX: usize = 32;
+
+/// A payload is shown whole in a list of operations up to this size, 4 KiB: a list is read for what
+/// happened, and each operation has an address for the rest.
+pub const PAYLOAD_LISTED_BYTES_MAX: usize = 4 * 1024;
+
+/// How much is shown of a payload that is larger: a few lines.
+pub const PAYLOAD_HEAD_CHARS_MAX: usize = 500;
+
+/// A page of operations ends after the one with which it gets this large, 4 MiB: what a reader
+/// takes into memory at once without thinking about it.
+pub const OPERATIONS_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -32,6 +32,17 @@ pub enum OpKind {
     },
 }
 
+impl OpKind {
+    /// Its text in every view.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            OpKind::Step { .. } => "step",
+            OpKind::Timer { .. } => "timer",
+            OpKind::Child { .. } => "child",
+        }
+    }
+}
+
 /// How an operation stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpStatus {
@@ -43,6 +54,18 @@ pub enum OpStatus {
     Failed(Failure),
     /// The run dropped it before its end.
     Dropped,
+}
+
+impl OpStatus {
+    /// Its text in every view.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            OpStatus::Open => "open",
+            OpStatus::Completed(_) => "completed",
+            OpStatus::Failed(_) => "failed",
+            OpStatus::Dropped => "dropped",
+        }
+    }
 }
 
 /// A value that a step's body recorded.

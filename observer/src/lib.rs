@@ -35,6 +35,6 @@ pub use history::{
     BranchView, BucketHistory, EpochView, FileEpoch, FileHistory, History, PointView,
 };
 pub use restore_to::RestoredFile;
-pub use show::{AttemptView, CheckpointView, OpView, RunView, show};
+pub use show::show;
 pub use snapshot::{Access, Origin, Snapshot};
 pub use source::{NodeAddress, Source};

@@ -31,7 +31,7 @@ fn attempts(api: &Api, run: &str) -> Vec<Value> {
     let by_http = over_http(api, run);
     let shown = tidemill(&["show", run, "--json", "--from", api.base()]);
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    let by_show = shown["ops"][0]["attempts"].as_array().expect("attempts");
+    let by_show = shown["operations"][0]["attempts"].as_array().expect("attempts");
     for key in ["number", "state", "started_at", "ended_at", "until", "of", "cut_off_by", "after"] {
         let of = |attempts: &[Value]| -> Vec<Value> {
             attempts.iter().map(|attempt| attempt[key].clone()).collect()
@@ -69,7 +69,7 @@ fn listed(api: &Api, run: &str) -> (String, Value) {
     let over_http = runs.iter().find(|listed| listed["id"] == run).expect("a listed run");
     let json = tidemill(&["runs", "--json", "--from", api.base()]);
     let json: Value = serde_json::from_str(&json).expect("JSON");
-    let in_json = json.as_array().expect("runs").iter().find(|listed| listed["run"] == run);
+    let in_json = json.as_array().expect("runs").iter().find(|listed| listed["id"] == run);
     assert_eq!(over_http["activity"], in_json.expect("a listed run")["activity"]);
     (line.expect("a listed run").to_owned(), over_http["activity"].clone())
 }

@@ -147,7 +147,7 @@ fn a_parent_says_for_which_blocked_run_it_waits() {
     assert_waits(&json(&["show", "g", "--json"]), "tidemill show");
     let listed = json(&["runs", "--json"]);
     let listed = listed.as_array().expect("a list");
-    assert_waits(listed.iter().find(|run| run["run"] == "g").expect("it is listed"), "runs");
+    assert_waits(listed.iter().find(|run| run["id"] == "g").expect("it is listed"), "runs");
     let shown = command(&["show", "g"]);
     assert!(shown.contains("waits for  g.1.1, which is blocked: "), "{shown}");
     let listed = command(&["runs"]);

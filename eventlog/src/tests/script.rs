@@ -333,7 +333,7 @@ fn lists_go_through_an_index_and_page_by_cursor() {
     let connection = &script.file.connection;
     let names = |filter: &query::RunFilter| {
         let found = query::runs(connection, filter).unwrap();
-        found.iter().map(|run| run.run.to_string()).collect::<Vec<_>>()
+        found.iter().map(|run| run.id.to_string()).collect::<Vec<_>>()
     };
     let all = query::RunFilter { limit: 3, ..Default::default() };
     assert_eq!(names(&all), ["r3", "r2", "r1"]);

@@ -1,10 +1,9 @@
 //! How an attempt stands, in words.
 
-use tidemill_model::{Activity, ProcessEnd};
+use tidemill_model::{Activity, AttemptView, ProcessEnd};
 
 use super::tree::ERROR_CHARS_MAX;
 use super::{millis, short};
-use crate::show::AttemptView;
 
 /// How an open step stands by its newest attempt.
 pub(super) fn step_state(attempt: &AttemptView) -> String {
@@ -23,7 +22,7 @@ pub(super) fn attempt_state(attempt: &AttemptView) -> String {
         return format!("{}{}", cut_off(by), last_sign(attempt));
     }
     let took = attempt.duration_ms.map_or_else(String::new, |ms| format!(" after {}", millis(ms)));
-    let held = if attempt.state == "held" { "ended, held" } else { attempt.state };
+    let held = if attempt.state == "held" { "ended, held" } else { &*attempt.state };
     match &attempt.error {
         Some(error) => format!("{held}{took}: {}", short(&error.message, ERROR_CHARS_MAX)),
         None => format!("{held}{took}"),

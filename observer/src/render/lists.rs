@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 use tidemill_eventlog::Report;
-use tidemill_eventlog::query::RunSummary;
-use tidemill_model::terminal;
+use tidemill_model::{RunSummary, terminal};
 
 use super::attempt::activity;
 use super::{columns, duration, json, millis, short};
@@ -26,7 +25,7 @@ pub fn runs(runs: &[RunSummary]) -> String {
             let labels: Vec<String> =
                 run.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             vec![
-                run.run.to_string(),
+                run.id.to_string(),
                 run.workflow.to_string(),
                 run.status.to_string(),
                 run.activity.as_ref().map_or_else(dash, activity),

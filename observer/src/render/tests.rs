@@ -125,7 +125,7 @@ fn what_a_step_does_is_told_in_words() {
     );
     // At an event of its past its process lived.
     let then = show(&connection, &run_id("crashed"), Some(Seq::new(4).unwrap())).unwrap();
-    assert_eq!(then.ops[0].attempts[0].state, "running");
+    assert_eq!(then.operations[0].attempts[0].state, "running");
 }
 
 #[test]

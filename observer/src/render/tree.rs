@@ -1,10 +1,11 @@
 //! One run as a tree.
 
 use super::attempt::{attempt_state, step_state};
-use super::{json, millis, short};
-use tidemill_model::{BlockReason, BlockReasonKind, WaitsFor, terminal};
-
-use crate::show::{AttemptView, OpView, RunView};
+use super::{JSON_CHARS_MAX, json, millis, short};
+use tidemill_model::{
+    AttemptView, BlockReason, BlockReasonKind, Cut, Json, OperationView, RunView, WaitsFor,
+    terminal,
+};
 
 /// How much of an error's message a line shows.
 pub(super) const ERROR_CHARS_MAX: usize = 200;
@@ -19,7 +20,7 @@ pub fn run(view: &RunView) -> String {
 
 fn title(view: &RunView) -> String {
     let took = view.duration_ms.map_or_else(String::new, |ms| format!("  {}", millis(ms)));
-    format!("{}  {}  {}{took}", view.run, view.workflow, view.status)
+    format!("{}  {}  {}{took}", view.id, view.workflow, view.status)
 }
 
 struct Tree {
@@ -47,7 +48,7 @@ impl Tree {
     }
 
     fn run(&mut self, view: &RunView) {
-        let more = !view.ops.is_empty();
+        let more = !view.operations.is_empty();
         self.inside(if more { "│  " } else { "   " }, |tree| {
             tree.field("created", &view.created_at.to_string());
             if view.attempt > 1 {
@@ -74,8 +75,8 @@ impl Tree {
                 tree.field("advice", &blocked.advice);
             }
         });
-        let last = view.ops.len().saturating_sub(1);
-        for (index, op) in view.ops.iter().enumerate() {
+        let last = view.operations.len().saturating_sub(1);
+        for (index, op) in view.operations.iter().enumerate() {
             let (branch, below) =
                 if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             self.inside(branch, |tree| tree.line(&op_title(op)));
@@ -83,7 +84,7 @@ impl Tree {
         }
     }
 
-    fn op(&mut self, op: &OpView) {
+    fn op(&mut self, op: &OperationView) {
         if let Some(child) = &op.child_run {
             self.run(child);
             return;
@@ -94,19 +95,25 @@ impl Tree {
                     tree.line(&attempt_line(attempt));
                 }
             }
-            if let Some(last) = op.checkpoints.last() {
-                let count = op.checkpoints.len();
-                let noun = if count == 1 { "checkpoint" } else { "checkpoints" };
-                tree.line(&format!("{count} {noun}, the last {}", json(&last.value)));
+            if let Some(last) = payload(&op.last_checkpoint, &op.cut.last_checkpoint) {
+                let noun = if op.checkpoints == 1 { "checkpoint" } else { "checkpoints" };
+                tree.line(&format!("{} {noun}, the last {last}", op.checkpoints));
             }
-            if let Some(output) = op.output.as_ref().filter(|output| output.as_str() != "null") {
-                tree.field("output", &json(output));
+            let output = payload(&op.output, &op.cut.output);
+            if let Some(output) = output.filter(|output| output != "null") {
+                tree.field("output", &output);
             }
             if let Some(error) = &op.error {
                 tree.field("error", &short(&error.message, ERROR_CHARS_MAX));
             }
         });
     }
+}
+
+/// A value on a line, of which less is shown than any list has.
+fn payload(value: &Option<Json>, cut: &Option<Cut>) -> Option<String> {
+    let whole = value.as_ref().map(json);
+    whole.or_else(|| cut.as_ref().map(|cut| short(&cut.head, JSON_CHARS_MAX)))
 }
 
 /// Why a run is blocked, in a sentence: only a log and code that part are two sides.
@@ -136,13 +143,13 @@ fn why(blocked: &BlockReason) -> String {
     }
 }
 
-fn op_title(op: &OpView) -> String {
+fn op_title(op: &OperationView) -> String {
     let took = op.duration_ms.map_or_else(String::new, |ms| format!("  {}", millis(ms)));
-    let (id, kind, name, status) = (op.op, op.kind, &op.name, op.status);
+    let (id, kind, name, status) = (op.op, &op.kind, &op.name, &op.status);
     match (&op.child, &op.fire_at) {
         (Some(child), _) => {
             let run = op.child_run.as_ref();
-            let status = run.map_or(status.to_owned(), |run| run.status.to_string());
+            let status = run.map_or_else(|| status.to_string(), |run| run.status.to_string());
             let held = if op.held { "  ended, held" } else { "" };
             format!("{id} child {name} → {child}  {status}{held}{took}")
         }

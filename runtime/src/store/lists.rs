@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
-use tidemill_eventlog::query::{self, RunFilter, RunSummary};
+use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{Row, waits};
 use tidemill_model::{
-    BlockReason, Event, OpId, RunId, RunState, RunStatus, Seq, Timestamp, WaitsFor,
+    BlockReason, Event, OpId, RunId, RunState, RunStatus, RunSummary, Seq, Timestamp, WaitsFor,
 };
 
 use crate::engine::RunResult;
@@ -46,7 +46,7 @@ impl HeldBlocks {
         waits::say(file, &mut page)?;
         let next = page.last().map(|run| run.seq).filter(|_| more);
         for run in &mut page {
-            if self.runs.contains(&run.run) {
+            if self.runs.contains(&run.id) {
                 run.status = RunStatus::Blocked;
             }
         }

@@ -26,9 +26,9 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tidemill_eventlog::due::{DueRun, WaitingTimer};
-use tidemill_eventlog::query::{RunFilter, RunSummary};
+use tidemill_eventlog::query::RunFilter;
 use tidemill_eventlog::{Row, open_any, waits};
-use tidemill_model::{OpId, RunId, RunState, Seq, Timestamp, WaitsFor};
+use tidemill_model::{OpId, RunId, RunState, RunSummary, Seq, Timestamp, WaitsFor};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -93,7 +93,15 @@ fn a_start_that_is_wrong_is_refused_with_what_to_do() {
 fn what_is_not_there_is_not_found_and_says_where_to_look() {
     let folder = Folder::new();
     let node = Served::start(&folder.db());
-    for path in ["", "/events", "/events?follow=true", "/result", "/result?wait=1s"] {
+    for path in [
+        "",
+        "/events",
+        "/events?follow=true",
+        "/operations",
+        "/operations/1",
+        "/result",
+        "/result?wait=1s",
+    ] {
         let reply = node.get(&format!("/v1/runs/nobody{path}"));
         let message = reply.error(404, "not_found");
         assert!(message.contains("`nobody`"), "{path}: {message}");
@@ -113,6 +121,10 @@ fn what_is_not_there_is_not_found_and_says_where_to_look() {
         ("/v1/runs?limit=1&limit=2", "given twice"),
         ("/v1/runs/r?verbose=1", "no parameter `verbose`"),
         ("/v1/runs/..%2Fx", "invalid run id"),
+        ("/v1/runs/r/operations?after=x", "use a decimal number from 0"),
+        ("/v1/runs/r/operations?limit=10001", "use 1 to 10000"),
+        ("/v1/runs/r/operations?whole=1", "`whole` is wrong"),
+        ("/v1/runs/r/operations/x", "use a decimal number from 0"),
         ("/v1/runs/r/events?after=-1", "use a decimal number"),
         ("/v1/runs/r/events?follow=yes", "`follow` is wrong"),
         ("/v1/runs/r/result?wait=30", "such as 500ms, 30s or 2m, up to 300s"),

@@ -5,5 +5,6 @@
 
 mod api;
 mod cli;
+mod operations;
 mod sidecar;
 mod support;

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `POST /v1/runs` `{workflow, input, id?, labels?}` | 201 with the run, 200 if it exists with the same input |
 //! | `GET /v1/runs?status=&workflow=&limit=&after=` | `{runs, next}`, the newest first |
-//! | `GET /v1/runs/{id}` | the run with its operations |
+//! | `GET /v1/runs/{id}` | the run with its first 1,000 operations; `operations_next` goes on |
+//! | `GET /v1/runs/{id}/operations?after=OP&limit=` | `{operations, next}`, the first first; `whole=true` cuts nothing |
+//! | `GET /v1/runs/{id}/operations/{op}` | one operation, whole |
 //! | `GET /v1/runs/{id}/events?after=SEQ&limit=` | `{events, next}`; with `follow=true` server-sent events |
 //! | `GET /v1/runs/{id}/result?wait=30s` | 200 with the end of the run, 202 while it has none |
 //! | `POST /v1/runs/{id}/resume` | 200; a blocked run is tried again |
@@ -24,6 +26,7 @@ mod auth;
 mod error;
 mod events;
 mod health;
+mod operations;
 mod page;
 mod query;
 mod runs;
@@ -172,6 +175,8 @@ fn router(api: Arc<Api>, token: Option<Token>) -> Router {
     let routes = Router::new()
         .route("/v1/runs", post(runs::start).get(runs::list))
         .route("/v1/runs/{id}", get(runs::show))
+        .route("/v1/runs/{id}/operations", get(operations::list))
+        .route("/v1/runs/{id}/operations/{op}", get(operations::show))
         .route("/v1/runs/{id}/events", get(events::events))
         .route("/v1/runs/{id}/result", get(runs::result))
         .route("/v1/runs/{id}/resume", post(runs::resume))

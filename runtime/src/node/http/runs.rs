@@ -12,12 +12,13 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use tidemill_eventlog::query::RunFilter;
-use tidemill_model::{RunId, RunState, RunStatus, WaitsFor};
+use tidemill_model::{Payloads, RunId, RunState, RunStatus, RunView, WaitsFor};
 
 use super::Api;
 use super::error::ApiError;
+use super::operations::{OPERATIONS_DEFAULT, page};
 use super::query::Params;
-use super::view::{ResultView, RunList, ShownRun};
+use super::view::{ResultView, RunList};
 use crate::engine::{RunResult, StartRequest};
 use crate::error::{Error, ErrorKind, closed};
 use crate::store::HeldBlocks;
@@ -113,7 +114,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<R
     let held = HeldBlocks { runs: api.node.held_blocks().into_iter().collect() };
     let asked = usize::try_from(limit).expect("a limit fits in memory");
     let (runs, next) = api.reads.runs(filter, held, asked).await?;
-    Ok(Json(RunList { runs: runs.into_iter().map(Into::into).collect(), next }))
+    Ok(Json(RunList { runs, next }))
 }
 
 /// `GET /v1/runs/{id}`.
@@ -121,18 +122,18 @@ pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
     uri: Uri,
-) -> Result<Json<ShownRun>, ApiError> {
+) -> Result<Json<RunView>, ApiError> {
     Params::read(&uri, &[])?;
     Ok(Json(shown(&api, RunId::new(&id)?).await?))
 }
 
-async fn shown(api: &Api, id: RunId) -> Result<ShownRun, ApiError> {
+async fn shown(api: &Api, id: RunId) -> Result<RunView, ApiError> {
     let (state, waits_for) = state(api, id).await?;
-    Ok(ShownRun::of(state, waits_for))
+    Ok(RunView::of(state, waits_for, page(None, OPERATIONS_DEFAULT, Payloads::Heads)))
 }
 
 /// A run, and the blocked run that it waits for.
-async fn state(api: &Api, id: RunId) -> Result<(RunState, Option<WaitsFor>), ApiError> {
+pub(crate) async fn state(api: &Api, id: RunId) -> Result<(RunState, Option<WaitsFor>), ApiError> {
     let held = api.node.held_block(&id);
     let found = api.reads.state(&id).await?;
     let (mut state, waits_for) = found.ok_or_else(|| no_such_run(&id))?;

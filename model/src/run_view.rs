@@ -1,0 +1,179 @@
+//! A run as it is shown: one JSON over HTTP, from `show --json` and from `runs --json`, and what the
+//! text of `show` and `runs` is made of.
+//!
+//! A field that every run, operation or attempt gets one day is `null` until then; one that only
+//! some ever have is left out of the others. A reader ignores the fields that it does not know.
+
+mod operation;
+mod page;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::activity::Activity;
+use crate::event_data::{BlockReason, Durability, Parent, WaitsFor};
+use crate::failure::Failure;
+use crate::json::Json;
+use crate::lease::unix_ms;
+use crate::name::{OpName, RunId};
+use crate::position::{Epoch, OpId, Seq};
+use crate::run_state::RunState;
+use crate::run_status::RunStatus;
+use crate::time::Timestamp;
+
+pub use operation::{AttemptView, Cut, Cuts, OperationView};
+pub use page::{OperationPage, PageRequest, Payloads};
+
+/// A word of the format, such as `step` or `cut_off`: a newer node may say one that this version
+/// does not know.
+pub type Word = Cow<'static, str>;
+
+/// A run in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Its id.
+    pub id: RunId,
+    /// Its workflow.
+    pub workflow: OpName,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its last event was written.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// From its creation to its end, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// Who started it as a child.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The blocked run that it waits for, directly or through its children.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
+    /// Its place in the order of starts: the cursor of lists.
+    pub seq: Seq,
+    /// What its open steps do; `None` if it has none, or too long a history for a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
+}
+
+/// A run with its operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunView {
+    /// Its id.
+    pub id: RunId,
+    /// Its workflow.
+    pub workflow: OpName,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its last event was written.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// From its creation to its end, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// How many processes have taken it up.
+    pub attempt: u32,
+    /// The epoch of the last of them; `None` without a sidecar.
+    pub epoch: Option<Epoch>,
+    /// Who started it as a child.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When its effects may be released.
+    pub durability: Durability,
+    /// The version of the author's program that started it.
+    pub app_version: String,
+    /// Its input.
+    pub input: Json,
+    /// Its output, once completed.
+    #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
+    pub output: Option<Json>,
+    /// Its error, once failed or cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// Why it is blocked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<BlockReason>,
+    /// The blocked run that it waits for, directly or through its children.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
+    /// The event up to which it is shown.
+    pub last_seq: Seq,
+    /// What its open steps do; `None` if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
+    /// How many operations it has.
+    pub operations_total: usize,
+    /// What `after` of its operations takes to go on; `None` if the last one is here.
+    ///
+    /// The field is always there. A node of a version that shows runs in another shape lacks it.
+    #[serde(deserialize_with = "present")]
+    pub operations_next: Option<OpId>,
+    /// Its operations in the order of their ids, from the first.
+    pub operations: Vec<OperationView>,
+}
+
+impl RunView {
+    /// A run with the operations that are asked for.
+    pub fn of(state: RunState, waits_for: Option<WaitsFor>, request: PageRequest) -> RunView {
+        let page = OperationPage::of(&state, request);
+        let activity = Some(state.activity()).filter(|activity| activity.open() > 0);
+        let blocked = state.block_reason();
+        RunView {
+            id: state.id,
+            workflow: state.created.workflow,
+            status: state.status,
+            created_at: state.created_at,
+            updated_at: state.updated_at,
+            ended_at: state.ended_at,
+            duration_ms: took_ms(state.created_at, state.ended_at),
+            attempt: state.head.attempt,
+            epoch: state.head.epoch,
+            parent: state.created.parent,
+            labels: state.created.labels,
+            durability: state.created.durability,
+            app_version: state.created.app_version,
+            input: state.created.input,
+            output: state.output,
+            error: state.error,
+            blocked,
+            waits_for,
+            last_seq: state.last_seq,
+            activity,
+            operations_total: state.ops.len(),
+            operations_next: page.next,
+            operations: page.operations,
+        }
+    }
+}
+
+/// How long something took that has ended, in milliseconds.
+pub fn took_ms(from: Timestamp, to: Option<Timestamp>) -> Option<u64> {
+    to.map(|to| unix_ms(to.since(from)))
+}
+
+/// A field that must be there, also when it is null.
+fn present<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(from)
+}
+
+/// A value, which may be `null`: that is not the same as none.
+fn value<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(from).map(Some)
+}
+
+#[cfg(test)]
+mod tests;
