@@ -4,24 +4,27 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::fmt::StdIoWrite;
+use jiff::fmt::temporal::DateTimePrinter;
+
 use crate::name::{Invalid, text_type};
 
 /// A moment of the wall clock in microseconds since 1970, UTC.
 ///
 /// Text: RFC 3339 with six digits and `Z`, such as `2026-11-20T10:00:00.000000Z`; texts of this
-/// form sort as the moments do. Range: the years 0000 to 9999.
+/// form sort as the moments do. Range: the years 0000 to 9999 without their last 26 hours, which
+/// jiff does not read: local time may be ahead of UTC by as much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 const MICROS_MIN: i64 = -62_167_219_200_000_000;
-const MICROS_MAX: i64 = 253_402_300_799_999_999;
-const MICROS_OF_DAY: i64 = 86_400_000_000;
+const MICROS_MAX: i64 = 253_402_207_199_999_999;
 
 impl Timestamp {
     /// A moment from its microseconds since 1970.
     ///
     /// # Errors
-    /// [`Invalid`] outside the years 0000 to 9999.
+    /// [`Invalid`] outside the range.
     pub fn from_micros(micros: i64) -> Result<Timestamp, Invalid> {
         if !(MICROS_MIN..=MICROS_MAX).contains(&micros) {
             let rule = "a time lies in the years 0000 to 9999";
@@ -61,40 +64,14 @@ impl Timestamp {
     }
 
     /// The 27 bytes of the text, for those who write many.
-    ///
-    /// Days are turned into a civil date by Howard Hinnant's `civil_from_days`.
     pub fn to_bytes(self) -> [u8; 27] {
-        let days = self.0.div_euclid(MICROS_OF_DAY);
-        let in_day = self.0.rem_euclid(MICROS_OF_DAY);
-        let shifted = days + 719_468;
-        let era = shifted.div_euclid(146_097);
-        let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        let seconds = in_day / 1_000_000;
-
-        let mut text = *b"0000-00-00T00:00:00.000000Z";
-        digits(&mut text[0..4], year);
-        digits(&mut text[5..7], month);
-        digits(&mut text[8..10], day);
-        digits(&mut text[11..13], seconds / 3_600);
-        digits(&mut text[14..16], seconds / 60 % 60);
-        digits(&mut text[17..19], seconds % 60);
-        digits(&mut text[20..26], in_day % 1_000_000);
+        const MICROSECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+        let moment = jiff::Timestamp::from_microsecond(self.0).expect("our range is within jiff's");
+        let mut text = [0; 27];
+        let to = &mut &mut text[..];
+        let printed = MICROSECONDS.print_timestamp(&moment, StdIoWrite(to));
+        printed.expect("a moment of the years 0000 to 9999 takes 27 bytes");
         text
-    }
-}
-
-/// Writes `value`, from 0, with leading zeros over the whole of `into`.
-fn digits(into: &mut [u8], mut value: i64) {
-    for place in into.iter_mut().rev() {
-        *place = b'0' + u8::try_from(value % 10).expect("a digit of a number from 0");
-        value /= 10;
     }
 }
 
@@ -234,8 +211,17 @@ mod tests {
         assert_eq!(at(-1), "1969-12-31T23:59:59.999999Z");
         assert_eq!(at(951_782_400_000_001), "2000-02-29T00:00:00.000001Z");
         assert_eq!(at(MICROS_MIN), "0000-01-01T00:00:00.000000Z");
-        assert_eq!(at(MICROS_MAX), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(at(MICROS_MAX), "9999-12-30T21:59:59.999999Z");
         assert!(Timestamp::from_micros(MICROS_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn the_ends_of_the_range_come_back() {
+        let end = Timestamp::from_micros(0).unwrap().saturating_add(Duration::MAX);
+        for edge in [MICROS_MIN, MICROS_MAX, end.as_micros(), end.next().as_micros()] {
+            let edge = Timestamp::from_micros(edge).unwrap();
+            assert_eq!(edge.to_string().parse(), Ok(edge), "{edge}");
+        }
     }
 
     #[test]
