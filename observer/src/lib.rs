@@ -37,4 +37,5 @@ pub use history::{
 pub use restore_to::RestoredFile;
 pub use show::show;
 pub use snapshot::{Access, Origin, Snapshot};
-pub use source::{NodeAddress, Source};
+pub use source::Source;
+pub use tidemill_client::NodeAddress;

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 use tempfile::TempDir;
 use tidemill_bucket::{NodeUrl, Settings};
+use tidemill_client::{Node, NodeAddress};
 use tidemill_eventlog::Head;
 use tidemill_model::{Epoch, Timestamp, Txid};
 
@@ -17,7 +18,7 @@ use crate::bucket_point::BucketPoint;
 use crate::cache::{Cache, Held};
 use crate::error::{Error, ErrorKind, Result};
 use crate::live;
-use crate::source::{NodeAddress, Source};
+use crate::source::Source;
 
 /// What opening sources needs to know.
 #[derive(Debug, Clone)]
@@ -129,13 +130,18 @@ impl Access {
         }
     }
 
+    /// A live node, with the token that it may want.
+    pub(crate) fn node(&self, address: &NodeAddress) -> Node {
+        Node::new(address.clone(), self.token.clone())
+    }
+
     async fn open_node(&self, address: &NodeAddress) -> Result<Snapshot> {
         let folder = tempfile::Builder::new()
             .prefix("tidemill-snapshot-")
             .tempdir()
             .map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         let path = folder.path().join("workflow.db");
-        live::fetch(address, self.token.as_deref(), &path).await?;
+        live::fetch(&self.node(address), &path).await?;
         let connection = open_nameless(&path, folder)?;
         verify_copy(&connection)?;
         let origin = Origin::Node { address: address.as_str().to_owned() };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use tidemill_bucket::NodeUrl;
+use tidemill_client::NodeAddress;
 use tidemill_model::Invalid;
 
 /// Something with a node's history in it.
@@ -16,35 +17,6 @@ pub enum Source {
     Node(NodeAddress),
     /// A node in a bucket at a moment of its past, `s3://BUCKET/FLEET/NODE[@MOMENT]`.
     Bucket(NodeUrl),
-}
-
-/// The address of a node's HTTP API, without a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeAddress(String);
-
-impl NodeAddress {
-    /// The address as an URL without a slash at its end.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for NodeAddress {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<NodeAddress, Invalid> {
-        let rule = "use http://HOST:PORT, such as http://127.0.0.1:7420";
-        let invalid = || Invalid::new("node address", text, rule);
-        let host = text.strip_prefix("http://").ok_or_else(invalid)?;
-        let host = host.strip_suffix('/').unwrap_or(host);
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
-        // What follows the last colon is the port, unless that colon is within an IPv6 address.
-        let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
-        let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok());
-        if host.is_empty() || !host.bytes().all(plain) || !port_is_one {
-            return Err(invalid());
-        }
-        Ok(NodeAddress(format!("http://{host}")))
-    }
 }
 
 impl FromStr for Source {
@@ -68,7 +40,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::File(path) => path.display().fmt(f),
-            Source::Node(address) => f.write_str(&address.0),
+            Source::Node(address) => address.fmt(f),
             Source::Bucket(url) => url.fmt(f),
         }
     }
@@ -86,7 +58,7 @@ mod tests {
         let moment = "s3://backups/fleet/n1@e3:000000000000002a";
         assert_eq!(moment.parse::<Source>().unwrap().to_string(), moment);
         let slash = "http://[::1]:7420/".parse::<Source>().unwrap();
-        assert_eq!(slash, Source::Node(NodeAddress("http://[::1]:7420".into())));
+        assert_eq!(slash.to_string(), "http://[::1]:7420");
     }
 
     #[test]

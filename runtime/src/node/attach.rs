@@ -25,7 +25,7 @@ use tidemill_model::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::client::{self, CallError, Target};
+use super::client::{self, CallError, Socket};
 use super::shipping::Shipping;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
@@ -57,7 +57,7 @@ pub(crate) struct Sidecar {
 
 #[derive(Debug)]
 struct Shared {
-    target: Target,
+    socket: Socket,
     hello: AttachHello,
     session: Mutex<SessionId>,
     gate: Gate,
@@ -73,12 +73,12 @@ impl Sidecar {
     /// Asks for the file and waits until it may be opened. The lease is followed on the runtime
     /// that this is called on.
     pub(crate) async fn attach(socket: &Path) -> Result<Sidecar, Error> {
-        let target = Target::Unix(socket.to_owned());
+        let socket = Socket(socket.to_owned());
         let boot = host::boot_id()?;
         let give_up = host::boot_now().saturating_add(READY_WAIT_MAX);
         let mut backoff = Backoff::new();
         let (hello, lines) = loop {
-            match ask(&target, &boot, None).await {
+            match ask(&socket, &boot, None).await {
                 Ok(attached) => break attached,
                 Err(refusal) if refusal.is_temporary() && host::boot_now() < give_up => {
                     tracing::info!(reason = %refusal, "waiting for the sidecar");
@@ -88,7 +88,7 @@ impl Sidecar {
             }
         };
         let shared = Arc::new(Shared {
-            target,
+            socket,
             session: Mutex::new(hello.session.clone()),
             hello,
             gate: Gate::leased(),
@@ -130,7 +130,7 @@ impl Sidecar {
         let timeout_ms = tidemill_model::unix_ms(timeout);
         let body = json(&BarrierRequest { timeout_ms });
         let answer =
-            client::call(&self.shared.target, Method::POST, "/v1/barrier", Some(body)).await;
+            client::call(&self.shared.socket, Method::POST, "/v1/barrier", Some(body)).await;
         let answer = answer.map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()))?;
         if !answer.status.is_success() {
             return Err(Refusal::of(&answer.body).into());
@@ -153,7 +153,7 @@ impl Sidecar {
     async fn goodbye(&self) -> Result<(), Error> {
         let session = self.shared.session().clone();
         let body = json(&DetachRequest { session });
-        let call = client::call(&self.shared.target, Method::POST, "/v1/detach", Some(body));
+        let call = client::call(&self.shared.socket, Method::POST, "/v1/detach", Some(body));
         let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
         match tokio::time::timeout(DETACH_TIMEOUT, call).await {
             Ok(Ok(answer)) if answer.status.is_success() => Ok(()),
@@ -253,23 +253,23 @@ fn json(body: &impl serde::Serialize) -> Vec<u8> {
 
 /// One attempt to attach.
 async fn ask(
-    target: &Target,
+    socket: &Socket,
     boot: &BootId,
     epoch: Option<Epoch>,
 ) -> Result<(AttachHello, Lines), Refusal> {
     let request =
         AttachRequest { v: DOCUMENT_VERSION, pid: std::process::id(), boot: boot.clone(), epoch };
-    let response = client::open(target, Method::POST, "/v1/attach", Some(json(&request))).await;
+    let response = client::open(socket, Method::POST, "/v1/attach", Some(json(&request))).await;
     let response = response.map_err(Refusal::Call)?;
     if !response.status().is_success() {
-        let answer = client::read(target, response).await.map_err(Refusal::Call)?;
+        let answer = client::read(socket, response).await.map_err(Refusal::Call)?;
         return Err(Refusal::of(&answer.body));
     }
     let mut lines = Lines { body: response.into_body(), buffer: BytesMut::new() };
     match lines.next::<AttachHello>().await {
         Ok(Some(hello)) => Ok((hello, lines)),
         Ok(None) => Err(Refusal::Call(CallError::Broken {
-            target: target.clone(),
+            socket: socket.clone(),
             what: "the stream ended before its first line".into(),
         })),
         Err(what) => Err(Refusal::Nonsense(what)),
@@ -380,7 +380,7 @@ async fn attach_again(shared: &Shared, boot: &BootId) -> Result<Lines, String> {
     let mut backoff = Backoff::new();
     loop {
         backoff.wait().await;
-        match ask(&shared.target, boot, Some(shared.hello.epoch)).await {
+        match ask(&shared.socket, boot, Some(shared.hello.epoch)).await {
             Ok((hello, lines)) if hello.epoch == shared.hello.epoch => {
                 *shared.session() = hello.session;
                 tracing::info!("attached to the sidecar again");

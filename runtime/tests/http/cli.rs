@@ -100,7 +100,7 @@ fn start_and_resume_call_a_node() {
     assert!(err.contains("`nobody`"), "{err}");
     node.stop();
     let (_, err) = expect(1, &["start", "count", "1", "--url", &url]);
-    assert!(err.contains("cannot reach") && err.contains("is the node serving?"), "{err}");
+    assert!(err.contains("no node answers at") && err.contains("is it running?"), "{err}");
     let (_, err) = expect(1, &["start", "count", "1", "--url", "https://x"]);
     assert!(err.contains("use http://HOST:PORT"), "{err}");
 }

@@ -1,0 +1,66 @@
+//! Where a node's HTTP API is. Pure.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tidemill_model::Invalid;
+
+/// The address of a node's HTTP API, without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeAddress(String);
+
+impl NodeAddress {
+    /// The address as an URL without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for NodeAddress {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<NodeAddress, Invalid> {
+        let rule = "use http://HOST:PORT, such as http://127.0.0.1:7420";
+        let invalid = || Invalid::new("node address", text, rule);
+        let host = text.strip_prefix("http://").ok_or_else(invalid)?;
+        let host = host.strip_suffix('/').unwrap_or(host);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
+        // What follows the last colon is the port, unless that colon is within an IPv6 address.
+        let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
+        let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok());
+        if host.is_empty() || !host.bytes().all(plain) || !port_is_one {
+            return Err(invalid());
+        }
+        Ok(NodeAddress(format!("http://{host}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_no_path() {
+        let read = |text: &str| text.parse::<NodeAddress>().map(|it| it.to_string());
+        assert_eq!(read("http://127.0.0.1:7420").unwrap(), "http://127.0.0.1:7420");
+        assert_eq!(read("http://[::1]:7420/").unwrap(), "http://[::1]:7420");
+        for bad in [
+            "",
+            "127.0.0.1:7420",
+            "https://node:7420",
+            "http://",
+            "http://node/v1/runs",
+            "http://127.0.0.1:99999",
+            "http://node:",
+            "http://user@node",
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains("http://HOST:PORT"), "{bad}: {error}");
+        }
+    }
+}
