@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use tidemill_model::{RunId, Seq};
+use tidemill_model::{Payloads, RunId, RunView, Seq};
 use tidemill_observer::{render, show};
 
-use crate::common::FromArgs;
+use crate::common::{FromArgs, wait};
 use crate::output;
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,22 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let snapshot = args.from.open(args.json)?;
-    let view = show(snapshot.connection(), &args.run, args.at)?;
+    let view = match args.ask()? {
+        Some(view) => view,
+        None => show(args.from.open(args.json)?.connection(), &args.run, args.at)?,
+    };
     if args.json { output::json(&view) } else { output::text(&render::run(&view)) }
+}
+
+impl Args {
+    /// The run as a live node shows it, which spares a copy of its file. Its past is in the copy.
+    fn ask(&self) -> anyhow::Result<Option<RunView>> {
+        if self.at.is_some() {
+            return Ok(None);
+        }
+        let access = self.from.s3.access()?;
+        // A line of text has room for no more than the heads.
+        let payloads = if self.json { Payloads::Whole } else { Payloads::Heads };
+        wait(async { Ok(access.ask(&self.from.from, &self.run, payloads).await?) })
+    }
 }

@@ -70,6 +70,11 @@ pub(crate) fn require_run(connection: &Connection, run: &RunId) -> Result<()> {
     if query::run(connection, run)?.is_some() {
         return Ok(());
     }
+    Err(no_such_run(run))
+}
+
+/// The error for a run that is not there.
+pub(crate) fn no_such_run(run: &RunId) -> Error {
     let message = format!("there is no run `{run}` in this source: `tidemill runs` lists them");
-    Err(Error::new(ErrorKind::NotFound, message))
+    Error::new(ErrorKind::NotFound, message)
 }

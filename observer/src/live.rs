@@ -1,15 +1,25 @@
-//! A copy of a live node's file, through `GET /v1/snapshot`.
+//! A live node: a copy of its file, or one of its runs.
 //!
 //! The node makes a consistent copy; it is written to a file as it arrives, so its size does not
 //! matter to memory. On failure or cancellation the caller's folder is dropped with what arrived.
+//! A run needs no copy: the node shows it, page by page, each page as of when it is asked for.
 
 use std::path::Path;
+use std::pin::Pin;
 
 use tidemill_client::Node;
+use tidemill_model::{Json, OpId, OperationPage, Payloads, RunId, RunView};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::no_such_run;
+use crate::show::{DEPTH_MAX, waits_for};
+use crate::snapshot::Access;
+use crate::source::Source;
+
+/// Operations in a page: as many as a node gives, because it folds the whole run for each page.
+const PAGE: u32 = 10_000;
 
 /// Copies the node's file to `to`.
 ///
@@ -24,3 +34,79 @@ pub(crate) async fn fetch(node: &Node, to: &Path) -> Result<()> {
     }
     file.flush().await.map_err(failed)
 }
+
+impl Access {
+    /// A run as its live node shows it, with all of its operations and, below them, its children;
+    /// `None` if the source is no live node, or one of a version that shows runs in another shape:
+    /// then it can be opened.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such run, `Unavailable` if the node does not answer; else what the
+    /// node says.
+    pub async fn ask(
+        &self,
+        source: &Source,
+        run: &RunId,
+        payloads: Payloads,
+    ) -> Result<Option<RunView>> {
+        let Source::Node(address) = source else { return Ok(None) };
+        show(&self.node(address), run, payloads).await
+    }
+}
+
+async fn show(node: &Node, run: &RunId, payloads: Payloads) -> Result<Option<RunView>> {
+    let shown: Json = node.get(&format!("/v1/runs/{run}")).await.map_err(|e| match e.kind() {
+        ErrorKind::NotFound => no_such_run(run),
+        _ => e,
+    })?;
+    let Ok(mut view) = shown.decode::<RunView>() else { return Ok(None) };
+    complete(node, &mut view, payloads, 0).await?;
+    Ok(Some(view))
+}
+
+/// Adds the operations that the first page lacks, and the children.
+async fn complete(node: &Node, view: &mut RunView, payloads: Payloads, depth: u32) -> Result<()> {
+    let mut after = view.operations_next.take().map(OpId::get);
+    if payloads == Payloads::Whole && view.operations.iter().any(|op| op.whole.is_some()) {
+        view.operations.clear();
+        after = Some(0);
+    }
+    while let Some(last) = after {
+        let (run, whole) = (&view.id, payloads == Payloads::Whole);
+        let query = format!("after={last}&limit={PAGE}&whole={whole}");
+        let page: OperationPage = node.get(&format!("/v1/runs/{run}/operations?{query}")).await?;
+        after = page.next.map(OpId::get);
+        view.operations.extend(page.operations);
+    }
+    view.operations_total = view.operations.len();
+    for op in &mut view.operations {
+        if let (Some(run), true) = (&op.child, depth < DEPTH_MAX) {
+            op.child_run = child(node, run, payloads, depth + 1).await?.map(Box::new);
+        }
+    }
+    view.waits_for = waits_for(&view.operations).or(view.waits_for.take());
+    Ok(())
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The run of a child; `None` if there is none yet.
+fn child<'a>(
+    node: &'a Node,
+    run: &'a RunId,
+    payloads: Payloads,
+    depth: u32,
+) -> Boxed<'a, Result<Option<RunView>>> {
+    Box::pin(async move {
+        let mut view: RunView = match node.get(&format!("/v1/runs/{run}")).await {
+            Ok(view) => view,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        complete(node, &mut view, payloads, depth).await?;
+        Ok(Some(view))
+    })
+}
+
+#[cfg(test)]
+mod tests;

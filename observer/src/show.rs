@@ -1,6 +1,7 @@
 //! One run with all of its operations and, below them, its children.
 //!
-//! All of it is the fold of the run's events, so the run can be shown at any event of its past.
+//! All of it is the fold of the run's events, so the run can be shown at any event of its past. A
+//! live node folds them itself.
 
 use rusqlite::Connection;
 use tidemill_eventlog::query;
@@ -10,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::require_run;
 
 /// Children of children are followed this deep; a tree that is deeper is shown run by run.
-const DEPTH_MAX: u32 = 20;
+pub(crate) const DEPTH_MAX: u32 = 20;
 
 /// A run as it was up to an event, or as it is.
 ///
@@ -44,7 +45,7 @@ fn view(
 }
 
 /// The first blocked run that keeps an open child from its end.
-fn waits_for(operations: &[OperationView]) -> Option<WaitsFor> {
+pub(crate) fn waits_for(operations: &[OperationView]) -> Option<WaitsFor> {
     let open = operations.iter().filter(|op| op.status == "open");
     let mut children = open.filter_map(|op| op.child_run.as_ref());
     children.find_map(|child| match &child.blocked {

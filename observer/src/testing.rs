@@ -173,6 +173,17 @@ pub(crate) fn file_of_states() -> (tempfile::TempDir, std::path::PathBuf) {
     file
 }
 
+/// A run whose step gave back more than a list of operations shows.
+pub(crate) fn file_of_large_output() -> (tempfile::TempDir, std::path::PathBuf) {
+    let large = format!("\"{}\"", "large ".repeat(1_000));
+    file_of([
+        ("large", created("trial", "0.1", None)),
+        ("large", Event::RunStarted { epoch: None, attempt: 1 }),
+        ("large", step(1, "train", "{}")),
+        ("large", Event::StepCompleted { op: op(1), name: name("train"), output: json(&large) }),
+    ])
+}
+
 fn file_of(
     log: impl IntoIterator<Item = (&'static str, Event)>,
 ) -> (tempfile::TempDir, std::path::PathBuf) {
