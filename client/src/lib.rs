@@ -40,7 +40,7 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 /// A node to call. A clone shares its connections.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub struct NodeClient {
     address: NodeAddress,
     token: Option<String>,
     http: Client<HttpConnector, Full<Bytes>>,
@@ -49,26 +49,26 @@ pub struct Node {
 /// An answer that is read piece by piece.
 #[derive(Debug)]
 pub struct Pieces<'a> {
-    node: &'a Node,
+    node: &'a NodeClient,
     body: Incoming,
 }
 
 /// What a node says when it refuses.
 #[derive(Deserialize)]
-struct Refusal {
+struct NodeRefusal {
     /// `None` for a kind that this version does not know.
     #[serde(default, deserialize_with = "known")]
     kind: Option<ErrorKind>,
     message: String,
 }
 
-impl Node {
+impl NodeClient {
     /// A node at an address, with the bearer token that it may want.
-    pub fn new(address: NodeAddress, token: Option<String>) -> Node {
+    pub fn new(address: NodeAddress, token: Option<String>) -> NodeClient {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let http = Client::builder(TokioExecutor::new()).build(connector);
-        Node { address, token, http }
+        NodeClient { address, token, http }
     }
 
     /// Gets a JSON document.
@@ -84,7 +84,7 @@ impl Node {
     /// Posts a JSON document, or nothing, and gets one.
     ///
     /// # Errors
-    /// As [`Node::get`].
+    /// As [`NodeClient::get`].
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -97,7 +97,7 @@ impl Node {
     /// Gets something large.
     ///
     /// # Errors
-    /// As [`Node::get`].
+    /// As [`NodeClient::get`].
     pub async fn pieces(&self, path: &str) -> Result<Pieces<'_>, Error> {
         let answer = self.send(Method::GET, path, None).await?;
         Ok(Pieces { node: self, body: answer.into_body() })
@@ -177,7 +177,7 @@ impl Node {
             Ok(Err(_)) | Err(_) => Bytes::new(),
         };
         // A tidemill node says in words what is wrong.
-        let Ok(Refusal { kind, message }) = serde_json::from_slice(&bytes) else {
+        let Ok(NodeRefusal { kind, message }) = serde_json::from_slice(&bytes) else {
             let what = format!("{} answered {path} with {status}", self.address);
             let message = format!("{what}: is it a tidemill node?");
             return Error::new(ErrorKind::Unavailable, message);

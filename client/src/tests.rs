@@ -16,7 +16,7 @@ async fn ask(answer: &str, token: Option<&str>) -> (String, Result<serde_json::V
         stream.write_all(answer.as_bytes()).await.unwrap();
         String::from_utf8(asked).unwrap()
     };
-    let node = Node::new(address.parse().unwrap(), token.map(str::to_owned));
+    let node = NodeClient::new(address.parse().unwrap(), token.map(str::to_owned));
     tokio::join!(serve, node.post("/v1/runs", Some("{}".to_owned())))
 }
 
@@ -64,7 +64,7 @@ async fn an_answer_that_is_none_is_an_error() {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let node = Node::new(format!("http://{nobody}").parse().unwrap(), None);
+    let node = NodeClient::new(format!("http://{nobody}").parse().unwrap(), None);
     let error = node.get::<serde_json::Value>("/v1/runs").await.unwrap_err();
     assert!(error.message().contains("refused") && error.message().ends_with("is it running?"));
 }

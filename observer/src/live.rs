@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::pin::Pin;
 
-use tidemill_client::Node;
+use tidemill_client::NodeClient;
 use tidemill_model::{Json, OpId, OperationPage, Payloads, RunId, RunView};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
@@ -25,7 +25,7 @@ const PAGE: u32 = 10_000;
 ///
 /// # Errors
 /// `Unavailable` if the node does not answer; else what the node says.
-pub(crate) async fn fetch(node: &Node, to: &Path) -> Result<()> {
+pub(crate) async fn fetch(node: &NodeClient, to: &Path) -> Result<()> {
     let failed = |e| Error::io("write a snapshot to", to, e);
     let mut pieces = node.pieces("/v1/snapshot").await?;
     let mut file = File::create(to).await.map_err(failed)?;
@@ -54,7 +54,7 @@ impl Access {
     }
 }
 
-async fn show(node: &Node, run: &RunId, payloads: Payloads) -> Result<Option<RunView>> {
+async fn show(node: &NodeClient, run: &RunId, payloads: Payloads) -> Result<Option<RunView>> {
     let shown: Json = node.get(&format!("/v1/runs/{run}")).await.map_err(|e| match e.kind() {
         ErrorKind::NotFound => no_such_run(run),
         _ => e,
@@ -65,7 +65,12 @@ async fn show(node: &Node, run: &RunId, payloads: Payloads) -> Result<Option<Run
 }
 
 /// Adds the operations that the first page lacks, and the children.
-async fn complete(node: &Node, view: &mut RunView, payloads: Payloads, depth: u32) -> Result<()> {
+async fn complete(
+    node: &NodeClient,
+    view: &mut RunView,
+    payloads: Payloads,
+    depth: u32,
+) -> Result<()> {
     let mut after = view.operations_next.take().map(OpId::get);
     if payloads == Payloads::Whole && view.operations.iter().any(|op| op.whole.is_some()) {
         view.operations.clear();
@@ -92,7 +97,7 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The run of a child; `None` if there is none yet.
 fn child<'a>(
-    node: &'a Node,
+    node: &'a NodeClient,
     run: &'a RunId,
     payloads: Payloads,
     depth: u32,

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 use tempfile::TempDir;
 use tidemill_bucket::{NodeUrl, Settings};
-use tidemill_client::{Node, NodeAddress};
+use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_eventlog::Head;
 use tidemill_model::{Epoch, Timestamp, Txid};
 
@@ -131,8 +131,8 @@ impl Access {
     }
 
     /// A live node, with the token that it may want.
-    pub(crate) fn node(&self, address: &NodeAddress) -> Node {
-        Node::new(address.clone(), self.token.clone())
+    pub(crate) fn node(&self, address: &NodeAddress) -> NodeClient {
+        NodeClient::new(address.clone(), self.token.clone())
     }
 
     async fn open_node(&self, address: &NodeAddress) -> Result<Snapshot> {

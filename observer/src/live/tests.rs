@@ -38,7 +38,7 @@ async fn shown(
 ) -> (Result<Option<RunView>>, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let node = Node::new(address.parse().unwrap(), None);
+    let node = NodeClient::new(address.parse().unwrap(), None);
     let (asked, run) = (Mutex::default(), run_id(run));
     let shown = tokio::select! {
         shown = show(&node, &run, payloads) => shown,

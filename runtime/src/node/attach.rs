@@ -25,7 +25,7 @@ use tidemill_model::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::client::{self, CallError, Socket};
+use super::client::{self, CallError, SidecarSocket};
 use super::shipping::Shipping;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
@@ -57,7 +57,7 @@ pub(crate) struct Sidecar {
 
 #[derive(Debug)]
 struct Shared {
-    socket: Socket,
+    socket: SidecarSocket,
     hello: AttachHello,
     session: Mutex<SessionId>,
     gate: Gate,
@@ -73,7 +73,7 @@ impl Sidecar {
     /// Asks for the file and waits until it may be opened. The lease is followed on the runtime
     /// that this is called on.
     pub(crate) async fn attach(socket: &Path) -> Result<Sidecar, Error> {
-        let socket = Socket(socket.to_owned());
+        let socket = SidecarSocket(socket.to_owned());
         let boot = host::boot_id()?;
         let give_up = host::boot_now().saturating_add(READY_WAIT_MAX);
         let mut backoff = Backoff::new();
@@ -253,7 +253,7 @@ fn json(body: &impl serde::Serialize) -> Vec<u8> {
 
 /// One attempt to attach.
 async fn ask(
-    socket: &Socket,
+    socket: &SidecarSocket,
     boot: &BootId,
     epoch: Option<Epoch>,
 ) -> Result<(AttachHello, Lines), Refusal> {

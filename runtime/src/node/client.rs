@@ -21,9 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A sidecar's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Socket(pub(crate) PathBuf);
+pub(crate) struct SidecarSocket(pub(crate) PathBuf);
 
-impl std::fmt::Display for Socket {
+impl std::fmt::Display for SidecarSocket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "socket {}", self.0.display())
     }
@@ -36,7 +36,7 @@ pub(crate) enum CallError {
     #[error("cannot reach {socket}: {source}")]
     Connect {
         /// Who was called.
-        socket: Socket,
+        socket: SidecarSocket,
         /// Why.
         source: std::io::Error,
     },
@@ -44,14 +44,14 @@ pub(crate) enum CallError {
     #[error("the answer of {socket} broke off: {what}")]
     Broken {
         /// Who was called.
-        socket: Socket,
+        socket: SidecarSocket,
         /// What happened.
         what: String,
     },
 }
 
 impl CallError {
-    fn broken(socket: &Socket, what: impl std::fmt::Display) -> CallError {
+    fn broken(socket: &SidecarSocket, what: impl std::fmt::Display) -> CallError {
         CallError::Broken { socket: socket.clone(), what: what.to_string() }
     }
 }
@@ -65,7 +65,7 @@ pub(crate) struct Answer {
 
 /// Sends a request and returns as soon as the head of the answer is there.
 pub(crate) async fn open(
-    socket: &Socket,
+    socket: &SidecarSocket,
     method: Method,
     path: &str,
     body: Option<Vec<u8>>,
@@ -88,7 +88,7 @@ pub(crate) async fn open(
 
 /// Sends a request and reads the whole answer.
 pub(crate) async fn call(
-    socket: &Socket,
+    socket: &SidecarSocket,
     method: Method,
     path: &str,
     body: Option<Vec<u8>>,
@@ -99,7 +99,7 @@ pub(crate) async fn call(
 
 /// Reads the rest of an answer.
 pub(crate) async fn read(
-    socket: &Socket,
+    socket: &SidecarSocket,
     response: Response<Incoming>,
 ) -> Result<Answer, CallError> {
     let status = response.status();

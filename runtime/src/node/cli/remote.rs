@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidemill_client::{Node, NodeAddress};
+use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_model::{Json, RunId, RunStatus};
 
 use super::args::{NodeUrl, Resume, Start};
@@ -15,7 +15,7 @@ use crate::node::http::Token;
 
 /// What is printed of an answer.
 #[derive(Deserialize)]
-struct Told {
+struct RunAnswer {
     id: RunId,
     status: RunStatus,
 }
@@ -46,19 +46,19 @@ pub(super) async fn start(args: Start) -> Outcome {
 pub(super) async fn resume(args: Resume) -> Outcome {
     let run = RunId::new(&args.run).map_err(Error::from)?;
     let node = node(&args.node)?;
-    let told: Told = node.post(&format!("/v1/runs/{run}/resume"), None).await?;
+    let told: RunAnswer = node.post(&format!("/v1/runs/{run}/resume"), None).await?;
     print_line(told.status.as_str());
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(answer: &Json) -> Result<Told, Error> {
+fn told(answer: &Json) -> Result<RunAnswer, Error> {
     answer
         .decode()
         .map_err(|e| Error::caused(ErrorKind::Internal, "the node's answer is no run", e))
 }
 
-fn node(args: &NodeUrl) -> Result<Node, Error> {
+fn node(args: &NodeUrl) -> Result<NodeClient, Error> {
     let address = args.url.parse::<NodeAddress>().map_err(Error::from)?;
     let token = token_from_environment()?.as_ref().map(|token| Token::reveal(token).to_owned());
-    Ok(Node::new(address, token))
+    Ok(NodeClient::new(address, token))
 }
