@@ -4,6 +4,7 @@
 //! rounds of both alternate, and the middle one of each is shown. The baseline of blocking steps
 //! are the engine's own that are not.
 
+mod children;
 mod engine;
 mod measure;
 mod raw;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::Serialize;
 
+use children::Children;
 use engine::Bodies;
 use measure::{Figures, median};
 use waiting::Waiting;
@@ -39,6 +41,9 @@ struct Arguments {
     /// Measure only a file with so many runs that wait
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     waiting: Option<u32>,
+    /// Measure only a parent with so many children
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    children: Option<u32>,
     /// The process that is measured: a file of waiting runs, and an empty one
     #[arg(long, hide = true, num_args = 2)]
     opened: Option<Vec<PathBuf>>,
@@ -69,6 +74,16 @@ fn main() -> anyhow::Result<()> {
         match arguments.json {
             true => println!("{}", serde_json::to_string_pretty(&waiting)?),
             false => print_waiting(&waiting),
+        }
+        return Ok(());
+    }
+    if let Some(runs) = arguments.children {
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&arguments.dir)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let children = runtime.block_on(children::measure(folder.path(), runs))?;
+        match arguments.json {
+            true => println!("{}", serde_json::to_string_pretty(&children)?),
+            false => print_children(&children),
         }
         return Ok(());
     }
@@ -148,6 +163,16 @@ fn print_waiting(waiting: &Waiting) {
     println!("{:<44} {wal_bytes:>12}", "written to the WAL by the start, bytes");
     println!("{:<44} {ratio:>12.2}", "starting a run, against an empty file");
     println!("{:<44} {wake_ms:>12.1}", "from a timer's moment to its run's end, ms");
+}
+
+fn print_children(children: &Children) {
+    let Children { runs, children_s, alone_s, longest_start_ms, most_mib } = children;
+    let ratio = children_s / alone_s;
+    println!("{:<44} {runs:>12}", "children of one parent");
+    println!("{:<44} {children_s:>12.2}", "until all have ended, s");
+    println!("{:<44} {ratio:>12.2}", "against as many runs by themselves");
+    println!("{:<44} {longest_start_ms:>12.1}", "longest start of another run meanwhile, ms");
+    println!("{:<44} {most_mib:>12.1}", "most memory of the process, MiB");
 }
 
 fn print_table(rows: &[Row]) {

@@ -117,7 +117,7 @@ pub(crate) async fn opened(full: &Path, empty: &Path) -> anyhow::Result<Waiting>
     let open_ms = before.elapsed().as_secs_f64() * 1e3;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let wal_bytes = std::fs::metadata(tidemill_eventlog::Beside::new(full).wal())?.len();
-    let resident_mib = resident_mib()?;
+    let resident_mib = process_mib("VmRSS:")?;
     let other = open(empty).await?;
     let (mut of_full, mut of_empty) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
@@ -165,9 +165,10 @@ fn middle(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn resident_mib() -> anyhow::Result<f64> {
+/// A figure of this process's memory, in MiB: `VmRSS:` what it has, `VmHWM:` the most it had.
+pub(crate) fn process_mib(name: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next());
-    Ok(kib.context("/proc/self/status has no VmRSS")?.parse::<f64>()? / 1024.0)
+    Ok(kib.context("/proc/self/status lacks it")?.parse::<f64>()? / 1024.0)
 }

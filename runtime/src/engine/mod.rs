@@ -14,6 +14,7 @@ mod check;
 pub(crate) mod clock;
 mod closing;
 pub(crate) mod driver;
+mod feeder;
 mod handle;
 mod held;
 pub(crate) mod inbox;
@@ -39,7 +40,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidemill_model::{RunCreated, RunId, Seq};
+use tidemill_model::{RunId, Seq};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,7 @@ use app_lock::AppLock;
 use bodies::{RunningBody, StepBody};
 use clock::Clock;
 use driver::Next;
+use feeder::Feeder;
 pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 use line::Line;
 use polls::Polls;
@@ -101,6 +103,7 @@ pub(crate) struct Engine {
     lock: Mutex<Option<Arc<AppLock>>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) alarm: Alarm,
+    pub(crate) feeder: Feeder,
     /// Which blocked runs this process has yet to try again.
     pub(crate) retries: Retries,
     /// How many runs are loaded at a time when many have something to do.
@@ -120,12 +123,6 @@ impl Engine {
     /// the pool, or for the lease.
     pub(crate) fn queues(&self, body: &StepBody) -> bool {
         body.blocking || !self.gate().is_open()
-    }
-
-    /// Loads a run whose creation is durable.
-    pub(crate) fn adopt(self: &Arc<Self>, id: &RunId, seq: Seq, created: Box<RunCreated>) {
-        let first = Next::first(seq, self.clock.wall(), created);
-        self.load(id, first);
     }
 
     /// Loads a run that is not loaded.

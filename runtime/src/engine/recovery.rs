@@ -19,6 +19,7 @@ use super::alarm::{self, Alarm};
 use super::app_lock::AppLock;
 use super::clock::Clock;
 use super::driver::{Next, READ_PAUSE};
+use super::feeder::{self, Feeder};
 use super::line::Line;
 use super::polls::Polls;
 use super::pool::Pool;
@@ -82,6 +83,7 @@ pub(super) async fn open(
         lock: Mutex::new(Some(lock)),
         registry: Arc::default(),
         alarm: Alarm::default(),
+        feeder: Feeder::default(),
         retries,
         loads: Arc::new(Semaphore::new(LOADS_MAX)),
         losers: Mutex::default(),
@@ -90,6 +92,7 @@ pub(super) async fn open(
     });
     engine.drivers.spawn_on(take_up(Arc::clone(&engine)), &engine.runtime);
     engine.drivers.spawn_on(alarm::watch(Arc::clone(&engine)), &engine.runtime);
+    engine.drivers.spawn_on(feeder::feed(Arc::clone(&engine)), &engine.runtime);
     Ok(engine)
 }
 

@@ -1,0 +1,99 @@
+//! One parent with very many children, against as many runs that are started by themselves; and
+//! how long others wait meanwhile.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
+use serde::Serialize;
+use tidemill::{App, Ctx, Environment, Node, Result, StartRequest};
+use tidemill_eventlog::Checkpoints;
+
+use crate::waiting::process_mib;
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Children {
+    /// How many children, and how many runs by themselves.
+    pub(crate) runs: u32,
+    /// Seconds until the parent of all had ended.
+    pub(crate) children_s: f64,
+    /// Seconds until as many runs had ended that were started by themselves.
+    pub(crate) alone_s: f64,
+    /// The longest that the start of another run took meanwhile, in milliseconds.
+    pub(crate) longest_start_ms: f64,
+    /// The most memory that the process had, in MiB, before the runs that are started alone.
+    pub(crate) most_mib: f64,
+}
+
+async fn one_step(ctx: Ctx, n: u32) -> Result<u32> {
+    Ok(ctx.run("step", async move || -> Result<u32> { Ok(n) }).await?)
+}
+
+async fn parent(ctx: Ctx, children: u32) -> Result<u64> {
+    let children = (0..children).map(|n| ctx.child::<u32>("one_step", n));
+    let all = try_join_all(children).await?;
+    Ok(all.into_iter().map(u64::from).sum())
+}
+
+async fn nothing(_: Ctx, (): ()) -> Result<()> {
+    Ok(())
+}
+
+/// Measures both in one process, one after the other.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+pub(crate) async fn measure(folder: &Path, runs: u32) -> anyhow::Result<Children> {
+    let node = open(&folder.join("children.db")).await?;
+    let done = Arc::new(AtomicBool::new(false));
+    let others = tokio::spawn(others(node.clone(), Arc::clone(&done)));
+    let before = Instant::now();
+    let run = node.start(StartRequest::new("parent", runs)?).await?.id;
+    let sum: u64 = node.result(&run).await?.output()?;
+    let children_s = before.elapsed().as_secs_f64();
+    done.store(true, Ordering::Relaxed);
+    let longest = others.await??;
+    let expected = u64::from(runs) * u64::from(runs.saturating_sub(1)) / 2;
+    ensure!(sum == expected, "the children gave {sum}, not {expected}");
+    let most_mib = process_mib("VmHWM:")?;
+    node.shutdown().await?;
+
+    let node = open(&folder.join("alone.db")).await?;
+    let before = Instant::now();
+    let alone = (0..runs).map(async |n| -> anyhow::Result<u32> {
+        let request = StartRequest::new("one_step", n)?;
+        let run = node.start(request).await.context("start a run")?.id;
+        Ok(node.result(&run).await?.output()?)
+    });
+    try_join_all(alone).await?;
+    let alone_s = before.elapsed().as_secs_f64();
+    node.shutdown().await?;
+    let longest_start_ms = longest.as_secs_f64() * 1e3;
+    Ok(Children { runs, children_s, alone_s, longest_start_ms, most_mib })
+}
+
+async fn open(path: &Path) -> anyhow::Result<Node> {
+    tidemill_eventlog::create(path)?;
+    let environment =
+        Environment { checkpoints: Checkpoints::ByLitestream, ..Environment::alone(path) };
+    let app = App::new("bench")
+        .workflow("one_step", one_step)
+        .workflow("parent", parent)
+        .workflow("nothing", nothing);
+    Ok(Node::open(app, environment).await?)
+}
+
+/// Starts runs that do nothing, one after another; the longest that one took.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+async fn others(node: Node, done: Arc<AtomicBool>) -> anyhow::Result<Duration> {
+    let mut longest = Duration::ZERO;
+    while !done.load(Ordering::Relaxed) {
+        let before = Instant::now();
+        node.start(StartRequest::new("nothing", ())?).await.context("start another run")?;
+        longest = longest.max(before.elapsed());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(longest)
+}
