@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a run that was running or never begun; a blocked one | its status |
 //! | a run whose child has ended, which it has not observed | `tidemill_runs_unobserved` |
-//! | a child for which nobody waits | `tidemill_runs_unwanted` |
+//! | a child whose parent does not wait for it | `tidemill_runs_unwanted` |
 //! | a run with a timer that has run out | `tidemill_timers_by_time` |
 
 use rusqlite::{Connection, Params};
@@ -40,7 +40,7 @@ pub fn in_status(
     list(connection, sql, (status.as_str(), to_sql(after), limit))
 }
 
-/// Children that have not ended and for which nobody waits: the parent has dropped them or ended.
+/// Children that have not ended and whose parent does not wait: it has dropped them or ended.
 ///
 /// # Errors
 /// As [`in_status`].

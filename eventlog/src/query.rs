@@ -59,7 +59,7 @@ pub fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunSummar
     Ok(found)
 }
 
-/// One run as a list shows it; none if there is no such run.
+/// One run as a list shows it; `None` if there is no such run.
 ///
 /// # Errors
 /// As [`runs`].
@@ -160,7 +160,7 @@ pub fn for_each_event(
     Ok(())
 }
 
-/// The state of a run, folded from its events up to a position (or all of them); none if there is
+/// The state of a run, folded from its events up to a position (or all of them); `None` if there is
 /// no such run, or none yet at that position. Attempts whose process is known to have ended by
 /// then are cut off. An event that cannot be read or does not fit those before it is passed over,
 /// and the state says so: such a run is blocked, not an error.
@@ -244,15 +244,15 @@ fn folded(connection: &Connection, run: &RunId, until: Option<Seq>) -> Result<Op
     Ok(state)
 }
 
-/// Whether events of a kind are inputs or acts, not asides. A kind of a newer version may be either,
-/// and counts.
+/// Whether events of a kind are inputs or acts, not asides. A kind of a newer version may be
+/// either, and counts.
 pub fn is_observed(kind: &str) -> bool {
     use tidemill_model::{EventClass, EventKind};
     EventKind::from_text(kind).is_none_or(|kind| kind.class() != EventClass::Aside)
 }
 
 /// The seq of the newest input or act of a run, read by index: what the writer compares a turn
-/// with. None if the run has none.
+/// with. `None` if the run has none.
 ///
 /// # Errors
 /// What SQLite says.

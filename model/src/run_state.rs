@@ -1,4 +1,4 @@
-//! What a run is, for who looks at it: live, in the past, or in the rebuild of projections.
+//! What a run is: for a view of now or of the past, and for the rebuild of projections.
 //!
 //! The state of a run at any event is the fold of the events up to it, so looking at an earlier
 //! moment needs no other machinery.
