@@ -7,6 +7,20 @@ use super::*;
 use crate::start::decide::{AfterClaim, Decision, Facts, Local, LocalFile, LogRead, decide};
 use crate::testing::{boot, epoch, folder, instance, lease, machine, node, nonce, txid};
 
+/// A take-over of epoch 2 by a disk that has nothing, over a node of which nothing was covered.
+fn begin() -> Begin {
+    Begin {
+        epoch: epoch(2),
+        instance: instance(1),
+        acquired: nonce(2),
+        covered: None,
+        candidate: Candidate::None,
+        local: LocalLog::None,
+        uncured: None,
+        allow_older: false,
+    }
+}
+
 /// What survives a crash of the process: the disk and the bucket. Logs are lists of event ids.
 #[derive(Debug, Clone)]
 struct World {
@@ -92,16 +106,12 @@ impl World {
     /// Runs a take-over for `steps` effects; a crash then takes what was in memory.
     fn attempt(&mut self, candidate: Candidate, steps: usize) {
         let begin = Begin {
-            epoch: epoch(2),
-            instance: instance(1),
-            acquired: nonce(2),
             covered: self.covered(),
             candidate,
             local: self.local.as_deref().map_or(LocalLog::None, |log| {
                 if self.damaged { LocalLog::Damaged } else { LocalLog::Whole(head_of(log)) }
             }),
-            uncured: None,
-            allow_older: false,
+            ..begin()
         };
         let mut core = TakeOver::new(begin);
         let mut input = Input::Begin;
@@ -237,16 +247,7 @@ proptest! {
 #[test]
 fn what_the_bucket_lost_is_said_and_not_papered_over() {
     let covered = crate::testing::covered(1, 9, 3);
-    let begin = Begin {
-        epoch: epoch(2),
-        instance: instance(1),
-        acquired: nonce(2),
-        covered: Some(covered),
-        candidate: Candidate::None,
-        local: LocalLog::None,
-        uncured: None,
-        allow_older: false,
-    };
+    let begin = Begin { covered: Some(covered), ..begin() };
     let mut core = TakeOver::new(begin.clone());
     core.handle(Input::Begin);
     core.handle(Input::EpochDoc(None));
@@ -281,17 +282,7 @@ fn an_epoch_that_another_instance_began_is_lost() {
     world.attempt(Candidate::None, usize::MAX);
     let mut doc = world.doc.unwrap();
     doc.instance = instance(9);
-    let begin = Begin {
-        epoch: epoch(2),
-        instance: instance(1),
-        acquired: nonce(2),
-        covered: None,
-        candidate: Candidate::None,
-        local: LocalLog::None,
-        uncured: None,
-        allow_older: false,
-    };
-    let mut core = TakeOver::new(begin);
+    let mut core = TakeOver::new(begin());
     core.handle(Input::Begin);
     let effect = core.handle(Input::EpochDoc(Some(Box::new(doc.clone()))));
     assert_eq!(effect, Effect::Fenced(Box::new(doc)));
@@ -300,16 +291,7 @@ fn an_epoch_that_another_instance_began_is_lost() {
 #[test]
 fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the_bucket() {
     let of = Uncured { epoch: epoch(1), after: Some(txid(5)) };
-    let begin = |candidate, local| Begin {
-        epoch: epoch(2),
-        instance: instance(1),
-        acquired: nonce(2),
-        covered: None,
-        candidate,
-        local,
-        uncured: Some(of),
-        allow_older: false,
-    };
+    let begin = |candidate, local| Begin { candidate, local, uncured: Some(of), ..begin() };
     let head = crate::testing::head(4, 0);
     let point = RestorePoint { epoch: epoch(1), txid: txid(8) };
     let listed = |begin| {
@@ -342,14 +324,10 @@ fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the
 fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
     let listed = |covered, point| {
         let begin = Begin {
-            epoch: epoch(2),
-            instance: instance(1),
-            acquired: nonce(2),
             covered,
             candidate: Candidate::Adopt,
             local: LocalLog::Whole(crate::testing::head(4, 0)),
-            uncured: None,
-            allow_older: false,
+            ..begin()
         };
         let mut core = TakeOver::new(begin);
         core.handle(Input::Begin);
@@ -366,16 +344,7 @@ fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
 #[test]
 fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_epoch() {
     let covered = crate::testing::covered(1, 9, 3);
-    let begin = |allow_older| Begin {
-        epoch: epoch(2),
-        instance: instance(1),
-        acquired: nonce(2),
-        covered: Some(covered),
-        candidate: Candidate::None,
-        local: LocalLog::None,
-        uncured: None,
-        allow_older,
-    };
+    let begin = |allow_older| Begin { covered: Some(covered), allow_older, ..begin() };
     let point = |n| RestorePoint { epoch: epoch(1), txid: txid(n) };
     let damaged = |hidden| Input::Damaged { what: "torn".to_owned(), hidden };
     let at_newest = |allow_older| {
@@ -431,16 +400,7 @@ fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_
 #[test]
 fn a_base_that_reaches_what_was_covered_gives_up_the_damaged_point_alone() {
     let covered = crate::testing::covered(1, 9, 3);
-    let begin = Begin {
-        epoch: epoch(2),
-        instance: instance(1),
-        acquired: nonce(2),
-        covered: Some(covered),
-        candidate: Candidate::None,
-        local: LocalLog::None,
-        uncured: None,
-        allow_older: true,
-    };
+    let begin = Begin { covered: Some(covered), allow_older: true, ..begin() };
     let last = |n| {
         let last = Some(RestorePoint { epoch: epoch(1), txid: txid(n) });
         Input::Listed { last, shipped: true }
@@ -469,16 +429,7 @@ fn a_base_that_reaches_what_was_covered_gives_up_the_damaged_point_alone() {
 #[test]
 fn a_new_file_is_made_only_where_nothing_was_shipped() {
     let listed = |candidate, shipped| {
-        let begin = Begin {
-            epoch: epoch(2),
-            instance: instance(1),
-            acquired: nonce(2),
-            covered: None,
-            candidate,
-            local: LocalLog::None,
-            uncured: None,
-            allow_older: false,
-        };
+        let begin = Begin { candidate, ..begin() };
         let mut core = TakeOver::new(begin);
         core.handle(Input::Begin);
         core.handle(Input::EpochDoc(None));
