@@ -16,6 +16,7 @@
 
 mod answer_date;
 mod catalogue;
+mod child;
 mod damage;
 mod epochs;
 mod error;
@@ -32,6 +33,7 @@ mod store;
 mod timeline;
 
 pub use catalogue::{Catalogue, Gap, LtxFile, Point};
+pub use child::{certificates, die_with_parent};
 pub use damage::{Chain, Damage, look_at_chain, newest_without};
 pub use epochs::{Created, create_break, create_epoch, list_epochs, list_nodes, read_epoch};
 pub use error::{Error, ErrorKind};

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tidemill_model::{Epoch, NodeKeys, Txid};
 use tokio::process::Command;
 
+use crate::child::{certificates, die_with_parent};
 use crate::error::{Error, ErrorKind};
 use crate::litestream::Litestream;
 use crate::store::Store;
@@ -112,7 +113,7 @@ async fn attempt(
         .current_dir(dir.path())
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    die_with_parent(&mut command);
+    die_with_parent(command.as_std_mut());
     let output = tokio::time::timeout(RESTORE_TIMEOUT, command.output())
         .await
         .map_err(|_| {
@@ -125,27 +126,6 @@ async fn attempt(
     Ok(Restored { dir, path })
 }
 
-/// Has the kernel kill the child when the thread that starts it ends: a runtime's thread, which
-/// ends with its runtime.
-fn die_with_parent(command: &mut Command) {
-    let parent = rustix::process::getpid();
-    let prepare = move || {
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-        if rustix::process::getppid() != Some(parent) {
-            // The parent died before the signal was asked for.
-            return Err(rustix::io::Errno::SRCH.into());
-        }
-        Ok(())
-    };
-    #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
-    // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes two
-    // system calls without libc and neither allocates nor takes a lock nor panics; an error carries
-    // only its number.
-    unsafe {
-        command.pre_exec(prepare);
-    }
-}
-
 /// Where Litestream finds the epoch. The values were checked when the store was connected and
 /// have no characters that a query would need to escape.
 fn replica_url(store: &Store, prefix: &str) -> String {
@@ -154,13 +134,6 @@ fn replica_url(store: &Store, prefix: &str) -> String {
         .endpoint()
         .map_or_else(String::new, |endpoint| format!("endpoint={endpoint}&forcePathStyle=true&"));
     format!("s3://{bucket}/{prefix}?{server}region={region}")
-}
-
-/// Where the machine keeps its certificate authorities, if it says so.
-fn certificates() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
-    ["SSL_CERT_FILE", "SSL_CERT_DIR"]
-        .into_iter()
-        .filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
 }
 
 /// What Litestream prints about a restore.
@@ -225,7 +198,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let mut command = Command::new("sleep");
-                die_with_parent(command.arg("60"));
+                die_with_parent(command.arg("60").as_std_mut());
                 command.spawn().unwrap().id().unwrap()
             })
         });

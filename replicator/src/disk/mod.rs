@@ -8,3 +8,4 @@ pub(crate) mod diverged;
 pub(crate) mod files;
 pub(crate) mod open_by;
 pub(crate) mod state_file;
+pub(crate) mod whole_log;

@@ -1,6 +1,17 @@
 //! What a starting sidecar does with what it finds: its state file, its database, the lease and the
 //! epochs in the bucket.
 //!
+//! ```text
+//!   a move that was interrupted ──────────────────────► FinishMove ─┐
+//!   another node's, or the bucket lost what it had ───► Refuse      │
+//!   the claim is lost: the file is still there ───────► MoveAway ───┤ then the facts are
+//!                      nothing is left of it ─────────► Forget ─────┤ gathered again
+//!   the claim is ours, in this boot and folder:                     │
+//!       the file was seen at spots only ──────────────► Verify ─────┘
+//!       it is what it must be ────────────────────────► Claim the same epoch: Resume, or Ship
+//!   anything else ────────────────────────────────────► Claim the next epoch: TakeOver
+//! ```
+//!
 //! [`decide`] is a function of facts that survive a crash. Whoever performs a decision gathers the
 //! facts again afterwards, until the decision is to claim the lease; so a start that is killed
 //! anywhere is simply repeated, and nothing unfinished is mistaken for something finished.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tidemill_eventlog::{
     Error as LogError, ErrorKind as LogErrorKind, FileLock, LockError, Meta, head, host,
-    open_reader, sum_at, verify,
+    open_reader, sum_at,
 };
 use tidemill_model::{Epoch, LeaseDoc, NodeId, NodeState, unix_ms};
 
 use crate::context::Context;
 use crate::disk::diverged;
-use crate::error::{Error, ErrorKind};
+use crate::disk::whole_log::{self, WholeLog};
+use crate::error::Error;
 use crate::ship::barrier::LogPoint;
 use crate::start::decide::{Local, LocalFile, LogRead};
 use crate::start::proof::{self, Lack};
@@ -84,24 +85,13 @@ pub(crate) async fn verify_all(context: &Arc<Context>) -> Result<Known, Error> {
         Err(LockError::Held { .. }) => return Ok(Known::InUse),
         Err(error) => return Err(error.into()),
     };
-    let db = context.beside().db().to_owned();
     let from = host::boot_now();
-    let verified = tokio::task::spawn_blocking(move || {
-        let _held_meanwhile = lock;
-        verify(&open_reader(&db)?)
-    });
-    let verified = verified
-        .await
-        .map_err(|e| Error::new(ErrorKind::Internal, format!("verifying the local file: {e}")))?;
-    match verified {
-        Ok(head) => {
+    Ok(match whole_log::prove(context.beside().db(), Some(lock)).await? {
+        WholeLog::Sound(LogPoint { seq, .. }) => {
             let took_ms = unix_ms(host::boot_now().since(from));
-            tracing::info!(seq = %head.seq, took_ms, "the local log is whole");
-            Ok(Known::Whole)
+            tracing::info!(%seq, took_ms, "the local log is whole");
+            Known::Whole
         }
-        Err(error) if error.kind() == LogErrorKind::Corrupt => {
-            Ok(Known::Damaged(error.to_string()))
-        }
-        Err(error) => Err(error),
-    }
+        WholeLog::Damaged(error) => Known::Damaged(error.to_string()),
+    })
 }

@@ -30,7 +30,7 @@ use crate::start::move_away::{Displaced, move_away};
 use crate::start::pacing;
 use crate::start::proof;
 use crate::supervise::Entry;
-use crate::takeover::run as takeover;
+use crate::takeover::run::{self as takeover, TakeOverEnd};
 
 /// Where a start led.
 pub(crate) enum Started {
@@ -215,13 +215,13 @@ impl Start<'_> {
             AfterClaim::TakeOver(candidate) => {
                 let (done, app_lock) = tokio::select! {
                     biased;
-                    () = lease.fenced() => (takeover::Done::Fenced, None),
+                    () = lease.fenced() => (TakeOverEnd::Fenced, None),
                     taken = self.take_over(&state, *candidate, &doc) => taken?,
                 };
                 match done {
-                    takeover::Done::Placed(state) => (*state, Entry::Base, app_lock),
-                    takeover::Done::Fenced => return Ok(Some(lost(&lease, state))),
-                    takeover::Done::Abandoned => {
+                    TakeOverEnd::Placed(state) => (*state, Entry::Base, app_lock),
+                    TakeOverEnd::Fenced => return Ok(Some(lost(&lease, state))),
+                    TakeOverEnd::Abandoned => {
                         // The next claim takes the next epoch; what this one knew stays known.
                         let state = NodeState { abandoned: true, ..state };
                         self.context.save(&state)?;
@@ -247,7 +247,7 @@ impl Start<'_> {
         state: &NodeState,
         candidate: Candidate,
         claim: &LeaseDoc,
-    ) -> Result<(takeover::Done, Option<FileLock>), Error> {
+    ) -> Result<(TakeOverEnd, Option<FileLock>), Error> {
         let app_lock = take_app_lock(self.context).await?;
         let done = takeover::run(self.context, state, candidate, claim, &app_lock).await?;
         Ok((done, Some(app_lock)))

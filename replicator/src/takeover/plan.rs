@@ -1,5 +1,19 @@
 //! The take-over: from a claim on the lease to a file that may be shipped.
 //!
+//! ```text
+//!   an unfinished cure of this disk ──► OpenBreak
+//!                 │
+//!                 ▼                    there is one: its base is fixed
+//!            ReadEpochDoc ───────────────────────────────────────┐
+//!                 │ there is none                                 │ another instance's: Fenced
+//!                 ▼                                               ▼
+//!       ┌─────► List ──► Restore, if the local file may lack it   local file, or Restore
+//!       │ damaged │            │                                  │ cannot be had: Abandon
+//!       └─────────┴────────────┤                                  │
+//!                              ▼                                  ▼
+//!                     CreateEpochDoc ───────────────────────► Place ──► CloseBreaks ──► Done
+//! ```
+//!
 //! The order is the safety: the lease was swapped *before* this begins, so the listing shows all
 //! that the last owner's barriers acknowledged; `epoch.json` fixes the base before anything is put
 //! in place; a file is replaced only after it was moved aside.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use rustix::io::FdFlags;
 use rustix::process::Signal;
-use tidemill_bucket::Credentials;
+use tidemill_bucket::{Credentials, certificates, die_with_parent};
 use tidemill_eventlog::{Beside, FileLock, host};
 use tokio::sync::{oneshot, watch};
 
@@ -170,6 +170,7 @@ fn command(launch: &Launch<'_>) -> io::Result<Command> {
         .arg(super::config_path(launch.beside))
         .env_clear()
         .envs(launch.credentials.environment())
+        .envs(certificates())
         // Without these the AWS library looks up the user's home and reads a profile there.
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
@@ -180,34 +181,20 @@ fn command(launch: &Launch<'_>) -> io::Result<Command> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    // An operator's own certificate authority counts for both of us.
-    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    before_exec(&mut command, launch.node_lock.as_fd().try_clone_to_owned()?);
+    die_with_parent(&mut command);
+    inherit(&mut command, launch.node_lock.as_fd().try_clone_to_owned()?);
     Ok(command)
 }
 
-/// Makes the child hold the lock and die with its parent. The duplicate of the descriptor is
-/// close-on-exec in this process, and the flag is cleared in the child alone, so that no process
-/// that is started at the same time inherits it.
-fn before_exec(command: &mut Command, node_lock: OwnedFd) {
-    let parent = rustix::process::getpid();
-    let prepare = move || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        if rustix::process::getppid() != Some(parent) {
-            // The parent died before the signal was asked for.
-            return Err(rustix::io::Errno::SRCH.into());
-        }
-        rustix::io::fcntl_setfd(&node_lock, FdFlags::empty())?;
-        Ok(())
-    };
+/// Makes the child hold the lock. The duplicate of the descriptor is close-on-exec in this process,
+/// and the flag is cleared in the child alone, so that no process that is started at the same time
+/// inherits it.
+fn inherit(command: &mut Command, node_lock: OwnedFd) {
+    let prepare = move || Ok(rustix::io::fcntl_setfd(&node_lock, FdFlags::empty())?);
     #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
-    // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes
-    // three system calls without libc and neither allocates nor takes a lock nor panics; an error
-    // carries only its number.
+    // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes one
+    // system call without libc and neither allocates nor takes a lock nor panics; an error carries
+    // only its number.
     unsafe {
         command.pre_exec(prepare);
     }

@@ -1,0 +1,39 @@
+//! Reads a whole log to prove it: whether a file is what its writer wrote.
+
+use std::path::Path;
+
+use tidemill_eventlog::{FileLock, open_reader, verify};
+
+use crate::error::{Error, ErrorKind};
+use crate::ship::barrier::LogPoint;
+use crate::tasks::blocking;
+
+/// What a whole log showed.
+#[derive(Debug)]
+pub(crate) enum WholeLog {
+    /// It is sound and ends here.
+    Sound(LogPoint),
+    /// It is not what its writer wrote.
+    Damaged(Error),
+}
+
+/// Reads the log of the file at `db`. `held` is let go of afterwards: a lock that keeps an app out
+/// meanwhile.
+///
+/// # Errors
+/// What keeps the file from being read; damage is none.
+///
+/// # Cancel safety
+/// Nothing is changed; the file is read to its end all the same.
+pub(crate) async fn prove(db: &Path, held: Option<FileLock>) -> Result<WholeLog, Error> {
+    let db = db.to_owned();
+    let verified = blocking(move || {
+        let _held_meanwhile = held;
+        verify(&open_reader(&db)?)
+    });
+    match verified.await {
+        Ok(head) => Ok(WholeLog::Sound(LogPoint { seq: head.seq, sum: head.sum })),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(WholeLog::Damaged(error)),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,246 @@
+//! The steps of a take-over: what it asks of the bucket, and what it does to the disk.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tidemill_bucket::{
+    Created, LITESTREAM_VERSION, Restored, create_epoch, look_at_chain, newest_without,
+    read_epoch_timeline, read_timeline, restore,
+};
+use tidemill_eventlog::{FileLock, Meta, host, open_reader, open_snapshot, sum_at, verify};
+use tidemill_model::{
+    Base, BreakDoc, DOCUMENT_VERSION, EpochDoc, GivenUp, LogSum, Seq, Ttl, Uncured, Versions,
+};
+
+use super::plan::{Begin, Input, Placement, RestorePoint};
+use crate::context::Context;
+use crate::disk::checkpoint::{self, BothLocks};
+use crate::disk::diverged;
+use crate::error::{Error, ErrorKind};
+use crate::failpoint;
+use crate::ship::barrier::LogPoint;
+use crate::ship::breaks;
+
+/// A take-over's attempt: what it works with, and what it has restored.
+pub(super) struct Steps<'a> {
+    pub(super) context: &'a Arc<Context>,
+    pub(super) ttl: Ttl,
+    pub(super) begin: Begin,
+    pub(super) app_lock: &'a FileLock,
+    pub(super) restored: Option<Restored>,
+    /// The objects without which a base must do.
+    pub(super) avoid: &'a mut BTreeSet<String>,
+}
+
+impl Steps<'_> {
+    pub(super) async fn open_break(&self, of: Uncured) -> Result<Input, Error> {
+        let (context, Uncured { epoch, after }) = (self.context, of);
+        let doc = breaks::open(after);
+        breaks::write(context, epoch, &doc).await?;
+        tracing::info!(%epoch, ?after, "an unfinished cure: nothing after this is offered");
+        Ok(Input::BreakWritten)
+    }
+
+    /// Also what another machine left open: it was lost in its cure.
+    pub(super) async fn close_breaks(&self, base: RestorePoint) -> Result<Input, Error> {
+        let (context, RestorePoint { epoch, txid }) = (self.context, base);
+        let history = read_epoch_timeline(&context.store, &context.keys, epoch).await?;
+        let begins_before = |doc: &&BreakDoc| doc.after.is_none_or(|after| after < txid);
+        for open in history.breaks.iter().filter(|doc| doc.is_open()).filter(begins_before) {
+            breaks::write(context, epoch, &breaks::closed(open, txid)).await?;
+            let after = open.after;
+            tracing::info!(%epoch, ?after, until = %txid, "marked as not restorable");
+        }
+        Ok(Input::BreaksClosed)
+    }
+
+    pub(super) async fn list(&self) -> Result<Input, Error> {
+        if !self.avoid.is_empty() {
+            let (store, keys, epoch) = (&self.context.store, &self.context.keys, self.begin.epoch);
+            let last = newest_without(store, keys, epoch, self.avoid).await?;
+            let last = last.map(|last| RestorePoint { epoch: last.epoch, txid: last.txid });
+            return Ok(Input::Listed { last, shipped: true });
+        }
+        let timeline = read_timeline(&self.context.store, &self.context.keys).await?;
+        let last = timeline.last_before(self.begin.epoch);
+        let last = last.map(|last| RestorePoint { epoch: last.epoch, txid: last.txid });
+        let earlier = timeline.epochs.iter().filter(|history| history.epoch < self.begin.epoch);
+        let shipped = earlier.into_iter().any(|history| history.shipped);
+        Ok(Input::Listed { last, shipped })
+    }
+
+    pub(super) fn sum_of_local(&self, seq: Seq) -> Result<Option<LogSum>, Error> {
+        let db = self.context.beside().db();
+        if !db.exists() {
+            return Ok(None);
+        }
+        sum_at(&open_reader(db)?, seq)
+    }
+
+    pub(super) async fn restore(&mut self, point: RestorePoint) -> Result<Input, Error> {
+        match self.try_restore(point).await {
+            Err(error) => self.cannot_restore(point, error).await,
+            result => result,
+        }
+    }
+
+    /// Whether it is the bucket's objects, and which: only then does it not help to try again.
+    async fn cannot_restore(&mut self, point: RestorePoint, error: Error) -> Result<Input, Error> {
+        let (context, RestorePoint { epoch, txid }) = (self.context, point);
+        let chain = look_at_chain(&context.store, &context.keys, epoch, txid).await?;
+        let (key, what) = match (chain.damage, chain.keys.last()) {
+            (Some(damage), _) => {
+                let what = format!("object `{}` is damaged: {}", damage.key, damage.what);
+                (damage.key, what)
+            }
+            (None, Some(last)) if error.kind() == ErrorKind::Corrupt => {
+                (last.clone(), format!("every object has its checksum, and yet: {error}"))
+            }
+            (None, _) => return Err(error),
+        };
+        self.avoid(point, key, what).await
+    }
+
+    /// The file is sound in itself, and not what it must be: no object shows which is at fault, and
+    /// without the last one the point is not reached.
+    pub(super) async fn distrust(
+        &mut self,
+        point: RestorePoint,
+        what: String,
+    ) -> Result<Input, Error> {
+        let context = self.context;
+        let chain = look_at_chain(&context.store, &context.keys, point.epoch, point.txid).await?;
+        match chain.keys.into_iter().next_back() {
+            Some(last) => self.avoid(point, last, what).await,
+            None => Err(Error::new(ErrorKind::Unavailable, format!("{what}, and now it is gone"))),
+        }
+    }
+
+    async fn avoid(
+        &mut self,
+        point: RestorePoint,
+        key: String,
+        what: String,
+    ) -> Result<Input, Error> {
+        self.avoid.insert(key);
+        let RestorePoint { epoch, txid } = point;
+        let history = read_epoch_timeline(&self.context.store, &self.context.keys, epoch).await?;
+        Ok(Input::Damaged { what, hidden: !history.contains(txid) })
+    }
+
+    async fn try_restore(&mut self, point: RestorePoint) -> Result<Input, Error> {
+        let context = self.context;
+        self.restored = None;
+        sweep(context)?;
+        let folder = folder(context);
+        std::fs::create_dir(&folder).map_err(|e| Error::io("make", &folder, e))?;
+        tracing::info!(epoch = %point.epoch, txid = %point.txid, "restoring from the bucket");
+        context.status().doing = Some(format!("restoring epoch {} at {}", point.epoch, point.txid));
+        let RestorePoint { epoch, txid } = point;
+        let restored =
+            restore(&context.litestream, &context.store, &context.keys, epoch, txid, &folder)
+                .await?;
+        let path = restored.path().to_owned();
+        let covered = self.begin.covered;
+        let checked = tokio::task::spawn_blocking(move || {
+            let connection = open_snapshot(&path)?;
+            let head = verify(&connection)?;
+            let at_covered = match covered {
+                Some(covered) => sum_at(&connection, covered.seq)?,
+                None => None,
+            };
+            Ok::<_, Error>((head, at_covered))
+        });
+        let (head, at_covered) = checked.await.map_err(|e| {
+            Error::new(ErrorKind::Internal, format!("verifying the restored file: {e}"))
+        })??;
+        tracing::info!(seq = %head.seq, "the restored log is whole");
+        self.restored = Some(restored);
+        failpoint::reached("restored_to_folder");
+        Ok(Input::Restored { head: LogPoint { seq: head.seq, sum: head.sum }, at_covered })
+    }
+
+    pub(super) async fn create_doc(
+        &self,
+        base: Option<Base>,
+        given_up: Option<Box<GivenUp>>,
+    ) -> Result<Input, Error> {
+        if let Some(given_up) = &given_up {
+            tracing::warn!(
+                epoch = %given_up.epoch, txid = %given_up.txid, why = given_up.reason,
+                "given up, as --allow-older says: this epoch begins from an older point"
+            );
+        }
+        let doc = EpochDoc {
+            v: DOCUMENT_VERSION,
+            node: self.context.settings.node.clone(),
+            epoch: self.begin.epoch,
+            instance: self.begin.instance.clone(),
+            acquired: self.begin.acquired.clone(),
+            at: host::wall_now(),
+            base,
+            ttl: Some(self.ttl),
+            given_up: given_up.map(|given_up| *given_up),
+            versions: Versions::from([
+                ("litestream".to_owned(), LITESTREAM_VERSION.to_owned()),
+                ("tidemill".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ]),
+            unknown: serde_json::Map::new(),
+        };
+        let created = create_epoch(&self.context.store, &self.context.keys, &doc).await?;
+        failpoint::reached("epoch_written");
+        Ok(match created {
+            Created::Ours => Input::DocCreated,
+            Created::Other(doc) => Input::DocExists(doc),
+        })
+    }
+
+    /// Puts the file in place and makes it this epoch's. Litestream's own state goes before the
+    /// stage says so: under one prefix it must never be deleted again.
+    pub(super) fn put_in_place(&mut self, placement: Placement) -> Result<(), Error> {
+        let beside = self.context.beside();
+        let locks = BothLocks::new(beside, &self.context.node_lock, self.app_lock);
+        match placement {
+            Placement::KeepLocal => tracing::info!("the local file is the newest: keeping it"),
+            Placement::Create => {
+                tracing::info!("a new node: making its file");
+                tidemill_eventlog::create(beside.db())?;
+            }
+            Placement::Restored => {
+                let missing = || Error::new(ErrorKind::Internal, "there is no restored file");
+                let restored = self.restored.take().ok_or_else(missing)?;
+                if beside.db().exists() {
+                    // One that is damaged may not even say whose it was.
+                    let owner = open_reader(beside.db()).and_then(|file| Meta::read(&file));
+                    let epoch = owner.ok().and_then(|meta| meta.epoch);
+                    let to = diverged::move_away(beside, &locks, epoch)?;
+                    let to = to.map(|to| to.display().to_string());
+                    tracing::warn!(to, "the local file lacks what is in the bucket: moved aside");
+                }
+                diverged::install(beside, &locks, restored.path())?;
+            }
+        }
+        let (node, epoch) = (&self.context.settings.node, self.begin.epoch);
+        let instance = &self.begin.instance;
+        checkpoint::mark_shipped(beside, &locks, node, epoch, instance)?;
+        checkpoint::remove_litestream_state(beside, &self.context.node_lock)?;
+        sweep(self.context)
+    }
+}
+
+/// Where restores lie until they are put in place.
+fn folder(context: &Context) -> PathBuf {
+    context.beside().with(".restore")
+}
+
+/// Deletes what an interrupted restore left: it may be as large as the database. The node lock is
+/// held, and nobody else restores there.
+pub(crate) fn sweep(context: &Context) -> Result<(), Error> {
+    let folder = folder(context);
+    match std::fs::remove_dir_all(&folder) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io("delete", &folder, e)),
+    }
+}
