@@ -14,6 +14,7 @@
 //! - `disk`: the files of the node.
 //!
 //! What decides does no I/O and stands beside what performs it: time, randomness and results go in,
+//! requests come out. `pure_files.rs` names these files and refuses I/O in them.
 //!
 //! Invariants, each argued where it is kept: one owner acts at a time; two writers never share a
 //! prefix; what a barrier acknowledged is in every later owner's base; a file is moved aside and
@@ -28,6 +29,8 @@ mod error;
 mod failpoint;
 mod lease;
 mod problems;
+#[cfg(test)]
+mod pure_files;
 mod run;
 mod serve;
 mod settings;

@@ -1,6 +1,16 @@
 //! The taker's side of the lease: waiting until its holder may no longer act, then swapping it.
 //!
-//! One taker makes one claim upon one version of the document. While it waits it looks again now
+//! ```text
+//!               its time is over            the state file names it         taken
+//!   Waiting ──────────────────► Preparing ──────────────────► Putting ──────────► Claimed
+//!    │  ▲                                                      ▲   │ unclear
+//!    │  │ the same claim, renewed: anew                        │   ▼
+//!    ▼  │                                            not there │  ReadingBack ── ours ──► Claimed
+//!   Looking ── anything else ──► Changed              PutAt ◄──┴───│  │ anything else ───► Changed
+//!                                                                  └─ no answer: ReadBackAt
+//! ```
+//!
+//! One attempt makes one claim upon one version of the document. While it waits it looks again now
 //! and then: the same claim renewed starts the wait anew, anything else ends the attempt with
 //! `Changed`, and whoever started it judges the node afresh.
 //!

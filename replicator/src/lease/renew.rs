@@ -1,5 +1,18 @@
 //! The holder's side of the lease: renewing it, and knowing until when it may act.
 //!
+//! ```text
+//!   at the store                                        the gate
+//!
+//!          due               taken                      Open(until) ◄──────────── a renewal succeeds
+//!   None ───────► Put ──────────────► None                 │    the deadline, or       ▲
+//!    ▲             │ unclear                               ▼    a clock stood still     │
+//!    │             ▼        still the old version       Closed ──────────────────────────┘
+//!    │            Get ──────────────────────► PutAt        │
+//!    │             │ no answer: GetAt                      │ from either, for good
+//!    └─────────────┤ it had arrived                        ├─ anything else is there ──► Fenced
+//!                  └─ anything else is there: Fenced       └─ the release is taken ────► Released
+//! ```
+//!
 //! Invariants:
 //! - one logical write at a time; its retries keep body and nonce, so that reading the document
 //!   back tells whether any of them arrived;

@@ -1,9 +1,20 @@
 //! Litestream, the app and CMD: what runs when, what happens when one of them ends.
 //!
-//! Its parts: this file has the vocabulary, the dispatch and Litestream's life; [`app`] the
-//! attachment; [`repair`] the way to a file that may be opened (the first copy of a process, and
-//! the cure); [`ending`] the drain and the fence; [`abandon`] the end of an epoch that cannot be
-//! shipped any more.
+//! ```text
+//!          first copy, or a cure                       told to end, CMD ended, abandoned
+//!   New ──────────────────────────► Repair ──► Ready ───────────────────────► Drain ──► Ended
+//!    │  its app may live on                      │  ▲ ▲                       │  ▲
+//!    └───────────────────────────────────────────┼──┘ │ cured                 │  │
+//!                                  an app died   ▼    │                       │  │
+//!                                              Repair(cure) ◄── an app died ──┘  │
+//!                                                └── cured, on the way out ──────┘
+//!   from any of them: another owner has the node, or the lease is gone ──► Fence ──► Ended
+//! ```
+//!
+//! Its parts: [`protocol`] has the words, [`supervisor`] the state and the dispatch, [`litestream`]
+//! Litestream's life; [`app`] the attachment; [`repair`] the way to a file that may be opened (the
+//! first copy of a process, and the cure); [`drain`] and [`fence`] the two ways out; [`abandon`] the
+//! end of an epoch that cannot be shipped any more.
 //!
 //! Invariants:
 //! - Litestream is called only while no commit of a dead app can be shipped: before any app
@@ -15,8 +26,8 @@
 //!
 //! On failure: Litestream that ends by itself, or gives answers that cannot be, is started again,
 //! ever more slowly, down to once a minute, until a barrier counts; wrong answers that go on abandon
-//! the epoch. A cure or a first copy is tried until it succeeds. On a crash: the stage in the state file and the app's lock tell
-//! the next process what is needed.
+//! the epoch. A cure or a first copy is tried until it succeeds. On a crash: the stage in the state
+//! file and the app's lock tell the next process what is needed.
 
 use std::time::Duration;
 

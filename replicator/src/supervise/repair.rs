@@ -1,7 +1,15 @@
 //! The way to a file that an app may open: a first copy under a new epoch, and the cure of a replica
 //! whose app died uncleanly.
 //!
-//! Both go: Litestream down, app's lock held, WAL written back into the file, Litestream up, one
+//! ```text
+//!   LitestreamEnd ──► Lock ──────────────────────────► Checkpoint ──► LitestreamUp ──► Barrier
+//!                      │ cure                              ▲                               │
+//!                      └──► StageCure ──► OpenBreak ───────┘            cure: Break ◄──────┤
+//!                                                                          │               │
+//!                                            ready, or a drain ◄── StageShipping ◄─────────┘
+//! ```
+//!
+//! Each step is repeated until it succeeds. Both go: Litestream down, app's lock held, WAL written back into the file, Litestream up, one
 //! barrier, which ships a full copy. What was shipped between the last good barrier and that copy
 //! may show commits that never were. So a cure writes an open break before Litestream starts, which
 //! hides all that follows the barrier, and closes it at the copy. The stage `cure` stands in the

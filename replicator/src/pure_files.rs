@@ -1,0 +1,108 @@
+//! Keeps I/O out of the files that decide: no clock, no randomness, no file, socket, process, task
+//! or database. What such a file needs to know comes in as an argument; what it wants done goes out
+//! as a return value.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The files that decide. A folder means all of its files.
+const PURE: [&str; 15] = [
+    "clocks.rs",
+    "lease/claim.rs",
+    "lease/renew.rs",
+    "lease/tests.rs",
+    "problems.rs",
+    "serve/routes.rs",
+    "ship/barrier",
+    "ship/barrier.rs",
+    "start/bucket_holds.rs",
+    "start/decide.rs",
+    "start/pace.rs",
+    "start/proof.rs",
+    "supervise",
+    "takeover/plan.rs",
+    "testing.rs",
+];
+
+/// What does I/O, asks a clock or draws at random.
+const REFUSED: [&str; 18] = [
+    ".await",
+    "Instant::now",
+    "SystemTime",
+    "async fn",
+    "boot_now",
+    "host::",
+    "notify::",
+    "open_reader",
+    "random()",
+    "rusqlite",
+    "rustix",
+    "std::env",
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "tokio",
+    "wall_now",
+];
+
+/// What it says of this crate that a pure file may not name: whatever does I/O.
+const SHELLS: [&str; 9] = [
+    "crate::app",
+    "crate::child_process",
+    "crate::context",
+    "crate::disk",
+    "crate::failpoint",
+    "crate::run",
+    "crate::shared_status",
+    "crate::ship::litestream",
+    "crate::tasks",
+];
+
+fn sources(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(path).unwrap().flat_map(|entry| sources(&entry.unwrap().path())).collect();
+    found.sort();
+    found
+}
+
+/// The first line of `text` that does what a pure file may not, with its number. Comments may speak
+/// of anything.
+fn offence(text: &str) -> Option<String> {
+    let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+    text.lines().enumerate().find_map(|(number, line)| {
+        let line = code(line);
+        let named = REFUSED.iter().chain(&SHELLS).find(|name| names(&line, name))?;
+        Some(format!("line {}: `{named}`: {}", number + 1, line.trim()))
+    })
+}
+
+/// Whether the line has this name, and not only as the beginning of a longer one.
+fn names(line: &str, name: &str) -> bool {
+    let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    let is_whole = name.ends_with([':', ')']);
+    line.split(name).skip(1).any(|rest| is_whole || !goes_on(rest))
+}
+
+#[test]
+fn files_that_decide_do_no_io() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in PURE.iter().flat_map(|path| sources(&src.join(path))) {
+        let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        if let Some(offence) = offence(&text) {
+            panic!("{} decides and does I/O: {offence}", file.display());
+        }
+    }
+}
+
+#[test]
+fn io_is_recognised() {
+    assert_eq!(offence("use std::time::Duration;\n// std::fs is not for here\n"), None);
+    assert_eq!(offence("if step.awaits_end() { tokio_free() }"), None);
+    for io in ["use std::fs;", "    tokio::spawn(async {});", "    let now = SystemTime::now();"] {
+        assert!(offence(&format!("//! Pure.\n{io}\n")).is_some(), "{io}");
+    }
+}
