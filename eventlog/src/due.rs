@@ -51,6 +51,17 @@ pub fn unwanted(connection: &Connection, after: Seq, limit: u32) -> Result<Vec<D
     list(connection, sql, (to_sql(after), limit))
 }
 
+/// Whether a run is a child for which nobody waits.
+///
+/// # Errors
+/// What SQLite says.
+pub fn is_unwanted(connection: &Connection, run: &RunId) -> Result<bool> {
+    let failed = |e| sqlite(format_args!("find out who waits for {run}"), e);
+    let sql = "SELECT 1 FROM tidemill_runs WHERE run = ?1 AND parent IS NOT NULL AND awaited = 0";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    statement.exists([run.as_str()]).map_err(failed)
+}
+
 /// Runs one of whose children has ended, which they have not observed: one entry for each child,
 /// at the child's position.
 ///

@@ -23,6 +23,7 @@ impl Driver {
         if self.engine.closing.is_cancelled() {
             return Next::Gone;
         }
+        let is_new = log.is_some();
         let log = match log {
             Some(log) => log,
             None => match self.engine.store.reads().log(&self.run.id).await {
@@ -48,6 +49,13 @@ impl Driver {
         let last = journal.head.last;
         if let Some(reason) = self.unwritable.take() {
             return self.block(journal.head.blocked.as_ref(), last, reason).await;
+        }
+        if let Some(parent) = &journal.parent
+            && !is_new
+            && !self.took_up(&journal)
+            && self.is_unwanted().await
+        {
+            return Next::Unwanted { by: parent.run.clone() };
         }
         match self.replay(&log, &journal).await {
             Ok(Ok(replayed)) => self.open(&log, journal, replayed).await,
@@ -120,6 +128,20 @@ impl Driver {
             self.end(&created, ended).await;
         }
         Next::Gone
+    }
+
+    /// Whether its parent has dropped this run, or has ended: it must not begin again.
+    async fn is_unwanted(&self) -> bool {
+        loop {
+            match self.engine.store.reads().is_unwanted(&self.run.id).await {
+                Ok(is_unwanted) => return is_unwanted,
+                Err(_) if self.engine.closing.is_cancelled() => return false,
+                Err(error) => {
+                    tracing::warn!(run = %self.run.id, %error, "its row cannot be read now");
+                    self.pause().await;
+                }
+            }
+        }
     }
 
     /// Whether this process has recorded that it took the run up.

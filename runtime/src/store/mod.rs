@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use tidemill_eventlog::due::{DueRun, WaitingTimer};
+use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::RunFilter;
 use tidemill_eventlog::{Row, open_any, waits};
 use tidemill_model::{OpId, RunId, RunState, RunSummary, Seq, Timestamp, WaitsFor};
@@ -152,6 +152,12 @@ impl Reads {
     /// The next runs after a position that have something to do; empty after the last.
     pub(crate) async fn due(&self, due: Due, after: Seq) -> Result<Vec<DueRun>, Error> {
         self.lane.read(move |file| lists::due(file, due, after)).await
+    }
+
+    /// Whether a run is a child for which nobody waits.
+    pub(crate) async fn is_unwanted(&self, run: &RunId) -> Result<bool, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| due::is_unwanted(file, &run)).await
     }
 
     /// The next timers of runs that are not blocked, by their moments; empty after the last.

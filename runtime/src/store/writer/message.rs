@@ -16,6 +16,16 @@ pub(crate) enum Message {
     Aside(Aside),
 }
 
+impl Message {
+    /// How many rows it adds to the log.
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Message::Turn(turn) => turn.events.len() + turn.children.len(),
+            Message::Create(_) | Message::Aside(_) => 1,
+        }
+    }
+}
+
 /// What a run did in one turn.
 pub(crate) struct Turn {
     pub(crate) run: RunId,

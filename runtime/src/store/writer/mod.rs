@@ -111,7 +111,7 @@ impl Writer {
     /// Creates a run; refused at once if too much waits.
     pub(crate) async fn create(&self, new: NewRun) -> Result<Creation, Error> {
         let (reply, answer) = oneshot::channel();
-        self.queue.try_push(Message::Create(Create { new, reply }))?;
+        self.queue.try_push(Create { new, reply })?;
         answer.await.map_err(|_| closed())?
     }
 
