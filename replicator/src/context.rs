@@ -14,7 +14,7 @@ use crate::lease::client::LeaseClient;
 use crate::problems::Topic;
 use crate::settings::Settings;
 use crate::shared_status::SharedStatus;
-use crate::ship::litestream::control::Control;
+use crate::ship::litestream::control::LitestreamControl;
 use crate::ship::litestream::leftover;
 
 /// Shared by everything that runs in this process.
@@ -25,7 +25,7 @@ pub(crate) struct Context {
     pub(crate) keys: NodeKeys,
     pub(crate) leases: LeaseClient,
     pub(crate) litestream: Litestream,
-    pub(crate) control: Control,
+    pub(crate) control: LitestreamControl,
     pub(crate) litestream_socket: PathBuf,
     pub(crate) boot: BootId,
     pub(crate) machine: MachineId,
@@ -53,7 +53,7 @@ impl Context {
         let litestream_socket = settings.beside.litestream_socket()?;
         let context = Context {
             leases: LeaseClient::new(store.clone(), &keys),
-            control: Control::new(&litestream_socket, settings.beside.db()),
+            control: LitestreamControl::new(&litestream_socket, settings.beside.db()),
             litestream_socket,
             status: Mutex::new(SharedStatus::new(host::host_name(), host::boot_id()?)),
             boot: host::boot_id()?,

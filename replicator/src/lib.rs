@@ -44,5 +44,5 @@ mod tasks;
 mod testing;
 
 pub use error::{Error, ErrorKind};
-pub use run::{EXIT_FENCED, EXIT_NOT_COVERED, Ended, run};
+pub use run::{EXIT_FENCED, EXIT_NOT_COVERED, RunEnd, run};
 pub use settings::{Options, Settings};

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::serve::Serving;
 use crate::settings::Settings;
 use crate::start::{not_ready, run as starting};
-use crate::supervise::Ending;
+use crate::supervise::EpochEnding;
 
 /// The exit code when the final barrier did not count.
 pub const EXIT_NOT_COVERED: u8 = 74;
@@ -23,42 +23,42 @@ pub const EXIT_FENCED: u8 = 75;
 
 /// How a sidecar ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct RunEnd {
     code: u8,
 }
 
-impl Ended {
+impl RunEnd {
     /// The exit code: CMD's own, 74 if not everything reached the bucket, 75 if another owner has
     /// the node, 1 if the bucket lost it.
     pub fn code(self) -> u8 {
         self.code
     }
 
-    fn of(outcome: Ending) -> Ended {
+    fn of(outcome: EpochEnding) -> RunEnd {
         let code = match outcome {
-            Ending::Released(code) => code,
-            Ending::NotCovered => EXIT_NOT_COVERED,
-            Ending::NotReleased | Ending::LeaseGone => 1,
-            Ending::Fenced => EXIT_FENCED,
+            EpochEnding::Released(code) => code,
+            EpochEnding::NotCovered => EXIT_NOT_COVERED,
+            EpochEnding::NotReleased | EpochEnding::LeaseGone => 1,
+            EpochEnding::Fenced => EXIT_FENCED,
         };
-        Ended { code }
+        RunEnd { code }
     }
 }
 
 /// Asks of others that this process end.
-pub(crate) struct Signals {
+pub(crate) struct EndSignals {
     term: Signal,
     int: Signal,
 }
 
-impl Signals {
-    fn listen() -> Result<Signals, Error> {
+impl EndSignals {
+    fn listen() -> Result<EndSignals, Error> {
         let listen = |kind| {
             signal(kind).map_err(|e| {
                 Error::new(ErrorKind::Internal, format!("cannot listen for signals: {e}"))
             })
         };
-        Ok(Signals {
+        Ok(EndSignals {
             term: listen(SignalKind::terminate())?,
             int: listen(SignalKind::interrupt())?,
         })
@@ -82,7 +82,7 @@ impl Signals {
 ///
 /// # Crash safety
 /// It may be killed at any moment; the next run completes what this one began.
-pub fn run(settings: Settings) -> Result<Ended, Error> {
+pub fn run(settings: Settings) -> Result<RunEnd, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("sidecar")
@@ -91,8 +91,8 @@ pub fn run(settings: Settings) -> Result<Ended, Error> {
     runtime.block_on(run_on(settings))
 }
 
-async fn run_on(settings: Settings) -> Result<Ended, Error> {
-    let mut signals = Signals::listen()?;
+async fn run_on(settings: Settings) -> Result<RunEnd, Error> {
+    let mut signals = EndSignals::listen()?;
     let context = Context::open(settings).await?;
     let (socket, mut requests) = AppSocket::listen(context.beside(), &context.node_lock)?;
     let began = tokio::select! {
@@ -105,41 +105,41 @@ async fn run_on(settings: Settings) -> Result<Ended, Error> {
         () = not_ready::receive(&context, &mut requests) => unreachable!("it goes on until dropped"),
     };
     match began {
-        starting::Started::Fenced(state) => Ok(fenced_early(&context, *state)),
-        starting::Started::LeaseGone => Ok(lease_gone_early(&context)),
-        starting::Started::Ready(begun) => {
+        starting::StartEnd::Fenced(state) => Ok(fenced_early(&context, *state)),
+        starting::StartEnd::LeaseGone => Ok(lease_gone_early(&context)),
+        starting::StartEnd::Ready(begun) => {
             let outcome = Serving::new(context, *begun, socket, requests)?.run(signals).await?;
-            Ok(Ended::of(outcome))
+            Ok(RunEnd::of(outcome))
         }
     }
 }
 
 /// Told to end before the node was ready. A claim that was made stays until it expires: nothing was
 /// covered under it.
-fn ended_early(context: &Context) -> Ended {
+fn ended_early(context: &Context) -> RunEnd {
     if context.status().claimed {
         tracing::warn!("told to end in the middle of a take-over: the lease expires by itself");
-        return Ended { code: EXIT_NOT_COVERED };
+        return RunEnd { code: EXIT_NOT_COVERED };
     }
     tracing::info!("told to end before it began");
-    Ended { code: 0 }
+    RunEnd { code: 0 }
 }
 
 /// The lease went before the app could open the file; the next start sees what the bucket has.
-fn lease_gone_early(context: &Context) -> Ended {
+fn lease_gone_early(context: &Context) -> RunEnd {
     tracing::error!(
         node = %context.settings.node, fleet = %context.settings.fleet,
         "the lease document is gone: nobody should delete objects of a node; check the bucket"
     );
-    Ended { code: 1 }
+    RunEnd { code: 1 }
 }
 
 /// Lost the node before the app could open the file: the next start moves it aside.
-fn fenced_early(context: &Context, mut state: NodeState) -> Ended {
+fn fenced_early(context: &Context, mut state: NodeState) -> RunEnd {
     state.stage = tidemill_model::Stage::Fenced;
     if let Err(e) = context.save(&state) {
         tracing::error!(error = %e, "cannot record that the node was lost");
     }
     tracing::warn!(node = %state.node, "another owner took the node before it was ready");
-    Ended { code: EXIT_FENCED }
+    RunEnd { code: EXIT_FENCED }
 }

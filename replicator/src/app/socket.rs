@@ -69,14 +69,14 @@ pub(crate) enum AppRequest {
         /// What it said.
         request: DetachRequest,
         /// Where the answer goes.
-        reply: Reply<()>,
+        reply: ReplyTo<()>,
     },
     /// Somebody asks that everything committed be in the bucket.
     Barrier {
         /// What it said.
         request: BarrierRequest,
         /// Where the answer goes.
-        reply: Reply<BarrierReply>,
+        reply: ReplyTo<BarrierReply>,
     },
     /// Somebody asks how the sidecar is, for `/v1/status` or `/metrics`.
     Status {
@@ -87,9 +87,9 @@ pub(crate) enum AppRequest {
 
 /// Where the answer to a request goes. Dropping it answers `unavailable`.
 #[derive(Debug)]
-pub(crate) struct Reply<T>(oneshot::Sender<Result<T, SocketError>>);
+pub(crate) struct ReplyTo<T>(oneshot::Sender<Result<T, SocketError>>);
 
-impl<T> Reply<T> {
+impl<T> ReplyTo<T> {
     /// Answers. If the caller has gone, nothing happens.
     pub(crate) fn send(self, answer: Result<T, SocketError>) {
         drop(self.0.send(answer));

@@ -126,7 +126,7 @@ pub(crate) enum Effect {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+enum ClaimState {
     Waiting { look_at: BootTime, said: bool },
     Looking { said: bool },
     Preparing,
@@ -141,7 +141,7 @@ enum Step {
 #[derive(Debug, Clone)]
 pub(crate) struct Claiming {
     attempt: ClaimTerms,
-    step: Step,
+    step: ClaimState,
     doc: Option<(Box<LeaseDoc>, Clocks)>,
     failures: u32,
 }
@@ -150,21 +150,21 @@ impl Claiming {
     /// An attempt that begins with its first `Tick`.
     pub(crate) fn new(attempt: ClaimTerms) -> Claiming {
         let look_at = attempt.seen_at.saturating_add(LOOK_EVERY);
-        let step = Step::Waiting { look_at, said: false };
+        let step = ClaimState::Waiting { look_at, said: false };
         Claiming { attempt, step, doc: None, failures: 0 }
     }
 
     /// When to call with `Tick` at the latest.
     pub(crate) fn wake_at(&self) -> Option<BootTime> {
         match self.step {
-            Step::Waiting { look_at, said: true } => Some(look_at.min(self.free_at())),
-            Step::Waiting { said: false, .. } => Some(self.attempt.seen_at),
-            Step::ReadBackAt(at) | Step::PutAt(at) => Some(at),
-            Step::Looking { .. }
-            | Step::Preparing
-            | Step::Putting
-            | Step::ReadingBack
-            | Step::Ended => None,
+            ClaimState::Waiting { look_at, said: true } => Some(look_at.min(self.free_at())),
+            ClaimState::Waiting { said: false, .. } => Some(self.attempt.seen_at),
+            ClaimState::ReadBackAt(at) | ClaimState::PutAt(at) => Some(at),
+            ClaimState::Looking { .. }
+            | ClaimState::Preparing
+            | ClaimState::Putting
+            | ClaimState::ReadingBack
+            | ClaimState::Ended => None,
         }
     }
 
@@ -176,20 +176,20 @@ impl Claiming {
             Input::Read(seen) => self.read(seen, now, &mut effects),
             Input::ReadFailed => self.read_failed(now),
             Input::Prepared(status) => {
-                if self.step == Step::Preparing {
+                if self.step == ClaimState::Preparing {
                     self.doc = Some((Box::new(self.document(*status)), now));
                     self.put(&mut effects);
                 }
             }
             Input::Written(etag) => {
-                if self.step == Step::Putting {
+                if self.step == ClaimState::Putting {
                     self.claimed(etag, &mut effects);
                 }
             }
             Input::Unclear => {
-                if self.step == Step::Putting {
+                if self.step == ClaimState::Putting {
                     self.failures = self.failures.saturating_add(1);
-                    self.step = Step::ReadingBack;
+                    self.step = ClaimState::ReadingBack;
                     effects.push(Effect::Get);
                 }
             }
@@ -199,48 +199,48 @@ impl Claiming {
 
     fn tick(&mut self, now: Clocks, effects: &mut Vec<Effect>) {
         match self.step {
-            Step::Waiting { look_at, said } => {
+            ClaimState::Waiting { look_at, said } => {
                 let free_at = self.free_at();
                 if now.boot >= free_at {
-                    self.step = Step::Preparing;
+                    self.step = ClaimState::Preparing;
                     effects.push(Effect::Prepare);
                     return;
                 }
                 if !said {
                     let holder = self.attempt.seen.as_ref().map(|seen| Box::new(seen.doc.clone()));
                     effects.push(Effect::Waiting { holder, until: free_at });
-                    self.step = Step::Waiting { look_at, said: true };
+                    self.step = ClaimState::Waiting { look_at, said: true };
                 }
                 if now.boot >= look_at {
-                    self.step = Step::Looking { said: true };
+                    self.step = ClaimState::Looking { said: true };
                     effects.push(Effect::Get);
                 }
             }
-            Step::ReadBackAt(at) if now.boot >= at => {
-                self.step = Step::ReadingBack;
+            ClaimState::ReadBackAt(at) if now.boot >= at => {
+                self.step = ClaimState::ReadingBack;
                 effects.push(Effect::Get);
             }
-            Step::PutAt(at) if now.boot >= at => self.put(effects),
-            Step::Looking { .. }
-            | Step::Preparing
-            | Step::Putting
-            | Step::ReadingBack
-            | Step::ReadBackAt(_)
-            | Step::PutAt(_)
-            | Step::Ended => {}
+            ClaimState::PutAt(at) if now.boot >= at => self.put(effects),
+            ClaimState::Looking { .. }
+            | ClaimState::Preparing
+            | ClaimState::Putting
+            | ClaimState::ReadingBack
+            | ClaimState::ReadBackAt(_)
+            | ClaimState::PutAt(_)
+            | ClaimState::Ended => {}
         }
     }
 
     fn read(&mut self, seen: Option<Box<LeaseVersion>>, now: Clocks, effects: &mut Vec<Effect>) {
         match self.step {
-            Step::Looking { said } => self.looked(seen, said, now, effects),
-            Step::ReadingBack => self.read_back(seen, now, effects),
-            Step::Waiting { .. }
-            | Step::Preparing
-            | Step::Putting
-            | Step::ReadBackAt(_)
-            | Step::PutAt(_)
-            | Step::Ended => {}
+            ClaimState::Looking { said } => self.looked(seen, said, now, effects),
+            ClaimState::ReadingBack => self.read_back(seen, now, effects),
+            ClaimState::Waiting { .. }
+            | ClaimState::Preparing
+            | ClaimState::Putting
+            | ClaimState::ReadBackAt(_)
+            | ClaimState::PutAt(_)
+            | ClaimState::Ended => {}
         }
     }
 
@@ -263,7 +263,7 @@ impl Claiming {
                 self.attempt.seen = seen;
                 self.attempt.seen_at = now.boot;
             }
-            self.step = Step::Waiting { look_at: now.boot.saturating_add(LOOK_EVERY), said };
+            self.step = ClaimState::Waiting { look_at: now.boot.saturating_add(LOOK_EVERY), said };
         } else {
             self.change(effects);
         }
@@ -280,7 +280,7 @@ impl Claiming {
                 self.claimed(seen.etag, effects);
             }
             seen if etag_of(&seen) == etag_of(&self.attempt.seen) => {
-                self.step = Step::PutAt(self.again_at(now));
+                self.step = ClaimState::PutAt(self.again_at(now));
             }
             Some(_) | None => self.change(effects),
         }
@@ -288,31 +288,32 @@ impl Claiming {
 
     fn read_failed(&mut self, now: Clocks) {
         match self.step {
-            Step::Looking { said } => {
-                self.step = Step::Waiting { look_at: now.boot.saturating_add(LOOK_EVERY), said };
+            ClaimState::Looking { said } => {
+                self.step =
+                    ClaimState::Waiting { look_at: now.boot.saturating_add(LOOK_EVERY), said };
             }
-            Step::ReadingBack => {
+            ClaimState::ReadingBack => {
                 self.failures = self.failures.saturating_add(1);
-                self.step = Step::ReadBackAt(self.again_at(now));
+                self.step = ClaimState::ReadBackAt(self.again_at(now));
             }
-            Step::Waiting { .. }
-            | Step::Preparing
-            | Step::Putting
-            | Step::ReadBackAt(_)
-            | Step::PutAt(_)
-            | Step::Ended => {}
+            ClaimState::Waiting { .. }
+            | ClaimState::Preparing
+            | ClaimState::Putting
+            | ClaimState::ReadBackAt(_)
+            | ClaimState::PutAt(_)
+            | ClaimState::Ended => {}
         }
     }
 
     fn put(&mut self, effects: &mut Vec<Effect>) {
         let Some((doc, _)) = &self.doc else { return };
-        self.step = Step::Putting;
+        self.step = ClaimState::Putting;
         effects.push(Effect::Put { doc: doc.clone(), if_match: etag_of(&self.attempt.seen) });
     }
 
     fn claimed(&mut self, etag: ETag, effects: &mut Vec<Effect>) {
         let Some((doc, sent)) = self.doc.take() else { return };
-        self.step = Step::Ended;
+        self.step = ClaimState::Ended;
         effects.push(Effect::Claimed(Box::new(Claim {
             seen: LeaseVersion { doc: *doc, etag, age: None },
             sent,
@@ -320,7 +321,7 @@ impl Claiming {
     }
 
     fn change(&mut self, effects: &mut Vec<Effect>) {
-        self.step = Step::Ended;
+        self.step = ClaimState::Ended;
         effects.push(Effect::Changed);
     }
 

@@ -149,10 +149,10 @@ impl World {
                 self.machines[who].role = Role::Looking;
                 self.send(who, Request::Get);
             }
-            Role::Taking(_) => self.taker(who, claim::Input::Tick, now),
+            Role::Taking(_) => self.claiming(who, claim::Input::Tick, now),
             Role::Holding(_) => {
                 let fresh = self.fresh();
-                self.holder(who, renew::Input::Tick(fresh), now);
+                self.renewal(who, renew::Input::Tick(fresh), now);
             }
             Role::Looking | Role::Lost => {}
         }
@@ -174,7 +174,7 @@ impl World {
                     Answer::Read(seen) => claim::Input::Read(seen),
                     Answer::ReadFailed => claim::Input::ReadFailed,
                 };
-                self.taker(who, input, now);
+                self.claiming(who, input, now);
             }
             (Role::Holding(_), answer) => {
                 let input = match answer {
@@ -185,7 +185,7 @@ impl World {
                     }
                     Answer::ReadFailed => renew::Input::ReadFailed,
                 };
-                self.holder(who, input, now);
+                self.renewal(who, input, now);
             }
             (Role::Idle | Role::Lost, _) => {}
         }
@@ -216,14 +216,14 @@ impl World {
         self.machines[who].role = Role::Taking(Box::new(Claiming::new(attempt)));
     }
 
-    fn taker(&mut self, who: usize, input: claim::Input, now: Clocks) {
-        let Role::Taking(taker) = &mut self.machines[who].role else { return };
-        for effect in taker.handle(input, now) {
+    fn claiming(&mut self, who: usize, input: claim::Input, now: Clocks) {
+        let Role::Taking(claiming) = &mut self.machines[who].role else { return };
+        for effect in claiming.handle(input, now) {
             match effect {
                 claim::Effect::Waiting { .. } => {}
                 claim::Effect::Get => self.send(who, Request::Get),
                 claim::Effect::Prepare => {
-                    self.taker(who, claim::Input::Prepared(Box::new(status())), now);
+                    self.claiming(who, claim::Input::Prepared(Box::new(status())), now);
                 }
                 claim::Effect::Put { doc, if_match } => {
                     self.send(who, Request::Put(doc, if_match));
@@ -236,9 +236,9 @@ impl World {
         }
     }
 
-    fn holder(&mut self, who: usize, input: renew::Input, now: Clocks) {
-        let Role::Holding(holder) = &mut self.machines[who].role else { return };
-        for effect in holder.handle(input, now) {
+    fn renewal(&mut self, who: usize, input: renew::Input, now: Clocks) {
+        let Role::Holding(renewal) = &mut self.machines[who].role else { return };
+        for effect in renewal.handle(input, now) {
             match effect {
                 renew::Effect::Put { doc, if_match } => {
                     self.send(who, Request::Put(doc, Some(if_match)));
@@ -256,7 +256,7 @@ impl World {
     fn acting(&self) -> Vec<usize> {
         (0..self.machines.len())
             .filter(|&who| match &self.machines[who].role {
-                Role::Holding(holder) => match holder.gate() {
+                Role::Holding(renewal) => match renewal.gate() {
                     LeaseGate::Open { until } => self.moment(who).boot < *until,
                     LeaseGate::Closed | LeaseGate::Fenced { .. } | LeaseGate::Released => false,
                 },

@@ -34,7 +34,7 @@ pub(crate) struct LeaseView {
     pub(crate) last_write: BootTime,
 }
 
-enum Command {
+enum LeaseCommand {
     /// A barrier read the document: is it ours?
     Judge(LeaseFound, oneshot::Sender<LeaseShows>),
     Release(oneshot::Sender<()>),
@@ -43,13 +43,14 @@ enum Command {
 /// A held lease. Dropping it ends the renewal.
 #[derive(Debug)]
 pub(crate) struct HeldLease {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<LeaseCommand>,
     view: watch::Receiver<LeaseView>,
 }
 
 /// A thread with its connections made, that waits for a claim.
 pub(crate) struct IdleThread {
-    claims: oneshot::Sender<(Claim, mpsc::UnboundedReceiver<Command>, watch::Sender<LeaseView>)>,
+    claims:
+        oneshot::Sender<(Claim, mpsc::UnboundedReceiver<LeaseCommand>, watch::Sender<LeaseView>)>,
 }
 
 impl IdleThread {
@@ -126,7 +127,7 @@ impl HeldLease {
     /// Gives the node up; the future is ready when the store has it, or never.
     pub(crate) fn release(&self) -> impl Future<Output = bool> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        drop(self.commands.send(Command::Release(reply)));
+        drop(self.commands.send(LeaseCommand::Release(reply)));
         async move { answer.await.is_ok() }
     }
 }
@@ -134,7 +135,7 @@ impl HeldLease {
 /// Tells whose a document is. Does not keep the renewal alive.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseJudge {
-    commands: mpsc::WeakUnboundedSender<Command>,
+    commands: mpsc::WeakUnboundedSender<LeaseCommand>,
 }
 
 impl LeaseJudge {
@@ -142,7 +143,7 @@ impl LeaseJudge {
     pub(crate) async fn judge(&self, shown: LeaseFound) -> LeaseShows {
         let (reply, answer) = oneshot::channel();
         let Some(commands) = self.commands.upgrade() else { return LeaseShows::Foreign };
-        drop(commands.send(Command::Judge(shown, reply)));
+        drop(commands.send(LeaseCommand::Judge(shown, reply)));
         answer.await.unwrap_or(LeaseShows::Foreign)
     }
 }
@@ -155,20 +156,20 @@ async fn connect(context: &Context, ttl: Ttl) -> Result<LeaseClient, Error> {
     Ok(LeaseClient::new(store, &context.keys))
 }
 
-fn view_of(holder: &Renewal) -> LeaseView {
-    LeaseView { gate: holder.gate().clone(), last_write: holder.last_write() }
+fn view_of(renewal: &Renewal) -> LeaseView {
+    LeaseView { gate: renewal.gate().clone(), last_write: renewal.last_write() }
 }
 
 /// A request under way; there is at most one.
-type StoreRequest = Pin<Box<dyn Future<Output = Answer>>>;
+type StoreRequest = Pin<Box<dyn Future<Output = StoreAnswer>>>;
 
 /// What became of a request, and why it failed if it did.
-type Answer = (Input, Option<String>);
+type StoreAnswer = (Input, Option<String>);
 
 struct RenewalThread {
     client: LeaseClient,
     context: Arc<Context>,
-    holder: Renewal,
+    renewal: Renewal,
     view: watch::Sender<LeaseView>,
     request: Option<StoreRequest>,
     released: Option<oneshot::Sender<()>>,
@@ -181,11 +182,11 @@ impl RenewalThread {
         claim: Claim,
         view: watch::Sender<LeaseView>,
     ) -> RenewalThread {
-        let holder = Renewal::new(claim);
-        RenewalThread { client, context, holder, view, request: None, released: None }
+        let renewal = Renewal::new(claim);
+        RenewalThread { client, context, renewal, view, request: None, released: None }
     }
 
-    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<LeaseCommand>) {
         loop {
             let pause = self.pause();
             let input = tokio::select! {
@@ -212,21 +213,21 @@ impl RenewalThread {
     }
 
     fn pause(&self) -> Duration {
-        let wake = self.holder.wake_at().map(|at| at.since(host::boot_now()));
+        let wake = self.renewal.wake_at().map(|at| at.since(host::boot_now()));
         wake.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
 
-    fn command(&mut self, command: Command) -> Option<Input> {
+    fn command(&mut self, command: LeaseCommand) -> Option<Input> {
         match command {
-            Command::Judge(shown, reply) => {
-                let shows = self.holder.shows(&shown, now());
+            LeaseCommand::Judge(shown, reply) => {
+                let shows = self.renewal.shows(&shown, now());
                 self.step(Input::Observed(shown));
                 if reply.send(shows).is_err() {
                     tracing::debug!("nobody waits for what the lease showed");
                 }
                 None
             }
-            Command::Release(reply) => {
+            LeaseCommand::Release(reply) => {
                 self.released = Some(reply);
                 let mut fresh = self.fresh()?;
                 fresh.status.state = SidecarState::Released;
@@ -250,7 +251,7 @@ impl RenewalThread {
     }
 
     fn step(&mut self, input: Input) {
-        for effect in self.holder.handle(input, now()) {
+        for effect in self.renewal.handle(input, now()) {
             match effect {
                 Effect::Put { doc, if_match } => {
                     self.request = Some(Box::pin(put(self.client.clone(), doc, if_match)));
@@ -264,7 +265,7 @@ impl RenewalThread {
                 }
             }
         }
-        let view = view_of(&self.holder);
+        let view = view_of(&self.renewal);
         self.view.send_if_modified(|old| {
             let changed = *old != view;
             *old = view;
@@ -287,21 +288,21 @@ impl RenewalThread {
     }
 }
 
-async fn answer(request: &mut Option<StoreRequest>) -> Answer {
+async fn answer(request: &mut Option<StoreRequest>) -> StoreAnswer {
     match request {
         Some(request) => request.await,
         None => std::future::pending().await,
     }
 }
 
-async fn put(client: LeaseClient, doc: Box<LeaseDoc>, if_match: ETag) -> Answer {
+async fn put(client: LeaseClient, doc: Box<LeaseDoc>, if_match: ETag) -> StoreAnswer {
     match client.write(&doc, Some(&if_match)).await {
         LeaseWrite::Written(etag) => (Input::Written(etag), None),
         LeaseWrite::Unclear(why) => (Input::Unclear, why.map(|e| e.to_string())),
     }
 }
 
-async fn get(client: LeaseClient) -> Answer {
+async fn get(client: LeaseClient) -> StoreAnswer {
     match client.read().await {
         Ok(found) => (Input::Read(found), None),
         Err(e) => (Input::ReadFailed, Some(e.to_string())),

@@ -1,10 +1,10 @@
-//! The loop over a ready node: everything that happens to it comes in here as one closed [`Event`],
+//! The loop over a ready node: everything that happens to it comes in here as one closed [`NodeEvent`],
 //! and goes to whom it concerns.
 //!
 //! ```text
 //!   signals ─┐                    ┌─► Supervisor ─► effects ─┐
 //!   lease   ─┤                    │        ▲                 ▼
-//!   requests ┼─► Event ─► Serving ┤        └─ answers ─── Owners ─► tasks ─┐
+//!   requests ┼─► NodeEvent ─► Serving ┤        └─ answers ─── Owners ─► tasks ─┐
 //!   results ─┤                    │                          ▲             │
 //!   the WAL ─┘                    └─ what is theirs ─────────┘             │
 //!      ▲                                                                   │
@@ -28,12 +28,12 @@ use crate::app::socket::{AppRequest, AppSocket};
 use crate::child_process::Exit;
 use crate::context::Context;
 use crate::error::Error;
-use crate::run::Signals;
+use crate::run::EndSignals;
 use crate::ship::litestream::slot::LitestreamDone;
-use crate::ship::shipping::ShippingDone;
+use crate::ship::shipper::ShippingDone;
 use crate::ship::wal::WalWatch;
 use crate::start::run::ReadyNode;
-use crate::supervise::{Ending, EpochTerms, Input, Signal, Supervisor};
+use crate::supervise::{EpochEnding, EpochTerms, Input, Signal, Supervisor};
 
 mod epoch;
 mod file;
@@ -45,7 +45,7 @@ mod status;
 
 use epoch::EpochDone;
 use file::{ATTACH_BOUND, FileDone};
-use owners::Node;
+use owners::NodeOwners;
 use progress::Progress;
 use routes::Routes;
 
@@ -53,7 +53,7 @@ use routes::Routes;
 /// suspend, theirs does not.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-enum Event {
+enum NodeEvent {
     Terminate,
     Epoch(EpochDone),
     Request(AppRequest),
@@ -67,7 +67,7 @@ enum Event {
 
 /// A ready node and its loop.
 pub(crate) struct Serving {
-    node: Node,
+    node: NodeOwners,
     routes: Routes,
     socket: AppSocket,
     requests: mpsc::Receiver<AppRequest>,
@@ -99,7 +99,7 @@ impl Serving {
         };
         Ok(Serving {
             routes: Routes::new(Supervisor::new(terms)),
-            node: Node::new(context, ready, &socket),
+            node: NodeOwners::new(context, ready, &socket),
             socket,
             requests,
             wal,
@@ -109,9 +109,9 @@ impl Serving {
     }
 
     /// Serves until it is over.
-    pub(crate) async fn run(mut self, mut signals: Signals) -> Result<Ending, Error> {
+    pub(crate) async fn run(mut self, mut signals: EndSignals) -> Result<EpochEnding, Error> {
         let result = self.serve(&mut signals).await;
-        if let Ok(Ending::Released(code)) = result
+        if let Ok(EpochEnding::Released(code)) = result
             && (code == 0 || self.asked)
         {
             self.node.record.forgive();
@@ -126,7 +126,7 @@ impl Serving {
         result
     }
 
-    async fn serve(&mut self, signals: &mut Signals) -> Result<Ending, Error> {
+    async fn serve(&mut self, signals: &mut EndSignals) -> Result<EpochEnding, Error> {
         self.routes.post.tell(Input::Tick);
         self.node.epoch.tell_if_lost(&mut self.routes.post);
         loop {
@@ -143,25 +143,25 @@ impl Serving {
         }
     }
 
-    async fn next(&mut self, signals: &mut Signals) -> Event {
+    async fn next(&mut self, signals: &mut EndSignals) -> NodeEvent {
         let pause = self.pause();
-        let Node { litestream, shipping, cmd, file, epoch, .. } = &mut self.node;
+        let NodeOwners { litestream, shipping, cmd, file, epoch, .. } = &mut self.node;
         let wants_changes = shipping.wants_changes();
         tokio::select! {
             biased;
-            () = signals.asked() => Event::Terminate,
-            done = epoch.next() => Event::Epoch(done),
+            () = signals.asked() => NodeEvent::Terminate,
+            done = epoch.next() => NodeEvent::Epoch(done),
             // The end of an app comes before any result of the barriers: what was shipped while it
             // died must not count.
-            Some(request) = self.requests.recv() => Event::Request(request),
-            done = litestream.next() => Event::Litestream(done),
-            done = file.next() => Event::File(done),
-            exit = cmd.next() => Event::CmdEnded(exit),
-            done = shipping.next() => Event::Shipping(done),
+            Some(request) = self.requests.recv() => NodeEvent::Request(request),
+            done = litestream.next() => NodeEvent::Litestream(done),
+            done = file.next() => NodeEvent::File(done),
+            exit = cmd.next() => NodeEvent::CmdEnded(exit),
+            done = shipping.next() => NodeEvent::Shipping(done),
             changed = self.wal.changed(), if wants_changes => {
-                Event::WalChanged(changed.map_err(Error::from))
+                NodeEvent::WalChanged(changed.map_err(Error::from))
             }
-            () = tokio::time::sleep(pause) => Event::Tick,
+            () = tokio::time::sleep(pause) => NodeEvent::Tick,
         }
     }
 
@@ -175,26 +175,26 @@ impl Serving {
         wake.map_or(LOOK_EVERY, |at| at.since(now)).min(LOOK_EVERY)
     }
 
-    fn take(&mut self, event: Event) -> Result<(), Error> {
+    fn take(&mut self, event: NodeEvent) -> Result<(), Error> {
         let (node, post) = (&mut self.node, &mut self.routes.post);
         match event {
-            Event::Terminate => {
+            NodeEvent::Terminate => {
                 tracing::info!("told to end: draining");
                 self.asked = true;
                 node.epoch.hurry();
                 post.tell(Input::Terminate);
             }
-            Event::Epoch(done) => node.epoch.finished(done, post)?,
-            Event::Request(request) => self.request(request)?,
-            Event::Litestream(done) => node.litestream.finished(done, post),
-            Event::Shipping(done) => node.shipping.finished(done, post),
-            Event::File(done) => node.file.finished(done, post)?,
-            Event::CmdEnded(exit) => node.cmd.ended(exit, post),
-            Event::WalChanged(changed) => {
+            NodeEvent::Epoch(done) => node.epoch.finished(done, post)?,
+            NodeEvent::Request(request) => self.request(request)?,
+            NodeEvent::Litestream(done) => node.litestream.finished(done, post),
+            NodeEvent::Shipping(done) => node.shipping.finished(done, post),
+            NodeEvent::File(done) => node.file.finished(done, post)?,
+            NodeEvent::CmdEnded(exit) => node.cmd.ended(exit, post),
+            NodeEvent::WalChanged(changed) => {
                 changed?;
                 node.shipping.wal_changed(post);
             }
-            Event::Tick => {}
+            NodeEvent::Tick => {}
         }
         Ok(())
     }

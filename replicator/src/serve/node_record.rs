@@ -21,10 +21,10 @@ use crate::supervise::Unfit;
 pub(crate) struct NodeRecord {
     context: Arc<Context>,
     epoch: Epoch,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptState>,
 }
 
-struct Kept {
+struct KeptState {
     state: NodeState,
     /// An app was let in since the last cure: its end without a goodbye counts as a failure.
     let_in: bool,
@@ -33,11 +33,11 @@ struct Kept {
 impl NodeRecord {
     /// The record of an epoch, as the state file has it now.
     pub(crate) fn new(context: &Arc<Context>, epoch: Epoch, state: NodeState) -> NodeRecord {
-        let kept = Mutex::new(Kept { state, let_in: false });
+        let kept = Mutex::new(KeptState { state, let_in: false });
         NodeRecord { context: Arc::clone(context), epoch, kept }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, KeptState> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

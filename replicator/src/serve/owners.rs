@@ -13,31 +13,31 @@ use crate::app::socket::AppSocket;
 use crate::context::Context;
 use crate::error::Error;
 use crate::ship::litestream::slot::LitestreamSlot;
-use crate::ship::shipping::Shipping;
+use crate::ship::shipper::Shipper;
 use crate::start::run::ReadyNode;
 use crate::supervise::{AppEffect, BarriersEffect, EpochEffect, FileEffect, LitestreamEffect};
 
 /// Everything that a ready node has.
-pub(super) struct Node {
+pub(super) struct NodeOwners {
     pub(super) context: Arc<Context>,
     pub(super) record: Arc<NodeRecord>,
     pub(super) litestream: LitestreamSlot,
-    pub(super) shipping: Shipping,
+    pub(super) shipping: Shipper,
     pub(super) door: AppDoor,
     pub(super) cmd: CmdSlot,
     pub(super) file: FileKeeper,
     pub(super) epoch: EpochKeeper,
 }
 
-impl Node {
-    pub(super) fn new(context: Arc<Context>, ready: ReadyNode, socket: &AppSocket) -> Node {
+impl NodeOwners {
+    pub(super) fn new(context: Arc<Context>, ready: ReadyNode, socket: &AppSocket) -> NodeOwners {
         let ReadyNode { epoch, state, lease, app_lock, floor, proven, from: _ } = ready;
         // The supervisor takes the lock again at once, as its own first step.
         drop(app_lock);
         let record = Arc::new(NodeRecord::new(&context, epoch, state));
-        Node {
+        NodeOwners {
             litestream: LitestreamSlot::new(&context, &record),
-            shipping: Shipping::new(&context, &record, lease.judge(), floor),
+            shipping: Shipper::new(&context, &record, lease.judge(), floor),
             door: AppDoor::new(&context, &record),
             cmd: CmdSlot::new(&context, socket.path()),
             file: FileKeeper::new(&context, &record, proven),
@@ -57,7 +57,7 @@ impl Node {
     }
 }
 
-impl Owners for Node {
+impl Owners for NodeOwners {
     type Error = Error;
 
     fn litestream(&mut self, effect: LitestreamEffect, _: &mut Post) {

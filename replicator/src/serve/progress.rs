@@ -5,7 +5,7 @@ use tidemill_eventlog::host;
 use tidemill_model::{BootTime, SidecarState};
 
 use super::node_record::NodeRecord;
-use super::owners::Node;
+use super::owners::NodeOwners;
 
 /// The state that was said last.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Notes what the node is doing now.
-    pub(super) fn note(&mut self, state: SidecarState, node: &Node) {
+    pub(super) fn note(&mut self, state: SidecarState, node: &NodeOwners) {
         node.context.status().state = state;
         if self.said == Some(state) {
             return;

@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use tidemill_model::BootTime;
 
 use crate::supervise::{
-    AppEffect, BarriersEffect, Effect, Ending, EpochEffect, FileEffect, Input, LitestreamEffect,
-    Supervisor,
+    AppEffect, BarriersEffect, Effect, EpochEffect, EpochEnding, FileEffect, Input,
+    LitestreamEffect, Supervisor,
 };
 
 /// What waits for the supervisor.
@@ -61,7 +61,7 @@ pub(super) trait Owners {
 pub(super) struct Routes {
     pub(super) supervisor: Supervisor,
     pub(super) post: Post,
-    ending: Option<Ending>,
+    ending: Option<EpochEnding>,
 }
 
 impl Routes {
@@ -75,7 +75,7 @@ impl Routes {
         &mut self,
         owners: &mut O,
         now: impl Fn() -> BootTime,
-    ) -> Result<Option<Ending>, O::Error> {
+    ) -> Result<Option<EpochEnding>, O::Error> {
         while let Some(input) = self.post.take() {
             for effect in self.supervisor.handle(input, now()) {
                 self.perform(effect, owners)?;

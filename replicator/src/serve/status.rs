@@ -5,17 +5,17 @@ use tidemill_model::{
     BarrierReply, BootTime, GateState, LeaseLine, SidecarState, SidecarStatus, unix_ms,
 };
 
-use super::owners::Node;
+use super::owners::NodeOwners;
 use crate::lease::renew::LeaseGate;
 use crate::ship::wal::wal_bytes;
-use crate::supervise::{AppPresence, Ending, Supervisor};
+use crate::supervise::{AppPresence, EpochEnding, Supervisor};
 
 /// A lag below this is what every upload has.
 const LAG_TOLD_MS: u64 = 1000;
 /// A problem is cut here in a line to the app: its beginning says what is wrong.
 const PROBLEM_CHARS_MAX: usize = 2000;
 
-impl Node {
+impl NodeOwners {
     /// What the node is doing, by its supervisor and its lease.
     pub(super) fn state(&self, supervisor: &Supervisor) -> SidecarState {
         match (supervisor.state(), &self.epoch.lease().gate) {
@@ -78,22 +78,25 @@ impl Node {
     }
 }
 
-impl Node {
+impl NodeOwners {
     /// Says what a person has to know about an end.
-    pub(super) fn say_ending(&self, ending: Ending) {
+    pub(super) fn say_ending(&self, ending: EpochEnding) {
         let context = &self.context;
         match ending {
-            Ending::Fenced if context.beside().db().exists() => {
+            EpochEnding::Fenced if context.beside().db().exists() => {
                 tracing::warn!("the lost node's file is still there: the next start moves it");
             }
-            Ending::LeaseGone => tracing::error!(
+            EpochEnding::LeaseGone => tracing::error!(
                 file = %context.beside().db().display(),
                 fleet = %context.settings.fleet,
                 "the lease is gone, and the bucket does not hold what was covered: the file stays \
                  where it is; check the bucket's address and its lifecycle rules, and restore the \
                  objects"
             ),
-            Ending::Fenced | Ending::Released(_) | Ending::NotCovered | Ending::NotReleased => {}
+            EpochEnding::Fenced
+            | EpochEnding::Released(_)
+            | EpochEnding::NotCovered
+            | EpochEnding::NotReleased => {}
         }
     }
 }

@@ -63,7 +63,7 @@ const WAITERS_MAX: usize = 4096;
 
 /// Whether Litestream may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
+enum Permission {
     /// Not now.
     Paused,
     /// Yes.
@@ -104,7 +104,7 @@ impl Waiter {
 #[derive(Debug)]
 pub(crate) struct Barriers {
     pace: PokePace,
-    access: Access,
+    access: Permission,
     /// The next upload is a full copy.
     copy: bool,
     upload: Upload,
@@ -142,7 +142,7 @@ impl Barriers {
         let last = last_good.map_or(0, |good| good.txid.get());
         Barriers {
             pace,
-            access: Access::Paused,
+            access: Permission::Paused,
             copy: false,
             upload: Upload::Idle,
             confirmation: Confirmation::Idle,
@@ -223,7 +223,7 @@ impl Barriers {
     }
 
     fn ask(&mut self, id: WaiterId, until: BootTime, effects: &mut Vec<Effect>) {
-        if self.access == Access::Fenced {
+        if self.access == Permission::Fenced {
             effects.push(Effect::Refuse(id, BarrierRefusal::Fenced));
         } else if self.waiters.len() >= WAITERS_MAX {
             effects.push(Effect::Refuse(id, BarrierRefusal::TooMany));
@@ -239,8 +239,8 @@ impl Barriers {
 
     fn open(&mut self, copy: bool) {
         match self.access {
-            Access::Paused | Access::Open => self.access = Access::Open,
-            Access::Fenced => {}
+            Permission::Paused | Permission::Open => self.access = Permission::Open,
+            Permission::Fenced => {}
         }
         self.copy |= copy;
         self.not_before = None;
@@ -248,8 +248,8 @@ impl Barriers {
 
     fn pause(&mut self) {
         match self.access {
-            Access::Paused | Access::Open => self.access = Access::Paused,
-            Access::Fenced => {}
+            Permission::Paused | Permission::Open => self.access = Permission::Paused,
+            Permission::Fenced => {}
         }
         self.upload = self.upload.given_up();
         self.confirmation = self.confirmation.given_up();
@@ -258,7 +258,7 @@ impl Barriers {
 
     fn fence(&mut self, effects: &mut Vec<Effect>) {
         self.pause();
-        self.access = Access::Fenced;
+        self.access = Permission::Fenced;
         let waiters = self.waiters.drain(..);
         effects.extend(waiters.map(|waiter| Effect::Refuse(waiter.id, BarrierRefusal::Fenced)));
     }

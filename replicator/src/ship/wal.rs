@@ -38,14 +38,14 @@ pub(crate) enum WatchError {
 /// A watch over one database's WAL. Ends when dropped.
 #[derive(Debug)]
 pub(crate) struct WalWatch {
-    changes: watch::Receiver<Seen>,
+    changes: watch::Receiver<FolderEvent>,
     folder: PathBuf,
     /// Held for its thread, which ends with it.
     _watcher: RecommendedWatcher,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum FolderEvent {
     Change,
     FolderGone,
 }
@@ -58,14 +58,14 @@ impl WalWatch {
     pub(crate) fn start(beside: &Beside) -> Result<WalWatch, WatchError> {
         let folder = beside.folder().to_owned();
         let failed = |source| WatchError::Start { path: beside.folder().to_owned(), source };
-        let (tell, changes) = watch::channel(Seen::Change);
+        let (tell, changes) = watch::channel(FolderEvent::Change);
         let (wal, watched) = (beside.wal(), folder.clone());
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let seen = match event {
                 Ok(event) => concerns(&event, &wal, &watched),
                 Err(e) => {
                     tracing::warn!(error = %e, "watching the WAL failed");
-                    Some(Seen::Change)
+                    Some(FolderEvent::Change)
                 }
             };
             if let Some(seen) = seen {
@@ -87,7 +87,7 @@ impl WalWatch {
     pub(crate) async fn changed(&mut self) -> Result<(), WatchError> {
         let ended = WatchError::Ended { path: self.folder.clone() };
         match self.changes.changed().await {
-            Ok(()) if *self.changes.borrow_and_update() == Seen::Change => Ok(()),
+            Ok(()) if *self.changes.borrow_and_update() == FolderEvent::Change => Ok(()),
             _ => Err(ended),
         }
     }
@@ -95,16 +95,16 @@ impl WalWatch {
 
 /// Whether an event of the directory is a change of the WAL. Opening and reading are none, and
 /// neither are the other files beside the database.
-fn concerns(event: &Event, wal: &Path, folder: &Path) -> Option<Seen> {
+fn concerns(event: &Event, wal: &Path, folder: &Path) -> Option<FolderEvent> {
     if event.need_rescan() {
-        return Some(Seen::Change);
+        return Some(FolderEvent::Change);
     }
     let names = |path: &Path| event.paths.iter().any(|named| named == path);
     match event.kind {
-        EventKind::Remove(_) if names(folder) => Some(Seen::FolderGone),
+        EventKind::Remove(_) if names(folder) => Some(FolderEvent::FolderGone),
         EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Access(_) => None,
         EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) if names(wal) => {
-            Some(Seen::Change)
+            Some(FolderEvent::Change)
         }
         _ => None,
     }

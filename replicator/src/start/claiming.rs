@@ -13,7 +13,7 @@ use tidemill_model::{
 use super::decide::{ClaimPlan, is_copy, uncured};
 use super::patience::{STORE_AGAIN, patiently, save_patiently};
 use super::proof;
-use super::run::Start;
+use super::run::Starting;
 use crate::context::{Context, now};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
@@ -26,14 +26,14 @@ use crate::lease::thread::IdleThread;
 const LOOK_LEAST: Duration = Duration::from_millis(200);
 
 /// Where an effect of the claim leads.
-enum Step {
+enum ClaimStep {
     Nothing,
     Next(Input),
     Claimed(Box<Claim>),
     Changed,
 }
 
-impl Start<'_> {
+impl Starting<'_> {
     /// Makes the claim; none if the lease changed meanwhile.
     pub(super) async fn claim(
         &mut self,
@@ -84,10 +84,10 @@ impl Start<'_> {
             while let Some(input) = inputs.pop_front() {
                 for effect in taker.handle(input, now()) {
                     match self.take(effect, &state).await? {
-                        Step::Nothing => {}
-                        Step::Next(input) => inputs.push_back(input),
-                        Step::Claimed(claim) => return Ok(Some((*claim, state))),
-                        Step::Changed => return Ok(None),
+                        ClaimStep::Nothing => {}
+                        ClaimStep::Next(input) => inputs.push_back(input),
+                        ClaimStep::Claimed(claim) => return Ok(Some((*claim, state))),
+                        ClaimStep::Changed => return Ok(None),
                     }
                 }
             }
@@ -111,24 +111,24 @@ impl Start<'_> {
     }
 
     /// Performs an effect of the taker.
-    async fn take(&mut self, effect: Effect, state: &NodeState) -> Result<Step, Error> {
+    async fn take(&mut self, effect: Effect, state: &NodeState) -> Result<ClaimStep, Error> {
         Ok(match effect {
             Effect::Waiting { holder, until } => {
                 self.say_waiting(holder.as_deref(), until);
-                Step::Nothing
+                ClaimStep::Nothing
             }
-            Effect::Get => Step::Next(read(self.context).await?),
+            Effect::Get => ClaimStep::Next(read(self.context).await?),
             Effect::Prepare => {
                 save_patiently(self.context, state).await?;
                 self.state = Some(state.clone());
                 failpoint::reached("claim_prepared");
-                Step::Next(Input::Prepared(Box::new(self.context.status().lease_status())))
+                ClaimStep::Next(Input::Prepared(Box::new(self.context.status().lease_status())))
             }
             Effect::Put { doc, if_match } => {
-                Step::Next(swap(self.context, &doc, if_match.as_ref()).await)
+                ClaimStep::Next(swap(self.context, &doc, if_match.as_ref()).await)
             }
-            Effect::Claimed(claim) => Step::Claimed(claim),
-            Effect::Changed => Step::Changed,
+            Effect::Claimed(claim) => ClaimStep::Claimed(claim),
+            Effect::Changed => ClaimStep::Changed,
         })
     }
 

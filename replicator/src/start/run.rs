@@ -29,11 +29,11 @@ use crate::start::local_file::{self, Known};
 use crate::start::move_away::{Displaced, move_away};
 use crate::start::pacing;
 use crate::start::proof;
-use crate::supervise::Entry;
+use crate::supervise::EntryPoint;
 use crate::takeover::run::{self as takeover, TakeOverEnd};
 
 /// Where a start led.
-pub(crate) enum Started {
+pub(crate) enum StartEnd {
     /// The node is ours and its file is in place.
     Ready(Box<ReadyNode>),
     /// Another owner took the node meanwhile.
@@ -46,7 +46,7 @@ pub(crate) enum Started {
 pub(crate) struct ReadyNode {
     pub(crate) epoch: Epoch,
     pub(crate) state: NodeState,
-    pub(crate) from: Entry,
+    pub(crate) from: EntryPoint,
     pub(crate) lease: HeldLease,
     /// Held if the file was put in place just now.
     pub(crate) app_lock: Option<FileLock>,
@@ -57,8 +57,8 @@ pub(crate) struct ReadyNode {
 }
 
 /// Finds, claims and prepares the node.
-pub(crate) async fn start(context: &Arc<Context>) -> Result<Started, Error> {
-    let mut start = Start {
+pub(crate) async fn start(context: &Arc<Context>) -> Result<StartEnd, Error> {
+    let mut start = Starting {
         context,
         state: state_file::read(context.beside())?,
         failures: None,
@@ -97,7 +97,7 @@ pub(crate) async fn start(context: &Arc<Context>) -> Result<Started, Error> {
     }
 }
 
-pub(super) struct Start<'a> {
+pub(super) struct Starting<'a> {
     pub(super) context: &'a Arc<Context>,
     pub(super) state: Option<NodeState>,
     /// The count of lives that did not end well, with this one in it.
@@ -111,7 +111,7 @@ pub(super) struct Start<'a> {
     pub(super) idle: Option<IdleThread>,
 }
 
-impl Start<'_> {
+impl Starting<'_> {
     async fn facts(&self) -> Result<(Facts, Option<Box<LeaseVersion>>, BootTime), Error> {
         let context = self.context;
         let seen = patiently(context, || context.leases.read_known()).await?;
@@ -195,7 +195,7 @@ impl Start<'_> {
         claim: Claim,
         state: NodeState,
         plan: &ClaimPlan,
-    ) -> Result<Option<Started>, Error> {
+    ) -> Result<Option<StartEnd>, Error> {
         tracing::info!(node = %state.node, epoch = %plan.epoch, "the lease is ours");
         failpoint::reached("claimed");
         let doc = claim.seen.doc.clone();
@@ -210,8 +210,8 @@ impl Start<'_> {
         };
         let lease = idle.hold(claim);
         let (state, from, app_lock) = match &plan.then {
-            AfterClaim::Resume { cure } => (state, Entry::Resume { cure: *cure }, None),
-            AfterClaim::Ship => (state, Entry::Base, None),
+            AfterClaim::Resume { cure } => (state, EntryPoint::Resume { cure: *cure }, None),
+            AfterClaim::Ship => (state, EntryPoint::Base, None),
             AfterClaim::TakeOver(candidate) => {
                 let (done, app_lock) = tokio::select! {
                     biased;
@@ -219,7 +219,7 @@ impl Start<'_> {
                     taken = self.take_over(&state, *candidate, &doc) => taken?,
                 };
                 match done {
-                    TakeOverEnd::Placed(state) => (*state, Entry::Base, app_lock),
+                    TakeOverEnd::Placed(state) => (*state, EntryPoint::Base, app_lock),
                     TakeOverEnd::Fenced => return Ok(Some(lost(&lease, state))),
                     TakeOverEnd::Abandoned => {
                         // The next claim takes the next epoch; what this one knew stays known.
@@ -238,7 +238,7 @@ impl Start<'_> {
         let floor = proof::floor(&proof::marks(&state, doc.covered));
         let proven = self.known == Known::Whole || matches!(plan.then, AfterClaim::TakeOver(_));
         let begun = ReadyNode { epoch, state, from, lease, app_lock, floor, proven };
-        Ok(Some(Started::Ready(Box::new(begun))))
+        Ok(Some(StartEnd::Ready(Box::new(begun))))
     }
 
     /// Takes over once no app has the file open; the app's lock stays held.
@@ -255,12 +255,12 @@ impl Start<'_> {
 }
 
 /// How a start ends that lost the lease.
-fn lost(lease: &HeldLease, state: NodeState) -> Started {
+fn lost(lease: &HeldLease, state: NodeState) -> StartEnd {
     match lease.view().gate {
-        LeaseGate::Fenced { by: LeaseFound::Absent } => Started::LeaseGone,
+        LeaseGate::Fenced { by: LeaseFound::Absent } => StartEnd::LeaseGone,
         LeaseGate::Fenced { .. }
         | LeaseGate::Open { .. }
         | LeaseGate::Closed
-        | LeaseGate::Released => Started::Fenced(Box::new(state)),
+        | LeaseGate::Released => StartEnd::Fenced(Box::new(state)),
     }
 }

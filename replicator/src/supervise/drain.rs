@@ -17,8 +17,8 @@
 use tidemill_model::BootTime;
 
 use super::{
-    AppEffect, AppLockTry, AppPresence, BarriersEffect, Cmd, Effect, Ending, EpochEffect, ExitCode,
-    FENCE_GRACE, FileEffect, LOCK_EVERY, LitestreamEffect, LitestreamRun, Phase, Signal,
+    AppEffect, AppLockTry, AppPresence, BarriersEffect, Cmd, Effect, EpochEffect, EpochEnding,
+    ExitCode, FENCE_GRACE, FileEffect, LOCK_EVERY, LitestreamEffect, LitestreamRun, Phase, Signal,
     Supervisor,
 };
 
@@ -31,14 +31,14 @@ pub(super) enum DrainStep {
     /// The final barrier, and whether somebody still has the file open.
     Barrier { left_behind: bool },
     /// Litestream stops; whether the final barrier counted.
-    LitestreamRun(Option<Covered>),
+    LitestreamRun(Option<FinalBarrier>),
     /// The lease is being released.
     Release,
 }
 
 /// A final barrier that counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Covered {
+pub(super) enum FinalBarrier {
     /// Nobody can write any more.
     All,
     /// An app still has the file open.
@@ -213,7 +213,7 @@ impl Supervisor {
 
     pub(super) fn drain_counted(&mut self, step: DrainStep, _: BootTime, out: &mut Vec<Effect>) {
         if let DrainStep::Barrier { left_behind } = step {
-            let covered = if left_behind { Covered::AppStays } else { Covered::All };
+            let covered = if left_behind { FinalBarrier::AppStays } else { FinalBarrier::All };
             self.stop_litestream(Some(covered), out);
         }
     }
@@ -235,19 +235,19 @@ impl Supervisor {
         }
     }
 
-    fn stop_litestream(&mut self, covered: Option<Covered>, out: &mut Vec<Effect>) {
+    fn stop_litestream(&mut self, covered: Option<FinalBarrier>, out: &mut Vec<Effect>) {
         self.phase = Phase::Drain(DrainStep::LitestreamRun(covered));
         out.push(Effect::Barriers(BarriersEffect::Pause));
         match self.litestream {
             LitestreamRun::Up | LitestreamRun::Starting => {
-                self.litestream = LitestreamRun::Ending;
+                self.litestream = LitestreamRun::EpochEnding;
                 out.push(Effect::Litestream(LitestreamEffect::Stop));
             }
             LitestreamRun::Down { .. } => {
                 self.litestream = LitestreamRun::Down { again_at: None };
                 self.after_litestream(covered, out);
             }
-            LitestreamRun::Ending => {}
+            LitestreamRun::EpochEnding => {}
         }
     }
 
@@ -257,13 +257,13 @@ impl Supervisor {
         }
     }
 
-    fn after_litestream(&mut self, covered: Option<Covered>, out: &mut Vec<Effect>) {
+    fn after_litestream(&mut self, covered: Option<FinalBarrier>, out: &mut Vec<Effect>) {
         match covered {
-            Some(Covered::All) => {
+            Some(FinalBarrier::All) => {
                 self.phase = Phase::Drain(DrainStep::Release);
                 out.push(Effect::Epoch(EpochEffect::Release));
             }
-            Some(Covered::AppStays) | None => self.exit(Ending::NotCovered, out),
+            Some(FinalBarrier::AppStays) | None => self.exit(EpochEnding::NotCovered, out),
         }
     }
 
@@ -272,11 +272,11 @@ impl Supervisor {
             Cmd::Ended(code) => code,
             Cmd::Absent | Cmd::Waiting | Cmd::Starting | Cmd::Running => 0,
         };
-        let outcome = if done { Ending::Released(code) } else { Ending::NotReleased };
+        let outcome = if done { EpochEnding::Released(code) } else { EpochEnding::NotReleased };
         self.exit(outcome, out);
     }
 
-    pub(super) fn exit(&mut self, outcome: Ending, out: &mut Vec<Effect>) {
+    pub(super) fn exit(&mut self, outcome: EpochEnding, out: &mut Vec<Effect>) {
         self.phase = Phase::Ended(outcome);
         out.push(Effect::Exit(outcome));
     }

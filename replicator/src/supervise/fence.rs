@@ -20,7 +20,7 @@
 use tidemill_model::{BootTime, Stage};
 
 use super::{
-    AppEffect, AppPresence, BarriersEffect, Cmd, Effect, Ending, EpochEffect, FENCE_GRACE,
+    AppEffect, AppPresence, BarriersEffect, Cmd, Effect, EpochEffect, EpochEnding, FENCE_GRACE,
     FileEffect, LOCK_EVERY, LitestreamRun, Phase, Signal, Supervisor, Unfit,
 };
 
@@ -100,7 +100,7 @@ impl Supervisor {
             out.push(Effect::App(AppEffect::SignalCmd(Signal::Kill)));
         }
         if step.give_up_at.is_some_and(|at| now >= at) {
-            self.exit(if step.gone { Ending::LeaseGone } else { Ending::Fenced }, out);
+            self.exit(if step.gone { EpochEnding::LeaseGone } else { EpochEnding::Fenced }, out);
         }
     }
 
@@ -117,7 +117,7 @@ impl Supervisor {
     pub(super) fn bucket_holds(&mut self, holds: bool, out: &mut Vec<Effect>) {
         let Phase::Fence(step) = self.phase else { return };
         if step.gone && !holds {
-            return self.exit(Ending::LeaseGone, out);
+            return self.exit(EpochEnding::LeaseGone, out);
         }
         if step.gone {
             out.push(Effect::Epoch(EpochEffect::SaveStage {
@@ -131,7 +131,7 @@ impl Supervisor {
 
     pub(super) fn moved_away(&mut self, out: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Fence(_)) {
-            self.exit(Ending::Fenced, out);
+            self.exit(EpochEnding::Fenced, out);
         }
     }
 }

@@ -80,7 +80,7 @@ impl Supervisor {
             return;
         }
         self.restarts = self.restarts.saturating_add(1);
-        let wait = if was == LitestreamRun::Ending && !told_to_end_badly {
+        let wait = if was == LitestreamRun::EpochEnding && !told_to_end_badly {
             Duration::ZERO
         } else {
             self.failures = self.failures.saturating_add(1);
@@ -125,11 +125,11 @@ impl Supervisor {
     pub(super) fn kill_litestream(&mut self, out: &mut Vec<Effect>) {
         match self.litestream {
             LitestreamRun::Starting | LitestreamRun::Up => {
-                self.litestream = LitestreamRun::Ending;
+                self.litestream = LitestreamRun::EpochEnding;
                 out.push(Effect::Litestream(LitestreamEffect::Kill));
             }
             LitestreamRun::Down { .. } => self.litestream = LitestreamRun::Down { again_at: None },
-            LitestreamRun::Ending => {}
+            LitestreamRun::EpochEnding => {}
         }
     }
 }

@@ -46,8 +46,8 @@ mod tests;
 
 pub(crate) use app::{AppPresence, AttachRefusal};
 pub(crate) use protocol::{
-    AppEffect, AppLockTry, AttachAsked, BarriersEffect, Effect, Ending, Entry, EpochEffect,
-    EpochTerms, ExitCode, FileEffect, Input, LitestreamEffect, Restart, Signal, Unfit,
+    AppEffect, AppLockTry, AttachAsked, BarriersEffect, Effect, EntryPoint, EpochEffect,
+    EpochEnding, EpochTerms, ExitCode, FileEffect, Input, LitestreamEffect, Restart, Signal, Unfit,
 };
 pub(crate) use supervisor::Supervisor;
 use supervisor::{Cmd, LitestreamRun, Phase};

@@ -16,7 +16,7 @@ pub(crate) struct EpochTerms {
     /// This boot.
     pub(crate) boot: BootId,
     /// How it begins.
-    pub(crate) from: Entry,
+    pub(crate) from: EntryPoint,
     /// The last barrier that counted before this process.
     pub(crate) last_good: Option<Txid>,
     /// Whether there is a CMD to run.
@@ -32,7 +32,7 @@ pub(crate) struct EpochTerms {
 
 /// How a supervisor begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum EntryPoint {
     /// The epoch's base was put in place: ship a first copy.
     Base,
     /// The epoch was shipped before by another process of this boot.
@@ -154,7 +154,7 @@ pub(crate) enum Effect {
     /// The owner of the epoch: its state file, its breaks, its lease.
     Epoch(EpochEffect),
     /// It is over.
-    Exit(Ending),
+    Exit(EpochEnding),
 }
 
 /// What happens to Litestream's process.
@@ -274,7 +274,7 @@ pub(crate) enum Signal {
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum EpochEnding {
     /// Everything is covered and the node was given up.
     Released(ExitCode),
     /// The final barrier did not count, or an app was left behind: the lease expires by itself.

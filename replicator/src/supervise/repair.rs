@@ -23,8 +23,8 @@
 use tidemill_model::{BootTime, LastGood, Stage, Txid};
 
 use super::{
-    AppLockTry, AppPresence, BarriersEffect, Effect, Entry, EpochEffect, FileEffect, LitestreamRun,
-    Phase, STEP_EVERY, Supervisor,
+    AppLockTry, AppPresence, BarriersEffect, Effect, EntryPoint, EpochEffect, FileEffect,
+    LitestreamRun, Phase, STEP_EVERY, Supervisor,
 };
 
 /// As long as it takes.
@@ -79,9 +79,11 @@ impl RepairStep {
 impl Supervisor {
     pub(super) fn begin(&mut self, out: &mut Vec<Effect>) {
         self.phase = match self.start.from {
-            Entry::Base => Phase::Repair(RepairStep::new(Kind::FirstCopy, At::Lock)),
-            Entry::Resume { cure: true } => Phase::Repair(RepairStep::new(Kind::Cure, At::Lock)),
-            Entry::Resume { cure: false } => {
+            EntryPoint::Base => Phase::Repair(RepairStep::new(Kind::FirstCopy, At::Lock)),
+            EntryPoint::Resume { cure: true } => {
+                Phase::Repair(RepairStep::new(Kind::Cure, At::Lock))
+            }
+            EntryPoint::Resume { cure: false } => {
                 // Whoever had the file open is dead, or lives and will attach again.
                 self.app = AppPresence::Orphaned { session: None };
                 Phase::Ready

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use crate::ship::barrier::{self, Barriers, LeaseShows, PokePace, Synced, WaiterId};
 use crate::supervise::{
-    self, AppLockTry, BarriersEffect, Entry, EpochEffect, EpochTerms, FileEffect, LitestreamEffect,
-    Restart, Supervisor,
+    self, AppLockTry, BarriersEffect, EntryPoint, EpochEffect, EpochTerms, FileEffect,
+    LitestreamEffect, Restart, Supervisor,
 };
 use crate::testing::{boot, epoch, head, ms};
 
@@ -54,7 +54,7 @@ impl World {
         let start = EpochTerms {
             epoch: epoch(3),
             boot: boot(1),
-            from: Entry::Base,
+            from: EntryPoint::Base,
             last_good: None,
             cmd: false,
             leave_within: seconds(25),

@@ -6,7 +6,8 @@ use super::drain::DrainStep;
 use super::fence::FenceStep;
 use super::repair::RepairStep;
 use super::{
-    AppEffect, AppPresence, Effect, Ending, EpochTerms, ExitCode, FileEffect, Input, Signal, Unfit,
+    AppEffect, AppPresence, Effect, EpochEnding, EpochTerms, ExitCode, FileEffect, Input, Signal,
+    Unfit,
 };
 use crate::ship::barrier::BarrierRefusal;
 
@@ -24,7 +25,7 @@ pub(super) enum Phase {
     /// It lost the node.
     Fence(FenceStep),
     /// It is over.
-    Ended(Ending),
+    Ended(EpochEnding),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(super) enum LitestreamRun {
     Down { again_at: Option<BootTime> },
     Starting,
     Up,
-    Ending,
+    EpochEnding,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,9 +112,11 @@ impl Supervisor {
             Phase::Ready => SidecarState::Ready,
             Phase::Drain(_) => SidecarState::Draining,
             Phase::Fence(_) => SidecarState::Fenced,
-            Phase::Ended(Ending::Released(_)) => SidecarState::Released,
-            Phase::Ended(Ending::Fenced | Ending::LeaseGone) => SidecarState::Fenced,
-            Phase::Ended(Ending::NotCovered | Ending::NotReleased) => SidecarState::Draining,
+            Phase::Ended(EpochEnding::Released(_)) => SidecarState::Released,
+            Phase::Ended(EpochEnding::Fenced | EpochEnding::LeaseGone) => SidecarState::Fenced,
+            Phase::Ended(EpochEnding::NotCovered | EpochEnding::NotReleased) => {
+                SidecarState::Draining
+            }
         }
     }
 
@@ -137,7 +140,7 @@ impl Supervisor {
     pub(crate) fn wake_at(&self) -> Option<BootTime> {
         let litestream = match self.litestream {
             LitestreamRun::Down { again_at } => again_at,
-            LitestreamRun::Starting | LitestreamRun::Up | LitestreamRun::Ending => None,
+            LitestreamRun::Starting | LitestreamRun::Up | LitestreamRun::EpochEnding => None,
         };
         let phase = match self.phase {
             Phase::New => Some(BootTime::from_nanos(0)),

@@ -6,7 +6,7 @@ use super::*;
 use crate::ship::barrier::BarrierRefusal;
 use crate::testing::{boot, epoch, good, ms, txid};
 
-fn start(from: Entry, cmd: bool) -> Supervisor {
+fn start(from: EntryPoint, cmd: bool) -> Supervisor {
     Supervisor::new(EpochTerms {
         epoch: epoch(3),
         boot: boot(1),
@@ -62,7 +62,7 @@ fn check(mut supervisor: Supervisor, script: Vec<(u64, Input)>, expected: &Expec
 
 /// A supervisor that became ready at 6 ms.
 fn ready(cmd: bool) -> Supervisor {
-    let mut supervisor = start(Entry::Base, cmd);
+    let mut supervisor = start(EntryPoint::Base, cmd);
     let script = [
         Input::Tick,
         Input::AppLock(AppLockTry::Taken),
@@ -84,7 +84,7 @@ fn ready(cmd: bool) -> Supervisor {
 #[test]
 fn a_first_copy_comes_before_the_command() {
     check(
-        start(Entry::Base, true),
+        start(EntryPoint::Base, true),
         vec![
             (1, Input::Tick),
             (2, attach(1, None)),
@@ -306,7 +306,7 @@ fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
 #[test]
 fn a_sidecar_that_died_alone_finds_its_app_again() {
     check(
-        start(Entry::Resume { cure: false }, true),
+        start(EntryPoint::Resume { cure: false }, true),
         vec![
             (1, Input::Tick),
             (2, Input::AppLock(AppLockTry::Busy)),
@@ -337,7 +337,7 @@ fn a_sidecar_that_died_alone_finds_its_app_again() {
         "#]],
     );
     check(
-        start(Entry::Resume { cure: false }, true),
+        start(EntryPoint::Resume { cure: false }, true),
         vec![(1, Input::Tick), (2, Input::AppLock(AppLockTry::Taken)), (3, Input::StageSaved)],
         &expect![[r#"
             1 ready TryAppLock
@@ -513,7 +513,7 @@ fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
 
 #[test]
 fn a_first_copy_that_does_not_get_through_is_given_up_when_told_to_end() {
-    let mut supervisor = start(Entry::Base, true);
+    let mut supervisor = start(EntryPoint::Base, true);
     supervisor.handle(Input::Tick, ms(1));
     supervisor.handle(Input::AppLock(AppLockTry::Taken), ms(2));
     supervisor.handle(Input::Checkpointed { busy: false }, ms(3));
@@ -709,7 +709,7 @@ fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembe
 
 #[test]
 fn a_state_that_is_gone_in_a_first_copy_or_a_cure_ends_the_epoch() {
-    for from in [Entry::Base, Entry::Resume { cure: true }] {
+    for from in [EntryPoint::Base, EntryPoint::Resume { cure: true }] {
         let mut supervisor = start(from, true);
         let script = [
             Input::Tick,
@@ -726,7 +726,7 @@ fn a_state_that_is_gone_in_a_first_copy_or_a_cure_ends_the_epoch() {
             effects.contains(&Effect::Epoch(EpochEffect::Abandon(Unfit::Litestream))),
             "{effects:?}"
         );
-        assert!(effects.contains(&Effect::Exit(Ending::NotCovered)), "{effects:?}");
+        assert!(effects.contains(&Effect::Exit(EpochEnding::NotCovered)), "{effects:?}");
     }
 }
 
@@ -779,7 +779,7 @@ enum Litestream {
         killed: bool,
     },
     Up,
-    Ending,
+    EpochEnding,
 }
 
 /// The truth about the world, which the supervisor only hears of.
@@ -801,7 +801,7 @@ struct Truth {
     cure_saved: bool,
     /// The open break of the last death is in the bucket.
     marked: bool,
-    ended: Option<Ending>,
+    ended: Option<EpochEnding>,
     pending: std::collections::VecDeque<Effect>,
 }
 
@@ -831,8 +831,8 @@ impl Truth {
             | Effect::Litestream(LitestreamEffect::Stop) => {
                 self.litestream = match self.litestream {
                     Litestream::Starting { .. } => Litestream::Starting { killed: true },
-                    Litestream::Up => Litestream::Ending,
-                    Litestream::Down | Litestream::Ending => self.litestream,
+                    Litestream::Up => Litestream::EpochEnding,
+                    Litestream::Down | Litestream::EpochEnding => self.litestream,
                 }
             }
             Effect::File(FileEffect::ReturnAppLock) => self.sidecar_has_lock = false,
@@ -856,7 +856,7 @@ impl Truth {
             Effect::Epoch(EpochEffect::Abandon(_)) => self.abandoned = true,
             Effect::Exit(outcome) => {
                 let told = !self.dirty || !self.sidecar_has_lock || self.cure_saved;
-                prop_assert!(told || *outcome == Ending::Fenced, "a dead app is forgotten");
+                prop_assert!(told || *outcome == EpochEnding::Fenced, "a dead app is forgotten");
                 self.ended = Some(*outcome);
             }
             Effect::File(FileEffect::MoveAway) => {
@@ -892,7 +892,7 @@ impl Truth {
             // It may have ended before the signal, and that was told.
             Effect::Litestream(LitestreamEffect::Kill)
             | Effect::Litestream(LitestreamEffect::Stop)
-                if self.litestream != Litestream::Ending =>
+                if self.litestream != Litestream::EpochEnding =>
             {
                 return None;
             }
@@ -953,7 +953,7 @@ impl Truth {
                 stream.map(|n| Input::StreamClosed(session(n)))
             }
             Act::LitestreamDies
-                if matches!(self.litestream, Litestream::Up | Litestream::Ending) =>
+                if matches!(self.litestream, Litestream::Up | Litestream::EpochEnding) =>
             {
                 self.litestream = Litestream::Down;
                 Some(Input::LitestreamEnded)
@@ -984,7 +984,7 @@ proptest! {
         acts in prop::collection::vec(act(), 1..300),
         may_lose_state in prop::bool::weighted(0.4),
     ) {
-        let mut supervisor = start(Entry::Base, false);
+        let mut supervisor = start(EntryPoint::Base, false);
         let mut truth = Truth { may_lose_state, ..Truth::default() };
         let mut now = 1;
         for effect in supervisor.handle(Input::Tick, ms(now)) {

@@ -51,7 +51,7 @@ pub(crate) struct RestorePoint {
 
 /// The claim under which the take-over runs, and what it found on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Begin {
+pub(crate) struct TakeOverTerms {
     /// The claimed epoch.
     pub(crate) epoch: Epoch,
     /// This disk.
@@ -200,7 +200,7 @@ pub(crate) enum Problem {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum TakeOverStep {
     Start,
     Break,
     ReadDoc,
@@ -222,15 +222,15 @@ enum Step {
 /// A take-over under way.
 #[derive(Debug, Clone)]
 pub(crate) struct TakeOver {
-    begin: Begin,
-    step: Step,
+    terms: TakeOverTerms,
+    step: TakeOverStep,
     given_up: Option<Box<GivenUp>>,
 }
 
 impl TakeOver {
     /// A take-over that begins with `Begin`.
-    pub(crate) fn new(begin: Begin) -> TakeOver {
-        TakeOver { begin, step: Step::Start, given_up: None }
+    pub(crate) fn new(terms: TakeOverTerms) -> TakeOver {
+        TakeOver { terms, step: TakeOverStep::Start, given_up: None }
     }
 
     /// Takes the answer to the last effect and says what is next. An answer that does not belong to
@@ -244,96 +244,110 @@ impl TakeOver {
         effect
     }
 
-    fn next(&mut self, input: Input) -> (Step, Effect) {
+    fn next(&mut self, input: Input) -> (TakeOverStep, Effect) {
         match (self.step, input) {
-            (Step::Start, Input::Begin) => self.start(),
-            (Step::Break, Input::BreakWritten) => (Step::ReadDoc, Effect::ReadEpochDoc),
-            (Step::ReadDoc, Input::EpochDoc(Some(doc))) => self.fixed(doc),
-            (Step::ReadDoc, Input::EpochDoc(None)) => (Step::List, Effect::List),
-            (Step::List, Input::Listed { last, shipped }) => self.listed(last, shipped),
-            (Step::LocalCovered(point), Input::LocalSum(sum)) => self.local_covered(point, sum),
-            (Step::Restore(point), Input::Restored { head, at_covered }) => {
+            (TakeOverStep::Start, Input::Begin) => self.start(),
+            (TakeOverStep::Break, Input::BreakWritten) => {
+                (TakeOverStep::ReadDoc, Effect::ReadEpochDoc)
+            }
+            (TakeOverStep::ReadDoc, Input::EpochDoc(Some(doc))) => self.fixed(doc),
+            (TakeOverStep::ReadDoc, Input::EpochDoc(None)) => (TakeOverStep::List, Effect::List),
+            (TakeOverStep::List, Input::Listed { last, shipped }) => self.listed(last, shipped),
+            (TakeOverStep::LocalCovered(point), Input::LocalSum(sum)) => {
+                self.local_covered(point, sum)
+            }
+            (TakeOverStep::Restore(point), Input::Restored { head, at_covered }) => {
                 self.restored(point, head, at_covered)
             }
-            (Step::LocalRestored(point, head), Input::LocalSum(sum)) => {
+            (TakeOverStep::LocalRestored(point, head), Input::LocalSum(sum)) => {
                 if sum == Some(head.sum) {
                     self.keep_local()
                 } else {
                     self.use_restored(point, head)
                 }
             }
-            (Step::Restore(point), Input::Damaged { what, hidden }) => {
+            (TakeOverStep::Restore(point), Input::Damaged { what, hidden }) => {
                 self.damaged(point, what, hidden)
             }
             // It was there when it was chosen: another epoch chooses again.
-            (Step::RestoreBase(_), Input::Damaged { .. }) => (Step::Ended, Effect::Abandon),
-            (Step::LocalBase(base), Input::LocalSum(sum)) => self.local_base(base, sum),
-            (Step::RestoreBase(base), Input::Restored { head, .. }) => restored_base(base, head),
-            (Step::CreateDoc(base, placement), Input::DocCreated) => {
-                (Step::Place(base), Effect::Place(placement))
+            (TakeOverStep::RestoreBase(_), Input::Damaged { .. }) => {
+                (TakeOverStep::Ended, Effect::Abandon)
             }
-            (Step::CreateDoc(base, placement), Input::DocExists(doc)) => {
+            (TakeOverStep::LocalBase(base), Input::LocalSum(sum)) => self.local_base(base, sum),
+            (TakeOverStep::RestoreBase(base), Input::Restored { head, .. }) => {
+                restored_base(base, head)
+            }
+            (TakeOverStep::CreateDoc(base, placement), Input::DocCreated) => {
+                (TakeOverStep::Place(base), Effect::Place(placement))
+            }
+            (TakeOverStep::CreateDoc(base, placement), Input::DocExists(doc)) => {
                 if self.is_own(&doc) && doc.base == base {
-                    (Step::Place(base), Effect::Place(placement))
+                    (TakeOverStep::Place(base), Effect::Place(placement))
                 } else {
                     self.fixed(doc)
                 }
             }
-            (Step::Place(base), Input::Placed) => placed(base),
-            (Step::CloseBreaks(base), Input::BreaksClosed) => {
-                (Step::Ended, Effect::Done(Some(base)))
+            (TakeOverStep::Place(base), Input::Placed) => placed(base),
+            (TakeOverStep::CloseBreaks(base), Input::BreaksClosed) => {
+                (TakeOverStep::Ended, Effect::Done(Some(base)))
             }
             (step, input) => panic!("a take-over in {step:?} cannot take {input:?}"),
         }
     }
 
-    fn start(&self) -> (Step, Effect) {
-        let Some(of) = self.begin.uncured else { return (Step::ReadDoc, Effect::ReadEpochDoc) };
-        (Step::Break, Effect::OpenBreak(of))
+    fn start(&self) -> (TakeOverStep, Effect) {
+        let Some(of) = self.terms.uncured else {
+            return (TakeOverStep::ReadDoc, Effect::ReadEpochDoc);
+        };
+        (TakeOverStep::Break, Effect::OpenBreak(of))
     }
 
     fn is_own(&self, doc: &EpochDoc) -> bool {
-        doc.instance == self.begin.instance && doc.acquired == self.begin.acquired
+        doc.instance == self.terms.instance && doc.acquired == self.terms.acquired
     }
 
     /// The base was fixed before.
-    fn fixed(&self, doc: Box<EpochDoc>) -> (Step, Effect) {
+    fn fixed(&self, doc: Box<EpochDoc>) -> (TakeOverStep, Effect) {
         if !self.is_own(&doc) {
-            return (Step::Ended, Effect::Fenced(doc));
+            return (TakeOverStep::Ended, Effect::Fenced(doc));
         }
-        match (doc.base, self.begin.local) {
+        match (doc.base, self.terms.local) {
             (None, LocalLog::None) => place(None, Placement::Create),
             // A file could only come here after `epoch.json` said that there was nothing.
             (None, LocalLog::Whole(_)) => place(None, Placement::KeepLocal),
-            (None, LocalLog::Damaged) => (Step::Ended, Effect::Abandon),
+            (None, LocalLog::Damaged) => (TakeOverStep::Ended, Effect::Abandon),
             (Some(base), LocalLog::Whole(_)) => {
-                (Step::LocalBase(base), Effect::SumOfLocal(base.head().0))
+                (TakeOverStep::LocalBase(base), Effect::SumOfLocal(base.head().0))
             }
             (Some(base), LocalLog::None | LocalLog::Damaged) => restore_base(base),
         }
     }
 
-    fn local_base(&self, base: Base, sum: Option<LogSum>) -> (Step, Effect) {
+    fn local_base(&self, base: Base, sum: Option<LogSum>) -> (TakeOverStep, Effect) {
         if sum == Some(base.head().1) {
             return place(Some(base), Placement::KeepLocal);
         }
         restore_base(base)
     }
 
-    fn listed(&mut self, point: Option<RestorePoint>, shipped: bool) -> (Step, Effect) {
-        match (self.begin.candidate, self.begin.covered) {
-            (Candidate::Adopt, _) if shipped => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
+    fn listed(&mut self, point: Option<RestorePoint>, shipped: bool) -> (TakeOverStep, Effect) {
+        match (self.terms.candidate, self.terms.covered) {
+            (Candidate::Adopt, _) if shipped => {
+                (TakeOverStep::Ended, Effect::Fail(Problem::NotItsHistory))
+            }
             // A new file would stand for a history that is there and cannot be read.
             (Candidate::None, None) if point.is_none() && shipped => {
-                (Step::Ended, Effect::Fail(Problem::NothingRestorable))
+                (TakeOverStep::Ended, Effect::Fail(Problem::NothingRestorable))
             }
-            (Candidate::Adopt, Some(_)) => (Step::Ended, Effect::Fail(Problem::NotItsHistory)),
+            (Candidate::Adopt, Some(_)) => {
+                (TakeOverStep::Ended, Effect::Fail(Problem::NotItsHistory))
+            }
             (Candidate::Adopt, None) => self.keep_local(),
-            (Candidate::Own { .. }, _) if self.begin.local == LocalLog::Damaged => {
+            (Candidate::Own { .. }, _) if self.terms.local == LocalLog::Damaged => {
                 self.choose_bucket(point)
             }
             (Candidate::Own { .. }, Some(covered)) => {
-                (Step::LocalCovered(point), Effect::SumOfLocal(covered.seq))
+                (TakeOverStep::LocalCovered(point), Effect::SumOfLocal(covered.seq))
             }
             (Candidate::Own { last_good }, None) => self.own_file(point, last_good),
             (Candidate::None, _) => self.choose_bucket(point),
@@ -344,8 +358,8 @@ impl TakeOver {
         &mut self,
         point: Option<RestorePoint>,
         sum: Option<LogSum>,
-    ) -> (Step, Effect) {
-        match (self.begin.covered, self.begin.candidate) {
+    ) -> (TakeOverStep, Effect) {
+        match (self.terms.covered, self.terms.candidate) {
             (Some(covered), Candidate::Own { last_good }) if sum == Some(covered.sum) => {
                 // Where the bucket lost what was covered, the local file is all there is.
                 self.own_file(point.filter(|p| reaches(*p, covered)), last_good)
@@ -359,31 +373,33 @@ impl TakeOver {
         &mut self,
         point: Option<RestorePoint>,
         last_good: Option<(Epoch, tidemill_model::LastGood)>,
-    ) -> (Step, Effect) {
+    ) -> (TakeOverStep, Effect) {
         let known = last_good.map(|(epoch, good)| RestorePoint { epoch, txid: good.txid });
         match point {
             None => self.keep_local(),
             Some(point) if known.is_some_and(|known| known >= point) => self.keep_local(),
-            Some(point) => (Step::Restore(point), Effect::Restore(point)),
+            Some(point) => (TakeOverStep::Restore(point), Effect::Restore(point)),
         }
     }
 
-    fn choose_bucket(&mut self, point: Option<RestorePoint>) -> (Step, Effect) {
-        match (point, self.begin.covered) {
+    fn choose_bucket(&mut self, point: Option<RestorePoint>) -> (TakeOverStep, Effect) {
+        match (point, self.terms.covered) {
             (Some(point), Some(covered)) if !reaches(point, covered) => {
-                if !self.begin.allow_older {
-                    return (Step::Ended, Effect::Fail(Problem::CoveredLost(covered)));
+                if !self.terms.allow_older {
+                    return (TakeOverStep::Ended, Effect::Fail(Problem::CoveredLost(covered)));
                 }
                 let lost = RestorePoint { epoch: covered.epoch, txid: covered.txid };
                 self.give_up(lost, "objects are missing after the base".to_owned());
-                (Step::Restore(point), Effect::Restore(point))
+                (TakeOverStep::Restore(point), Effect::Restore(point))
             }
-            (None, Some(covered)) => (Step::Ended, Effect::Fail(Problem::CoveredLost(covered))),
-            (Some(point), _) => (Step::Restore(point), Effect::Restore(point)),
-            (None, None) => match self.begin.local {
+            (None, Some(covered)) => {
+                (TakeOverStep::Ended, Effect::Fail(Problem::CoveredLost(covered)))
+            }
+            (Some(point), _) => (TakeOverStep::Restore(point), Effect::Restore(point)),
+            (None, None) => match self.terms.local {
                 LocalLog::Whole(_) => self.keep_local(),
                 LocalLog::None => self.create(None, Placement::Create),
-                LocalLog::Damaged => (Step::Ended, Effect::Fail(Problem::NothingSound)),
+                LocalLog::Damaged => (TakeOverStep::Ended, Effect::Fail(Problem::NothingSound)),
             },
         }
     }
@@ -393,16 +409,16 @@ impl TakeOver {
         point: RestorePoint,
         head: LogPoint,
         at_covered: Option<LogSum>,
-    ) -> (Step, Effect) {
-        if let Some(covered) = self.begin.covered
+    ) -> (TakeOverStep, Effect) {
+        if let Some(covered) = self.terms.covered
             && at_covered != Some(covered.sum)
             && !(self.given_up.is_some() && at_covered.is_none())
         {
-            return (Step::Restore(point), Effect::Distrust(point, differs(covered)));
+            return (TakeOverStep::Restore(point), Effect::Distrust(point, differs(covered)));
         }
-        match (self.begin.candidate, self.begin.local) {
+        match (self.terms.candidate, self.terms.local) {
             (Candidate::Own { .. }, LocalLog::Whole(_)) => {
-                (Step::LocalRestored(point, head), Effect::SumOfLocal(head.seq))
+                (TakeOverStep::LocalRestored(point, head), Effect::SumOfLocal(head.seq))
             }
             (Candidate::Own { .. }, LocalLog::None | LocalLog::Damaged)
             | (Candidate::None | Candidate::Adopt, _) => self.use_restored(point, head),
@@ -410,47 +426,52 @@ impl TakeOver {
     }
 
     /// Goes on to the next older point, if nothing is lost by it or a person said so.
-    fn damaged(&mut self, point: RestorePoint, what: String, hidden: bool) -> (Step, Effect) {
+    fn damaged(
+        &mut self,
+        point: RestorePoint,
+        what: String,
+        hidden: bool,
+    ) -> (TakeOverStep, Effect) {
         if hidden {
-            return (Step::List, Effect::List);
+            return (TakeOverStep::List, Effect::List);
         }
-        if !self.begin.allow_older {
-            return (Step::Ended, Effect::Fail(Problem::Damaged(point, what)));
+        if !self.terms.allow_older {
+            return (TakeOverStep::Ended, Effect::Fail(Problem::Damaged(point, what)));
         }
         self.give_up(point, what);
-        (Step::List, Effect::List)
+        (TakeOverStep::List, Effect::List)
     }
 
     /// Only the newest of several is told: the others go with it.
     fn give_up(&mut self, point: RestorePoint, reason: String) {
         let RestorePoint { epoch, txid } = point;
-        let covered = self.begin.covered;
+        let covered = self.terms.covered;
         let new = || Box::new(GivenUp { epoch, txid, covered, reason });
         self.given_up.get_or_insert_with(new);
     }
 
-    fn keep_local(&mut self) -> (Step, Effect) {
-        match self.begin.local {
+    fn keep_local(&mut self) -> (TakeOverStep, Effect) {
+        match self.terms.local {
             LocalLog::Whole(LogPoint { seq, sum }) => {
                 let base = Base::Local { local: LocalHead { seq, sum } };
                 self.create(Some(base), Placement::KeepLocal)
             }
             LocalLog::None => self.create(None, Placement::Create),
-            LocalLog::Damaged => (Step::Ended, Effect::Fail(Problem::NothingSound)),
+            LocalLog::Damaged => (TakeOverStep::Ended, Effect::Fail(Problem::NothingSound)),
         }
     }
 }
 
 impl TakeOver {
-    fn use_restored(&mut self, point: RestorePoint, head: LogPoint) -> (Step, Effect) {
+    fn use_restored(&mut self, point: RestorePoint, head: LogPoint) -> (TakeOverStep, Effect) {
         let RestorePoint { epoch, txid } = point;
         let base = Base::Restored { epoch, txid, seq: head.seq, sum: head.sum };
         self.create(Some(base), Placement::Restored)
     }
 
-    fn create(&mut self, base: Option<Base>, placement: Placement) -> (Step, Effect) {
+    fn create(&mut self, base: Option<Base>, placement: Placement) -> (TakeOverStep, Effect) {
         let given_up = self.given_up.take().map(|given_up| Box::new(self.beyond(base, *given_up)));
-        (Step::CreateDoc(base, placement), Effect::CreateEpochDoc(base, given_up))
+        (TakeOverStep::CreateDoc(base, placement), Effect::CreateEpochDoc(base, given_up))
     }
 
     /// What was covered is given up only where the base does not reach it.
@@ -462,7 +483,7 @@ impl TakeOver {
             Some(Base::Local { local }) => local.seq >= covered.seq,
             None => false,
         };
-        let covered = self.begin.covered.filter(|covered| !reached(covered));
+        let covered = self.terms.covered.filter(|covered| !reached(covered));
         GivenUp { covered, ..given_up }
     }
 }
@@ -479,34 +500,34 @@ fn reaches(point: RestorePoint, covered: Covered) -> bool {
     point >= RestorePoint { epoch: covered.epoch, txid: covered.txid }
 }
 
-fn place(base: Option<Base>, placement: Placement) -> (Step, Effect) {
-    (Step::Place(base), Effect::Place(placement))
+fn place(base: Option<Base>, placement: Placement) -> (TakeOverStep, Effect) {
+    (TakeOverStep::Place(base), Effect::Place(placement))
 }
 
-fn placed(base: Option<Base>) -> (Step, Effect) {
+fn placed(base: Option<Base>) -> (TakeOverStep, Effect) {
     match base {
         Some(base @ Base::Restored { epoch, txid, .. }) => {
-            (Step::CloseBreaks(base), Effect::CloseBreaks(RestorePoint { epoch, txid }))
+            (TakeOverStep::CloseBreaks(base), Effect::CloseBreaks(RestorePoint { epoch, txid }))
         }
-        Some(Base::Local { .. }) | None => (Step::Ended, Effect::Done(base)),
+        Some(Base::Local { .. }) | None => (TakeOverStep::Ended, Effect::Done(base)),
     }
 }
 
-fn restore_base(base: Base) -> (Step, Effect) {
+fn restore_base(base: Base) -> (TakeOverStep, Effect) {
     match base {
         Base::Restored { epoch, txid, .. } => {
-            (Step::RestoreBase(base), Effect::Restore(RestorePoint { epoch, txid }))
+            (TakeOverStep::RestoreBase(base), Effect::Restore(RestorePoint { epoch, txid }))
         }
-        Base::Local { .. } => (Step::Ended, Effect::Abandon),
+        Base::Local { .. } => (TakeOverStep::Ended, Effect::Abandon),
     }
 }
 
-fn restored_base(base: Base, head: LogPoint) -> (Step, Effect) {
+fn restored_base(base: Base, head: LogPoint) -> (TakeOverStep, Effect) {
     if base.head() == (head.seq, head.sum) {
         return place(Some(base), Placement::Restored);
     }
     // What is under that name is not what the epoch began from: another epoch chooses again.
-    (Step::Ended, Effect::Abandon)
+    (TakeOverStep::Ended, Effect::Abandon)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tidemill_eventlog::FileLock;
 use tidemill_model::{Covered, LeaseDoc, NodeState, Stage};
 
 use super::damaged;
-use super::plan::{Begin, Effect, Input, LocalLog, Problem, TakeOver};
+use super::plan::{Effect, Input, LocalLog, Problem, TakeOver, TakeOverTerms};
 use super::steps::Steps;
 pub(crate) use super::steps::sweep;
 use crate::clocks::backoff;
@@ -53,9 +53,9 @@ pub(crate) async fn run(
 ) -> Result<TakeOverEnd, Error> {
     let mut failures = 0_u32;
     loop {
-        let begin = begin(context, state, candidate, claim.covered).await?;
-        let (epoch, mut avoid) = (begin.epoch, BTreeSet::new());
-        match attempt(context, begin, state, claim, app_lock, &mut avoid).await {
+        let terms = terms(context, state, candidate, claim.covered).await?;
+        let (epoch, mut avoid) = (terms.epoch, BTreeSet::new());
+        match attempt(context, terms, state, claim, app_lock, &mut avoid).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 damaged::wait_for_change(context, epoch, &error, &avoid).await;
             }
@@ -76,14 +76,14 @@ pub(crate) async fn run(
 }
 
 /// What the take-over begins with; the app's lock is held.
-async fn begin(
+async fn terms(
     context: &Arc<Context>,
     state: &NodeState,
     candidate: Candidate,
     covered: Option<Covered>,
-) -> Result<Begin, Error> {
+) -> Result<TakeOverTerms, Error> {
     let missing = || Error::new(ErrorKind::Internal, "a take-over without a claim");
-    Ok(Begin {
+    Ok(TakeOverTerms {
         epoch: state.epoch.ok_or_else(missing)?,
         instance: state.instance.clone(),
         acquired: state.acquired.clone().ok_or_else(missing)?,
@@ -119,21 +119,21 @@ async fn local_log(context: &Arc<Context>, candidate: Candidate) -> Result<Local
 /// Runs it once.
 async fn attempt(
     context: &Arc<Context>,
-    begin: Begin,
+    terms: TakeOverTerms,
     state: &NodeState,
     claim: &LeaseDoc,
     app_lock: &FileLock,
     avoid: &mut BTreeSet<String>,
 ) -> Result<TakeOverEnd, Error> {
     let ttl = claim.ttl;
-    let mut steps = Steps { context, ttl, begin: begin.clone(), app_lock, restored: None, avoid };
-    let mut core = TakeOver::new(begin);
+    let mut steps = Steps { context, ttl, terms: terms.clone(), app_lock, restored: None, avoid };
+    let mut core = TakeOver::new(terms);
     let mut input = Input::Begin;
     loop {
         input = match core.handle(input) {
             Effect::OpenBreak(of) => steps.open_break(of).await?,
             Effect::ReadEpochDoc => {
-                let doc = read_epoch(&context.store, &context.keys, steps.begin.epoch).await?;
+                let doc = read_epoch(&context.store, &context.keys, steps.terms.epoch).await?;
                 Input::EpochDoc(doc.map(Box::new))
             }
             Effect::List => steps.list().await?,

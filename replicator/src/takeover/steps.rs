@@ -13,7 +13,7 @@ use tidemill_model::{
     Base, BreakDoc, DOCUMENT_VERSION, EpochDoc, GivenUp, LogSum, Seq, Ttl, Uncured, Versions,
 };
 
-use super::plan::{Begin, Input, Placement, RestorePoint};
+use super::plan::{Input, Placement, RestorePoint, TakeOverTerms};
 use crate::context::Context;
 use crate::disk::checkpoint::{self, BothLocks};
 use crate::disk::diverged;
@@ -26,7 +26,7 @@ use crate::ship::breaks;
 pub(super) struct Steps<'a> {
     pub(super) context: &'a Arc<Context>,
     pub(super) ttl: Ttl,
-    pub(super) begin: Begin,
+    pub(super) terms: TakeOverTerms,
     pub(super) app_lock: &'a FileLock,
     pub(super) restored: Option<Restored>,
     /// The objects without which a base must do.
@@ -57,15 +57,15 @@ impl Steps<'_> {
 
     pub(super) async fn list(&self) -> Result<Input, Error> {
         if !self.avoid.is_empty() {
-            let (store, keys, epoch) = (&self.context.store, &self.context.keys, self.begin.epoch);
+            let (store, keys, epoch) = (&self.context.store, &self.context.keys, self.terms.epoch);
             let last = newest_without(store, keys, epoch, self.avoid).await?;
             let last = last.map(|last| RestorePoint { epoch: last.epoch, txid: last.txid });
             return Ok(Input::Listed { last, shipped: true });
         }
         let timeline = read_timeline(&self.context.store, &self.context.keys).await?;
-        let last = timeline.last_before(self.begin.epoch);
+        let last = timeline.last_before(self.terms.epoch);
         let last = last.map(|last| RestorePoint { epoch: last.epoch, txid: last.txid });
-        let earlier = timeline.epochs.iter().filter(|history| history.epoch < self.begin.epoch);
+        let earlier = timeline.epochs.iter().filter(|history| history.epoch < self.terms.epoch);
         let shipped = earlier.into_iter().any(|history| history.shipped);
         Ok(Input::Listed { last, shipped })
     }
@@ -142,7 +142,7 @@ impl Steps<'_> {
             restore(&context.litestream, &context.store, &context.keys, epoch, txid, &folder)
                 .await?;
         let path = restored.path().to_owned();
-        let covered = self.begin.covered;
+        let covered = self.terms.covered;
         let checked = tokio::task::spawn_blocking(move || {
             let connection = open_snapshot(&path)?;
             let head = verify(&connection)?;
@@ -175,9 +175,9 @@ impl Steps<'_> {
         let doc = EpochDoc {
             v: DOCUMENT_VERSION,
             node: self.context.settings.node.clone(),
-            epoch: self.begin.epoch,
-            instance: self.begin.instance.clone(),
-            acquired: self.begin.acquired.clone(),
+            epoch: self.terms.epoch,
+            instance: self.terms.instance.clone(),
+            acquired: self.terms.acquired.clone(),
             at: host::wall_now(),
             base,
             ttl: Some(self.ttl),
@@ -221,8 +221,8 @@ impl Steps<'_> {
                 diverged::install(beside, &locks, restored.path())?;
             }
         }
-        let (node, epoch) = (&self.context.settings.node, self.begin.epoch);
-        let instance = &self.begin.instance;
+        let (node, epoch) = (&self.context.settings.node, self.terms.epoch);
+        let instance = &self.terms.instance;
         checkpoint::mark_shipped(beside, &locks, node, epoch, instance)?;
         checkpoint::remove_litestream_state(beside, &self.context.node_lock)?;
         sweep(self.context)

@@ -23,14 +23,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Accepted, AppRequest, AttachReply, Attached, Reply, metrics};
+use super::{Accepted, AppRequest, AttachReply, Attached, ReplyTo, metrics};
 
 /// A request has a few hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// One app, its barriers, and people who look: more is a leak, and waits.
 const CONNECTIONS_MAX: usize = 256;
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+type ReplyBody = UnsyncBoxBody<Bytes, Infallible>;
 type Requests = mpsc::Sender<AppRequest>;
 
 /// Accepts until it is aborted; its connections end with it.
@@ -110,13 +110,13 @@ async fn answer(
     requests: &Requests,
     peer_pid: Option<u32>,
     attached: Attached,
-) -> Response<Body> {
+) -> Response<ReplyBody> {
     let answered = match (request.method(), request.uri().path()) {
         (&Method::POST, "/v1/attach") => attach(request, requests, peer_pid, attached).await,
         (&Method::POST, "/v1/detach") => {
             ask(request, requests, |request, reply| AppRequest::Detach { request, reply })
                 .await
-                .map(|()| Response::new(Body::default()))
+                .map(|()| Response::new(ReplyBody::default()))
         }
         (&Method::POST, "/v1/barrier") => {
             ask(request, requests, |request, reply| AppRequest::Barrier { request, reply })
@@ -143,7 +143,7 @@ async fn attach(
     requests: &Requests,
     peer_pid: Option<u32>,
     attached: Attached,
-) -> Result<Response<Body>, SocketError> {
+) -> Result<Response<ReplyBody>, SocketError> {
     let request: AttachRequest = read(request).await?;
     if request.v != tidemill_model::DOCUMENT_VERSION {
         let message = format!("attach request v={} is not known: use tidemill's own", request.v);
@@ -169,7 +169,7 @@ async fn attach(
 }
 
 /// The hello and then each line, until the attachment is dropped.
-fn lines(accepted: Accepted) -> Body {
+fn lines(accepted: Accepted) -> ReplyBody {
     let Accepted { hello, lines } = accepted;
     let first = Bytes::from(line(&hello));
     let rest = stream::unfold((lines, true), |(mut lines, is_first)| async move {
@@ -192,11 +192,11 @@ fn line<T: Serialize>(message: &T) -> String {
 async fn ask<Q: DeserializeOwned, A>(
     request: Request<Incoming>,
     requests: &Requests,
-    message: impl FnOnce(Q, Reply<A>) -> AppRequest,
+    message: impl FnOnce(Q, ReplyTo<A>) -> AppRequest,
 ) -> Result<A, SocketError> {
     let request = read(request).await?;
     let (reply, answer) = oneshot::channel();
-    send(requests, message(request, Reply(reply))).await?;
+    send(requests, message(request, ReplyTo(reply))).await?;
     answer.await.map_err(|_| ending())?
 }
 
@@ -236,13 +236,13 @@ fn status_of(kind: SocketErrorKind) -> StatusCode {
     }
 }
 
-fn json<T: Serialize>(status: StatusCode, message: &T) -> Response<Body> {
+fn json<T: Serialize>(status: StatusCode, message: &T) -> Response<ReplyBody> {
     let mut response = Response::new(Full::from(line(message)).boxed_unsync());
     *response.status_mut() = status;
     with_type(response, "application/json")
 }
 
-fn with_type(mut response: Response<Body>, kind: &'static str) -> Response<Body> {
+fn with_type(mut response: Response<ReplyBody>, kind: &'static str) -> Response<ReplyBody> {
     let kind = hyper::header::HeaderValue::from_static(kind);
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response

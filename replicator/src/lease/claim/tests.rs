@@ -34,10 +34,10 @@ fn show(effect: &Effect) -> String {
 }
 
 fn check(attempt: ClaimTerms, script: Vec<(Clocks, Input)>, expected: &Expect) {
-    let mut taker = Claiming::new(attempt);
+    let mut claiming = Claiming::new(attempt);
     let mut log = String::new();
     for (now, input) in script {
-        let effects: Vec<String> = taker.handle(input, now).iter().map(show).collect();
+        let effects: Vec<String> = claiming.handle(input, now).iter().map(show).collect();
         log += &format!("{} {}\n", now.boot.as_nanos() / 1_000_000, effects.join(", "));
     }
     expected.assert_eq(&log);
@@ -138,10 +138,10 @@ fn what_the_last_owner_covered_goes_into_the_claim_and_is_not_released() {
     let mut last = seen(1, 1);
     let doc = &mut last.as_mut().unwrap().doc;
     (doc.covered, doc.released) = (Some(covered(1, 8, 40)), true);
-    let mut taker = Claiming::new(attempt(ClaimWait::AtOnce, last));
-    assert_eq!(taker.handle(Input::Tick, at(1000)), [Effect::Prepare]);
+    let mut claiming = Claiming::new(attempt(ClaimWait::AtOnce, last));
+    assert_eq!(claiming.handle(Input::Tick, at(1000)), [Effect::Prepare]);
     let prepared = Input::Prepared(Box::new(status()));
-    let [Effect::Put { doc, .. }] = &taker.handle(prepared, at(1001))[..] else {
+    let [Effect::Put { doc, .. }] = &claiming.handle(prepared, at(1001))[..] else {
         panic!("no claim was sent")
     };
     assert_eq!((doc.epoch, doc.released), (epoch(2), false));
@@ -152,8 +152,8 @@ fn what_the_last_owner_covered_goes_into_the_claim_and_is_not_released() {
 fn free_at(patience: ClaimWait, age: Option<u64>) -> u64 {
     let mut seen = seen(1, 1);
     seen.as_mut().unwrap().age = age.map(Duration::from_millis);
-    let mut taker = Claiming::new(attempt(patience, seen));
-    let effects = taker.handle(Input::Tick, at(1000));
+    let mut claiming = Claiming::new(attempt(patience, seen));
+    let effects = claiming.handle(Input::Tick, at(1000));
     let [Effect::Waiting { until, .. }] = effects[..] else { panic!("{effects:?}") };
     until.as_nanos() / 1_000_000
 }
@@ -175,7 +175,7 @@ fn after_a_reboot_an_original_that_renews_is_never_replaced() {
         seen.as_mut().unwrap().age = Some(Duration::ZERO);
         seen
     };
-    let mut taker = Claiming::new(attempt(ClaimWait::Rebooted, {
+    let mut claiming = Claiming::new(attempt(ClaimWait::Rebooted, {
         let mut first = seen(1, 1);
         first.as_mut().unwrap().age = Some(Duration::from_secs(60));
         first
@@ -183,9 +183,9 @@ fn after_a_reboot_an_original_that_renews_is_never_replaced() {
     let mut now = 1000;
     for n in 2..20 {
         now += 3000;
-        let effects = taker.handle(Input::Tick, at(now));
+        let effects = claiming.handle(Input::Tick, at(now));
         assert_eq!(effects.last(), Some(&Effect::Get), "at {now}: {effects:?}");
-        assert_eq!(taker.handle(Input::Read(renewed(n)), at(now + 100)), []);
+        assert_eq!(claiming.handle(Input::Read(renewed(n)), at(now + 100)), []);
     }
 }
 
@@ -193,9 +193,9 @@ fn after_a_reboot_an_original_that_renews_is_never_replaced() {
 fn where_the_lease_is_gone_the_longer_ttl_is_waited_for() {
     let until = |gone: Option<u64>| {
         let gone_ttl = gone.map(|ms| Ttl::from_millis(ms).unwrap());
-        let mut taker =
+        let mut claiming =
             Claiming::new(ClaimTerms { gone_ttl, ..attempt(ClaimWait::UntilExpired, None) });
-        let effects = taker.handle(Input::Tick, at(1000));
+        let effects = claiming.handle(Input::Tick, at(1000));
         let [Effect::Waiting { until, .. }] = effects[..] else { panic!("{effects:?}") };
         until.as_nanos() / 1_000_000
     };
@@ -210,10 +210,10 @@ fn a_claim_covers_what_this_disk_knows_even_if_the_lease_has_not_heard_of_it() {
     last.as_mut().unwrap().doc.covered = Some(covered(1, 8, 40));
     let mut attempt = attempt(ClaimWait::AtOnce, last);
     attempt.covered = Some(covered(1, 9, 45));
-    let mut taker = Claiming::new(attempt);
-    taker.handle(Input::Tick, at(1000));
+    let mut claiming = Claiming::new(attempt);
+    claiming.handle(Input::Tick, at(1000));
     let prepared = Input::Prepared(Box::new(status()));
-    let [Effect::Put { doc, .. }] = &taker.handle(prepared, at(1001))[..] else {
+    let [Effect::Put { doc, .. }] = &claiming.handle(prepared, at(1001))[..] else {
         panic!("no claim was sent")
     };
     assert_eq!(doc.covered, Some(covered(1, 9, 45)));

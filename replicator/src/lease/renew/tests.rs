@@ -15,7 +15,7 @@ fn seen(n: u8, tag: u64) -> LeaseFound {
     LeaseFound::Version(Box::new(version(n, tag)))
 }
 
-fn holder() -> Renewal {
+fn renewal() -> Renewal {
     Renewal::new(Claim { seen: version(1, 1), sent: at(0) })
 }
 
@@ -35,10 +35,10 @@ fn show(effect: &Effect) -> String {
 }
 
 fn check(script: Vec<(Clocks, Input)>, expected: &Expect) {
-    let mut holder = holder();
+    let mut renewal = renewal();
     let mut log = String::new();
     for (now, input) in script {
-        let effects: Vec<String> = holder.handle(input, now).iter().map(show).collect();
+        let effects: Vec<String> = renewal.handle(input, now).iter().map(show).collect();
         log += &format!("{} {}\n", now.boot.as_nanos() / 1_000_000, effects.join(", "));
     }
     expected.assert_eq(&log);
@@ -115,20 +115,20 @@ fn the_gate_closes_at_the_deadline_and_a_renewal_opens_it_again() {
 #[test]
 fn what_is_absent_older_or_anothers_ends_the_claim_for_good() {
     for shown in [LeaseFound::Absent, seen(9, 9)] {
-        let mut holder = holder();
-        holder.handle(Input::Tick(fresh(2)), at(3400));
-        holder.handle(Input::Unclear, at(3500));
-        let effects = holder.handle(Input::Read(shown), at(3600));
+        let mut renewal = renewal();
+        renewal.handle(Input::Tick(fresh(2)), at(3400));
+        renewal.handle(Input::Unclear, at(3500));
+        let effects = renewal.handle(Input::Read(shown), at(3600));
         assert!(matches!(effects[..], [Effect::Gate(LeaseGate::Fenced { .. })]), "{effects:?}");
-        assert_eq!(holder.handle(Input::Tick(fresh(3)), at(60_000)), []);
-        assert_eq!(holder.wake_at(), None);
+        assert_eq!(renewal.handle(Input::Tick(fresh(3)), at(60_000)), []);
+        assert_eq!(renewal.wake_at(), None);
     }
-    let mut holder = holder();
-    assert_eq!(holder.handle(Input::Observed(seen(1, 1)), at(10)), []);
+    let mut renewal = renewal();
+    assert_eq!(renewal.handle(Input::Observed(seen(1, 1)), at(10)), []);
     let doc = lease(2, 2, 2, 2);
     assert_eq!(doc.epoch, epoch(2));
     let other = LeaseVersion { doc, etag: etag(2), age: None };
-    let effects = holder.handle(Input::Observed(LeaseFound::Version(Box::new(other))), at(20));
+    let effects = renewal.handle(Input::Observed(LeaseFound::Version(Box::new(other))), at(20));
     assert!(
         matches!(effects[..], [Effect::Gate(LeaseGate::Fenced { by: LeaseFound::Version(_) })]),
         "{effects:?}"
@@ -157,27 +157,27 @@ fn a_clock_that_stood_still_closes_the_gate_until_a_write_that_began_after_it() 
 #[test]
 fn a_lease_of_a_newer_version_fences_however_it_is_read() {
     for input in [Input::Read(LeaseFound::Newer(2)), Input::Observed(LeaseFound::Newer(2))] {
-        let mut holder = holder();
-        holder.handle(Input::Tick(fresh(2)), at(3400));
-        holder.handle(Input::Unclear, at(3500));
-        let effects = holder.handle(input, at(3600));
+        let mut renewal = renewal();
+        renewal.handle(Input::Tick(fresh(2)), at(3400));
+        renewal.handle(Input::Unclear, at(3500));
+        let effects = renewal.handle(input, at(3600));
         let gate = LeaseGate::Fenced { by: LeaseFound::Newer(2) };
         assert_eq!(effects, [Effect::Gate(gate)]);
-        assert_eq!(holder.wake_at(), None, "it never writes again");
+        assert_eq!(renewal.wake_at(), None, "it never writes again");
     }
 }
 
 #[test]
 fn nothing_counts_while_the_wall_clock_has_run_ahead() {
-    let mut holder = holder();
+    let mut renewal = renewal();
     let ours = seen(1, 1);
-    assert_eq!(holder.shows(&ours, at_wall(1000, 2000)), LeaseShows::Ours, "within the margin");
+    assert_eq!(renewal.shows(&ours, at_wall(1000, 2000)), LeaseShows::Ours, "within the margin");
     // A copy of the machine that woke up later has the same nonces.
-    assert_eq!(holder.shows(&ours, at_wall(1000, 2100)), LeaseShows::Unknown);
-    assert_eq!(holder.shows(&LeaseFound::Absent, at_wall(1000, 2100)), LeaseShows::Foreign);
-    holder.handle(Input::Tick(fresh(2)), at_wall(1100, 9000));
-    holder.handle(Input::Written(etag(2)), at_wall(1200, 9100));
-    assert_eq!(holder.shows(&ours, at_wall(1300, 9200)), LeaseShows::Ours, "it was renewed since");
+    assert_eq!(renewal.shows(&ours, at_wall(1000, 2100)), LeaseShows::Unknown);
+    assert_eq!(renewal.shows(&LeaseFound::Absent, at_wall(1000, 2100)), LeaseShows::Foreign);
+    renewal.handle(Input::Tick(fresh(2)), at_wall(1100, 9000));
+    renewal.handle(Input::Written(etag(2)), at_wall(1200, 9100));
+    assert_eq!(renewal.shows(&ours, at_wall(1300, 9200)), LeaseShows::Ours, "it was renewed since");
 }
 
 #[test]
@@ -208,13 +208,13 @@ fn a_release_waits_for_the_write_under_way_and_closes_the_gate() {
 fn a_renewal_keeps_what_is_covered_until_a_barrier_says_more() {
     let mut claim = Claim { seen: version(1, 1), sent: at(0) };
     claim.seen.doc.covered = Some(covered(1, 8, 40));
-    let mut holder = Renewal::new(claim);
+    let mut renewal = Renewal::new(claim);
     let mut renew = |ms, n, known| {
         let fresh = NextWrite { covered: known, ..fresh(n) };
-        let effects = holder.handle(Input::Tick(fresh), at(ms));
+        let effects = renewal.handle(Input::Tick(fresh), at(ms));
         let [Effect::Put { doc, .. }] = &effects[..] else { panic!("no renewal: {effects:?}") };
         let written = doc.covered;
-        holder.handle(Input::Written(etag(u64::from(n))), at(ms + 1));
+        renewal.handle(Input::Written(etag(u64::from(n))), at(ms + 1));
         written
     };
     assert_eq!(renew(3400, 2, None), Some(covered(1, 8, 40)));

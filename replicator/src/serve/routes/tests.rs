@@ -6,7 +6,7 @@ use tidemill_model::{SessionId, SidecarState, Stage};
 
 use super::*;
 use crate::ship::barrier::BarrierRefusal;
-use crate::supervise::{AppLockTry, AttachAsked, Entry, EpochTerms, Restart};
+use crate::supervise::{AppLockTry, AttachAsked, EntryPoint, EpochTerms, Restart};
 use crate::testing::{boot, epoch, good, ms, txid};
 
 /// Owners that note what they were asked for, and answer as they are told to.
@@ -94,7 +94,7 @@ fn routes(cmd: bool) -> Routes {
     Routes::new(Supervisor::new(EpochTerms {
         epoch: epoch(3),
         boot: boot(1),
-        from: Entry::Base,
+        from: EntryPoint::Base,
         last_good: None,
         cmd,
         leave_within: Duration::from_secs(25),
@@ -243,11 +243,11 @@ fn after_the_end_nothing_is_asked_for() {
     routes.post.tell(Input::Tick);
     routes.deliver(&mut owners, || ms(1)).unwrap();
     routes.post.tell(Input::Fenced);
-    assert_eq!(routes.deliver(&mut owners, || ms(2)), Ok(Some(Ending::Fenced)));
+    assert_eq!(routes.deliver(&mut owners, || ms(2)), Ok(Some(EpochEnding::Fenced)));
     owners.log.clear();
     for late in [attach(), Input::LitestreamEnded, Input::Terminate, Input::CmdEnded(1)] {
         routes.post.tell(late);
     }
-    assert_eq!(routes.deliver(&mut owners, || ms(3)), Ok(Some(Ending::Fenced)));
+    assert_eq!(routes.deliver(&mut owners, || ms(3)), Ok(Some(EpochEnding::Fenced)));
     assert!(owners.log.is_empty(), "{:?}", owners.log);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidemill_model::{BootTime, LastGood, Txid};
 
 use super::confirm::Confirmation;
-use super::{Access, Barriers, Effect, LogPoint, Patience, Synced, Wanted};
+use super::{Barriers, Effect, LogPoint, Patience, Permission, Synced, Wanted};
 use crate::clocks::backoff;
 
 /// The shortest and the longest time that Litestream may move nothing during a call. A call that is
@@ -72,7 +72,7 @@ impl Barriers {
     /// under way, or the answer of one that was given up (there is only one call at a time).
     pub(super) fn upload_at(&self) -> Option<BootTime> {
         let idle = self.upload == Upload::Idle && self.confirmation == Confirmation::Idle;
-        if self.access != Access::Open || !idle {
+        if self.access != Permission::Open || !idle {
             return None;
         }
         let since = |at: Option<BootTime>| at.unwrap_or(BootTime::from_nanos(0));
@@ -131,7 +131,7 @@ impl Barriers {
 
     pub(super) fn head_lacks(&mut self, effects: &mut Vec<Effect>) {
         if self.is_of_upload() && self.upload == Upload::Looking {
-            self.access = Access::Paused;
+            self.access = Permission::Paused;
             self.end_round();
             effects.push(Effect::Lacks(self.floor()));
         }

@@ -78,7 +78,7 @@ pub(crate) struct LitestreamChild {
 
 impl LitestreamChild {
     /// Starts Litestream and writes its pid file. It is not ready yet: see
-    /// [`super::control::Control::wait_ready`]. With the rendered config it opens the database at
+    /// [`super::control::LitestreamControl::wait_ready`]. With the rendered config it opens the database at
     /// the first `/sync` and not before.
     ///
     /// # Errors
@@ -226,16 +226,16 @@ fn start(
     Ok(child)
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type ForkJob = Box<dyn FnOnce() + Send>;
 
 /// Hands a job to the thread that forks, which is started at first use and never ends.
-fn on_long_lived_thread(job: Job) -> io::Result<()> {
-    static THREAD: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
+fn on_long_lived_thread(job: ForkJob) -> io::Result<()> {
+    static THREAD: Mutex<Option<mpsc::Sender<ForkJob>>> = Mutex::new(None);
     let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(jobs) = thread.as_ref() {
         return jobs.send(job).map_err(|_| io::Error::other("the spawning thread has ended"));
     }
-    let (jobs, queue) = mpsc::channel::<Job>();
+    let (jobs, queue) = mpsc::channel::<ForkJob>();
     thread::Builder::new().name("litestream-fork".to_owned()).spawn(move || {
         for job in queue {
             job();

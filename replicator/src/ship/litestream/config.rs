@@ -68,15 +68,15 @@ impl Config {
     /// # Errors
     /// [`Invalid`] names the value that Litestream would misread, and the rule.
     pub(crate) fn render(&self) -> Result<String, Invalid> {
-        let file = File {
+        let file = ConfigFile {
             socket: Socket {
                 enabled: true,
                 path: path_text("litestream socket", &self.socket)?,
                 permissions: 0o600,
             },
             logging: Logging { level: "warn", r#type: "json", stderr: true },
-            levels: [Level { interval: Span(COMPACTION) }],
-            snapshot: Snapshot {
+            levels: [ConfigLevel { interval: Span(COMPACTION) }],
+            snapshot: ConfigSnapshot {
                 interval: Span(SNAPSHOT_INTERVAL),
                 retention: Span(check_window(self.window)? + SNAPSHOT_INTERVAL),
             },
@@ -202,11 +202,11 @@ impl Serialize for Span {
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct File<'a> {
+struct ConfigFile<'a> {
     socket: Socket<'a>,
     logging: Logging,
-    levels: [Level; 1],
-    snapshot: Snapshot,
+    levels: [ConfigLevel; 1],
+    snapshot: ConfigSnapshot,
     l0_retention: Span,
     l0_retention_check_interval: Span,
     shutdown_timeout: Span,
@@ -230,12 +230,12 @@ struct Logging {
 }
 
 #[derive(Serialize)]
-struct Level {
+struct ConfigLevel {
     interval: Span,
 }
 
 #[derive(Serialize)]
-struct Snapshot {
+struct ConfigSnapshot {
     interval: Span,
     retention: Span,
 }

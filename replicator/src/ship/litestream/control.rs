@@ -3,7 +3,7 @@
 //! `/sync` is the only call that moves data, and the sidecar is its only caller: one in flight,
 //! with a timeout that Litestream knows and a deadline of ours 5 s later, because a Litestream
 //! that hangs does not keep its own. What Litestream answers is told apart by the texts of
-//! version 0.5.18, which [`Control::wait_ready`] insists on.
+//! version 0.5.18, which [`LitestreamControl::wait_ready`] insists on.
 //!
 //! Failure: every row of what can go wrong is a [`SyncFailureKind`] that says what to do. A 200 is
 //! not yet a barrier: the core compares the transactions with the last ones and the lease with the
@@ -37,7 +37,7 @@ const READY_CHECK: Duration = Duration::from_millis(20);
 
 /// The way to one Litestream and its one database. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Control {
+pub(crate) struct LitestreamControl {
     socket: PathBuf,
     db: PathBuf,
 }
@@ -214,10 +214,10 @@ pub(crate) enum NotReady {
     OtherConfig(u64),
 }
 
-impl Control {
+impl LitestreamControl {
     /// The way to the Litestream whose config named this socket and this database.
-    pub(crate) fn new(socket: &Path, db: &Path) -> Control {
-        Control { socket: socket.to_owned(), db: db.to_owned() }
+    pub(crate) fn new(socket: &Path, db: &Path) -> LitestreamControl {
+        LitestreamControl { socket: socket.to_owned(), db: db.to_owned() }
     }
 
     /// Asks that everything committed before this call be in the bucket, and waits.
@@ -267,7 +267,7 @@ impl Control {
     /// Waits until `child` answers on the socket, and checks that it is the one we started, of the
     /// version we know, with the config we rendered. 20 to 35 ms.
     ///
-    /// It has not reached S3 nor opened the database: only the first [`Control::sync`] does.
+    /// It has not reached S3 nor opened the database: only the first [`LitestreamControl::sync`] does.
     ///
     /// # Errors
     /// [`NotReady`]: kill the child.

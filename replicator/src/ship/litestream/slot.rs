@@ -39,13 +39,13 @@ const REPLACE_BOUND: Duration = Duration::from_secs(180);
 pub(crate) struct LitestreamSlot {
     context: Arc<Context>,
     record: Arc<NodeRecord>,
-    state: State,
+    state: SlotState,
     /// When it is due to be started with new credentials.
     replace_at: Option<BootTime>,
     tasks: Tasks<LitestreamDone>,
 }
 
-enum State {
+enum SlotState {
     Empty,
     Starting { kill: bool },
     Running(LitestreamChild),
@@ -65,7 +65,7 @@ impl LitestreamSlot {
         LitestreamSlot {
             context: Arc::clone(context),
             record: Arc::clone(record),
-            state: State::Empty,
+            state: SlotState::Empty,
             replace_at: None,
             tasks: Tasks::new(),
         }
@@ -88,7 +88,7 @@ impl LitestreamSlot {
     }
 
     fn spawn(&mut self) {
-        self.state = State::Starting { kill: false };
+        self.state = SlotState::Starting { kill: false };
         let (context, epoch) = (Arc::clone(&self.context), self.record.epoch());
         let counted = self.record.last_good().map(|good| good.txid);
         self.tasks.spawn(async move {
@@ -97,9 +97,9 @@ impl LitestreamSlot {
     }
 
     fn end(&mut self, politely: bool) {
-        match std::mem::replace(&mut self.state, State::Empty) {
-            State::Running(child) => {
-                self.state = State::Ending { pid: child.pid() };
+        match std::mem::replace(&mut self.state, SlotState::Empty) {
+            SlotState::Running(child) => {
+                self.state = SlotState::Ending { pid: child.pid() };
                 // The task that waits for it tells the end.
                 self.tasks.spawn_silent(async move {
                     match politely {
@@ -108,8 +108,8 @@ impl LitestreamSlot {
                     };
                 });
             }
-            State::Starting { .. } => self.state = State::Starting { kill: true },
-            before @ (State::Empty | State::Ending { .. }) => self.state = before,
+            SlotState::Starting { .. } => self.state = SlotState::Starting { kill: true },
+            before @ (SlotState::Empty | SlotState::Ending { .. }) => self.state = before,
         }
     }
 
@@ -117,13 +117,13 @@ impl LitestreamSlot {
         match done {
             LitestreamDone::Started(Ok(answering)) => self.started(*answering, post),
             LitestreamDone::Started(Err(NotStarted::StateLost)) => {
-                self.state = State::Empty;
+                self.state = SlotState::Empty;
                 post.tell(Input::StateLost);
             }
             LitestreamDone::Started(Err(NotStarted::Failed(why))) => {
                 tracing::warn!(%why, "litestream could not be started: trying again");
                 self.context.say(Topic::Litestream, why);
-                self.state = State::Empty;
+                self.state = SlotState::Empty;
                 post.tell(Input::LitestreamEnded);
             }
             LitestreamDone::Ended { pid, exit } => self.ended(pid, exit, post),
@@ -144,8 +144,8 @@ impl LitestreamSlot {
         self.replace_at = replace_in.map(|wait| host::boot_now().saturating_add(wait));
         tracing::info!(pid, "litestream runs");
         failpoint::reached("litestream_started");
-        let kill = matches!(self.state, State::Starting { kill: true });
-        self.state = State::Running(child);
+        let kill = matches!(self.state, SlotState::Starting { kill: true });
+        self.state = SlotState::Running(child);
         if kill {
             self.end(false);
         } else {
@@ -155,21 +155,24 @@ impl LitestreamSlot {
 
     fn ended(&mut self, pid: u32, exit: Exit, post: &mut Post) {
         match &self.state {
-            State::Running(child) if child.pid() == pid => {
+            SlotState::Running(child) if child.pid() == pid => {
                 let last = child.last_lines().join("; ");
                 tracing::warn!(pid, %exit, last, "litestream ended by itself: starting it again");
                 self.context
                     .say(Topic::Litestream, format!("litestream ended with {exit}: {last}"));
             }
-            State::Ending { pid: ending } if *ending == pid => {
+            SlotState::Ending { pid: ending } if *ending == pid => {
                 tracing::info!(pid, %exit, "litestream ended");
             }
             // An end is told once.
-            State::Empty | State::Starting { .. } | State::Running(_) | State::Ending { .. } => {
+            SlotState::Empty
+            | SlotState::Starting { .. }
+            | SlotState::Running(_)
+            | SlotState::Ending { .. } => {
                 return;
             }
         }
-        self.state = State::Empty;
+        self.state = SlotState::Empty;
         self.replace_at = None;
         self.context.status().litestream_pid = None;
         post.tell(Input::LitestreamEnded);
@@ -195,7 +198,7 @@ impl LitestreamSlot {
     /// Ends whatever runs.
     pub(crate) async fn close(mut self) {
         self.tasks.close().await;
-        if let State::Running(child) = self.state {
+        if let SlotState::Running(child) = self.state {
             child.kill().await;
         }
     }

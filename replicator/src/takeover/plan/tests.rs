@@ -8,8 +8,8 @@ use crate::start::decide::{AfterClaim, Decision, Facts, Local, LocalFile, LogRea
 use crate::testing::{boot, epoch, folder, instance, lease, machine, node, nonce, txid};
 
 /// A take-over of epoch 2 by a disk that has nothing, over a node of which nothing was covered.
-fn begin() -> Begin {
-    Begin {
+fn begin() -> TakeOverTerms {
+    TakeOverTerms {
         epoch: epoch(2),
         instance: instance(1),
         acquired: nonce(2),
@@ -105,7 +105,7 @@ impl World {
 
     /// Runs a take-over for `steps` effects; a crash then takes what was in memory.
     fn attempt(&mut self, candidate: Candidate, steps: usize) {
-        let begin = Begin {
+        let begin = TakeOverTerms {
             covered: self.covered(),
             candidate,
             local: self.local.as_deref().map_or(LocalLog::None, |log| {
@@ -247,7 +247,7 @@ proptest! {
 #[test]
 fn what_the_bucket_lost_is_said_and_not_papered_over() {
     let covered = crate::testing::covered(1, 9, 3);
-    let begin = Begin { covered: Some(covered), ..begin() };
+    let begin = TakeOverTerms { covered: Some(covered), ..begin() };
     let mut core = TakeOver::new(begin.clone());
     core.handle(Input::Begin);
     core.handle(Input::EpochDoc(None));
@@ -291,7 +291,7 @@ fn an_epoch_that_another_instance_began_is_lost() {
 #[test]
 fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the_bucket() {
     let of = Uncured { epoch: epoch(1), after: Some(txid(5)) };
-    let begin = |candidate, local| Begin { candidate, local, uncured: Some(of), ..begin() };
+    let begin = |candidate, local| TakeOverTerms { candidate, local, uncured: Some(of), ..begin() };
     let head = crate::testing::head(4, 0);
     let point = RestorePoint { epoch: epoch(1), txid: txid(8) };
     let listed = |begin| {
@@ -323,7 +323,7 @@ fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the
 #[test]
 fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
     let listed = |covered, point| {
-        let begin = Begin {
+        let begin = TakeOverTerms {
             covered,
             candidate: Candidate::Adopt,
             local: LocalLog::Whole(crate::testing::head(4, 0)),
@@ -344,7 +344,7 @@ fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
 #[test]
 fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_epoch() {
     let covered = crate::testing::covered(1, 9, 3);
-    let begin = |allow_older| Begin { covered: Some(covered), allow_older, ..begin() };
+    let begin = |allow_older| TakeOverTerms { covered: Some(covered), allow_older, ..begin() };
     let point = |n| RestorePoint { epoch: epoch(1), txid: txid(n) };
     let damaged = |hidden| Input::Damaged { what: "torn".to_owned(), hidden };
     let at_newest = |allow_older| {
@@ -384,12 +384,12 @@ fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_
     let base = Base::Restored { epoch: epoch(1), txid: txid(9), seq: head.seq, sum: head.sum };
     assert_eq!(restore_base(base).1, Effect::Restore(point(9)));
     let mut core = TakeOver::new(begin(false));
-    core.step = Step::RestoreBase(base);
+    core.step = TakeOverStep::RestoreBase(base);
     assert_eq!(core.handle(damaged(false)), Effect::Abandon);
     // It can be restored, and is not what `epoch.json` says.
     for (found, expected) in [(head, true), (crate::testing::head(2, 1), false)] {
         let mut core = TakeOver::new(begin(false));
-        core.step = Step::RestoreBase(base);
+        core.step = TakeOverStep::RestoreBase(base);
         let effect = core.handle(Input::Restored { head: found, at_covered: None });
         assert_eq!(effect == Effect::Place(Placement::Restored), expected, "{effect:?}");
         assert_eq!(effect == Effect::Abandon, !expected, "{effect:?}");
@@ -400,7 +400,7 @@ fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_
 #[test]
 fn a_base_that_reaches_what_was_covered_gives_up_the_damaged_point_alone() {
     let covered = crate::testing::covered(1, 9, 3);
-    let begin = Begin { covered: Some(covered), allow_older: true, ..begin() };
+    let begin = TakeOverTerms { covered: Some(covered), allow_older: true, ..begin() };
     let last = |n| {
         let last = Some(RestorePoint { epoch: epoch(1), txid: txid(n) });
         Input::Listed { last, shipped: true }
@@ -429,7 +429,7 @@ fn a_base_that_reaches_what_was_covered_gives_up_the_damaged_point_alone() {
 #[test]
 fn a_new_file_is_made_only_where_nothing_was_shipped() {
     let listed = |candidate, shipped| {
-        let begin = Begin { candidate, ..begin() };
+        let begin = TakeOverTerms { candidate, ..begin() };
         let mut core = TakeOver::new(begin);
         core.handle(Input::Begin);
         core.handle(Input::EpochDoc(None));

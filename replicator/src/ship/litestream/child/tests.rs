@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ship::litestream::config::Config;
-use crate::ship::litestream::control::{Control, NotReady, SyncFailureKind};
+use crate::ship::litestream::control::{LitestreamControl, NotReady, SyncFailureKind};
 use crate::ship::litestream::leftover::take_node_lock;
 use crate::ship::litestream::testing::{Minio, litestream};
 use std::os::unix::fs::PermissionsExt;
@@ -43,8 +43,8 @@ impl Node {
         LitestreamChild::spawn(&launch).await.unwrap()
     }
 
-    fn control(&self) -> Control {
-        Control::new(&self.beside.litestream_socket().unwrap(), self.beside.db())
+    fn control(&self) -> LitestreamControl {
+        LitestreamControl::new(&self.beside.litestream_socket().unwrap(), self.beside.db())
     }
 
     fn commit(&self) {
@@ -207,7 +207,7 @@ async fn an_unreachable_store_is_told_from_a_fault_of_ours() {
     let failure = control.sync(Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(failure.kind, SyncFailureKind::StoreNeverReached, "{failure}");
     let socket = node.beside.litestream_socket().unwrap();
-    let other = Control::new(&socket, Path::new("/d/other.db"));
+    let other = LitestreamControl::new(&socket, Path::new("/d/other.db"));
     let failure = other.sync(Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(failure.kind, SyncFailureKind::Refused, "{failure}");
     child.kill().await;

@@ -65,7 +65,7 @@ fn an_error_need_not_be_json() {
 }
 
 /// A server that answers every connection with `answer` and then holds it open or closes it.
-fn server(answer: &'static str, closes: bool) -> (tempfile::TempDir, Control) {
+fn server(answer: &'static str, closes: bool) -> (tempfile::TempDir, LitestreamControl) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
@@ -81,7 +81,7 @@ fn server(answer: &'static str, closes: bool) -> (tempfile::TempDir, Control) {
             }
         }
     });
-    let control = Control::new(&path, Path::new("/d/workflow.db"));
+    let control = LitestreamControl::new(&path, Path::new("/d/workflow.db"));
     (dir, control)
 }
 
@@ -109,6 +109,6 @@ async fn a_broken_connection_and_an_absent_socket_are_unreachable() {
     let (_dir, control) = server("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{", true);
     let failure = control.sync(Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(failure.kind, SyncFailureKind::Unreachable);
-    let absent = Control::new(Path::new("/nowhere/s"), Path::new("/d/w"));
+    let absent = LitestreamControl::new(Path::new("/nowhere/s"), Path::new("/d/w"));
     assert!(matches!(absent.info().await, Err(ControlError::Unreachable { .. })));
 }

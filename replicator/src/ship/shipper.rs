@@ -20,7 +20,7 @@ use super::barrier::{
 use super::litestream::control::{SyncCure, SyncFailure, SyncFailureKind};
 use super::litestream::progress;
 use super::wal::WalEnd;
-use crate::app::socket::Reply;
+use crate::app::socket::ReplyTo;
 use crate::context::Context;
 use crate::error::Error;
 use crate::lease::thread::LeaseJudge;
@@ -41,12 +41,12 @@ const PUBLISHED_BOUND: Duration = Duration::from_secs(5);
 const PUBLISHED_CHECK: Duration = Duration::from_millis(1);
 
 /// The barriers and their callers.
-pub(crate) struct Shipping {
+pub(crate) struct Shipper {
     context: Arc<Context>,
     record: Arc<NodeRecord>,
     judge: LeaseJudge,
     barriers: Barriers,
-    callers: HashMap<WaiterId, Reply<BarrierReply>>,
+    callers: HashMap<WaiterId, ReplyTo<BarrierReply>>,
     next_waiter: u64,
     /// When the head of the round under way was read, at the earliest.
     looked_at: Option<Timestamp>,
@@ -70,21 +70,21 @@ pub(crate) enum ShippingDone {
     Lease(LeaseShows),
 }
 
-impl Shipping {
+impl Shipper {
     /// The barriers of a file that contains `floor`.
     pub(crate) fn new(
         context: &Arc<Context>,
         record: &Arc<NodeRecord>,
         judge: LeaseJudge,
         floor: Option<LogPoint>,
-    ) -> Shipping {
+    ) -> Shipper {
         let settings = &context.settings;
         let pace = PokePace {
             busy_every: settings.poke_every,
             idle_every: settings.idle_every,
             outage_every: settings.idle_every,
         };
-        Shipping {
+        Shipper {
             context: Arc::clone(context),
             record: Arc::clone(record),
             judge,
@@ -107,7 +107,7 @@ impl Shipping {
         self.tasks.next().await
     }
 
-    /// When to call [`Shipping::tick`] at the latest.
+    /// When to call [`Shipper::tick`] at the latest.
     pub(crate) fn wake_at(&self) -> Option<BootTime> {
         self.barriers.wake_at()
     }
@@ -144,7 +144,7 @@ impl Shipping {
     pub(crate) fn ask(
         &mut self,
         request: &BarrierRequest,
-        reply: Reply<BarrierReply>,
+        reply: ReplyTo<BarrierReply>,
         post: &mut Post,
     ) {
         let wait = Duration::from_millis(request.timeout_ms).min(BARRIER_WAIT_MAX);
