@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     Code(u8),
     /// This signal ended it.
     Signal(u8),
-    /// It ended, but the kernel did not say how: somebody else reaped it.
+    /// It ended, but the kernel did not say how: it was reaped elsewhere.
     Unknown,
 }
 
@@ -74,7 +74,7 @@ impl Watched {
             let exit = wait_for_end(pid, WaitIdOptions::NOWAIT);
             tell.send_replace(Some(exit));
             if tell.is_closed() {
-                // The handle was dropped before the end: nobody else can signal or reap it.
+                // The handle was dropped before the end: only this thread can reap it.
                 wait_for_end(pid, WaitIdOptions::empty());
             }
         });

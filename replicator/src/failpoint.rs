@@ -2,7 +2,7 @@
 //! a release build has no way to end here or to leave out a cure.
 //!
 //! - `TIDEMILL_TEST_STOP_AT=NAME` ends the process at the point of that name, as SIGKILL would: no
-//!   destructor runs and nothing is told to anybody. The name goes to stderr, so that a test can
+//!   destructor runs and no peer is told. The name goes to stderr, so that a test can
 //!   assert that its fault fired.
 //! - `TIDEMILL_TEST_NO_CURE=1` leaves out the cure of an app that died without a goodbye, so that a
 //!   test can show that it would see what the cure prevents.

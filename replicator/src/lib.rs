@@ -2,7 +2,7 @@
 //!
 //! It owns the node's lease, restores the file where the disk is empty, runs Litestream, tells the
 //! app when it may open the file and until when it may act, and gives the node up with everything
-//! shipped. [`run`] is all of it.
+//! shipped. [`run()`] is all of it.
 //!
 //! - `start`: from what a start finds to a claim and a file that may be shipped;
 //! - `lease`: claiming the node, and renewing the claim until it is released or lost;

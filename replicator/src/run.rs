@@ -102,7 +102,7 @@ async fn run_on(settings: Settings) -> Result<RunEnd, Error> {
             return Ok(ended_early(&context));
         }
         began = starting::start(&context) => began?,
-        () = not_ready::receive(&context, &mut requests) => unreachable!("it goes on until dropped"),
+        () = not_ready::receive(&context, &mut requests) => unreachable!("it ends when dropped"),
     };
     match began {
         starting::StartEnd::Fenced(state) => Ok(fenced_early(&context, *state)),

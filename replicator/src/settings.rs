@@ -23,15 +23,15 @@ pub struct Options {
     pub db: PathBuf,
     /// How to reach S3.
     pub store: StoreSettings,
-    /// The lease's time to live, 3 s to 10 min; none for 15 s.
+    /// The lease's time to live, 3 s to 10 min; `None` for 15 s.
     pub ttl: Option<Duration>,
-    /// At most one upload per this time, 100 ms to 60 s; none for 500 ms.
+    /// At most one upload per this time, 100 ms to 60 s; `None` for 500 ms.
     pub poke_every: Option<Duration>,
-    /// How long CMD has to leave after SIGTERM, up to 1 h; none for 25 s.
+    /// How long CMD has to leave after SIGTERM, up to 1 h; `None` for 25 s.
     pub leave_within: Option<Duration>,
-    /// How long the final barrier may take, 1 s to 1 h; none for 60 s.
+    /// How long the final barrier may take, 1 s to 1 h; `None` for 60 s.
     pub final_within: Option<Duration>,
-    /// The longest wait after lives that ended badly, up to 1 h; none for 60 s.
+    /// The longest wait after lives that ended badly, up to 1 h; `None` for 60 s.
     pub pace_most: Option<Duration>,
     /// Whether a take-over may begin from an older point where the newest cannot be restored.
     pub allow_older: bool,
@@ -96,7 +96,7 @@ pub struct Settings {
     /// Whether a take-over may begin from an older point where the newest cannot be restored: what
     /// was done after it is lost, and `epoch.json` says so. Off, it waits for a person.
     pub(crate) allow_older: bool,
-    /// The app to run; none if another supervisor starts it.
+    /// The app to run; `None` if another supervisor starts it.
     pub(crate) command: Option<AppCommand>,
 }
 

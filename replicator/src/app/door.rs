@@ -113,8 +113,9 @@ impl AppDoor {
         reply.refuse(SocketError { kind, message });
     }
 
-    /// Tells the app what changed since the last line. A lag grows with the app's own clock, so it is
-    /// told only when it begins to matter, begins anew, or is over: `late` is since when it matters.
+    /// Tells the app what changed since the last line. A lag grows with the app's own clock, so it
+    /// is told only when it begins to matter, begins anew, or is over: `late` is since when it
+    /// matters.
     pub(crate) fn tell(&mut self, line: LeaseLine, late: Option<BootTime>) {
         let Some(attachment) = &self.attachment else { return };
         let told = ToldApp { line: LeaseLine { lag_ms: None, ..line.clone() }, late };

@@ -2,11 +2,11 @@
 //!
 //! HTTP/1.1 over a unix socket of mode 0600. Every request becomes an [`AppRequest`] on one bounded
 //! channel, with the place where its answer goes; nothing is decided here but whether a request can
-//! be read. Whoever holds the receiver decides, and answers whenever it likes.
+//! be read. The owner of the receiver decides, and answers whenever it likes.
 //!
 //! An attachment is a stream that stays open for the app's life; the app keeps both directions of
-//! its connection open, since a half that is closed reads as an end. The kernel closes it when the app
-//! dies, however it dies, and [`AppRequest::Broken`] is then told at once: the app's death is
+//! its connection open, since a half that is closed reads as an end. The kernel closes it when the
+//! app dies, however it dies, and [`AppRequest::Broken`] is then told at once: the app's death is
 //! noticed in well under a millisecond, before Litestream is asked for anything more. A child that
 //! the app forked may keep the stream open, so the process itself is watched, too.
 //!
@@ -51,7 +51,7 @@ pub(crate) enum AppRequest {
     Attach {
         /// What it said.
         request: AttachRequest,
-        /// The app's process as the kernel sees it from here; none if it lives in a container of
+        /// The app's process as the kernel sees it from here; `None` if it lives in a container of
         /// which this one sees nothing.
         peer_pid: Option<u32>,
         /// Where the answer goes.
@@ -71,14 +71,14 @@ pub(crate) enum AppRequest {
         /// Where the answer goes.
         reply: ReplyTo<()>,
     },
-    /// Somebody asks that everything committed be in the bucket.
+    /// A caller asks that everything committed be in the bucket.
     Barrier {
         /// What it said.
         request: BarrierRequest,
         /// Where the answer goes.
         reply: ReplyTo<BarrierReply>,
     },
-    /// Somebody asks how the sidecar is, for `/v1/status` or `/metrics`.
+    /// A caller asks how the sidecar is, for `/v1/status` or `/metrics`.
     Status {
         /// Where the answer goes; it cannot be refused.
         reply: oneshot::Sender<Box<SidecarStatus>>,
@@ -106,7 +106,7 @@ pub(crate) struct AttachReply {
 }
 
 impl AttachReply {
-    /// Lets the app open the file. None if it has gone meanwhile: it has opened nothing.
+    /// Lets the app open the file. `None` if it has gone meanwhile: it has opened nothing.
     pub(crate) fn accept(self, hello: AttachHello, line: LeaseLine) -> Option<Attachment> {
         let session = hello.session.clone();
         let (tell, lines) = watch::channel(line);
@@ -242,7 +242,7 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-/// Binds, restricts and only then listens, so that nobody can connect before the mode is right.
+/// Binds, restricts and only then listens, so that no peer connects before the mode is right.
 fn bind(path: &Path) -> io::Result<StdListener> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,

@@ -1,7 +1,7 @@
 //! Moves files in and out of the database's place: a diverged one aside, a restored one in.
 //!
 //! A file and its WAL are one thing: the file alone lacks what was committed last, and a WAL beside
-//! another file is read as that file's (the result is somebody else's rows, and every check passes).
+//! another file is read as that file's (the result is another file's rows, and every check passes).
 //! So both go together, through a folder `workflow.db.diverged-e<N>.part` that gets its final name
 //! as the last step. While the `.part` folder exists the move is not finished, and
 //! [`finish_interrupted`], which every start calls before anything else, finishes it.
@@ -46,9 +46,9 @@ pub(crate) enum InstallError {
 }
 
 /// Moves the database and its WAL aside. Returns the folder that holds both now, under their own
-/// names; none if there was no database.
+/// names; `None` if there was no database.
 ///
-/// `epoch` is the epoch whose writer made the file; none for one that was never shipped, which
+/// `epoch` is the epoch whose writer made the file; `None` for one that was never shipped, which
 /// counts as epoch 0 in the folder's name.
 ///
 /// # Errors
@@ -178,7 +178,7 @@ fn finish(beside: &Beside, part: &Path) -> Result<PathBuf, FileError> {
     // With the file already in `part`, what lies in place is not of this move.
     if !is_there(&db)? {
         if is_there(&beside.wal())? {
-            // A program that reads without asking anybody may have made a second WAL since a crash.
+            // A program that reads without a lock of ours may have made a second WAL since a crash.
             move_synced(beside, &beside.wal(), &first_free(&wal))?;
         }
         if is_there(beside.db())? {

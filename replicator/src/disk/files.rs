@@ -65,7 +65,7 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Reads the file at `path`; none if it is not there.
+/// Reads the file at `path`; `None` if it is not there.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -77,7 +77,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 /// Replaces the file at `path`, mode 0600.
 ///
 /// # Crash safety
-/// Whoever reads later finds the old bytes or the new ones, whole; after the return, the new ones.
+/// A later reader finds the old bytes or the new ones, whole; after the return, the new ones.
 /// A crash may leave `<path>.new` behind, which the next replacement overwrites.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut name = path.as_os_str().to_owned();

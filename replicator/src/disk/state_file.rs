@@ -1,7 +1,7 @@
 //! The state of a node on this disk, `workflow.db.node.json`.
 //!
 //! Written before each act that must not be forgotten, it is what an interrupted take-over or cure
-//! is completed from. Whoever reads or writes it holds the node lock.
+//! is completed from. Its reader and its writer hold the node lock.
 //!
 //! Crash: the old state or the new one, whole. A damaged file is an error and never "no state":
 //! without it a resume could be mistaken for a first start.
@@ -27,7 +27,7 @@ pub(crate) enum StateError {
     },
 }
 
-/// Reads the state; none on a disk that never had this node.
+/// Reads the state; `None` on a disk that never had this node.
 ///
 /// # Errors
 /// [`StateError`].

@@ -12,7 +12,7 @@
 //!
 //! One attempt makes one claim upon one version of the document. While it waits it looks again now
 //! and then: the same claim renewed starts the wait anew, anything else ends the attempt with
-//! `Changed`, and whoever started it judges the node afresh.
+//! `Changed`, and the start judges the node afresh.
 //!
 //! Invariants:
 //! - the wait counts from the *receipt* of the first reply that showed this version, by this
@@ -53,12 +53,12 @@ pub(crate) enum ClaimWait {
     Rebooted,
 }
 
-/// Which claim is to be made.
+/// Which claim to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClaimTerms {
     /// The node.
     pub(crate) node: NodeId,
-    /// The epoch to claim: the lease's own to go on with it, or a new one.
+    /// The epoch to claim: the lease's own to continue it, or a new one.
     pub(crate) epoch: Epoch,
     /// This disk.
     pub(crate) instance: InstanceId,
@@ -97,7 +97,7 @@ pub(crate) enum Input {
     Unclear,
 }
 
-/// What is to be done.
+/// What it wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Say for whom it waits, and until when at the latest if that holder does not renew.
@@ -168,7 +168,7 @@ impl Claiming {
         }
     }
 
-    /// Takes one input and says what is to be done.
+    /// Takes one input and gives what it wants done.
     pub(crate) fn handle(&mut self, input: Input, now: Clocks) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
@@ -353,7 +353,7 @@ impl Claiming {
             (ClaimWait::Rebooted, Some(seen)) => {
                 self.attempt.seen_at.saturating_add(after_reboot(seen))
             }
-            // Whoever held a document that is gone may still act, as long as its claim allowed.
+            // The holder of a document that is gone may still act, as long as its claim allowed.
             (ClaimWait::UntilExpired | ClaimWait::Rebooted, None) => {
                 let ttl = self.attempt.gone_ttl.max(Some(self.attempt.ttl));
                 let wait = ttl.unwrap_or(self.attempt.ttl).taker_waits();

@@ -1,16 +1,16 @@
 //! The holder's side of the lease: renewing it, and knowing until when it may act.
 //!
 //! ```text
-//!   at the store                                        the gate
+//!   at the store                                     the gate
 //!
-//!          due               taken                      Open(until) ◄──────────── a renewal succeeds
-//!   None ───────► Put ──────────────► None                 │    the deadline, or       ▲
-//!    ▲             │ unclear                               ▼    a clock stood still     │
-//!    │             ▼        still the old version       Closed ──────────────────────────┘
-//!    │            Get ──────────────────────► PutAt        │
-//!    │             │ no answer: GetAt                      │ from either, for good
-//!    └─────────────┤ it had arrived                        ├─ anything else is there ──► Fenced
-//!                  └─ anything else is there: Fenced       └─ the release is taken ────► Released
+//!          due               taken                   Open(until) ◄───────── a renewal succeeds
+//!   None ───────► Put ──────────────► None              │   the deadline, or      ▲
+//!    ▲             │ unclear                            ▼   a clock stood still    │
+//!    │             ▼        still the old version    Closed ───────────────────────┘
+//!    │            Get ──────────────────────► PutAt     │
+//!    │             │ no answer: GetAt                   │ from either, for good
+//!    └─────────────┤ it had arrived                     ├─ anything else is there ─► Fenced
+//!                  └─ anything else is there: Fenced    └─ the release is taken ───► Released
 //! ```
 //!
 //! Invariants:
@@ -47,8 +47,8 @@ pub(crate) struct LeaseVersion {
     pub(crate) doc: LeaseDoc,
     /// Its entity tag.
     pub(crate) etag: ETag,
-    /// How long it had been there when it was read, at least and by the store's own clock; `None` if
-    /// the store does not say.
+    /// How long it had been there when it was read, at least and by the store's own clock; `None`
+    /// if the store does not say.
     pub(crate) age: Option<Duration>,
 }
 
@@ -96,13 +96,13 @@ pub(crate) enum Input {
     Read(LeaseFound),
     /// The store did not answer a read.
     ReadFailed,
-    /// Somebody else in this process, a barrier, read the document.
+    /// A barrier in this process read the document.
     Observed(LeaseFound),
     /// Everything is covered: give the node up.
     Release(NextWrite),
 }
 
-/// What is to be done.
+/// What it wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Write the document if the store still has this version; answer `Written` or `Unclear`.
@@ -228,7 +228,7 @@ impl Renewal {
         }
     }
 
-    /// Takes one input and says what is to be done.
+    /// Takes one input and gives what it wants done.
     pub(crate) fn handle(&mut self, input: Input, now: Clocks) -> Vec<Effect> {
         if matches!(self.gate, LeaseGate::Fenced { .. } | LeaseGate::Released) {
             return Vec::new();

@@ -1,9 +1,9 @@
 //! Renewal of the lease, on a thread, a tokio runtime and connections of its own: a restore, an
 //! upload or a slow disk must not let the lease run out.
 //!
-//! On failure requests are repeated as [`Renewal`] says. If the thread ends, its view is gone, which
-//! its owner takes for the end of the process. Dropping the handle ends the thread; what was sent
-//! may still arrive, and is the last write of this claim.
+//! On failure requests are repeated as [`Renewal`] says. If the thread ends, its view is gone,
+//! which its owner takes for the end of the process. Dropping the handle ends the thread; what was
+//! sent may still arrive, and is the last write of this claim.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -29,7 +29,7 @@ pub(super) struct EpochKeeper {
     view: LeaseView,
     /// How long the cure under way waits before it begins to ship.
     cure_wait: Duration,
-    /// Ends that wait: somebody asks this process to end.
+    /// Ends that wait when a signal asks this process to end.
     hurry: Arc<Notify>,
     tasks: Tasks<EpochDone>,
 }
@@ -78,7 +78,7 @@ impl EpochKeeper {
         &self.view
     }
 
-    /// Somebody asks this process to end: no cure waits for its turn.
+    /// A signal asks this process to end: no cure waits for its turn.
     pub(super) fn hurry(&self) {
         self.hurry.notify_one();
     }

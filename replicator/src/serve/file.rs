@@ -1,5 +1,5 @@
-//! The node's file while it is not in an app's hands: the app's lock that guards it, the WAL that is
-//! written back, and the way out of its place.
+//! The node's file while it is not in an app's hands: the app's lock that guards it, the WAL that
+//! is written back, and the way out of its place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,8 @@ use crate::supervise::{AppLockTry, FileEffect, Input};
 use crate::tasks::{Tasks, blocking};
 
 /// How long an app that lost its stream may take to attach again before the log says so, and before
-/// CMD is killed for it: one that lives takes a second, and past its deadline it may not act anyway.
+/// CMD is killed for it: one that lives takes a second, and past its deadline it may not act
+/// anyway.
 pub(super) const ATTACH_BOUND: Duration = Duration::from_secs(30);
 /// How long the app's lock may be held by an app that is not attached before the status says so.
 const SHOWN_AFTER: Duration = Duration::from_secs(2);

@@ -1,5 +1,5 @@
-//! The loop over a ready node: everything that happens to it comes in here as one closed [`NodeEvent`],
-//! and goes to whom it concerns.
+//! The loop over a ready node: everything that happens to it comes in here as one closed
+//! [`NodeEvent`], and goes to whom it concerns.
 //!
 //! ```text
 //!   signals ─┐                    ┌─► Supervisor ─► effects ─┐
@@ -14,7 +14,7 @@
 //! The loop awaits nothing outside its `select!`; what takes time runs as a task of its owner.
 //!
 //! - [`routes`]: which effect goes to whom, and how the answers come back, without I/O;
-//! - [`owners`]: who they are; [`file`] and [`epoch`] are here, the others with what they own;
+//! - [`owners`]: who they are; [`mod@file`] and [`epoch`] are here, the others with what they own;
 //! - [`node_record`]: the state file, which they share; [`status`]: what the node tells of itself;
 //!   [`progress`]: what it is doing, and whether it has done well.
 
@@ -72,7 +72,7 @@ pub(crate) struct Serving {
     socket: AppSocket,
     requests: mpsc::Receiver<AppRequest>,
     wal: WalWatch,
-    /// Somebody asked this process to end.
+    /// A signal asked this process to end.
     asked: bool,
     progress: Progress,
 }

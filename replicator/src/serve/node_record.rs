@@ -139,7 +139,7 @@ impl NodeRecord {
     }
 
     /// Counts an app that was let in by this process and died as a failure; gives how long its cure
-    /// waits, which is not at all where somebody is in a hurry. `None` if no app was let in since the
+    /// waits, which is not at all in a hurry. `None` if no app was let in since the
     /// last cure. The next write records it.
     pub(crate) fn count_cure(&self, hurry: bool) -> Option<Duration> {
         let mut kept = self.kept();

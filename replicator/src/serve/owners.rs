@@ -1,5 +1,5 @@
-//! The owners of a ready node: each has its own fields, performs its own effects and takes what came
-//! of them. Here they only stand together.
+//! The owners of a ready node: each has its own fields, performs its own effects and takes what
+//! came of them. Here they only stand together.
 
 use std::sync::Arc;
 

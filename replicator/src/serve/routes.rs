@@ -7,8 +7,8 @@
 //!     └──────────── answers, at once or later ──────┘
 //! ```
 //!
-//! Effects are performed in the order in which the supervisor gives them, each before the next input
-//! is taken; inputs are taken in the order in which they were posted.
+//! Effects are performed in the order in which the supervisor gives them, each before the next
+//! input is taken; inputs are taken in the order in which they were posted.
 
 use std::collections::VecDeque;
 

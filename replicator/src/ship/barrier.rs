@@ -30,16 +30,17 @@
 //!   what is covered never goes back;
 //! - a reply of Litestream's counts only with status `synced` or `no_change`, a shipped txid above
 //!   0, and neither txid below the last accepted; otherwise the round is repeated, and Litestream
-//!   restarted (for a shipped txid of 0, which a failure elsewhere explains, at the third in a row);
+//!   restarted (for a shipped txid of 0, which a failure elsewhere explains, at the third in a
+//!   row);
 //! - a round counts only if a read of the lease *after* the upload shows a nonce of this process:
 //!   a successor lists the bucket only after its swap, so it finds what was acknowledged here;
-//! - the state file holds a counted round before anybody hears of it.
+//! - the state file holds a counted round before any caller hears of it.
 //!
-//! A call to Litestream is cancelled when it moves nothing for too long, not when it takes long: what
-//! is large takes long, and would begin anew. On failure the round is repeated, with a fresh head,
-//! until each waiter's own deadline. While paused nothing is sent, and a reply that is still under
-//! way is not counted: the app may have died in the middle of a commit, and what was shipped then may
-//! be undone by the cure.
+//! A call to Litestream is cancelled when it moves nothing for too long, not when it takes long:
+//! what is large takes long, and would begin anew. On failure the round is repeated, with a fresh
+//! head, until each waiter's own deadline. While paused nothing is sent, and a reply that is still
+//! under way is not counted: the app may have died in the middle of a commit, and what was shipped
+//! then may be undone by the cure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -132,8 +133,8 @@ pub(crate) struct Barriers {
 }
 
 impl Barriers {
-    /// The barriers of an epoch whose last counted one, in an earlier process, was `last_good`, of a
-    /// file that contains `base`.
+    /// The barriers of an epoch whose last counted one, in an earlier process, was `last_good`, of
+    /// a file that contains `base`.
     pub(crate) fn over(
         pace: PokePace,
         last_good: Option<LastGood>,
@@ -200,7 +201,7 @@ impl Barriers {
         [expiry, self.upload_at(), self.confirmation.again_at()].into_iter().flatten().min()
     }
 
-    /// Takes one input and says what is to be done.
+    /// Takes one input and gives what it wants done.
     pub(crate) fn handle(&mut self, input: Input, now: BootTime) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {

@@ -1,7 +1,8 @@
-//! The barriers of a ready node and those who wait for them: performs what [`super::barrier`] wants.
+//! The barriers of a ready node and those who wait for them: performs what [`super::barrier`]
+//! wants.
 //!
 //! It reads the head of the log, has Litestream ship, reads the lease, has the round recorded, and
-//! answers whoever asked.
+//! answers those who asked.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -140,7 +141,7 @@ impl Shipper {
         self.take(Input::WalChanged, post);
     }
 
-    /// Somebody asks for a barrier.
+    /// A caller asks for a barrier.
     pub(crate) fn ask(
         &mut self,
         request: &BarrierRequest,

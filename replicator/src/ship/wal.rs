@@ -138,7 +138,7 @@ pub(crate) struct WalEnd {
 
 impl WalEnd {
     /// Reads the present end, going on from an `earlier` one if that is of the same generation.
-    /// None if there is no WAL with frames.
+    /// `None` if there is no WAL with frames.
     pub(crate) fn read(beside: &Beside, earlier: Option<&WalEnd>) -> Option<WalEnd> {
         let file = File::open(beside.wal()).ok()?;
         let mut header = [0; 32];
@@ -177,7 +177,7 @@ impl WalEnd {
         let mut head = [0; INDEX_HEAD_BYTES];
         let read = File::open(beside.shm()).and_then(|file| file.read_exact_at(&mut head, 0));
         if let Err(error) = read {
-            // No index: nobody has the file open, and so nobody is in the middle of a commit.
+            // No index: no process has the file open, and so none is in the middle of a commit.
             return error.kind() == std::io::ErrorKind::NotFound;
         }
         let (first, second) = head.split_at(INDEX_HEAD_BYTES / 2);

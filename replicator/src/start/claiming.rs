@@ -34,7 +34,7 @@ enum ClaimStep {
 }
 
 impl Starting<'_> {
-    /// Makes the claim; none if the lease changed meanwhile.
+    /// Makes the claim; `None` if the lease changed meanwhile.
     pub(super) async fn claim(
         &mut self,
         plan: &ClaimPlan,
@@ -50,7 +50,8 @@ impl Starting<'_> {
             );
         }
         let nonce = Nonce::from_random(host::random()?);
-        // A copy of a disk is another disk: its original must not take the copy's claim for its own.
+        // A copy of a disk is another disk: its original must not take the copy's claim for its
+        // own.
         let original = self.state.as_ref().filter(|state| !is_copy(&self.context.folder, state));
         let instance = match original {
             Some(state) => state.instance.clone(),
@@ -132,7 +133,7 @@ impl Starting<'_> {
         })
     }
 
-    /// The state file as it is to be when the claim is sent.
+    /// The state file as it must be when the claim is sent.
     fn state_for(&self, plan: &ClaimPlan, attempt: &ClaimTerms, instance: InstanceId) -> NodeState {
         if let (Some(_), Some(state)) = (&plan.acquired, &self.state) {
             return NodeState { failures: self.failures, ..state.clone() };

@@ -12,12 +12,12 @@
 //!   anything else ────────────────────────────────────► Claim the next epoch: TakeOver
 //! ```
 //!
-//! [`decide`] is a function of facts that survive a crash. Whoever performs a decision gathers the
-//! facts again afterwards, until the decision is to claim the lease; so a start that is killed
-//! anywhere is simply repeated, and nothing unfinished is mistaken for something finished.
+//! [`decide`] is a function of facts that survive a crash. The start that performs a decision
+//! gathers the facts again afterwards, until the decision is to claim the lease; so a start that is
+//! killed anywhere is simply repeated, and nothing unfinished is mistaken for something finished.
 //!
 //! Invariants:
-//! - an epoch is gone on with only by the instance, the claim and the boot that began it; anything
+//! - an epoch is continued only by the instance, the claim and the boot that began it; anything
 //!   else takes the next epoch, so that no two writers ever share a prefix; and so does an epoch
 //!   that was abandoned because Litestream lost what it knew of the prefix;
 //! - a copy of a node's folder is another disk: what the state file says of this boot and this
@@ -27,7 +27,7 @@
 //! - a file gives up its place, and a new one is made, only where the bucket holds what this disk
 //!   knows to have been covered: an emptied or a wrong bucket is for a person to mend;
 //! - a node that already has epochs never takes up a file that was not shipped by it;
-//! - an epoch is gone on with only from a file that contains what was covered, what the last good
+//! - an epoch is continued only from a file that contains what was covered, what the last good
 //!   barrier had and what the epoch began from, and whose whole log verifies unless a living app
 //!   has it open; what lacks any of it is the affair of the next epoch's take-over.
 
@@ -151,13 +151,13 @@ pub(crate) enum WhyMoved {
 pub(crate) struct ClaimPlan {
     /// The epoch to claim.
     pub(crate) epoch: Epoch,
-    /// The nonce of the claim that is gone on with; `None` for a new claim.
+    /// The nonce of the claim that this one continues; `None` for a new claim.
     pub(crate) acquired: Option<Nonce>,
     /// Whether to wait.
     pub(crate) patience: ClaimWait,
     /// What follows.
     pub(crate) then: AfterClaim,
-    /// Why the epoch before it is not gone on with, if that is its file's fault.
+    /// Why the epoch before it does not continue, if that is its file's fault.
     pub(crate) lacks: Option<Lack>,
 }
 
@@ -192,7 +192,7 @@ pub(crate) enum Candidate {
 /// How the lease stands to this disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LeaseStanding {
-    /// Nobody ever had the node.
+    /// The node never had an owner.
     Unowned,
     /// The document is gone, but the node has a history.
     Gone,
@@ -358,11 +358,11 @@ pub(crate) fn is_copy(folder: &FolderId, state: &NodeState) -> bool {
     state.folder.as_ref().is_some_and(|written_in| written_in != folder)
 }
 
-/// How long a claim over the lease waits, for a disk whose state file names a claim. A disk that was
-/// copied, or carried to another machine, may exist twice: there it waits like anybody. So may a
-/// whole machine: its clone has the same ids, and only another boot. The state file speaks only of
-/// the claim that it names; of an earlier one of this disk the lease itself tells whether this very
-/// kernel made it.
+/// How long a claim over the lease waits, for a disk whose state file names a claim. A disk that
+/// was copied, or carried to another machine, may exist twice: there it waits like any other. So
+/// may a whole machine: its clone has the same ids, and only another boot. The state file speaks
+/// only of the claim that it names; of an earlier one of this disk the lease itself tells whether
+/// this very kernel made it.
 fn patience(facts: &Facts, state: &NodeState, standing: LeaseStanding) -> ClaimWait {
     let here = state.machine == facts.machine && !is_copy(&facts.folder, state);
     let by_this_boot = || facts.lease.as_ref().is_some_and(|l| l.status.boot == facts.boot);
@@ -385,7 +385,7 @@ fn patience(facts: &Facts, state: &NodeState, standing: LeaseStanding) -> ClaimW
 /// Whether an epoch that this boot began goes on.
 enum GoOn {
     With(AfterClaim),
-    /// Its file looks right, and is to be read as a whole first.
+    /// Its file looks right, and must be read as a whole first.
     Verify,
     /// Its file is gone, or is not what it must be.
     No,
@@ -410,7 +410,7 @@ fn go_on(facts: &Facts, state: &NodeState, stage: Stage) -> GoOn {
     }
 }
 
-/// Why the file at the path cannot be gone on with.
+/// Why the epoch cannot continue from the file at the path.
 fn lacks(facts: &Facts) -> Option<Lack> {
     match &facts.local {
         Local::File(file) => file.lacks.clone(),

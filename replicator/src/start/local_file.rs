@@ -78,7 +78,7 @@ fn account(
     Ok(LocalFile { owner, head, lacks, log: LogRead::Spots })
 }
 
-/// Reads the whole log of a file that nobody has open: whoever had it ended without a goodbye.
+/// Reads the whole log of a file that no app has open: the one that had it ended without a goodbye.
 pub(crate) async fn verify_all(context: &Arc<Context>) -> Result<Known, Error> {
     let lock = match FileLock::take(&context.beside().app_lock()) {
         Ok(lock) => lock,

@@ -19,13 +19,13 @@ pub(crate) async fn receive(context: &Arc<Context>, requests: &mut mpsc::Receive
         match request {
             AppRequest::Attach { request, reply, .. } => reply.refuse(refusal(context, &request)),
             AppRequest::Barrier { reply, .. } => reply.send(Err(not_ready(context))),
-            // Nobody is attached: a goodbye is to a sidecar that died.
+            // No app is attached: a goodbye was meant for a sidecar that died.
             AppRequest::Detach { reply, .. } => reply.send(Ok(())),
             AppRequest::Broken { .. } => {}
             AppRequest::Status { reply } => drop(reply.send(Box::new(status(context)))),
         }
     }
-    // The socket's server has ended; whoever serves the node finds that out.
+    // The socket's server has ended; the loop finds that out.
     std::future::pending::<()>().await;
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn say(context: &Context, before: Option<Failures>, wait: Duration, w
     context.status().problems.say(Topic::Pace, text);
 }
 
-/// Whether an app has the file open; its gate closes if nobody renews the lease.
+/// Whether an app has the file open; its gate closes unless this process renews the lease.
 fn app_lives(context: &Context) -> bool {
     matches!(FileLock::take(&context.beside().app_lock()), Err(LockError::Held { .. }))
 }

@@ -1,4 +1,5 @@
-//! What a start waits for: an app that has the file, a store that does not answer, space on the disk.
+//! What a start waits for: an app that has the file, a store that does not answer, space on the
+//! disk.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! Whether a local file is what its disk and the lease say of it. Ids, boots and epochs tell whose a
-//! file should be; only its own log tells what it holds.
+//! Whether a local file is what its disk and the lease say of it. Ids, boots and epochs tell whose
+//! a file should be; only its own log tells what it holds.
 //!
-//! What was covered is a lower bound: a file that contains it may lack what came later and was never
-//! shipped, as every lost disk does. The checksums are running ones, so the one at a seq speaks for
-//! all events up to it; they say nothing about an author's own tables.
+//! What was covered is a lower bound: a file that contains it may lack what came later and was
+//! never shipped, as every lost disk does. The checksums are running ones, so the one at a seq
+//! speaks for all events up to it; they say nothing about an author's own tables.
 
 use std::fmt;
 
@@ -58,7 +58,7 @@ impl fmt::Display for Lack {
     }
 }
 
-/// What the file must contain to go on with the epoch of its state file. For what earlier epochs
+/// What the file must contain to continue the epoch of its state file. For what earlier epochs
 /// covered its base stands: the take-over that chose it knew of that.
 pub(crate) fn marks(state: &NodeState, covered: Option<Covered>) -> Vec<Mark> {
     let covered = covered.filter(|covered| Some(covered.epoch) == state.epoch);

@@ -52,7 +52,7 @@ pub(crate) struct ReadyNode {
     pub(crate) app_lock: Option<FileLock>,
     /// What the file must contain before the epoch's first barrier.
     pub(crate) floor: Option<LogPoint>,
-    /// The file's whole log was verified, and nobody had it since.
+    /// The file's whole log was verified, and no app had it since.
     pub(crate) proven: bool,
 }
 
@@ -189,7 +189,7 @@ impl Starting<'_> {
         Ok(())
     }
 
-    /// Goes on from a claim; none if the node must be judged again.
+    /// Continues after a claim; `None` if the node must be judged again.
     async fn claimed(
         &mut self,
         claim: Claim,

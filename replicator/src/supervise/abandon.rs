@@ -1,4 +1,4 @@
-//! The end of an epoch that cannot be gone on with: Litestream lost its own state or gives nothing
+//! The end of an epoch that cannot continue: Litestream lost its own state or gives nothing
 //! but wrong answers, or the file is not what it was.
 //!
 //! Without that state, or with a damaged one, Litestream would go on from what it finds under the

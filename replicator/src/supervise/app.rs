@@ -26,7 +26,7 @@ pub(crate) enum AppPresence {
     },
     /// It had the file open, and its stream is gone: it lives on, or died.
     Orphaned {
-        /// Its attachment; none if an earlier sidecar had it.
+        /// Its attachment; `None` if an earlier sidecar had it.
         session: Option<SessionId>,
     },
 }

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! CMD ends (by itself, or by SIGTERM and at last SIGKILL), the app's lock is taken, an unclean end
-//! is cured, one final barrier counts, Litestream stops, the lease is released. Without a CMD an app
-//! of another supervisor has the same time to say goodbye; one that stays keeps the lease from being
-//! released, and the next sidecar resumes the epoch with it.
+//! is cured, one final barrier counts, Litestream stops, the lease is released. Without a CMD an
+//! app of another supervisor has the same time to say goodbye; one that stays keeps the lease from
+//! being released, and the next sidecar resumes the epoch with it.
 
 use tidemill_model::BootTime;
 
@@ -28,7 +28,7 @@ pub(super) enum DrainStep {
     Cmd { kill_at: BootTime },
     /// CMD is gone; something may still hold the app's lock.
     App { kill_at: BootTime, give_up_at: BootTime },
-    /// The final barrier, and whether somebody still has the file open.
+    /// The final barrier, and whether an app still has the file open.
     Barrier { left_behind: bool },
     /// Litestream stops; whether the final barrier counted.
     LitestreamRun(Option<FinalBarrier>),
@@ -39,7 +39,7 @@ pub(super) enum DrainStep {
 /// A final barrier that counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FinalBarrier {
-    /// Nobody can write any more.
+    /// No app can write any more.
     All,
     /// An app still has the file open.
     AppStays,
@@ -110,7 +110,7 @@ impl Supervisor {
         }
     }
 
-    /// Begins a drain, or goes on with it once CMD ended or a cure is done.
+    /// Begins a drain, or continues it once CMD ended or a cure is done.
     pub(super) fn drain(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         if self.cmd_lives() {
             let kill_at = now.saturating_add(self.start.leave_within);
@@ -224,7 +224,7 @@ impl Supervisor {
         }
     }
 
-    /// Goes on with a drain in an epoch that was abandoned in the middle of it.
+    /// Continues a drain in an epoch that was abandoned in the middle of it.
     pub(super) fn drain_abandoned(&mut self, step: DrainStep, out: &mut Vec<Effect>) {
         match step {
             DrainStep::Barrier { .. } => self.stop_litestream(None, out),

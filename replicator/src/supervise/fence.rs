@@ -11,11 +11,11 @@
 //!   the file and its WAL move away ──► Ended(Fenced)
 //! ```
 //!
-//! Nothing counts any more, Litestream is killed, the app leaves by itself or with CMD's group after
-//! five seconds; when its lock is free the file and its WAL are moved away. Where the lease is merely
-//! gone, that waits until the bucket shows what was covered; if it does not, it was emptied, or is a
-//! wrong one, and the file keeps its place. Where somebody wants this process to end meanwhile, it
-//! does not wait for an app that stays: the next start moves the file.
+//! Nothing counts any more, Litestream is killed, the app leaves by itself or with CMD's group
+//! after five seconds; when its lock is free the file and its WAL are moved away. Where the lease
+//! is merely gone, that waits until the bucket shows what was covered; if it does not, it was
+//! emptied, or is a wrong one, and the file keeps its place. Where a signal asks this process to
+//! end meanwhile, it does not wait for an app that stays: the next start moves the file.
 
 use tidemill_model::{BootTime, Stage};
 
@@ -28,7 +28,7 @@ use super::{
 pub(super) struct FenceStep {
     /// When CMD is killed; `None` once it was, or if there is none.
     kill_at: Option<BootTime>,
-    /// When the move is left to the next start, because somebody wants this process to end.
+    /// When the move is left to the next start, because a signal asked this process to end.
     give_up_at: Option<BootTime>,
     /// The bucket is being asked, or the file moved.
     moving: bool,
@@ -37,7 +37,7 @@ pub(super) struct FenceStep {
 }
 
 impl FenceStep {
-    /// The same, where somebody wants this process to end.
+    /// The same, where a signal asked this process to end.
     pub(super) fn hurried(self, now: BootTime) -> FenceStep {
         let give_up_at = self.give_up_at.or(Some(now.saturating_add(FENCE_GRACE * 2)));
         FenceStep { give_up_at, ..self }
@@ -104,7 +104,7 @@ impl Supervisor {
         }
     }
 
-    /// Moves the file once nobody can have it open, and the bucket was asked.
+    /// Moves the file once no process can have it open, and the bucket was asked.
     pub(super) fn fence_proceed(&mut self, out: &mut Vec<Effect>) {
         let Phase::Fence(step) = self.phase else { return };
         let down = matches!(self.litestream, LitestreamRun::Down { .. });

@@ -13,21 +13,21 @@
 //!
 //! Its parts: [`protocol`] has the words, [`supervisor`] the state and the dispatch, [`litestream`]
 //! Litestream's life; [`app`] the attachment; [`repair`] the way to a file that may be opened (the
-//! first copy of a process, and the cure); [`drain`] and [`fence`] the two ways out; [`abandon`] the
-//! end of an epoch that cannot be shipped any more.
+//! first copy of a process, and the cure); [`drain`] and [`fence`] the two ways out; [`abandon`]
+//! the end of an epoch that cannot be shipped any more.
 //!
 //! Invariants:
 //! - Litestream is called only while no commit of a dead app can be shipped: before any app
 //!   attached, while one is attached, or after a cure;
 //! - an app may open the file only in [`Phase::Ready`]; until then this process holds the app's
 //!   lock, or the app that has the file open lives on from before and attaches again;
-//! - the lease is released only after a barrier that counted while nobody could write;
+//! - the lease is released only after a barrier that counted while no app could write;
 //! - a file is moved aside only when Litestream has ended and the app's lock is held.
 //!
 //! On failure: Litestream that ends by itself, or gives answers that cannot be, is started again,
-//! ever more slowly, down to once a minute, until a barrier counts; wrong answers that go on abandon
-//! the epoch. A cure or a first copy is tried until it succeeds. On a crash: the stage in the state
-//! file and the app's lock tell the next process what is needed.
+//! ever more slowly, down to once a minute, until a barrier counts; wrong answers that go on
+//! abandon the epoch. A cure or a first copy is tried until it succeeds. On a crash: the stage in
+//! the state file and the app's lock tell the next process what is needed.
 
 use std::time::Duration;
 

@@ -52,8 +52,8 @@ pub(crate) enum Input {
     Tick,
     /// Litestream runs and answers.
     LitestreamUp,
-    /// Litestream ended, or could not be started: once for each `SpawnLitestream`, whether it ended by
-    /// itself or was told to.
+    /// Litestream ended, or could not be started: once for each `SpawnLitestream`, whether it ended
+    /// by itself or was told to.
     LitestreamEnded,
     /// Litestream must be restarted.
     RestartLitestream(Restart),
@@ -68,7 +68,7 @@ pub(crate) enum Input {
     BarrierCounted(LastGood),
     /// The barrier that was asked for did not count.
     BarrierRefused(BarrierRefusal),
-    /// Somebody else's barrier, or a poke, counted.
+    /// A caller's barrier, or a poke, counted.
     Counted(LastGood),
     /// The state file has the stage.
     StageSaved,
@@ -93,7 +93,7 @@ pub(crate) enum Input {
     CmdStarted,
     /// CMD ended, or could not be started.
     CmdEnded(ExitCode),
-    /// Somebody asks this process to end.
+    /// A signal asks this process to end.
     Terminate,
     /// Another owner has the node.
     Fenced,
@@ -232,7 +232,7 @@ pub(crate) enum EpochEffect {
         stage: Stage,
         /// With `Shipping`, the last good barrier.
         good: Option<LastGood>,
-        /// Somebody waits for the end: a cure does not wait for its turn.
+        /// This process is on its way out: a cure does not wait for its turn.
         hurry: bool,
     },
     /// Record that the epoch cannot go on: the next start takes the next one.
@@ -248,7 +248,7 @@ pub(crate) enum EpochEffect {
     Release,
 }
 
-/// Why an epoch cannot be gone on with.
+/// Why an epoch cannot continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unfit {
     /// Litestream lost its own state.

@@ -1,5 +1,5 @@
-//! The way to a file that an app may open: a first copy under a new epoch, and the cure of a replica
-//! whose app died uncleanly.
+//! The way to a file that an app may open: a first copy under a new epoch, and the cure of a
+//! replica whose app died uncleanly.
 //!
 //! ```text
 //!   LitestreamEnd ──► Lock ──────────────────────────► Checkpoint ──► LitestreamUp ──► Barrier
@@ -9,16 +9,17 @@
 //!                                            ready, or a drain ◄── StageShipping ◄─────────┘
 //! ```
 //!
-//! Each step is repeated until it succeeds. Both go: Litestream down, app's lock held, WAL written back into the file, Litestream up, one
-//! barrier, which ships a full copy. What was shipped between the last good barrier and that copy
-//! may show commits that never were. So a cure writes an open break before Litestream starts, which
-//! hides all that follows the barrier, and closes it at the copy. The stage `cure` stands in the
-//! state file from before the open break until after the closed one.
+//! Each step is repeated until it succeeds. Both go: Litestream down, app's lock held, WAL written
+//! back into the file, Litestream up, one barrier, which ships a full copy. What was shipped
+//! between the last good barrier and that copy may show commits that never were. So a cure writes
+//! an open break before Litestream starts, which hides all that follows the barrier, and closes it
+//! at the copy. The stage `cure` stands in the state file from before the open break until after
+//! the closed one.
 //!
 //! On a crash a first copy and a cure are simply begun again; the state file's last good barrier is
 //! not advanced before the closed break is written, so that a repetition finds its own open break.
-//! Where the machine is lost, the open break stays, and the take-over that begins after it closes it.
-//! On failure of the store a cure waits at the open break: no app is let in meanwhile.
+//! Where the machine is lost, the open break stays, and the take-over that begins after it closes
+//! it. On failure of the store a cure waits at the open break: no app is let in meanwhile.
 
 use tidemill_model::{BootTime, LastGood, Stage, Txid};
 
@@ -84,7 +85,7 @@ impl Supervisor {
                 Phase::Repair(RepairStep::new(Kind::Cure, At::Lock))
             }
             EntryPoint::Resume { cure: false } => {
-                // Whoever had the file open is dead, or lives and will attach again.
+                // The app that had the file open is dead, or lives and will attach again.
                 self.app = AppPresence::Orphaned { session: None };
                 Phase::Ready
             }
@@ -92,7 +93,7 @@ impl Supervisor {
         out.push(Effect::File(FileEffect::TryAppLock));
     }
 
-    /// Begins a cure; the app's lock is held. Somebody who wants this process to end waits for it
+    /// Begins a cure; the app's lock is held. A signal that asks for the end waits for it
     /// only as long as for a final barrier: the next start completes it.
     pub(super) fn cure(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         if self.terminating {

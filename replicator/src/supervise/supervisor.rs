@@ -64,7 +64,7 @@ pub(crate) struct Supervisor {
     pub(super) mismatched: bool,
     /// The epoch was abandoned: Litestream is not started again.
     pub(super) abandoned: bool,
-    /// When a repair that somebody wants to end is given up.
+    /// When a repair is given up, once a signal asked for the end.
     pub(super) give_up_at: Option<BootTime>,
     pub(super) restarts: u32,
     /// How often Litestream ended for a bad reason, as far as it is not forgotten.
@@ -152,7 +152,7 @@ impl Supervisor {
         [litestream, phase, self.lock_at, self.hung_at, self.give_up_at].into_iter().flatten().min()
     }
 
-    /// Takes one input and says what is to be done.
+    /// Takes one input and gives what it wants done.
     pub(crate) fn handle(&mut self, input: Input, now: BootTime) -> Vec<Effect> {
         if matches!(self.phase, Phase::Ended(_)) {
             return Vec::new();

@@ -2,8 +2,8 @@
 //!
 //! The process stays, and keeps its claim: an end would only be followed by another start, another
 //! listing and another download. A download is repeated only after the listing has changed, or an
-//! hour has passed, in case it was the way that was bad and not the object; in between one listing a
-//! minute is all that the wait costs.
+//! hour has passed, in case it was the way that was bad and not the object; in between one listing
+//! a minute is all that the wait costs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

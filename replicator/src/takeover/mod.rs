@@ -1,7 +1,8 @@
 //! The take-over: from a claim on the lease to a file that may be shipped.
 //!
 //! - [`plan`] decides each step, without I/O;
-//! - [`run`] performs them with [`steps`]; [`damaged`] waits where the bucket cannot give what is needed.
+//! - [`run`] performs them with [`steps`]; [`damaged`] waits where the bucket cannot give what is
+//!   needed.
 
 pub(crate) mod damaged;
 pub(crate) mod plan;

@@ -25,11 +25,12 @@
 //! - `epoch.json` is created only once: one that another instance wrote ends the claim, one of this
 //!   claim fixes the base, whatever would be chosen now;
 //! - a restored file is used only if its checksums agree with `covered` and with a fixed base;
-//! - an open break says nothing about the base: what it hides is a whole commit, and nobody wrote
-//!   after it. One that begins before a base from the bucket is closed at the base, once the file is
-//!   in place; with a local base it stays open, because the bucket never showed where that begins.
+//! - an open break says nothing about the base: what it hides is a whole commit, and no app wrote
+//!   after it. One that begins before a base from the bucket is closed at the base, once the file
+//!   is in place; with a local base it stays open, because the bucket never showed where that
+//!   begins.
 //!
-//! On a crash the whole take-over is repeated under the same claim, or by whoever claims next: up
+//! On a crash the whole take-over is repeated under the same claim, or by the next one: up
 //! to `epoch.json` nothing is kept, after it the base is fixed. On failure nothing was replaced.
 
 use tidemill_model::{
@@ -123,7 +124,7 @@ pub(crate) enum Input {
     BreaksClosed,
 }
 
-/// What is to be done, one at a time.
+/// What the take-over wants done, one at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Write the open break of a cure that was begun on this disk: the crash may have come before

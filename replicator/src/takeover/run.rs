@@ -37,7 +37,7 @@ pub(crate) enum TakeOverEnd {
     Placed(Box<NodeState>),
     /// Another instance has the epoch.
     Fenced,
-    /// The claim is of no use: judge the node again.
+    /// The claim does not lead to a base: judge the node again.
     Abandoned,
 }
 
@@ -96,7 +96,8 @@ async fn terms(
 }
 
 /// The local file's log, all of which is read: it may be the epoch's base. One that is damaged goes
-/// aside for what the bucket has, except a file that was never shipped: there is nothing else of it.
+/// aside for what the bucket has, except a file that was never shipped: there is nothing else of
+/// it.
 async fn local_log(context: &Arc<Context>, candidate: Candidate) -> Result<LocalLog, Error> {
     let db = context.beside().db().to_owned();
     if !db.exists() {

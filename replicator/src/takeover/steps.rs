@@ -235,7 +235,7 @@ fn folder(context: &Context) -> PathBuf {
 }
 
 /// Deletes what an interrupted restore left: it may be as large as the database. The node lock is
-/// held, and nobody else restores there.
+/// held, and no other process restores there.
 pub(crate) fn sweep(context: &Context) -> Result<(), Error> {
     let folder = folder(context);
     match std::fs::remove_dir_all(&folder) {

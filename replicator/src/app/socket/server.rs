@@ -84,9 +84,9 @@ async fn connection(stream: UnixStream, requests: Requests) {
     }
 }
 
-/// Waits for the end of a process; without end where the kernel does not tell. A connection ends with
-/// its process, but not while a child that was forked from it, and never ran a program of its own,
-/// keeps it open: such a child would make a dead app look attached.
+/// Waits for the end of a process; without end where the kernel does not tell. A connection ends
+/// with its process, but not while a child that was forked from it, and never ran a program of its
+/// own, keeps it open: such a child would make a dead app look attached.
 async fn ended(pid: Option<u32>) {
     let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let watched = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());

@@ -183,7 +183,7 @@ fn an_app_that_dies_is_cured_by_owners_that_answer_at_once() {
 #[test]
 fn what_is_told_meanwhile_waits_its_turn() {
     let (mut routes, mut owners) = (routes(true), willing());
-    // While the first copy is still being made somebody asks for the end, and a lease is lost.
+    // While the first copy is still being made a signal asks for the end, and the lease is lost.
     routes.post.tell(Input::Tick);
     routes.post.tell(Input::Terminate);
     deliver(

@@ -57,8 +57,8 @@ impl Confirmation {
 }
 
 impl Barriers {
-    /// Whether an answer belongs to the confirmation under way; one of a confirmation that was given
-    /// up ends here.
+    /// Whether an answer belongs to the confirmation under way; one of a confirmation that was
+    /// given up ends here.
     fn is_of_confirmation(&mut self) -> bool {
         let stale = self.confirmation == Confirmation::Stale;
         if stale {
@@ -67,7 +67,7 @@ impl Barriers {
         !stale
     }
 
-    /// Begins to confirm an upload, if somebody waits for it or it is time to count one.
+    /// Begins to confirm an upload, if a caller waits for it or it is time to count one.
     pub(super) fn confirm(
         &mut self,
         good: LastGood,

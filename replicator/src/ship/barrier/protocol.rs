@@ -75,7 +75,7 @@ pub(crate) enum BarrierRefusal {
 pub(crate) enum Input {
     /// Time passed.
     Tick,
-    /// Somebody asks for a barrier.
+    /// A caller asks for a barrier.
     Ask {
         /// Who.
         waiter: WaiterId,
@@ -105,7 +105,7 @@ pub(crate) enum Input {
     Fenced,
 }
 
-/// What is to be done.
+/// What it wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Read the head of the log, if the log contains this; answer `Head` or `HeadLacks`.
@@ -119,8 +119,8 @@ pub(crate) enum Effect {
     ReadLease,
     /// Write the state file; answer `Saved`.
     Save(LastGood),
-    /// Litestream's answer was accepted: what was committed before the round looked at the log is in
-    /// the bucket.
+    /// Litestream's answer was accepted: what was committed before the round looked at the log is
+    /// in the bucket.
     Accepted {
         /// When it looked, at the earliest.
         looked_at: Option<BootTime>,

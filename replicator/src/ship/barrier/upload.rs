@@ -21,8 +21,8 @@ const CALL_STALLS_MAX: u32 = 10;
 const COPY_STALL_MIN: Duration = Duration::from_secs(60);
 /// See [`COPY_STALL_MIN`].
 const COPY_STALL_MAX: Duration = Duration::from_secs(1800);
-/// What a full copy may take in all: as long as it moves it is left alone, since it would only begin
-/// anew.
+/// What a full copy may take in all: as long as it moves it is left alone, since it would only
+/// begin anew.
 const COPY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How often in a row Litestream may say that nothing is in the bucket. It does after a failure of
 /// another upload, and the next answer is right again.

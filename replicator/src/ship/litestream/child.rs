@@ -1,7 +1,7 @@
 //! The Litestream process: how it is started so that it never outlives its sidecar unnoticed.
 //!
 //! It inherits the node lock's descriptor, so that the lock is free only when the sidecar *and*
-//! Litestream are dead; this is the proof that nobody ships. It is told to die with its parent
+//! Litestream are dead; this is the proof that none ships. It is told to die with its parent
 //! (`PR_SET_PDEATHSIG`), which makes that quick. Linux sends that signal when the forking *thread*
 //! ends, so all are forked by one thread that lives as long as the process. Its environment is
 //! empty but for the credentials: variables such as `AWS_CA_BUNDLE`, `LOG_LEVEL` or a profile
@@ -78,8 +78,8 @@ pub(crate) struct LitestreamChild {
 
 impl LitestreamChild {
     /// Starts Litestream and writes its pid file. It is not ready yet: see
-    /// [`super::control::LitestreamControl::wait_ready`]. With the rendered config it opens the database at
-    /// the first `/sync` and not before.
+    /// [`super::control::LitestreamControl::wait_ready`]. With the rendered config it opens the
+    /// database at the first `/sync` and not before.
     ///
     /// # Errors
     /// [`SpawnError`]; no process is left behind.

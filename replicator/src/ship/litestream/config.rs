@@ -35,7 +35,7 @@ pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 /// What the config says about one node. Rendering checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// Where Litestream's control socket is to be: absolute, at most 107 bytes.
+    /// Where Litestream makes its control socket: absolute, at most 107 bytes.
     pub(crate) socket: PathBuf,
     /// The database: absolute and free of symbolic links, because requests must name it exactly so.
     pub(crate) db: PathBuf,

@@ -63,7 +63,7 @@ pub(crate) struct SyncFailure {
     pub(crate) text: String,
 }
 
-/// What can be wrong with a `/sync`, by what is to be done.
+/// What can be wrong with a `/sync`, by what helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SyncFailureKind {
     /// S3 is slow or gone.
@@ -85,13 +85,13 @@ pub(crate) enum SyncFailureKind {
     Silent,
     /// The answer is not what Litestream 0.5.18 gives.
     Garbled,
-    /// The database is not open in Litestream, which only somebody else's `/stop` does.
+    /// The database is not open in Litestream, which only a `/stop` of a stranger does.
     NotOpen,
     /// Litestream's own state is damaged or gone, or does not fit what lies under the prefix.
     StateMismatch,
     /// The config does not list exactly this path, or the request is wrong: a fault of ours.
     Refused,
-    /// It shipped, and perhaps a commit that the app has written and not told anybody of.
+    /// It shipped, and perhaps a commit that the app has written and not published.
     Unpublished,
 }
 
@@ -179,7 +179,7 @@ pub(crate) enum ControlError {
     Garbled(String),
 }
 
-/// Why a started Litestream is of no use.
+/// Why a started Litestream does not serve.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotReady {
     /// It ended.
@@ -267,7 +267,8 @@ impl LitestreamControl {
     /// Waits until `child` answers on the socket, and checks that it is the one we started, of the
     /// version we know, with the config we rendered. 20 to 35 ms.
     ///
-    /// It has not reached S3 nor opened the database: only the first [`LitestreamControl::sync`] does.
+    /// It has not reached S3 nor opened the database: only the first [`LitestreamControl::sync`]
+    /// does.
     ///
     /// # Errors
     /// [`NotReady`]: kill the child.

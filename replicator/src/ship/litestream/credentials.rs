@@ -27,7 +27,8 @@ pub(crate) async fn for_litestream(store: &Store) -> Result<Credentials, Error> 
     store.credentials().await
 }
 
-/// In how long Litestream is to be started again with new credentials; none if these do not end.
+/// How long until Litestream must be started again with new credentials; `None` if these do not
+/// end.
 pub(crate) fn replace_in(credentials: &Credentials, now: Timestamp) -> Option<Duration> {
     let end = credentials.expires_at?;
     let due = end.saturating_sub(BEFORE_END).since(now);

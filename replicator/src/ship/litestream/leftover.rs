@@ -40,7 +40,7 @@ impl PidFile {
         files::replace(path, &bytes)
     }
 
-    /// None if there is none or it cannot be read.
+    /// `None` if there is no such file or it cannot be read.
     fn read(path: &Path) -> Option<PidFile> {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }

@@ -2,7 +2,7 @@
 //!
 //! Litestream keeps the newest of what it shipped, and goes on from there. Without it, it goes on
 //! from what it finds under the prefix, which may leave a hole in the replica that no call and no
-//! check of its own tells of. So whoever starts it under a prefix that was shipped to compares
+//! check of its own tells of. So a start under a prefix that was shipped to compares
 //! first: a state that ends before what was counted is not this prefix's any more.
 
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::path::Path;
 use tidemill_eventlog::Beside;
 use tidemill_model::Txid;
 
-/// The newest transaction that Litestream's own state holds; none if there is none. The state is
+/// The newest transaction that Litestream's own state holds, if any. The state is
 /// only looked at, and a folder that cannot be read holds nothing.
 pub(crate) fn end(beside: &Beside) -> Option<Txid> {
     let files = std::fs::read_dir(beside.litestream_meta().join("ltx").join("0")).ok()?;

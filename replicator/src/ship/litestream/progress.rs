@@ -1,11 +1,11 @@
 //! Whether a Litestream that has been called moves anything.
 //!
-//! The kernel counts what a process reads and writes, files and sockets alike. The count moves while a
-//! full copy is staged on the disk and whenever the socket takes bytes, and stands still on a
-//! connection that died. On a slow line it moves in jumps, since the socket takes up to 4 MiB at once
-//! (seen with a copy over 300 KB/s: 15 s between two of them), so the bound on a standstill must be
-//! well above that. Litestream's own `/debug/sync-status` tells nothing: throughout an upload it shows
-//! the phase before it.
+//! The kernel counts what a process reads and writes, files and sockets alike. The count moves
+//! while a full copy is staged on the disk and whenever the socket takes bytes, and stands still on
+//! a connection that died. On a slow line it moves in jumps, since the socket takes up to 4 MiB at
+//! once (seen with a copy over 300 KB/s: 15 s between two of them), so the bound on a standstill
+//! must be well above that. Litestream's own `/debug/sync-status` tells nothing: throughout an
+//! upload it shows the phase before it.
 
 use std::fs;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use tidemill_eventlog::host;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Less than this is what Litestream's timers and a request that is tried again move.
 const PROGRESS_BYTES: u64 = 256 * 1024;
-/// Where the kernel's count cannot be read, a call may take so many times as long as one that stands
-/// still.
+/// Where the kernel's count cannot be read, a call may take so many times as long as one that
+/// stands still.
 const BLIND_FACTOR: u32 = 10;
 
 /// Waits until the process has moved next to nothing for `stall`.

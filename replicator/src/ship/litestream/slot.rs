@@ -10,8 +10,8 @@
 //! A `Kill` or `Stop` while it starts is remembered: it is killed as soon as it answers. Each
 //! `Spawn` is answered once, with `LitestreamEnded` or `StateLost`, however that comes about.
 //!
-//! Failure: one that cannot be started, or is of no use, counts as one that ended. Cancellation:
-//! dropping the slot kills the process.
+//! Failure: one that cannot be started, or does not answer as it must, counts as one that ended.
+//! Cancellation: dropping the slot kills the process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,7 +185,8 @@ impl LitestreamSlot {
     }
 
     /// Has it started with new credentials where the old ones end soon; not in the middle of an
-    /// upload, which would begin anew, unless they are about to end, with which it would fail anyway.
+    /// upload, which would begin anew, unless they are about to end, with which it would fail
+    /// anyway.
     pub(crate) fn replace_if_due(&mut self, uploading: bool, now: BootTime, post: &mut Post) {
         let Some(due) = self.replace_at else { return };
         if now >= due && (!uploading || now >= due.saturating_add(REPLACE_BOUND)) {

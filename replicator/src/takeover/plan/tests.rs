@@ -319,7 +319,7 @@ fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the
     assert!(matches!(core.handle(Input::Placed), Effect::Done(Some(Base::Local { .. }))));
 }
 
-/// Somebody else's epoch may have appeared since the start looked.
+/// Another owner's epoch may have appeared since the start looked.
 #[test]
 fn a_file_that_was_never_shipped_is_not_put_upon_a_history() {
     let listed = |covered, point| {
