@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::waits;
-use tidemill_model::{OpName, RunStatus, Seq};
+use tidemill_model::{OpName, RunStatus, RunSummary, Seq};
 use tidemill_observer::render;
 
-use crate::common::FromArgs;
+use crate::common::{FromArgs, wait};
 use crate::output;
 
 #[derive(Debug, clap::Args)]
@@ -32,16 +32,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let snapshot = args.from.open(args.json)?;
-    let filter = RunFilter {
-        status: args.status,
-        workflow: args.workflow.clone(),
-        after: args.after,
-        // One more than is shown tells whether there are more.
-        limit: args.limit.saturating_add(1),
-    };
-    let mut runs = query::runs(snapshot.connection(), &filter)?;
-    waits::say(snapshot.connection(), &mut runs)?;
+    let mut runs = args.listed()?;
     let shown = usize::try_from(args.limit).unwrap_or(usize::MAX);
     if runs.len() > shown {
         runs.truncate(shown);
@@ -53,6 +44,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             args.limit
         ));
     }
-    query::add_activity(snapshot.connection(), &mut runs)?;
     if args.json { output::json(&runs) } else { output::text(&render::runs(&runs)) }
+}
+
+impl Args {
+    /// The runs as a live node lists them, which spares a copy of its file, or as a file has them:
+    /// one more than is shown tells whether there are more.
+    fn listed(&self) -> anyhow::Result<Vec<RunSummary>> {
+        let filter = RunFilter {
+            status: self.status,
+            workflow: self.workflow.clone(),
+            after: self.after,
+            limit: self.limit.saturating_add(1),
+        };
+        let access = self.from.s3.access()?;
+        if let Some(runs) = wait(async { Ok(access.ask_list(&self.from.from, &filter).await?) })? {
+            return Ok(runs);
+        }
+        let snapshot = self.from.open(self.json)?;
+        let mut runs = query::runs(snapshot.connection(), &filter)?;
+        waits::say(snapshot.connection(), &mut runs)?;
+        query::add_activity(snapshot.connection(), &mut runs)?;
+        Ok(runs)
+    }
 }

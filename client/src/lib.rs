@@ -81,6 +81,20 @@ impl NodeClient {
         self.document(path, answer).await
     }
 
+    /// Gets a JSON document of a path with parameters.
+    ///
+    /// # Errors
+    /// As [`NodeClient::get`].
+    pub async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<T, Error> {
+        let query =
+            form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        self.get(&format!("{path}?{query}")).await
+    }
+
     /// Posts a JSON document, or nothing, and gets one.
     ///
     /// # Errors

@@ -46,6 +46,9 @@ pub struct RunSummary {
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// From its creation to its end, in milliseconds.
+    ///
+    /// The field is always there. A node of a version that lists runs in another shape lacks it.
+    #[serde(deserialize_with = "present")]
     pub duration_ms: Option<u64>,
     /// Who started it as a child.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +63,15 @@ pub struct RunSummary {
     /// What its open steps do; `None` if it has none, or too long a history for a list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
+}
+
+/// A page of a list of runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunPage {
+    /// The newest first.
+    pub runs: Vec<RunSummary>,
+    /// What `after` takes to go on; `None` at the end.
+    pub next: Option<Seq>,
 }
 
 /// A run with its operations.

@@ -1,14 +1,16 @@
-//! A live node: a copy of its file, or one of its runs.
+//! A live node: a copy of its file, or its runs.
 //!
 //! The node makes a consistent copy; it is written to a file as it arrives, so its size does not
 //! matter to memory. On failure or cancellation the caller's folder is dropped with what arrived.
-//! A run needs no copy: the node shows it, page by page, each page as of when it is asked for.
+//! A list of runs, or one of them, needs no copy: the node shows it page by page, each page as of
+//! when it is asked for.
 
 use std::path::Path;
 use std::pin::Pin;
 
 use tidemill_client::NodeClient;
-use tidemill_model::{Json, OpId, OperationPage, Payloads, RunId, RunView};
+use tidemill_eventlog::query::RunFilter;
+use tidemill_model::{Json, OpId, OperationPage, Payloads, RunId, RunPage, RunSummary, RunView};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
@@ -19,7 +21,10 @@ use crate::snapshot::Access;
 use crate::source::Source;
 
 /// Operations in a page: as many as a node gives, because it folds the whole run for each page.
-const PAGE: u32 = 10_000;
+const OPERATIONS_PAGE: u32 = 10_000;
+
+/// Runs in a page: as many as a node gives.
+const RUNS_PAGE: u32 = 1_000;
 
 /// Copies the node's file to `to`.
 ///
@@ -52,6 +57,42 @@ impl Access {
         let Source::Node(address) = source else { return Ok(None) };
         show(&self.node(address), run, payloads).await
     }
+
+    /// The runs that a live node lists; `None` as for [`Access::ask`].
+    ///
+    /// # Errors
+    /// `Unavailable` if the node does not answer; else what the node says.
+    pub async fn ask_list(
+        &self,
+        source: &Source,
+        filter: &RunFilter,
+    ) -> Result<Option<Vec<RunSummary>>> {
+        let Source::Node(address) = source else { return Ok(None) };
+        list(&self.node(address), filter).await
+    }
+}
+
+async fn list(node: &NodeClient, filter: &RunFilter) -> Result<Option<Vec<RunSummary>>> {
+    let (mut runs, mut after) = (Vec::new(), filter.after);
+    loop {
+        // A page may be shorter than was asked for, and not the last one.
+        let listed = u32::try_from(runs.len()).unwrap_or(u32::MAX);
+        let limit = filter.limit.saturating_sub(listed).min(RUNS_PAGE);
+        if limit == 0 {
+            return Ok(Some(runs));
+        }
+        let mut parameters = vec![("limit", limit.to_string())];
+        parameters.extend(after.map(|after| ("after", after.to_string())));
+        parameters.extend(filter.status.map(|status| ("status", status.to_string())));
+        parameters.extend(filter.workflow.iter().map(|name| ("workflow", name.to_string())));
+        let page: Json = node.get_with("/v1/runs", &parameters).await?;
+        let Ok(page) = page.decode::<RunPage>() else { return Ok(None) };
+        runs.extend(page.runs);
+        after = page.next;
+        if after.is_none() {
+            return Ok(Some(runs));
+        }
+    }
 }
 
 async fn show(node: &NodeClient, run: &RunId, payloads: Payloads) -> Result<Option<RunView>> {
@@ -78,8 +119,13 @@ async fn complete(
     }
     while let Some(last) = after {
         let (run, whole) = (&view.id, payloads == Payloads::Whole);
-        let query = format!("after={last}&limit={PAGE}&whole={whole}");
-        let page: OperationPage = node.get(&format!("/v1/runs/{run}/operations?{query}")).await?;
+        let parameters = [
+            ("after", last.to_string()),
+            ("limit", OPERATIONS_PAGE.to_string()),
+            ("whole", whole.to_string()),
+        ];
+        let path = format!("/v1/runs/{run}/operations");
+        let page: OperationPage = node.get_with(&path, &parameters).await?;
         after = page.next.map(OpId::get);
         view.operations.extend(page.operations);
     }

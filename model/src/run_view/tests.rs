@@ -296,7 +296,13 @@ fn a_field_or_a_word_of_a_newer_version_is_no_error_and_an_older_shape_is_one() 
     shown["operations"][0]["kind"] = "signal".into();
     let read: RunView = serde_json::from_value(shown.clone()).unwrap();
     assert_eq!(read.operations[0].kind, "signal");
+    let mut listed = shown.clone();
+    listed["seq"] = 1.into();
+    assert_eq!(serde_json::from_value::<RunSummary>(listed.clone()).unwrap().seq, seq(1));
     shown.as_object_mut().unwrap().remove("operations_next");
     let error = serde_json::from_value::<RunView>(shown).unwrap_err().to_string();
     assert!(error.contains("operations_next"), "{error}");
+    listed.as_object_mut().unwrap().remove("duration_ms");
+    let error = serde_json::from_value::<RunSummary>(listed).unwrap_err().to_string();
+    assert!(error.contains("duration_ms"), "{error}");
 }

@@ -116,3 +116,57 @@ async fn a_node_of_another_version_is_left_to_a_copy_and_a_run_that_is_not_there
         "there is no run `other` in this source: `tidemill runs` lists them"
     );
 }
+
+#[tokio::test]
+async fn runs_are_listed_page_by_page_until_there_are_enough() {
+    let (_dir, path) = crate::testing::file_of_states();
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    let all = RunFilter { limit: 10, ..RunFilter::default() };
+    let by_file = query::runs(&connection, &all).unwrap();
+    let answer = |path: &str| {
+        let after = path.split_once("after=").map(|(_, rest)| rest.split('&').next().unwrap());
+        let after = after.map(|after| after.parse().unwrap());
+        // Pages of two at most, whatever was asked for.
+        let mut runs =
+            query::runs(&connection, &RunFilter { after, limit: 3, ..RunFilter::default() })
+                .unwrap();
+        let more = runs.len() > 2;
+        runs.truncate(2);
+        let next = runs.last().map(|run| run.seq).filter(|_| more);
+        (200, serde_json::to_string(&RunPage { runs, next }).unwrap())
+    };
+    let listed = async |filter: RunFilter, answer: &dyn Fn(&str) -> (u16, String)| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let node = NodeClient::new(address.parse().unwrap(), None);
+        let asked = Mutex::default();
+        let listed = tokio::select! {
+            listed = list(&node, &filter) => listed.unwrap(),
+            () = serve(listener, &asked, answer) => unreachable!("it serves for ever"),
+        };
+        (listed, asked.into_inner().unwrap())
+    };
+    let (runs, asked) = listed(RunFilter { limit: 4, ..all.clone() }, &answer).await;
+    assert_eq!((runs.as_deref(), asked.len()), (Some(&by_file[..4]), 2));
+    let (runs, asked) = listed(RunFilter { limit: 4_000, ..all.clone() }, &answer).await;
+    assert_eq!(runs, Some(by_file.clone()));
+    let after = |at: usize| format!("/v1/runs?limit=1000&after={}", by_file[at].seq);
+    assert_eq!(asked, ["/v1/runs?limit=1000".to_owned(), after(1), after(3)]);
+
+    let filter = RunFilter {
+        status: Some(tidemill_model::RunStatus::Running),
+        workflow: Some(tidemill_model::OpName::new("a b&c=ä").unwrap()),
+        limit: 1,
+        ..all
+    };
+    let (_, asked) = listed(filter, &answer).await;
+    assert_eq!(asked, ["/v1/runs?limit=1&status=running&workflow=a+b%26c%3D%C3%A4"]);
+
+    let old = |_: &str| {
+        let mut runs = serde_json::to_value(&by_file).unwrap();
+        runs[0].as_object_mut().unwrap().remove("duration_ms");
+        (200, serde_json::json!({ "runs": runs, "next": null }).to_string())
+    };
+    let filter = RunFilter { limit: 9, ..RunFilter::default() };
+    assert_eq!(listed(filter, &old).await.0, None, "a copy shows them in this shape");
+}

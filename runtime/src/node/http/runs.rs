@@ -12,13 +12,13 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use tidemill_eventlog::query::RunFilter;
-use tidemill_model::{Payloads, RunId, RunState, RunStatus, RunView, WaitsFor};
+use tidemill_model::{Payloads, RunId, RunPage, RunState, RunStatus, RunView, WaitsFor};
 
 use super::Api;
 use super::error::ApiError;
 use super::operations::{OPERATIONS_DEFAULT, page};
 use super::query::Params;
-use super::view::{ResultView, RunList};
+use super::view::ResultView;
 use crate::engine::{RunResult, StartRequest};
 use crate::error::{Error, ErrorKind, closed};
 use crate::store::HeldBlocks;
@@ -101,7 +101,7 @@ async fn read_body(mut body: Body) -> Result<bytes::Bytes, ApiError> {
 }
 
 /// `GET /v1/runs`.
-pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<RunList>, ApiError> {
+pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<RunPage>, ApiError> {
     let params = Params::read(&uri, &["status", "workflow", "limit", "after"])?;
     let limit = params.limit(LIST_DEFAULT, LIST_MAX)?;
     // One more than asked for tells whether there is a next page.
@@ -114,7 +114,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<R
     let held = HeldBlocks { runs: api.node.held_blocks().into_iter().collect() };
     let asked = usize::try_from(limit).expect("a limit fits in memory");
     let (runs, next) = api.reads.runs(filter, held, asked).await?;
-    Ok(Json(RunList { runs, next }))
+    Ok(Json(RunPage { runs, next }))
 }
 
 /// `GET /v1/runs/{id}`.

@@ -1,19 +1,10 @@
-//! What the API shows beside a run, whose JSON `tidemill_model` has: lists, results and events.
+//! What the API shows beside a run, whose JSON `tidemill_model` has: results and events.
 
 use serde::Serialize;
 use tidemill_eventlog::Row;
 use tidemill_model::{
-    BlockReason, Failure, Json, OpId, RunId, RunState, RunStatus, RunSummary, Seq, Timestamp,
-    WaitsFor,
+    BlockReason, Failure, Json, OpId, RunId, RunState, RunStatus, Seq, Timestamp, WaitsFor,
 };
-
-/// A page of runs.
-#[derive(Debug, Serialize)]
-pub(crate) struct RunList {
-    pub(crate) runs: Vec<RunSummary>,
-    /// What `after` takes to go on; null at the end.
-    pub(crate) next: Option<Seq>,
-}
 
 /// How a run ended, or why it does not go on.
 #[derive(Debug, Serialize)]
