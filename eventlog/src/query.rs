@@ -6,8 +6,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{
-    BlockReason, OpId, OpName, Parent, RunId, RunState, RunStatus, RunSummary, Seq, Timestamp,
-    took_ms,
+    BlockReason, Json, OpId, OpName, Parent, RunId, RunState, RunStatus, RunSummary, Seq,
+    Timestamp, took_ms,
 };
 
 use crate::codec::{Row, from_sql, to_sql};
@@ -30,7 +30,9 @@ pub struct RunFilter {
 const SUMMARY: &str = "SELECT r.run, r.workflow, r.status, r.created_at, \
      (SELECT u.ts FROM events u WHERE u.run = r.run ORDER BY u.seq DESC LIMIT 1), \
      (SELECT e.ts FROM events e WHERE e.seq = r.ended_seq), \
-     r.parent, r.parent_op, r.labels, r.seq FROM tidemill_runs r";
+     r.parent, r.parent_op, r.labels, r.seq, \
+     (SELECT c.data -> '$.value' FROM events c WHERE c.seq = r.custom_status_seq) \
+     FROM tidemill_runs r";
 
 /// Lists runs, the newest first, through an index for each kind of filter.
 ///
@@ -114,6 +116,10 @@ fn summary(row: &rusqlite::Row<'_>) -> Result<RunSummary> {
             .ok_or_else(|| corrupt(&"its seq is negative"))?,
         activity: None,
         waits_for: None,
+        custom_status: optional(10)?
+            .map(|json| Json::parse(&json))
+            .transpose()
+            .map_err(|e| corrupt(&e))?,
     })
 }
 

@@ -175,17 +175,7 @@ impl Op {
                 self.end(at, OpStatus::Dropped);
             }
             Event::OpHeld { end, .. } => self.hold(seq, at, end),
-            Event::NodeStarted(_)
-            | Event::RunCreated(_)
-            | Event::RunStarted { .. }
-            | Event::StepStarted { .. }
-            | Event::TimerStarted { .. }
-            | Event::ChildStarted { .. }
-            | Event::Now { .. }
-            | Event::RunCompleted { .. }
-            | Event::RunFailed { .. }
-            | Event::RunBlocked { .. }
-            | Event::RunResumed {} => {}
+            _ => {}
         }
     }
 

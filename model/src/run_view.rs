@@ -55,6 +55,9 @@ pub struct RunSummary {
     pub parent: Option<Parent>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What its code says that it is doing; `None` if it never said.
+    #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
+    pub custom_status: Option<Json>,
     /// The blocked run that it waits for, directly or through its children.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
@@ -115,6 +118,9 @@ pub struct RunView {
     /// Why it is blocked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked: Option<BlockReason>,
+    /// What its code says that it is doing; `None` if it never said.
+    #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
+    pub custom_status: Option<Json>,
     /// The blocked run that it waits for, directly or through its children.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
@@ -158,6 +164,7 @@ impl RunView {
             output: state.output,
             error: state.error,
             blocked,
+            custom_status: None,
             waits_for,
             last_seq: state.last_seq,
             activity,

@@ -185,6 +185,7 @@ fn a_child_that_was_cancelled_with_its_parent() {
 #[test]
 fn a_run_in_a_list() {
     let mut summary = RunSummary {
+        custom_status: None,
         id: run_id("r"),
         workflow: name("sweep"),
         status: RunStatus::Completed,

@@ -19,30 +19,36 @@ pub fn runs(runs: &[RunSummary]) -> String {
     if runs.is_empty() {
         return "no runs\n".to_owned();
     }
-    let rows: Vec<Vec<String>> = runs
-        .iter()
-        .map(|run| {
-            let labels: Vec<String> =
-                run.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            vec![
-                run.id.to_string(),
-                run.workflow.to_string(),
-                run.status.to_string(),
-                run.activity.as_ref().map_or_else(dash, activity),
-                run.created_at.to_string(),
-                run.ended_at.map_or_else(dash, |end| duration(end.since(run.created_at))),
-                run.parent.as_ref().map_or_else(dash, |parent| parent.run.to_string()),
-                labels.join(" "),
-                run.waits_for.as_ref().map_or_else(String::new, |waits| waits.run.to_string()),
-            ]
-        })
-        .collect();
+    let says = runs.iter().any(|run| run.custom_status.is_some());
+    let waits = runs.iter().any(|run| run.waits_for.is_some());
     let mut names =
         vec!["RUN", "WORKFLOW", "STATUS", "STEPS", "CREATED", "TOOK", "PARENT", "LABELS"];
-    if runs.iter().any(|run| run.waits_for.is_some()) {
-        names.push("WAITS FOR");
-    }
-    columns(&names, &rows)
+    names.extend(says.then_some("SAYS"));
+    names.extend(waits.then_some("WAITS FOR"));
+    let row = |run: &RunSummary| {
+        let labels: Vec<String> =
+            run.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut row = vec![
+            run.id.to_string(),
+            run.workflow.to_string(),
+            run.status.to_string(),
+            run.activity.as_ref().map_or_else(dash, activity),
+            run.created_at.to_string(),
+            run.ended_at.map_or_else(dash, |end| duration(end.since(run.created_at))),
+            run.parent.as_ref().map_or_else(dash, |parent| parent.run.to_string()),
+            labels.join(" "),
+        ];
+        if says {
+            row.push(run.custom_status.as_ref().map_or_else(String::new, json));
+        }
+        if waits {
+            row.push(
+                run.waits_for.as_ref().map_or_else(String::new, |waits| waits.run.to_string()),
+            );
+        }
+        row
+    };
+    columns(&names, &runs.iter().map(row).collect::<Vec<_>>())
 }
 
 fn dash() -> String {

@@ -60,6 +60,9 @@ impl Tree {
                     view.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 tree.field("labels", &labels.join(" "));
             }
+            if let Some(status) = &view.custom_status {
+                tree.field("says", &json(status));
+            }
             tree.field("input", &json(&view.input));
             if let Some(output) = &view.output {
                 tree.field("output", &json(output));

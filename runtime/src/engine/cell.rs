@@ -279,13 +279,14 @@ impl RunCell {
         drop(slot);
     }
 
-    /// The time, which the log remembers.
-    pub(crate) fn now(&self) -> Timestamp {
-        let Some(op) = self.allot(|| "ctx.now()".to_owned()) else { return self.clock.wall() };
-        let mut state = self.lock();
-        let at = state.times.get(&op).copied().unwrap_or_else(|| self.clock.wall());
-        state.asked.push(Event::Now { op, at }.into());
-        at
+    /// Notes an act that is done as soon as it is recorded; its id was allotted just now.
+    pub(crate) fn note(&self, act: Event) {
+        self.lock().asked.push(act.into());
+    }
+
+    /// The time that the log has for this call, if it is made again.
+    pub(crate) fn logged_time(&self, op: OpId) -> Option<Timestamp> {
+        self.lock().times.get(&op).copied()
     }
 
     /// The wall clock as it is, for a timer that starts now.

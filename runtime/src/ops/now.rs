@@ -1,6 +1,6 @@
 //! The time: an act with the answer in it, which a replay takes from the log.
 
-use tidemill_model::Timestamp;
+use tidemill_model::{Event, Timestamp};
 
 use crate::author::Ctx;
 
@@ -15,6 +15,10 @@ impl Ctx {
     /// # let _ = tidemill::App::new("doc").workflow("stamp", stamp);
     /// ```
     pub fn now(&self) -> Timestamp {
-        self.cell().now()
+        let cell = self.cell();
+        let Some(op) = cell.allot(|| "ctx.now()".to_owned()) else { return cell.wall() };
+        let at = cell.logged_time(op).unwrap_or_else(|| cell.wall());
+        cell.note(Event::Now { op, at });
+        at
     }
 }
