@@ -48,6 +48,10 @@ pub fn project(
             execute(connection, sql, [run.as_str()])?;
             await_no_more(connection, run, None)
         }
+        Event::StatusSet { .. } => {
+            let sql = "UPDATE tidemill_runs SET custom_status_seq = ?2 WHERE run = ?1";
+            execute_one(connection, sql, (run.as_str(), to_sql(at.seq)))
+        }
         // Most events change no projection, or only the status, which `set_status` writes.
         _ => Ok(()),
     }
@@ -153,6 +157,8 @@ pub struct RunRow {
     pub ended_seq: Option<Seq>,
     /// The event that blocked it, while it is blocked.
     pub blocked_seq: Option<Seq>,
+    /// The event with which its code last said what it is doing.
+    pub custom_status_seq: Option<Seq>,
     /// Who started it as a child.
     pub parent: Option<Parent>,
     /// Its labels as JSON text.
@@ -191,7 +197,7 @@ pub fn stored(connection: &Connection) -> Result<Projections> {
     let failed = |e| sqlite("read the projections", e);
     let mut found = Projections::default();
     let sql = "SELECT run, seq, workflow, status, created_at, ended_seq, blocked_seq, parent, \
-               parent_op, labels, awaited FROM tidemill_runs";
+               parent_op, labels, awaited, custom_status_seq FROM tidemill_runs";
     let mut statement = connection.prepare(sql).map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
@@ -223,6 +229,7 @@ fn run_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RunRow> {
         parent: parent.zip(op).map(|(run, op)| Parent { run, op }),
         labels: row.get(9)?,
         awaited: row.get(10)?,
+        custom_status_seq: seq(11)?,
     })
 }
 
@@ -255,6 +262,7 @@ struct Live {
     state: RunState,
     created_seq: Seq,
     blocked_seq: Option<Seq>,
+    custom_status_seq: Option<Seq>,
 }
 
 impl Rebuild {
@@ -278,13 +286,16 @@ impl Rebuild {
         let Some(live) = self.live.get_mut(run) else {
             let state =
                 RunState::create(run, row.seq, row.ts, &event).map_err(|e| e.to_string())?;
-            let live = Live { state, created_seq: row.seq, blocked_seq: None };
+            let live =
+                Live { state, created_seq: row.seq, blocked_seq: None, custom_status_seq: None };
             self.live.insert(run.clone(), live);
             return Ok(());
         };
         live.state.apply(row.seq, row.ts, &event).map_err(|e| e.to_string())?;
-        if matches!(event, Event::RunBlocked { .. }) {
-            live.blocked_seq = Some(row.seq);
+        match event {
+            Event::RunBlocked { .. } => live.blocked_seq = Some(row.seq),
+            Event::StatusSet { .. } => live.custom_status_seq = Some(row.seq),
+            _ => {}
         }
         if live.state.status.is_final()
             && let Some(live) = self.live.remove(run)
@@ -345,6 +356,7 @@ impl Live {
             parent: state.created.parent.clone(),
             labels: labels_json(&state.created.labels),
             awaited: Some(false),
+            custom_status_seq: self.custom_status_seq,
         }
     }
 

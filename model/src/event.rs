@@ -73,6 +73,8 @@ events! {
     ChildFailed = "child_failed", Input, [op name] { error: Failure };
     /// The run asked for the time and was given this one.
     Now = "now", Act, [op] { at: Timestamp [given] };
+    /// The run says what it is doing, for who looks at it: nothing depends on the value.
+    StatusSet = "status_set", Act, [op] { value: Json [given] };
     /// The run dropped an open operation: the loser of a race.
     OpDropped = "op_dropped", Act, [op];
     /// An open operation ended while its run took nothing in, because it was blocked or its process

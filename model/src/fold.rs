@@ -5,6 +5,7 @@
 
 use crate::event::{Event, EventClass};
 use crate::event_data::BlockReason;
+use crate::json::Json;
 use crate::log_order::{self, Phase, Standing};
 use crate::operation::{Op, OpKind};
 use crate::position::{Epoch, OpId, Seq};
@@ -39,6 +40,8 @@ pub struct RunHead {
     pub blocked: Option<BlockReason>,
     /// Where a process last took it up; 0 if none did.
     pub taken_up: Seq,
+    /// What its code last said that it is doing.
+    pub custom_status: Option<Json>,
     /// Where it was last resumed; 0 if never.
     pub resumed: Seq,
     /// The newest input or act; 0 before the first.
@@ -57,6 +60,7 @@ impl Default for RunHead {
             epoch: None,
             blocked: None,
             taken_up: Seq::ZERO,
+            custom_status: None,
             resumed: Seq::ZERO,
             last: Seq::ZERO,
             steps_open: 0,
@@ -90,6 +94,7 @@ impl RunHead {
                 self.blocked = None;
                 self.resumed = seq;
             }
+            Event::StatusSet { value, .. } => self.custom_status = Some(value.clone()),
             Event::RunBlocked { reason } => self.blocked = Some(reason.clone()),
             Event::RunCompleted { .. } | Event::RunFailed { .. } => self.phase = Phase::Ended,
             Event::StepStarted { .. } | Event::TimerStarted { .. } | Event::ChildStarted { .. } => {

@@ -164,7 +164,7 @@ impl RunView {
             output: state.output,
             error: state.error,
             blocked,
-            custom_status: None,
+            custom_status: state.head.custom_status,
             waits_for,
             last_seq: state.last_seq,
             activity,

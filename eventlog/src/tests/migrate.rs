@@ -77,6 +77,8 @@ proptest! {
         choices in proptest::collection::vec(any::<(u8, u8)>(), 1..120),
     ) {
         let mut script = Script::new();
+        // That version had no status_set.
+        let choices: Vec<_> = choices.into_iter().filter(|(_, what)| what % 16 != 10).collect();
         script.play(&choices, 3);
         let new = &script.file.connection;
         let path = write_as_version_1(&script.file);

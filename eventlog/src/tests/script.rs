@@ -154,6 +154,7 @@ fn next_event(state: &RunState, what: u8) -> Event {
         6 if what > 200 => Event::RunCompleted { output: json(r#""done""#) },
         7 if what > 200 => Event::RunFailed { error: failure() },
         8 => blocked(),
+        10 if what > 128 => Event::StatusSet { op, value: json(r#"{"done":1}"#) },
         9 if state.status == RunStatus::Blocked => Event::RunResumed {},
         _ => match open.next() {
             Some((op, open)) => progress(*op, open, what),
@@ -216,6 +217,7 @@ proptest! {
             prop_assert_eq!(listed.status, run.state.status);
             prop_assert_eq!(listed.updated_at, run.state.updated_at);
             prop_assert_eq!(listed.ended_at, run.state.ended_at);
+            prop_assert_eq!(&listed.custom_status, &run.state.head.custom_status);
         }
         check_views(&script)?;
     }
@@ -283,11 +285,12 @@ fn check_views(script: &Script) -> Result<(), TestCaseError> {
     prop_assert_eq!(strings(script, sql), timers);
     let runs = script.runs.iter().map(|(id, run)| {
         let output = run.state.output.as_ref().map(Json::as_str).unwrap_or_default();
-        format!("{id} {} {} {output}", run.state.status, run.state.updated_at)
+        let says = run.state.head.custom_status.as_ref().map(Json::as_str).unwrap_or_default();
+        format!("{id} {} {} {output}{says}", run.state.status, run.state.updated_at)
     });
     let runs: Vec<String> = runs.collect();
-    let sql = "SELECT run || ' ' || status || ' ' || updated_at || ' ' || coalesce(output, '')
-        FROM runs ORDER BY run";
+    let sql = "SELECT run || ' ' || status || ' ' || updated_at || ' ' || coalesce(output, '') ||
+        coalesce(custom_status, '') FROM runs ORDER BY run";
     prop_assert_eq!(strings(script, sql), runs);
     Ok(())
 }

@@ -72,6 +72,7 @@ fn sample(kind: EventKind) -> Event {
         EventKind::ChildCompleted => Event::ChildCompleted { op, name, output },
         EventKind::ChildFailed => Event::ChildFailed { op, name, error: failure() },
         EventKind::Now => Event::Now { op, at: at(3_000_000) },
+        EventKind::StatusSet => Event::StatusSet { op, value: json(r#""3 of 12 pages""#) },
         EventKind::OpDropped => Event::OpDropped { op },
         EventKind::OpHeld => {
             let end = Box::new(Event::StepCompleted { op, name: name.clone(), output });

@@ -7,6 +7,7 @@
 //! | `timer.rs` | `timer_started` | `timer_fired` | a timer of the process |
 //! | `child.rs` | `child_started` | `child_completed`, `child_failed` | a run |
 //! | `now.rs` | `now` | the same event | |
+//! | `status.rs` | `status_set` | the same event | |
 //!
 //! The functions here are the table: the engine calls them, and they call the file of the
 //! operation.
@@ -33,6 +34,7 @@ macro_rules! operation_future {
 pub(crate) mod child;
 mod now;
 mod operation;
+mod status;
 mod step;
 mod timer;
 

@@ -9,4 +9,5 @@ mod common;
 mod floats;
 mod gate;
 mod off_turn;
+mod status;
 mod steps;

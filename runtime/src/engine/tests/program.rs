@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use tidemill_model::{OpId, RunId};
 
 use crate::{App, Ctx, Result, Retry, Step};
+
+/// How often a program has said something.
+static SAID: AtomicU64 = AtomicU64::new(0);
 
 /// A program. Its value depends on the order in which its branches end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +32,7 @@ pub(super) enum Program {
     Sleep(u8),
     Now,
     Random,
+    Status,
     Child(Box<Program>),
     Sequence(Vec<Program>),
     JoinAll(Vec<Program>),
@@ -50,6 +55,7 @@ pub(super) fn program() -> impl Strategy<Value = Program> {
         2 => (0_u8..3).prop_map(Program::Sleep),
         1 => Just(Program::Now),
         1 => Just(Program::Random),
+        1 => Just(Program::Status),
     ];
     leaf.prop_recursive(4, 20, 4, |inner| {
         let some = || prop::collection::vec(inner.clone(), 1..4);
@@ -142,6 +148,11 @@ fn eval(ctx: Ctx, program: Program) -> Value {
                 slept.map_or(1, |()| 2)
             }
             Program::Now => u64::try_from(ctx.now().as_micros()).unwrap_or(0),
+            Program::Status => {
+                // Another value each time: no replay compares it.
+                ctx.set_status(SAID.fetch_add(1, Ordering::Relaxed));
+                7
+            }
             Program::Random => mix(ctx.random(), u64::from(ctx.uuid().as_bytes()[0])),
             Program::Child(inner) => ctx.child::<u64>("program", *inner).await.unwrap_or(7),
             Program::Sequence(all) => {

@@ -1,0 +1,50 @@
+//! What a run says of itself: an act for who looks at it, whose value no replay compares.
+
+use serde::Serialize;
+use tidemill_model::{Event, Json};
+
+use crate::author::Ctx;
+
+/// A custom status as JSON: 4 KiB, because lists show it.
+const CUSTOM_STATUS_BYTES_MAX: usize = 4 * 1024;
+
+impl Ctx {
+    /// Says what the run is doing, for whoever looks at it: `tidemill runs` and `show`, HTTP and the
+    /// view `runs` have the newest value as `custom_status`. It is durable with the run's next step
+    /// or wait, in the same commit.
+    ///
+    /// The value is JSON of up to 4 KiB; a larger one, and one that has no JSON, is replaced by a
+    /// text that says so. Code whose progress text was edited goes on with old runs: a replay
+    /// compares that the call is made, not what it says.
+    ///
+    /// ```
+    /// use tidemill::{Ctx, Result};
+    ///
+    /// async fn index(ctx: Ctx, pages: Vec<String>) -> Result<()> {
+    ///     for (done, page) in pages.iter().enumerate() {
+    ///         ctx.set_status(format!("{done} of {} pages", pages.len()));
+    ///         let page = page.clone();
+    ///         ctx.run("index", async move || -> Result<usize> { Ok(page.len()) }).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("index", index);
+    /// ```
+    pub fn set_status(&self, status: impl Serialize) {
+        if let Some(op) = self.cell().allot(|| "ctx.set_status()".to_owned()) {
+            self.cell().note(Event::StatusSet { op, value: within_limit(&status) });
+        }
+    }
+}
+
+fn within_limit(status: &impl Serialize) -> Json {
+    let problem = match Json::of(status) {
+        Ok(json) if json.as_str().len() <= CUSTOM_STATUS_BYTES_MAX => return json,
+        Ok(json) => format!(
+            "the status has bytes={}, over the limit custom_status={CUSTOM_STATUS_BYTES_MAX}",
+            json.as_str().len()
+        ),
+        Err(error) => format!("the status has no JSON: {error}"),
+    };
+    Json::of(&problem).expect("a text has JSON")
+}
