@@ -36,7 +36,10 @@ pub(crate) struct Context {
 impl Context {
     /// Checks the tools and takes the node lock. The bucket was not asked for anything yet.
     pub(crate) async fn open(settings: Settings) -> Result<Arc<Context>, Error> {
-        let litestream = Litestream::find().await?;
+        Context::with(settings, Litestream::find().await?).await
+    }
+
+    async fn with(settings: Settings, litestream: Litestream) -> Result<Arc<Context>, Error> {
         let store = Store::connect(settings.fleet.bucket(), &settings.store).await?;
         let node_lock = match leftover::take_node_lock(&settings.beside).await {
             Ok(lock) => lock,
@@ -97,4 +100,29 @@ impl Context {
 /// Both clocks, now.
 pub(crate) fn now() -> Clocks {
     Clocks { boot: host::boot_now(), wall: host::wall_now() }
+}
+
+#[cfg(test)]
+impl Context {
+    /// The context of node `n1` in `dir`, whose file was just made, with a store that does not
+    /// answer.
+    ///
+    /// # Panics
+    /// If there is no Litestream.
+    pub(crate) async fn in_test(dir: &std::path::Path) -> Arc<Context> {
+        let db = dir.join("workflow.db");
+        tidemill_eventlog::create(&db).unwrap();
+        let mut options = crate::settings::Options::new("n1", "s3://bucket/fleet", &db);
+        options.store.endpoint = Some("http://127.0.0.1:1".to_owned());
+        options.store.region = Some("us-east-1".to_owned());
+        options.store.credentials = Some(tidemill_bucket::Credentials {
+            access_key_id: "id".to_owned(),
+            secret_access_key: tidemill_bucket::Secret::new("key"),
+            session_token: None,
+            expires_at: None,
+        });
+        let litestream = crate::ship::litestream::testing::litestream();
+        let litestream = Litestream::at(litestream).await.unwrap();
+        Context::with(Settings::resolve(options).unwrap(), litestream).await.unwrap()
+    }
 }

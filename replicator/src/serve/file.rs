@@ -242,3 +242,93 @@ impl FileKeeper {
         self.tasks.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemill_model::Stage;
+
+    use super::*;
+    use crate::testing::{epoch, state};
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        context: Arc<Context>,
+        file: FileKeeper,
+        post: Post,
+    }
+
+    impl Fixture {
+        async fn new() -> Fixture {
+            let dir = tempfile::tempdir().unwrap();
+            let context = Context::in_test(dir.path()).await;
+            let record = Arc::new(NodeRecord::new(&context, epoch(3), state(Stage::Shipping)));
+            let file = FileKeeper::new(&context, &record, false);
+            Fixture { dir, context, file, post: Post::default() }
+        }
+
+        fn perform(&mut self, effect: FileEffect) {
+            self.file.perform(effect, &mut self.post).unwrap();
+        }
+
+        /// Takes the next result, and gives what the supervisor is told of it.
+        async fn next(&mut self) -> Option<Input> {
+            let done = self.file.next().await;
+            self.finish(done).unwrap()
+        }
+
+        fn finish(&mut self, done: FileDone) -> Result<Option<Input>, Error> {
+            self.file.finished(done, &mut self.post)?;
+            Ok(self.post.take())
+        }
+
+        fn problem(&self) -> Option<String> {
+            self.context.status().problems.of(Topic::File).map(str::to_owned)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_file_is_emptied_and_moved_only_under_the_apps_lock() {
+        let mut fixture = Fixture::new().await;
+        let without = fixture.file.perform(FileEffect::Checkpoint, &mut fixture.post);
+        assert_eq!(without.unwrap_err().kind(), ErrorKind::Internal);
+        fixture.perform(FileEffect::MoveAway);
+        assert_eq!(fixture.post.take(), Some(Input::MovedAway), "the next start moves it");
+        assert!(fixture.context.beside().db().exists());
+        fixture.perform(FileEffect::TryAppLock);
+        assert_eq!(fixture.next().await, Some(Input::AppLock(AppLockTry::Taken)));
+        fixture.perform(FileEffect::Checkpoint);
+        assert_eq!(fixture.next().await, Some(Input::Checkpointed { busy: false }));
+        fixture.perform(FileEffect::MoveAway);
+        assert_eq!(fixture.post.take(), Some(Input::MovedAway));
+        assert!(!fixture.context.beside().db().exists());
+        let moved = fixture.dir.path().join("workflow.db.diverged-e3").join("workflow.db");
+        assert!(moved.exists(), "{}", moved.display());
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_another_has_is_busy_and_one_that_was_returned_is_free() {
+        let mut fixture = Fixture::new().await;
+        let held = FileLock::take(&fixture.context.beside().app_lock()).unwrap();
+        fixture.perform(FileEffect::TryAppLock);
+        assert_eq!(fixture.next().await, Some(Input::AppLock(AppLockTry::Busy)));
+        drop(held);
+        fixture.perform(FileEffect::TryAppLock);
+        assert_eq!(fixture.next().await, Some(Input::AppLock(AppLockTry::Taken)));
+        fixture.perform(FileEffect::ReturnAppLock);
+        assert!(FileLock::take(&fixture.context.beside().app_lock()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_keeps_a_checkpoint_from_its_end_decides_what_follows() {
+        let mut fixture = Fixture::new().await;
+        let failed = |kind| FileDone::Checkpointed(Err(Error::new(kind, "held by a reader")));
+        let busy = fixture.finish(failed(ErrorKind::Unavailable)).unwrap();
+        assert_eq!(busy, Some(Input::Checkpointed { busy: true }));
+        assert_eq!(fixture.problem().as_deref(), Some("held by a reader"));
+        let done = fixture.finish(FileDone::Checkpointed(Ok(()))).unwrap();
+        assert_eq!((done, fixture.problem()), (Some(Input::Checkpointed { busy: false }), None));
+        let damaged = fixture.finish(failed(ErrorKind::Corrupt)).unwrap();
+        assert_eq!(damaged, Some(Input::FileUnfit));
+        assert!(fixture.finish(failed(ErrorKind::Internal)).is_err());
+    }
+}

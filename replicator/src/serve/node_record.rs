@@ -180,3 +180,84 @@ impl NodeRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::state_file;
+    use crate::testing::{epoch, good, state};
+
+    async fn record(stage: Stage) -> (tempfile::TempDir, Arc<Context>, NodeRecord) {
+        let dir = tempfile::tempdir().unwrap();
+        let context = Context::in_test(dir.path()).await;
+        let record = NodeRecord::new(&context, epoch(3), state(stage));
+        (dir, context, record)
+    }
+
+    fn on_disk(context: &Context) -> NodeState {
+        state_file::read(context.beside()).unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_barrier_is_on_the_disk_before_it_counts_and_never_goes_back() {
+        let (_dir, context, record) = record(Stage::Shipping).await;
+        assert!(record.save_good(good(10, 60)));
+        assert_eq!(on_disk(&context).last_good, Some(good(10, 60)));
+        assert!(record.save_good(good(9, 55)), "an older one changes nothing");
+        assert_eq!(on_disk(&context).last_good, Some(good(10, 60)));
+    }
+
+    #[tokio::test]
+    async fn in_a_cure_the_barrier_at_which_its_break_begins_stays() {
+        let (_dir, context, record) = record(Stage::Shipping).await;
+        assert!(record.save_stage(Stage::Cure, None));
+        assert!(record.is_in_cure() && record.save_good(good(10, 60)));
+        assert_eq!(on_disk(&context).last_good, Some(good(9, 50)));
+        assert!(record.save_stage(Stage::Shipping, Some(good(11, 70))));
+        assert_eq!(on_disk(&context).last_good, Some(good(11, 70)));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_does_not_count_and_is_said_until_it_can() {
+        let (dir, context, record) = record(Stage::Shipping).await;
+        // A folder in the place of the new file: nothing can be written over it.
+        let new = dir.path().join("workflow.db.node.json.new");
+        std::fs::create_dir(&new).unwrap();
+        assert!(!record.save_good(good(10, 60)) && !record.save_stage(Stage::Cure, None));
+        assert_eq!(record.last_good(), Some(good(9, 50)));
+        assert!(context.status().problems.of(Topic::Disk).is_some());
+        std::fs::remove_dir(&new).unwrap();
+        assert!(record.save_stage(Stage::Cure, None));
+        assert!(context.status().problems.of(Topic::Disk).is_none());
+        assert_eq!(on_disk(&context).stage, Stage::Cure);
+    }
+
+    #[tokio::test]
+    async fn an_app_that_was_let_in_is_counted_once_and_forgiven_on_the_disk() {
+        let (_dir, context, record) = record(Stage::Shipping).await;
+        assert_eq!(record.count_cure(false), None, "no app was let in");
+        record.let_app_in();
+        assert_eq!(record.count_cure(false), Some(Duration::ZERO), "the first is free");
+        assert_eq!(record.count_cure(false), None);
+        for _ in 0..3 {
+            record.let_app_in();
+            assert!(record.count_cure(false).is_some());
+        }
+        record.let_app_in();
+        assert_eq!(record.count_cure(true), Some(Duration::ZERO), "in a hurry");
+        record.save_stage(Stage::Cure, None);
+        assert_eq!(on_disk(&context).failures.map(|failures| failures.count), Some(5));
+        assert!(record.has_failures());
+        record.forgive();
+        assert_eq!(on_disk(&context).failures, None);
+    }
+
+    #[tokio::test]
+    async fn an_epoch_that_is_abandoned_stays_so() {
+        let (_dir, context, record) = record(Stage::Shipping).await;
+        record.abandon(Unfit::Litestream);
+        assert!(on_disk(&context).abandoned);
+        assert!(record.save_stage(Stage::Cure, None));
+        assert!(on_disk(&context).abandoned);
+    }
+}

@@ -15,7 +15,7 @@ pub(crate) mod local_state;
 pub(crate) mod progress;
 pub(crate) mod slot;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 /// The longest path of a unix socket: what `sockaddr_un` holds, less the closing zero byte.
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;

@@ -271,3 +271,105 @@ async fn start(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Pid, Signal, kill_process};
+    use tidemill_model::Stage;
+
+    use super::*;
+    use crate::testing::{epoch, good, ms, state};
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        context: Arc<Context>,
+        slot: LitestreamSlot,
+        post: Post,
+    }
+
+    impl Fixture {
+        /// The slot of an epoch under which `shipped` counts, or nothing.
+        async fn new(shipped: bool) -> Fixture {
+            let dir = tempfile::tempdir().unwrap();
+            let context = Context::in_test(dir.path()).await;
+            let mut state = state(Stage::Shipping);
+            state.last_good = shipped.then(|| good(9, 50));
+            let record = Arc::new(NodeRecord::new(&context, epoch(3), state));
+            let slot = LitestreamSlot::new(&context, &record);
+            Fixture { _dir: dir, context, slot, post: Post::default() }
+        }
+
+        /// Takes the next result, and gives what the supervisor is told of it.
+        async fn next(&mut self) -> Option<Input> {
+            let done = self.slot.next().await;
+            self.slot.finished(done, &mut self.post);
+            let told = self.post.take();
+            assert_eq!(self.post.take(), None, "one thing at a time");
+            told
+        }
+
+        fn pid(&self) -> Option<u32> {
+            self.context.status().litestream_pid
+        }
+
+        fn problem(&self) -> Option<String> {
+            self.context.status().problems.of(Topic::Litestream).map(str::to_owned)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kill_while_it_starts_is_remembered_and_its_end_is_told_once() {
+        let mut fixture = Fixture::new(false).await;
+        fixture.slot.perform(LitestreamEffect::Spawn);
+        fixture.slot.perform(LitestreamEffect::Kill);
+        assert_eq!(fixture.next().await, None, "it came up, and is killed for it");
+        assert!(fixture.pid().is_some());
+        fixture.slot.perform(LitestreamEffect::Kill);
+        assert_eq!(fixture.next().await, Some(Input::LitestreamEnded));
+        assert_eq!((fixture.pid(), fixture.problem()), (None, None));
+        fixture.slot.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_end_of_its_own_is_a_problem_and_one_that_was_asked_for_is_none() {
+        let mut fixture = Fixture::new(false).await;
+        fixture.slot.perform(LitestreamEffect::Spawn);
+        assert_eq!(fixture.next().await, Some(Input::LitestreamUp));
+        let pid = i32::try_from(fixture.pid().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        assert_eq!(fixture.next().await, Some(Input::LitestreamEnded));
+        let problem = fixture.problem().unwrap();
+        assert!(problem.starts_with("litestream ended with signal 9"), "{problem}");
+        fixture.context.clear(Topic::Litestream);
+        fixture.slot.perform(LitestreamEffect::Spawn);
+        assert_eq!(fixture.next().await, Some(Input::LitestreamUp));
+        fixture.slot.perform(LitestreamEffect::Stop);
+        assert_eq!(fixture.next().await, Some(Input::LitestreamEnded));
+        assert_eq!(fixture.problem(), None);
+        fixture.slot.close().await;
+    }
+
+    #[tokio::test]
+    async fn without_its_own_state_it_is_not_started_where_something_was_shipped() {
+        let mut fixture = Fixture::new(true).await;
+        fixture.slot.perform(LitestreamEffect::Spawn);
+        assert_eq!(fixture.next().await, Some(Input::StateLost));
+        assert_eq!(fixture.pid(), None);
+    }
+
+    #[tokio::test]
+    async fn new_credentials_wait_for_an_upload_but_not_until_the_old_ones_end() {
+        let mut fixture = Fixture::new(false).await;
+        let restart = Input::RestartLitestream(Restart::Credentials);
+        let mut told = |due: Option<u64>, uploading, now| {
+            fixture.slot.replace_at = due.map(ms);
+            fixture.slot.replace_if_due(uploading, ms(now), &mut fixture.post);
+            fixture.post.take()
+        };
+        assert_eq!(told(None, false, 9_000), None);
+        assert_eq!(told(Some(9_000), false, 8_999), None);
+        assert_eq!(told(Some(9_000), false, 9_000), Some(restart.clone()));
+        assert_eq!(told(Some(9_000), true, 188_999), None);
+        assert_eq!(told(Some(9_000), true, 189_000), Some(restart));
+    }
+}

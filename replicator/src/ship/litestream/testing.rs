@@ -22,7 +22,7 @@ fn tool(name: &str, in_cache: &str) -> PathBuf {
     path
 }
 
-pub(super) fn litestream() -> PathBuf {
+pub(crate) fn litestream() -> PathBuf {
     tool("TIDEMILL_LITESTREAM", "litestream-0.5.18/litestream")
 }
 
