@@ -182,6 +182,33 @@ fn a_child_that_was_cancelled_with_its_parent() {
     is_shown_as("run_with_child_run", &view);
 }
 
+/// The names of an object's fields.
+fn fields(object: &serde_json::Value) -> Vec<String> {
+    object.as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn each_field_stands_in_the_document_of_the_api() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("../docs/http-api.md")).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(root.join("golden/views")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let view: serde_json::Value = serde_json::from_str(&text).unwrap();
+        seen.extend(fields(&view));
+        let operations = view["operations"].as_array().cloned().unwrap_or_default();
+        for operation in &operations {
+            seen.extend(fields(operation));
+            let attempts = operation["attempts"].as_array().cloned().unwrap_or_default();
+            seen.extend(attempts.iter().flat_map(fields));
+        }
+    }
+    assert!(seen.len() > 40, "{seen:?}");
+    for field in seen {
+        assert!(document.contains(&format!("`{field}`")), "docs/http-api.md lacks `{field}`");
+    }
+}
+
 #[test]
 fn a_run_in_a_list() {
     let mut summary = RunSummary {
