@@ -167,6 +167,16 @@ fn a_run_that_waits_for_a_blocked_child() {
 }
 
 #[test]
+fn a_run_that_says_what_it_does() {
+    let says = |id, value| Event::StatusSet { op: op(id), value: json(value) };
+    let events = [says(1, r#"{"done":0}"#), says(2, "null"), says(3, r#"{"done":1}"#)];
+    let view = RunView::of(fold("r", None, &events), None, FIRST_PAGE);
+    is_shown_as("run_with_status", &view);
+    let silent = RunView::of(fold("r", None, &events[..2]), None, FIRST_PAGE);
+    assert_eq!(silent.custom_status, Some(Json::null()), "it said so");
+}
+
+#[test]
 fn a_child_that_was_cancelled_with_its_parent() {
     let cancelled = Event::RunFailed { error: failure(FailureKind::Cancelled, "it was dropped") };
     let dropped = Event::OpDropped { op: op(1) };
@@ -233,6 +243,8 @@ fn a_run_in_a_list() {
     summary.waits_for = Some(WaitsFor { run: run_id("r.1"), reason: reason() });
     summary.activity = Some(fold("r", None, &[step(1, "train", "null")]).activity());
     is_shown_as("summary_open", &summary);
+    summary.custom_status = Some(json(r#""1 of 4""#));
+    is_shown_as("summary_with_status", &summary);
 }
 
 #[test]
