@@ -42,6 +42,10 @@ pub struct AttachHello {
     pub epoch: Epoch,
     /// The sidecar's disk.
     pub instance: InstanceId,
+    /// The newest version of the log's own tables that the sidecar reads: it then takes a file of any
+    /// schema version that keeps them. `None` from one that reads files of schema version 1 only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_version: Option<u32>,
     /// The fleet that the node belongs to, for keys that must differ between fleets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<Fleet>,

@@ -25,7 +25,7 @@ const PURE: [&str; 15] = [
 ];
 
 /// What does I/O, asks a clock or draws at random.
-const REFUSED: [&str; 18] = [
+const REFUSED: [&str; 19] = [
     ".await",
     "Instant::now",
     "SystemTime",
@@ -34,6 +34,7 @@ const REFUSED: [&str; 18] = [
     "host::",
     "notify::",
     "open_reader",
+    "open_log_",
     "random()",
     "rusqlite",
     "rustix",

@@ -12,6 +12,7 @@ use crate::support::bucket::Bucket;
 use crate::support::http::Api;
 use crate::support::ledger::Ledger;
 use crate::support::machine::Machine;
+use crate::support::process::tidemill;
 use crate::support::{scratch, sqlite};
 
 const BOUND: Duration = Duration::from_secs(90);
@@ -74,6 +75,33 @@ fn assert_goes_on(api: &Api, ledger: &Ledger) {
     assert_eq!(ledger.count("done", "link", "begin"), 0, "a completed step ran again");
 }
 
+/// The commands of this version read a file and a bucket of schema version 1 as they are.
+#[test]
+fn a_file_and_a_bucket_are_read_as_they_are() {
+    let (from, bucket) = (unpack(), Bucket::new());
+    upload(&bucket, &from.join("bucket"), &from.join("bucket"));
+    let file = from.join("alone/workflow.db");
+    let before = sqlite::number(&file, "PRAGMA user_version");
+    let remote = format!("{}/n1@latest", bucket.fleet());
+    for source in [file.to_str().expect("a path in UTF-8"), &remote] {
+        let runs = tidemill(&bucket, &["runs", "--from", source]).ok();
+        assert!(runs.contains("training") && runs.contains("naps"), "{runs}");
+        let attempts = "SELECT count(*) FROM attempts WHERE run = 'done' AND status = 'completed'";
+        let counted = tidemill(&bucket, &["sql", "--from", source, attempts]).ok();
+        assert!(counted.lines().any(|line| line.trim() == "3"), "{counted}");
+        tidemill(&bucket, &["show", "training", "--from", source]).ok();
+    }
+    assert_eq!((before, sqlite::number(&file, "PRAGMA user_version")), (1, 1));
+    tidemill(&bucket, &["fsck", file.to_str().expect("a path in UTF-8")]).ok();
+}
+
+/// The app has brought the file up to date, and it is whole.
+#[track_caller]
+fn assert_migrated(bucket: &Bucket, file: &Path) {
+    assert_eq!(sqlite::number(file, "PRAGMA user_version"), 2);
+    tidemill(bucket, &["fsck", file.to_str().expect("a path in UTF-8")]).ok();
+}
+
 #[test]
 fn a_file_without_a_sidecar() {
     let (from, ledger) = (unpack().join("alone"), Ledger::new());
@@ -83,6 +111,7 @@ fn a_file_without_a_sidecar() {
     assert_goes_on(&app.api(), &ledger);
     assert_eq!(app.shut_down(), 0);
     assert_eq!(sqlite::integrity(&db), "ok");
+    assert_migrated(&Bucket::new(), &db);
 }
 
 #[test]
@@ -98,6 +127,7 @@ fn a_disk_and_its_bucket() {
     assert_eq!(sqlite::number(vm.db(), &kept), before, "the disk had the newest events");
     assert_eq!(vm.shut_down(), 0);
     assert_eq!(bucket.epochs("n1"), [1, 2]);
+    assert_migrated(&bucket, vm.db());
 }
 
 #[test]
@@ -108,5 +138,7 @@ fn a_bucket_whose_disk_is_lost() {
     vm.start().wait_ready();
     assert_goes_on(&vm.api(), &ledger);
     assert_eq!(vm.shut_down(), 0);
-    sqlite::assert_same(&vm.restore("latest"), vm.db());
+    let restored = vm.restore("latest");
+    sqlite::assert_same(&restored, vm.db());
+    assert_migrated(&bucket, &restored);
 }

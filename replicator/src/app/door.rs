@@ -76,6 +76,7 @@ impl AppDoor {
             node: state.node,
             epoch: self.record.epoch(),
             instance: state.instance,
+            log_version: Some(tidemill_eventlog::LOG_VERSION),
             fleet: Some(self.context.settings.fleet.fleet().clone()),
         };
         self.attachment = reply.accept(hello, line);

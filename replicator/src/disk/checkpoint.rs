@@ -24,7 +24,7 @@ pub(crate) fn truncate_wal(beside: &Beside, _locks: &BothLocks<'_>) -> Result<()
     if !beside.db().exists() {
         return Ok(());
     }
-    let connection = tidemill_eventlog::open_writer(beside.db(), Checkpoints::ByLitestream)?;
+    let connection = tidemill_eventlog::open_log_writer(beside.db(), Checkpoints::ByLitestream)?;
     if tidemill_eventlog::checkpoint_truncate(&connection)? {
         return Ok(());
     }
@@ -49,7 +49,8 @@ pub(crate) fn mark_shipped(
     instance: &InstanceId,
 ) -> Result<(), Error> {
     {
-        let connection = tidemill_eventlog::open_writer(beside.db(), Checkpoints::ByLitestream)?;
+        let connection =
+            tidemill_eventlog::open_log_writer(beside.db(), Checkpoints::ByLitestream)?;
         Meta::mark_shipped(&connection, node, epoch, instance)?;
     }
     truncate_wal(beside, locks)

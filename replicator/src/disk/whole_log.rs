@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tidemill_eventlog::{FileLock, open_reader, verify};
+use tidemill_eventlog::{FileLock, open_log_reader, verify};
 
 use crate::error::{Error, ErrorKind};
 use crate::ship::barrier::LogPoint;
@@ -29,7 +29,7 @@ pub(crate) async fn prove(db: &Path, held: Option<FileLock>) -> Result<WholeLog,
     let db = db.to_owned();
     let verified = blocking(move || {
         let _held_meanwhile = held;
-        verify(&open_reader(&db)?)
+        verify(&open_log_reader(&db)?)
     });
     match verified.await {
         Ok(head) => Ok(WholeLog::Sound(LogPoint { seq: head.seq, sum: head.sum })),

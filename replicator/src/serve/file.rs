@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_eventlog::{FileLock, LockError, head, host, open_reader, verify};
+use tidemill_eventlog::{FileLock, LockError, head, host, open_log_reader, verify};
 use tidemill_model::BootTime;
 
 use super::node_record::NodeRecord;
@@ -173,7 +173,7 @@ impl FileKeeper {
                 checkpoint::truncate_wal(context.beside(), &locks)?;
                 // What follows is a full copy, which everything after it builds on.
                 if !proven {
-                    verify(&open_reader(context.beside().db())?)?;
+                    verify(&open_log_reader(context.beside().db())?)?;
                 }
                 Ok(())
             };
@@ -232,7 +232,7 @@ impl FileKeeper {
 
     /// How many events of the local file may not be in the bucket.
     fn unshipped_events(&self) -> Option<u64> {
-        let file = open_reader(self.context.beside().db());
+        let file = open_log_reader(self.context.beside().db());
         let newest = file.and_then(|file| head(&file)).ok()?;
         Some(self.remains?.lacks(newest.seq))
     }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_eventlog::{head, host, open_reader, sum_at};
+use tidemill_eventlog::{head, host, open_log_reader, sum_at};
 use tidemill_model::{
     BarrierReply, BarrierRequest, BootTime, Covered, LastGood, SocketError, SocketErrorKind,
     Timestamp, Txid, unix_ms,
@@ -226,7 +226,7 @@ impl Shipper {
         self.tasks.spawn(async move {
             let read = move || {
                 let end = WalEnd::read(context.beside(), earlier.as_ref());
-                let file = open_reader(context.beside().db())?;
+                let file = open_log_reader(context.beside().db())?;
                 if sum_at(&file, holding.seq)? != Some(holding.sum) {
                     return Ok(ShippingDone::HeadLacks);
                 }

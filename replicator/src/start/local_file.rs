@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidemill_eventlog::{
     Error as LogError, ErrorKind as LogErrorKind, FileLock, LockError, Meta, head, host,
-    open_reader, sum_at,
+    open_log_reader, sum_at,
 };
 use tidemill_model::{Epoch, LeaseDoc, NodeId, NodeState, unix_ms};
 
@@ -65,7 +65,7 @@ fn account(
     state: Option<&NodeState>,
     lease: Option<&LeaseDoc>,
 ) -> Result<LocalFile, LogError> {
-    let connection = open_reader(context.beside().db())?;
+    let connection = open_log_reader(context.beside().db())?;
     let meta = Meta::read(&connection)?;
     let head = head(&connection)?;
     let covered = lease.and_then(|lease| lease.covered);

@@ -8,7 +8,7 @@ use tidemill_bucket::{
     Created, LITESTREAM_VERSION, Restored, create_epoch, look_at_chain, newest_without,
     read_epoch_timeline, read_timeline, restore,
 };
-use tidemill_eventlog::{FileLock, Meta, host, open_reader, open_snapshot, sum_at, verify};
+use tidemill_eventlog::{FileLock, Meta, host, open_log_reader, open_log_snapshot, sum_at, verify};
 use tidemill_model::{
     Base, BreakDoc, DOCUMENT_VERSION, EpochDoc, GivenUp, LogSum, Seq, Ttl, Uncured, Versions,
 };
@@ -75,7 +75,7 @@ impl Steps<'_> {
         if !db.exists() {
             return Ok(None);
         }
-        sum_at(&open_reader(db)?, seq)
+        sum_at(&open_log_reader(db)?, seq)
     }
 
     pub(super) async fn restore(&mut self, point: RestorePoint) -> Result<Input, Error> {
@@ -144,7 +144,7 @@ impl Steps<'_> {
         let path = restored.path().to_owned();
         let covered = self.terms.covered;
         let checked = tokio::task::spawn_blocking(move || {
-            let connection = open_snapshot(&path)?;
+            let connection = open_log_snapshot(&path)?;
             let head = verify(&connection)?;
             let at_covered = match covered {
                 Some(covered) => sum_at(&connection, covered.seq)?,
@@ -212,7 +212,7 @@ impl Steps<'_> {
                 let restored = self.restored.take().ok_or_else(missing)?;
                 if beside.db().exists() {
                     // One that is damaged may not even say whose it was.
-                    let owner = open_reader(beside.db()).and_then(|file| Meta::read(&file));
+                    let owner = open_log_reader(beside.db()).and_then(|file| Meta::read(&file));
                     let epoch = owner.ok().and_then(|meta| meta.epoch);
                     let to = diverged::move_away(beside, &locks, epoch)?;
                     let to = to.map(|to| to.display().to_string());

@@ -38,6 +38,9 @@ pub struct Environment {
     pub epoch: Option<Epoch>,
     /// The disk that the epoch belongs to.
     pub instance: Option<InstanceId>,
+    /// Whether a file of an older schema version may be brought up to date: not under a sidecar that
+    /// could not read it afterwards.
+    pub migrates: bool,
 }
 
 impl Environment {
@@ -51,6 +54,7 @@ impl Environment {
             node: None,
             epoch: None,
             instance: None,
+            migrates: true,
         }
     }
 }

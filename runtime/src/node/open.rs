@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tidemill_eventlog::Checkpoints;
+use tidemill_eventlog::{Checkpoints, LOG_VERSION};
 
 use super::attach::Sidecar;
 use super::side::SideThread;
@@ -74,5 +74,6 @@ fn environment(path: &Path, sidecar: Option<&Sidecar>) -> Environment {
         node: Some(hello.node.clone()),
         epoch: Some(hello.epoch),
         instance: Some(hello.instance.clone()),
+        migrates: hello.log_version.is_some_and(|version| version >= LOG_VERSION),
     }
 }

@@ -36,7 +36,9 @@ impl OpenFile {
         if !path.exists() && environment.checkpoints == Checkpoints::Own {
             create(path)?;
         }
-        check_owner(environment, &Meta::read(&open_reader(path)?)?)?;
+        let meta = Meta::read(&open_reader(path)?)?;
+        check_owner(environment, &meta)?;
+        check_sidecar_reads(environment, &meta)?;
         let connection = open_writer(path, environment.checkpoints)?;
         if let Some(Migrated { from, left_out }) = migrate(&connection)? {
             tracing::info!(from, to = SCHEMA_VERSION, "the file's schema was brought up to date");
@@ -56,6 +58,21 @@ impl OpenFile {
     pub(crate) fn paced(&mut self, pace: &Pace, checkpoints: Checkpoints) -> Result<(), Error> {
         pace.watch(&mut self.connection, checkpoints)
     }
+}
+
+/// A file of an older schema version is brought up to date only under a sidecar that reads it then.
+fn check_sidecar_reads(environment: &Environment, meta: &Meta) -> Result<(), Error> {
+    if meta.schema >= SCHEMA_VERSION || environment.migrates {
+        return Ok(());
+    }
+    let message = format!(
+        "{} has schema version {}, this program needs {SCHEMA_VERSION}, and its sidecar cannot read \
+         that: upgrade `tidemill` to {} or newer, start the sidecar again, then this program",
+        environment.path.display(),
+        meta.schema,
+        env!("CARGO_PKG_VERSION"),
+    );
+    Err(Error::new(ErrorKind::Conflict, message))
 }
 
 /// A file that was ever shipped opens only under a sidecar whose node and epoch it has; under a
@@ -129,6 +146,24 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+
+    /// Under an older sidecar the file stays as it is, and the error says what to do.
+    #[test]
+    fn a_file_is_not_migrated_under_a_sidecar_that_could_not_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("workflow.db");
+        create(&path).unwrap();
+        let file = open_writer(&path, Checkpoints::Own).unwrap();
+        file.execute_batch("UPDATE tidemill_meta SET value = '1' WHERE key = 'schema'").unwrap();
+        file.close().unwrap();
+        let environment = Environment { migrates: false, ..Environment::alone(&path) };
+        let Err(error) = OpenFile::open(&environment, &Clock::default(), "app") else {
+            panic!("it is refused")
+        };
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.to_string().contains("upgrade `tidemill` to"), "{error}");
+        OpenFile::open(&Environment::alone(&path), &Clock::default(), "app").unwrap();
+    }
 
     static WAITS: AtomicBool = AtomicBool::new(false);
 

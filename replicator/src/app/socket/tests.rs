@@ -60,6 +60,7 @@ fn hello() -> AttachHello {
         node: NodeId::new("n1").unwrap(),
         epoch: Epoch::FIRST,
         instance: InstanceId::from_random([6; 16]),
+        log_version: None,
         fleet: None,
     }
 }

@@ -62,6 +62,7 @@ impl Paper {
             node: NodeId::new("n1").unwrap(),
             epoch: Epoch::new(epoch).unwrap(),
             instance: InstanceId::from_random([1; 16]),
+            log_version: None,
             fleet: None,
         };
         stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
