@@ -90,6 +90,13 @@ pub(crate) enum AppRequest {
 pub(crate) struct ReplyTo<T>(oneshot::Sender<Result<T, SocketError>>);
 
 impl<T> ReplyTo<T> {
+    /// A place for an answer, and where it arrives.
+    #[cfg(test)]
+    pub(crate) fn in_test() -> (ReplyTo<T>, oneshot::Receiver<Result<T, SocketError>>) {
+        let (reply, answer) = oneshot::channel();
+        (ReplyTo(reply), answer)
+    }
+
     /// Answers. If the caller has gone, nothing happens.
     pub(crate) fn send(self, answer: Result<T, SocketError>) {
         drop(self.0.send(answer));

@@ -132,6 +132,16 @@ impl HeldLease {
     }
 }
 
+#[cfg(test)]
+impl HeldLease {
+    /// A lease that is as the sender says. It is never released, and every document is another's.
+    pub(crate) fn in_test(gate: LeaseGate) -> (HeldLease, watch::Sender<LeaseView>) {
+        let (commands, _) = mpsc::unbounded_channel();
+        let (tell, view) = watch::channel(LeaseView { gate, last_write: BootTime::from_nanos(0) });
+        (HeldLease { commands, view }, tell)
+    }
+}
+
 /// Tells whose a document is. Does not keep the renewal alive.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseJudge {

@@ -184,3 +184,86 @@ fn say_marked(after: Option<Txid>, until: Option<Txid>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemill_model::BootTime;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::testing::{epoch, good, ms, state};
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        record: Arc<NodeRecord>,
+        keeper: EpochKeeper,
+        lease: watch::Sender<LeaseView>,
+        post: Post,
+    }
+
+    fn open() -> LeaseGate {
+        LeaseGate::Open { until: BootTime::from_nanos(u64::MAX) }
+    }
+
+    impl Fixture {
+        async fn new(gate: LeaseGate) -> Fixture {
+            let dir = tempfile::tempdir().unwrap();
+            let context = Context::in_test(dir.path()).await;
+            let record = Arc::new(NodeRecord::new(&context, epoch(3), state(Stage::Shipping)));
+            let (held, lease) = HeldLease::in_test(gate);
+            let keeper = EpochKeeper::new(&context, &record, held);
+            Fixture { _dir: dir, record, keeper, lease, post: Post::default() }
+        }
+
+        /// Takes the next result, and gives what the supervisor is told of it.
+        async fn next(&mut self) -> Option<Input> {
+            let done = self.keeper.next().await;
+            self.keeper.finished(done, &mut self.post).unwrap();
+            self.post.take()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_lost_is_told_and_one_that_is_merely_late_is_not() {
+        let mut fixture = Fixture::new(open()).await;
+        fixture.keeper.tell_if_lost(&mut fixture.post);
+        assert_eq!(fixture.post.take(), None);
+        for (gate, told) in [
+            (LeaseGate::Closed, None),
+            (open(), None),
+            (LeaseGate::Fenced { by: LeaseFound::Newer(2) }, Some(Input::Fenced)),
+            (LeaseGate::Fenced { by: LeaseFound::Absent }, Some(Input::LeaseGone)),
+        ] {
+            fixture.lease.send_replace(LeaseView { gate: gate.clone(), last_write: ms(1) });
+            assert_eq!(fixture.next().await, told, "{gate:?}");
+            assert_eq!(fixture.keeper.lease().gate, gate);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_leases_thread_is_the_end_of_the_node() {
+        let mut fixture = Fixture::new(open()).await;
+        let (_, other) = HeldLease::in_test(open());
+        drop(std::mem::replace(&mut fixture.lease, other));
+        let done = fixture.keeper.next().await;
+        let failed = fixture.keeper.finished(done, &mut fixture.post);
+        assert!(failed.unwrap_err().to_string().contains("the lease's thread has ended"));
+    }
+
+    #[tokio::test]
+    async fn a_stage_is_answered_when_it_is_on_the_disk_and_a_break_when_the_bucket_has_it() {
+        let mut fixture = Fixture::new(open()).await;
+        let good = Some(good(11, 70));
+        let save = EpochEffect::SaveStage { stage: Stage::Shipping, good, hurry: false };
+        fixture.keeper.perform(save, &mut fixture.post);
+        assert_eq!(fixture.post.take(), Some(Input::StageSaved));
+        assert_eq!(fixture.record.last_good(), good);
+        let open_break = EpochEffect::WriteBreak { after: good.map(|good| good.txid), until: None };
+        fixture.keeper.perform(open_break, &mut fixture.post);
+        assert_eq!(fixture.post.take(), None, "the store was asked");
+        assert_eq!(fixture.next().await, Some(Input::BreakWritten(false)), "it does not answer");
+        // Its thread has ended, and with it the way to the store.
+        fixture.keeper.perform(EpochEffect::Release, &mut fixture.post);
+        assert_eq!(fixture.next().await, Some(Input::Released(false)));
+    }
+}

@@ -388,3 +388,88 @@ fn refused(refusal: BarrierRefusal, problem: Option<&str>) -> SocketError {
     };
     SocketError { kind, message }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemill_model::Stage;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::lease::renew::LeaseGate;
+    use crate::lease::thread::HeldLease;
+    use crate::testing::{epoch, head, ms, state};
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        _lease: HeldLease,
+        context: Arc<Context>,
+        shipper: Shipper,
+        post: Post,
+    }
+
+    impl Fixture {
+        /// The barriers of a new file, which must contain `floor`, without a Litestream.
+        async fn new(floor: Option<LogPoint>) -> Fixture {
+            let dir = tempfile::tempdir().unwrap();
+            let context = Context::in_test(dir.path()).await;
+            let mut state = state(Stage::Shipping);
+            state.last_good = None;
+            let record = Arc::new(NodeRecord::new(&context, epoch(3), state));
+            let (lease, _) = HeldLease::in_test(LeaseGate::Closed);
+            let shipper = Shipper::new(&context, &record, lease.judge(), floor);
+            Fixture { _dir: dir, _lease: lease, context, shipper, post: Post::default() }
+        }
+
+        fn ask(&mut self) -> oneshot::Receiver<Result<BarrierReply, SocketError>> {
+            let (reply, answer) = ReplyTo::in_test();
+            let request = BarrierRequest { timeout_ms: 60_000 };
+            self.shipper.ask(&request, reply, &mut self.post);
+            answer
+        }
+
+        async fn next(&mut self) {
+            let done = self.shipper.next().await;
+            self.shipper.finished(done, &mut self.post);
+        }
+    }
+
+    #[tokio::test]
+    async fn callers_and_the_supervisor_each_get_their_own_answer() {
+        let mut fixture = Fixture::new(None).await;
+        let answer = fixture.ask();
+        let until = BootTime::from_nanos(u64::MAX);
+        fixture.shipper.perform(BarriersEffect::Ask { until }, &mut fixture.post);
+        assert_eq!(fixture.post.take(), None, "both wait until Litestream may be called");
+        fixture.shipper.perform(BarriersEffect::Fence, &mut fixture.post);
+        assert_eq!(answer.await.unwrap().unwrap_err().kind, SocketErrorKind::Fenced);
+        let refused = supervise::Input::BarrierRefused(BarrierRefusal::Fenced);
+        assert_eq!(fixture.post.take(), Some(refused));
+        assert_eq!(fixture.post.take(), None);
+        assert_eq!(fixture.ask().await.unwrap().unwrap_err().kind, SocketErrorKind::Fenced);
+    }
+
+    #[tokio::test]
+    async fn a_failed_upload_is_a_problem_until_the_next_and_asks_for_no_restart() {
+        let mut fixture = Fixture::new(None).await;
+        drop(fixture.ask());
+        fixture.shipper.perform(BarriersEffect::Open { copy: false }, &mut fixture.post);
+        assert!(!fixture.shipper.is_uploading());
+        fixture.next().await;
+        assert!(fixture.shipper.is_uploading(), "the head was read");
+        fixture.next().await;
+        assert!(!fixture.shipper.is_uploading());
+        let problem = fixture.context.status().problems.of(Topic::Upload).map(str::to_owned);
+        assert!(problem.unwrap().contains("cannot reach litestream"));
+        assert_eq!(fixture.post.take(), None, "the end of the process is told by its slot");
+        assert!(fixture.shipper.wake_at().is_some_and(|at| at > ms(0)), "it tries again");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_lacks_what_was_covered_is_unfit() {
+        let mut fixture = Fixture::new(Some(head(10, 0))).await;
+        fixture.shipper.perform(BarriersEffect::Open { copy: true }, &mut fixture.post);
+        fixture.next().await;
+        assert_eq!(fixture.post.take(), Some(supervise::Input::FileUnfit));
+        assert!(!fixture.shipper.is_uploading());
+    }
+}

@@ -1,5 +1,14 @@
 //! The app's attachment: who may open the file, and what its end means.
 //!
+//! ```text
+//!            accepted                  its stream ends
+//!   None ─────────────► Attached ─────────────────────────► Orphaned
+//!    ▲                    │  ▲                                │ │ │
+//!    ├─ says goodbye ─────┘  └─ attaches again, its lock held ┘ │ │
+//!    ├─ its goodbye was only late ──────────────────────────────┘ │
+//!    └─ its lock is free: it died, and a cure begins ─────────────┘
+//! ```
+//!
 //! An app that ends its stream without a goodbye is *orphaned*: it may have died in the middle of a
 //! commit, or only lost its stream. Its lock tells: free means dead, and a cure is needed; held
 //! means that it lives, or is still dying, and until it attaches again nothing is shipped. One that

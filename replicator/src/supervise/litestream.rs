@@ -1,4 +1,12 @@
-//! Litestream's life: when it is started, when it is started again, and how slowly.
+//! Litestream's process: when it is started, when it is started again, and how slowly.
+//!
+//! ```text
+//!            spawned           answers        killed, or stopped
+//!   Down ───────────► Starting ───────► Up ──────────────────────► Ending
+//!    ▲                   │ cannot start  │ ends by itself             │ has ended
+//!    └───────────────────┴───────────────┴────────────────────────────┘
+//!   then at once after an end that was meant to be, else after a wait that doubles
+//! ```
 
 use std::time::Duration;
 
