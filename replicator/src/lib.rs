@@ -25,9 +25,11 @@ mod child_process;
 mod clocks;
 mod context;
 mod disk;
+mod end_signals;
 mod error;
 mod failpoint;
 mod lease;
+mod node_record;
 mod problems;
 #[cfg(test)]
 mod pure_files;

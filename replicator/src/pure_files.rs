@@ -34,7 +34,7 @@ const REFUSED: [&str; 19] = [
     "host::",
     "notify::",
     "open_reader",
-    "open_log_",
+    "open_log_reader",
     "random()",
     "rusqlite",
     "rustix",

@@ -6,10 +6,10 @@
 //! SIGTERM everything is drained.
 
 use tidemill_model::NodeState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::socket::AppSocket;
 use crate::context::Context;
+use crate::end_signals::EndSignals;
 use crate::error::{Error, ErrorKind};
 use crate::serve::Serving;
 use crate::settings::Settings;
@@ -42,34 +42,6 @@ impl RunEnd {
             EpochEnding::Fenced => EXIT_FENCED,
         };
         RunEnd { code }
-    }
-}
-
-/// Asks of others that this process end.
-pub(crate) struct EndSignals {
-    term: Signal,
-    int: Signal,
-}
-
-impl EndSignals {
-    fn listen() -> Result<EndSignals, Error> {
-        let listen = |kind| {
-            signal(kind).map_err(|e| {
-                Error::new(ErrorKind::Internal, format!("cannot listen for signals: {e}"))
-            })
-        };
-        Ok(EndSignals {
-            term: listen(SignalKind::terminate())?,
-            int: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for SIGTERM or SIGINT.
-    pub(crate) async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
-        }
     }
 }
 

@@ -7,8 +7,7 @@ use super::command::AppChild;
 use crate::child_process::Exit;
 use crate::context::Context;
 use crate::disk::open_by;
-use crate::serve::routes::Post;
-use crate::supervise::{Input, Signal};
+use crate::supervise::{Input, Post, Signal};
 use crate::tasks::Tasks;
 
 /// CMD, once it was started.

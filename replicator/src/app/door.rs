@@ -12,9 +12,8 @@ use super::socket::{AttachReply, Attachment};
 use crate::context::Context;
 use crate::error::Error;
 use crate::failpoint;
-use crate::serve::node_record::NodeRecord;
-use crate::serve::routes::Post;
-use crate::supervise::{AttachAsked, AttachRefusal, Input};
+use crate::node_record::NodeRecord;
+use crate::supervise::{AttachAsked, AttachRefusal, Input, Post};
 
 /// Who is at the door, and who is in.
 pub(crate) struct AppDoor {

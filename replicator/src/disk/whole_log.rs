@@ -17,6 +17,15 @@ pub(crate) enum WholeLog {
     Damaged(Error),
 }
 
+/// Reads the log of the file at `db`, which blocks; gives where it ends.
+///
+/// # Errors
+/// `Corrupt` if it is not what its writer wrote; what keeps the file from being read.
+pub(crate) fn read(db: &Path) -> Result<LogPoint, Error> {
+    let head = verify(&open_log_reader(db)?)?;
+    Ok(LogPoint { seq: head.seq, sum: head.sum })
+}
+
 /// Reads the log of the file at `db`. `held` is let go of afterwards: a lock that keeps an app out
 /// meanwhile.
 ///
@@ -29,10 +38,10 @@ pub(crate) async fn prove(db: &Path, held: Option<FileLock>) -> Result<WholeLog,
     let db = db.to_owned();
     let verified = blocking(move || {
         let _held_meanwhile = held;
-        verify(&open_log_reader(&db)?)
+        read(&db)
     });
     match verified.await {
-        Ok(head) => Ok(WholeLog::Sound(LogPoint { seq: head.seq, sum: head.sum })),
+        Ok(head) => Ok(WholeLog::Sound(head)),
         Err(error) if error.kind() == ErrorKind::Corrupt => Ok(WholeLog::Damaged(error)),
         Err(error) => Err(error),
     }

@@ -6,16 +6,15 @@ use std::time::Duration;
 use tidemill_model::{Stage, Txid};
 use tokio::sync::Notify;
 
-use super::node_record::NodeRecord;
-use super::routes::Post;
 use crate::context::Context;
 use crate::error::Error;
 use crate::failpoint;
 use crate::lease::renew::{LeaseFound, LeaseGate};
 use crate::lease::thread::{HeldLease, LeaseView};
+use crate::node_record::NodeRecord;
 use crate::problems::Topic;
 use crate::ship::breaks;
-use crate::supervise::{EpochEffect, Input};
+use crate::supervise::{EpochEffect, Input, Post};
 use crate::tasks::Tasks;
 
 /// How long a release may take beyond what the lease itself lasts: then it expires anyway.

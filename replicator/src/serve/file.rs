@@ -4,20 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_eventlog::{FileLock, LockError, head, host, open_log_reader, verify};
+use tidemill_eventlog::{FileLock, LockError, head, host, open_log_reader};
 use tidemill_model::BootTime;
 
-use super::node_record::NodeRecord;
-use super::routes::Post;
 use crate::context::Context;
 use crate::disk::checkpoint::{self, BothLocks};
-use crate::disk::open_by;
+use crate::disk::{open_by, whole_log};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
+use crate::node_record::NodeRecord;
 use crate::problems::Topic;
 use crate::start::ask_bucket::{self, Remains};
 use crate::start::move_away::{Displaced, move_away};
-use crate::supervise::{AppLockTry, FileEffect, Input};
+use crate::supervise::{AppLockTry, FileEffect, Input, Post};
 use crate::tasks::{Tasks, blocking};
 
 /// How long an app that lost its stream may take to attach again before the log says so, and before
@@ -173,7 +172,7 @@ impl FileKeeper {
                 checkpoint::truncate_wal(context.beside(), &locks)?;
                 // What follows is a full copy, which everything after it builds on.
                 if !proven {
-                    verify(&open_log_reader(context.beside().db())?)?;
+                    whole_log::read(context.beside().db())?;
                 }
                 Ok(())
             };

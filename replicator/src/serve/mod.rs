@@ -15,8 +15,8 @@
 //!
 //! - [`routes`]: which effect goes to whom, and how the answers come back, without I/O;
 //! - [`owners`]: who they are; [`mod@file`] and [`epoch`] are here, the others with what they own;
-//! - [`node_record`]: the state file, which they share; [`status`]: what the node tells of itself;
-//!   [`progress`]: what it is doing, and whether it has done well.
+//! - [`status`]: what the node tells of itself; [`progress`]: what it is doing, and whether it has
+//!   done well.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +27,8 @@ use tokio::sync::mpsc;
 use crate::app::socket::{AppRequest, AppSocket};
 use crate::child_process::Exit;
 use crate::context::Context;
+use crate::end_signals::EndSignals;
 use crate::error::Error;
-use crate::run::EndSignals;
 use crate::ship::litestream::slot::LitestreamDone;
 use crate::ship::shipper::ShippingDone;
 use crate::ship::wal::WalWatch;
@@ -37,10 +37,9 @@ use crate::supervise::{EpochEnding, EpochTerms, Input, Signal, Supervisor};
 
 mod epoch;
 mod file;
-pub(crate) mod node_record;
 mod owners;
 mod progress;
-pub(crate) mod routes;
+mod routes;
 mod status;
 
 use epoch::EpochDone;

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use super::epoch::EpochKeeper;
 use super::file::FileKeeper;
-use super::node_record::NodeRecord;
-use super::routes::{Owners, Post};
+use super::routes::Owners;
 use crate::app::cmd::{CmdSlot, signal_app};
 use crate::app::door::AppDoor;
 use crate::app::socket::AppSocket;
 use crate::context::Context;
 use crate::error::Error;
+use crate::node_record::NodeRecord;
 use crate::ship::litestream::slot::LitestreamSlot;
 use crate::ship::shipper::Shipper;
 use crate::start::run::ReadyNode;
-use crate::supervise::{AppEffect, BarriersEffect, EpochEffect, FileEffect, LitestreamEffect};
+use crate::supervise::{
+    AppEffect, BarriersEffect, EpochEffect, FileEffect, LitestreamEffect, Post,
+};
 
 /// Everything that a ready node has.
 pub(super) struct NodeOwners {

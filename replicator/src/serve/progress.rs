@@ -4,8 +4,8 @@
 use tidemill_eventlog::host;
 use tidemill_model::{BootTime, SidecarState};
 
-use super::node_record::NodeRecord;
 use super::owners::NodeOwners;
+use crate::node_record::NodeRecord;
 
 /// The state that was said last.
 #[derive(Debug, Default)]

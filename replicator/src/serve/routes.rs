@@ -10,30 +10,12 @@
 //! Effects are performed in the order in which the supervisor gives them, each before the next
 //! input is taken; inputs are taken in the order in which they were posted.
 
-use std::collections::VecDeque;
-
 use tidemill_model::BootTime;
 
 use crate::supervise::{
-    AppEffect, BarriersEffect, Effect, EpochEffect, EpochEnding, FileEffect, Input,
-    LitestreamEffect, Supervisor,
+    AppEffect, BarriersEffect, Effect, EpochEffect, EpochEnding, FileEffect, LitestreamEffect,
+    Post, Supervisor,
 };
-
-/// What waits for the supervisor.
-#[derive(Debug, Default)]
-pub(crate) struct Post(VecDeque<Input>);
-
-impl Post {
-    /// Tells the supervisor, after everything that it was told before.
-    pub(crate) fn tell(&mut self, input: Input) {
-        self.0.push_back(input);
-    }
-
-    /// Takes what was told first.
-    pub(crate) fn take(&mut self) -> Option<Input> {
-        self.0.pop_front()
-    }
-}
 
 /// Those who perform the effects. Each answers through the post, now or when it is done.
 pub(super) trait Owners {

@@ -25,10 +25,9 @@ use crate::app::socket::ReplyTo;
 use crate::context::Context;
 use crate::error::Error;
 use crate::lease::thread::LeaseJudge;
+use crate::node_record::NodeRecord;
 use crate::problems::Topic;
-use crate::serve::node_record::NodeRecord;
-use crate::serve::routes::Post;
-use crate::supervise::{self, BarriersEffect, Restart};
+use crate::supervise::{self, BarriersEffect, Post, Restart};
 use crate::tasks::{Tasks, blocking};
 
 /// The waiter that is the supervisor itself.

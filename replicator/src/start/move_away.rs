@@ -17,6 +17,8 @@ pub(crate) enum Displaced {
     Before,
     /// Nothing beside the file says what it is.
     NoState,
+    /// The bucket has what it lacks.
+    Older,
 }
 
 /// Moves the file and its WAL away, under the name of `epoch`. Of its events `lost` may never have
@@ -34,6 +36,7 @@ pub(crate) fn move_away(
     let beside = context.beside();
     let locks = BothLocks::new(beside, &context.node_lock, app_lock);
     let folder = diverged::move_away(beside, &locks, epoch)?;
+    let to = folder.as_ref().map(|folder| folder.display().to_string());
     let file = folder.and_then(|folder| Some(folder.join(beside.db().file_name()?)));
     let file = file.map(|file| file.display().to_string());
     let read = file.as_ref().map(|file| format!("tidemill events --from {file}"));
@@ -55,6 +58,9 @@ pub(crate) fn move_away(
             "the file's state file is missing, so it cannot be told whether the file is the \
              newest: moved it aside"
         ),
+        Displaced::Older => {
+            tracing::warn!(to, "the local file lacks what is in the bucket: moved aside");
+        }
     }
     Ok(())
 }

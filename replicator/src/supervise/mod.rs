@@ -36,6 +36,7 @@ mod app;
 mod drain;
 mod fence;
 mod litestream;
+mod post;
 mod protocol;
 mod repair;
 #[cfg(test)]
@@ -45,6 +46,7 @@ mod supervisor;
 mod tests;
 
 pub(crate) use app::{AppPresence, AttachRefusal};
+pub(crate) use post::Post;
 pub(crate) use protocol::{
     AppEffect, AppLockTry, AttachAsked, BarriersEffect, Effect, EntryPoint, EpochEffect,
     EpochEnding, EpochTerms, ExitCode, FileEffect, Input, LitestreamEffect, Restart, Signal, Unfit,

@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 use crate::ship::barrier::LogPoint;
 use crate::ship::breaks;
+use crate::start::move_away::{Displaced, move_away};
 
 /// A take-over's attempt: what it works with, and what it has restored.
 pub(super) struct Steps<'a> {
@@ -214,9 +215,7 @@ impl Steps<'_> {
                     // One that is damaged may not even say whose it was.
                     let owner = open_log_reader(beside.db()).and_then(|file| Meta::read(&file));
                     let epoch = owner.ok().and_then(|meta| meta.epoch);
-                    let to = diverged::move_away(beside, &locks, epoch)?;
-                    let to = to.map(|to| to.display().to_string());
-                    tracing::warn!(to, "the local file lacks what is in the bucket: moved aside");
+                    move_away(self.context, self.app_lock, epoch, Displaced::Older, None)?;
                 }
                 diverged::install(beside, &locks, restored.path())?;
             }

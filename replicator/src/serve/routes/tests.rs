@@ -6,7 +6,7 @@ use tidemill_model::{SessionId, SidecarState, Stage};
 
 use super::*;
 use crate::ship::barrier::BarrierRefusal;
-use crate::supervise::{AppLockTry, AttachAsked, EntryPoint, EpochTerms, Restart};
+use crate::supervise::{AppLockTry, AttachAsked, EntryPoint, EpochTerms, Input, Restart};
 use crate::testing::{boot, epoch, good, ms, txid};
 
 /// Owners that note what they were asked for, and answer as they are told to.

@@ -25,10 +25,9 @@ use super::{config_path, credentials, local_state};
 use crate::child_process::Exit;
 use crate::context::Context;
 use crate::failpoint;
+use crate::node_record::NodeRecord;
 use crate::problems::Topic;
-use crate::serve::node_record::NodeRecord;
-use crate::serve::routes::Post;
-use crate::supervise::{Input, LitestreamEffect, Restart};
+use crate::supervise::{Input, LitestreamEffect, Post, Restart};
 use crate::tasks::Tasks;
 
 /// How long a restart for new credentials waits for the upload under way: it is due four minutes
