@@ -30,6 +30,7 @@ mod error;
 mod failpoint;
 mod lease;
 mod node_record;
+mod points;
 mod problems;
 #[cfg(test)]
 mod pure_files;

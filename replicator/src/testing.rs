@@ -6,7 +6,7 @@ use tidemill_model::{
 };
 
 use crate::clocks::Clocks;
-use crate::ship::barrier::LogPoint;
+use crate::points::LogPoint;
 
 pub(crate) fn ms(ms: u64) -> BootTime {
     BootTime::from_nanos(ms * 1_000_000)

@@ -5,7 +5,7 @@ use std::path::Path;
 use tidemill_eventlog::{FileLock, open_log_reader, verify};
 
 use crate::error::{Error, ErrorKind};
-use crate::ship::barrier::LogPoint;
+use crate::points::LogPoint;
 use crate::tasks::blocking;
 
 /// What a whole log showed.

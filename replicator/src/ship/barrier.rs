@@ -48,6 +48,7 @@ use std::time::Duration;
 use tidemill_model::{BootTime, LastGood, LogSum, Seq, Txid};
 
 use crate::clocks::backoff;
+use crate::points::LogPoint;
 
 mod confirm;
 mod protocol;
@@ -55,7 +56,7 @@ mod upload;
 
 use confirm::Confirmation;
 pub(crate) use protocol::{
-    BarrierRefusal, Effect, Input, LeaseShows, LogPoint, Patience, PokePace, Synced, WaiterId,
+    BarrierRefusal, Effect, Input, LeaseShows, Patience, PokePace, Synced, WaiterId,
 };
 use upload::Upload;
 

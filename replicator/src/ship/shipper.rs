@@ -15,8 +15,7 @@ use tidemill_model::{
 };
 
 use super::barrier::{
-    BarrierRefusal, Barriers, Effect, Input, LeaseShows, LogPoint, Patience, PokePace, Synced,
-    WaiterId,
+    BarrierRefusal, Barriers, Effect, Input, LeaseShows, Patience, PokePace, Synced, WaiterId,
 };
 use super::litestream::control::{SyncCure, SyncFailure, SyncFailureKind};
 use super::litestream::progress;
@@ -26,6 +25,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::lease::thread::LeaseJudge;
 use crate::node_record::NodeRecord;
+use crate::points::LogPoint;
 use crate::problems::Topic;
 use crate::supervise::{self, BarriersEffect, Post, Restart};
 use crate::tasks::{Tasks, blocking};

@@ -7,8 +7,8 @@ use tidemill_bucket::{Timeline, read_timeline};
 use tidemill_model::{NodeState, Seq};
 
 use crate::context::Context;
+use crate::points::RestorePoint;
 use crate::start::bucket_holds::{holds, newest};
-use crate::takeover::plan::RestorePoint;
 
 /// How long a file that another owner's claim displaces waits for the bucket's account of it.
 const ASK_BOUND: Duration = Duration::from_secs(10);

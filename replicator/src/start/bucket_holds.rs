@@ -3,7 +3,7 @@
 
 use tidemill_model::{Base, Epoch, NodeState, Seq};
 
-use crate::takeover::plan::RestorePoint;
+use crate::points::RestorePoint;
 
 /// Whether the bucket, whose last restorable point is `last`, holds what this disk is known to have
 /// shipped, or to have begun from. A disk that knows of neither has nothing to compare.

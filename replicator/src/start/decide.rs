@@ -37,10 +37,10 @@ use tidemill_model::{
 };
 
 use crate::lease::claim::ClaimWait;
-use crate::ship::barrier::LogPoint;
+use crate::points::LogPoint;
+use crate::points::RestorePoint;
 use crate::start::bucket_holds::holds;
 use crate::start::proof::Lack;
-use crate::takeover::plan::RestorePoint;
 
 /// What a starting sidecar finds, with the node lock held.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::disk::diverged;
 use crate::disk::whole_log::{self, WholeLog};
 use crate::error::Error;
-use crate::ship::barrier::LogPoint;
+use crate::points::LogPoint;
 use crate::start::decide::{Local, LocalFile, LogRead};
 use crate::start::proof::{self, Lack};
 

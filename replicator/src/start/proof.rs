@@ -9,7 +9,7 @@ use std::fmt;
 
 use tidemill_model::{Base, Covered, LastGood, LogSum, NodeState, Seq};
 
-use crate::ship::barrier::LogPoint;
+use crate::points::LogPoint;
 
 /// What says that a local file holds a certain event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,8 +19,8 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::lease::renew::{Claim, LeaseFound, LeaseGate, LeaseVersion};
 use crate::lease::thread::{HeldLease, IdleThread};
+use crate::points::LogPoint;
 use crate::shared_status::AppsEpoch;
-use crate::ship::barrier::LogPoint;
 use crate::start::ask_bucket::{self, last_point};
 use crate::start::decide::{
     AfterClaim, Candidate, ClaimPlan, Decision, Facts, Local, WhyMoved, decide,

@@ -34,21 +34,12 @@
 //! to `epoch.json` nothing is kept, after it the base is fixed. On failure nothing was replaced.
 
 use tidemill_model::{
-    Base, Covered, Epoch, EpochDoc, GivenUp, InstanceId, LocalHead, LogSum, Nonce, Seq, Txid,
-    Uncured,
+    Base, Covered, Epoch, EpochDoc, GivenUp, InstanceId, LocalHead, LogSum, Nonce, Seq, Uncured,
 };
 
-use crate::ship::barrier::LogPoint;
+use crate::points::LogPoint;
+use crate::points::RestorePoint;
 use crate::start::decide::Candidate;
-
-/// A restorable point of the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RestorePoint {
-    /// The epoch.
-    pub(crate) epoch: Epoch,
-    /// The transaction.
-    pub(crate) txid: Txid,
-}
 
 /// The claim under which the take-over runs, and what it found on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

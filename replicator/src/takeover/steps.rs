@@ -13,13 +13,14 @@ use tidemill_model::{
     Base, BreakDoc, DOCUMENT_VERSION, EpochDoc, GivenUp, LogSum, Seq, Ttl, Uncured, Versions,
 };
 
-use super::plan::{Input, Placement, RestorePoint, TakeOverTerms};
+use super::plan::{Input, Placement, TakeOverTerms};
 use crate::context::Context;
 use crate::disk::checkpoint::{self, BothLocks};
 use crate::disk::diverged;
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
-use crate::ship::barrier::LogPoint;
+use crate::points::LogPoint;
+use crate::points::RestorePoint;
 use crate::ship::breaks;
 use crate::start::move_away::{Displaced, move_away};
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tidemill_model::{BootTime, LastGood, LogSum, Seq};
+use tidemill_model::{BootTime, LastGood};
+
+use crate::points::LogPoint;
 
 /// The pace of pokes.
 #[derive(Debug, Clone, Copy)]
@@ -18,15 +20,6 @@ pub(crate) struct PokePace {
 /// Who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WaiterId(pub(crate) u64);
-
-/// The head of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LogPoint {
-    /// The newest event.
-    pub(crate) seq: Seq,
-    /// The running checksum there.
-    pub(crate) sum: LogSum,
-}
 
 /// What Litestream answered to a `/sync` that ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tidemill_model::{BootTime, LastGood, Txid};
 
 use super::confirm::Confirmation;
-use super::{Barriers, Effect, LogPoint, Patience, Permission, Synced, Wanted};
+use super::{Barriers, Effect, Patience, Permission, Synced, Wanted};
 use crate::clocks::backoff;
+use crate::points::LogPoint;
 
 /// The shortest and the longest time that Litestream may move nothing during a call. A call that is
 /// cancelled begins anew, so the time doubles with each.
