@@ -6,7 +6,7 @@ use crate::error::ErrorKind;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum RequestFailure {
     /// 404: no object has this key.
     NoObject,
     /// 404: no such bucket.
@@ -29,66 +29,70 @@ pub(crate) enum Failure {
     Other,
 }
 
-impl Failure {
+impl RequestFailure {
     pub(crate) fn kind(self) -> ErrorKind {
         match self {
-            Failure::NoObject | Failure::NoBucket => ErrorKind::NotFound,
-            Failure::Refused | Failure::OtherRegion | Failure::Other => ErrorKind::Invalid,
-            Failure::ConditionFailed | Failure::Racing => ErrorKind::Conflict,
-            Failure::Busy | Failure::TimedOut | Failure::Unreachable => ErrorKind::Unavailable,
+            RequestFailure::NoObject | RequestFailure::NoBucket => ErrorKind::NotFound,
+            RequestFailure::Refused | RequestFailure::OtherRegion | RequestFailure::Other => {
+                ErrorKind::Invalid
+            }
+            RequestFailure::ConditionFailed | RequestFailure::Racing => ErrorKind::Conflict,
+            RequestFailure::Busy | RequestFailure::TimedOut | RequestFailure::Unreachable => {
+                ErrorKind::Unavailable
+            }
         }
     }
 }
 
 /// Where requests go.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct ObjectAddress {
     pub(crate) bucket: String,
     pub(crate) endpoint: Option<String>,
 }
 
-impl Place {
+impl ObjectAddress {
     fn server(&self) -> &str {
         self.endpoint.as_deref().unwrap_or("AWS")
     }
 
     /// One line: what was tried, what was wrong, what to do.
-    pub(crate) fn message(&self, what: &str, failure: &Failure, detail: &str) -> String {
+    pub(crate) fn message(&self, what: &str, failure: &RequestFailure, detail: &str) -> String {
         let (bucket, server) = (&self.bucket, self.server());
         match failure {
-            Failure::NoBucket => format!(
+            RequestFailure::NoBucket => format!(
                 "bucket `{bucket}` does not exist at {server}: create it, or correct the name"
             ),
-            Failure::Refused => format!(
+            RequestFailure::Refused => format!(
                 "S3 at {server} refused to {what} in bucket `{bucket}` ({detail}): check \
                  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
             ),
-            Failure::OtherRegion => {
+            RequestFailure::OtherRegion => {
                 format!("bucket `{bucket}` is in another region ({detail}): set AWS_REGION to it")
             }
-            Failure::TimedOut => format!(
+            RequestFailure::TimedOut => format!(
                 "cannot {what} in bucket `{bucket}`: no answer from S3 at {server} in time, check \
                  the endpoint and the network"
             ),
-            Failure::Unreachable => format!(
+            RequestFailure::Unreachable => format!(
                 "cannot reach S3 at {server} ({detail}): check the endpoint and the network"
             ),
             // Only reads name an object; S3 has no other reason to find nothing.
-            Failure::NoObject if detail.is_empty() => {
+            RequestFailure::NoObject if detail.is_empty() => {
                 format!("bucket `{bucket}` has no object to {what}")
             }
-            Failure::NoObject => format!(
+            RequestFailure::NoObject => format!(
                 "cannot {what} in bucket `{bucket}`: {server} does not know such a request \
                  ({detail}), is it an S3 server?"
             ),
-            Failure::ConditionFailed | Failure::Racing => {
+            RequestFailure::ConditionFailed | RequestFailure::Racing => {
                 format!("cannot {what} in bucket `{bucket}`: somebody else wrote it ({detail})")
             }
-            Failure::Busy => format!(
+            RequestFailure::Busy => format!(
                 "cannot {what} in bucket `{bucket}`: S3 at {server} is not available ({detail}), \
                  try again"
             ),
-            Failure::Other => {
+            RequestFailure::Other => {
                 format!("cannot {what} in bucket `{bucket}` at {server}: {detail}")
             }
         }
@@ -96,18 +100,18 @@ impl Place {
 }
 
 /// What a failed request means, and what of it a person should see.
-pub(crate) fn classify<E>(error: &SdkError<E>) -> (Failure, String)
+pub(crate) fn classify<E>(error: &SdkError<E>) -> (RequestFailure, String)
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
     match error {
-        SdkError::TimeoutError(_) => (Failure::TimedOut, String::new()),
+        SdkError::TimeoutError(_) => (RequestFailure::TimedOut, String::new()),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-            (Failure::TimedOut, String::new())
+            (RequestFailure::TimedOut, String::new())
         }
         SdkError::DispatchFailure(failure) => {
             let why = failure.as_connector_error().map_or_else(String::new, innermost);
-            (Failure::Unreachable, why)
+            (RequestFailure::Unreachable, why)
         }
         SdkError::ResponseError(failure) => {
             (of_status(failure.raw().status().as_u16(), ""), innermost_of(error))
@@ -123,22 +127,22 @@ where
             };
             (of_status(status, code), detail)
         }
-        other => (Failure::Other, DisplayErrorContext(other).to_string()),
+        other => (RequestFailure::Other, DisplayErrorContext(other).to_string()),
     }
 }
 
-fn of_status(status: u16, code: &str) -> Failure {
+fn of_status(status: u16, code: &str) -> RequestFailure {
     match (status, code) {
-        (404, "NoSuchBucket") => Failure::NoBucket,
-        (404, _) => Failure::NoObject,
-        (301 | 307 | 308, _) | (400, "AuthorizationHeaderMalformed") => Failure::OtherRegion,
-        (401 | 403, _) | (400, "InvalidToken" | "ExpiredToken") => Failure::Refused,
-        (412, _) => Failure::ConditionFailed,
-        (409, _) => Failure::Racing,
-        (429 | 500.., _) | (400, "RequestTimeout") => Failure::Busy,
+        (404, "NoSuchBucket") => RequestFailure::NoBucket,
+        (404, _) => RequestFailure::NoObject,
+        (301 | 307 | 308, _) | (400, "AuthorizationHeaderMalformed") => RequestFailure::OtherRegion,
+        (401 | 403, _) | (400, "InvalidToken" | "ExpiredToken") => RequestFailure::Refused,
+        (412, _) => RequestFailure::ConditionFailed,
+        (409, _) => RequestFailure::Racing,
+        (429 | 500.., _) | (400, "RequestTimeout") => RequestFailure::Busy,
         // A success whose body cannot be read: the write may have happened.
-        (200..=299, _) => Failure::Unreachable,
-        _ => Failure::Other,
+        (200..=299, _) => RequestFailure::Unreachable,
+        _ => RequestFailure::Other,
     }
 }
 
@@ -166,12 +170,15 @@ mod tests {
         for (status, code) in [(500, ""), (503, "SlowDown"), (409, ""), (200, ""), (429, "")] {
             let failure = of_status(status, code);
             assert!(
-                matches!(failure, Failure::Busy | Failure::Racing | Failure::Unreachable),
+                matches!(
+                    failure,
+                    RequestFailure::Busy | RequestFailure::Racing | RequestFailure::Unreachable
+                ),
                 "{status} {failure:?}"
             );
         }
-        assert_eq!(of_status(404, "NoSuchKey"), Failure::NoObject);
-        assert_eq!(of_status(404, "NoSuchBucket"), Failure::NoBucket);
-        assert_eq!(of_status(412, "PreconditionFailed"), Failure::ConditionFailed);
+        assert_eq!(of_status(404, "NoSuchKey"), RequestFailure::NoObject);
+        assert_eq!(of_status(404, "NoSuchBucket"), RequestFailure::NoBucket);
+        assert_eq!(of_status(412, "PreconditionFailed"), RequestFailure::ConditionFailed);
     }
 }

@@ -138,7 +138,7 @@ fn replica_url(store: &Store, prefix: &str) -> String {
 
 /// What Litestream prints about a restore.
 #[derive(Deserialize)]
-struct Report {
+struct RestoreOutput {
     txid: String,
     integrity_check: Option<String>,
 }
@@ -148,7 +148,7 @@ fn check(output: &Output, txid: Txid, what: &str) -> Result<(), Error> {
     if !output.status.success() {
         return Err(failed(&String::from_utf8_lossy(&output.stderr), what));
     }
-    let report: Report = serde_json::from_slice(&output.stdout).map_err(|e| {
+    let report: RestoreOutput = serde_json::from_slice(&output.stdout).map_err(|e| {
         let message = format!("litestream's report about restoring {what} is unreadable: {e}");
         Error::new(ErrorKind::Internal, message).because(e)
     })?;

@@ -25,7 +25,7 @@ use tidemill_model::{ETag, Timestamp};
 
 use crate::answer_date::{AnswerDate, timestamp};
 use crate::error::{Error, ErrorKind};
-use crate::failure::{Failure, Place, classify};
+use crate::failure::{ObjectAddress, RequestFailure, classify};
 use crate::settings::{self, Credentials, Settings};
 
 /// How often a read or a page of a listing is sent before it is given up.
@@ -47,7 +47,7 @@ pub struct Store {
 struct Inner {
     reads: Client,
     single: Client,
-    place: Place,
+    place: ObjectAddress,
     region: String,
     timeout: Duration,
     provider: SharedCredentialsProvider,
@@ -127,7 +127,7 @@ impl Store {
         let inner = Inner {
             reads: Client::from_conf(reads),
             single: Client::from_conf(single),
-            place: Place { bucket: bucket.to_owned(), endpoint: resolved.endpoint },
+            place: ObjectAddress { bucket: bucket.to_owned(), endpoint: resolved.endpoint },
             region: resolved.region,
             timeout: settings.request_timeout,
             provider: resolved.provider,
@@ -221,7 +221,7 @@ impl Store {
 
     async fn get_by(&self, client: &Client, key: &str, attempts: u32) -> Result<Object, Error> {
         self.find_by(client, key, attempts).await?.ok_or_else(|| {
-            let sent = Sent { failure: Failure::NoObject, detail: String::new() };
+            let sent = Sent { failure: RequestFailure::NoObject, detail: String::new() };
             self.error(&format!("read `{key}`"), &sent)
         })
     }
@@ -250,7 +250,7 @@ impl Store {
                 let etag = etag.ok_or_else(|| no_etag(key))?;
                 Ok(Some(Object { body, etag, written_at, read_at }))
             }
-            Err(sent) if sent.failure == Failure::NoObject => Ok(None),
+            Err(sent) if sent.failure == RequestFailure::NoObject => Ok(None),
             Err(sent) => Err(self.error(&what, &sent)),
         }
     }
@@ -292,13 +292,15 @@ impl Store {
                 None => Ok(Put::Ambiguous(no_etag(key))),
             },
             Err(sent) => match sent.failure {
-                Failure::ConditionFailed | Failure::NoObject => Ok(Put::Lost),
-                Failure::Racing | Failure::Busy | Failure::TimedOut | Failure::Unreachable => {
-                    Ok(Put::Ambiguous(self.error(&what, &sent)))
-                }
-                Failure::NoBucket | Failure::Refused | Failure::OtherRegion | Failure::Other => {
-                    Err(self.error(&what, &sent))
-                }
+                RequestFailure::ConditionFailed | RequestFailure::NoObject => Ok(Put::Lost),
+                RequestFailure::Racing
+                | RequestFailure::Busy
+                | RequestFailure::TimedOut
+                | RequestFailure::Unreachable => Ok(Put::Ambiguous(self.error(&what, &sent))),
+                RequestFailure::NoBucket
+                | RequestFailure::Refused
+                | RequestFailure::OtherRegion
+                | RequestFailure::Other => Err(self.error(&what, &sent)),
             },
         }
     }
@@ -412,7 +414,7 @@ fn no_etag(key: &str) -> Error {
 
 /// What became of a request that did not succeed.
 struct Sent {
-    failure: Failure,
+    failure: RequestFailure,
     detail: String,
 }
 
@@ -427,10 +429,13 @@ impl Sent {
     }
 
     fn broken(error: &aws_sdk_s3::primitives::ByteStreamError) -> Sent {
-        Sent { failure: Failure::Unreachable, detail: format!("the answer broke off: {error}") }
+        Sent {
+            failure: RequestFailure::Unreachable,
+            detail: format!("the answer broke off: {error}"),
+        }
     }
 
     fn timed_out() -> Sent {
-        Sent { failure: Failure::TimedOut, detail: String::new() }
+        Sent { failure: RequestFailure::TimedOut, detail: String::new() }
     }
 }

@@ -81,7 +81,7 @@ pub fn with_unobserved_child(
 
 /// A child that its parent waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Child {
+pub struct WaitingChild {
     /// By which operation.
     pub op: OpId,
     /// The child.
@@ -94,7 +94,7 @@ pub struct Child {
 ///
 /// # Errors
 /// As [`in_status`].
-pub fn awaited_children(connection: &Connection, parent: &RunId) -> Result<Vec<Child>> {
+pub fn awaited_children(connection: &Connection, parent: &RunId) -> Result<Vec<WaitingChild>> {
     let failed = |e| sqlite(format_args!("list the children of {parent}"), e);
     let sql = "SELECT parent_op, run, ended_seq IS NOT NULL FROM tidemill_runs \
                WHERE parent = ?1 AND awaited = 1 ORDER BY parent_op";
@@ -104,7 +104,7 @@ pub fn awaited_children(connection: &Connection, parent: &RunId) -> Result<Vec<C
     while let Some(row) = rows.next().map_err(failed)? {
         let corrupt =
             |e| Error::corrupt(format!("a child of `{parent}` in tidemill_runs has an {e}"));
-        found.push(Child {
+        found.push(WaitingChild {
             op: OpId::new(row.get(0).map_err(failed)?).map_err(corrupt)?,
             run: RunId::new(&row.get::<_, String>(1).map_err(failed)?).map_err(corrupt)?,
             has_ended: row.get(2).map_err(failed)?,

@@ -253,12 +253,12 @@ pub fn rebuild(connection: &Connection) -> Result<Projections> {
 /// The fold over all runs at once. A run that ended is reduced to its row.
 #[derive(Default)]
 struct Rebuild {
-    live: BTreeMap<RunId, Live>,
+    live: BTreeMap<RunId, OpenRun>,
     ended: BTreeSet<String>,
     done: Projections,
 }
 
-struct Live {
+struct OpenRun {
     state: RunState,
     created_seq: Seq,
     blocked_seq: Option<Seq>,
@@ -287,7 +287,7 @@ impl Rebuild {
             let state =
                 RunState::create(run, row.seq, row.ts, &event).map_err(|e| e.to_string())?;
             let live =
-                Live { state, created_seq: row.seq, blocked_seq: None, custom_status_seq: None };
+                OpenRun { state, created_seq: row.seq, blocked_seq: None, custom_status_seq: None };
             self.live.insert(run.clone(), live);
             return Ok(());
         };
@@ -343,7 +343,7 @@ impl Rebuild {
     }
 }
 
-impl Live {
+impl OpenRun {
     fn row(&self) -> RunRow {
         let state = &self.state;
         RunRow {

@@ -42,7 +42,7 @@ pub struct Cache {
 
 /// A snapshot that is in use: as long as this lives no process deletes it.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct InUse {
     _locked: File,
 }
 
@@ -145,7 +145,7 @@ impl Cache {
     ///
     /// # Errors
     /// What the file system says.
-    pub(crate) fn take(&self, place: &Path) -> Result<Option<Held>> {
+    pub(crate) fn take(&self, place: &Path) -> Result<Option<InUse>> {
         let failed = |e: std::io::Error| Error::io("open the snapshot", place, e);
         let file = match File::open(place) {
             Ok(file) => file,
@@ -161,7 +161,7 @@ impl Cache {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         // In another user's folder it is deleted earlier than it could be: no harm.
         let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
-        Ok(Some(Held { _locked: file }))
+        Ok(Some(InUse { _locked: file }))
     }
 
     /// Moves a verified file of this cache's folder to its place, makes it read-only, and deletes
@@ -169,7 +169,7 @@ impl Cache {
     ///
     /// # Errors
     /// What the file system says.
-    pub(crate) fn adopt(&self, file: &Path, place: &Path) -> Result<Held> {
+    pub(crate) fn adopt(&self, file: &Path, place: &Path) -> Result<InUse> {
         let folder = place.parent().unwrap_or(self.root()?);
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::io("make the folder of snapshots", folder, e))?;
@@ -179,7 +179,7 @@ impl Cache {
         flock(&locked, FlockOperation::LockShared).map_err(|e| failed(e.into()))?;
         std::fs::rename(file, place).map_err(failed)?;
         self.evict()?;
-        Ok(Held { _locked: locked })
+        Ok(InUse { _locked: locked })
     }
 
     /// Deletes the snapshots that were used least recently until the rest fits, but none in use.

@@ -15,7 +15,7 @@ use tidemill_eventlog::Head;
 use tidemill_model::{Epoch, Timestamp, Txid};
 
 use crate::bucket_point::BucketPoint;
-use crate::cache::{Cache, Held};
+use crate::cache::{Cache, InUse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::live;
 use crate::source::Source;
@@ -89,7 +89,7 @@ enum Keeps {
     /// The file is not ours, or has no name any more.
     Nothing,
     /// A snapshot of the cache, which no process deletes meanwhile.
-    Cached { _held: Held },
+    Cached { _held: InUse },
 }
 
 impl Snapshot {

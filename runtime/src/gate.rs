@@ -25,11 +25,11 @@ use crate::error::{Error, ErrorKind};
 /// Says whether effects may be released now. A clone is the same gate.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    lease: Option<Arc<Lease>>,
+    lease: Option<Arc<LeaseDeadline>>,
 }
 
 #[derive(Debug)]
-struct Lease {
+struct LeaseDeadline {
     /// Nanoseconds of the boot clock; 0 is closed, `FENCED` is for ever closed.
     deadline: AtomicU64,
     /// By how many microseconds the wall clock was ahead of the boot clock when the deadline was
@@ -64,7 +64,7 @@ impl Gate {
 
     fn leased_by(clock: Clock) -> Gate {
         let (deadline, ahead, margin) = (AtomicU64::new(0), AtomicI64::new(UNKNOWN), 0.into());
-        let lease = Lease { deadline, ahead, margin, clock, changed: Notify::new() };
+        let lease = LeaseDeadline { deadline, ahead, margin, clock, changed: Notify::new() };
         Gate { lease: Some(Arc::new(lease)) }
     }
 
@@ -167,7 +167,7 @@ impl Gate {
     }
 }
 
-impl Lease {
+impl LeaseDeadline {
     fn is_open(&self) -> bool {
         let deadline = self.deadline.load(Ordering::Acquire);
         deadline != FENCED && self.clock.boot().as_nanos() < deadline && !self.ran_ahead()

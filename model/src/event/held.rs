@@ -12,7 +12,7 @@ struct Becomes {
 
 /// A later version may hold the ends of other operations, which have no attempt.
 #[derive(Deserialize)]
-struct Tried {
+struct HeldAttempt {
     #[serde(default)]
     attempt: Option<u32>,
 }
@@ -45,7 +45,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<(Option<u32>, Box<Event>), Eve
     if end.class() != EventClass::Input || end.op().is_none() {
         return Err(EventError::NoEnd(end.kind()));
     }
-    let Tried { attempt } = reader.data()?;
+    let HeldAttempt { attempt } = reader.data()?;
     let is_step = matches!(end, Event::StepCompleted { .. } | Event::StepFailed { .. });
     if is_step && attempt.is_none() {
         return Err(EventError::Missing { kind: EventKind::OpHeld, column: "data.attempt" });

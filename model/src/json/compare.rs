@@ -36,23 +36,23 @@ fn same_within(a: &str, b: &str, floats: Floats, depth: u32) -> bool {
     }
     let Some(depth) = depth.checked_sub(1) else { return false };
     let same = |a: &RawValue, b: &RawValue| same_within(a.get(), b.get(), floats, depth);
-    match (Node::of(a), Node::of(b)) {
-        (Some(Node::Object(a)), Some(Node::Object(b))) => {
+    match (Shape::of(a), Shape::of(b)) {
+        (Some(Shape::Object(a)), Some(Shape::Object(b))) => {
             a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
         }
-        (Some(Node::Array(a)), Some(Node::Array(b))) => {
+        (Some(Shape::Array(a)), Some(Shape::Array(b))) => {
             a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| same(a, b))
         }
-        (Some(Node::Text(a)), Some(Node::Text(b))) => a == b,
-        (Some(Node::Integer), Some(Node::Integer)) => false,
-        (Some(Node::Float(a)), Some(Node::Float(b))) => same_floats(a, b, floats),
+        (Some(Shape::Text(a)), Some(Shape::Text(b))) => a == b,
+        (Some(Shape::Integer), Some(Shape::Integer)) => false,
+        (Some(Shape::Float(a)), Some(Shape::Float(b))) => same_floats(a, b, floats),
         // `null`, `true` and `false` have one text each.
         (Some(_) | None, _) => false,
     }
 }
 
 /// A value, looked at one level deep.
-enum Node<'a> {
+enum Shape<'a> {
     Object(BTreeMap<String, &'a RawValue>),
     Array(Vec<&'a RawValue>),
     Text(String),
@@ -62,19 +62,19 @@ enum Node<'a> {
     Word,
 }
 
-impl Node<'_> {
+impl Shape<'_> {
     /// `None` for what is no JSON, or a number too large for `f64`.
-    fn of(text: &str) -> Option<Node<'_>> {
+    fn of(text: &str) -> Option<Shape<'_>> {
         let text = text.trim_ascii();
         match text.bytes().next()? {
-            b'{' => serde_json::from_str(text).ok().map(Node::Object),
-            b'[' => serde_json::from_str(text).ok().map(Node::Array),
-            b'"' => serde_json::from_str(text).ok().map(Node::Text),
-            b'-' | b'0'..=b'9' if is_integer(text) => Some(Node::Integer),
+            b'{' => serde_json::from_str(text).ok().map(Shape::Object),
+            b'[' => serde_json::from_str(text).ok().map(Shape::Array),
+            b'"' => serde_json::from_str(text).ok().map(Shape::Text),
+            b'-' | b'0'..=b'9' if is_integer(text) => Some(Shape::Integer),
             b'-' | b'0'..=b'9' => {
-                text.parse().ok().filter(|number: &f64| number.is_finite()).map(Node::Float)
+                text.parse().ok().filter(|number: &f64| number.is_finite()).map(Shape::Float)
             }
-            _ => Some(Node::Word),
+            _ => Some(Shape::Word),
         }
     }
 }

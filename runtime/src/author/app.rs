@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 /// A workflow's future with its types erased.
 pub(crate) type WorkflowFuture = Pin<Box<dyn Future<Output = Result<Json, Failure>> + Send>>;
 
-type Begin = dyn Fn(Ctx, &Json) -> Result<WorkflowFuture, serde_json::Error> + Send + Sync;
+type BeginWorkflow = dyn Fn(Ctx, &Json) -> Result<WorkflowFuture, serde_json::Error> + Send + Sync;
 
 /// What a body gets that takes a moment to finish its request; well below the 25 s that a sidecar
 /// gives its command, and the 90 s of systemd.
@@ -36,7 +36,7 @@ pub(crate) const GRACE_MAX: Duration = Duration::from_secs(3_600);
 
 /// A registered workflow.
 pub(crate) struct Workflow {
-    begin: Box<Begin>,
+    begin: Box<BeginWorkflow>,
     accepts: fn(&Json) -> Result<(), serde_json::Error>,
 }
 

@@ -51,7 +51,7 @@ enum Slot {
 }
 
 #[derive(Default)]
-struct State {
+struct CellState {
     next_op: u32,
     asked: Vec<Asked>,
     slots: FxHashMap<OpId, Slot>,
@@ -71,7 +71,7 @@ pub(crate) struct RunCell {
     inbox: Arc<Inbox>,
     woken: AtomicBool,
     detached: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<CellState>,
 }
 
 /// This thread takes a turn of one life until the guard is dropped.
@@ -93,7 +93,7 @@ impl RunCell {
         inbox: Arc<Inbox>,
         times: FxHashMap<OpId, Timestamp>,
     ) -> Arc<RunCell> {
-        let state = State { next_op: 1, times, ..State::default() };
+        let state = CellState { next_op: 1, times, ..CellState::default() };
         Arc::new(RunCell {
             life: NEXT_LIFE.fetch_add(1, Ordering::Relaxed),
             run,
@@ -332,7 +332,7 @@ impl RunCell {
         self.inbox.trouble(self.life, reason);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CellState> {
         // Nothing that runs under this lock panics half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,7 +9,7 @@ use super::clock::Clock;
 use super::handle::CheckReport;
 use super::inbox::Inbox;
 use super::journal;
-use super::replay::Stage;
+use super::replay::ReplayContext;
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
 use crate::store::{self, Record, Unreadable};
@@ -53,7 +53,7 @@ pub(super) fn report(
         Err(reason) => return Ok(unknown(reason)),
     };
     let inbox = Arc::new(Inbox::default());
-    let stage = Stage { app, run, clock, inbox: &inbox, floats_exact_from, polls: None };
+    let stage = ReplayContext { app, run, clock, inbox: &inbox, floats_exact_from, polls: None };
     let divergence = journal::Journal::of(&log).and_then(|_| stage.replay(&log)).err();
     Ok(CheckReport {
         run: run.clone(),

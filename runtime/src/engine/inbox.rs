@@ -62,7 +62,7 @@ pub(crate) struct Mail {
 }
 
 #[derive(Default)]
-struct State {
+struct InboxState {
     mail: Mail,
     reply: Option<TurnReply>,
     waker: Option<Waker>,
@@ -72,7 +72,7 @@ struct State {
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    state: Mutex<State>,
+    state: Mutex<InboxState>,
 }
 
 impl Inbox {
@@ -196,7 +196,7 @@ impl Inbox {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, InboxState> {
         // Nothing that runs under this lock panics half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

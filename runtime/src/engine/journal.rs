@@ -57,7 +57,7 @@ impl StepFacts {
 #[derive(Debug, Default)]
 struct OpenOps {
     open: FxHashMap<OpId, Op>,
-    started: Started,
+    started: StartedOps,
 }
 
 impl Operations for OpenOps {
@@ -92,20 +92,20 @@ impl Operations for OpenOps {
 
 /// A set of operations, 64 to a word: a run may have had millions.
 #[derive(Debug, Default)]
-struct Started(FxHashMap<u32, u64>);
+struct StartedOps(FxHashMap<u32, u64>);
 
-impl Started {
+impl StartedOps {
     fn place(op: OpId) -> (u32, u64) {
         (op.get() / 64, 1 << (op.get() % 64))
     }
 
     fn add(&mut self, op: OpId) {
-        let (word, bit) = Started::place(op);
+        let (word, bit) = StartedOps::place(op);
         *self.0.entry(word).or_default() |= bit;
     }
 
     fn has(&self, op: OpId) -> bool {
-        let (word, bit) = Started::place(op);
+        let (word, bit) = StartedOps::place(op);
         self.0.get(&word).is_some_and(|bits| bits & bit != 0)
     }
 }

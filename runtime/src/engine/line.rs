@@ -26,11 +26,11 @@ const PARTS: u32 = 8;
 pub(crate) struct Line {
     places: Arc<Semaphore>,
     threads: usize,
-    pace: Mutex<Pace>,
+    pace: Mutex<LinePace>,
 }
 
 /// What was measured; `None` before the first.
-struct Pace {
+struct LinePace {
     /// From entering to the commit that says so.
     record: Option<Duration>,
     body: Option<Duration>,
@@ -40,15 +40,15 @@ struct Pace {
 
 impl Line {
     pub(crate) fn new(threads: usize) -> Arc<Line> {
-        let pace = Pace { record: None, body: None, places: threads };
+        let pace = LinePace { record: None, body: None, places: threads };
         let places = Arc::new(Semaphore::new(threads));
         Arc::new(Line { places, threads, pace: Mutex::new(pace) })
     }
 
     /// Waits for a place. Cancel safety: whoever stops waiting loses its turn, and nothing else.
-    pub(crate) async fn enter(self: &Arc<Self>) -> Option<Place> {
+    pub(crate) async fn enter(self: &Arc<Self>) -> Option<LinePlace> {
         let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
-        Some(Place { line: Arc::clone(self), permit: Some(permit) })
+        Some(LinePlace { line: Arc::clone(self), permit: Some(permit) })
     }
 
     fn measured(&self, record: Option<Duration>, body: Option<Duration>) {
@@ -84,12 +84,12 @@ fn mean(mean: Option<Duration>, newest: Option<Duration>) -> Option<Duration> {
 }
 
 /// A place in the line, until it is dropped.
-pub(crate) struct Place {
+pub(crate) struct LinePlace {
     line: Arc<Line>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Place {
+impl LinePlace {
     /// How long it took until the log said that the attempt begins.
     pub(crate) fn recorded(&self, took: Duration) {
         self.line.measured(Some(took.min(RECORD_MAX)), None);
@@ -101,7 +101,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for LinePlace {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
             self.line.leave(permit);

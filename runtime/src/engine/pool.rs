@@ -11,7 +11,7 @@ use crate::error::{Error, closed};
 type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     jobs: VecDeque<Job>,
     closed: bool,
     /// Threads that have not ended.
@@ -19,14 +19,14 @@ struct State {
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct PoolShared {
+    state: Mutex<PoolState>,
     changed: Condvar,
 }
 
 /// See the module. The threads start with the first job.
 pub(crate) struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
     size: usize,
 }
 
@@ -73,7 +73,7 @@ impl Pool {
     }
 }
 
-impl Shared {
+impl PoolShared {
     fn work(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

@@ -8,7 +8,7 @@ use super::driver::{Driver, Next};
 use super::handle::RunResult;
 use super::journal::Journal;
 use super::polls::{Alone, RunMark};
-use super::replay::{Replayed, Stage};
+use super::replay::{ReplayContext, Replayed};
 use super::turn::{Live, Pending};
 use crate::ops;
 use crate::store::{self, Record, Unreadable};
@@ -82,7 +82,7 @@ impl Driver {
         if let Some(reason) = poison.or_else(deadly) {
             return Ok(Err(reason));
         }
-        let stage = Stage {
+        let stage = ReplayContext {
             app: &engine.app,
             run: &self.run.id,
             clock: &engine.clock,

@@ -32,7 +32,7 @@ pub(crate) struct Replayed {
 }
 
 /// Where a replay runs.
-pub(crate) struct Stage<'a> {
+pub(crate) struct ReplayContext<'a> {
     pub(crate) app: &'a App,
     pub(crate) run: &'a RunId,
     pub(crate) clock: &'a Clock,
@@ -43,7 +43,7 @@ pub(crate) struct Stage<'a> {
     pub(crate) polls: Option<&'a Arc<Polls>>,
 }
 
-impl Stage<'_> {
+impl ReplayContext<'_> {
     /// Replays a whole log.
     pub(crate) fn replay(&self, log: &[Record]) -> Result<Replayed, BlockReason> {
         let mut replay = self.begin(log)?;
@@ -73,7 +73,7 @@ impl Stage<'_> {
 
 /// A replay on its way.
 pub(crate) struct Replay<'a> {
-    stage: &'a Stage<'a>,
+    stage: &'a ReplayContext<'a>,
     workflow: &'a Workflow,
     log: &'a [Record],
     rest: &'a [Record],
@@ -128,7 +128,7 @@ impl Replay<'_> {
     }
 }
 
-impl Stage<'_> {
+impl ReplayContext<'_> {
     fn noting(&self, created: &RunCreated, log: &[Record]) -> Option<Noting> {
         let observed = |record: &&Record| record.event.class() != EventClass::Aside;
         Some(Noting {

@@ -10,7 +10,7 @@ use tidemill_model::{BlockReason, RunId};
 
 use super::Engine;
 use super::inbox::Inbox;
-use super::replay::Stage;
+use super::replay::ReplayContext;
 use crate::store::Record;
 
 /// What shadow replays found.
@@ -40,7 +40,7 @@ impl Engine {
     /// Replays a log and lets go of what comes of it.
     pub(crate) fn replay_check(&self, run: &RunId, log: &[Record]) -> Result<(), BlockReason> {
         let inbox = Arc::new(Inbox::default());
-        let stage = Stage {
+        let stage = ReplayContext {
             app: &self.app,
             run,
             clock: &self.clock,

@@ -48,29 +48,29 @@ enum Action {
     Wake(Arc<Mutex<SleepState>>),
 }
 
-struct Entry {
+struct TimerEntry {
     /// The wall clock has to have reached this, too.
     not_before: Option<Timestamp>,
     action: Action,
 }
 
 #[derive(Default)]
-struct State {
-    entries: BTreeMap<TimerKey, Entry>,
+struct TimersState {
+    entries: BTreeMap<TimerKey, TimerEntry>,
     next_number: u64,
     closed: bool,
 }
 
-struct Shared {
+struct TimersShared {
     clock: Clock,
     fd: OwnedFd,
-    state: Mutex<State>,
+    state: Mutex<TimersState>,
 }
 
 /// See the module. A clone is the same.
 #[derive(Clone)]
 pub(crate) struct Timers {
-    shared: Arc<Shared>,
+    shared: Arc<TimersShared>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -81,7 +81,7 @@ impl Timers {
         };
         let fd = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC);
         let fd = fd.map_err(|e| failed(e.into()))?;
-        let shared = Arc::new(Shared { clock, fd, state: Mutex::default() });
+        let shared = Arc::new(TimersShared { clock, fd, state: Mutex::default() });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("tidemill-timers".to_owned())
@@ -108,18 +108,18 @@ impl Timers {
     }
 
     /// Waits for a while.
-    pub(crate) fn sleep(&self, delay: Duration) -> Sleep {
+    pub(crate) fn sleep(&self, delay: Duration) -> ProcessSleep {
         let state = Arc::default();
         let due = self.shared.clock.boot().saturating_add(delay);
         let key = self.shared.insert(due, None, Action::Wake(Arc::clone(&state)));
-        Sleep { timers: self.clone(), key, state }
+        ProcessSleep { timers: self.clone(), key, state }
     }
 
     /// Waits until a moment of the wall clock.
-    pub(crate) fn sleep_until(&self, at: Timestamp) -> Sleep {
+    pub(crate) fn sleep_until(&self, at: Timestamp) -> ProcessSleep {
         let state = Arc::default();
         let key = self.shared.insert_at(at, Action::Wake(Arc::clone(&state)));
-        Sleep { timers: self.clone(), key, state }
+        ProcessSleep { timers: self.clone(), key, state }
     }
 
     pub(crate) fn cancel(&self, key: TimerKey) {
@@ -147,7 +147,7 @@ impl Timers {
     }
 }
 
-impl Shared {
+impl TimersShared {
     fn insert_at(&self, at: Timestamp, action: Action) -> TimerKey {
         let left = at.since(self.clock.wall());
         self.insert(self.clock.boot().saturating_add(left), Some(at), action)
@@ -157,7 +157,7 @@ impl Shared {
         let mut state = self.lock();
         let key = TimerKey { due, number: state.next_number };
         state.next_number += 1;
-        state.entries.insert(key, Entry { not_before, action });
+        state.entries.insert(key, TimerEntry { not_before, action });
         if state.entries.first_key_value().is_some_and(|(first, _)| *first == key) {
             self.arm(due);
         }
@@ -204,7 +204,7 @@ impl Shared {
     }
 
     /// Takes what is due by both clocks; what the wall clock has not reached waits on.
-    fn take_due(&self, state: &mut State, due: &mut Vec<Action>) {
+    fn take_due(&self, state: &mut TimersState, due: &mut Vec<Action>) {
         let now = self.clock.boot();
         while let Some(first) = state.entries.first_entry() {
             if first.key().due > now {
@@ -223,7 +223,7 @@ impl Shared {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TimersState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -255,13 +255,13 @@ struct SleepState {
 }
 
 /// A wait of the engine itself, which is not recorded. Dropping it cancels it.
-pub(crate) struct Sleep {
+pub(crate) struct ProcessSleep {
     timers: Timers,
     key: TimerKey,
     state: Arc<Mutex<SleepState>>,
 }
 
-impl Future for Sleep {
+impl Future for ProcessSleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -274,7 +274,7 @@ impl Future for Sleep {
     }
 }
 
-impl Drop for Sleep {
+impl Drop for ProcessSleep {
     fn drop(&mut self) {
         self.timers.cancel(self.key);
     }

@@ -36,7 +36,7 @@ pub(crate) struct Pending {
     pub(crate) ended: Option<RunResult>,
     pub(crate) blocked: Option<BlockReason>,
     /// Where it is cut into several commits, because one would keep others waiting.
-    cuts: Vec<Cut>,
+    cuts: Vec<TurnCut>,
     /// Children that a later part of the turn drops: they never begin.
     dropped_later: FxHashSet<RunId>,
 }
@@ -52,7 +52,7 @@ pub(crate) enum Birth {
 
 /// A place in a turn between two of its commits.
 #[derive(Clone, Copy)]
-struct Cut {
+struct TurnCut {
     at: Extent,
     /// Where the run stands there.
     status: RunStatus,
@@ -249,7 +249,7 @@ impl Pending {
         let last = self.cuts.last().map_or(Extent::default(), |cut| cut.at);
         let now = self.extent();
         if now.rows() - last.rows() >= PART_ROWS_MAX && self.ended.is_none() {
-            self.cuts.push(Cut { at: now, status: status() });
+            self.cuts.push(TurnCut { at: now, status: status() });
         }
     }
 
@@ -262,7 +262,7 @@ impl Pending {
         let dropped: FxHashSet<RunId> = self.dropped_children().into_iter().cloned().collect();
         let mut taken = Extent::default();
         let mut parts = Vec::with_capacity(cuts.len());
-        for Cut { at, status } in cuts {
+        for TurnCut { at, status } in cuts {
             parts.push(Pending {
                 events: self.events.drain(..at.events - taken.events).collect(),
                 effects: self.effects.drain(..at.effects - taken.effects).collect(),

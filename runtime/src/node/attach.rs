@@ -52,11 +52,11 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// An attachment to the sidecar. A clone is the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Sidecar {
-    shared: Arc<Shared>,
+    shared: Arc<AttachShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct AttachShared {
     socket: SidecarSocket,
     hello: AttachHello,
     session: Mutex<SessionId>,
@@ -87,7 +87,7 @@ impl Sidecar {
                 Err(refusal) => return Err(refusal.into()),
             }
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(AttachShared {
             socket,
             session: Mutex::new(hello.session.clone()),
             hello,
@@ -164,7 +164,7 @@ impl Sidecar {
     }
 }
 
-impl Shared {
+impl AttachShared {
     fn session(&self) -> MutexGuard<'_, SessionId> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -307,23 +307,23 @@ impl Lines {
 
 /// What a lease line means for the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum GateChange {
     OpenUntil(BootTime),
     Closed,
     Fenced,
 }
 
 /// A deadline of another boot says nothing about this clock.
-fn verdict(line: &LeaseLine, boot: &BootId) -> Verdict {
+fn verdict(line: &LeaseLine, boot: &BootId) -> GateChange {
     match line.state {
-        GateState::Fenced => Verdict::Fenced,
-        GateState::Open if line.boot == *boot => Verdict::OpenUntil(line.deadline_boottime_ns),
-        GateState::Open | GateState::Closed => Verdict::Closed,
+        GateState::Fenced => GateChange::Fenced,
+        GateState::Open if line.boot == *boot => GateChange::OpenUntil(line.deadline_boottime_ns),
+        GateState::Open | GateState::Closed => GateChange::Closed,
     }
 }
 
 /// Follows the lease until we say goodbye or are fenced.
-async fn follow(shared: Arc<Shared>, mut lines: Lines, boot: BootId) {
+async fn follow(shared: Arc<AttachShared>, mut lines: Lines, boot: BootId) {
     loop {
         tokio::select! {
             biased;
@@ -353,7 +353,7 @@ async fn follow(shared: Arc<Shared>, mut lines: Lines, boot: BootId) {
 }
 
 /// Feeds the gate until the stream ends; returns whether we were fenced.
-async fn feed(shared: &Shared, lines: &mut Lines, boot: &BootId) -> bool {
+async fn feed(shared: &AttachShared, lines: &mut Lines, boot: &BootId) -> bool {
     loop {
         let line = match lines.next::<LeaseLine>().await {
             Ok(Some(line)) => line,
@@ -365,18 +365,18 @@ async fn feed(shared: &Shared, lines: &mut Lines, boot: &BootId) -> bool {
         };
         shared.shipping.tell(&line);
         match verdict(&line, boot) {
-            Verdict::OpenUntil(deadline) => shared.gate.set(deadline),
-            Verdict::Closed => {
+            GateChange::OpenUntil(deadline) => shared.gate.set(deadline),
+            GateChange::Closed => {
                 tracing::warn!("the lease cannot be renewed: effects are held back");
                 shared.gate.close();
             }
-            Verdict::Fenced => return true,
+            GateChange::Fenced => return true,
         }
     }
 }
 
 /// Attaches again with the epoch that we have open; an error means that the node is lost.
-async fn attach_again(shared: &Shared, boot: &BootId) -> Result<Lines, String> {
+async fn attach_again(shared: &AttachShared, boot: &BootId) -> Result<Lines, String> {
     let mut backoff = Backoff::new();
     loop {
         backoff.wait().await;

@@ -13,7 +13,7 @@ use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Json, OpId, O
 use crate::author::result::StepError;
 use crate::engine::cell::{Asked, RunCell};
 
-enum Stage {
+enum CallState {
     New(OpId, Asked),
     /// It cannot be recorded; the same each time.
     Unfit(Failure),
@@ -27,7 +27,7 @@ enum Stage {
 pub(crate) struct Operation<T> {
     cell: Arc<RunCell>,
     name: OpName,
-    stage: Stage,
+    stage: CallState,
     output: PhantomData<fn() -> T>,
 }
 
@@ -40,9 +40,9 @@ impl<T: DeserializeOwned> Operation<T> {
         asked: Option<Result<(OpId, Asked), Failure>>,
     ) -> Operation<T> {
         let stage = match asked {
-            Some(Ok((op, asked))) => Stage::New(op, asked),
-            Some(Err(failure)) => Stage::Unfit(failure),
-            None => Stage::Dead,
+            Some(Ok((op, asked))) => CallState::New(op, asked),
+            Some(Err(failure)) => CallState::Unfit(failure),
+            None => CallState::Dead,
         };
         Operation { cell: Arc::clone(cell), name, stage, output: PhantomData }
     }
@@ -53,9 +53,9 @@ impl<T: DeserializeOwned> Operation<T> {
     /// After it has started.
     pub(crate) fn asked(&mut self) -> Option<&mut Asked> {
         match &mut self.stage {
-            Stage::New(_, asked) => Some(asked),
-            Stage::Unfit(_) | Stage::Dead => None,
-            Stage::Open(_) | Stage::Done => {
+            CallState::New(_, asked) => Some(asked),
+            CallState::Unfit(_) | CallState::Dead => None,
+            CallState::Open(_) | CallState::Done => {
                 panic!("options of `{}` are set after it was started", self.name)
             }
         }
@@ -63,7 +63,7 @@ impl<T: DeserializeOwned> Operation<T> {
 
     /// Whether it has yet to start.
     pub(crate) fn is_new(&self) -> bool {
-        matches!(self.stage, Stage::New(..))
+        matches!(self.stage, CallState::New(..))
     }
 
     pub(crate) fn cell(&self) -> &RunCell {
@@ -71,12 +71,15 @@ impl<T: DeserializeOwned> Operation<T> {
     }
 
     pub(crate) fn start(&mut self, waker: &std::task::Waker) {
-        match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::New(op, asked) => {
-                self.stage = Stage::Open(op);
+        match std::mem::replace(&mut self.stage, CallState::Done) {
+            CallState::New(op, asked) => {
+                self.stage = CallState::Open(op);
                 self.cell.start(op, &self.name, asked, waker);
             }
-            as_it_was @ (Stage::Unfit(_) | Stage::Open(_) | Stage::Done | Stage::Dead) => {
+            as_it_was @ (CallState::Unfit(_)
+            | CallState::Open(_)
+            | CallState::Done
+            | CallState::Dead) => {
                 self.stage = as_it_was;
             }
         }
@@ -84,25 +87,25 @@ impl<T: DeserializeOwned> Operation<T> {
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, StepError>> {
         match &self.stage {
-            Stage::New(..) => {
+            CallState::New(..) => {
                 self.start(cx.waker());
                 Poll::Pending
             }
-            Stage::Open(op) => {
+            CallState::Open(op) => {
                 let op = *op;
                 let Poll::Ready(end) = self.cell.poll(op, &self.name, cx) else {
                     return Poll::Pending;
                 };
-                self.stage = Stage::Done;
+                self.stage = CallState::Done;
                 self.resolve(op, end)
             }
-            Stage::Unfit(failure) => {
+            CallState::Unfit(failure) => {
                 let error = StepError::new(self.name.clone(), 0, failure.clone());
-                self.stage = Stage::Done;
+                self.stage = CallState::Done;
                 Poll::Ready(Err(error))
             }
-            Stage::Done => panic!("`{}` was polled after it had given its result", self.name),
-            Stage::Dead => Poll::Pending,
+            CallState::Done => panic!("`{}` was polled after it had given its result", self.name),
+            CallState::Dead => Poll::Pending,
         }
     }
 
@@ -148,7 +151,7 @@ fn unreadable_output(
 
 impl<T> Drop for Operation<T> {
     fn drop(&mut self) {
-        if let Stage::Open(op) = self.stage {
+        if let CallState::Open(op) = self.stage {
             self.cell.dropped(op, &self.name);
         }
     }

@@ -19,7 +19,7 @@ const READERS_MAX: u32 = 4;
 
 /// The connections that nobody uses right now.
 #[derive(Debug)]
-struct Pool {
+struct ReaderPool {
     path: PathBuf,
     /// `None` once it is closed.
     idle: Mutex<Option<Vec<Connection>>>,
@@ -28,7 +28,7 @@ struct Pool {
 /// See the module. A clone is the same lane.
 #[derive(Debug, Clone)]
 pub(super) struct Lane {
-    pool: Arc<Pool>,
+    pool: Arc<ReaderPool>,
     places: Arc<Semaphore>,
     /// What still waits in line is refused, too.
     closed: Arc<AtomicBool>,
@@ -36,10 +36,10 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(path: &Path) -> Lane {
-        Lane::of(Arc::new(Pool { path: path.to_owned(), idle: Mutex::new(Some(Vec::new())) }))
+        Lane::of(Arc::new(ReaderPool { path: path.to_owned(), idle: Mutex::new(Some(Vec::new())) }))
     }
 
-    fn of(pool: Arc<Pool>) -> Lane {
+    fn of(pool: Arc<ReaderPool>) -> Lane {
         let places = usize::try_from(READERS_MAX).expect("a small number");
         Lane { pool, places: Arc::new(Semaphore::new(places)), closed: Arc::default() }
     }
@@ -89,7 +89,7 @@ impl Lane {
     }
 }
 
-impl Pool {
+impl ReaderPool {
     fn take(&self) -> Result<Connection, Error> {
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

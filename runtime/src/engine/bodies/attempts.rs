@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use tidemill_model::{Event, Failure, FailureKind, Json, OpId, OpName};
 use tokio_util::sync::CancellationToken;
 
-use super::execute::Ended;
+use super::execute::AttemptEnd;
 use super::record::{Checkpointer, Entrance, record};
 use super::{StepBody, UnreadableInput};
 use crate::author::result::{failed, failure_of};
@@ -120,23 +120,23 @@ impl Work {
             return failed(self::failed(message));
         }
         match ended {
-            Ended::Returned(Ok(output)) => Some(Ok(output)),
-            Ended::Returned(Err(error)) => {
+            AttemptEnd::Returned(Ok(output)) => Some(Ok(output)),
+            AttemptEnd::Returned(Err(error)) => {
                 let retry = self.body.retry.as_ref();
                 let is_final = hopeless || retry.is_some_and(|r| r.is_final(&*error));
                 Some(Err(AttemptFailure { failure: failure_of(&*error), is_final }))
             }
-            Ended::Unreadable(UnreadableInput(error)) => {
+            AttemptEnd::Unreadable(UnreadableInput(error)) => {
                 let message = format!("the recorded input is not what the step takes: {error}");
                 Some(Err(AttemptFailure { failure: self::failed(message), is_final: true }))
             }
-            Ended::Panicked(message) => failed(panicked(&message)),
-            Ended::OutOfTime => {
+            AttemptEnd::Panicked(message) => failed(panicked(&message)),
+            AttemptEnd::OutOfTime => {
                 let timeout = self.body.timeout.unwrap_or_default();
                 let message = format!("it took longer than {timeout:?}");
                 failed(Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() })
             }
-            Ended::LetGo => None,
+            AttemptEnd::LetGo => None,
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::Work;
-use super::{Begin, BodyFuture, UnreadableInput};
+use super::{BeginBody, BodyFuture, UnreadableInput};
 use crate::author::result::BoxError;
 use crate::author::step::Step;
 use crate::engine::life::panic_message;
@@ -25,7 +25,7 @@ const POLL_WARN: Duration = Duration::from_secs(1);
 
 impl Work {
     /// Runs the body to its end where it belongs.
-    pub(super) async fn execute(&mut self, step: Step, token: CancellationToken) -> Ended {
+    pub(super) async fn execute(&mut self, step: Step, token: CancellationToken) -> AttemptEnd {
         let bound = self.body.timeout.map(|timeout| Bound {
             timers: self.engine.timers.clone(),
             timeout,
@@ -33,13 +33,13 @@ impl Work {
             step: self.token.clone(),
         });
         if self.body.blocking {
-            let Some(run) = self.body.run.take() else { return Ended::LetGo };
+            let Some(run) = self.body.run.take() else { return AttemptEnd::LetGo };
             return self.execute_on_pool(run, step, bound).await;
         }
-        let Some(run) = self.body.run.as_mut() else { return Ended::LetGo };
+        let Some(run) = self.body.run.as_mut() else { return AttemptEnd::LetGo };
         let body = match run(step, &self.facts.input) {
             Ok(body) => body,
-            Err(unreadable) => return Ended::Unreadable(unreadable),
+            Err(unreadable) => return AttemptEnd::Unreadable(unreadable),
         };
         watched(bounded_body(body, bound), &self.run.id, self.op, &self.name).await
     }
@@ -47,19 +47,19 @@ impl Work {
     /// Runs all of a body on the pool, also what it does before its first await.
     async fn execute_on_pool(
         &mut self,
-        mut run: Box<Begin>,
+        mut run: Box<BeginBody>,
         step: Step,
         bound: Option<Bound>,
-    ) -> Ended {
+    ) -> AttemptEnd {
         let place = tokio::select! {
             biased;
-            () = self.token.cancelled() => return Ended::LetGo,
+            () = self.token.cancelled() => return AttemptEnd::LetGo,
             place = self.engine.line.enter() => place,
         };
-        let Some(place) = place else { return Ended::LetGo };
+        let Some(place) = place else { return AttemptEnd::LetGo };
         let entered = host::boot_now();
         if !self.entrance().pass(false).await {
-            return Ended::LetGo;
+            return AttemptEnd::LetGo;
         }
         place.recorded(host::boot_now().since(entered));
         let (done, ended) = oneshot::channel();
@@ -73,19 +73,19 @@ impl Work {
             let work = async {
                 // It may have waited for its thread, and its step may have been dropped since.
                 if !entrance.pass(true).await {
-                    return Ended::LetGo;
+                    return AttemptEnd::LetGo;
                 }
                 let began = host::boot_now();
                 let ended = match run(step, &input) {
                     Ok(body) => bounded_body(body, bound).await,
-                    Err(unreadable) => Ended::Unreadable(unreadable),
+                    Err(unreadable) => AttemptEnd::Unreadable(unreadable),
                 };
                 place.ran(host::boot_now().since(began));
                 ended
             };
             let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
-            let ended =
-                ended.unwrap_or_else(|panic| Ended::Panicked(panic_message(&*panic).to_owned()));
+            let ended = ended
+                .unwrap_or_else(|panic| AttemptEnd::Panicked(panic_message(&*panic).to_owned()));
             drop(place);
             // Before the answer: who hears that the node has closed may open the file.
             drop(keeps_the_lock);
@@ -93,16 +93,16 @@ impl Work {
             let _ = done.send((ended, run));
         });
         if self.engine.pool.run(job).is_err() {
-            return Ended::LetGo;
+            return AttemptEnd::LetGo;
         }
-        let Ok((ended, run)) = ended.await else { return Ended::LetGo };
+        let Ok((ended, run)) = ended.await else { return AttemptEnd::LetGo };
         self.body.run = Some(run);
         ended
     }
 }
 
 /// How an attempt ended.
-pub(super) enum Ended {
+pub(super) enum AttemptEnd {
     Returned(Result<Json, BoxError>),
     Panicked(String),
     Unreadable(UnreadableInput),
@@ -121,10 +121,10 @@ struct Bound {
 
 /// The body with its panics caught, and dropped when it is out of time. What has returned by then
 /// counts: its work is done.
-async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> Ended {
+async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> AttemptEnd {
     let body = AssertUnwindSafe(body).catch_unwind().map(|ended| match ended {
-        Ok(result) => Ended::Returned(result),
-        Err(panic) => Ended::Panicked(panic_message(&*panic).to_owned()),
+        Ok(result) => AttemptEnd::Returned(result),
+        Err(panic) => AttemptEnd::Panicked(panic_message(&*panic).to_owned()),
     });
     let Some(Bound { timers, timeout, attempt, step }) = bound else { return body.await };
     let timer = timers.cancel_after(timeout, attempt.clone());
@@ -134,7 +134,7 @@ async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> Ended {
         ended = &mut body => ended,
         // A dropped step cancels its attempt, too; that ends when it wants to.
         () = attempt.cancelled() => {
-            if step.is_cancelled() { body.await } else { Ended::OutOfTime }
+            if step.is_cancelled() { body.await } else { AttemptEnd::OutOfTime }
         }
     };
     timers.cancel(timer);
@@ -142,7 +142,12 @@ async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> Ended {
 }
 
 /// Warns of a poll that held its worker for long.
-async fn watched(body: impl Future<Output = Ended>, run: &RunId, op: OpId, step: &OpName) -> Ended {
+async fn watched(
+    body: impl Future<Output = AttemptEnd>,
+    run: &RunId,
+    op: OpId,
+    step: &OpName,
+) -> AttemptEnd {
     let mut body = pin!(body);
     poll_fn(|cx| {
         let began = host::boot_now();

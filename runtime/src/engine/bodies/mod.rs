@@ -51,7 +51,7 @@ pub(crate) use record::Checkpointer;
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
 
 /// Makes the future of an attempt.
-type Begin = dyn FnMut(Step, &Json) -> Result<BodyFuture, UnreadableInput> + Send;
+type BeginBody = dyn FnMut(Step, &Json) -> Result<BodyFuture, UnreadableInput> + Send;
 
 /// The recorded input is not what the body takes: no attempt can change that.
 pub(crate) struct UnreadableInput(serde_json::Error);
@@ -59,7 +59,7 @@ pub(crate) struct UnreadableInput(serde_json::Error);
 /// A step's body with its types erased, and how it is to be run.
 pub(crate) struct StepBody {
     /// None while it is on the pool.
-    run: Option<Box<Begin>>,
+    run: Option<Box<BeginBody>>,
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) blocking: bool,

@@ -9,7 +9,7 @@ use tidemill_model::{
 
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
-use crate::engine::replay::Stage;
+use crate::engine::replay::ReplayContext;
 use crate::store::Record;
 use crate::{App, Ctx, Result, Step};
 
@@ -61,7 +61,7 @@ fn replay(log: &[Record], floats_exact_from: Option<u64>) -> std::result::Result
     let (clock, inbox) = (Clock::default(), Arc::new(Inbox::default()));
     let run = RunId::new("r").unwrap();
     let floats_exact_from = floats_exact_from.map(|seq| Seq::new(seq).unwrap());
-    let stage = Stage {
+    let stage = ReplayContext {
         app: &app,
         run: &run,
         clock: &clock,

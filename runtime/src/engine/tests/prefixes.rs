@@ -14,7 +14,7 @@ use crate::engine::cell::Asked;
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
 use crate::engine::journal::Journal;
-use crate::engine::replay::{Replayed, Stage};
+use crate::engine::replay::{ReplayContext, Replayed};
 use crate::store::Record;
 use crate::{App, Node, StartRequest};
 
@@ -77,7 +77,7 @@ fn runs(rows: &[Row]) -> Vec<RunId> {
 /// Replays a prefix, then gives it the inputs that came after it: it does what was done live.
 fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize) {
     let (clock, inbox) = (Clock::default(), Arc::new(Inbox::default()));
-    let stage = Stage {
+    let stage = ReplayContext {
         app,
         run,
         clock: &clock,

@@ -204,9 +204,9 @@ async fn another_epoch_a_fenced_line_or_a_refusal_as_fenced_closes_the_gate_for_
 #[test]
 fn a_deadline_of_another_boot_opens_nothing() {
     let (mut line, boot) = (lease(GateState::Open, 60), host::boot_id().unwrap());
-    assert_eq!(verdict(&line, &boot), Verdict::OpenUntil(line.deadline_boottime_ns));
+    assert_eq!(verdict(&line, &boot), GateChange::OpenUntil(line.deadline_boottime_ns));
     line.boot = BootId::new("00000000-0000-4000-8000-000000000000").unwrap();
-    assert_eq!(verdict(&line, &boot), Verdict::Closed);
+    assert_eq!(verdict(&line, &boot), GateChange::Closed);
 }
 
 #[tokio::test]

@@ -13,17 +13,17 @@ use crate::node::http::duration;
 /// A program of durable workflows.
 #[derive(Debug, Parser)]
 #[command(about = "A program of durable workflows", arg_required_else_help = true)]
-pub(super) struct Cli {
+pub(super) struct AppCli {
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(super) command: AppCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum AppCommand {
     /// Serve a node: go on with its runs and take new ones over HTTP, until SIGTERM
     Serve(Serve),
     /// Run a workflow to its end in this process and print its output
-    Run(Run),
+    Run(RunArgs),
     /// Ask a node that serves to start a run; prints the run's id
     Start(Start),
     /// Ask a node that serves to try a blocked run again
@@ -88,7 +88,7 @@ pub(super) struct Serve {
 
 /// What to start.
 #[derive(Debug, Args)]
-pub(super) struct NewRun {
+pub(super) struct NewRunArgs {
     /// The workflow's name
     pub(super) workflow: String,
     /// Its input as JSON; `-` reads it from stdin
@@ -103,16 +103,16 @@ pub(super) struct NewRun {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Run {
+pub(super) struct RunArgs {
     #[command(flatten)]
-    pub(super) new: NewRun,
+    pub(super) new: NewRunArgs,
     #[command(flatten)]
     pub(super) file: File,
 }
 
 /// The node to call.
 #[derive(Debug, Args)]
-pub(super) struct NodeUrl {
+pub(super) struct NodeArgs {
     /// The node's address; TIDEMILL_TOKEN is sent if it is set
     #[arg(long, env = "TIDEMILL_URL", default_value = "http://127.0.0.1:7420")]
     pub(super) url: String,
@@ -121,9 +121,9 @@ pub(super) struct NodeUrl {
 #[derive(Debug, Args)]
 pub(super) struct Start {
     #[command(flatten)]
-    pub(super) new: NewRun,
+    pub(super) new: NewRunArgs,
     #[command(flatten)]
-    pub(super) node: NodeUrl,
+    pub(super) node: NodeArgs,
     /// Print the whole run as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -134,7 +134,7 @@ pub(super) struct Resume {
     /// The run's id
     pub(super) run: String,
     #[command(flatten)]
-    pub(super) node: NodeUrl,
+    pub(super) node: NodeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -185,13 +185,13 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        AppCli::command().debug_assert();
     }
 
     #[test]
     fn a_grace_is_a_time_of_at_most_an_hour() {
-        let parse = |grace| Cli::try_parse_from(["app", "serve", "--grace", grace]);
-        let Command::Serve(serve) = parse("60m").unwrap().command else { panic!("serve") };
+        let parse = |grace| AppCli::try_parse_from(["app", "serve", "--grace", grace]);
+        let AppCommand::Serve(serve) = parse("60m").unwrap().command else { panic!("serve") };
         assert_eq!(serve.file.grace, Some(GRACE_MAX));
         assert_eq!(serve.file.settle(App::new("t")).grace, GRACE_MAX);
         for bad in ["61m", "5", "soon", ""] {
@@ -202,9 +202,9 @@ mod tests {
 
     #[test]
     fn inputs_are_json_and_labels_have_a_name() {
-        let parse = |args: &[&str]| Cli::try_parse_from([&["app"], args].concat());
+        let parse = |args: &[&str]| AppCli::try_parse_from([&["app"], args].concat());
         let run = |args: &[&str]| match parse(args).unwrap().command {
-            Command::Run(run) => run.new,
+            AppCommand::Run(run) => run.new,
             other => panic!("{other:?}"),
         };
         let new = run(&["run", "w", "-1", "--label", "a=b=c"]);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tidemill_model::{BlockReason, RunId};
 
-use super::args::{Check, Run};
+use super::args::{Check, RunArgs};
 use super::serve::{Signals, fenced};
-use super::{Outcome, print_json, print_line, say};
+use super::{CommandResult, print_json, print_line, say};
 use crate::author::App;
 use crate::engine::{Node, RunResult, StartRequest};
 use crate::error::Error;
@@ -20,7 +20,7 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// `run`: start, wait, print the output. A signal leaves the run where it is; running the same
 /// command with the same `--id` goes on with it.
-pub(super) async fn run(app: App, args: Run) -> Outcome {
+pub(super) async fn run(app: App, args: RunArgs) -> CommandResult {
     let mut signals = Signals::listen()?;
     let side = SideThread::start()?;
     let app = args.file.settle(app);
@@ -44,7 +44,7 @@ pub(super) async fn run(app: App, args: Run) -> Outcome {
     outcome
 }
 
-async fn to_its_end(node: &Node, request: StartRequest) -> Outcome {
+async fn to_its_end(node: &Node, request: StartRequest) -> CommandResult {
     let started = node.start(request).await?;
     say(&format!("run {}", started.id));
     let mut told = None;
@@ -100,7 +100,7 @@ fn print_sides(reason: &BlockReason) {
 
 /// `workflows`: one name a line.
 #[expect(clippy::unnecessary_wraps, reason = "every command has the same shape")]
-pub(super) fn workflows(app: &App) -> Outcome {
+pub(super) fn workflows(app: &App) -> CommandResult {
     for name in app.workflow_names() {
         print_line(&name);
     }
@@ -108,7 +108,7 @@ pub(super) fn workflows(app: &App) -> Outcome {
 }
 
 /// `check`: 0 if the code does what the log says, 1 if it does not.
-pub(super) fn check(app: &App, args: &Check) -> Outcome {
+pub(super) fn check(app: &App, args: &Check) -> CommandResult {
     let run = RunId::new(&args.run).map_err(Error::from)?;
     let report = app.check_run(&args.db, &run)?;
     if args.json {

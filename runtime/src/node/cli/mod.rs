@@ -24,13 +24,13 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tidemill_model::terminal;
 
-use self::args::{Cli, Command};
+use self::args::{AppCli, AppCommand};
 use super::attach::EXIT_FENCED;
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
 
 /// What a command ended with.
-pub(super) type Outcome = Result<ExitCode, Error>;
+pub(super) type CommandResult = Result<ExitCode, Error>;
 
 impl App {
     /// The whole program of an author: reads the command line, does what it says, and returns the
@@ -49,7 +49,7 @@ impl App {
     /// It prints what a panic says as Rust does, but safe on a terminal; for a hook of the
     /// program's own see [`App::keep_panic_hook`].
     pub fn main(self) -> ExitCode {
-        let cli = match Cli::try_parse() {
+        let cli = match AppCli::try_parse() {
             Ok(cli) => cli,
             Err(usage) => {
                 // Help and version are no errors, and go to stdout.
@@ -75,15 +75,15 @@ impl App {
         }
     }
 
-    fn execute(self, command: Command) -> Outcome {
+    fn execute(self, command: AppCommand) -> CommandResult {
         self.check()?;
         match command {
-            Command::Serve(args) => on_author_runtime(serve::serve(self, args)),
-            Command::Run(args) => on_author_runtime(local::run(self, args)),
-            Command::Start(args) => on_small_runtime(remote::start(args)),
-            Command::Resume(args) => on_small_runtime(remote::resume(args)),
-            Command::Workflows => local::workflows(&self),
-            Command::Check(args) => local::check(&self, &args),
+            AppCommand::Serve(args) => on_author_runtime(serve::serve(self, args)),
+            AppCommand::Run(args) => on_author_runtime(local::run(self, args)),
+            AppCommand::Start(args) => on_small_runtime(remote::start(args)),
+            AppCommand::Resume(args) => on_small_runtime(remote::resume(args)),
+            AppCommand::Workflows => local::workflows(&self),
+            AppCommand::Check(args) => local::check(&self, &args),
         }
     }
 }
@@ -113,7 +113,7 @@ fn log_to_stderr() {
         .try_init();
 }
 
-fn on_author_runtime(command: impl Future<Output = Outcome>) -> Outcome {
+fn on_author_runtime(command: impl Future<Output = CommandResult>) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(no_runtime)?;
     let outcome = runtime.block_on(command);
@@ -122,7 +122,7 @@ fn on_author_runtime(command: impl Future<Output = Outcome>) -> Outcome {
     outcome
 }
 
-fn on_small_runtime(command: impl Future<Output = Outcome>) -> Outcome {
+fn on_small_runtime(command: impl Future<Output = CommandResult>) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(no_runtime)?.block_on(command)
 }

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_model::{Json, RunId, RunStatus};
 
-use super::args::{NodeUrl, Resume, Start};
+use super::args::{NodeArgs, Resume, Start};
 use super::serve::token_from_environment;
-use super::{Outcome, print_json, print_line};
+use super::{CommandResult, print_json, print_line};
 use crate::error::{Error, ErrorKind};
 use crate::node::http::Token;
 
@@ -21,7 +21,7 @@ struct RunAnswer {
 }
 
 /// `start`: prints the run's id.
-pub(super) async fn start(args: Start) -> Outcome {
+pub(super) async fn start(args: Start) -> CommandResult {
     let node = node(&args.node)?;
     let labels: serde_json::Map<String, Value> =
         args.new.labels.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
@@ -43,7 +43,7 @@ pub(super) async fn start(args: Start) -> Outcome {
 }
 
 /// `resume`: prints the run's status.
-pub(super) async fn resume(args: Resume) -> Outcome {
+pub(super) async fn resume(args: Resume) -> CommandResult {
     let run = RunId::new(&args.run).map_err(Error::from)?;
     let node = node(&args.node)?;
     let told: RunAnswer = node.post(&format!("/v1/runs/{run}/resume"), None).await?;
@@ -57,7 +57,7 @@ fn told(answer: &Json) -> Result<RunAnswer, Error> {
         .map_err(|e| Error::caused(ErrorKind::Internal, "the node's answer is no run", e))
 }
 
-fn node(args: &NodeUrl) -> Result<NodeClient, Error> {
+fn node(args: &NodeArgs) -> Result<NodeClient, Error> {
     let address = args.url.parse::<NodeAddress>().map_err(Error::from)?;
     let token = token_from_environment()?.as_ref().map(|token| Token::reveal(token).to_owned());
     Ok(NodeClient::new(address, token))

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::Serve;
-use super::{Outcome, print_line};
+use super::{CommandResult, print_line};
 use crate::author::App;
 use crate::engine::polls::process_ends;
 use crate::error::{Error, ErrorKind};
@@ -21,7 +21,7 @@ use crate::node::side::SideThread;
 /// The code of a process that a second signal ended: 128 + SIGTERM, as shells have it.
 const EXIT_IMPATIENT: i32 = 143;
 
-pub(super) async fn serve(app: App, args: Serve) -> Outcome {
+pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
     let token = token_from_environment()?;
     check_exposure(args.listen, token.as_ref())?;
     let mut signals = Signals::listen()?;

@@ -61,7 +61,7 @@ fn is_zero(count: &usize) -> bool {
 
 /// What a node's parts say about it, reduced to what a supervisor acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum HealthVerdict {
     Ok,
     Fenced,
     Closed,
@@ -69,55 +69,62 @@ enum Verdict {
     Late,
 }
 
-impl Verdict {
+impl HealthVerdict {
     fn of(
         gate: &Gate,
         refusing: Option<RefusalCause>,
         lag: Option<Duration>,
         lag_max: Duration,
-    ) -> Verdict {
+    ) -> HealthVerdict {
         if gate.is_fenced() {
-            Verdict::Fenced
+            HealthVerdict::Fenced
         } else if !gate.is_open() {
-            Verdict::Closed
+            HealthVerdict::Closed
         } else if let Some(cause) = refusing {
-            Verdict::Refusing(cause)
+            HealthVerdict::Refusing(cause)
         } else if lag.is_some_and(|lag| lag > lag_max) {
-            Verdict::Late
+            HealthVerdict::Late
         } else {
-            Verdict::Ok
+            HealthVerdict::Ok
         }
     }
 
     fn text(self) -> &'static str {
         match self {
-            Verdict::Ok => "ok",
-            Verdict::Fenced => "another owner has this node",
-            Verdict::Closed => "the lease is not renewed: effects wait",
-            Verdict::Refusing(RefusalCause::DiskFull) => "the disk is full: nothing is recorded",
-            Verdict::Refusing(RefusalCause::Locked) => {
+            HealthVerdict::Ok => "ok",
+            HealthVerdict::Fenced => "another owner has this node",
+            HealthVerdict::Closed => "the lease is not renewed: effects wait",
+            HealthVerdict::Refusing(RefusalCause::DiskFull) => {
+                "the disk is full: nothing is recorded"
+            }
+            HealthVerdict::Refusing(RefusalCause::Locked) => {
                 "another process has the file's write lock: nothing is recorded"
             }
-            Verdict::Refusing(RefusalCause::Damaged) => "the file is damaged: nothing is recorded",
-            Verdict::Refusing(RefusalCause::Failing) => "the file takes nothing that is written",
-            Verdict::Late => "what this node did has not been shipped for too long",
+            HealthVerdict::Refusing(RefusalCause::Damaged) => {
+                "the file is damaged: nothing is recorded"
+            }
+            HealthVerdict::Refusing(RefusalCause::Failing) => {
+                "the file takes nothing that is written"
+            }
+            HealthVerdict::Late => "what this node did has not been shipped for too long",
         }
     }
 
     fn gate(self) -> &'static str {
         match self {
-            Verdict::Ok | Verdict::Late | Verdict::Refusing(_) => "open",
-            Verdict::Fenced => "fenced",
-            Verdict::Closed => "closed",
+            HealthVerdict::Ok | HealthVerdict::Late | HealthVerdict::Refusing(_) => "open",
+            HealthVerdict::Fenced => "fenced",
+            HealthVerdict::Closed => "closed",
         }
     }
 
     fn code(self) -> StatusCode {
         match self {
-            Verdict::Ok => StatusCode::OK,
-            Verdict::Fenced | Verdict::Closed | Verdict::Refusing(_) | Verdict::Late => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            HealthVerdict::Ok => StatusCode::OK,
+            HealthVerdict::Fenced
+            | HealthVerdict::Closed
+            | HealthVerdict::Refusing(_)
+            | HealthVerdict::Late => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -133,7 +140,7 @@ pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Hea
     let Readiness { shipping, lag_max } = &api.readiness;
     let lag = shipping.lag();
     let refusing = api.node.refusing().and_then(|refusing| present(refusing, host::wall_now()));
-    let verdict = Verdict::of(&api.environment.gate, refusing, lag, *lag_max);
+    let verdict = HealthVerdict::of(&api.environment.gate, refusing, lag, *lag_max);
     let health = Health {
         status: verdict.text(),
         app: api.app.name.clone(),
@@ -152,13 +159,13 @@ pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Hea
 
 /// What a living process says.
 #[derive(Serialize)]
-pub(crate) struct Live {
+pub(crate) struct Liveness {
     status: &'static str,
 }
 
 /// 200: the process answers.
-pub(crate) async fn live() -> Json<Live> {
-    Json(Live { status: "ok" })
+pub(crate) async fn live() -> Json<Liveness> {
+    Json(Liveness { status: "ok" })
 }
 
 #[cfg(test)]
@@ -168,17 +175,17 @@ mod tests {
     #[test]
     fn a_node_whose_shipping_is_late_is_not_ready() {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
-        let of = |gate: &Gate, lag| Verdict::of(gate, None, lag, minute);
+        let of = |gate: &Gate, lag| HealthVerdict::of(gate, None, lag, minute);
         let open = Gate::always_open();
-        assert_eq!(of(&open, None), Verdict::Ok, "without a sidecar nothing is shipped");
-        assert_eq!(of(&open, Some(minute)), Verdict::Ok);
-        assert_eq!(of(&open, Some(minute + second)), Verdict::Late);
+        assert_eq!(of(&open, None), HealthVerdict::Ok, "without a sidecar nothing is shipped");
+        assert_eq!(of(&open, Some(minute)), HealthVerdict::Ok);
+        assert_eq!(of(&open, Some(minute + second)), HealthVerdict::Late);
         let closed = Gate::leased();
-        assert_eq!(of(&closed, Some(minute + second)), Verdict::Closed, "the graver one");
+        assert_eq!(of(&closed, Some(minute + second)), HealthVerdict::Closed, "the graver one");
         closed.fence();
-        assert_eq!(of(&closed, None), Verdict::Fenced);
-        assert_eq!(Verdict::Late.code(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(Verdict::Late.gate(), "open");
+        assert_eq!(of(&closed, None), HealthVerdict::Fenced);
+        assert_eq!(HealthVerdict::Late.code(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(HealthVerdict::Late.gate(), "open");
     }
 
     #[test]
@@ -189,8 +196,8 @@ mod tests {
         assert_eq!(present(refusing, at(159)), Some(full));
         assert_eq!(present(refusing, at(160)), None, "it is worth another try");
         let open = Gate::always_open();
-        let verdict = Verdict::of(&open, Some(full), None, Duration::from_secs(60));
-        assert_eq!(verdict, Verdict::Refusing(full));
+        let verdict = HealthVerdict::of(&open, Some(full), None, Duration::from_secs(60));
+        assert_eq!(verdict, HealthVerdict::Refusing(full));
         assert_eq!(verdict.code(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(
             (verdict.gate(), verdict.text()),

@@ -36,10 +36,10 @@ pub struct Refusing {
 
 /// See the module. A clone is the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Condition(Arc<Mutex<State>>);
+pub(crate) struct Condition(Arc<Mutex<ConditionState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ConditionState {
     refusing: Option<Refusing>,
     said: Option<Timestamp>,
 }
@@ -78,7 +78,7 @@ impl Condition {
         state.refusing.take()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ConditionState> {
         // Nothing that runs under this lock panics half way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

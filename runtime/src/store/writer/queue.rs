@@ -25,7 +25,7 @@ const BATCH_ROWS: usize = 2_048;
 const BATCH_CREATIONS: usize = 512;
 
 #[derive(Default)]
-struct State {
+struct Lanes {
     messages: VecDeque<Message>,
     /// A lane of their own: who starts a run does not wait behind ten thousand turns.
     creations: VecDeque<Message>,
@@ -34,7 +34,7 @@ struct State {
     wanted: Option<usize>,
 }
 
-impl State {
+impl Lanes {
     fn waiting(&self) -> usize {
         self.messages.len() + self.creations.len()
     }
@@ -42,7 +42,7 @@ impl State {
 
 /// See the module.
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<Lanes>,
     arrived: Condvar,
     places: Semaphore,
     creations: Semaphore,
@@ -130,12 +130,12 @@ impl Queue {
 
     fn gather<'a>(
         &self,
-        mut state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, Lanes>,
         messages: usize,
         patience: Duration,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, Lanes> {
         state.wanted = Some(messages);
-        let waits = |state: &mut State| !state.closed && state.waiting() < messages;
+        let waits = |state: &mut Lanes| !state.closed && state.waiting() < messages;
         let waited = self.arrived.wait_timeout_while(state, patience, waits);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.wanted = None;
@@ -155,7 +155,7 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
