@@ -10,7 +10,8 @@ use tidemill_model::{
     Stage, Ttl,
 };
 
-use super::decide::{ClaimPlan, is_copy, uncured};
+use super::decide::{is_copy, uncured};
+use super::facts::ClaimPlan;
 use super::patience::{STORE_AGAIN, patiently, save_patiently};
 use super::proof;
 use super::run::Starting;

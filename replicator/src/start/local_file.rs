@@ -13,7 +13,7 @@ use crate::disk::diverged;
 use crate::disk::whole_log::{self, WholeLog};
 use crate::error::Error;
 use crate::points::LogPoint;
-use crate::start::decide::{Local, LocalFile, LogRead};
+use crate::start::facts::{Local, LocalFile, LogRead};
 use crate::start::proof::{self, Lack};
 
 /// What a start knows of the file's log beyond the checksums at some events.

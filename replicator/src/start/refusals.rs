@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-use crate::start::decide::Refused;
+use crate::start::facts::Refused;
 
 /// The error for a refused start.
 pub(super) fn refusal(context: &Context, refused: &Refused) -> Error {

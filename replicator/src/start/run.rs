@@ -22,9 +22,8 @@ use crate::lease::thread::{HeldLease, IdleThread};
 use crate::points::LogPoint;
 use crate::shared_status::AppsEpoch;
 use crate::start::ask_bucket::{self, last_point};
-use crate::start::decide::{
-    AfterClaim, Candidate, ClaimPlan, Decision, Facts, Local, WhyMoved, decide,
-};
+use crate::start::decide::decide;
+use crate::start::facts::{AfterClaim, Candidate, ClaimPlan, Decision, Facts, Local, WhyMoved};
 use crate::start::local_file::{self, Known};
 use crate::start::move_away::{Displaced, move_away};
 use crate::start::pacing;

@@ -15,7 +15,8 @@ use tidemill_eventlog::FileLock;
 use tidemill_model::{Covered, LeaseDoc, NodeState, Stage};
 
 use super::damaged;
-use super::plan::{Effect, Input, LocalLog, Problem, TakeOver, TakeOverTerms};
+use super::plan::TakeOver;
+use super::protocol::{Effect, Input, LocalLog, Problem, TakeOverTerms};
 use super::steps::Steps;
 pub(crate) use super::steps::sweep;
 use crate::clocks::backoff;
@@ -24,7 +25,7 @@ use crate::disk::whole_log::{self, WholeLog};
 use crate::error::{Error, ErrorKind};
 use crate::failpoint;
 use crate::problems::Topic;
-use crate::start::decide::Candidate;
+use crate::start::facts::Candidate;
 
 /// The shortest and the longest wait before a take-over that did not get through is begun again.
 const AGAIN_LEAST: Duration = Duration::from_millis(500);

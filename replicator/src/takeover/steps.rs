@@ -13,7 +13,7 @@ use tidemill_model::{
     Base, BreakDoc, DOCUMENT_VERSION, EpochDoc, GivenUp, LogSum, Seq, Ttl, Uncured, Versions,
 };
 
-use super::plan::{Input, Placement, TakeOverTerms};
+use super::protocol::{Input, Placement, TakeOverTerms};
 use crate::context::Context;
 use crate::disk::checkpoint::{self, BothLocks};
 use crate::disk::diverged;

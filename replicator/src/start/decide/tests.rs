@@ -1,7 +1,8 @@
 use expect_test::{Expect, expect};
-use tidemill_model::{LeaseDoc, NodeState};
+use tidemill_model::{LeaseDoc, NodeId, NodeState};
 
 use super::*;
+use crate::points::RestorePoint;
 use crate::start::proof::Mark;
 use crate::testing::{self, boot, epoch, folder, good, head, lease, machine, node, txid};
 

@@ -1,10 +1,11 @@
 //! Take-overs against a small world that can crash between any two steps.
 
 use proptest::prelude::*;
-use tidemill_model::{DOCUMENT_VERSION, LastGood, Stage, Timestamp, Versions};
+use tidemill_model::{DOCUMENT_VERSION, LastGood, Seq, Stage, Timestamp, Uncured, Versions};
 
 use super::*;
-use crate::start::decide::{AfterClaim, Decision, Facts, Local, LocalFile, LogRead, decide};
+use crate::start::decide::decide;
+use crate::start::facts::{AfterClaim, Decision, Facts, Local, LocalFile, LogRead};
 use crate::testing::{boot, epoch, folder, instance, lease, machine, node, nonce, txid};
 
 /// A take-over of epoch 2 by a disk that has nothing, over a node of which nothing was covered.
