@@ -83,6 +83,7 @@ fn start_and_resume_call_a_node() {
     assert_eq!(app.shut_down(), 0);
     let second = first.clone().env("TIDEMILL_TEST_CODE", "2");
     let app = second.start();
+    app.api().ask_result("r2");
     wait::until_true("the run to be blocked", BOUND, || {
         app.api().status("r2").as_deref() == Some("blocked")
     });

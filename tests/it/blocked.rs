@@ -62,6 +62,7 @@ fn a_later_deployment_that_does_not_fit_blocks_and_the_first_goes_on() {
 
     let mut app = second.start();
     let of = |app: &App, run: &str| {
+        app.api().ask_result(run);
         let run = wait::until("the run to be blocked", BOUND, || {
             app.api().run(run).filter(|run| run["status"] == "blocked")
         });
@@ -116,6 +117,7 @@ fn a_parent_says_for_which_blocked_run_it_waits() {
     assert_eq!(app.shut_down(), 0);
 
     let app = second.start();
+    app.api().ask_result("g.1.1");
     wait::until_true("the youngest to be blocked", BOUND, || {
         app.api().status("g.1.1").as_deref() == Some("blocked")
     });

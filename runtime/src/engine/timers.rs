@@ -3,7 +3,8 @@
 //! It sleeps on a timer of `CLOCK_BOOTTIME`, which goes on in suspend and which nobody sets. A
 //! durable timer has a moment of the wall clock: it fires when the time that it had left when it
 //! was set has passed *and* the wall clock has reached its moment. A wall clock that jumps ahead
-//! therefore fires nothing early; one that jumps back delays, and loses nothing.
+//! therefore fires nothing early; one that jumps back delays, and loses nothing. That holds while
+//! the run is in memory: one that comes back has the time left by the wall clock of that moment.
 //!
 //! Crash: nothing here outlives the process; timers are set again from the log. Cancellation: a
 //! timer that was cancelled may just have fired, and its receiver ignores it.

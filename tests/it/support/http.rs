@@ -97,6 +97,13 @@ impl Api {
         })
     }
 
+    /// Waits for a run's end over HTTP: that brings a run that waits into memory, where it is found
+    /// out whether this program can go on with it.
+    #[track_caller]
+    pub(crate) fn ask_result(&self, id: &str) {
+        self.get(&format!("/v1/runs/{id}/result?wait=10s")).expect("the node answers");
+    }
+
     /// [`Self::wait_ended`] for a run that has to complete.
     #[track_caller]
     pub(crate) fn wait_completed(&self, id: &str, bound: Duration) -> Value {

@@ -208,6 +208,18 @@ fn write_prefix(path: &Path, rows: &[Row]) {
         let at = appender.append(&connection, row.ts, row.run.as_ref(), &event).unwrap();
         projection::project(&connection, at, row.run.as_ref(), &event).unwrap();
     }
+    // As the writer does: a child that is dropped in the turn that starts it is created after that.
+    for row in rows {
+        let Some(run) = &row.run else { continue };
+        match row.event().unwrap() {
+            Event::OpDropped { op } => projection::await_no_more(&connection, run, Some(op)),
+            Event::RunCompleted { .. } | Event::RunFailed { .. } => {
+                projection::await_no_more(&connection, run, None)
+            }
+            _ => Ok(()),
+        }
+        .unwrap();
+    }
     for run in runs(rows) {
         let state = query::run_state(&connection, &run, None).unwrap().unwrap();
         let because = state.status.is_final().then_some(state.last_seq);
