@@ -1,10 +1,13 @@
 //! The timers of this process: one thread that sleeps until the next one is due.
 //!
 //! It sleeps on a timer of `CLOCK_BOOTTIME`, which goes on in suspend and which nobody sets. A
-//! durable timer has a moment of the wall clock: it fires when the time that it had left when it
-//! was set has passed *and* the wall clock has reached its moment. A wall clock that jumps ahead
-//! therefore fires nothing early; one that jumps back delays, and loses nothing. That holds while
-//! the run is in memory: one that comes back has the time left by the wall clock of that moment.
+//! durable timer has a moment of the wall clock, and is one of two:
+//!
+//! - counted: `ctx.sleep` set it for a duration, and its run has been in memory since. It fires when
+//!   that time has passed by the boot clock, whatever the wall clock does.
+//! - of the wall clock: all others. It fires when the wall clock reaches its moment. When somebody
+//!   sets that clock, the kernel tells, and what is left is counted again: a corrected clock makes
+//!   nothing late.
 //!
 //! Crash: nothing here outlives the process; timers are set again from the log. Cancellation: a
 //! timer that was cancelled may just have fired, and its receiver ignores it.
@@ -18,6 +21,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -31,11 +36,8 @@ use super::inbox::Inbox;
 use crate::error::{Error, ErrorKind};
 
 /// Names a timer, to cancel it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct TimerKey {
-    due: BootTime,
-    number: u64,
-}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TimerKey(u64);
 
 /// What a timer does when it is due.
 enum Action {
@@ -50,14 +52,17 @@ enum Action {
 }
 
 struct TimerEntry {
-    /// The wall clock has to have reached this, too.
-    not_before: Option<Timestamp>,
+    /// The moment of a timer of the wall clock; `None` for one that is counted.
+    at: Option<Timestamp>,
     action: Action,
 }
 
 #[derive(Default)]
 struct TimersState {
-    entries: BTreeMap<TimerKey, TimerEntry>,
+    /// By when each is due, and its number.
+    entries: BTreeMap<(BootTime, u64), TimerEntry>,
+    /// When each is due, by its number.
+    dues: FxHashMap<u64, BootTime>,
     next_number: u64,
     closed: bool,
 }
@@ -65,6 +70,8 @@ struct TimersState {
 struct TimersShared {
     clock: Clock,
     fd: OwnedFd,
+    /// Readable when the wall clock was set.
+    wall_was_set: OwnedFd,
     state: Mutex<TimersState>,
 }
 
@@ -82,7 +89,11 @@ impl Timers {
         };
         let fd = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC);
         let fd = fd.map_err(|e| failed(e.into()))?;
-        let shared = Arc::new(TimersShared { clock, fd, state: Mutex::default() });
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let wall_was_set = timerfd_create(TimerfdClockId::Realtime, flags);
+        let wall_was_set = wall_was_set.map_err(|e| failed(e.into()))?;
+        watch_wall_clock(&wall_was_set).map_err(|e| failed(e.into()))?;
+        let shared = Arc::new(TimersShared { clock, fd, wall_was_set, state: Mutex::default() });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("tidemill-timers".to_owned())
@@ -91,9 +102,20 @@ impl Timers {
         Ok(Timers { shared, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Ends a durable timer with this event at a moment of the wall clock.
-    pub(crate) fn fire_at(&self, at: Timestamp, inbox: Arc<Inbox>, end: Event) -> TimerKey {
-        self.shared.insert_at(at, Action::Fire { inbox, end })
+    /// Ends a durable timer with this event at a moment of the wall clock, or when what is left
+    /// until then has passed by the boot clock, if it is `counted`.
+    pub(crate) fn fire_at(
+        &self,
+        at: Timestamp,
+        counted: bool,
+        inbox: Arc<Inbox>,
+        end: Event,
+    ) -> TimerKey {
+        let action = Action::Fire { inbox, end };
+        match counted {
+            true => self.shared.insert(self.shared.due(at), None, action),
+            false => self.shared.insert_at(at, action),
+        }
     }
 
     /// Cancels a token after a while.
@@ -125,7 +147,7 @@ impl Timers {
 
     pub(crate) fn cancel(&self, key: TimerKey) {
         // Dropped after the lock is free: an action may be the last owner of much.
-        let cancelled = self.shared.lock().entries.remove(&key);
+        let cancelled = self.shared.lock().remove(key);
         drop(cancelled);
     }
 
@@ -150,19 +172,23 @@ impl Timers {
 
 impl TimersShared {
     fn insert_at(&self, at: Timestamp, action: Action) -> TimerKey {
-        let left = at.since(self.clock.wall());
-        self.insert(self.clock.boot().saturating_add(left), Some(at), action)
+        self.insert(self.due(at), Some(at), action)
     }
 
-    fn insert(&self, due: BootTime, not_before: Option<Timestamp>, action: Action) -> TimerKey {
+    /// When a moment of the wall clock comes, if nobody sets that clock.
+    fn due(&self, at: Timestamp) -> BootTime {
+        self.clock.boot().saturating_add(at.since(self.clock.wall()))
+    }
+
+    fn insert(&self, due: BootTime, at: Option<Timestamp>, action: Action) -> TimerKey {
         let mut state = self.lock();
-        let key = TimerKey { due, number: state.next_number };
+        let number = state.next_number;
         state.next_number += 1;
-        state.entries.insert(key, TimerEntry { not_before, action });
-        if state.entries.first_key_value().is_some_and(|(first, _)| *first == key) {
+        state.put(due, number, TimerEntry { at, action });
+        if state.first() == Some((due, number)) {
             self.arm(due);
         }
-        key
+        TimerKey(number)
     }
 
     /// Lets the thread's read return at `due`, or at once if that has passed.
@@ -180,53 +206,114 @@ impl TimersShared {
     }
 
     fn run(&self) {
-        let mut expirations = [0; 8];
         loop {
-            match rustix::io::read(&self.fd, &mut expirations) {
+            let mut fds = [
+                PollFd::new(&self.fd, PollFlags::IN),
+                PollFd::new(&self.wall_was_set, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
-                    tracing::error!(%error, "reading the timer descriptor failed: no timer fires");
+                    tracing::error!(%error, "waiting for the timer descriptors failed: no timer fires");
                     return;
                 }
             }
-            let mut due = Vec::new();
-            {
-                let mut state = self.lock();
-                if state.closed {
-                    return;
-                }
-                self.take_due(&mut state, &mut due);
-                if let Some((next, _)) = state.entries.first_key_value() {
-                    self.arm(next.due);
-                }
+            if !fds[1].revents().is_empty() {
+                self.wall_clock_was_set();
             }
-            due.into_iter().for_each(Action::act);
+            if !fds[0].revents().is_empty() && !self.fire() {
+                return;
+            }
         }
     }
 
-    /// Takes what is due by both clocks; what the wall clock has not reached waits on.
+    /// Does what is due; false once it is closed.
+    fn fire(&self) -> bool {
+        // How often it ran out does not matter. It is readable: the read does not wait.
+        let _ = rustix::io::read(&self.fd, &mut [0; 8]);
+        let mut due = Vec::new();
+        {
+            let mut state = self.lock();
+            if state.closed {
+                return false;
+            }
+            self.take_due(&mut state, &mut due);
+            if let Some((next, _)) = state.first() {
+                self.arm(next);
+            }
+        }
+        due.into_iter().for_each(Action::act);
+        true
+    }
+
+    /// Takes what is due; a timer of the wall clock that has not reached its moment waits on.
     fn take_due(&self, state: &mut TimersState, due: &mut Vec<Action>) {
         let now = self.clock.boot();
-        while let Some(first) = state.entries.first_entry() {
-            if first.key().due > now {
-                return;
-            }
-            let number = first.key().number;
-            let entry = first.remove();
-            let left = entry.not_before.map(|at| at.since(self.clock.wall()));
+        while let Some((at, number)) = state.first().filter(|(at, _)| *at <= now) {
+            let Some(entry) = state.entries.remove(&(at, number)) else { return };
+            state.dues.remove(&number);
+            let left = entry.at.map(|at| at.since(self.clock.wall()));
             match left {
-                Some(left) if !left.is_zero() => {
-                    let key = TimerKey { due: now.saturating_add(left), number };
-                    state.entries.insert(key, entry);
-                }
+                Some(left) if !left.is_zero() => state.put(now.saturating_add(left), number, entry),
                 Some(_) | None => due.push(entry.action),
             }
+        }
+    }
+
+    /// Somebody set the wall clock: what its timers have left is counted again.
+    fn wall_clock_was_set(&self) {
+        // The error is the news; without it the clock was not set.
+        if rustix::io::read(&self.wall_was_set, &mut [0; 8]) == Err(rustix::io::Errno::CANCELED) {
+            tracing::info!("the wall clock was set: its timers are counted again");
+        }
+        if let Err(error) = watch_wall_clock(&self.wall_was_set) {
+            tracing::warn!(%error, "a wall clock that is set again will not be noticed");
+        }
+        self.count_again();
+    }
+
+    fn count_again(&self) {
+        let mut state = self.lock();
+        let entries = std::mem::take(&mut state.entries);
+        for ((due, number), entry) in entries {
+            let due = entry.at.map_or(due, |at| self.due(at));
+            state.put(due, number, entry);
+        }
+        if let Some((next, _)) = state.first() {
+            self.arm(next);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, TimersState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl TimersState {
+    fn put(&mut self, due: BootTime, number: u64, entry: TimerEntry) {
+        self.dues.insert(number, due);
+        self.entries.insert((due, number), entry);
+    }
+
+    fn remove(&mut self, TimerKey(number): TimerKey) -> Option<TimerEntry> {
+        let due = self.dues.remove(&number)?;
+        self.entries.remove(&(due, number))
+    }
+
+    fn first(&self) -> Option<(BootTime, u64)> {
+        self.entries.first_key_value().map(|(key, _)| *key)
+    }
+}
+
+/// Lets a descriptor of the wall clock be readable when somebody sets that clock: it stands for a
+/// moment that never comes.
+fn watch_wall_clock(fd: &OwnedFd) -> rustix::io::Result<()> {
+    let never = Itimerspec {
+        it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+        it_value: Timespec { tv_sec: i64::MAX / 4, tv_nsec: 0 },
+    };
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    timerfd_settime(fd, flags, &never).map(drop)
 }
 
 impl Action {
@@ -293,14 +380,6 @@ mod tests {
         Event::TimerFired { op, name: OpName::new("sleep").unwrap() }
     }
 
-    fn wait_for_input(inbox: &Inbox) -> Option<Event> {
-        let mut cx = Context::from_waker(Waker::noop());
-        match inbox.poll_mail(&mut cx) {
-            Poll::Ready(mail) => mail.inputs.into_iter().next(),
-            Poll::Pending => None,
-        }
-    }
-
     #[tokio::test]
     async fn timers_fire_in_order_and_not_after_they_were_cancelled() {
         let timers = Timers::start(Clock::default()).unwrap();
@@ -314,27 +393,53 @@ mod tests {
         timers.close();
     }
 
+    /// What the inbox has by now.
+    fn fired(inbox: &Inbox) -> Vec<Option<OpId>> {
+        inbox.take().inputs.iter().map(Event::op).collect()
+    }
+
     #[tokio::test]
-    async fn a_wall_clock_that_jumps_fires_nothing_early_and_loses_nothing() {
+    async fn a_wall_clock_that_is_set_moves_its_own_timers_and_no_counted_one() {
         let clock = Clock::default();
         let timers = Timers::start(clock.clone()).unwrap();
         let inbox = Arc::new(Inbox::default());
-        let at = clock.wall().saturating_add(SECOND * 1000);
-        timers.fire_at(at, Arc::clone(&inbox), end(OpId::FIRST));
-        let soon = clock.wall().saturating_add(Duration::from_millis(20));
-        let second = OpId::FIRST.next();
-        timers.fire_at(soon, Arc::clone(&inbox), end(second));
-        clock.step_wall(3_600_000_000);
-        timers.sleep(Duration::from_millis(40)).await;
-        let fired = wait_for_input(&inbox).unwrap();
-        assert_eq!(fired.op(), Some(second), "an hour ahead fires only what had run out");
+        let [counted, of_wall] = [OpId::FIRST, OpId::FIRST.next()];
+        let set = |op, counted, at| timers.fire_at(at, counted, Arc::clone(&inbox), end(op));
 
-        let back = clock.wall().saturating_add(Duration::from_millis(10));
-        timers.fire_at(back, Arc::clone(&inbox), end(second));
+        let in_a_while = clock.wall().saturating_add(SECOND * 1_000);
+        set(counted, true, in_a_while);
+        set(of_wall, false, in_a_while);
+        clock.step_wall(3_600_000_000);
+        timers.shared.count_again();
+        timers.sleep(Duration::from_millis(20)).await;
+        assert_eq!(fired(&inbox), [Some(of_wall)], "an hour ahead: its moment has passed");
+
+        let soon = clock.wall().saturating_add(Duration::from_millis(10));
+        set(counted, true, soon);
+        set(of_wall, false, soon);
         clock.step_wall(-3_600_000_000);
         timers.sleep(Duration::from_millis(30)).await;
-        assert_eq!(wait_for_input(&inbox), None, "the wall clock has not reached it");
-        assert_eq!(timers.shared.lock().entries.len(), 2, "and both still wait");
+        assert_eq!(fired(&inbox), [Some(counted)], "back: only what is counted has run out");
+        clock.step_wall(3_600_000_000);
+        timers.shared.count_again();
+        timers.sleep(Duration::from_millis(20)).await;
+        assert_eq!(fired(&inbox), [Some(of_wall)], "corrected: it is not late");
+        timers.close();
+    }
+
+    #[tokio::test]
+    async fn a_timer_that_was_counted_again_can_still_be_cancelled() {
+        let clock = Clock::default();
+        let timers = Timers::start(clock.clone()).unwrap();
+        let inbox = Arc::new(Inbox::default());
+        let at = clock.wall().saturating_add(SECOND * 1_000);
+        let key = timers.fire_at(at, false, Arc::clone(&inbox), end(OpId::FIRST));
+        clock.step_wall(3_600_000);
+        timers.shared.count_again();
+        timers.cancel(key);
+        let state = timers.shared.lock();
+        assert!(state.entries.is_empty() && state.dues.is_empty());
+        drop(state);
         timers.close();
     }
 }

@@ -56,7 +56,7 @@ pub(crate) enum Effect {
     /// A step's body begins.
     Body { op: OpId, body: StepBody },
     /// A timer is set.
-    Timer { op: OpId, fire_at: Timestamp },
+    Timer { op: OpId, fire_at: Timestamp, counted: bool },
     /// What served the operation goes: it has ended.
     Ended { op: OpId },
     /// What serves the operation is told: it was dropped.
@@ -78,8 +78,9 @@ pub(crate) fn ask(
         Event::StepStarted { .. } => {
             step::ask(live, pending, &mut event, body.expect("a step is asked for with its body"));
         }
-        Event::TimerStarted { op, fire_at, .. } => {
-            pending.effects.push(Effect::Timer { op: *op, fire_at: *fire_at });
+        Event::TimerStarted { op, name, fire_at } => {
+            let counted = timer::is_counted(name);
+            pending.effects.push(Effect::Timer { op: *op, fire_at: *fire_at, counted });
         }
         Event::ChildStarted { .. } => pending.children.extend(child::create(live, run, &event)?),
         Event::OpDropped { op } => drop_op(pending, &live.journal, *op),
@@ -115,7 +116,9 @@ impl Effect {
     pub(crate) fn release(self, driver: &mut Driver, journal: &Journal) {
         match self {
             Effect::Body { op, body } => step::begin(driver, journal, op, body),
-            Effect::Timer { op, fire_at } => timer::set(driver, journal, op, fire_at),
+            Effect::Timer { op, fire_at, counted } => {
+                timer::set(driver, journal, op, (fire_at, counted));
+            }
             Effect::Ended { op } => {
                 driver.bodies.remove(&op);
                 driver.timers.remove(&op);
@@ -151,7 +154,7 @@ pub(crate) fn resume(
         };
         match &open.kind {
             OpKind::Timer { fire_at } if !driver.timers.contains_key(&op) => {
-                effects.push(Effect::Timer { op, fire_at: *fire_at });
+                effects.push(Effect::Timer { op, fire_at: *fire_at, counted: false });
             }
             OpKind::Step { .. } if !driver.bodies.contains_key(&op) => {
                 let Some(body) = bodies.remove(&op) else { continue };

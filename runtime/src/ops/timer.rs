@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tidemill_model::{Event, OpId, Timestamp};
+use tidemill_model::{Event, OpId, OpName, Timestamp};
 
 use super::Operation;
 use crate::author::Ctx;
@@ -19,6 +19,9 @@ use crate::author::result::StepError;
 use crate::engine::cell::Asked;
 use crate::engine::driver::Driver;
 use crate::engine::journal::Journal;
+
+/// The name of a timer for a duration.
+const SLEEP: &str = "sleep";
 
 impl Ctx {
     /// A timer. It goes on while no process runs: the moment at which it fires is recorded.
@@ -34,7 +37,7 @@ impl Ctx {
     /// # let _ = tidemill::App::new("doc").workflow("remind", remind);
     /// ```
     pub fn sleep(&self, duration: Duration) -> Sleep {
-        Sleep::after(duration, self.timer("ctx.sleep()", "sleep", self.cell().wall()))
+        Sleep::after(duration, self.timer("ctx.sleep()", SLEEP, self.cell().wall()))
     }
 
     /// A timer that fires at a moment of the wall clock.
@@ -115,11 +118,21 @@ impl fmt::Debug for Sleep {
     }
 }
 
+/// Whether a timer that starts now is counted from now, or fires at a moment of the wall clock.
+pub(super) fn is_counted(name: &OpName) -> bool {
+    name.as_str() == SLEEP
+}
+
 /// Its start is durable: it is set. One that was dropped in the same turn is not.
-pub(super) fn set(driver: &mut Driver, journal: &Journal, op: OpId, fire_at: Timestamp) {
+pub(super) fn set(
+    driver: &mut Driver,
+    journal: &Journal,
+    op: OpId,
+    (fire_at, counted): (Timestamp, bool),
+) {
     let Some(open) = journal.open(op) else { return };
     let (inbox, end) =
         (Arc::clone(&driver.run.inbox), Event::TimerFired { op, name: open.name.clone() });
-    let key = driver.engine.timers.fire_at(fire_at, inbox, end);
+    let key = driver.engine.timers.fire_at(fire_at, counted, inbox, end);
     driver.timers.insert(op, key);
 }

@@ -7,6 +7,7 @@ mod drops;
 mod faults;
 mod floats;
 mod group;
+mod long_turns;
 mod newer;
 mod odd_logs;
 mod prefixes;

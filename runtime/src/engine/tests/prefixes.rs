@@ -198,7 +198,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
 }
 
 /// Makes a file whose log is a prefix of another's.
-fn write_prefix(path: &Path, rows: &[Row]) {
+pub(super) fn write_prefix(path: &Path, rows: &[Row]) {
     create(path).unwrap();
     let connection = open_writer(path, tidemill_eventlog::Checkpoints::Own).unwrap();
     let mut appender = Appender::load(&connection).unwrap();
