@@ -151,6 +151,12 @@ impl Timers {
         drop(cancelled);
     }
 
+    /// How many have not fired.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.lock().entries.len()
+    }
+
     /// Ends the thread; what waits never fires.
     pub(crate) fn close(&self) {
         {

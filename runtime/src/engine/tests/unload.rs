@@ -9,7 +9,8 @@ use tidemill_eventlog::{Row, open_reader, query};
 use tidemill_model::{BlockReasonKind, RunId, Seq};
 
 use super::prefixes::{fsck, soon, write_prefix};
-use crate::{App, Ctx, ErrorKind, Node, Result, RunResult, StartRequest};
+use crate::engine::recovery::Instruments;
+use crate::{App, Ctx, Environment, ErrorKind, Node, Result, RunResult, StartRequest};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -133,6 +134,28 @@ async fn a_child_that_is_not_in_memory_is_cancelled_by_who_dropped_it() {
     };
     assert_eq!(failure.kind, tidemill_model::FailureKind::Cancelled);
     nothing_loaded(&node).await;
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
+/// While its run is in memory, a sleep takes as long as it was asked to, whatever the wall clock
+/// says.
+#[tokio::test]
+async fn a_sleep_of_a_run_in_memory_does_not_heed_the_wall_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let (app, instruments) = (App::new("t").workflow("naps", naps), Instruments::default());
+    let node = Node::open_with(app, Environment::alone(&path), instruments.clone()).await.unwrap();
+    let run = node.start(StartRequest::new("naps", [200]).unwrap()).await.unwrap().id;
+    // Its own timer, and then the one after which it would leave memory.
+    soon(async {
+        while node.engine().timers.waiting() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    instruments.clock.step_wall(-3_600_000_000);
+    assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 1);
     node.shutdown().await.unwrap();
     fsck(&path);
 }
