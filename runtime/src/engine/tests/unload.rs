@@ -40,7 +40,7 @@ async fn gives_up(ctx: Ctx, (): ()) -> Result<()> {
     tokio::select! {
         biased;
         done = child => Ok(done?),
-        slept = ctx.sleep(Duration::from_millis(20)) => Ok(slept?),
+        slept = ctx.sleep(Duration::from_millis(1_000)) => Ok(slept?),
     }
 }
 
@@ -146,7 +146,7 @@ async fn a_sleep_of_a_run_in_memory_does_not_heed_the_wall_clock() {
     let path = folder.path().join("workflow.db");
     let (app, instruments) = (App::new("t").workflow("naps", naps), Instruments::default());
     let node = Node::open_with(app, Environment::alone(&path), instruments.clone()).await.unwrap();
-    let run = node.start(StartRequest::new("naps", [200]).unwrap()).await.unwrap().id;
+    let run = node.start(StartRequest::new("naps", [2_000]).unwrap()).await.unwrap().id;
     // Its own timer, and then the one after which it would leave memory.
     soon(async {
         while node.engine().timers.waiting() < 2 {
@@ -170,16 +170,12 @@ async fn a_start_leaves_alone_what_only_waits() {
         let request = StartRequest::new("sleeps", ()).unwrap().id(&format!("s{number}"));
         node.start(request).await.unwrap();
     }
-    node.start(StartRequest::new("naps", [300]).unwrap().id("n")).await.unwrap();
-    let waiting = "SELECT count(*) FROM runs WHERE status = 'suspended'";
-    while number(&path, waiting) < 21 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    // Long enough that a slow machine sees it wait, too.
+    node.start(StartRequest::new("naps", [3_000]).unwrap().id("n")).await.unwrap();
+    in_the_file(&path, "SELECT count(*) FROM runs WHERE status = 'suspended'", 21).await;
     node.shutdown().await.unwrap();
     let newest = "SELECT max(seq) FROM events";
     let before = number(&path, newest);
-    // In the file it waits for longer than `n` naps.
-    tokio::time::sleep(Duration::from_millis(300)).await;
 
     let node = app().open(&path).await.unwrap();
     assert_eq!(soon(node.result(&id("n"))).await.unwrap().output::<u32>().unwrap(), 1);
@@ -291,7 +287,7 @@ async fn who_waits_for_a_run_hears_of_its_end_whether_it_is_in_memory_or_not() {
         counted(ctx, nap)
     };
     let node = app().workflow("counted", workflow).open(&path).await.unwrap();
-    let run = node.start(StartRequest::new("counted", 60).unwrap()).await.unwrap().id;
+    let run = node.start(StartRequest::new("counted", 400).unwrap()).await.unwrap().id;
     let waiters = (0..10).map(|_| {
         let (node, run) = (node.clone(), run.clone());
         tokio::spawn(async move { node.result(&run).await })
