@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, closed};
 const QUEUE_MAX: usize = 16_384;
 
 /// How many creations may wait: who asks for one more is told to try again later.
-const CREATIONS_MAX: usize = 4_096;
+const CREATIONS_MAX: usize = 16_384;
 
 /// A transaction takes messages until it has so many rows: some 20 ms of the writer's time, for
 /// which everyone else waits.
