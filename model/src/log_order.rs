@@ -117,3 +117,28 @@ fn is_open(
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventKind;
+    use crate::event::tests::sample;
+
+    /// Whoever adds a kind that starts, ends or tells of an operation adds its line above.
+    #[test]
+    fn each_kind_of_an_operation_is_checked_against_where_the_operation_stands() {
+        for &kind in EventKind::ALL {
+            let event = sample(kind);
+            let concerns_none = matches!(kind, EventKind::Now | EventKind::StatusSet);
+            if event.op().is_none() || concerns_none {
+                continue;
+            }
+            let fits = |standing| check(&event, Phase::Going, |_| standing).is_ok();
+            assert!(!fits(Standing::Ended), "{kind} after the operation has ended");
+            let classes = [OpClass::Step, OpClass::Timer, OpClass::Child];
+            let starts = fits(Standing::Unknown);
+            let goes_on = classes.iter().any(|class| fits(Standing::Open(*class)));
+            assert!(starts != goes_on, "{kind} either starts an operation or is of an open one");
+        }
+    }
+}

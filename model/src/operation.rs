@@ -211,3 +211,32 @@ impl Op {
         self.status = status;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventKind;
+    use crate::event::tests::sample;
+
+    /// Whoever adds a kind of an open operation says above what it makes of it.
+    #[test]
+    fn each_kind_of_an_open_operation_changes_it() {
+        let starts = [EventKind::StepStarted, EventKind::TimerStarted, EventKind::ChildStarted];
+        let others = [EventKind::Now, EventKind::StatusSet];
+        let at = Timestamp::from_micros(9).expect("a moment of 1970");
+        let seq = Seq::ZERO.next();
+        for &kind in EventKind::ALL {
+            let event = sample(kind);
+            if event.op().is_none() || starts.contains(&kind) || others.contains(&kind) {
+                continue;
+            }
+            let changes = |start: &EventKind| {
+                let (_, op) = Op::start(&sample(*start), Seq::ZERO, at).expect("it starts one");
+                let mut after = op.clone();
+                after.apply(&event, seq, at);
+                after != op
+            };
+            assert!(starts.iter().any(changes), "{kind} changes no operation");
+        }
+    }
+}

@@ -22,7 +22,7 @@ fn failure() -> Failure {
     }
 }
 
-fn sample(kind: EventKind) -> Event {
+pub(crate) fn sample(kind: EventKind) -> Event {
     let op = OpId::new(2).unwrap();
     let name = OpName::new("train").unwrap();
     let json = |text| Json::parse(text).unwrap();
