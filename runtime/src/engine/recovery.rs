@@ -167,6 +167,9 @@ async fn take_up(engine: Arc<Engine>) {
                     engine.retries.tried(at);
                 }
             }
+            if after > engine.retries.upto {
+                break;
+            }
         }
     }
     engine.retries.tried(engine.retries.upto);
