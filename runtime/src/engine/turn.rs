@@ -255,7 +255,9 @@ impl Pending {
 
     /// The parts of the turn that are committed before its last one, which stays.
     pub(crate) fn take_parts(&mut self) -> Vec<Pending> {
-        let cuts = std::mem::take(&mut self.cuts);
+        let mut cuts = std::mem::take(&mut self.cuts);
+        // Nothing comes after a cut at the end: that part is the last one.
+        cuts.pop_if(|cut| cut.at.events == self.events.len());
         if cuts.is_empty() {
             return Vec::new();
         }
