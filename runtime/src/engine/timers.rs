@@ -87,9 +87,9 @@ impl Timers {
         let failed = |e: std::io::Error| {
             Error::caused(ErrorKind::Internal, "the timers could not be set up", e)
         };
-        let fd = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC);
-        let fd = fd.map_err(|e| failed(e.into()))?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let fd = timerfd_create(TimerfdClockId::Boottime, flags);
+        let fd = fd.map_err(|e| failed(e.into()))?;
         let wall_was_set = timerfd_create(TimerfdClockId::Realtime, flags);
         let wall_was_set = wall_was_set.map_err(|e| failed(e.into()))?;
         watch_wall_clock(&wall_was_set).map_err(|e| failed(e.into()))?;
@@ -235,7 +235,7 @@ impl TimersShared {
 
     /// Does what is due; false once it is closed.
     fn fire(&self) -> bool {
-        // How often it ran out does not matter. It is readable: the read does not wait.
+        // How often it ran out does not matter, nor that it was armed anew meanwhile.
         let _ = rustix::io::read(&self.fd, &mut [0; 8]);
         let mut due = Vec::new();
         {
