@@ -1,16 +1,17 @@
-//! The gate: what acts on the world outside passes it, and only while this node is the owner.
+//! The gate releases effects to the outside world only while this node is its file's owner.
 //!
-//! Step bodies start and acknowledgements leave through it, after their commit. Without a sidecar
-//! it is always open. Under a lease it is open until a moment of the boot clock that the lease's
-//! feed moves forward; the moment is compared with the clock at *every* release, because a frozen
-//! or suspended machine gets no message that its time is over.
+//! A step body starts and an acknowledgement leaves through the gate, after its commit. Without a
+//! sidecar the gate is always open. Under a lease it is open until a deadline on the boot clock,
+//! which the lease's feed moves forward. The gate compares the deadline with the clock at *every*
+//! release, because a frozen or suspended machine gets no message that its time is over.
 //!
-//! A machine whose hypervisor paused it has a boot clock that stood still, too. Its wall clock is
-//! set right sooner or later: one that ran ahead of the boot clock by more than the lease's margin
-//! closes the gate until the lease is renewed.
+//! While a hypervisor pauses a machine, the boot clock stands still too. The guest's wall clock is
+//! set right sooner or later: when it has run ahead of the boot clock by more than the lease's
+//! margin, the gate closes until the lease is renewed.
 //!
-//! Failure: a feed that ends simply stops moving the deadline. Fenced is for ever. Crash: nothing
-//! of it outlives the process. Cancellation: waiting takes nothing.
+//! Failure: when the feed ends, the deadline no longer moves and the gate closes when it passes. A
+//! fenced gate stays closed for ever. Crash: the gate keeps nothing outside the process.
+//! Cancellation: a dropped wait changes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use tokio::sync::Notify;
 use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind};
 
-/// Says whether effects may be released now. A clone is the same gate.
+/// Says whether effects may be released now. Clones share one gate.
 #[derive(Debug, Clone)]
 pub struct Gate {
     lease: Option<Arc<LeaseDeadline>>,
@@ -30,12 +31,12 @@ pub struct Gate {
 
 #[derive(Debug)]
 struct LeaseDeadline {
-    /// Nanoseconds of the boot clock; 0 is closed, `FENCED` is for ever closed.
+    /// Nanoseconds of the boot clock; 0 means closed, `FENCED` means closed for ever.
     deadline: AtomicU64,
     /// By how many microseconds the wall clock was ahead of the boot clock when the deadline was
-    /// set; `UNKNOWN` before, and after the feed itself closed the gate.
+    /// set; `UNKNOWN` until the first deadline, and after the feed itself closed the gate.
     ahead: AtomicI64,
-    /// By how many more it may be.
+    /// How many microseconds more than `ahead` the wall clock may gain before the gate closes.
     margin: AtomicI64,
     clock: Clock,
     changed: Notify,
@@ -44,11 +45,12 @@ struct LeaseDeadline {
 const FENCED: u64 = u64::MAX;
 const UNKNOWN: i64 = i64::MIN;
 
-/// The margin is a tenth of the lease's life and a deadline nine tenths after the write that it
-/// counts from, so what is left of it is at most nine margins.
+/// The margin is a tenth of the lease's TTL, and the deadline comes nine tenths of the TTL after
+/// the lease was written, so at most nine margins remain when a deadline arrives.
 const MARGINS_LEFT_MAX: u32 = 9;
 
-/// Less than the margin of the shortest lease (300 ms), more than clocks are set by in passing.
+/// Below the margin of the shortest lease (300 ms), and above the small corrections that clocks
+/// get in normal operation.
 const MARGIN_MIN: Duration = Duration::from_millis(200);
 
 impl Gate {
@@ -68,9 +70,9 @@ impl Gate {
         Gate { lease: Some(Arc::new(lease)) }
     }
 
-    /// The lease may be acted on until `deadline`. Ignored after [`Gate::fence`]. If the wall clock
-    /// ran ahead since the last one, this one may have been on its way since before the pause: the
-    /// gate opens with the next.
+    /// Opens the gate until `deadline`. Does nothing after [`Gate::fence`]. If the wall clock ran
+    /// ahead since the last deadline, this one may have been sent before the machine was paused, so
+    /// the gate closes and opens with the next one.
     pub fn set(&self, deadline: BootTime) {
         let Some(lease) = &self.lease else { return };
         let deadline = if lease.ran_ahead() { 0 } else { deadline.as_nanos().min(FENCED - 1) };
@@ -82,7 +84,7 @@ impl Gate {
         self.store(deadline);
     }
 
-    /// Closes it until the next [`Gate::set`].
+    /// Closes the gate until the next [`Gate::set`].
     pub fn close(&self) {
         self.store(0);
         if let Some(lease) = &self.lease {
@@ -90,7 +92,7 @@ impl Gate {
         }
     }
 
-    /// Closes it for ever: another owner has the node.
+    /// Closes the gate for ever: another owner has the node.
     pub fn fence(&self) {
         self.store(FENCED);
     }
@@ -115,7 +117,8 @@ impl Gate {
         self.lease.as_ref().is_some_and(|lease| lease.deadline.load(Ordering::Acquire) == FENCED)
     }
 
-    /// Until when it is open as far as is known; none without a lease or while it is closed.
+    /// The last deadline that the feed set; `None` without a lease, or once the gate is closed or
+    /// fenced.
     pub fn deadline(&self) -> Option<BootTime> {
         let deadline = self.lease.as_ref()?.deadline.load(Ordering::Acquire);
         (deadline != 0 && deadline != FENCED).then(|| BootTime::from_nanos(deadline))
@@ -124,10 +127,10 @@ impl Gate {
     /// Waits until an effect may be released.
     ///
     /// # Errors
-    /// `Fenced` if that will never be.
+    /// `Fenced` once another owner has the node: the gate will never open again.
     ///
     /// # Cancel safety
-    /// Nothing is lost when it is dropped.
+    /// Nothing is lost when the future is dropped.
     pub async fn opened(&self) -> Result<(), Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         loop {
@@ -151,7 +154,7 @@ impl Gate {
     /// Waits until another owner has the node; for ever without a lease.
     ///
     /// # Cancel safety
-    /// Nothing is lost when it is dropped.
+    /// Nothing is lost when the future is dropped.
     pub(crate) async fn fenced(&self) {
         let Some(lease) = &self.lease else { return std::future::pending().await };
         loop {
@@ -176,7 +179,8 @@ impl LeaseDeadline {
     /// Whether the wall clock ran ahead of the boot clock since the deadline was set.
     fn ran_ahead(&self) -> bool {
         let then = self.ahead.load(Ordering::Acquire);
-        // The wall clock first: a thread that is held up in between sees it behind, not ahead.
+        // Reads the wall clock first: a thread that is delayed between the two reads then sees the
+        // wall clock behind, not ahead.
         let wall = self.clock.wall().as_micros();
         let now = wall.saturating_sub(micros(self.clock.boot()));
         then != UNKNOWN && now.saturating_sub(then) > self.margin.load(Ordering::Acquire)

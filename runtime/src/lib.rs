@@ -1,9 +1,9 @@
 //! Durable workflows for machines that may vanish.
 //!
-//! A workflow is an async function. What it does goes through its [`Ctx`]: steps, timers, children.
-//! Each result is recorded in one SQLite file before anything builds on it, and a process that
-//! takes the file over runs the function again from its log, without running a completed step
-//! again.
+//! A workflow is an async function that acts through its [`Ctx`]: it runs steps, sets timers and
+//! starts child workflows. The runtime records each result in one SQLite file before anything
+//! builds on it. A process that takes the file over calls the function again and feeds it the
+//! recorded results, so a completed step never runs twice.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -45,13 +45,13 @@ pub use ops::{Call, Child, Sleep};
 pub use store::writer::{RefusalCause, Refusing};
 pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp, WaitsFor};
 
-/// What the macros expand to. Not for use by hand.
+/// Names that the macros expand to. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
     pub use ::tokio;
 }
 
-/// The program in the README compiles.
+/// Compiles the program in the README as a doc test.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -24,14 +24,14 @@ pub(crate) type WorkflowFuture = Pin<Box<dyn Future<Output = Result<Json, Failur
 
 type BeginWorkflow = dyn Fn(Ctx, &Json) -> Result<WorkflowFuture, serde_json::Error> + Send + Sync;
 
-/// What a body gets that takes a moment to finish its request; well below the 25 s that a sidecar
-/// gives its command, and the 90 s of systemd.
+/// The default grace: enough for a body to finish a request, and well below the 25 s that a sidecar
+/// gives its command and the 90 s that systemd gives a service.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
-/// How long a run that waits stays in memory, unless the program says otherwise.
+/// The default of [`App::unload_after`].
 const UNLOAD_AFTER: Duration = Duration::from_secs(60);
 
-/// A stop that takes longer is one that somebody's supervisor has long since ended by force.
+/// The longest grace: supervisors kill a process long before a stop has taken an hour.
 pub(crate) const GRACE_MAX: Duration = Duration::from_secs(3_600);
 
 /// A registered workflow.
@@ -49,7 +49,7 @@ impl Workflow {
         (self.begin)(ctx, input)
     }
 
-    /// Whether the workflow can read this input.
+    /// Checks that the workflow can decode this input.
     pub(crate) fn accepts(&self, input: &Json) -> Result<(), serde_json::Error> {
         (self.accepts)(input)
     }
@@ -84,11 +84,11 @@ pub struct App {
     pub(crate) workflows: BTreeMap<OpName, Workflow>,
     /// How long bodies have to return once their token is cancelled.
     pub(crate) grace: Duration,
-    /// How long a run that waits stays in memory.
+    /// How long a waiting run stays in memory.
     pub(crate) unload_after: Duration,
-    /// The panic hook is the program's own.
+    /// [`App::main`] leaves the process's panic hook alone.
     pub(crate) keeps_panic_hook: bool,
-    /// What is wrong with the program, reported when it is opened.
+    /// Mistakes in the calls that built the program, reported when it is opened.
     problems: Vec<String>,
 }
 
@@ -117,10 +117,10 @@ impl App {
 
     /// How long a step's body has to return once its token is cancelled, because the node shuts
     /// down or its run dropped the step: up to 1 h, default 10 s. `--grace` and `TIDEMILL_GRACE`
-    /// come before it.
+    /// override it.
     ///
-    /// A node that shuts down leaves as soon as its last body has returned. With too little, work
-    /// that was nearly done is cut off and done again by the next process; with more than the
+    /// A node that shuts down exits as soon as its last body has returned. If the grace is too
+    /// short, bodies are cut off and the next process repeats their work. If it is longer than the
     /// supervisor waits before it kills (a sidecar's `--leave-within`, less a few seconds to close
     /// the file), a clean stop becomes a crash.
     #[must_use]
@@ -133,13 +133,14 @@ impl App {
         self
     }
 
-    /// How long a run that only waits, for time or for children, stays in memory: default 60 s. After
-    /// that it costs nothing until what it waits for comes; then its workflow is called anew and
-    /// replayed from its log, as after a restart of the process.
+    /// How long a run that waits only for timers or children stays in memory: default 60 s. After
+    /// that it takes no memory until the timer fires or the child ends; then the runtime calls the
+    /// workflow again and replays its log, as after a restart of the process.
     ///
-    /// So a workflow's local values may be dropped at any wait of that length and made again: what
-    /// they hold outside the log (a guard, a connection, an `Arc` that others count) does not last
-    /// longer. Where more than 10,000 runs are in memory, those that wait leave it after 100 ms.
+    /// A wait of that length therefore drops the workflow's local values, and the replay makes them
+    /// again: whatever they hold outside the log (a guard, a connection, an `Arc` that others
+    /// count) is released. While more than 10,000 runs are in memory, waiting ones leave it after
+    /// 100 ms.
     #[must_use]
     pub fn unload_after(mut self, wait: Duration) -> App {
         self.unload_after = wait;
@@ -147,17 +148,17 @@ impl App {
     }
 
     /// Leaves the process's panic hook as it is, for a program that has set its own (Sentry,
-    /// `color-eyre`). By default [`App::main`] sets one that prints what Rust's prints, but shows
-    /// the control characters of a message as text: they may be a stranger's.
+    /// `color-eyre`). By default [`App::main`] sets a hook that prints what Rust's own prints, but
+    /// escapes control characters: a message may carry text that an attacker wrote.
     #[must_use]
     pub fn keep_panic_hook(mut self) -> App {
         self.keeps_panic_hook = true;
         self
     }
 
-    /// A value that step bodies share, found by its type with
-    /// [`Step::state`](crate::Step::state): a client, a pool, settings. Workflows cannot see it,
-    /// because it is not the same in each replay.
+    /// Adds a value that step bodies share (a client, a pool, settings). A body finds it by its
+    /// type with [`Step::state`](crate::Step::state). Workflows cannot reach it, because it may
+    /// differ from one replay to the next.
     #[must_use]
     pub fn state<T: Any + Send + Sync>(mut self, value: T) -> App {
         if self.state.insert(TypeId::of::<T>(), Arc::new(value)).is_some() {
@@ -167,8 +168,8 @@ impl App {
         self
     }
 
-    /// Registers `workflow` under a name, which runs record: it is not to be changed while runs of
-    /// it are unfinished.
+    /// Registers `workflow` under `name`. Runs record the name, so do not change it while any of
+    /// them is unfinished.
     #[must_use]
     pub fn workflow<F, In, Fut, Out, E>(mut self, name: &str, workflow: F) -> App
     where
@@ -204,31 +205,32 @@ impl App {
         self
     }
 
-    /// Opens a node on a file that no sidecar ever had, made if it is not there, and takes up its
-    /// unfinished runs.
+    /// Opens a node on a file that no sidecar has ever owned, and continues the file's unfinished
+    /// runs. Creates the file if it does not exist.
     ///
     /// # Errors
     /// `Invalid` if the program is wrong (two workflows of one name, built with `panic = "abort"`)
-    /// or the file is not Tidemill's; `Conflict` if another process has it open, which is named, or if it belongs to a
-    /// sidecar; `Corrupt` if it is damaged.
+    /// or the file is not Tidemill's; `Conflict` if another process has it open (the message names
+    /// that process) or if it belongs to a sidecar; `Corrupt` if it is damaged.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// If called outside a tokio runtime.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Node, Error> {
         Node::open(self, Environment::alone(path.as_ref())).await
     }
 
-    /// The program's name.
+    /// The name that was given to [`App::new`].
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The names of the workflows, sorted.
+    /// The names of the registered workflows, sorted.
     pub fn workflow_names(&self) -> Vec<String> {
         self.workflows.keys().map(ToString::to_string).collect()
     }
 
-    /// Whether the program can be opened: every way to open a file or to run a command asks.
+    /// Reports the program's mistakes. Everything that opens a file or runs a command calls it
+    /// first.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.check_built(cfg!(panic = "abort"))
     }
@@ -236,7 +238,8 @@ impl App {
     fn check_built(&self, to_abort: bool) -> Result<(), Error> {
         let mut problems = self.problems.clone();
         if to_abort {
-            // A workflow that panics is blocked, alone: that takes panics that unwind.
+            // The engine catches a workflow's panic and blocks that run alone, so panics must
+            // unwind.
             let problem = "this program is built with panic = \"abort\", so that a panic in one \
                            workflow would end all of them: remove it from the profile";
             problems.push(problem.to_owned());

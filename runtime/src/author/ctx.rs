@@ -1,5 +1,5 @@
-//! The workflow's own handle: everything that a workflow does to the world goes through it. The
-//! calls that start operations are in `ops`, each in the file of its operation.
+//! The workflow's handle: everything that a workflow does to the world goes through it. The
+//! methods that start operations are in `ops`, each in the file of its operation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +16,11 @@ use crate::ops::Operation;
 
 /// The context of a run, given to its workflow.
 ///
-/// A workflow must do the same again when it is run again with the same results: it may branch,
-/// loop and wait on several operations at once, but time, randomness, input and output come from
-/// here. Each call takes the next operation id at once; the operation starts when it is first
-/// polled. A clone is the same context.
+/// A workflow must be deterministic: called again and given the same results, it must make the same
+/// calls in the same order. It may branch, loop and wait on several operations at once, but it
+/// takes time and randomness from here, and does its input and output in steps. Each call takes the
+/// next operation id at once; the operation starts when its future is first polled. Clones share
+/// one context.
 #[derive(Clone)]
 pub struct Ctx {
     cell: Arc<RunCell>,
@@ -68,8 +69,8 @@ impl Ctx {
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// What the run's seed gives for an operation: no event is needed to have it again. A call
-    /// that blocks the run gets bits that nothing else has.
+    /// Derives an operation's random bits from the run's seed, so that a replay gets them again
+    /// without an event. A call that blocks the run gets fresh random bits, which nothing observes.
     fn bits(&self, what: &str, purpose: &[u8]) -> u128 {
         let Some(op) = self.cell.allot(|| what.to_owned()) else { return Uuid::new_v4().as_u128() };
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
@@ -79,8 +80,9 @@ impl Ctx {
         hash.digest128()
     }
 
-    /// A future for the operation that is called now: `what` names the call, and `ask` gives what
-    /// it does when it starts, or why that cannot be recorded.
+    /// Allots an operation id and returns the operation's future. `what` names the call in
+    /// messages; `ask` returns what the operation asks of the engine when it starts, or why that
+    /// cannot be recorded.
     pub(crate) fn operation<T: DeserializeOwned>(
         &self,
         what: &str,
@@ -107,7 +109,7 @@ impl Ctx {
     }
 }
 
-/// The JSON of a payload within its limit.
+/// Encodes a payload as JSON and holds it to the size limit.
 pub(crate) fn payload<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Json, Failure> {
     let json = Json::of(value).map_err(|e| failed(format!("its {what} has no JSON: {e}")))?;
     let bytes = json.as_str().len();

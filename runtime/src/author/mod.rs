@@ -1,7 +1,7 @@
 //! What authors write against: the program, the workflow's context, the step's handle.
 //!
-//! Nothing here touches the log or the clock: the futures in here say what they want to the run's
-//! cell, and the engine does it.
+//! Nothing here touches the log or the clock: these futures put their requests into the run's cell,
+//! and the engine carries them out.
 
 mod app;
 mod ctx;

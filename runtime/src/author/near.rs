@@ -1,10 +1,10 @@
-//! Names that somebody may have meant.
+//! Suggestions for a mistyped name.
 
-/// How many names are offered.
+/// How many suggestions one message makes.
 const NAMES_MAX: usize = 3;
 
-/// Those of `known` that are a slip or two away from `name`, the nearest first: one change in a
-/// short name, one in three characters of a long one.
+/// The known names closest to `name`, nearest first. A name of up to five characters may differ by
+/// one change, a longer one by one change for every three characters.
 pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let chars: Vec<char> = name.chars().collect();
     let far = (chars.len() / 3).max(1);
@@ -16,13 +16,13 @@ pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<
     near.into_iter().take(NAMES_MAX).map(|(_, known)| known).collect()
 }
 
-/// A question that ends in a space, or nothing if no name is near.
+/// A question that ends in a space, or an empty string if no known name is close.
 pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = near(name, known).iter().map(|name| format!("`{name}`")).collect();
     if names.is_empty() { String::new() } else { format!("did you mean {}? ", names.join(" or ")) }
 }
 
-/// How many characters have to be put in, left out, replaced or swapped with their neighbour.
+/// The edit distance: insertions, deletions, replacements and swaps of neighbouring characters.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -13,7 +13,7 @@ pub type Result<T, E = BoxError> = std::result::Result<T, E>;
 
 /// Why an operation ended without an output, as the log recorded it.
 ///
-/// It is a standard error, so `?` passes it on; match on [`StepError::kind`] to react instead.
+/// It is a standard error, so `?` passes it on. To handle it instead, match on [`StepError::kind`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepError {
     step: OpName,
@@ -31,28 +31,28 @@ impl StepError {
         StepError { step, attempts, failure, cause }
     }
 
-    /// The name of the step, timer or child workflow.
+    /// The name of the operation: a step, a timer or a child workflow.
     pub fn step(&self) -> &str {
         self.step.as_str()
     }
 
-    /// How many attempts failed: those that a crash or a stop of the process cut off are not
-    /// counted. 0 for what is not a step.
+    /// How many attempts failed; attempts that a crash or a stop of the process cut off do not
+    /// count. 0 for a timer or a child.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// What kind of failure ended the last attempt.
+    /// How the last attempt ended.
     pub fn kind(&self) -> FailureKind {
         self.failure.kind
     }
 
-    /// The last attempt's own message.
+    /// The error message of the last attempt.
     pub fn message(&self) -> &str {
         &self.failure.message
     }
 
-    /// The messages of what caused it, outermost first.
+    /// The messages of that error's sources, outermost first.
     pub fn chain(&self) -> &[String] {
         &self.failure.chain
     }
@@ -81,7 +81,7 @@ impl StdError for StepError {
     }
 }
 
-/// A recorded message in the place of the error that it came from.
+/// A recorded message that stands in for the error it came from, so that `source()` works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Cause {
     message: String,
@@ -101,7 +101,8 @@ impl StdError for Cause {
     }
 }
 
-/// What is recorded of an error: its message and those of its sources, within the payload limit.
+/// What the log records of an error: its message and its sources' messages, cut to fit the payload
+/// limit.
 pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
     let mut chain = Vec::new();
     let mut next = error.source();
@@ -118,11 +119,11 @@ pub(crate) fn failed(message: impl Into<String>) -> Failure {
     Failure { kind: FailureKind::Failed, message: cut(message.into()), chain: Vec::new() }
 }
 
-/// How many sources of an error are recorded: a chain that is longer is a cycle or a mistake.
+/// How many sources of an error the log records: a longer chain is a cycle or a mistake.
 const CHAIN_MAX: usize = 16;
 
-/// How much of a message is recorded: 16 of them stay far below the payload limit, and a message
-/// that is longer is data.
+/// How much of a message the log records: 16 such messages stay far below the payload limit, and a
+/// longer message is data.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 fn cut(mut message: String) -> String {

@@ -1,4 +1,4 @@
-//! How often a step is tried, and how long it waits in between.
+//! How often a step is attempted, and how long it waits between attempts.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 type Predicate = Arc<dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync>;
 
-/// When a step that failed is tried again.
+/// When a failed step is attempted again.
 ///
-/// The default is one attempt: an error goes straight to the workflow. What counts are failures: an
-/// attempt that a crash cuts off is run again in any case, under the next number. The delay before the next attempt is
-/// recorded, so a restart in between does not shorten it.
+/// The default is one attempt: an error goes straight to the workflow. Only failures count: after a
+/// crash cuts an attempt off, the step always runs again, under the next attempt number. The log
+/// records when the next attempt is due, so a restart in between does not change the delay.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,16 +36,16 @@ pub struct Retry {
 }
 
 impl Default for Retry {
-    /// One attempt.
     fn default() -> Retry {
         Retry::attempts(1)
     }
 }
 
 impl Retry {
-    /// Up to so many attempts that fail, at least one: one that a crash or a stop of the process
-    /// cuts off is run again and is not counted. The first delay is 1 s, doubled each time up
-    /// to 60 s, with jitter, without a bound on the total time.
+    /// Lets a step fail up to `attempts` times (at least once) before its error goes to the
+    /// workflow. An attempt that a crash or a stop of the process cuts off does not count. The
+    /// first delay is 1 s, doubled each time up to 60 s, with jitter, without a bound on the total
+    /// time.
     pub fn attempts(attempts: u32) -> Retry {
         Retry {
             attempts: attempts.max(1),
@@ -65,7 +65,7 @@ impl Retry {
         self
     }
 
-    /// What each delay is multiplied by to give the next, from 1. Default 2.
+    /// The factor by which the delay grows after each failure, at least 1. Default 2.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Retry {
         self.factor = if factor.is_finite() { factor.max(1.0) } else { 1.0 };
@@ -86,21 +86,21 @@ impl Retry {
         self
     }
 
-    /// Waits exactly the delays, instead of a random part (half to all) of each. Jitter keeps
-    /// steps that failed together from coming back together.
+    /// Waits for the whole delay each time, instead of a random part (half to all) of it. Jitter
+    /// keeps steps that failed together from retrying together.
     #[must_use]
     pub fn no_jitter(mut self) -> Retry {
         self.jitter = false;
         self
     }
 
-    /// Never tries again after an error of this type.
+    /// Makes an error of this type final: the step is not attempted again.
     #[must_use]
     pub fn never_on<E: StdError + 'static>(self) -> Retry {
         self.never_if(<dyn StdError>::is::<E>)
     }
 
-    /// Never tries again after an error for which `is_final` says so.
+    /// Makes an error final if `is_final` returns true for it.
     #[must_use]
     pub fn never_if(
         mut self,
@@ -115,8 +115,9 @@ impl Retry {
         self.attempts
     }
 
-    /// How long to wait before the next attempt; none if there is no next one. `failures` counts
-    /// this failure too; `elapsed` is the time since the step's start; `random` is from 0 to 1.
+    /// How long to wait before the next attempt; `None` if there is no next attempt. `failures`
+    /// counts this failure too; `elapsed` is the time since the step's start; `random` is from 0
+    /// to 1.
     pub(crate) fn delay(&self, failures: u32, elapsed: Duration, random: f64) -> Option<Duration> {
         if failures >= self.attempts {
             return None;

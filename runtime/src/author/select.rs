@@ -1,16 +1,18 @@
-//! `select!`, whose order is a function of the code.
+//! `select!`, which polls its branches in the order of the code.
 
-/// Waits for the first of several branches, in the order in which they are written, and drops the
-/// others: a timer goes, a child is cancelled, and a step has its token cancelled.
+/// Waits for the first of several branches, polled in the order in which they are written, and
+/// drops the others: a dropped timer is forgotten, a dropped child is cancelled, and a dropped step
+/// has its token cancelled.
 ///
-/// The body of a step that lost is not dropped at once, as a plain future would be: it may be in
-/// the middle of an effect. Its [token](crate::Step::cancellation) tells it to return, for which it
-/// has the [grace](crate::App::grace). Then an async body is dropped at its next await. A
-/// `.blocking()` body cannot be dropped: one that does not look at its token runs to its end, with
-/// its effects. Whatever either returns is ignored. The same holds wherever a step is dropped.
+/// The body of a dropped step does not stop at once, as a plain future would: it may be in the
+/// middle of an effect. Its [token](crate::Step::cancellation) asks it to return within the
+/// [grace](crate::App::grace). After the grace, an async body is dropped at its next await. A
+/// `.blocking()` body cannot be dropped: if it does not check its token, it runs to its end, with
+/// its effects. The runtime ignores whatever either returns. The same holds wherever a workflow
+/// drops a step.
 ///
-/// This is `tokio::select!` with `biased;`. Without that, tokio picks branches at random, and a
-/// replay would pick others.
+/// This is `tokio::select!` with `biased;`. Without it, tokio polls branches in random order, and a
+/// replay could take another branch.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a step's body gets: who it is, what it may record, when it should stop.
+//! The handle that a step's body gets: its identity, its checkpoints, its cancellation.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::bodies::Checkpointer;
 use crate::error::{Error, ErrorKind};
 
-/// The author's values that bodies share, by their type.
+/// The values that were given to [`App::state`](crate::App::state), by their type.
 pub(crate) type StateMap = FxHashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
-/// The handle of one attempt of a step, given to its body. A clone is the same attempt.
+/// The handle of one attempt of a step, given to its body. Clones share one attempt.
 #[derive(Clone)]
 pub struct Step {
     pub(crate) inner: Arc<Attempt>,
@@ -35,13 +35,13 @@ pub(crate) struct Attempt {
     pub(crate) token: CancellationToken,
     pub(crate) last_checkpoint: Arc<Mutex<Option<Json>>>,
     pub(crate) checkpointer: Checkpointer,
-    /// A checkpoint was refused for good: the attempt fails whatever its body returns.
+    /// Set once a checkpoint is invalid: the attempt then fails whatever its body returns.
     pub(crate) spoiled: AtomicBool,
-    /// No attempt can succeed in this program: a failed one is the last.
+    /// Set once no attempt can succeed in this program: the step is then not attempted again.
     pub(crate) hopeless: AtomicBool,
 }
 
-/// What an idempotency key is made of besides the run and the operation.
+/// What an idempotency key hashes besides the run and the operation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct IdempotencyScope {
     pub(crate) fleet: Option<Arc<str>>,
@@ -49,13 +49,13 @@ pub(crate) struct IdempotencyScope {
 }
 
 impl Step {
-    /// The number of this attempt, from 1. No two attempts have the same: one that a crash or a stop
-    /// of the process cut off has used its number up.
+    /// The number of this attempt, from 1. No number is used twice: an attempt that a crash or a
+    /// stop of the process cut off keeps its number, and the next attempt has a higher one.
     pub fn attempt(&self) -> u32 {
         self.inner.attempt
     }
 
-    /// The id of the run.
+    /// The id of the run that this step belongs to.
     pub fn run_id(&self) -> &RunId {
         &self.inner.run
     }
@@ -65,13 +65,13 @@ impl Step {
         self.inner.op
     }
 
-    /// The step's name.
+    /// The name that the workflow gave the step.
     pub fn name(&self) -> &str {
         self.inner.name.as_str()
     }
 
-    /// A key that is the same in every attempt of this step and of no other step of the fleet:
-    /// give it to services that drop repeated requests. 32 hexadecimal digits.
+    /// A key that every attempt of this step shares and no other step of the fleet has. Pass it to
+    /// services that drop repeated requests. 32 hexadecimal digits.
     pub fn idempotency_key(&self) -> String {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         let op = self.inner.op.to_string();
@@ -87,8 +87,8 @@ impl Step {
         format!("{:032x}", hash.digest128())
     }
 
-    /// The epoch of the node's owner, which grows with each take-over: a receiver that remembers
-    /// the highest can refuse an older owner. None without a sidecar.
+    /// The epoch of the node's owner; `None` without a sidecar. It grows with each take-over, so a
+    /// receiver that remembers the highest epoch can refuse requests of an older owner.
     pub fn epoch(&self) -> Option<u64> {
         self.inner.epoch.map(Epoch::get)
     }
@@ -96,7 +96,8 @@ impl Step {
     /// The value of this type that was given to [`App::state`](crate::App::state).
     ///
     /// # Panics
-    /// If there is none, which fails the step at its first attempt: no later one would find it.
+    /// If the app has no such value. The step then fails without a retry, because no later attempt
+    /// would find the value either.
     ///
     /// ```
     /// use tidemill::{App, Ctx, Result, Step};
@@ -125,16 +126,16 @@ impl Step {
         })
     }
 
-    /// Records how far this step is: the next attempt finds it in
-    /// [`last_checkpoint`](Step::last_checkpoint). Returns once it is durable: a full disk makes it
-    /// wait until there is space again.
+    /// Records this step's progress; the next attempt reads it with
+    /// [`last_checkpoint`](Step::last_checkpoint). The call returns once the value is durable; on a
+    /// full disk it waits until there is space again.
     ///
     /// # Errors
-    /// `Invalid` if the value has no JSON or is over 64 KiB, which fails the attempt in any case;
-    /// `Conflict` if this attempt is over; `Unavailable` if the node has shut down.
+    /// `Invalid` if the value has no JSON or is over 64 KiB, which fails the attempt whatever its
+    /// body returns; `Conflict` if this attempt is over; `Unavailable` if the node has shut down.
     ///
     /// # Cancel safety
-    /// Dropped while it waits, the checkpoint may or may not be recorded.
+    /// If the future is dropped while it waits, the checkpoint may or may not be recorded.
     pub async fn checkpoint(&self, value: impl Serialize) -> Result<(), Error> {
         let json = Json::of(&value).map_err(|e| format!("has no JSON: {e}")).and_then(|json| {
             let bytes = json.as_str().len();
@@ -157,10 +158,11 @@ impl Step {
         Ok(())
     }
 
-    /// What this step recorded last, in this attempt or an earlier one.
+    /// The last checkpoint of this step, from this attempt or an earlier one; `None` if no attempt
+    /// recorded any.
     ///
     /// # Errors
-    /// `Invalid` if it is not a `T`: the code changed since.
+    /// `Invalid` if the checkpoint does not decode as a `T`: the code has changed since.
     pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         let last = self.inner.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(json) = last.clone() else { return Ok(None) };
@@ -174,14 +176,15 @@ impl Step {
         })
     }
 
-    /// Cancelled when nobody waits for this step any more: its run dropped it, its attempt is out
-    /// of time, or the node shuts down. A body that takes long should look at it: it has the
-    /// [grace](crate::App::grace) to return. Then an async body is dropped at its next await; a
-    /// blocking one cannot be, and keeps the file locked until it returns.
+    /// A token that is cancelled when this attempt should stop: its run dropped the step, the
+    /// attempt timed out, or the node shuts down. A body that takes long should check the token and
+    /// return within the [grace](crate::App::grace). After the grace an async body is dropped at
+    /// its next await; a blocking body cannot be dropped, and keeps the file locked until it
+    /// returns.
     ///
-    /// When the node shuts down, an output that is returned within the grace counts: the step does
-    /// not run again. An error that is returned then does not count: the step runs again in the
-    /// next process, so a body may simply return one.
+    /// While the node shuts down, an output that the body returns within the grace counts, and the
+    /// step does not run again. An error does not count: the next process runs the step again, so
+    /// an interrupted body may simply return an error.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.inner.token
     }

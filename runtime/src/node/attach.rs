@@ -1,14 +1,16 @@
 //! The app's end of the sidecar's socket: the permission to open the file, and the lease.
 //!
-//! An attachment is a stream that stays open for as long as this process has the file open: the
-//! sidecar learns of our death from its end. Its lines move the gate's deadline.
+//! An attachment is a stream that stays open for as long as this process has the file open; when it
+//! ends without a goodbye, the sidecar knows that the app has died. Its lines move the gate's
+//! deadline.
 //!
-//! Failure: when the stream breaks, the sidecar has died or hangs. We go on until the deadline,
-//! which the gate itself compares with the clock, and attach again with our epoch all the while.
-//! Another epoch, or a refusal as fenced, means that another owner has the node: the gate closes
-//! for ever, and the process ends with 75 within [`FENCED_EXIT_MAX`], whatever else it is doing.
-//! Shutdown: [`Sidecar::detach`] is said only after the file's connections are closed; without it
-//! the sidecar must take the replica for ruined and repair it. Crash: that is what it does then.
+//! Failure: when the stream breaks, the sidecar has died or hangs. The app continues until the
+//! deadline, which the gate itself compares with the clock, and meanwhile tries to attach again with
+//! its epoch. Another epoch, or a refusal as fenced, means that another owner has the node: the gate
+//! closes for ever, and the process exits with 75 within [`FENCED_EXIT_MAX`], whatever else it is
+//! doing. Shutdown: the app calls [`Sidecar::detach`] only after it has closed the file's
+//! connections. Crash: without a goodbye the sidecar assumes that the replica is ruined and repairs
+//! it.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,23 +35,23 @@ use crate::gate::Gate;
 /// The exit code of a process that lost its node to another owner.
 pub(crate) const EXIT_FENCED: u8 = 75;
 
-/// How long a fenced process may take to let go: below the 5 s after which the sidecar kills it.
+/// How long a fenced process may take to exit: below the 5 s after which the sidecar kills it.
 pub(crate) const FENCED_EXIT_MAX: Duration = Duration::from_secs(3);
 
 /// How long an app waits for a sidecar that is not ready yet: a large restore takes minutes.
 const READY_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// Between two attempts to attach: short, because a gate may be about to close meanwhile.
+/// The delay between two attempts to attach: short, because the gate closes at its deadline.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// How long a goodbye may take; the sidecar answers at once.
+/// How long a goodbye may take; the sidecar normally answers at once.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A line of the stream is a few hundred bytes.
+/// The longest line that is accepted: real lines are a few hundred bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
-/// An attachment to the sidecar. A clone is the same one.
+/// An attachment to the sidecar. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Sidecar {
     shared: Arc<AttachShared>,
@@ -62,16 +64,16 @@ struct AttachShared {
     session: Mutex<SessionId>,
     gate: Gate,
     shipping: Shipping,
-    /// We are saying goodbye: a stream that ends now is not opened again.
+    /// Cancelled when the goodbye begins: from then on a broken stream is not opened again.
     leaving: CancellationToken,
-    /// The goodbye was taken, or could not be said: the stream may end.
+    /// Cancelled when the goodbye was answered or has failed: the stream may end.
     done: CancellationToken,
     fenced: CancellationToken,
 }
 
 impl Sidecar {
-    /// Asks for the file and waits until it may be opened. The lease is followed on the runtime
-    /// that this is called on.
+    /// Asks the sidecar for the file and waits until the app may open it. Spawns the task that
+    /// follows the lease on the current runtime.
     pub(crate) async fn attach(socket: &Path) -> Result<Sidecar, Error> {
         let socket = SidecarSocket(socket.to_owned());
         let boot = host::boot_id()?;
@@ -101,17 +103,17 @@ impl Sidecar {
         Ok(Sidecar { shared })
     }
 
-    /// What the sidecar said first: whose file it is.
+    /// The sidecar's first line, which names the node and the epoch that own the file.
     pub(crate) fn hello(&self) -> &AttachHello {
         &self.shared.hello
     }
 
-    /// The gate that the lease moves.
+    /// The gate that the lease opens and closes.
     pub(crate) fn gate(&self) -> &Gate {
         &self.shared.gate
     }
 
-    /// What it tells about shipping.
+    /// The sidecar's reports about shipping.
     pub(crate) fn shipping(&self) -> &Shipping {
         &self.shared.shipping
     }
@@ -121,7 +123,8 @@ impl Sidecar {
         self.shared.fenced.cancelled().await;
     }
 
-    /// Waits until everything committed so far is in the bucket and our lease still stood.
+    /// Waits until everything committed so far is in the bucket and a later look at the lease still
+    /// shows this owner.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "for effects that wait for the bucket; none do under `local`")
@@ -141,8 +144,8 @@ impl Sidecar {
         })
     }
 
-    /// Says goodbye. The file's connections must be closed. The stream stays open until the
-    /// goodbye is answered, because its end alone would mean that we died.
+    /// Says goodbye to the sidecar; the caller has closed the file's connections. The stream stays
+    /// open until the sidecar answers, because a stream that ends first means that the app died.
     pub(crate) async fn detach(&self) -> Result<(), Error> {
         self.shared.leaving.cancel();
         let goodbye = self.goodbye().await;
@@ -184,8 +187,8 @@ impl AttachShared {
     }
 }
 
-/// Ends the process at once, without a goodbye, without closing anything: what is not committed
-/// must not be, and nothing may touch the file that another owner's successor will move aside.
+/// Ends the process at once, without a goodbye and without closing anything: nothing more may be
+/// committed, and nothing may touch the file, which this node's sidecar will move aside.
 #[expect(unsafe_code, reason = "no safe function ends a process without running exit handlers")]
 pub(crate) fn exit_fenced() -> ! {
     crate::engine::polls::process_ends();
@@ -193,7 +196,7 @@ pub(crate) fn exit_fenced() -> ! {
     unsafe { libc::_exit(i32::from(EXIT_FENCED)) }
 }
 
-/// Why an attachment was not granted.
+/// Why the sidecar did not grant a request.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("{0}")]
@@ -212,7 +215,7 @@ impl Refusal {
         }
     }
 
-    /// Whether asking again may help.
+    /// Whether the same request may succeed later.
     fn is_temporary(&self) -> bool {
         match self {
             Refusal::Call(_) => true,
@@ -251,7 +254,7 @@ fn json(body: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(body).expect("our messages have a JSON form")
 }
 
-/// One attempt to attach.
+/// Tries once to attach.
 async fn ask(
     socket: &SidecarSocket,
     boot: &BootId,
@@ -276,14 +279,14 @@ async fn ask(
     }
 }
 
-/// The lines of an attachment.
+/// The lines of an attachment's stream.
 struct Lines {
     body: Incoming,
     buffer: BytesMut,
 }
 
 impl Lines {
-    /// The next line; none at the end of the stream, however it ended.
+    /// The next line; `None` when the stream has ended, even if it broke.
     async fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, String> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
@@ -313,7 +316,7 @@ enum GateChange {
     Fenced,
 }
 
-/// A deadline of another boot says nothing about this clock.
+/// Reads a lease line. A deadline that counts from another boot says nothing about this boot clock.
 fn verdict(line: &LeaseLine, boot: &BootId) -> GateChange {
     match line.state {
         GateState::Fenced => GateChange::Fenced,
@@ -322,7 +325,7 @@ fn verdict(line: &LeaseLine, boot: &BootId) -> GateChange {
     }
 }
 
-/// Follows the lease until we say goodbye or are fenced.
+/// Follows the lease until the app says goodbye or is fenced.
 async fn follow(shared: Arc<AttachShared>, mut lines: Lines, boot: BootId) {
     loop {
         tokio::select! {
@@ -352,7 +355,7 @@ async fn follow(shared: Arc<AttachShared>, mut lines: Lines, boot: BootId) {
     }
 }
 
-/// Feeds the gate until the stream ends; returns whether we were fenced.
+/// Feeds the gate until the stream ends; returns true if the sidecar said that this app is fenced.
 async fn feed(shared: &AttachShared, lines: &mut Lines, boot: &BootId) -> bool {
     loop {
         let line = match lines.next::<LeaseLine>().await {
@@ -375,7 +378,7 @@ async fn feed(shared: &AttachShared, lines: &mut Lines, boot: &BootId) -> bool {
     }
 }
 
-/// Attaches again with the epoch that we have open; an error means that the node is lost.
+/// Attaches again with the epoch that this app has open; an error means that the node is lost.
 async fn attach_again(shared: &AttachShared, boot: &BootId) -> Result<Lines, String> {
     let mut backoff = Backoff::new();
     loop {
@@ -390,8 +393,7 @@ async fn attach_again(shared: &AttachShared, boot: &BootId) -> Result<Lines, Str
                 return Err(format!("the sidecar has epoch {} now", hello.epoch));
             }
             Err(refusal) if refusal.is_fenced() => return Err(refusal.to_string()),
-            // Whatever else it is, only a lease could tell that the node is lost; the gate keeps
-            // its deadline meanwhile.
+            // No other refusal proves that the node is lost. The gate keeps its deadline meanwhile.
             Err(refusal) => tracing::debug!(reason = %refusal, "cannot attach again yet"),
         }
     }

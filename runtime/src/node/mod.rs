@@ -1,14 +1,14 @@
-//! The node around the engine: whose file it is, its HTTP API, and the author's command line.
+//! The node around the engine: who owns its file, its HTTP API, and the author's command line.
 //!
-//! - [`attach`] the sidecar's permission and its lease
-//! - [`open`] opening a file as what it is: alone, or under a sidecar
-//! - [`shipping`] what the sidecar tells about shipping
-//! - [`http`] the node's HTTP API
-//! - [`cli`] `App::main`
+//! - [`attach`] gets the sidecar's permission and follows its lease
+//! - [`open`] opens a file alone or under a sidecar
+//! - [`shipping`] keeps what the sidecar last reported about shipping
+//! - [`http`] serves the node's HTTP API
+//! - [`cli`] is `App::main`
 //!
-//! Order at the start: attach (where there is a sidecar), then the app's lock, then the file, then
-//! HTTP. At the end the other way round: HTTP stops and lets its readers go, the engine commits and
-//! closes the file, and only then the sidecar is told goodbye.
+//! A node starts in this order: it attaches to the sidecar (if it has one), takes the app's lock,
+//! opens the file, serves HTTP. It stops in the reverse order: HTTP stops and drops its readers, the
+//! engine commits and closes the file, and only then does the app detach from the sidecar.
 
 mod attach;
 mod cli;

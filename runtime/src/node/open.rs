@@ -1,8 +1,8 @@
-//! Opening a node by the path of its file: alone, or under the sidecar that the environment names.
+//! Opens a node's file, alone or under the sidecar that the environment names.
 //!
-//! A file that a sidecar ever had belongs to a node and an epoch, and [`Node::open`] opens it only
-//! in an environment that names both: otherwise another machine may own that node, and what is
-//! written here would be lost or, worse, shipped. So the sidecar is asked first.
+//! A file that a sidecar has ever owned belongs to a node and an epoch. [`Node::open`] opens it only
+//! in an environment that names both: without that check another machine might own the node, and
+//! what this process wrote would be lost or, worse, shipped. So the app asks the sidecar first.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,8 @@ pub(crate) struct OpenNode {
 }
 
 impl OpenNode {
-    /// Opens the file; attaches first where there is a sidecar. The lease is followed on `side`.
+    /// Attaches to the sidecar, if there is one, and opens the file. A task on `side` follows the
+    /// lease.
     pub(crate) async fn open(
         app: App,
         path: &Path,
@@ -38,7 +39,7 @@ impl OpenNode {
         match Node::open(app, environment.clone()).await {
             Ok(node) => Ok(OpenNode { node, environment, sidecar }),
             Err(error) => {
-                // Nothing of ours is open: the sidecar need not take this for a crash.
+                // This process has nothing open: a goodbye tells the sidecar that it was no crash.
                 if let Some(sidecar) = sidecar {
                     goodbye(side, sidecar).await;
                 }
@@ -47,7 +48,7 @@ impl OpenNode {
         }
     }
 
-    /// Closes the file and says goodbye.
+    /// Closes the file, then detaches from the sidecar.
     pub(crate) async fn close(self, side: &SideThread) -> Result<(), Error> {
         self.node.shutdown().await?;
         if let Some(sidecar) = self.sidecar {

@@ -1,7 +1,7 @@
-//! What the sidecar tells about shipping, for whoever asks this node how it is.
+//! What the sidecar last reported about shipping, for the health endpoint.
 //!
-//! The sidecar tells when something changes. A lag that is above zero grows with the clock until the
-//! next line, also when no line can come any more.
+//! The sidecar sends a line when something changes. Until the next line arrives, a lag above zero
+//! grows with the clock, even when the stream has broken and no line can arrive.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use tidemill_eventlog::host;
 use tidemill_model::{BootTime, LeaseLine};
 
-/// What is shown while the sidecar's stream is lost.
+/// The problem that the node reports while the sidecar's stream is broken.
 const LOST: &str = "the sidecar does not answer: it is not known what is shipped";
 
-/// The last that was told; a clone is the same. It stays empty in a node without a sidecar.
+/// The sidecar's last report; clones share it. It stays empty in a node without a sidecar.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shipping {
     told: Arc<Mutex<Told>>,
@@ -20,30 +20,30 @@ pub(crate) struct Shipping {
 
 #[derive(Debug, Default)]
 struct Told {
-    /// The lag, and when it was told.
+    /// The lag, and when the sidecar reported it.
     lag: Option<(Duration, BootTime)>,
     problem: Option<String>,
     lost: bool,
 }
 
 impl Shipping {
-    /// A line of the sidecar's stream.
+    /// Takes the report in a line of the sidecar's stream.
     pub(crate) fn tell(&self, line: &LeaseLine) {
         let lag = line.lag_ms.map(|ms| (Duration::from_millis(ms), host::boot_now()));
         *self.told() = Told { lag, problem: line.problem.clone(), lost: false };
     }
 
-    /// The stream broke.
+    /// Notes that the stream broke.
     pub(crate) fn lose(&self) {
         self.told().lost = true;
     }
 
-    /// The stream is there again; what it tells comes with its next line.
+    /// Notes that the stream works again; its next line brings the next report.
     pub(crate) fn find(&self) {
         self.told().lost = false;
     }
 
-    /// For how long something has waited to be shipped; `None` if that is not known.
+    /// How long the oldest unshipped commit has waited; `None` if that is not known.
     pub(crate) fn lag(&self) -> Option<Duration> {
         let (lag, told_at) = self.told().lag?;
         if lag.is_zero() {
@@ -52,7 +52,7 @@ impl Shipping {
         Some(lag.saturating_add(host::boot_now().since(told_at)))
     }
 
-    /// What is wrong with the sidecar.
+    /// The sidecar's problem in words for a person; `None` if it has none.
     pub(crate) fn problem(&self) -> Option<String> {
         let told = self.told();
         if told.lost { Some(LOST.to_owned()) } else { told.problem.clone() }

@@ -1,5 +1,5 @@
-//! The thread beside the author's runtime: HTTP and the lease watch run here, on a runtime of one
-//! thread, so that a busy step body cannot starve them.
+//! The side thread runs HTTP and the lease watch on a runtime of its own, so that a busy step body
+//! on the author's runtime cannot starve them.
 
 use std::future::Future;
 use std::thread::JoinHandle;
@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, closed};
 
-/// How long tasks that block (a snapshot being copied) may go on when the thread ends.
+/// How long blocking tasks (copying a snapshot) may continue when the thread ends.
 const LEFTOVER_MAX: Duration = Duration::from_secs(2);
 
-/// The thread and its runtime. Dropping it ends both.
+/// The thread and its runtime. Dropping this ends both.
 #[derive(Debug)]
 pub(crate) struct SideThread {
     runtime: Handle,
@@ -22,7 +22,6 @@ pub(crate) struct SideThread {
 }
 
 impl SideThread {
-    /// Starts the thread.
     pub(crate) fn start() -> Result<SideThread, Error> {
         let failed = |e| Error::caused(ErrorKind::Internal, "cannot start a thread", e);
         let runtime = tokio::runtime::Builder::new_current_thread()

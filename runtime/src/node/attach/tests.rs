@@ -1,4 +1,4 @@
-//! The client against a sidecar of paper: scripted answers on a real unix socket.
+//! The client against a scripted sidecar: prepared answers on a real unix socket.
 
 use std::path::PathBuf;
 
@@ -8,23 +8,23 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
 
-struct Paper {
+struct ScriptedSidecar {
     folder: tempfile::TempDir,
     listener: UnixListener,
 }
 
-impl Paper {
-    fn new() -> Paper {
+impl ScriptedSidecar {
+    fn new() -> ScriptedSidecar {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("s.sock")).unwrap();
-        Paper { folder, listener }
+        ScriptedSidecar { folder, listener }
     }
 
     fn socket(&self) -> PathBuf {
         self.folder.path().join("s.sock")
     }
 
-    /// Takes one request and returns its first line, its body, and where the answer goes.
+    /// Reads one request and returns its first line, its body, and the stream for the answer.
     async fn request(&self) -> (String, String, UnixStream) {
         let (stream, _) = self.listener.accept().await.unwrap();
         let mut reader = BufReader::new(stream);
@@ -94,11 +94,11 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn it_waits_for_the_sidecar_and_follows_its_lease() {
-    let paper = Paper::new();
-    let socket = paper.socket();
+    let scripted = ScriptedSidecar::new();
+    let socket = scripted.socket();
     let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
-    paper.refuse(SocketErrorKind::Unavailable).await;
-    let (body, mut stream) = paper.grant(3, 7).await;
+    scripted.refuse(SocketErrorKind::Unavailable).await;
+    let (body, mut stream) = scripted.grant(3, 7).await;
     assert!(!body.contains("epoch"), "nothing is open yet: {body}");
     let sidecar = attaching.await.unwrap().unwrap();
     assert_eq!(sidecar.hello().epoch.get(), 3);
@@ -117,7 +117,7 @@ async fn it_waits_for_the_sidecar_and_follows_its_lease() {
         let sidecar = sidecar.clone();
         async move { sidecar.detach().await }
     });
-    let (first, body, mut answer) = paper.request().await;
+    let (first, body, mut answer) = scripted.request().await;
     assert_eq!(first, "POST /v1/detach HTTP/1.1");
     assert!(body.contains(&"07".repeat(16)), "{body}");
     let open = tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await;
@@ -129,10 +129,10 @@ async fn it_waits_for_the_sidecar_and_follows_its_lease() {
 
 #[tokio::test]
 async fn what_the_sidecar_tells_about_shipping_is_known_and_grows_old_with_the_clock() {
-    let paper = Paper::new();
-    let socket = paper.socket();
+    let scripted = ScriptedSidecar::new();
+    let socket = scripted.socket();
     let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
-    let (_, mut stream) = paper.grant(3, 1).await;
+    let (_, mut stream) = scripted.grant(3, 1).await;
     let sidecar = attaching.await.unwrap().unwrap();
     let shipping = sidecar.shipping().clone();
     assert_eq!(shipping.lag(), None, "nothing was told yet");
@@ -156,21 +156,21 @@ async fn what_the_sidecar_tells_about_shipping_is_known_and_grows_old_with_the_c
     assert_eq!(shipping.problem(), None);
     drop(stream);
     until("the loss to be shown", || shipping.problem().is_some()).await;
-    let (_, _stream) = paper.grant(3, 2).await;
+    let (_, _stream) = scripted.grant(3, 2).await;
     until("the loss to be over", || shipping.problem().is_none()).await;
 }
 
 #[tokio::test]
 async fn after_a_break_it_attaches_again_with_its_epoch_and_says_goodbye_to_the_new_session() {
-    let paper = Paper::new();
-    let socket = paper.socket();
+    let scripted = ScriptedSidecar::new();
+    let socket = scripted.socket();
     let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
-    let (_, mut stream) = paper.grant(3, 1).await;
+    let (_, mut stream) = scripted.grant(3, 1).await;
     let sidecar = attaching.await.unwrap().unwrap();
     tell(&mut stream, &lease(GateState::Open, 60)).await;
     until("the gate to open", || sidecar.gate().is_open()).await;
     drop(stream);
-    let (body, _stream) = paper.grant(3, 2).await;
+    let (body, _stream) = scripted.grant(3, 2).await;
     assert!(body.contains("\"epoch\":3"), "{body}");
     assert!(sidecar.gate().is_open(), "until the deadline");
     until("the new session", || *sidecar.shared.session() == SessionId::from_random([2; 16])).await;
@@ -179,21 +179,21 @@ async fn after_a_break_it_attaches_again_with_its_epoch_and_says_goodbye_to_the_
 #[tokio::test]
 async fn another_epoch_a_fenced_line_or_a_refusal_as_fenced_closes_the_gate_for_ever() {
     for by in ["a line", "an epoch", "a refusal"] {
-        let paper = Paper::new();
-        let socket = paper.socket();
+        let scripted = ScriptedSidecar::new();
+        let socket = scripted.socket();
         let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
-        let (_, mut stream) = paper.grant(3, 1).await;
+        let (_, mut stream) = scripted.grant(3, 1).await;
         let sidecar = attaching.await.unwrap().unwrap();
         tell(&mut stream, &lease(GateState::Open, 60)).await;
         match by {
             "a line" => tell(&mut stream, &lease(GateState::Fenced, 60)).await,
             "an epoch" => {
                 drop(stream);
-                paper.grant(4, 2).await;
+                scripted.grant(4, 2).await;
             }
             _ => {
                 drop(stream);
-                paper.refuse(SocketErrorKind::Fenced).await;
+                scripted.refuse(SocketErrorKind::Fenced).await;
             }
         }
         until(by, || sidecar.gate().is_fenced()).await;
@@ -211,24 +211,24 @@ fn a_deadline_of_another_boot_opens_nothing() {
 
 #[tokio::test]
 async fn a_barrier_is_asked_for_and_its_refusal_is_told() {
-    let paper = Paper::new();
-    let socket = paper.socket();
+    let scripted = ScriptedSidecar::new();
+    let socket = scripted.socket();
     let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
-    let (_, _stream) = paper.grant(3, 1).await;
+    let (_, _stream) = scripted.grant(3, 1).await;
     let sidecar = attaching.await.unwrap().unwrap();
     let ask = || {
         let sidecar = sidecar.clone();
         tokio::spawn(async move { sidecar.barrier(Duration::from_millis(1_500)).await })
     };
     let asking = ask();
-    let (first, body, mut answer) = paper.request().await;
+    let (first, body, mut answer) = scripted.request().await;
     assert_eq!((&*first, &*body), ("POST /v1/barrier HTTP/1.1", r#"{"timeout_ms":1500}"#));
     let reply = r#"{"epoch":3,"txid":"000000000000002a","seq":7}"#;
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", reply.len());
     answer.write_all(format!("{head}{reply}").as_bytes()).await.unwrap();
     assert_eq!(asking.await.unwrap().unwrap().seq.get(), 7);
     let asking = ask();
-    paper.refuse(SocketErrorKind::TimedOut).await;
+    scripted.refuse(SocketErrorKind::TimedOut).await;
     assert_eq!(asking.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
@@ -239,10 +239,10 @@ async fn a_refusal_for_good_is_an_error_with_the_sidecars_words() {
         (SocketErrorKind::Fenced, ErrorKind::Fenced),
         (SocketErrorKind::Invalid, ErrorKind::Invalid),
     ] {
-        let paper = Paper::new();
-        let socket = paper.socket();
+        let scripted = ScriptedSidecar::new();
+        let socket = scripted.socket();
         let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
-        paper.refuse(kind).await;
+        scripted.refuse(kind).await;
         let error = attaching.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), expected);
         assert_eq!(error.to_string(), "the sidecar: not so");

@@ -20,32 +20,33 @@ pub(super) struct AppCli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AppCommand {
-    /// Serve a node: go on with its runs and take new ones over HTTP, until SIGTERM
+    /// Serve a node: continue its runs and accept new ones over HTTP, until SIGTERM
     Serve(Serve),
     /// Run a workflow to its end in this process and print its output
     Run(RunArgs),
-    /// Ask a node that serves to start a run; prints the run's id
+    /// Ask a serving node to start a run, and print the run's id
     Start(Start),
-    /// Ask a node that serves to try a blocked run again
+    /// Ask a serving node to try a blocked run again
     Resume(Resume),
     /// List the workflows of this program
     Workflows,
-    /// Replay a run against this program without executing anything
+    /// Replay a run against this program without executing its steps
     Check(Check),
 }
 
 /// The file, and who ships it.
 #[derive(Debug, Args)]
 pub(super) struct File {
-    /// The node's file; made if it is not there
+    /// The node's file; created if it does not exist
     #[arg(long, env = "TIDEMILL_DB", default_value = "workflow.db")]
     pub(super) db: PathBuf,
     /// The socket of the sidecar that ships the file; the sidecar sets it
     #[arg(long, env = "TIDEMILL_SIDECAR", value_name = "SOCKET")]
     pub(super) sidecar: Option<PathBuf>,
-    /// How long step bodies have to return after SIGTERM, such as 30s, up to 60m; the stop ends
-    /// with the last of them. Keep it some seconds below what your supervisor waits before it kills
-    /// (`tidemill sidecar --leave-within`, 25s). Default: what the program says, else 10s
+    /// How long step bodies have to return after SIGTERM, such as 30s, up to 60m; the process exits
+    /// as soon as the last one has returned. Keep it some seconds below the time after which your
+    /// supervisor kills (`tidemill sidecar --leave-within`, 25s). Default: the program's own grace,
+    /// or 10s
     #[arg(long, env = "TIDEMILL_GRACE", value_name = "TIME", value_parser = grace)]
     pub(super) grace: Option<Duration>,
 }
@@ -64,8 +65,8 @@ impl File {
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) file: File,
-    /// Where to listen; port 0 takes any free one, which is printed. Off loopback TIDEMILL_TOKEN
-    /// must be set
+    /// The address to listen on; port 0 takes a free port and prints it. An address that is not
+    /// loopback requires TIDEMILL_TOKEN
     #[arg(
         long,
         env = "TIDEMILL_LISTEN",
@@ -73,9 +74,9 @@ pub(super) struct Serve {
         value_name = "HOST:PORT"
     )]
     pub(super) listen: SocketAddr,
-    /// `/v1/health` answers 503 when something has waited for longer than this to be shipped, such
-    /// as `90s`. Shorter, and a slow upload takes the node out of service; longer, and nobody hears
-    /// that a lost disk would take that much with it
+    /// `/v1/health` answers 503 while a commit has waited longer than this to be shipped, such as
+    /// `90s`. If it is too short, a slow upload takes the node out of service; if it is too long,
+    /// nobody is warned how much a lost disk would take with it
     #[arg(
         long,
         env = "TIDEMILL_HEALTH_LAG",
@@ -141,7 +142,7 @@ pub(super) struct Resume {
 pub(super) struct Check {
     /// The run's id
     pub(super) run: String,
-    /// The file to read; it may be in use, or a restored one
+    /// The file to read: a node may be using it, and it may be a restored copy
     #[arg(long, env = "TIDEMILL_DB", default_value = "workflow.db")]
     pub(super) db: PathBuf,
     /// Print the result as JSON

@@ -1,4 +1,4 @@
-//! The commands that read or write a file themselves: `run`, `check`; and `workflows`.
+//! The commands that need no serving node: `run`, `check`, `workflows`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::node::attach::exit_fenced;
 use crate::node::open::OpenNode;
 use crate::node::side::SideThread;
 
-/// How often `run` looks whether its run waits for a blocked one, which is not an end.
+/// How often `run` checks whether its run waits for a blocked one.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
-/// `run`: start, wait, print the output. A signal leaves the run where it is; running the same
-/// command with the same `--id` goes on with it.
+/// `run`: starts a run, waits for its end, prints its output. On a signal the command exits and the
+/// run stays in the file; the same command with the same `--id` continues it.
 pub(super) async fn run(app: App, args: RunArgs) -> CommandResult {
     let mut signals = Signals::listen()?;
     let side = SideThread::start()?;
@@ -75,9 +75,9 @@ async fn to_its_end(node: &Node, request: StartRequest) -> CommandResult {
     }
 }
 
-/// Says once for which blocked run this one waits: it does not end before that is resumed.
+/// Tells the user, once, which blocked run this run waits for: someone has to resume that one first.
 async fn tell_waits(node: &Node, run: &RunId, told: &mut Option<RunId>) {
-    // A file that cannot be read now can be in a second.
+    // A read that fails now is tried again a second later.
     let Ok(Some(waits)) = node.waits_for(run).await else { return };
     if told.as_ref() != Some(&waits.run) {
         say(&format!(
@@ -89,7 +89,7 @@ async fn tell_waits(node: &Node, run: &RunId, told: &mut Option<RunId>) {
     }
 }
 
-/// What the log has and what the code asked for.
+/// Prints what the log records beside what the code asked for.
 fn print_sides(reason: &BlockReason) {
     for (what, text) in [("log", &reason.logged), ("code", &reason.asked)] {
         if let Some(text) = text {

@@ -1,13 +1,13 @@
-//! `App::main`: what an author's program can do from the command line.
+//! `App::main`: the command line of an author's program.
 //!
 //! | subcommand | does |
 //! |---|---|
-//! | `serve` | opens the file, goes on with its runs, serves the HTTP API until SIGTERM |
+//! | `serve` | opens the file, continues its runs, serves the HTTP API until SIGTERM |
 //! | `run WORKFLOW INPUT` | opens the file itself, starts a run, waits, prints its output |
 //! | `start WORKFLOW INPUT` | asks a node to start a run, prints its id |
 //! | `resume RUN` | asks a node to try a blocked run again |
 //! | `workflows` | lists the program's workflows |
-//! | `check RUN` | replays a run of a file against this program, executing nothing |
+//! | `check RUN` | replays a run of a file against this program without executing steps |
 //!
 //! Exit codes: 0; 1 error; 2 usage; 75 another owner has the node. Data goes to stdout, everything
 //! else to stderr.
@@ -29,12 +29,13 @@ use super::attach::EXIT_FENCED;
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
 
-/// What a command ended with.
+/// How a command ended.
 pub(super) type CommandResult = Result<ExitCode, Error>;
 
 impl App {
-    /// The whole program of an author: reads the command line, does what it says, and returns the
-    /// exit code: 0; 1 for an error; 2 for wrong usage; 75 if another owner has the node.
+    /// Reads the command line, executes its subcommand, and returns the exit code: 0; 1 for an
+    /// error; 2 for wrong usage; 75 if another owner has the node. An author's `main` calls only
+    /// this.
     ///
     /// ```no_run
     /// # async fn order(ctx: tidemill::Ctx, cents: u64) -> tidemill::Result<u64> { Ok(cents) }
@@ -44,15 +45,15 @@ impl App {
     /// ```
     ///
     /// `serve` runs a node with its HTTP API, `run` one workflow to its end, `start` and `resume`
-    /// call a node that serves, `workflows` lists, `check` replays a run without executing it.
+    /// call a serving node, `workflows` lists, `check` replays a run without executing it.
     ///
-    /// It prints what a panic says as Rust does, but safe on a terminal; for a hook of the
-    /// program's own see [`App::keep_panic_hook`].
+    /// It prints panics as Rust does, but escapes control characters; a program that has its own
+    /// panic hook keeps it with [`App::keep_panic_hook`].
     pub fn main(self) -> ExitCode {
         let cli = match AppCli::try_parse() {
             Ok(cli) => cli,
             Err(usage) => {
-                // Help and version are no errors, and go to stdout.
+                // Help is not an error, and goes to stdout.
                 let code = u8::try_from(usage.exit_code()).unwrap_or(2);
                 if usage.use_stderr() {
                     eprint!("{}", terminal::lines(&usage.render().to_string()));
@@ -101,11 +102,11 @@ fn exit_code(kind: ErrorKind) -> ExitCode {
     }
 }
 
-/// `RUST_LOG` chooses; by default what concerns an operator.
+/// Logs to stderr what `RUST_LOG` selects; by default `info` and above.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // A program that has its own subscriber keeps it.
+    // `try_init` fails if the program has set its own subscriber, which then stays.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -117,7 +118,7 @@ fn on_author_runtime(command: impl Future<Output = CommandResult>) -> CommandRes
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(no_runtime)?;
     let outcome = runtime.block_on(command);
-    // What a body does on a thread that blocks must not hold up the end.
+    // A body that still blocks a thread must not delay the exit.
     runtime.shutdown_background();
     outcome
 }
@@ -146,7 +147,7 @@ impl std::io::Write for Stderr {
     }
 }
 
-/// Writes a line to stdout; a reader that has gone (`| head`) is no error.
+/// Writes a line to stdout; ignores a reader that has closed the pipe (`| head`).
 pub(super) fn print_line(line: &str) {
     print(&terminal::line(line));
 }
@@ -162,7 +163,7 @@ fn print(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Says one line to whoever types, on stderr.
+/// Prints a line for the user on stderr.
 pub(super) fn say(line: &str) {
     eprintln!("{}", terminal::line(line));
 }

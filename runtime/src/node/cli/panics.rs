@@ -1,8 +1,8 @@
-//! What a panic says on the terminal of an author's program.
+//! Prints an author's panics safely on a terminal.
 //!
-//! A workflow's or a step's panic often carries what a user or a model wrote. Rust's own hook
-//! prints it as it is; this one prints the same, safe on a terminal, and indents the message so
-//! that no line of it passes for one of the log.
+//! The message of a panic often carries text that a user or a language model wrote. Rust's own hook
+//! prints it raw. This hook prints the same report, but escapes control characters and indents the
+//! message, so that no line of it can pass for a line of the log.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
@@ -11,11 +11,11 @@ use std::panic::PanicHookInfo;
 
 use tidemill_model::terminal;
 
-/// Takes the place of the process's panic hook.
+/// Replaces the process's panic hook.
 pub(super) fn print_safely() {
     std::panic::set_hook(Box::new(|panic| {
         let text = report(panic, &Backtrace::capture());
-        // A stderr that is closed keeps nobody from going on.
+        // The process continues even if stderr is closed.
         let _ = std::io::stderr().write_all(terminal::lines(&text).as_bytes());
     }));
 }

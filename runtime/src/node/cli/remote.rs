@@ -1,4 +1,4 @@
-//! The commands that call a node which serves: `start`, `resume`.
+//! The commands that call a serving node: `start`, `resume`.
 
 use std::process::ExitCode;
 
@@ -13,19 +13,19 @@ use super::{CommandResult, print_json, print_line};
 use crate::error::{Error, ErrorKind};
 use crate::node::http::Token;
 
-/// What is printed of an answer.
+/// The fields of an answer that the commands print.
 #[derive(Deserialize)]
 struct RunAnswer {
     id: RunId,
     status: RunStatus,
 }
 
-/// `start`: prints the run's id.
+/// `start`: asks the node to start a run and prints its id.
 pub(super) async fn start(args: Start) -> CommandResult {
     let node = node(&args.node)?;
     let labels: serde_json::Map<String, Value> =
         args.new.labels.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
-    // The input goes as the text that was typed: a number keeps its digits.
+    // The input is sent as it was typed, so that a number keeps its digits.
     let mut body = json!({ "workflow": args.new.workflow, "labels": labels });
     if let (Some(id), Some(body)) = (args.new.id, body.as_object_mut()) {
         body.insert("id".into(), Value::String(id));
@@ -42,7 +42,7 @@ pub(super) async fn start(args: Start) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `resume`: prints the run's status.
+/// `resume`: asks the node to resume a run and prints the run's status.
 pub(super) async fn resume(args: Resume) -> CommandResult {
     let run = RunId::new(&args.run).map_err(Error::from)?;
     let node = node(&args.node)?;

@@ -1,8 +1,9 @@
 //! `serve`: a node with its HTTP API.
 //!
-//! SIGTERM or SIGINT: HTTP stops, bodies have the grace to return, the engine records what they
-//! return and closes the file, the sidecar is told goodbye, exit 0. A second signal ends the process at once, which the sidecar (or the
-//! next start) recovers from as from a crash. Fenced: exit 75 within a bound.
+//! On SIGTERM or SIGINT, HTTP stops, bodies have the grace to return, the engine records what they
+//! return and closes the file, the app detaches from the sidecar, and the process exits with 0. A
+//! second signal ends the process at once; the sidecar, or the next start, recovers as from a crash.
+//! A fenced process exits with 75 within a bound.
 
 use std::process::ExitCode;
 
@@ -18,7 +19,7 @@ use crate::node::http::{AppInfo, Readiness, Server, Token, check_exposure};
 use crate::node::open::OpenNode;
 use crate::node::side::SideThread;
 
-/// The code of a process that a second signal ended: 128 + SIGTERM, as shells have it.
+/// The exit code after a second signal: 128 + SIGTERM, as shells report it.
 const EXIT_IMPATIENT: i32 = 143;
 
 pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
@@ -32,7 +33,8 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
     let open = tokio::select! {
         biased;
         open = opening => open?,
-        // Nothing is open yet, or it is being opened: the lock and the sidecar notice our end.
+        // The file is not open yet, or is just being opened. The process's exit frees the lock, and
+        // the sidecar sees the stream end.
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     let (node, environment) = (open.node.clone(), open.environment.clone());
@@ -70,7 +72,7 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The bearer token; not a flag, because other users see a process's flags.
+/// The bearer token. It is not a flag, because other users of the machine can read those.
 pub(super) fn token_from_environment() -> Result<Option<Token>, Error> {
     match std::env::var("TIDEMILL_TOKEN") {
         Ok(token) if token.is_empty() => Ok(None),
@@ -98,7 +100,7 @@ pub(super) async fn fenced(sidecar: Option<&Sidecar>) {
     }
 }
 
-/// The signals that ask for an end.
+/// The signals that ask the process to stop.
 pub(super) struct Signals {
     term: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
