@@ -22,7 +22,7 @@ test: check ## all gates and all tests; the S3 tests run on the minio binary
 	cargo build --workspace --bins && cargo test --workspace --no-fail-fast $(ARGS)
 
 .PHONY: bench
-bench: ## steps per second against the raw disk; ARGS=--json for JSON
+bench: ## steps per second against the raw disk and a bare skeleton; ARGS=--json for JSON
 	@cargo run --quiet --release -p tidemill-benches -- $(ARGS)
 
 .PHONY: check

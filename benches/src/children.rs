@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidemill::{App, Ctx, Environment, Node, Result, StartRequest};
 use tidemill_eventlog::Checkpoints;
 
-use crate::waiting::process_mib;
+use crate::measure::process_mib;
 
 /// What was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Children {
     /// How many children, and how many runs by themselves.
     pub(crate) runs: u32,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use tidemill::{App, Ctx, Environment, Node, Result, StartRequest};
 use tidemill_eventlog::Checkpoints;
 
+use crate::log::run_id;
 use crate::measure::{Figures, Meter};
-use crate::raw::run_id;
 
 /// Where the bodies run.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -45,13 +45,13 @@ pub(crate) async fn steps(
         Environment { checkpoints: Checkpoints::ByLitestream, ..Environment::alone(db) };
     let app = App::new("bench").workflow("chain", chain);
     let node = Node::open(app, environment).await?;
-    let meter = Meter::start(db);
+    let meter = Meter::start(db)?;
     let all = (0..runs).map(|run| one_run(&node, run, (steps, bodies)));
     let done: u32 = try_join_all(all).await?.into_iter().sum();
-    let figures = meter.stop(done)?;
+    let measured = meter.stop()?;
     ensure!(done == runs * steps, "{done} steps of {} were done", runs * steps);
     node.shutdown().await?;
-    Ok(figures)
+    measured.per_step(done)
 }
 
 async fn one_run(node: &Node, run: u32, input: (u32, Bodies)) -> anyhow::Result<u32> {

@@ -1,62 +1,79 @@
-//! Measuring a stretch of work: wall clock, processor time of the whole process, bytes of WAL.
+//! Measuring a stretch of work: the wall clock, the processor's time, the WAL, and memory.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rustix::time::{ClockId, clock_gettime};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// What a stretch of work cost.
-#[derive(Debug, Clone, Copy, Serialize)]
+use crate::wal::Wal;
+
+/// What so many steps cost.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    /// Units of work per second of the wall clock.
+    /// Steps per second of the wall clock.
     pub(crate) per_second: f64,
-    /// Bytes of WAL per unit.
+    /// Bytes of WAL per step.
     pub(crate) wal_bytes: f64,
-    /// Microseconds of processor time, of all threads, per unit.
+    /// Microseconds of processor time, of all threads, per step.
     pub(crate) cpu_micros: f64,
+    /// Steps per commit, by the commits in the WAL.
+    pub(crate) steps_a_commit: f64,
+    /// The most memory that the process had from its start on (`VmHWM`), in MiB.
+    pub(crate) most_mib: f64,
 }
 
 /// Runs from `start` to `stop`.
 pub(crate) struct Meter {
-    wal: PathBuf,
-    wal_before: u64,
+    db: PathBuf,
+    wal_before: Wal,
     cpu_before: Duration,
     started: Instant,
+}
+
+/// What a meter saw.
+pub(crate) struct Measured {
+    took: Duration,
+    cpu: Duration,
+    wal_bytes: u64,
+    pub(crate) commits: u32,
 }
 
 impl Meter {
     /// Begins to measure work on this database.
     #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-    pub(crate) fn start(db: &Path) -> Meter {
-        let mut wal = db.as_os_str().to_owned();
-        wal.push("-wal");
-        let wal = PathBuf::from(wal);
-        let wal_before = wal_bytes(&wal);
-        Meter { wal, wal_before, cpu_before: cpu(), started: Instant::now() }
+    pub(crate) fn start(db: &Path) -> anyhow::Result<Meter> {
+        let wal_before = Wal::of(db)?;
+        let db = db.to_owned();
+        Ok(Meter { db, wal_before, cpu_before: cpu(), started: Instant::now() })
     }
 
-    /// Ends it, after `units` units of work.
-    ///
-    /// # Errors
-    /// If nothing was done.
-    pub(crate) fn stop(self, units: u32) -> anyhow::Result<Figures> {
-        let (took, used) = (self.started.elapsed(), cpu().saturating_sub(self.cpu_before));
-        let written = wal_bytes(&self.wal).saturating_sub(self.wal_before);
-        let written = u32::try_from(written).context("the WAL grew over 4 GiB: measure less")?;
-        anyhow::ensure!(units > 0, "nothing was done");
-        let units = f64::from(units);
-        Ok(Figures {
-            per_second: units / took.as_secs_f64(),
-            wal_bytes: f64::from(written) / units,
-            cpu_micros: used.as_secs_f64() * 1e6 / units,
-        })
+    /// Ends it.
+    pub(crate) fn stop(self) -> anyhow::Result<Measured> {
+        let (took, cpu) = (self.started.elapsed(), cpu().saturating_sub(self.cpu_before));
+        let (commits, wal_bytes) = Wal::of(&self.db)?.since(self.wal_before)?;
+        Ok(Measured { took, cpu, wal_bytes, commits })
     }
 }
 
-fn wal_bytes(wal: &Path) -> u64 {
-    std::fs::metadata(wal).map(|file| file.len()).unwrap_or(0)
+impl Measured {
+    /// What each of `steps` steps cost.
+    ///
+    /// # Errors
+    /// If nothing was done.
+    pub(crate) fn per_step(&self, steps: u32) -> anyhow::Result<Figures> {
+        ensure!(steps > 0 && self.commits > 0, "nothing was done");
+        let wal_bytes = u32::try_from(self.wal_bytes).context("over 4 GiB of WAL: measure less")?;
+        let steps = f64::from(steps);
+        Ok(Figures {
+            per_second: steps / self.took.as_secs_f64(),
+            wal_bytes: f64::from(wal_bytes) / steps,
+            cpu_micros: self.cpu.as_secs_f64() * 1e6 / steps,
+            steps_a_commit: steps / f64::from(self.commits),
+            most_mib: process_mib("VmHWM:")?,
+        })
+    }
 }
 
 fn cpu() -> Duration {
@@ -65,16 +82,10 @@ fn cpu() -> Duration {
     Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
 }
 
-/// The middle of some figures, each by itself.
-pub(crate) fn median(figures: &[Figures]) -> Figures {
-    let of = |value: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = figures.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-    };
-    Figures {
-        per_second: of(|figures| figures.per_second),
-        wal_bytes: of(|figures| figures.wal_bytes),
-        cpu_micros: of(|figures| figures.cpu_micros),
-    }
+/// A figure of this process's memory, in MiB: `VmRSS:` what it has, `VmHWM:` the most it had.
+pub(crate) fn process_mib(name: &str) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.context("/proc/self/status lacks it")?.parse::<f64>()? / 1024.0)
 }

@@ -1,52 +1,46 @@
-//! The baseline: a bare SQLite loop on the same disk with the same pragmas and tables, writing the
-//! rows that the engine writes, as fast as the disk allows.
+//! The baseline of all others: a bare loop over SQLite on the same disk, with the same pragmas and
+//! tables, writing the rows that the engine writes, as fast as the disk allows.
 
 use std::path::Path;
 
-use anyhow::Context;
-use rusqlite::{Connection, params};
-use tidemill_eventlog::{Checkpoints, create, open_writer};
+use anyhow::ensure;
 
+use crate::log::{Log, run_id};
 use crate::measure::{Figures, Meter};
 
-const INSERT: &str = "INSERT INTO events (seq, ts, run, kind, op, name, data, sum) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+/// Writes `steps` commits, each with the two rows of a step for each of `runs` runs.
+pub(crate) fn steps(db: &Path, runs: u32, steps: u32) -> anyhow::Result<Figures> {
+    let ids: Vec<String> = (0..runs).map(run_id).collect();
+    measured(db, steps, steps * runs, |log, commit| {
+        ids.iter().try_for_each(|id| log.insert_step(id, commit))
+    })
+}
 
-/// Writes `commits` commits of `rows` rows each, by turns those of a step's completion and of the
-/// next one's start, spread over `runs` runs.
-pub(crate) fn commits(db: &Path, commits: u32, rows: u32, runs: u32) -> anyhow::Result<Figures> {
-    create(db).context("create the file of the baseline")?;
-    let connection = open_writer(db, Checkpoints::ByLitestream)?;
-    let runs: Vec<String> = (0..runs.max(1)).map(run_id).collect();
-    let mut seq = 0_u32;
-    let meter = Meter::start(db);
-    for _ in 0..commits {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        for _ in 0..rows {
-            seq += 1;
-            insert(&connection, seq, &runs)?;
-        }
-        connection.execute_batch("COMMIT")?;
+/// Writes `steps` steps of one run, each in two commits of one row.
+pub(crate) fn halves(db: &Path, steps: u32) -> anyhow::Result<Figures> {
+    let id = run_id(0);
+    measured(db, 2 * steps, steps, |log, commit| match commit % 2 {
+        0 => log.insert_begin(&id, commit / 2),
+        _ => log.insert_end(&id, commit / 2),
+    })
+}
+
+fn measured(
+    db: &Path,
+    commits: u32,
+    steps: u32,
+    mut insert: impl FnMut(&mut Log, u32) -> rusqlite::Result<()>,
+) -> anyhow::Result<Figures> {
+    let mut log = Log::create(db)?;
+    let meter = Meter::start(db)?;
+    for commit in 0..commits {
+        log.begin()?;
+        insert(&mut log, commit)?;
+        log.commit()?;
+        log.leave_gap();
     }
-    meter.stop(commits)
-}
-
-fn insert(connection: &Connection, seq: u32, runs: &[String]) -> rusqlite::Result<()> {
-    let step = seq / 2;
-    let (kind, data) = if seq.is_multiple_of(2) {
-        ("step_completed", r#"{"output":42}"#)
-    } else {
-        ("step_started", r#"{"input":null}"#)
-    };
-    let at = usize::try_from(step).unwrap_or(0) % runs.len();
-    let time = "2026-11-20T10:00:00.000000Z";
-    let sum = i64::from(seq) << 31;
-    let mut statement = connection.prepare_cached(INSERT)?;
-    statement.execute(params![seq, time, runs[at], kind, step, "step", data, sum])?;
-    Ok(())
-}
-
-/// As long as the ids that the engine's runs get here.
-pub(crate) fn run_id(number: u32) -> String {
-    format!("bench-run-{number:05}")
+    let measured = meter.stop()?;
+    let counted = measured.commits;
+    ensure!(counted == commits, "{commits} commits were made, and {counted} are in the WAL");
+    measured.per_step(steps)
 }

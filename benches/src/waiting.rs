@@ -4,17 +4,17 @@
 //! The file is written directly, as the engine would have written it, and opened by a process of
 //! its own, whose memory is measured.
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use tidemill::{App, Ctx, Environment, Node, Result, StartRequest};
 use tidemill_eventlog::{Appender, Checkpoints, create, host, open_writer, projection};
 use tidemill_model::{
     Durability, Event, Json, OpId, OpName, RunCreated, RunId, RunStatus, Seed, Timestamp,
 };
+
+use crate::measure::process_mib;
 
 /// How many runs are started in each of the two files.
 const STARTS: usize = 200;
@@ -47,20 +47,15 @@ async fn nothing(_: Ctx, (): ()) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file with so many waiting runs, and measures a process that opens it.
-pub(crate) fn measure(folder: &Path, runs: u32) -> anyhow::Result<Waiting> {
-    let (full, empty) = (folder.join("waiting.db"), folder.join("empty.db"));
+/// Writes a file with so many runs that wait, and an empty one, for [`opened`].
+pub(crate) fn prepare(folder: &Path, runs: u32) -> anyhow::Result<()> {
+    let (full, empty) = files(folder);
     write(&full, runs)?;
-    create(&empty)?;
-    let output = Command::new(std::env::current_exe()?)
-        .args(["--opened".as_ref(), full.as_os_str(), empty.as_os_str()])
-        .output()
-        .context("run the process that opens the file")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "the process that opens the file failed: {said}");
-    let mut waiting: Waiting = serde_json::from_slice(&output.stdout)?;
-    waiting.runs = runs;
-    Ok(waiting)
+    Ok(create(&empty)?)
+}
+
+fn files(folder: &Path) -> (PathBuf, PathBuf) {
+    (folder.join("waiting.db"), folder.join("empty.db"))
 }
 
 /// Runs that sleep for a year.
@@ -109,16 +104,17 @@ fn sleeping(at: Timestamp) -> anyhow::Result<[Event; 3]> {
     ])
 }
 
-/// The process that opens both files and says what it cost.
+/// Opens both files, and says what that cost this process.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-pub(crate) async fn opened(full: &Path, empty: &Path) -> anyhow::Result<Waiting> {
+pub(crate) async fn opened(folder: &Path, runs: u32) -> anyhow::Result<Waiting> {
+    let (full, empty) = files(folder);
     let before = Instant::now();
-    let node = open(full).await?;
+    let node = open(&full).await?;
     let open_ms = before.elapsed().as_secs_f64() * 1e3;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let wal_bytes = std::fs::metadata(tidemill_eventlog::Beside::new(full).wal())?.len();
+    let wal_bytes = std::fs::metadata(tidemill_eventlog::Beside::new(&full).wal())?.len();
     let resident_mib = process_mib("VmRSS:")?;
-    let other = open(empty).await?;
+    let other = open(&empty).await?;
     let (mut of_full, mut of_empty) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
         of_full.push(start(&node).await?);
@@ -131,7 +127,7 @@ pub(crate) async fn opened(full: &Path, empty: &Path) -> anyhow::Result<Waiting>
     node.shutdown().await?;
     other.shutdown().await?;
     Ok(Waiting {
-        runs: 0,
+        runs,
         open_ms,
         resident_mib,
         wal_bytes,
@@ -163,12 +159,4 @@ async fn start(node: &Node) -> anyhow::Result<f64> {
 fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// A figure of this process's memory, in MiB: `VmRSS:` what it has, `VmHWM:` the most it had.
-pub(crate) fn process_mib(name: &str) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    Ok(kib.context("/proc/self/status lacks it")?.parse::<f64>()? / 1024.0)
 }

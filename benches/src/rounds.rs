@@ -1,0 +1,134 @@
+//! The rows of the table, measured in rounds.
+//!
+//! A ratio is that of two rows of one round, seconds apart, and the middle one of all rounds is
+//! shown: a disk that others slow down for a while slows both. Every other round measures its rows
+//! in reverse, so that no row is always the one after the same other.
+
+use serde::Serialize;
+
+use crate::arguments::Arguments;
+use crate::engine::Bodies;
+use crate::measure::Figures;
+use crate::modes::new_folder;
+use crate::order::{Order, Work};
+use crate::spread::Spread;
+
+const RUNS: u32 = 256;
+
+const RAW: &str = "raw: a step a commit, 2 rows";
+const RAW_GROUP: &str = "raw: 256 steps a commit";
+const SKELETON: &str = "skeleton: 1 run";
+const SKELETON_GROUP: &str = "skeleton: 256 runs";
+const ENGINE: &str = "engine: 1 run";
+const ENGINE_GROUP: &str = "engine: 256 runs";
+
+/// A row that is to be measured.
+struct Plan {
+    name: &'static str,
+    work: Work,
+    against: Option<Bar>,
+    against_skeleton: Option<Bar>,
+}
+
+/// What a row is held against.
+struct Bar {
+    of: &'static str,
+    goal: Option<f64>,
+}
+
+/// A row that was measured: the middle of each figure over all rounds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    #[serde(flatten)]
+    pub(crate) figures: Figures,
+    /// Against the raw loop of the same shape, or what stands for it.
+    pub(crate) ratio: Option<Ratio>,
+    pub(crate) ratio_to_skeleton: Option<Ratio>,
+}
+
+/// Steps per second against another row's of the same round.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ratio {
+    /// That row's name.
+    pub(crate) of: &'static str,
+    #[serde(flatten)]
+    pub(crate) spread: Spread,
+    /// What the design asks of the median.
+    pub(crate) goal: Option<f64>,
+}
+
+/// Measures all rows in all rounds.
+pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
+    let plans = plans(arguments);
+    let mut done: Vec<Vec<Figures>> = plans.iter().map(|_| Vec::new()).collect();
+    for round in 0..arguments.rounds {
+        eprintln!("round {} of {}", round + 1, arguments.rounds);
+        let mut order: Vec<usize> = (0..plans.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for row in order {
+            let folder = new_folder(&arguments.dir)?;
+            let order = Order { folder: folder.path().to_owned(), work: plans[row].work };
+            done[row].push(order.run()?);
+        }
+    }
+    Ok(rows(&plans, &done))
+}
+
+fn plans(arguments: &Arguments) -> Vec<Plan> {
+    let (steps, each) = (arguments.steps, arguments.steps_each);
+    let engine = |runs, steps, bodies| Work::Engine { runs, steps, bodies };
+    let base = |name, work| Plan { name, work, against: None, against_skeleton: None };
+    let held = |name, work, of, goal| {
+        let against = Some(Bar { of, goal });
+        Plan { name, work, against, against_skeleton: None }
+    };
+    let whole = |name, work, of, goal, skeleton| {
+        let against_skeleton = Some(Bar { of: skeleton, goal: Some(0.95) });
+        Plan { name, work, against: Some(Bar { of, goal: Some(goal) }), against_skeleton }
+    };
+    let blocking = |runs, steps| engine(runs, steps, Bodies::Blocking);
+    vec![
+        base("raw: a step in 2 commits", Work::RawHalves { steps: steps / 2 }),
+        base(RAW, Work::Raw { runs: 1, steps }),
+        held(SKELETON, Work::Skeleton { runs: 1, steps }, RAW, None),
+        whole(ENGINE, engine(1, steps, Bodies::Async), RAW, 0.9, SKELETON),
+        held("engine: 1 run, blocking steps", blocking(1, steps), ENGINE, None),
+        base(RAW_GROUP, Work::Raw { runs: RUNS, steps: each }),
+        held(SKELETON_GROUP, Work::Skeleton { runs: RUNS, steps: each }, RAW_GROUP, None),
+        whole(ENGINE_GROUP, engine(RUNS, each, Bodies::Async), RAW_GROUP, 0.85, SKELETON_GROUP),
+        held("engine: 256 runs, blocking steps", blocking(RUNS, each), ENGINE_GROUP, None),
+    ]
+}
+
+fn rows(plans: &[Plan], done: &[Vec<Figures>]) -> Vec<Row> {
+    let rates = |name: &str| {
+        let row = plans.iter().position(|plan| plan.name == name).expect("a row of the table");
+        done[row].iter().map(|figures| figures.per_second)
+    };
+    let ratio = |name, Bar { of, goal }: &Bar| {
+        let spread = Spread::of(rates(name).zip(rates(of)).map(|(mine, other)| mine / other));
+        Ratio { of, spread, goal: *goal }
+    };
+    let row = |(plan, done): (&Plan, &Vec<Figures>)| Row {
+        name: plan.name,
+        figures: middle(done),
+        ratio: plan.against.as_ref().map(|bar| ratio(plan.name, bar)),
+        ratio_to_skeleton: plan.against_skeleton.as_ref().map(|bar| ratio(plan.name, bar)),
+    };
+    plans.iter().zip(done).map(row).collect()
+}
+
+/// The middle of some figures, each by itself.
+fn middle(figures: &[Figures]) -> Figures {
+    let of = |value: fn(&Figures) -> f64| Spread::of(figures.iter().map(value)).median;
+    Figures {
+        per_second: of(|figures| figures.per_second),
+        wal_bytes: of(|figures| figures.wal_bytes),
+        cpu_micros: of(|figures| figures.cpu_micros),
+        steps_a_commit: of(|figures| figures.steps_a_commit),
+        most_mib: of(|figures| figures.most_mib),
+    }
+}

@@ -1,0 +1,72 @@
+//! The least that any engine of this shape does, and nothing of what makes it one: a task a run, a
+//! bounded channel to a writer's thread, one transaction for all that waits there, a reply, and one
+//! spawned body a step. No replay, no ids, no checksum, no waiting for more before a commit.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, ensure};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::log::{Log, run_id};
+use crate::measure::{Figures, Meter};
+
+/// More than there are runs: none waits for a place.
+const QUEUE_MAX: usize = 1_024;
+
+/// A step that is to be written.
+struct Message {
+    run: Arc<str>,
+    step: u32,
+    reply: oneshot::Sender<()>,
+}
+
+/// Lets `runs` tasks do `steps` steps each, and counts steps.
+pub(crate) async fn steps(db: &Path, runs: u32, steps: u32) -> anyhow::Result<Figures> {
+    let log = Log::create(db)?;
+    let (writer, messages) = mpsc::channel(QUEUE_MAX);
+    let thread = std::thread::spawn(move || write(log, messages));
+    let meter = Meter::start(db)?;
+    let mut tasks = JoinSet::new();
+    for number in 0..runs {
+        tasks.spawn(run(writer.clone(), run_id(number).into(), steps));
+    }
+    drop(writer);
+    let done = tasks.join_all().await.into_iter().sum::<anyhow::Result<u32>>();
+    let measured = meter.stop()?;
+    thread.join().map_err(|_| anyhow!("the writer's thread panicked"))??;
+    let done = done?;
+    ensure!(done == runs * steps, "{done} steps of {} were done", runs * steps);
+    measured.per_step(done)
+}
+
+async fn run(writer: mpsc::Sender<Message>, run: Arc<str>, steps: u32) -> anyhow::Result<u32> {
+    let mut done = 0;
+    for step in 0..steps {
+        let (reply, written) = oneshot::channel();
+        let message = Message { run: Arc::clone(&run), step, reply };
+        writer.send(message).await.ok().context("the writer's thread has ended")?;
+        written.await?;
+        let output = tokio::spawn(async { 42 }).await?;
+        done += u32::from(output == 42);
+    }
+    Ok(done)
+}
+
+/// The writer's thread: all that waits is one transaction.
+fn write(mut log: Log, mut messages: mpsc::Receiver<Message>) -> anyhow::Result<()> {
+    let mut batch = Vec::new();
+    while messages.blocking_recv_many(&mut batch, QUEUE_MAX) > 0 {
+        log.begin()?;
+        for message in &batch {
+            log.insert_step(&message.run, message.step)?;
+        }
+        log.commit()?;
+        for message in batch.drain(..) {
+            message.reply.send(()).ok().context("a run does not wait for its reply")?;
+        }
+        log.leave_gap();
+    }
+    Ok(())
+}
