@@ -1,9 +1,9 @@
-//! A consistent copy of the file as of one moment.
+//! Makes a consistent copy of the file as of one moment.
 //!
-//! SQLite's backup API copies it into a file beside the database, in one read transaction, so
-//! writers go on meanwhile. That file is unlinked as soon as it is open: whatever happens, nothing
-//! of it stays. A copy that a crash left in the making is replaced by the next. Shutdown: a copy
-//! in the making is given up within one batch of pages.
+//! SQLite's backup API copies the file into one beside the database, in one read transaction, so
+//! writers continue meanwhile. The copy is unlinked as soon as it is open, so the disk keeps
+//! nothing of it. Crash: the next copy replaces an unfinished one. Shutdown: copying stops within
+//! one batch of pages.
 
 use std::fs::File;
 use std::io;
@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, closed};
 
-/// Pages copied between two looks at whether the node closes: 16 MiB, some tens of milliseconds.
+/// Pages copied between two checks whether the node closes: 16 MiB, some tens of milliseconds.
 const BATCH_PAGES: i32 = 4_096;
 
 fn failed(what: &str, e: io::Error) -> Error {
     Error::caused(ErrorKind::Unavailable, format_args!("cannot {what} for a snapshot"), e)
 }
 
-/// Copies the whole database and returns the copy, which has no name any more.
+/// Copies the whole database and returns the copy, already unlinked.
 pub(super) fn backup(
     file: &Connection,
     path: &Path,
@@ -34,7 +34,8 @@ pub(super) fn backup(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut copy = Connection::open_with_flags(path, flags).map_err(copied)?;
     copy.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF").map_err(copied)?;
-    // One read transaction around all batches: one moment, and nothing restarts the copy.
+    // One read transaction around all batches makes the copy one moment, and keeps writes from
+    // restarting it.
     let moment = file.unchecked_transaction().map_err(copied)?;
     moment.query_row("SELECT count(*) FROM tidemill_meta", [], |_| Ok(())).map_err(copied)?;
     copy_pages(&moment, &mut copy, closing, copied)?;

@@ -1,4 +1,4 @@
-//! Reading runs: for who looks at them, and for the engine, which of them have something to do.
+//! Reads runs: lists and states for HTTP and the commands, and due runs for the engine.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +16,13 @@ use crate::error::Error;
 /// How many runs are listed at once: some hundred bytes each.
 const PAGE: u32 = 1_000;
 
-/// Runs that are blocked, which only the memory of this process says: it could not be written.
+/// Blocked runs that only this process knows of, because their `run_blocked` could not be written.
 pub(crate) struct HeldBlocks {
     pub(crate) runs: BTreeSet<RunId>,
 }
 
 impl HeldBlocks {
-    /// The page that a file would give that said so, and where the next one begins.
+    /// The page that the file would give if it had those blocks, and where the next page begins.
     pub(super) fn page(
         &self,
         file: &Connection,
@@ -57,7 +57,7 @@ impl HeldBlocks {
     }
 }
 
-/// A run, and the blocked run that it waits for; `None` if there is none of this id.
+/// A run, and the blocked run that it waits for; `None` if no run has this id.
 pub(super) fn state(
     file: &Connection,
     run: &RunId,
@@ -70,7 +70,7 @@ pub(super) fn state(
     Ok(Some((state, waits_for)))
 }
 
-/// Events of a run after a position; `None` if there is no run of this id.
+/// Events of a run after a position; `None` if no run has this id.
 pub(super) fn events(
     file: &Connection,
     run: &RunId,
@@ -82,13 +82,13 @@ pub(super) fn events(
     Ok(is_there.then_some(rows))
 }
 
-/// Where a run of the file stands.
+/// The state of a run as the engine needs it.
 pub(crate) enum Stored {
-    /// It goes on, in memory or by what it waits for.
+    /// It is unfinished and not blocked.
     Going,
-    /// It cannot go on: its place in the order of starts, and why.
+    /// It is blocked: its place in the order of starts, and the reason.
     Blocked(Seq, BlockReason),
-    /// It has ended; `None` if this version cannot read how.
+    /// It has ended; `None` if this version cannot read its last event.
     Ended(Option<RunResult>),
 }
 
@@ -119,18 +119,18 @@ fn last_result(file: &Connection, run: &RunId) -> Result<Option<RunResult>, Erro
     })
 }
 
-/// What makes a run one that has something to do.
+/// Why a run has something to do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Due {
-    /// Its parent has dropped it or ended.
+    /// It is a child, and its parent has dropped it or ended.
     Unwanted,
-    /// Its status.
+    /// It has this status.
     Status(RunStatus),
-    /// The end of a child, which it has not observed.
+    /// One of its children has ended, and it has not observed that.
     UnobservedChild,
 }
 
-/// The next runs that have something to do; empty after the last.
+/// The next runs that have something to do; empty if there are no more.
 pub(super) fn due(file: &Connection, due: Due, after: Seq) -> Result<Vec<DueRun>, Error> {
     match due {
         Due::Unwanted => due::unwanted(file, after, PAGE),
@@ -139,7 +139,7 @@ pub(super) fn due(file: &Connection, due: Due, after: Seq) -> Result<Vec<DueRun>
     }
 }
 
-/// The next timers of runs that are not blocked; empty after the last.
+/// The next timers of runs that are not blocked; empty if there are no more.
 pub(super) fn timers(
     file: &Connection,
     after: Option<&(Timestamp, RunId, OpId)>,
@@ -150,7 +150,7 @@ pub(super) fn timers(
 /// A child that its parent waits for.
 pub(crate) struct AwaitedChild {
     pub(crate) op: OpId,
-    /// How it ended; `None` while it goes on, or if this version cannot read how.
+    /// How it ended; `None` while it is unfinished, or if this version cannot read its last event.
     pub(crate) ended: Option<RunResult>,
 }
 

@@ -1,4 +1,4 @@
-//! The log of one run, as the file has it.
+//! Reads the log of one run.
 
 use rusqlite::Connection;
 use tidemill_eventlog::query;
@@ -14,7 +14,7 @@ pub(crate) struct Record {
     pub(crate) event: Event,
 }
 
-/// What a run was created with: the first event of its log.
+/// The `run_created` event, with which every log begins.
 pub(crate) fn created(log: &[Record]) -> Result<&RunCreated, BlockReason> {
     match log.first().map(|record| &record.event) {
         Some(Event::RunCreated(created)) => Ok(created),
@@ -23,21 +23,21 @@ pub(crate) fn created(log: &[Record]) -> Result<&RunCreated, BlockReason> {
     }
 }
 
-/// The log of a run, or why it cannot be understood.
+/// The log of a run, or why this version cannot read it.
 pub(crate) type Log = Result<Vec<Record>, Unreadable>;
 
-/// A log that this version cannot fold.
+/// A log that this version cannot read or fold, with what it can still tell.
 #[derive(Debug)]
 pub(crate) struct Unreadable {
     pub(crate) reason: BlockReason,
-    /// The newest event that is no aside, as the writer sees it.
+    /// The newest event that is not an aside, by which the writer checks turns.
     pub(crate) last: Seq,
-    /// Why the run is blocked, as far as the log can be read.
+    /// Why the run is blocked, from the events that can be read; `None` if it is not blocked.
     pub(crate) blocked: Option<BlockReason>,
 }
 
 impl Unreadable {
-    /// A log that can be read, whose events do not fit together.
+    /// For a log whose events can be read but do not fit together.
     pub(crate) fn misfit(log: &[Record], reason: BlockReason) -> Unreadable {
         let mut this = Unreadable { reason, last: Seq::ZERO, blocked: None };
         for record in log {
@@ -46,7 +46,7 @@ impl Unreadable {
         this
     }
 
-    /// Takes one more event into account, or one that cannot be read.
+    /// Takes the next event into account; `event` is `None` if it cannot be read.
     pub(crate) fn see(&mut self, seq: Seq, observed: bool, event: Option<&Event>) {
         if observed {
             self.last = seq;
@@ -59,7 +59,7 @@ impl Unreadable {
     }
 }
 
-/// The whole log of a run; the inner error says why it cannot be understood.
+/// The whole log of a run; the inner error says why this version cannot read it.
 pub(crate) fn log(connection: &Connection, run: &RunId) -> Result<Log, Error> {
     let mut log = Vec::new();
     let mut bad: Option<Unreadable> = None;

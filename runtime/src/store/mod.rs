@@ -1,14 +1,14 @@
-//! The file behind one handle: what the engine and the HTTP API do with it are these verbs, and
-//! nothing outside of this folder sees a connection.
+//! The store: one handle through which the engine and the HTTP API use the file. Nothing outside
+//! this folder sees a connection.
 //!
 //! | verb | does |
 //! |---|---|
-//! | `commit`, `create`, `record` | append to the log; answered when that is durable |
-//! | `log` | the whole log of a run |
-//! | `find`, `children` | where a run stands; for which children it waits |
-//! | `due`, `timers` | which runs have something to do, now and next |
-//! | `runs`, `state`, `events`, `waits_for` | what is shown of runs |
-//! | `copy` | a copy of the file as of one moment |
+//! | `commit`, `create`, `record` | append to the log and answer when that is durable |
+//! | `log` | reads the whole log of a run |
+//! | `find`, `children` | read a run's state, and the children that it waits for |
+//! | `due`, `timers` | list the runs that have something to do, now and next |
+//! | `runs`, `state`, `events`, `waits_for` | read what HTTP and the commands show |
+//! | `copy` | copies the file as of one moment |
 //!
 //! One thread writes ([`writer`]), a few connections read ([`readers`]).
 
@@ -41,7 +41,7 @@ pub(crate) use process::Processes;
 use readers::Lane;
 use writer::{Aside, Creation, Faults, NewRun, Pace, Refusing, Reply, Setup, Turn, Writer};
 
-/// See the module. A clone is the same.
+/// The handle of an open file; clones share it.
 #[derive(Clone)]
 pub(crate) struct Store {
     writer: Writer,
@@ -63,22 +63,22 @@ impl Store {
         Ok(Store { writer, reads, processes: Arc::new(processes) })
     }
 
-    /// What is known of the processes that wrote before this one.
+    /// What the file says about the processes that wrote it before this one.
     pub(crate) fn processes(&self) -> &Processes {
         &self.processes
     }
 
-    /// Reads for the engine.
+    /// The readers of the engine.
     pub(crate) fn reads(&self) -> &Reads {
         &self.reads
     }
 
-    /// Queues a turn; the answer goes to its inbox, in any case.
+    /// Queues a turn; its run's inbox always gets an answer.
     pub(crate) async fn commit(&self, turn: Box<Turn>) -> Result<(), Error> {
         self.writer.turn(turn).await
     }
 
-    /// Creates a run; refused at once if too much waits.
+    /// Creates a run. Refuses it at once if too many wait to be created.
     pub(crate) async fn create(&self, new: NewRun) -> Result<Creation, Error> {
         self.writer.create(new).await
     }
@@ -93,13 +93,13 @@ impl Store {
         self.writer.committed()
     }
 
-    /// Why nothing is written, if nothing was when it was last tried.
+    /// Why the file takes no writes; `None` if the last attempt to write succeeded.
     pub(crate) fn refusing(&self) -> Option<Refusing> {
         self.writer.refusing()
     }
 
-    /// Writes what is queued and ends the writer and the readers; what is left to close, `None` the
-    /// second time.
+    /// Writes what is queued and ends the writer and the readers. Returns the file for the caller
+    /// to close; `None` if the store was already stopped.
     pub(crate) async fn stop(&self) -> Option<StoppedFile> {
         let connection = self.writer.close().await?;
         self.reads.lane.close_connections();
@@ -107,7 +107,7 @@ impl Store {
     }
 }
 
-/// A file that nothing is written to any more.
+/// A file whose writer has ended, still open.
 pub(crate) struct StoppedFile {
     connection: Connection,
     processes: Arc<Processes>,
@@ -125,42 +125,42 @@ impl StoppedFile {
     }
 }
 
-/// Reads of what is durable. A clone shares its places.
+/// Reads of what is durable. Clones share one lane of readers.
 #[derive(Debug, Clone)]
 pub(crate) struct Reads {
     lane: Lane,
 }
 
 impl Reads {
-    /// Reads that do not wait behind these.
+    /// Readers with a lane of their own, which do not wait behind these.
     pub(crate) fn beside(&self) -> Reads {
         Reads { lane: self.lane.beside() }
     }
 
-    /// The whole log of a run; the inner error says why it cannot be understood.
+    /// The whole log of a run; the inner error says why this version cannot read it.
     pub(crate) async fn log(&self, run: &RunId) -> Result<Log, Error> {
         let run = run.clone();
         self.lane.read(move |file| log::log(file, &run)).await
     }
 
-    /// Where a run stands; `None` if there is none of this id.
+    /// The stored state of a run; `None` if no run has this id.
     pub(crate) async fn find(&self, run: &RunId) -> Result<Option<Stored>, Error> {
         let run = run.clone();
         self.lane.read(move |file| lists::stored(file, &run)).await
     }
 
-    /// The next runs after a position that have something to do; empty after the last.
+    /// The next runs after a position that have something to do; empty if there are no more.
     pub(crate) async fn due(&self, due: Due, after: Seq) -> Result<Vec<DueRun>, Error> {
         self.lane.read(move |file| lists::due(file, due, after)).await
     }
 
-    /// Whether a run is a child for which nobody waits.
+    /// Whether a run is a child that its parent no longer waits for.
     pub(crate) async fn is_unwanted(&self, run: &RunId) -> Result<bool, Error> {
         let run = run.clone();
         self.lane.read(move |file| due::is_unwanted(file, &run)).await
     }
 
-    /// The next timers of runs that are not blocked, by their moments; empty after the last.
+    /// The next timers of runs that are not blocked, by due time; empty if there are no more.
     pub(crate) async fn timers(
         &self,
         after: Option<(Timestamp, RunId, OpId)>,
@@ -184,7 +184,7 @@ impl Reads {
         self.lane.read(move |file| held.page(file, &filter, asked)).await
     }
 
-    /// A run, and the blocked run that it waits for; `None` if there is none of this id.
+    /// A run, and the blocked run that it waits for; `None` if no run has this id.
     pub(crate) async fn state(
         &self,
         run: &RunId,
@@ -193,7 +193,7 @@ impl Reads {
         self.lane.read(move |file| lists::state(file, &run)).await
     }
 
-    /// Events of a run after a position; `None` if there is no run of this id.
+    /// Events of a run after a position; `None` if no run has this id.
     pub(crate) async fn events(
         &self,
         run: &RunId,
@@ -204,14 +204,16 @@ impl Reads {
         self.lane.read(move |file| lists::events(file, &run, after, limit)).await
     }
 
-    /// The blocked run that a run waits for, directly or through its children.
+    /// The blocked run that a run waits for, directly or through its children; `None` if there is
+    /// no such run.
     pub(crate) async fn waits_for(&self, run: &RunId) -> Result<Option<WaitsFor>, Error> {
         let run = run.clone();
         self.lane.read(move |file| waits::waits_for(file, &run)).await
     }
 
-    /// A copy of the file as of one moment, made at `path` and without a name when it is returned.
-    /// `kept` is let go of when the copy has ended, also after its caller has gone.
+    /// A copy of the file as of one moment, made at `path`, which is unlinked before it is
+    /// returned. The job drops `kept` when the copying ends, even if the caller has dropped this
+    /// future.
     pub(crate) async fn copy(
         &self,
         path: PathBuf,
@@ -225,14 +227,14 @@ impl Reads {
         self.lane.read(job).await
     }
 
-    /// Refuses what comes from now on and what waits, and waits for what runs.
+    /// Refuses new and waiting reads, and waits for those that are running.
     pub(crate) async fn close(&self) {
         self.lane.close().await;
     }
 }
 
-/// The log of a run of a file that is not opened for writing, and from where on its floats are
-/// exact; `None` if nowhere. It blocks.
+/// The log of a run in a file that this process does not write, and the position from which its
+/// floats are exact; `None` if no such position is recorded. It blocks.
 pub(crate) fn log_of(path: &Path, run: &RunId) -> Result<(Log, Option<Seq>), Error> {
     let file = open_any(path)?;
     let exact_from = process::floats_exact_from(&file)?;

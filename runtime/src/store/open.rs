@@ -1,4 +1,4 @@
-//! Opening the file for writing: whom it belongs to, who wrote last, the first event of an epoch.
+//! Opens the file for writing: checks its owner, notes who wrote it last, begins an epoch's log.
 
 use std::collections::BTreeMap;
 
@@ -22,11 +22,11 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Opens the file, made if it is not there, and notes that this process writes it now. The
-    /// caller holds the app's lock. It blocks.
+    /// Opens the file, or creates it if it does not exist, and notes that this process writes it
+    /// now. The caller holds the app's lock. It blocks.
     ///
     /// # Errors
-    /// `Conflict` and `Fenced` if the file is another's; otherwise what opening it says.
+    /// `Conflict` or `Fenced` if the file belongs to another owner; otherwise what opening it says.
     pub(crate) fn open(
         environment: &Environment,
         clock: &Clock,
@@ -54,13 +54,13 @@ impl OpenFile {
         Ok(OpenFile { connection, processes })
     }
 
-    /// Lets the writer be paced by what `pace` sees of the WAL.
+    /// Lets `pace` watch the WAL, so that it can slow the writer down.
     pub(crate) fn paced(&mut self, pace: &Pace, checkpoints: Checkpoints) -> Result<(), Error> {
         pace.watch(&mut self.connection, checkpoints)
     }
 }
 
-/// A file of an older schema version is brought up to date only under a sidecar that reads it then.
+/// Refuses to migrate a file to a schema version that its sidecar could not read.
 fn check_sidecar_reads(environment: &Environment, meta: &Meta) -> Result<(), Error> {
     if meta.schema >= SCHEMA_VERSION || environment.migrates {
         return Ok(());
@@ -75,8 +75,8 @@ fn check_sidecar_reads(environment: &Environment, meta: &Meta) -> Result<(), Err
     Err(Error::new(ErrorKind::Conflict, message))
 }
 
-/// A file that was ever shipped opens only under a sidecar whose node and epoch it has; under a
-/// sidecar no other file opens, because what is written to it would never reach the bucket.
+/// A file that was ever shipped opens only under a sidecar of the same node and epoch. Under a
+/// sidecar no other file opens, because nothing written to it would reach the bucket.
 fn check_owner(environment: &Environment, meta: &Meta) -> Result<(), Error> {
     if !meta.shipped {
         let Some(node) = &environment.node else { return Ok(()) };
@@ -110,15 +110,16 @@ fn check_owner(environment: &Environment, meta: &Meta) -> Result<(), Error> {
     Ok(())
 }
 
-/// Notes that this process writes now, and begins a new epoch's (or file's) log, in one commit.
+/// Notes that this process writes now and, in the same commit, records the first event of a new
+/// epoch or file.
 fn note_start(
     connection: &Connection,
     environment: &Environment,
     clock: &Clock,
 ) -> Result<Processes, Error> {
     let failed = |e| tidemill_eventlog::sqlite("note the start", e);
-    // Immediate: a transaction that reads first cannot write any more once somebody else wrote,
-    // and Litestream writes its own tables at any moment.
+    // Immediate: a transaction that begins with a read cannot write once another connection has
+    // written, and Litestream may write its own tables at any moment.
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
     let transaction = transaction.map_err(failed)?;
     let mut appender = Appender::load(&transaction)?;
@@ -147,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// Under an older sidecar the file stays as it is, and the error says what to do.
+    /// Under an older sidecar the app leaves the file unchanged, and the error says what to do.
     #[test]
     fn a_file_is_not_migrated_under_a_sidecar_that_could_not_read_it() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,18 +1,18 @@
-//! What a process finds out about those that wrote the file before it, and notes of itself.
+//! The `process` row of the file: how earlier processes ended, and that this one writes now.
 //!
-//! A step during which the process dies again and again is poison. What counts are deaths within
-//! one boot under one owner: after a reboot, a take-over or a clean end the count starts again.
+//! A step during which the process dies again and again is poison. Only deaths within one boot
+//! under one owner count: after a reboot, a take-over or a clean end the count starts again.
 //!
-//! An attempt that was cut off says how its process ended. A process that closed the file has
-//! stopped. One that did not is dead, if this is the disk that it wrote to: the lock of the file is
-//! free, and a reboot ends every process. On another disk the file is as of some moment of that
-//! process's life, and what became of it is not known. (A clone of a whole machine has the same
-//! disk by all that can be seen; its attempts count as crashed.)
+//! An attempt that was cut off says how its process ended. A process that closed the file was
+//! stopped. A process that did not close it has crashed, if it wrote to this disk: the lock of the
+//! file is free, and a reboot ends every process. On another disk the file shows only a moment of
+//! that process's life, so its end is lost. (A clone of a whole machine cannot be told from the
+//! same disk; its attempts count as crashed.)
 //!
-//! The row also says from where on floats in the log are exact. Versions before this field read
-//! numbers with a fraction up to 2 units in the last place wrong, and what they passed on lies in
-//! the log. They drop the field when they write the row, so the first process of a version that
-//! reads floats exactly finds it missing, after an upgrade and after each time back and forth.
+//! The row also has the position from which floats in the log are exact. Versions before this field
+//! read numbers with a fraction up to 2 units in the last place wrong, and recorded what they had
+//! read. They drop the field when they write the row. So the first process of a version that reads
+//! floats exactly finds the field missing, after an upgrade and after each downgrade and return.
 
 use rusqlite::Connection;
 use tidemill_eventlog::{Process, host};
@@ -21,16 +21,16 @@ use tidemill_model::{BootId, ProcessEnd, Seq};
 use crate::engine::Environment;
 use crate::error::Error;
 
-/// What a process knows of itself and of those before it.
+/// What a process knows about itself and the processes before it.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    /// As the file has it while this process writes.
+    /// The row that the file has while this process writes.
     this: Process,
-    /// No process wrote in this epoch before.
+    /// Whether this is the first process that writes in this epoch.
     pub(super) first_of_epoch: bool,
-    /// From here on the log was written by versions that read floats exactly.
+    /// The position from which only versions that read floats exactly have written the log.
     pub(crate) floats_exact_from: Seq,
-    /// What comes after this is written by this process.
+    /// The newest event before this process; every later one is its own.
     pub(crate) head_before: Seq,
 }
 
@@ -84,19 +84,19 @@ impl Processes {
         clean.write(connection)
     }
 
-    /// No crash counts that was logged up to here.
+    /// Crashes up to this position do not count as poison.
     pub(crate) fn counts_after(&self) -> Seq {
         self.this.counts_after
     }
 
-    /// How the process ended that had the attempt which began at `seq`. In this process nothing
-    /// but a fault of ours ends an attempt without its body.
+    /// How the process ended that ran the attempt which began at `seq`. An attempt of this very
+    /// process can end without its body only by a bug, and counts as crashed.
     pub(crate) fn end_of(&self, seq: Seq) -> ProcessEnd {
         self.this.end_of(seq, None).unwrap_or(ProcessEnd::Crash)
     }
 }
 
-/// From where on floats in this log are exact; none if nowhere.
+/// The position from which floats in this log are exact; `None` if the file does not record one.
 pub(super) fn floats_exact_from(connection: &Connection) -> Result<Option<Seq>, Error> {
     Ok(Process::read(connection)?.and_then(|process| process.floats_exact_from))
 }
@@ -104,8 +104,8 @@ pub(super) fn floats_exact_from(connection: &Connection) -> Result<Option<Seq>, 
 fn how_it_ended(was: &Process, now: &Process) -> ProcessEnd {
     let same_disk = match (&was.instance, &now.instance) {
         (Some(was), Some(now)) => was == now,
-        // Without a sidecar a file stays where it is; what a version wrote that did not note the
-        // disk, is known by the epoch or the boot.
+        // Without a sidecar a file stays on its disk. A row of a version that did not record the
+        // disk is from this one if the epoch or the boot is the same.
         (None, _) | (_, None) => {
             was.epoch.is_none() || was.epoch == now.epoch || was.boot == now.boot
         }

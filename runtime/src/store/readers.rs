@@ -1,8 +1,8 @@
-//! Read-only connections: a few, opened when first wanted, each used by one job at a time on a
+//! The read-only connections: a few, opened on first use. One job at a time uses each of them, on a
 //! thread that may block.
 //!
-//! Jobs come by lanes: a node that takes up ten thousand runs asks for as many logs, and no request
-//! over HTTP waits behind them.
+//! Each job belongs to a lane with places of its own, so that an HTTP request does not wait behind
+//! the ten thousand logs that a node reads when it loads ten thousand runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,11 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, ErrorKind, closed};
 
-/// Jobs of a lane at a time: a disk serves a few well, and each connection keeps a cache of 2 MB.
+/// How many jobs of a lane run at a time: a disk serves a few well, and each connection keeps a
+/// cache of 2 MB.
 const READERS_MAX: u32 = 4;
 
-/// The connections that nobody uses right now.
+/// The connections that no job is using.
 #[derive(Debug)]
 struct ReaderPool {
     path: PathBuf,
@@ -25,12 +26,12 @@ struct ReaderPool {
     idle: Mutex<Option<Vec<Connection>>>,
 }
 
-/// See the module. A clone is the same lane.
+/// One group of jobs with its own places; clones share the lane.
 #[derive(Debug, Clone)]
 pub(super) struct Lane {
     pool: Arc<ReaderPool>,
     places: Arc<Semaphore>,
-    /// What still waits in line is refused, too.
+    /// Set by `close`, so that jobs that still wait for a place are refused, too.
     closed: Arc<AtomicBool>,
 }
 
@@ -49,8 +50,11 @@ impl Lane {
         Lane::of(Arc::clone(&self.pool))
     }
 
-    /// Runs `job` with a connection. Cancel safety: a job that has begun goes on, and keeps its
-    /// place until it has ended.
+    /// Runs `job` with a connection.
+    ///
+    /// # Cancel safety
+    /// A job that has begun continues when the future is dropped, and keeps its place until it
+    /// ends.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
@@ -72,17 +76,17 @@ impl Lane {
             .map_err(|e| Error::caused(ErrorKind::Internal, "a read of the file did not end", e))?
     }
 
-    /// Refuses what comes from now on and what waits in line, and waits for what runs.
+    /// Refuses new and waiting jobs, and waits for those that are running.
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // All places: nobody reads any more. Closing the semaphore refuses who comes later.
+        // Taking all places waits for running jobs; closing the semaphore refuses later ones.
         if let Ok(all) = self.places.acquire_many(READERS_MAX).await {
             all.forget();
         }
         self.places.close();
     }
 
-    /// Closes the connections of all lanes; those in use close when they are given back.
+    /// Closes the connections of all lanes; a connection in use closes when its job returns it.
     pub(super) fn close_connections(&self) {
         let idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(idle);

@@ -1,4 +1,4 @@
-//! How the process before ended, by what it noted and what this one finds.
+//! How a process decides, from the row of the process before it, how that one ended.
 
 use tidemill_eventlog::{Checkpoints, create, open_writer};
 use tidemill_model::{Epoch, InstanceId};
@@ -58,7 +58,7 @@ fn on_another_disk_nobody_knows() {
     let first = (1, Some((1, Some(1))));
     assert_eq!(after(first, false, (2, Some((2, Some(2))))), ProcessEnd::Lost);
     assert_eq!(after(first, false, (1, Some((2, Some(2))))), ProcessEnd::Lost, "same machine");
-    // Noted by a version that did not say on which disk.
+    // Written by a version that did not record the disk.
     let old = (1, Some((1, None)));
     assert_eq!(after(old, false, (2, Some((2, Some(2))))), ProcessEnd::Lost);
     assert_eq!(after(old, false, (1, Some((2, Some(2))))), ProcessEnd::Crash, "the same boot");
