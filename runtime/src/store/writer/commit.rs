@@ -87,10 +87,15 @@ impl Committer {
         self.connection
     }
 
-    /// Writes all messages in one transaction, which has to be answered. How long its sync took.
-    pub(super) fn write(&mut self, batch: &[Message]) -> LogResult<Duration> {
+    /// Writes the messages in one transaction, which has to be answered, and those that `more` adds
+    /// meanwhile until it adds none. How long the sync took.
+    pub(super) fn write(
+        &mut self,
+        batch: &mut Vec<Message>,
+        more: impl FnMut(&mut Vec<Message>) -> bool,
+    ) -> LogResult<Duration> {
         self.faults.before_transaction(&self.connection);
-        self.together(batch).or_else(|error| {
+        self.together(batch, more).or_else(|error| {
             self.roll_back();
             if !failure::is_own(&error) {
                 return Err(error);
@@ -123,17 +128,25 @@ impl Committer {
     /// Writes all messages and answers them.
     #[cfg(test)]
     pub(super) fn commit(&mut self, batch: &mut Vec<Message>) {
-        let written = self.write(batch);
+        let written = self.write(batch, |_| false);
         self.answer(batch, written);
     }
 
-    fn together(&mut self, batch: &[Message]) -> LogResult<Duration> {
+    fn together(
+        &mut self,
+        batch: &mut Vec<Message>,
+        mut more: impl FnMut(&mut Vec<Message>) -> bool,
+    ) -> LogResult<Duration> {
         self.execute("BEGIN IMMEDIATE")?;
-        for message in batch {
-            let done = self.apply(message)?;
-            self.done.push(done);
+        loop {
+            while let Some(message) = batch.get(self.done.len()) {
+                let done = self.apply(message)?;
+                self.done.push(done);
+            }
+            if !more(batch) {
+                return self.end_transaction();
+            }
         }
-        self.end_transaction()
     }
 
     /// Each message in a savepoint of its own.

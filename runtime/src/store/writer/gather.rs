@@ -53,7 +53,12 @@ impl Gather {
         Some(Wish { messages: self.answered + self.others, patience })
     }
 
-    /// So many were there when the wait ended.
+    /// What a sync costs at least.
+    pub(super) fn sync(&self) -> Duration {
+        self.sync
+    }
+
+    /// So many were there when the transaction ended that had a wish.
     pub(super) fn came(&mut self, there: usize) {
         if there.saturating_sub(self.others) * 2 > self.answered {
             self.vain = 0;

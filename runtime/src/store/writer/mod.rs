@@ -1,8 +1,9 @@
 //! The one writer: a thread that owns the one read-write connection.
 //!
-//! Messages are whole transactions. The thread takes all that wait, appends them in one SQLite
-//! transaction, commits once, and only then answers: an answer means that it is on the disk. Many
-//! runs share a sync that way, and one alone pays for one.
+//! A message is written whole or not at all. The thread appends all messages that wait, and those
+//! that come meanwhile, in one SQLite transaction (`intake.rs`), commits once, and only then
+//! answers: an answer means that it is on the disk. Many runs share a sync that way, and one alone
+//! pays for one.
 //!
 //! Invariants:
 //! - nothing is answered before its commit, and everything is answered once;
@@ -14,8 +15,9 @@
 //! once more, each in a savepoint. A transaction that cannot be written at all (disk full, locked)
 //! refuses every message as unavailable; a full disk recovers by itself, because the commit frame
 //! is written last. Any other error of `COMMIT` ends the process: its frames may be in the WAL and
-//! already shipped, so that going on could record something else in their place. Crash: what was not answered may or may not be in the file, and
-//! whoever asked finds out by reading it. Cancellation: a message that was queued is written.
+//! already shipped, so that going on could record something else in their place. Crash: what was
+//! not answered may or may not be in the file, and whoever asked finds out by reading it.
+//! Cancellation: a message that was queued is written.
 
 mod apply;
 mod commit;
@@ -23,6 +25,7 @@ mod condition;
 mod failure;
 mod faults;
 mod gather;
+mod intake;
 mod keys;
 mod message;
 mod pace;
@@ -43,6 +46,7 @@ use condition::Condition;
 pub use condition::{RefusalCause, Refusing};
 pub(crate) use faults::Faults;
 use gather::Gather;
+use intake::Intake;
 pub(crate) use message::{Aside, Create, Creation, Message, NewRun, StepGuard, Turn};
 pub(crate) use pace::Pace;
 use queue::Queue;
@@ -79,8 +83,13 @@ impl Writer {
         let run = move || {
             let (mut batch, mut gather) = (Vec::new(), Gather::default());
             let write = std::panic::AssertUnwindSafe(|| {
-                while messages.take(&mut batch, &mut gather) {
-                    let written = committer.write(&batch);
+                while messages.wait() {
+                    let mut intake = Intake::new(&messages, &mut gather);
+                    intake.more(&mut batch);
+                    let written = committer.write(&mut batch, |batch| intake.more(batch));
+                    if intake.has_wish() {
+                        gather.came(batch.len());
+                    }
                     if let Ok(sync) = &written {
                         // Who is here now did not wait for these answers.
                         gather.committed(batch.len(), messages.waiting(), *sync);

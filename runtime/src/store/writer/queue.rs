@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::gather::{Gather, Wish};
 use super::message::{Create, Message};
 use crate::error::{Error, ErrorKind, closed};
 
@@ -17,12 +16,18 @@ const QUEUE_MAX: usize = 16_384;
 /// How many creations may wait: who asks for one more is told to try again later.
 const CREATIONS_MAX: usize = 16_384;
 
-/// A transaction takes messages until it has so many rows: some 20 ms of the writer's time, for
-/// which everyone else waits.
-const BATCH_ROWS: usize = 2_048;
+/// How much is taken at once, of both lanes, so that neither keeps the other waiting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slice {
+    /// About so many rows of turns and asides: some 0.5 ms of the writer's time.
+    pub(super) rows: usize,
+    /// As long takes about a quarter of that in creations.
+    pub(super) creations: usize,
+}
 
-/// How many of these may be creations, so that neither kind keeps the other waiting.
-const BATCH_CREATIONS: usize = 512;
+impl Slice {
+    pub(super) const DEFAULT: Slice = Slice { rows: 128, creations: 16 };
+}
 
 #[derive(Default)]
 struct Lanes {
@@ -98,9 +103,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes what waits, up to a batch, waiting for the first message and then for what `gather`
-    /// wishes for; false once it is closed and empty.
-    pub(super) fn take(&self, into: &mut Vec<Message>, gather: &mut Gather) -> bool {
+    /// Waits until there is a message; `false` once it is closed and empty.
+    pub(super) fn wait(&self) -> bool {
         let mut state = self.lock();
         while state.waiting() == 0 {
             if state.closed {
@@ -109,37 +113,37 @@ impl Queue {
             state.wanted = Some(1);
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if let Some(Wish { messages, patience }) = gather.wish() {
-            state = self.gather(state, messages, patience);
-            gather.came(state.waiting());
+        true
+    }
+
+    /// Waits until there are so many messages, but no longer than this.
+    pub(super) fn wait_for(&self, messages: usize, patience: Duration) {
+        let mut state = self.lock();
+        if state.waiting() >= messages {
+            return;
         }
-        let creations = state.creations.len().min(BATCH_CREATIONS);
+        state.wanted = Some(messages);
+        let waits = |state: &mut Lanes| !state.closed && state.waiting() < messages;
+        let waited = self.arrived.wait_timeout_while(state, patience, waits);
+        waited.unwrap_or_else(PoisonError::into_inner).0.wanted = None;
+    }
+
+    /// Takes a slice of what waits now.
+    pub(super) fn take(&self, into: &mut Vec<Message>, slice: Slice) {
+        let mut state = self.lock();
+        let creations = state.creations.len().min(slice.creations);
         into.extend(state.creations.drain(..creations));
-        let mut rows = creations;
-        while rows < BATCH_ROWS
+        let (mut rows, mut messages) = (0, 0);
+        while rows < slice.rows
             && let Some(message) = state.messages.pop_front()
         {
             rows += message.rows();
+            messages += 1;
             into.push(message);
         }
         drop(state);
         self.creations.add_permits(creations);
-        self.places.add_permits(into.len() - creations);
-        true
-    }
-
-    fn gather<'a>(
-        &self,
-        mut state: MutexGuard<'a, Lanes>,
-        messages: usize,
-        patience: Duration,
-    ) -> MutexGuard<'a, Lanes> {
-        state.wanted = Some(messages);
-        let waits = |state: &mut Lanes| !state.closed && state.waiting() < messages;
-        let waited = self.arrived.wait_timeout_while(state, patience, waits);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.wanted = None;
-        state
+        self.places.add_permits(messages);
     }
 
     /// How many messages wait.
@@ -194,23 +198,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_creates_a_run_waits_for_one_batch_and_not_for_all_that_waits() {
+    async fn who_creates_a_run_does_not_wait_behind_all_turns() {
         let queue = Queue::new();
-        for _ in 0..3 * BATCH_ROWS {
+        let asides = 3 * Slice::DEFAULT.rows;
+        for _ in 0..asides {
             queue.push(aside()).await.unwrap();
         }
         queue.try_push(create(0)).unwrap();
-        let (mut batch, mut gather) = (Vec::new(), Gather::default());
-        assert!(queue.take(&mut batch, &mut gather));
-        assert!(matches!(batch[0], Message::Create(_)));
-        assert_eq!(batch.len(), BATCH_ROWS);
-        let mut taken = batch.len();
-        while taken < 3 * BATCH_ROWS + 1 {
-            batch.clear();
-            assert!(queue.take(&mut batch, &mut gather));
-            taken += batch.len();
+        let mut taken = Vec::new();
+        queue.take(&mut taken, Slice::DEFAULT);
+        assert!(matches!(taken[0], Message::Create(_)));
+        assert_eq!(taken.len(), Slice::DEFAULT.rows + 1);
+        while queue.waiting() > 0 {
+            queue.take(&mut taken, Slice::DEFAULT);
         }
-        assert_eq!((taken, queue.waiting()), (3 * BATCH_ROWS + 1, 0));
+        assert_eq!(taken.len(), asides + 1);
     }
 
     #[tokio::test]
@@ -222,9 +224,9 @@ mod tests {
         let error = queue.try_push(create(CREATIONS_MAX)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         queue.push(aside()).await.unwrap();
-        let (mut batch, mut gather) = (Vec::new(), Gather::default());
-        assert!(queue.take(&mut batch, &mut gather));
-        assert_eq!(batch.len(), BATCH_CREATIONS + 1);
+        let mut taken = Vec::new();
+        queue.take(&mut taken, Slice::DEFAULT);
+        assert_eq!(taken.len(), Slice::DEFAULT.creations + 1);
         queue.try_push(create(CREATIONS_MAX)).unwrap();
     }
 }

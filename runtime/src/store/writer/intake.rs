@@ -1,0 +1,153 @@
+//! What one transaction takes from the queue, while it is being written.
+//!
+//! The writer applies messages as they come and waits only when there are none, so that the runs
+//! compute their next turns on other cores meanwhile. A transaction ends when nobody is left to
+//! wait for, or when it is full: whoever comes next waits for it and for its own.
+
+use std::time::Duration;
+
+use tidemill_eventlog::host;
+use tidemill_model::BootTime;
+
+use super::gather::{Gather, Wish};
+use super::message::Message;
+use super::queue::{Queue, Slice};
+
+/// How long the writer applies messages before it commits: much more than a sync of a good disk
+/// costs, and little for someone who starts a run meanwhile.
+const TIME_MIN: Duration = Duration::from_millis(5);
+
+/// On a slow disk it takes half of what a sync costs, up to this.
+const TIME_MAX: Duration = Duration::from_millis(20);
+
+/// A transaction has about so many rows at most.
+const ROWS_MAX: usize = 2_048;
+
+/// How many messages have to come before a wait ends, while many more are expected: each wake-up
+/// costs more than a message.
+const COME_TOGETHER: usize = 16;
+
+/// See the module.
+pub(super) struct Intake<'a> {
+    queue: &'a Queue,
+    began: BootTime,
+    time: Duration,
+    wish: Option<Wish>,
+    rows: usize,
+}
+
+impl Intake<'_> {
+    /// For the next transaction; its first message waits.
+    pub(super) fn new<'a>(queue: &'a Queue, gather: &mut Gather) -> Intake<'a> {
+        Intake {
+            queue,
+            began: host::boot_now(),
+            time: (gather.sync() / 2).clamp(TIME_MIN, TIME_MAX),
+            wish: gather.wish(),
+            rows: 0,
+        }
+    }
+
+    /// Adds what the transaction applies next; `false` when it is to commit.
+    pub(super) fn more(&mut self, batch: &mut Vec<Message>) -> bool {
+        loop {
+            if !batch.is_empty() && self.is_full() {
+                return false;
+            }
+            let from = batch.len();
+            self.queue.take(batch, Slice::DEFAULT);
+            if batch.len() > from {
+                self.rows += batch.iter().skip(from).map(Message::rows).sum::<usize>();
+                return true;
+            }
+            let Some(wish) = &mut self.wish else { return false };
+            let missing = wish.messages.saturating_sub(batch.len());
+            if missing == 0 || wish.patience.is_zero() {
+                return false;
+            }
+            let together = if missing > 2 * COME_TOGETHER { COME_TOGETHER } else { missing };
+            let waits_from = host::boot_now();
+            self.queue.wait_for(together, wish.patience);
+            wish.patience = wish.patience.saturating_sub(host::boot_now().since(waits_from));
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows >= ROWS_MAX || host::boot_now().since(self.began) >= self.time
+    }
+
+    /// Whether it waited for those whom the last transaction answered.
+    pub(super) fn has_wish(&self) -> bool {
+        self.wish.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tidemill_model::{Event, RunId};
+    use tokio::sync::oneshot;
+
+    use super::super::{Aside, StepGuard};
+    use super::*;
+
+    async fn put(queue: &Queue, messages: usize) {
+        for _ in 0..messages {
+            let aside = Aside {
+                run: RunId::new("r").unwrap(),
+                guard: Arc::new(StepGuard::default()),
+                attempt: 1,
+                event: Event::RunResumed {},
+                reply: oneshot::channel().0,
+            };
+            queue.push(Message::Aside(aside)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_others_are_applied_is_in_the_same_transaction() {
+        let (queue, mut batch) = (Queue::new(), Vec::new());
+        let mut intake = Intake::new(&queue, &mut Gather::default());
+        put(&queue, 1).await;
+        assert!(intake.more(&mut batch));
+        put(&queue, 2).await;
+        assert!(intake.more(&mut batch));
+        assert_eq!(batch.len(), 3);
+        assert!(!intake.more(&mut batch), "nobody is left, and nobody is waited for");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_full_after_so_many_rows_however_many_wait() {
+        let (queue, mut batch) = (Queue::new(), Vec::new());
+        put(&queue, 2 * ROWS_MAX).await;
+        let mut intake = Intake::new(&queue, &mut Gather::default());
+        intake.time = Duration::from_secs(3_600);
+        while intake.more(&mut batch) {}
+        assert_eq!(batch.len(), ROWS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_full_after_its_time_however_many_wait() {
+        let (queue, mut batch) = (Queue::new(), Vec::new());
+        put(&queue, 2 * Slice::DEFAULT.rows).await;
+        let mut intake = Intake::new(&queue, &mut Gather::default());
+        intake.time = Duration::ZERO;
+        assert!(intake.more(&mut batch), "it takes something in any case");
+        assert!(!intake.more(&mut batch));
+        assert_eq!(queue.waiting(), Slice::DEFAULT.rows);
+    }
+
+    #[tokio::test]
+    async fn those_who_were_answered_are_waited_for_and_no_longer_than_they_are_worth() {
+        let (queue, mut batch, mut gather) = (Queue::new(), Vec::new(), Gather::default());
+        gather.committed(2, 0, Duration::from_millis(20));
+        put(&queue, 1).await;
+        let mut intake = Intake::new(&queue, &mut gather);
+        assert!(intake.more(&mut batch));
+        let before = host::boot_now();
+        assert!(!intake.more(&mut batch), "the other one does not come");
+        assert!(host::boot_now().since(before) >= Duration::from_millis(10));
+        assert!(!intake.more(&mut batch), "and is waited for once");
+    }
+}
