@@ -1,41 +1,83 @@
 //! What the program is asked for.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 
 use crate::order::Order;
+use crate::slow_sync;
 
 /// Say how fast the engine is on this machine, beside its disk and beside a bare skeleton.
 ///
 /// The table's raw rows are a loop over SQLite that writes what the engine writes and does nothing
-/// else; its skeleton rows are the least that any engine of this shape does: a task a run, a
-/// channel, a writer's thread, a reply, a spawned body. A ratio is that of two rows of the same
-/// round, and the middle one of all rounds is shown: machines differ and are shared, ratios less.
+/// else. Its skeleton rows are the least that an engine of this shape does: a task a run, a channel
+/// to a writer's thread, one transaction for all that waits there, a reply, a spawned body a step.
+///
+/// A ratio is that of two rows of the same round, and the middle one of all rounds is shown with
+/// its quartiles: machines differ and are shared, ratios less. Each row of each round is measured
+/// by a process of its own.
 #[derive(Parser)]
+#[command(name = "tidemill-benches")]
 pub(crate) struct Arguments {
     /// Print JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-    /// Rounds of the table; each measures all rows, every other one in reverse
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=99))]
-    pub(crate) rounds: u32,
-    /// Steps of the rows of one run, in each round
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=100_000))]
-    pub(crate) steps: u32,
-    /// Steps of each of the 256 runs, in each round
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub(crate) steps_each: u32,
+
     /// The folder whose disk is measured; a new folder in it is used and deleted
-    #[arg(long, default_value = "target")]
+    #[arg(long, value_name = "FOLDER", default_value = "target")]
     pub(crate) dir: PathBuf,
-    /// Measure only a file with so many runs that wait
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+
+    /// Make each sync longer by this (1ms, 500us), for all rows alike: a disk in a data centre. In
+    /// /dev/shm, where a sync costs nothing, that is all that it takes, and there is little noise
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = slow_sync::parse)]
+    pub(crate) slow_sync: Duration,
+
+    /// Rounds: 10 of the table if nobody says, every other one in reverse; 5 of anything else
+    #[arg(long, value_name = "N", value_parser = up_to(1, 999))]
+    pub(crate) rounds: Option<u32>,
+
+    /// Steps of the table's rows of one run, in each round
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = up_to(10, 100_000))]
+    pub(crate) steps: u32,
+
+    /// Steps of each of the table's 256 runs, in each round
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = up_to(1, 1_000))]
+    pub(crate) steps_each: u32,
+
+    /// Instead of the table: one run that starts so many steps at once, and a quarter of them.
+    /// Goal: linear, 80,000 take four times as long as 20,000
+    #[arg(long, value_name = "STEPS", group = "mode", value_parser = up_to(4, 1_000_000))]
+    pub(crate) fan_out: Option<u32>,
+
+    /// Instead of the table: take over one run with so many events [50000 if nobody says].
+    /// Goal for 50,000: less than a second
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        group = "mode",
+        num_args = 0..=1,
+        default_missing_value = "50000",
+        value_parser = up_to(3, 1_000_000)
+    )]
+    pub(crate) replay: Option<u32>,
+
+    /// Instead of the table: open a file with so many runs that wait. Goals for 1,000,000: open in
+    /// 2 s, 150 MiB, 1 MiB of WAL, a start in 1.2 times what it takes elsewhere, a wake in 50 ms
+    #[arg(long, value_name = "RUNS", group = "mode", value_parser = up_to(1, 10_000_000))]
     pub(crate) waiting: Option<u32>,
-    /// Measure only a parent with so many children
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+
+    /// Instead of the table: a parent with so many children, against as many runs by themselves.
+    /// Goals for 10,000: 1.5 times as long, other runs start within 50 ms, 200 MiB
+    #[arg(long, value_name = "RUNS", group = "mode", value_parser = up_to(1, 100_000))]
     pub(crate) children: Option<u32>,
+
     /// The order of a process that measures one thing
     #[arg(long, hide = true, value_parser = Order::parse)]
     pub(crate) order: Option<Order>,
+}
+
+fn up_to(least: u64, most: u64) -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(least..=most)
 }

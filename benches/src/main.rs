@@ -4,13 +4,17 @@
 mod arguments;
 mod children;
 mod engine;
+mod fan_out;
 mod log;
 mod measure;
 mod modes;
 mod order;
+mod prepared;
 mod raw;
+mod replay;
 mod rounds;
 mod skeleton;
+mod slow_sync;
 mod spread;
 mod table;
 mod waiting;

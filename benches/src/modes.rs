@@ -1,34 +1,38 @@
-//! What is measured for which arguments, and how it is shown.
-
-use std::path::Path;
+//! What is measured for which arguments.
 
 use serde::Serialize;
 
 use crate::arguments::Arguments;
-use crate::children::Children;
-use crate::order::{Order, Work};
-use crate::waiting::Waiting;
-use crate::{rounds, table, waiting};
+use crate::order::Site;
+use crate::{children, fan_out, replay, rounds, table, waiting};
+
+/// Rounds of the table, if nobody says.
+const TABLE_ROUNDS: u32 = 10;
+
+/// Rounds of anything else.
+const ROUNDS: u32 = 5;
 
 /// Measures what is asked for and prints it.
 pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<()> {
+    let site = Site { dir: arguments.dir.clone(), slow_sync: arguments.slow_sync };
+    let rounds = arguments.rounds.unwrap_or(ROUNDS);
     if let Some(runs) = arguments.waiting {
-        let folder = new_folder(&arguments.dir)?;
-        waiting::prepare(folder.path(), runs)?;
-        let order = Order { folder: folder.path().to_owned(), work: Work::Waiting { runs } };
-        show(arguments, &order.run::<Waiting>()?, table::print_waiting)
+        let waiting = waiting::measure(&site, runs)?;
+        show(arguments, &waiting, |of| table::print_lines(&of.lines()))
     } else if let Some(runs) = arguments.children {
-        let folder = new_folder(&arguments.dir)?;
-        let order = Order { folder: folder.path().to_owned(), work: Work::Children { runs } };
-        show(arguments, &order.run::<Children>()?, table::print_children)
+        let children = children::measure(&site, runs, rounds)?;
+        show(arguments, &children, |of| table::print_lines(&of.lines()))
+    } else if let Some(events) = arguments.replay {
+        let replay = replay::measure(&site, events, rounds)?;
+        show(arguments, &replay, |of| table::print_lines(&of.lines()))
+    } else if let Some(steps) = arguments.fan_out {
+        let fan_out = fan_out::measure(&site, steps, rounds)?;
+        show(arguments, &fan_out, |of| table::print_lines(&of.lines()))
     } else {
-        show(arguments, &rounds::measure(arguments)?, |rows| table::print_rows(rows))
+        let rounds = arguments.rounds.unwrap_or(TABLE_ROUNDS);
+        let rows = rounds::measure(&site, arguments.steps, arguments.steps_each, rounds)?;
+        show(arguments, &rows, |rows| table::print_rows(rows))
     }
-}
-
-/// A folder that is deleted when it is dropped.
-pub(crate) fn new_folder(within: &Path) -> std::io::Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("bench-").tempdir_in(within)
 }
 
 fn show<T: Serialize>(

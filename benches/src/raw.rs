@@ -7,6 +7,7 @@ use anyhow::ensure;
 
 use crate::log::{Log, run_id};
 use crate::measure::{Figures, Meter};
+use crate::slow_sync;
 
 /// Writes `steps` commits, each with the two rows of a step for each of `runs` runs.
 pub(crate) fn steps(db: &Path, runs: u32, steps: u32) -> anyhow::Result<Figures> {
@@ -32,6 +33,7 @@ fn measured(
     mut insert: impl FnMut(&mut Log, u32) -> rusqlite::Result<()>,
 ) -> anyhow::Result<Figures> {
     let mut log = Log::create(db)?;
+    let synced_before = slow_sync::syncs();
     let meter = Meter::start(db)?;
     for commit in 0..commits {
         log.begin()?;
@@ -40,6 +42,8 @@ fn measured(
         log.leave_gap();
     }
     let measured = meter.stop()?;
+    let synced = slow_sync::syncs() - synced_before;
+    ensure!(synced >= commits, "{commits} commits were made, and {synced} syncs");
     let counted = measured.commits;
     ensure!(counted == commits, "{commits} commits were made, and {counted} are in the WAL");
     measured.per_step(steps)

@@ -6,11 +6,9 @@
 
 use serde::Serialize;
 
-use crate::arguments::Arguments;
 use crate::engine::Bodies;
 use crate::measure::Figures;
-use crate::modes::new_folder;
-use crate::order::{Order, Work};
+use crate::order::{Site, Work};
 use crate::spread::Spread;
 
 const RUNS: u32 = 256;
@@ -59,26 +57,28 @@ pub(crate) struct Ratio {
 }
 
 /// Measures all rows in all rounds.
-pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
-    let plans = plans(arguments);
+pub(crate) fn measure(
+    site: &Site,
+    steps: u32,
+    steps_each: u32,
+    rounds: u32,
+) -> anyhow::Result<Vec<Row>> {
+    let plans = plans(steps, steps_each);
     let mut done: Vec<Vec<Figures>> = plans.iter().map(|_| Vec::new()).collect();
-    for round in 0..arguments.rounds {
-        eprintln!("round {} of {}", round + 1, arguments.rounds);
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
         let mut order: Vec<usize> = (0..plans.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
         for row in order {
-            let folder = new_folder(&arguments.dir)?;
-            let order = Order { folder: folder.path().to_owned(), work: plans[row].work };
-            done[row].push(order.run()?);
+            done[row].push(site.run(plans[row].work)?);
         }
     }
     Ok(rows(&plans, &done))
 }
 
-fn plans(arguments: &Arguments) -> Vec<Plan> {
-    let (steps, each) = (arguments.steps, arguments.steps_each);
+fn plans(steps: u32, each: u32) -> Vec<Plan> {
     let engine = |runs, steps, bodies| Work::Engine { runs, steps, bodies };
     let base = |name, work| Plan { name, work, against: None, against_skeleton: None };
     let held = |name, work, of, goal| {
@@ -100,6 +100,7 @@ fn plans(arguments: &Arguments) -> Vec<Plan> {
         held(SKELETON_GROUP, Work::Skeleton { runs: RUNS, steps: each }, RAW_GROUP, None),
         whole(ENGINE_GROUP, engine(RUNS, each, Bodies::Async), RAW_GROUP, 0.85, SKELETON_GROUP),
         held("engine: 256 runs, blocking steps", blocking(RUNS, each), ENGINE_GROUP, None),
+        held("engine: 1 run, 1,000 steps at once", Work::FanOut { steps: 1_000 }, RAW_GROUP, None),
     ]
 }
 

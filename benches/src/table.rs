@@ -1,8 +1,7 @@
 //! What a person sees.
 
-use crate::children::Children;
 use crate::rounds::{Ratio, Row};
-use crate::waiting::Waiting;
+use crate::spread::Spread;
 
 /// The table of steps per second.
 pub(crate) fn print_rows(rows: &[Row]) {
@@ -39,23 +38,34 @@ fn shown(ratio: Option<&Ratio>) -> String {
     format!("{:.2} ({:.2}..{:.2}){goal}", spread.median, spread.lower, spread.upper)
 }
 
-pub(crate) fn print_waiting(waiting: &Waiting) {
-    let Waiting { runs, open_ms, resident_mib, wal_bytes, wake_ms, .. } = waiting;
-    let ratio = waiting.start_micros / waiting.start_micros_empty;
-    println!("{:<44} {runs:>12}", "runs that wait in the file");
-    println!("{:<44} {open_ms:>12.1}", "until the node is open, ms");
-    println!("{:<44} {resident_mib:>12.1}", "resident a second later, MiB");
-    println!("{:<44} {wal_bytes:>12}", "written to the WAL by the start, bytes");
-    println!("{:<44} {ratio:>12.2}", "starting a run, against an empty file");
-    println!("{:<44} {wake_ms:>12.1}", "from a timer's moment to its run's end, ms");
+/// A figure by itself, and what the design asks of it.
+pub(crate) struct Line {
+    what: &'static str,
+    value: String,
+    goal: &'static str,
 }
 
-pub(crate) fn print_children(children: &Children) {
-    let Children { runs, children_s, alone_s, longest_start_ms, most_mib } = children;
-    let ratio = children_s / alone_s;
-    println!("{:<44} {runs:>12}", "children of one parent");
-    println!("{:<44} {children_s:>12.2}", "until all have ended, s");
-    println!("{:<44} {ratio:>12.2}", "against as many runs by themselves");
-    println!("{:<44} {longest_start_ms:>12.1}", "longest start of another run meanwhile, ms");
-    println!("{:<44} {most_mib:>12.1}", "most memory of the process, MiB");
+impl Line {
+    pub(crate) fn of(what: &'static str, value: &impl ToString, goal: &'static str) -> Line {
+        Line { what, value: value.to_string(), goal }
+    }
+
+    /// The middle one of some rounds, with the least and the most.
+    pub(crate) fn spread(
+        what: &'static str,
+        Spread { min, median, max, .. }: &Spread,
+        digits: usize,
+        goal: &'static str,
+    ) -> Line {
+        let value = format!("{median:.digits$} ({min:.digits$}..{max:.digits$})");
+        Line { what, value, goal }
+    }
+}
+
+/// Some figures, a line each.
+pub(crate) fn print_lines(lines: &[Line]) {
+    println!("{:<44} {:>26} {:>10}", "", "median (min..max)", "goal");
+    for Line { what, value, goal } in lines {
+        println!("{what:<44} {value:>26} {goal:>10}");
+    }
 }

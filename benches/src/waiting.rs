@@ -3,18 +3,24 @@
 //!
 //! The file is written directly, as the engine would have written it, and opened by a process of
 //! its own, whose memory is measured.
+//!
+//! The bars, with a million: the node is open in 2 s, holds less than 150 MiB, writes less than
+//! 1 MiB of WAL at its start, starts a run in 1.2 times what it takes in an empty file, and wakes
+//! one within 50 ms.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tidemill::{App, Ctx, Environment, Node, Result, StartRequest};
-use tidemill_eventlog::{Appender, Checkpoints, create, host, open_writer, projection};
-use tidemill_model::{
-    Durability, Event, Json, OpId, OpName, RunCreated, RunId, RunStatus, Seed, Timestamp,
-};
+use tidemill_eventlog::{Beside, Checkpoints, create, host};
+use tidemill_model::{Event, Json, OpId, OpName, RunId, RunStatus, Timestamp};
 
 use crate::measure::process_mib;
+use crate::order::{Site, Work};
+use crate::prepared::{self, RunLog};
+use crate::spread::Spread;
+use crate::table::Line;
 
 /// How many runs are started in each of the two files.
 const STARTS: usize = 200;
@@ -47,61 +53,28 @@ async fn nothing(_: Ctx, (): ()) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file with so many runs that wait, and an empty one, for [`opened`].
-pub(crate) fn prepare(folder: &Path, runs: u32) -> anyhow::Result<()> {
-    let (full, empty) = files(folder);
-    write(&full, runs)?;
-    Ok(create(&empty)?)
+/// Writes a file with so many runs that wait, and an empty one, and lets a process open both.
+pub(crate) fn measure(site: &Site, runs: u32) -> anyhow::Result<Waiting> {
+    let folder = site.folder()?;
+    let (full, empty) = files(folder.path());
+    let year = host::wall_now().saturating_add(Duration::from_secs(365 * 86_400));
+    prepared::write(&full, (0..runs).map(|run| sleeping(year, run)))?;
+    create(&empty)?;
+    site.run_in(folder.path(), Work::Waiting { runs })
 }
 
 fn files(folder: &Path) -> (PathBuf, PathBuf) {
     (folder.join("waiting.db"), folder.join("empty.db"))
 }
 
-/// Runs that sleep for a year.
-fn write(path: &Path, runs: u32) -> anyhow::Result<()> {
-    create(path)?;
-    let file = open_writer(path, Checkpoints::Own)?;
-    file.execute_batch("PRAGMA synchronous = OFF")?;
-    let mut appender = Appender::load(&file)?;
-    let year = host::wall_now().saturating_add(Duration::from_secs(365 * 86_400));
-    let mut number = 0;
-    while number < runs {
-        file.execute_batch("BEGIN IMMEDIATE")?;
-        for run in number..runs.min(number.saturating_add(10_000)) {
-            let id = RunId::new(&format!("waiting-{run:07}"))?;
-            let at = year.saturating_add(Duration::from_micros(u64::from(run)));
-            for event in sleeping(at)? {
-                let put = appender.append(&file, host::wall_now(), Some(&id), &event)?;
-                projection::project(&file, put, Some(&id), &event)?;
-            }
-            projection::set_status(&file, &id, RunStatus::Suspended, None)?;
-        }
-        file.execute_batch("COMMIT")?;
-        appender.committed();
-        number = number.saturating_add(10_000);
-    }
-    file.close().map_err(|(_, e)| e)?;
-    Ok(())
-}
-
-/// The log of a run that sleeps until a moment.
-fn sleeping(at: Timestamp) -> anyhow::Result<[Event; 3]> {
-    let created = RunCreated {
-        workflow: OpName::new("naps")?,
-        input: Json::of(&at)?,
-        labels: std::collections::BTreeMap::new(),
-        seed: Seed::from_random(host::random()?),
-        parent: None,
-        app_version: "1".to_owned(),
-        durability: Durability::Local,
-    };
+/// The log of a run that sleeps for a year.
+fn sleeping(year: Timestamp, run: u32) -> anyhow::Result<RunLog> {
+    let at = year.saturating_add(Duration::from_micros(u64::from(run)));
+    let mut events = Vec::from(prepared::begun("naps", Json::of(&at)?)?);
     let name = OpName::new("sleep_until")?;
-    Ok([
-        Event::RunCreated(Box::new(created)),
-        Event::RunStarted { epoch: None, attempt: 1 },
-        Event::TimerStarted { op: OpId::FIRST, name, fire_at: at },
-    ])
+    events.push(Event::TimerStarted { op: OpId::FIRST, name, fire_at: at });
+    let id = RunId::new(&format!("waiting-{run:07}"))?;
+    Ok(RunLog { id, events, status: RunStatus::Suspended })
 }
 
 /// Opens both files, and says what that cost this process.
@@ -112,7 +85,7 @@ pub(crate) async fn opened(folder: &Path, runs: u32) -> anyhow::Result<Waiting> 
     let node = open(&full).await?;
     let open_ms = before.elapsed().as_secs_f64() * 1e3;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let wal_bytes = std::fs::metadata(tidemill_eventlog::Beside::new(&full).wal())?.len();
+    let wal_bytes = std::fs::metadata(Beside::new(&full).wal())?.len();
     let resident_mib = process_mib("VmRSS:")?;
     let other = open(&empty).await?;
     let (mut of_full, mut of_empty) = (Vec::new(), Vec::new());
@@ -132,8 +105,8 @@ pub(crate) async fn opened(folder: &Path, runs: u32) -> anyhow::Result<Waiting> 
         resident_mib,
         wal_bytes,
         wake_ms,
-        start_micros: middle(of_full),
-        start_micros_empty: middle(of_empty),
+        start_micros: Spread::of(of_full).median,
+        start_micros_empty: Spread::of(of_empty).median,
     })
 }
 
@@ -156,7 +129,21 @@ async fn start(node: &Node) -> anyhow::Result<f64> {
     Ok(took.as_secs_f64() * 1e6)
 }
 
-fn middle(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+impl Waiting {
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        let Waiting { runs, open_ms, resident_mib, wal_bytes, wake_ms, .. } = self;
+        let ratio = self.start_micros / self.start_micros_empty;
+        vec![
+            Line::of("runs that wait in the file", runs, ""),
+            Line::of("until the node is open, ms", &format!("{open_ms:.1}"), "< 2000"),
+            Line::of("resident a second later, MiB", &format!("{resident_mib:.1}"), "< 150"),
+            Line::of("written to the WAL by the start, bytes", wal_bytes, "< 1048576"),
+            Line::of("starting a run, against an empty file", &format!("{ratio:.2}"), "< 1.2"),
+            Line::of(
+                "from a timer's moment to its run's end, ms",
+                &format!("{wake_ms:.1}"),
+                "< 50",
+            ),
+        ]
+    }
 }
