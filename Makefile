@@ -5,8 +5,9 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Exports TIDEMILL_LITESTREAM and TIDEMILL_MINIO for the rest of one recipe line.
-tools = tools=$$(tools/bootstrap --print); while read -r line; do export "$$line"; done <<<"$$tools"
+# Exports the paths of the programs that `wanted` names, or of Litestream and MinIO, for the rest of
+# one recipe line.
+tools = tools=$$(tools/bootstrap --print $(wanted)); while read -r line; do export "$$line"; done <<<"$$tools"
 
 .PHONY: help
 help: ## this list
@@ -17,6 +18,7 @@ demo: ## a sweep outlives its machine: kill a node, take it over from S3, look a
 	@$(tools); tools/demo
 
 .PHONY: test
+test: wanted = litestream minio earlier
 test: check ## all gates and all tests; the S3 tests run on the minio binary
 	@$(tools); export TIDEMILL_TEST_S3=$${TIDEMILL_TEST_S3:-binary}; \
 	cargo build --workspace --bins && cargo test --workspace --no-fail-fast $(ARGS)

@@ -47,5 +47,6 @@ mod stops;
 mod support;
 mod takeover;
 mod unreadable;
+mod versions;
 mod wrong_answers;
 mod wrong_replica;

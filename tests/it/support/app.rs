@@ -10,7 +10,8 @@ use super::http::Api;
 use super::ledger::{self, Ledger};
 use super::machine::{self, Machine};
 use super::process::{self, Process};
-use super::{scratch, tools};
+use super::scratch;
+use super::tools::Release;
 
 /// A running `tidemill-test-app serve`. Dropping it kills it.
 pub(crate) struct App {
@@ -25,6 +26,7 @@ pub(crate) struct Settings {
     port: u16,
     log: PathBuf,
     environment: Vec<(String, String)>,
+    release: Release,
 }
 
 impl Settings {
@@ -32,7 +34,7 @@ impl Settings {
     pub(crate) fn alone(db: &Path) -> Self {
         let log = scratch::folder("app").join("app.log");
         let port = machine::free_port();
-        Self { db: db.to_owned(), port, log, environment: Vec::new() }
+        Self { db: db.to_owned(), port, log, environment: Vec::new(), release: Release::This }
     }
 
     /// An app on a machine whose sidecar runs without CMD.
@@ -40,6 +42,12 @@ impl Settings {
         let socket = machine.socket();
         let socket = socket.to_str().expect("a test path in UTF-8");
         Self::alone(machine.db()).env("TIDEMILL_SIDECAR", socket)
+    }
+
+    /// The app of this release.
+    pub(crate) fn of(mut self, release: Release) -> Self {
+        self.release = release;
+        self
     }
 
     pub(crate) fn db(&self) -> &Path {
@@ -59,7 +67,7 @@ impl Settings {
 
     /// `tidemill-test-app ARGS` on this file, not started.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(tools::test_app());
+        let mut command = Command::new(self.release.test_app());
         command.args(args).env("TIDEMILL_DB", &self.db).env_remove("TIDEMILL_SIDECAR");
         process::reach(&mut command, &self.environment);
         command

@@ -20,8 +20,9 @@ use super::ledger::{self, Ledger};
 use super::process::Finished;
 use super::procfs::{self, Proc};
 use super::supervisor::{Policy, Supervisor};
+use super::tools::Release;
 use super::unix_http::{self, Reply};
-use super::{process, scratch, tools, wait};
+use super::{process, scratch, wait};
 
 const APP: &str = "tidemill-test-app";
 const LITESTREAM: &str = "litestream";
@@ -46,6 +47,9 @@ struct Settings {
     port: u16,
     environment: Vec<(String, String)>,
     sidecar_args: Vec<String>,
+    sidecar_of: Release,
+    app_of: Release,
+    paced: bool,
     app: bool,
     /// What runs in the app's place.
     instead: Option<String>,
@@ -72,8 +76,10 @@ impl Machine {
             db: dir.join("workflow.db"),
             port: free_port(),
             environment: process::environment(bucket),
-            // Tests kill more often than a node in service may die; see `paced`.
-            sidecar_args: vec!["--pace".to_owned(), "0s".to_owned()],
+            sidecar_args: Vec::new(),
+            sidecar_of: Release::This,
+            app_of: Release::This,
+            paced: false,
             app: true,
             instead: None,
             app_environment: Vec::new(),
@@ -97,9 +103,14 @@ impl Machine {
 
     /// Starts that follow others which ended badly wait, as they do unless a person says otherwise.
     pub(crate) fn paced(mut self) -> Self {
-        assert_eq!(self.settings.sidecar_args.first().map(String::as_str), Some("--pace"));
-        self.settings.sidecar_args.drain(..2);
+        self.settings.paced = true;
         self
+    }
+
+    /// The programs of these releases, from the next start on.
+    pub(crate) fn set_releases(&mut self, sidecar: Release, app: Release) {
+        self.settings.sidecar_of = sidecar;
+        self.settings.app_of = app;
     }
 
     /// A variable for the app alone.
@@ -183,7 +194,13 @@ impl Machine {
     /// `tidemill ARGS` with this machine's credentials and endpoint, to its end.
     #[track_caller]
     pub(crate) fn tidemill(&self, args: &[&str]) -> Finished {
-        let mut command = Command::new(tools::tidemill());
+        self.tidemill_of(Release::This, args)
+    }
+
+    /// [`Self::tidemill`] of another release.
+    #[track_caller]
+    pub(crate) fn tidemill_of(&self, release: Release, args: &[&str]) -> Finished {
+        let mut command = Command::new(release.tidemill());
         process::reach(&mut command, &self.settings.environment);
         process::finish("tidemill", command.args(args))
     }
@@ -415,13 +432,17 @@ impl Drop for Machine {
 
 impl Settings {
     fn command(&self, dir: &Path) -> Command {
-        let mut command = Command::new(tools::tidemill());
+        let mut command = Command::new(self.sidecar_of.tidemill());
         command
             .args(["sidecar", "--node", &self.node, "--bucket", &self.fleet, "--db"])
             .arg(&self.db)
             .args(&self.sidecar_args)
             .current_dir(dir)
             .env("TIDEMILL_TEST_MACHINE", dir);
+        // Tests kill more often than a node in service may die. 0.1 knows no pace.
+        if !self.paced && self.sidecar_of == Release::This {
+            command.args(["--pace", "0s"]);
+        }
         process::reach(&mut command, &self.environment);
         if let Some(program) = &self.instead {
             command.args(["--", program]);
@@ -434,7 +455,7 @@ impl Settings {
                     self.app_environment.iter().map(|(name, value)| format!("{name}={value}")),
                 );
             }
-            command.arg(tools::test_app()).args(["serve", "--listen"]);
+            command.arg(self.app_of.test_app()).args(["serve", "--listen"]);
             command.arg(format!("127.0.0.1:{}", self.port));
         }
         command

@@ -20,6 +20,38 @@ pub(crate) fn test_app() -> PathBuf {
     path
 }
 
+/// Which programs of ours: those of this build, or of the version before this schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    This,
+    /// 0.1, of commit 8dcdd52.
+    Earlier,
+}
+
+impl Release {
+    /// Its `tidemill` command.
+    pub(crate) fn tidemill(self) -> PathBuf {
+        match self {
+            Self::This => tidemill().to_owned(),
+            Self::Earlier => earlier().join("tidemill"),
+        }
+    }
+
+    /// Its app made for tests.
+    pub(crate) fn test_app(self) -> PathBuf {
+        match self {
+            Self::This => test_app(),
+            Self::Earlier => earlier().join("tidemill-test-app"),
+        }
+    }
+}
+
+/// The folder with the programs of 0.1, which a cold cache builds: some minutes.
+fn earlier() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| bring("earlier"));
+    &PATH
+}
+
 /// The pinned Litestream.
 pub(crate) fn litestream() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| bring("litestream"));
