@@ -3,8 +3,8 @@
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
-use tidemill_model::{RunId, Seq, terminal};
-use tidemill_observer::{EventView, for_each_event, render};
+use tidemill_model::{EventView, RunId, Seq, terminal};
+use tidemill_observer::{for_each_event, render};
 
 use crate::common::FromArgs;
 use crate::output::written;

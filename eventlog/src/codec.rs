@@ -8,7 +8,9 @@
 //! SQLite keeps integers as `i64`; the conversions of sums and positions are here and nowhere else.
 
 use rusqlite::types::ValueRef;
-use tidemill_model::{Columns, Event, EventError, Json, LogSum, OpId, RunId, Seq, Timestamp};
+use tidemill_model::{
+    Columns, Event, EventError, EventView, Json, LogSum, OpId, RunId, Seq, Timestamp,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result, sqlite};
@@ -149,11 +151,13 @@ impl Row {
         })
     }
 
-    /// What the row carries, for display: text that is not JSON becomes a string, because looking
-    /// must not fail.
-    pub fn data_json(&self) -> Option<Json> {
+    /// The row as it is shown: text that is not JSON becomes a string, because looking must not
+    /// fail.
+    pub fn into_view(self) -> EventView {
         let quoted = |text: &str| Json::of(text).expect("a string has a JSON form");
-        self.data.as_deref().map(|text| Json::parse(text).unwrap_or_else(|_| quoted(text)))
+        let shown = |text: &str| Json::parse(text).unwrap_or_else(|_| quoted(text));
+        let Row { seq, ts, run, kind, op, name, data, sum } = self;
+        EventView { seq, ts, run, kind, op, name, data: data.as_deref().map(shown), sum }
     }
 
     /// The event.

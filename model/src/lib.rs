@@ -59,8 +59,8 @@ pub use position::{Epoch, LogSum, OpId, Seq, Txid};
 pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
 pub use run_view::{
-    AttemptView, Cut, Cuts, OperationPage, OperationView, PageRequest, Payloads, RunPage,
-    RunSummary, RunView, Word, took_ms,
+    AttemptView, Cut, Cuts, EventPage, EventView, OperationPage, OperationView, PageRequest,
+    Payloads, RunPage, RunSummary, RunView, Word, took_ms,
 };
 pub use socket::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, GateState, LeaseLine,

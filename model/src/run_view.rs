@@ -1,9 +1,10 @@
-//! A run as it is shown: one JSON over HTTP, from `show --json` and from `runs --json`, and what the
-//! text of `show` and `runs` is made of.
+//! A run and its events as they are shown: one JSON over HTTP, from `show --json`, `runs --json` and
+//! `events --json`, and what the text of these commands is made of.
 //!
 //! A field that every run, operation or attempt gets one day is `null` until then; one that only
 //! some ever have is left out of the others. A reader ignores the fields that it does not know.
 
+mod event;
 mod operation;
 mod page;
 
@@ -23,6 +24,7 @@ use crate::run_state::RunState;
 use crate::run_status::RunStatus;
 use crate::time::Timestamp;
 
+pub use event::{EventPage, EventView};
 pub use operation::{AttemptView, Cut, Cuts, OperationView};
 pub use page::{OperationPage, PageRequest, Payloads};
 

@@ -1,40 +1,10 @@
-//! The events of a file as a reader sees them: what each carries as JSON, not as text in JSON.
+//! The events of a file as a reader sees them, one after another.
 
 use rusqlite::Connection;
-use serde::Serialize;
-use tidemill_eventlog::{Row, query};
-use tidemill_model::{Json, LogSum, OpId, RunId, Seq, Timestamp};
+use tidemill_eventlog::query;
+use tidemill_model::{EventView, RunId, Seq};
 
 use crate::error::{Error, ErrorKind, Result};
-
-/// One event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EventView {
-    /// Its position.
-    pub seq: Seq,
-    /// When it was written.
-    pub ts: Timestamp,
-    /// The run; `None` for events of the node.
-    pub run: Option<RunId>,
-    /// The text of its kind, which may be of a newer version.
-    pub kind: String,
-    /// The operation.
-    pub op: Option<OpId>,
-    /// The operation's name, or the workflow's.
-    pub name: Option<String>,
-    /// What it carries.
-    pub data: Option<Json>,
-    /// The running checksum.
-    pub sum: LogSum,
-}
-
-impl EventView {
-    fn of(row: Row) -> EventView {
-        let data = row.data_json();
-        let Row { seq, ts, run, kind, op, name, data: _, sum } = row;
-        EventView { seq, ts, run, kind, op, name, data, sum }
-    }
-}
 
 /// Calls `each` for the events after a position, in order, at most `limit`: those of one run, or
 /// all.
@@ -54,7 +24,7 @@ pub fn for_each_event<E: From<Error>>(
     // An error of `each` ends the walk; it is carried around the walk's own error type.
     let mut stopped = None;
     let walked = query::for_each_event(connection, run, after, limit, |row| {
-        each(EventView::of(row)).map_err(|error| {
+        each(row.into_view()).map_err(|error| {
             stopped = Some(error);
             Error::new(ErrorKind::Internal, "stopped")
         })

@@ -29,7 +29,7 @@ mod testing;
 
 pub use cache::Cache;
 pub use error::{Error, ErrorKind, Result};
-pub use events::{EventView, for_each_event};
+pub use events::for_each_event;
 pub use fleet::{HolderView, NodeView, nodes};
 pub use history::{
     BranchView, BucketHistory, EpochView, FileEpoch, FileHistory, History, PointView,

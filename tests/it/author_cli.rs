@@ -114,6 +114,9 @@ fn a_run_is_followed_to_its_end() {
     assert_eq!(events.last().map(|event| event["kind"].clone()), Some(json!("run_completed")));
     let stored = sqlite::number(&db, "SELECT count(*) FROM events WHERE run = 'r1'");
     assert_eq!(i64::try_from(events.len()), Ok(stored));
+    let events_of = ["events", "r1", "--from", text(&db), "--json"];
+    let printed = process::tidemill(&Bucket::new(), &events_of).json();
+    assert_eq!(printed, json!(events), "one JSON, also of what proves a row");
     let half = seqs[seqs.len() / 2];
     let rest = app.api().get(&format!("/v1/runs/r1/events?after={half}")).expect("it answers");
     let rest = rest.body["events"].as_array().map(Vec::len);

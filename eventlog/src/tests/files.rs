@@ -252,7 +252,7 @@ fn what_a_row_carries_is_shown_even_if_it_is_no_json() {
             data: data.map(str::to_owned),
             sum: tidemill_model::LogSum::ZERO,
         };
-        row.data_json().map(|json| json.as_str().to_owned())
+        row.into_view().data.map(|json| json.as_str().to_owned())
     };
     assert_eq!(shown(None), None);
     assert_eq!(shown(Some(r#"{"a":1}"#)).as_deref(), Some(r#"{"a":1}"#));

@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::event_data::{BlockReasonKind, ProcessEnd, RunCreated, Seed};
 use crate::failure::FailureKind;
 use crate::limits::{OPERATIONS_PAGE_BYTES_MAX, PAYLOAD_HEAD_CHARS_MAX, PAYLOAD_LISTED_BYTES_MAX};
+use crate::position::LogSum;
 
 /// What `GET /v1/runs/{id}` asks for.
 const FIRST_PAGE: PageRequest =
@@ -245,6 +246,27 @@ fn a_run_in_a_list() {
     is_shown_as("summary_open", &summary);
     summary.custom_status = Some(json(r#""1 of 4""#));
     is_shown_as("summary_with_status", &summary);
+}
+
+#[test]
+fn an_event_of_a_run_and_one_of_the_node() {
+    let mut event = EventView {
+        seq: seq(7),
+        ts: second(7),
+        run: Some(run_id("r")),
+        kind: "step_completed".into(),
+        op: Some(op(1)),
+        name: Some("train".into()),
+        data: Some(json(r#"{"output":{"accuracy":0.95}}"#)),
+        sum: LogSum::new(u64::MAX),
+    };
+    is_shown_as("event", &event);
+    let page = EventPage { events: vec![event.clone()], next: Some(seq(7)) };
+    is_shown_as("event_page", &page);
+    event.kind = "node_started".into();
+    (event.run, event.op, event.name) = (None, None, None);
+    event.data = Some(json(r#"{"node":null,"epoch":null,"instance":null,"versions":{}}"#));
+    is_shown_as("event_of_node", &event);
 }
 
 #[test]

@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 use tidemill_eventlog::Report;
-use tidemill_model::{RunSummary, terminal};
+use tidemill_model::{EventView, RunSummary, terminal};
 
 use super::attempt::activity;
 use super::{columns, duration, json, millis, short};
-use crate::events::EventView;
 use crate::fleet::NodeView;
 use crate::restore_to::RestoredFile;
 use crate::sql::Table;

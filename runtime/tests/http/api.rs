@@ -199,6 +199,10 @@ fn events_come_in_pages_and_as_a_stream_that_ends_with_the_run() {
     let listed: Vec<u64> =
         all["events"].as_array().unwrap().iter().map(|e| e["seq"].as_u64().unwrap()).collect();
     assert_eq!(listed, seqs);
+    let data = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+    let streamed: Value = data.map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+    assert_eq!(streamed, all["events"]);
+    assert!(all["events"][0]["sum"].is_string(), "{all}");
     assert_eq!(all["next"], Value::Null);
     assert_eq!(all["events"][0]["data"]["input"], 300);
     let page = node.get("/v1/runs/r/events?limit=2").body;

@@ -12,14 +12,13 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use tidemill_eventlog::Row;
-use tidemill_model::{RunId, Seq};
+use tidemill_model::{EventPage, EventView, RunId, Seq};
 use tokio::sync::watch;
 
 use super::Api;
 use super::error::ApiError;
 use super::query::Params;
 use super::runs::no_such_run;
-use super::view::{EventList, EventView};
 use crate::store::Stored;
 
 /// Events in a page. At 1 MiB each the page would be large, but payloads are rarely near it.
@@ -52,9 +51,9 @@ pub(crate) async fn events(
     let found = page(&api, &run, after, limit + 1).await?;
     let asked = usize::try_from(limit).expect("a limit fits in memory");
     let more = found.len() > asked;
-    let events: Vec<EventView> = found.into_iter().take(asked).map(Into::into).collect();
+    let events: Vec<EventView> = found.into_iter().take(asked).map(Row::into_view).collect();
     let next = events.last().map(|event| event.seq).filter(|_| more);
-    Ok(Json(EventList { events, next }).into_response())
+    Ok(Json(EventPage { events, next }).into_response())
 }
 
 /// Where a browser's event source goes on after its connection broke.
@@ -139,7 +138,7 @@ impl Follower {
 }
 
 fn sse(row: Row) -> Event {
-    let view = EventView::from(row);
+    let view = row.into_view();
     let data = serde_json::to_string(&view).expect("an event's row has a JSON form");
     Event::default().id(view.seq.to_string()).event(view.kind).data(data)
 }

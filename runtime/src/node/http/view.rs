@@ -1,10 +1,7 @@
-//! What the API shows beside a run, whose JSON `tidemill_model` has: results and events.
+//! What the API alone shows: results. The JSON of runs and events is in `tidemill_model`.
 
 use serde::Serialize;
-use tidemill_eventlog::Row;
-use tidemill_model::{
-    BlockReason, Failure, Json, OpId, RunId, RunState, RunStatus, Seq, Timestamp, WaitsFor,
-};
+use tidemill_model::{BlockReason, Failure, Json, RunId, RunState, RunStatus, WaitsFor};
 
 /// How a run ended, or why it does not go on.
 #[derive(Debug, Serialize)]
@@ -47,41 +44,5 @@ impl ResultView {
     pub(crate) fn blocked(id: RunId, reason: BlockReason) -> ResultView {
         let end = End { output: None, error: None, blocked: Some(reason) };
         ResultView { id, status: RunStatus::Blocked, end, waits_for: None }
-    }
-}
-
-/// A page of events.
-#[derive(Debug, Serialize)]
-pub(crate) struct EventList {
-    pub(crate) events: Vec<EventView>,
-    /// What `after` takes to go on; null at the end of what there is.
-    pub(crate) next: Option<Seq>,
-}
-
-/// One event, whether or not this version knows its kind.
-#[derive(Debug, Serialize)]
-pub(crate) struct EventView {
-    pub(crate) seq: Seq,
-    ts: Timestamp,
-    run: Option<RunId>,
-    pub(crate) kind: String,
-    op: Option<OpId>,
-    name: Option<String>,
-    /// What the kind carries; text that is no JSON is shown as a string.
-    data: Option<Json>,
-}
-
-impl From<Row> for EventView {
-    fn from(row: Row) -> EventView {
-        let data = row.data_json();
-        EventView {
-            seq: row.seq,
-            ts: row.ts,
-            run: row.run,
-            kind: row.kind,
-            op: row.op,
-            name: row.name,
-            data,
-        }
     }
 }
