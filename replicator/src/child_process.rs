@@ -61,7 +61,7 @@ impl Watched {
         Watched::spawn_with_stderr(command, thread_name).map(|(watched, _)| watched)
     }
 
-    /// As [`Watched::spawn`], with the child's stderr if it is piped.
+    /// Like [`Watched::spawn`], but also returns the child's stderr; `None` unless it is piped.
     pub(crate) fn spawn_with_stderr(
         command: &mut Command,
         thread_name: &str,
@@ -133,8 +133,8 @@ impl Drop for Watched {
     }
 }
 
-/// A signal to one's own unreaped child fails only if the child changed its user, or if all of a
-/// group has ended; either is worth a line and nothing more.
+/// A signal to one's own unreaped child fails only if the child changed its user, or if the whole
+/// group has ended; either deserves a log line and nothing more.
 fn log_failure(sent: rustix::io::Result<()>, pid: Pid) {
     if let Err(e) = sent {
         tracing::debug!(pid = pid.as_raw_pid(), error = %e, "cannot signal a child");

@@ -1,11 +1,11 @@
-//! What the cores are told of time: both clocks at once, and how long to wait before trying again.
+//! Time as the cores get it: both clocks read together, and the back-off between attempts.
 
 use std::time::Duration;
 
 use tidemill_model::{BootTime, Timestamp};
 
-/// Both clocks, read together. Deadlines are compared on the boot clock; the wall clock only tells
-/// whether the boot clock stood still, as it does in a machine that was paused from outside.
+/// Both clocks, read together. Deadlines use the boot clock; the wall clock only shows whether the
+/// boot clock stood still, as it does in a machine that was paused from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clocks {
     /// `CLOCK_BOOTTIME`.
@@ -15,7 +15,7 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
-    /// How much further the wall clock went than the boot clock since `earlier`.
+    /// How much the wall clock gained on the boot clock since `earlier`.
     pub(crate) fn wall_ran_ahead(self, earlier: Clocks) -> Duration {
         self.wall.since(earlier.wall).saturating_sub(self.boot.since(earlier.boot))
     }

@@ -34,7 +34,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Checks the tools and takes the node lock. The bucket was not asked for anything yet.
+    /// Checks the tools and takes the node lock, without a request to the bucket.
     pub(crate) async fn open(settings: Settings) -> Result<Arc<Context>, Error> {
         Context::with(settings, Litestream::find().await?).await
     }
@@ -81,12 +81,12 @@ impl Context {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a problem; whether it is a new one, which the log is to have.
+    /// Notes a problem; returns true if it is new and should be logged.
     pub(crate) fn say(&self, topic: Topic, text: impl Into<String>) -> bool {
         self.status().problems.say(topic, text)
     }
 
-    /// The topic has no problem any more.
+    /// Notes that a topic's problem is over.
     pub(crate) fn clear(&self, topic: Topic) {
         self.status().problems.clear(topic);
     }

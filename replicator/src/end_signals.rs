@@ -4,7 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Error, ErrorKind};
 
-/// Asks of others that this process end: SIGTERM and SIGINT.
+/// A listener for SIGTERM and SIGINT.
 pub(crate) struct EndSignals {
     term: Signal,
     int: Signal,

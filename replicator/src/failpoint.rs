@@ -2,12 +2,12 @@
 //! a release build has no way to end here or to leave out a cure.
 //!
 //! - `TIDEMILL_TEST_STOP_AT=NAME` ends the process at the point of that name, as SIGKILL would: no
-//!   destructor runs and no peer is told. The name goes to stderr, so that a test can
+//!   destructor runs and no peer gets a message. The name goes to stderr, so that a test can
 //!   assert that its fault fired.
 //! - `TIDEMILL_TEST_NO_CURE=1` leaves out the cure of an app that died without a goodbye, so that a
 //!   test can show that it would see what the cure prevents.
 
-/// Ends the process if it was told to end at `point`.
+/// Ends the process if the test chose `point`.
 #[cfg(debug_assertions)]
 pub(crate) fn reached(point: &str) {
     if std::env::var("TIDEMILL_TEST_STOP_AT").is_ok_and(|wanted| wanted == point) {

@@ -1,10 +1,10 @@
 //! The sidecar of a Tidemill node.
 //!
-//! It owns the node's lease, restores the file where the disk is empty, runs Litestream, tells the
-//! app when it may open the file and until when it may act, and gives the node up with everything
-//! shipped. [`run()`] is all of it.
+//! It holds the node's lease, restores the file where the disk is empty, runs Litestream, tells the
+//! app when it may open the file and until when it may act, and at the end ships everything and
+//! releases the node. [`run()`] does all of it.
 //!
-//! - `start`: from what a start finds to a claim and a file that may be shipped;
+//! - `start`: from the state of disk and bucket to a claim and a file that may be shipped;
 //! - `lease`: claiming the node, and renewing the claim until it is released or lost;
 //! - `takeover`: from a new claim to the epoch's base in its place;
 //! - `serve`: the loop over a ready node;
@@ -13,8 +13,8 @@
 //! - `app`: the app's socket, and CMD;
 //! - `disk`: the files of the node.
 //!
-//! What decides does no I/O and stands beside what performs it: time, randomness and results go in,
-//! requests come out. `pure_files.rs` names these files and refuses I/O in them.
+//! Files that decide do no I/O: time, randomness and results go in, requests come out to the files
+//! beside them, which perform them. `pure_files.rs` names the pure files and refuses I/O in them.
 //!
 //! Invariants, each argued where it is kept: one owner acts at a time; two writers never share a
 //! prefix; what a barrier acknowledged is in every later owner's base; a file is moved aside and

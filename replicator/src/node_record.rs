@@ -1,5 +1,5 @@
-//! The state file of a ready node: what this process knows and must not forget, and how it is
-//! written. Its owners share it; each change is one method.
+//! The state file of a ready node, and how this process writes it. The owners share it; each change
+//! is one method.
 //!
 //! Small writes are done in place: they must be on disk before the next effect anyway.
 
@@ -26,7 +26,8 @@ pub(crate) struct NodeRecord {
 
 struct KeptState {
     state: NodeState,
-    /// An app was let in since the last cure: its end without a goodbye counts as a failure.
+    /// Whether an app was let in since the last cure: its end without a goodbye counts as a
+    /// failure.
     let_in: bool,
 }
 
@@ -61,12 +62,12 @@ impl NodeRecord {
         self.kept().state.stage == Stage::Cure
     }
 
-    /// An app may open the file from now on.
+    /// Notes that an app may open the file from now on.
     pub(crate) fn let_app_in(&self) {
         self.kept().let_in = true;
     }
 
-    /// Writes the stage; whether the disk has it.
+    /// Writes the stage; returns whether the disk has it.
     pub(crate) fn save_stage(&self, stage: Stage, good: Option<LastGood>) -> bool {
         let mut kept = self.kept();
         let state = &mut kept.state;
@@ -74,7 +75,7 @@ impl NodeRecord {
         state.last_good = good.map(|good| later_good(state.last_good, good)).or(state.last_good);
         match (self.context.save(state), stage) {
             (Ok(()), _) => self.context.clear(Topic::Disk),
-            // The node is lost either way: the lease tells the next start.
+            // The node is lost either way: the next start learns it from the lease.
             (Err(error), Stage::Fenced) => tracing::error!(%error, "cannot record the fence"),
             (Err(error), Stage::Claimed | Stage::Restored | Stage::Shipping | Stage::Cure) => {
                 self.say_disk(&error, "waiting until the state file can be written");
@@ -89,8 +90,8 @@ impl NodeRecord {
         true
     }
 
-    /// Writes a barrier that counted; whether the disk has it. In a cure the one before it stays,
-    /// because the break that begins there is not written yet.
+    /// Writes a barrier that counted; returns whether the disk has it. During a cure the earlier
+    /// barrier stays, because the break that begins there is not written yet.
     pub(crate) fn save_good(&self, good: LastGood) -> bool {
         if self.is_in_cure() {
             return true;
@@ -111,8 +112,8 @@ impl NodeRecord {
         }
     }
 
-    /// Nothing more may go under this prefix. If that is Litestream's fault, the file has all that
-    /// was ever committed; otherwise the bucket has what was covered.
+    /// Notes that nothing more may be shipped under this prefix. If Litestream is at fault, the
+    /// file has everything that was ever committed; otherwise the bucket has what was covered.
     pub(crate) fn abandon(&self, why: Unfit) {
         let why = match why {
             Unfit::Litestream => {
@@ -138,9 +139,9 @@ impl NodeRecord {
         }
     }
 
-    /// Counts an app that was let in by this process and died as a failure; gives how long its cure
-    /// waits, which is not at all in a hurry. `None` if no app was let in since the
-    /// last cure. The next write records it.
+    /// Counts the death of an app that this process let in as a failure, which the next write
+    /// records. Returns how long the cure waits (not at all in a hurry); `None` if no app was let
+    /// in since the last cure.
     pub(crate) fn count_cure(&self, hurry: bool) -> Option<Duration> {
         let mut kept = self.kept();
         if !std::mem::take(&mut kept.let_in) {
@@ -158,12 +159,12 @@ impl NodeRecord {
         Some(wait)
     }
 
-    /// Whether failures before this slow down what comes next.
+    /// Whether earlier failures delay the next claim or cure.
     pub(crate) fn has_failures(&self) -> bool {
         self.kept().state.failures.is_some()
     }
 
-    /// What came before does not slow down what comes next.
+    /// Forgets earlier failures, so that they delay nothing.
     pub(crate) fn forgive(&self) {
         let mut kept = self.kept();
         if kept.state.failures.take().is_some()
@@ -173,7 +174,7 @@ impl NodeRecord {
         }
     }
 
-    /// The disk does not take the state file.
+    /// Reports that the state file cannot be written.
     fn say_disk(&self, error: &Error, then: &str) {
         if self.context.say(Topic::Disk, format!("{error}: {then}")) {
             tracing::warn!(%error, "{then}");
@@ -220,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_written_does_not_count_and_is_said_until_it_can() {
         let (dir, context, record) = record(Stage::Shipping).await;
-        // A folder in the place of the new file: nothing can be written over it.
+        // A folder has the new file's name, so the write must fail.
         let new = dir.path().join("workflow.db.node.json.new");
         std::fs::create_dir(&new).unwrap();
         assert!(!record.save_good(good(10, 60)) && !record.save_stage(Stage::Cure, None));

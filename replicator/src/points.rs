@@ -5,7 +5,7 @@ use tidemill_model::{Epoch, LogSum, Seq, Txid};
 /// A point in a log: everything up to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogPoint {
-    /// The last event of it.
+    /// The last event that it includes.
     pub(crate) seq: Seq,
     /// The running checksum there.
     pub(crate) sum: LogSum,

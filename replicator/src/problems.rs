@@ -1,32 +1,32 @@
-//! What is wrong right now, for a person: one text a topic, shown in the status for as long as it
-//! lasts, and said in the log once.
+//! The problems of this process, for a person: one text for each topic, which the status shows for
+//! as long as the problem lasts and the log says once.
 //!
-//! What keeps something waiting says so here before it waits again, so that nothing waits for ever
-//! without a word. A problem that repeats is one problem: its text may change, its topic tells
-//! whether it is new.
+//! A component that has to wait notes its problem here before it waits again, so that nothing waits
+//! for ever in silence. A repeated problem is one problem: its text may change, but it is new only
+//! if its topic had none.
 
 use std::collections::BTreeMap;
 
-/// What a problem is about; the first of several is shown first.
+/// What a problem is about, in the order in which several problems are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Topic {
     /// The store does not answer a start.
     Store,
     /// The lease is not renewed.
     Lease,
-    /// A take-over does not get through.
+    /// A take-over cannot complete.
     TakeOver,
-    /// The disk does not take what must be written before anything goes on.
+    /// The disk does not take a write that everything else waits for.
     Disk,
-    /// Another process has the file, and keeps what must happen from happening.
+    /// Another process has the file or a lock that this one needs.
     File,
-    /// What may not be restored cannot be marked in the bucket.
+    /// A break cannot be written into the bucket.
     Break,
-    /// What came before ended badly, several times in a row: the next begins later.
+    /// Several lives or cures in a row ended badly: the next one waits.
     Pace,
     /// Litestream does not run, or its answers cannot be trusted.
     Litestream,
-    /// What was committed does not get into the bucket.
+    /// Commits do not reach the bucket.
     Upload,
 }
 
@@ -35,12 +35,12 @@ pub(crate) enum Topic {
 pub(crate) struct Problems(BTreeMap<Topic, String>);
 
 impl Problems {
-    /// Notes a problem; whether its topic had none, so that a line in the log is due.
+    /// Notes a problem; returns true if its topic had none, so that it should be logged.
     pub(crate) fn say(&mut self, topic: Topic, text: impl Into<String>) -> bool {
         self.0.insert(topic, text.into()).is_none()
     }
 
-    /// The topic has no problem any more; whether it had one.
+    /// Removes a topic's problem; returns whether it had one.
     pub(crate) fn clear(&mut self, topic: Topic) -> bool {
         self.0.remove(&topic).is_some()
     }
@@ -50,7 +50,7 @@ impl Problems {
         self.0.get(&topic).map(String::as_str)
     }
 
-    /// All of them in one line; `None` if nothing is wrong.
+    /// All problems in one line; `None` if there are none.
     pub(crate) fn shown(&self) -> Option<String> {
         let texts: Vec<&str> = self.0.values().map(String::as_str).collect();
         (!texts.is_empty()).then(|| texts.join("; "))

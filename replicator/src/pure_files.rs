@@ -1,6 +1,5 @@
 //! Keeps I/O out of the files that decide: no clock, no randomness, no file, socket, process, task
-//! or database. What such a file needs to know comes in as an argument; what it wants done goes out
-//! as a return value.
+//! or database. Such a file gets facts as arguments and returns what it wants done.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +26,7 @@ const PURE: [&str; 18] = [
     "testing.rs",
 ];
 
-/// What does I/O, asks a clock or draws at random.
+/// Names that do I/O, read a clock or draw random numbers.
 const REFUSED: [&str; 19] = [
     ".await",
     "Instant::now",
@@ -50,7 +49,7 @@ const REFUSED: [&str; 19] = [
     "wall_now",
 ];
 
-/// What a pure file may not name of this crate: whatever does I/O.
+/// The modules of this crate that do I/O, which a pure file may not name.
 const SHELLS: [&str; 18] = [
     "crate::app",
     "crate::child_process",
@@ -82,8 +81,7 @@ fn sources(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The first line of `text` that does what a pure file may not, with its number. Comments may speak
-/// of anything.
+/// The first line of `text` that a pure file may not have, with its number; comments are exempt.
 fn offence(text: &str) -> Option<String> {
     let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
     text.lines().enumerate().find_map(|(number, line)| {
@@ -93,7 +91,7 @@ fn offence(text: &str) -> Option<String> {
     })
 }
 
-/// Whether the line has this name, and not only as the beginning of a longer one.
+/// Whether the line contains this name as a whole, not as the beginning of a longer name.
 fn names(line: &str, name: &str) -> bool {
     let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
     let is_whole = name.ends_with([':', ')']);

@@ -1,9 +1,9 @@
-//! A run of the sidecar: the start, and then the loop over a ready node, until one of them ends it.
+//! One life of the sidecar: the start, then the loop over a ready node, until either of them ends.
 //!
-//! On failure of what it cannot do without (the state file, the database's folder) the process ends
-//! with an error: Litestream is killed, CMD is asked to leave, the lease expires by itself. On a
-//! crash the kernel ends Litestream and frees the locks; the app goes on until its deadline. On
-//! SIGTERM everything is drained.
+//! When something essential fails (the state file, the database's folder), the process kills
+//! Litestream, asks CMD to leave, and ends with an error; the lease expires. On a crash the kernel
+//! ends Litestream and frees the locks; the app continues until its deadline. On SIGTERM the
+//! sidecar drains the node.
 
 use tidemill_model::NodeState;
 
@@ -45,7 +45,7 @@ impl RunEnd {
     }
 }
 
-/// Runs a sidecar until CMD has ended, it is told to end, or it lost the node.
+/// Runs a sidecar until CMD has ended, a signal asks it to end, or it has lost the node.
 ///
 /// # Errors
 /// What keeps it from running, each with what to do: the store or its bucket (`NotFound`,
@@ -53,7 +53,7 @@ impl RunEnd {
 /// (`Conflict`), a file that is not the node's (`Invalid`), a damaged replica (`Corrupt`).
 ///
 /// # Crash safety
-/// It may be killed at any moment; the next run completes what this one began.
+/// The process may be killed at any moment; the next one completes what this one began.
 pub fn run(settings: Settings) -> Result<RunEnd, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -86,8 +86,8 @@ async fn run_on(settings: Settings) -> Result<RunEnd, Error> {
     }
 }
 
-/// Told to end before the node was ready. A claim that was made stays until it expires: nothing was
-/// covered under it.
+/// The end of a sidecar that a signal stopped before the node was ready. If it had made a claim,
+/// the claim stays until it expires, because nothing was covered under it.
 fn ended_early(context: &Context) -> RunEnd {
     if context.status().claimed {
         tracing::warn!("told to end in the middle of a take-over: the lease expires by itself");
@@ -97,7 +97,8 @@ fn ended_early(context: &Context) -> RunEnd {
     RunEnd { code: 0 }
 }
 
-/// The lease went before the app could open the file; the next start sees what the bucket has.
+/// The end of a sidecar whose lease vanished before the app could open the file; the next start
+/// checks what the bucket has.
 fn lease_gone_early(context: &Context) -> RunEnd {
     tracing::error!(
         node = %context.settings.node, fleet = %context.settings.fleet,
@@ -106,7 +107,8 @@ fn lease_gone_early(context: &Context) -> RunEnd {
     RunEnd { code: 1 }
 }
 
-/// Lost the node before the app could open the file: the next start moves it aside.
+/// The end of a sidecar that lost the node before the app could open the file; the next start moves
+/// the file aside.
 fn fenced_early(context: &Context, mut state: NodeState) -> RunEnd {
     state.stage = tidemill_model::Stage::Fenced;
     if let Err(e) = context.save(&state) {

@@ -1,4 +1,4 @@
-//! What a sidecar is told. Holding a [`Settings`] means that it is valid.
+//! The settings of a sidecar. Whoever holds a [`Settings`] knows that it is valid.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::app::command::AppCommand;
 use crate::error::{Error, ErrorKind};
 use crate::ship::litestream::config::Config;
 
-/// What a person or a file says, not yet checked: see the fields of [`Settings`].
+/// Settings as a person or a file gives them, not yet checked; see the fields of [`Settings`].
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The node's name.
@@ -25,7 +25,7 @@ pub struct Options {
     pub store: StoreSettings,
     /// The lease's time to live, 3 s to 10 min; `None` for 15 s.
     pub ttl: Option<Duration>,
-    /// At most one upload per this time, 100 ms to 60 s; `None` for 500 ms.
+    /// The shortest time between two uploads, 100 ms to 60 s; `None` for 500 ms.
     pub poke_every: Option<Duration>,
     /// How long CMD has to leave after SIGTERM, up to 1 h; `None` for 25 s.
     pub leave_within: Option<Duration>,
@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The options that have no default, with the rest left to it.
+    /// Options with the three values that have no default, and defaults for the rest.
     pub fn new(node: &str, bucket: &str, db: &Path) -> Options {
         Options {
             node: node.to_owned(),
@@ -61,47 +61,48 @@ impl Options {
 /// The settings of a sidecar.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The node: who owns it holds its lease.
+    /// The node, which belongs to the holder of its lease.
     pub(crate) node: NodeId,
     /// The fleet.
     pub(crate) fleet: FleetUrl,
-    /// The database and what lies beside it: absolute, without symbolic links, because Litestream
-    /// wants to be asked for exactly the path that its config has.
+    /// The database and the files beside it: absolute paths without symbolic links, because
+    /// Litestream answers only for exactly the path that its config has.
     pub(crate) beside: Beside,
     /// How to reach S3.
     pub(crate) store: StoreSettings,
-    /// The lease's time to live: 3 s to 10 min, default 15 s. Shorter, and a slow answer of S3
-    /// closes the gate; longer, and the work of a machine that is lost waits that long.
+    /// The lease's time to live: 3 s to 10 min, default 15 s. If it is shorter, a slow answer of S3
+    /// closes the gate; if it is longer, the work of a lost machine waits that long.
     pub(crate) ttl: Ttl,
-    /// At most one upload per this time while work goes on: 100 ms to 60 s, default 500 ms. It
-    /// bounds what a lost disk takes with it, and how many requests a busy node makes.
+    /// The shortest time between two uploads of a busy node: 100 ms to 60 s, default 500 ms. It
+    /// bounds what a lost disk takes with it, and how many requests the node makes.
     pub(crate) poke_every: Duration,
-    /// One look at Litestream per this time while nothing changes; it makes no request to S3.
+    /// How often the sidecar checks Litestream while nothing changes, without a request to S3.
     pub(crate) idle_every: Duration,
     /// How far back a moment can be restored.
     pub(crate) window: Duration,
     /// How far back every shipped transaction can be restored.
     pub(crate) exact_window: Duration,
-    /// How long CMD has to leave after SIGTERM: up to 1 h, default 25 s. Shorter, and a step that
-    /// was almost done is repeated; longer than the platform's own patience, and it is killed
-    /// before the final barrier.
+    /// How long CMD has to leave after SIGTERM: up to 1 h, default 25 s. If it is shorter, a step
+    /// that was almost done is repeated; if it is longer than the platform waits, the platform
+    /// kills the sidecar before the final barrier.
     pub(crate) leave_within: Duration,
-    /// How long the final barrier may take: 1 s to 1 h, default 60 s. When it is over the lease is
-    /// not released, and the next owner waits until it expires.
+    /// How long the final barrier may take: 1 s to 1 h, default 60 s. After that the sidecar does
+    /// not release the lease, and the next owner waits until it expires.
     pub(crate) final_within: Duration,
     /// The longest wait before a claim or a cure that follows others which ended badly: up to 1 h,
-    /// default 60 s. Shorter, and a command that fails at once fills the bucket with full copies;
-    /// longer, and a node that was mended comes back later.
+    /// default 60 s. If it is shorter, a command that fails at once fills the bucket with full
+    /// copies; if it is longer, a repaired node comes back later.
     pub(crate) pace_most: Duration,
-    /// Whether a take-over may begin from an older point where the newest cannot be restored: what
-    /// was done after it is lost, and `epoch.json` says so. Off, it waits for a person.
+    /// Whether a take-over may begin from an older point if the newest cannot be restored. Events
+    /// after that point are then lost, and `epoch.json` says so. If false, the take-over waits for
+    /// a person.
     pub(crate) allow_older: bool,
     /// The app to run; `None` if another supervisor starts it.
     pub(crate) command: Option<AppCommand>,
 }
 
 impl Settings {
-    /// Checks what was said and fills in the defaults.
+    /// Checks the options and fills in the defaults.
     ///
     /// # Errors
     /// `Invalid` names the value, the rule and what to use; `NotFound` for a folder that is not
@@ -159,7 +160,7 @@ fn within(
     Err(Error::new(ErrorKind::Invalid, message))
 }
 
-/// A time as it is typed.
+/// A time as a person would type it.
 fn shown(time: Duration) -> String {
     let ms = time.as_millis();
     if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }

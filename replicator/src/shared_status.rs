@@ -1,18 +1,19 @@
-//! What the lease document says about this process: kept by the loop, read by the lease's thread.
+//! The status of this process for its lease document. The loop writes it; the lease's thread reads
+//! it.
 
 use tidemill_eventlog::host;
 use tidemill_model::{BootId, Covered, Epoch, LeaseStatus, SidecarState, Timestamp};
 
 use crate::problems::Problems;
 
-/// What a start knows of the epoch that an app which lives on has open.
+/// What a start knows about the epoch that a still running app has open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AppsEpoch {
     /// Nothing yet.
     Unknown,
-    /// Another is not the node's any more.
+    /// The node's epoch: an app with any other epoch has lost the node.
     Is(Epoch),
-    /// Whichever it is, another owner has the node.
+    /// Another owner has the node, whatever epoch the app has.
     Gone,
 }
 
@@ -25,11 +26,11 @@ pub(crate) struct SharedStatus {
     pub(crate) state: SidecarState,
     /// What a start waits for or works on, for a person.
     pub(crate) doing: Option<String>,
-    /// What is wrong, for a person.
+    /// The problems to show to a person.
     pub(crate) problems: Problems,
     /// Whether the lease was claimed by this process.
     pub(crate) claimed: bool,
-    /// Which epoch an app that has the file open since before may still have.
+    /// Which epoch an app may have that opened the file before this process started.
     pub(crate) apps: AppsEpoch,
     /// Litestream's process, while there is one.
     pub(crate) litestream_pid: Option<u32>,
@@ -37,7 +38,7 @@ pub(crate) struct SharedStatus {
     pub(crate) litestream_version: Option<String>,
     /// How much of the WAL waits to be shipped, in bytes.
     pub(crate) wal_lag_bytes: u64,
-    /// When the head of the log was read that the last accepted upload shipped.
+    /// When the sidecar read the head of the log that the last accepted upload shipped.
     pub(crate) shipped_until: Option<Timestamp>,
     /// What the last barrier that counted in this process covered.
     pub(crate) covered: Option<Covered>,
@@ -61,7 +62,7 @@ impl SharedStatus {
         }
     }
 
-    /// What is wrong, or what a start waits for.
+    /// The problem to show, or what a start waits for; `None` if all is well.
     pub(crate) fn problem(&self) -> Option<String> {
         self.problems.shown().or_else(|| self.doing.clone())
     }

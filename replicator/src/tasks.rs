@@ -1,4 +1,4 @@
-//! What an owner has under way: tasks whose results it takes one at a time.
+//! The running tasks of an owner, which takes their results one at a time.
 
 use std::future::{Future, pending};
 
@@ -18,7 +18,7 @@ impl<T: Send + 'static> Tasks<T> {
         self.0.spawn(async move { Some(task.await) });
     }
 
-    /// Starts a task that tells nothing.
+    /// Starts a task without a result.
     pub(crate) fn spawn_silent(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(async move {
             task.await;
@@ -26,10 +26,10 @@ impl<T: Send + 'static> Tasks<T> {
         });
     }
 
-    /// The next result; waits without end while nothing is under way.
+    /// The next result; waits without end while no task runs.
     ///
     /// # Panics
-    /// As the task did.
+    /// If the task panicked.
     ///
     /// # Cancel safety
     /// No result is lost.
@@ -44,16 +44,16 @@ impl<T: Send + 'static> Tasks<T> {
         }
     }
 
-    /// Ends what is still under way.
+    /// Aborts the tasks that still run.
     pub(crate) async fn close(&mut self) {
         self.0.shutdown().await;
     }
 }
 
-/// Runs what blocks where blocking is allowed.
+/// Runs blocking work on a thread where blocking is allowed.
 ///
 /// # Panics
-/// As the work did.
+/// If the work panicked.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,

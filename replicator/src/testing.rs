@@ -1,4 +1,4 @@
-//! What the cores' tests share: ids, documents and moments made short.
+//! Short builders of ids, documents and moments for the cores' tests.
 
 use tidemill_model::{
     BootId, BootTime, Covered, ETag, Epoch, FolderId, InstanceId, LastGood, LeaseDoc, LeaseStatus,

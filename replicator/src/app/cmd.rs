@@ -13,7 +13,7 @@ use crate::tasks::Tasks;
 /// CMD, once it was started.
 pub(crate) struct CmdSlot {
     context: Arc<Context>,
-    /// The sidecar's socket, of which CMD is told.
+    /// The sidecar's socket, which CMD gets in its environment.
     socket: PathBuf,
     child: Option<AppChild>,
     tasks: Tasks<Exit>,
@@ -67,8 +67,8 @@ impl CmdSlot {
         }
     }
 
-    /// Kills CMD if it is CMD that keeps the file and does not attach again. Another supervisor's
-    /// app is not ours to end: the status names it.
+    /// Kills CMD if it keeps the file without attaching again. An app that another supervisor
+    /// started is left alone, and the status names it.
     pub(crate) fn end_hung_app(&self) {
         let Some(child) = &self.child else { return };
         let holders = open_by::having_open(&self.context.beside().app_lock());
@@ -82,7 +82,7 @@ impl CmdSlot {
         }
     }
 
-    /// Ends what waits for it; CMD itself lives on.
+    /// Ends the task that waits for CMD; CMD itself keeps running.
     pub(crate) async fn close(mut self) {
         self.tasks.close().await;
     }

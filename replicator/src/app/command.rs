@@ -1,13 +1,13 @@
 //! CMD, the app that the sidecar starts.
 //!
-//! It leads a process group of its own, so that all of it can be killed when the node is fenced,
-//! and it has no death signal: an app whose sidecar dies goes on until its deadline. It inherits
-//! the standard streams and the environment, and is told where its file and its sidecar are. In a
-//! terminal the group is not the foreground one: keys such as ctrl-c reach the sidecar, which
-//! passes them on as SIGTERM.
+//! The app leads a process group of its own, so that the sidecar can kill the whole group when the
+//! node is fenced. It has no death signal: an app whose sidecar dies continues until its deadline.
+//! It inherits the standard streams and the environment, and gets the paths of its file and of the
+//! sidecar's socket. In a terminal the group is not the foreground one: keys such as ctrl-c reach
+//! the sidecar, which passes them on as SIGTERM.
 //!
-//! Crash of the sidecar: the app lives on, and the next sidecar learns of it by the app's lock.
-//! Cancellation: dropping the handle leaves a living app alone.
+//! Crash of the sidecar: the app keeps running, and the next sidecar notices it by the app's lock.
+//! Cancellation: dropping the handle leaves a running app alone.
 
 use std::ffi::OsString;
 use std::io;
@@ -35,13 +35,13 @@ pub(crate) struct AppCommand {
 pub(crate) struct AppStartError {
     /// The program.
     pub(crate) program: OsString,
-    /// What the kernel says: often that there is no such program.
+    /// The kernel's error, often that there is no such program.
     pub(crate) source: io::Error,
 }
 
 impl AppStartError {
-    /// The sidecar's exit code for it, as shells have it: 127 for a program that is not there, 126
-    /// for one that cannot be run.
+    /// The sidecar's exit code, as in shells: 127 if the program does not exist, 126 if it cannot
+    /// be run.
     pub(crate) fn exit_code(&self) -> u8 {
         if self.source.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
     }
@@ -81,17 +81,17 @@ impl AppChild {
         self.process.pid()
     }
 
-    /// A receiver that shows the end, for a loop that watches over it.
+    /// A receiver that shows the end.
     pub(crate) fn watch(&self) -> watch::Receiver<Option<Exit>> {
         self.process.watch()
     }
 
-    /// Asks the app to end (SIGTERM). Only its leader: what that started is its own to end.
+    /// Asks the app to end (SIGTERM). Signals only the group's leader, which ends its own children.
     pub(crate) fn terminate(&self) {
         self.process.signal(Signal::TERM);
     }
 
-    /// Asks what is left of the group to end (SIGTERM), after its leader has.
+    /// Asks the rest of the group to end (SIGTERM), after its leader has ended.
     pub(crate) fn terminate_group(&self) {
         self.process.signal_group(Signal::TERM);
     }

@@ -1,4 +1,4 @@
-//! The app's door: those who ask to open the file, the one that may, and what it is told.
+//! The app's door: the apps that ask to open the file, the app that may, and the lines it gets.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::failpoint;
 use crate::node_record::NodeRecord;
 use crate::supervise::{AttachAsked, AttachRefusal, Input, Post};
 
-/// Who is at the door, and who is in.
+/// The waiting requests to attach, and the attached app.
 pub(crate) struct AppDoor {
     context: Arc<Context>,
     record: Arc<NodeRecord>,
     attaching: HashMap<SessionId, AttachReply>,
     attachment: Option<Attachment>,
-    /// What the app was told last.
+    /// The last line that the app got; `None` before the first.
     told: Option<ToldApp>,
 }
 
-/// What the app was told last.
+/// The last line that the app got.
 #[derive(Debug, PartialEq, Eq)]
 struct ToldApp {
     line: LeaseLine,
-    /// Since when something waits, if that is long.
+    /// When the oldest unshipped commit began to wait, if that is long ago.
     late: Option<BootTime>,
 }
 
@@ -66,7 +66,7 @@ impl AppDoor {
         });
     }
 
-    /// Lets an app in, with this line first; whether it was still there.
+    /// Lets an app in, with `line` as its first line; returns whether it was still connected.
     pub(crate) fn accept(&mut self, session: SessionId, line: LeaseLine, post: &mut Post) -> bool {
         let Some(reply) = self.attaching.remove(&session) else { return false };
         let state = self.record.state();
@@ -113,9 +113,9 @@ impl AppDoor {
         reply.refuse(SocketError { kind, message });
     }
 
-    /// Tells the app what changed since the last line. A lag grows with the app's own clock, so it
-    /// is told only when it begins to matter, begins anew, or is over: `late` is since when it
-    /// matters.
+    /// Sends the app a line if something changed since the last one. The app counts a growing lag
+    /// by its own clock, so a lag causes a line only when it becomes long, begins anew, or is over.
+    /// `late` is the moment since which commits have waited too long.
     pub(crate) fn tell(&mut self, line: LeaseLine, late: Option<BootTime>) {
         let Some(attachment) = &self.attachment else { return };
         let told = ToldApp { line: LeaseLine { lag_ms: None, ..line.clone() }, late };

@@ -1,14 +1,14 @@
 //! The sidecar's socket: how an app attaches, asks for a barrier and says goodbye.
 //!
-//! HTTP/1.1 over a unix socket of mode 0600. Every request becomes an [`AppRequest`] on one bounded
-//! channel, with the place where its answer goes; nothing is decided here but whether a request can
-//! be read. The owner of the receiver decides, and answers whenever it likes.
+//! The socket speaks HTTP/1.1 over a unix socket of mode 0600. It turns every request into an
+//! [`AppRequest`] on one bounded channel, with a handle for the answer, and decides only whether a
+//! request can be read. The owner of the receiver decides the rest, and answers when it is ready.
 //!
 //! An attachment is a stream that stays open for the app's life; the app keeps both directions of
-//! its connection open, since a half that is closed reads as an end. The kernel closes it when the
-//! app dies, however it dies, and [`AppRequest::Broken`] is then told at once: the app's death is
-//! noticed in well under a millisecond, before Litestream is asked for anything more. A child that
-//! the app forked may keep the stream open, so the process itself is watched, too.
+//! its connection open, because a half-closed connection reads as an end. When the app dies,
+//! however it dies, the kernel closes the stream and the socket sends [`AppRequest::Broken`], in
+//! well under a millisecond and before the sidecar asks Litestream for anything more. A child that
+//! the app forked may keep the stream open, so the socket watches the process, too.
 //!
 //! Failure: a request that cannot be read is refused here with a [`SocketError`]. If the receiver
 //! is dropped, or drops an answer's place, the caller gets `unavailable`. Crash: the socket file
@@ -51,34 +51,34 @@ pub(crate) enum AppRequest {
     Attach {
         /// What it said.
         request: AttachRequest,
-        /// The app's process as the kernel sees it from here; `None` if it lives in a container of
-        /// which this one sees nothing.
+        /// The app's process id as the kernel shows it here; `None` if the app runs in a container
+        /// that is not visible from this one.
         peer_pid: Option<u32>,
         /// Where the answer goes.
         reply: AttachReply,
     },
-    /// The stream of an accepted attachment has ended: the app died, closed it, or this side
-    /// dropped the [`Attachment`]. Told once for each; a session that was detached or that is not
-    /// known is to be ignored.
+    /// The stream of an accepted attachment has ended, because the app died, the app closed it, or
+    /// this side dropped the [`Attachment`]. Sent once for each attachment; the receiver ignores
+    /// sessions that are unknown or already detached.
     Broken {
-        /// The attachment.
+        /// The session of the attachment.
         session: SessionId,
     },
-    /// An app closed its connections to the file and goes.
+    /// An app closed its connections to the file and says goodbye.
     Detach {
         /// What it said.
         request: DetachRequest,
         /// Where the answer goes.
         reply: ReplyTo<()>,
     },
-    /// A caller asks that everything committed be in the bucket.
+    /// A caller waits until everything committed is in the bucket.
     Barrier {
         /// What it said.
         request: BarrierRequest,
         /// Where the answer goes.
         reply: ReplyTo<BarrierReply>,
     },
-    /// A caller asks how the sidecar is, for `/v1/status` or `/metrics`.
+    /// A caller asks for the sidecar's status, for `/v1/status` or `/metrics`.
     Status {
         /// Where the answer goes; it cannot be refused.
         reply: oneshot::Sender<Box<SidecarStatus>>,
@@ -105,7 +105,7 @@ impl<T> ReplyTo<T> {
 
 /// Where the answer to an app that wants to attach goes. Dropping it answers `unavailable`.
 ///
-/// It may be kept for as long as it takes until the file may be opened: the app waits.
+/// The receiver may keep it until the file may be opened: the app waits.
 #[derive(Debug)]
 pub(crate) struct AttachReply {
     accepted: oneshot::Sender<Result<Accepted, SocketError>>,
@@ -113,11 +113,12 @@ pub(crate) struct AttachReply {
 }
 
 impl AttachReply {
-    /// Lets the app open the file. `None` if it has gone meanwhile: it has opened nothing.
+    /// Lets the app open the file; `None` if the app has disconnected and so has opened nothing.
     pub(crate) fn accept(self, hello: AttachHello, line: LeaseLine) -> Option<Attachment> {
         let session = hello.session.clone();
         let (tell, lines) = watch::channel(line);
-        // First: the connection reads this when it ends, which may be between the two.
+        // Set before the answer is sent, because the connection reads it when it ends, which may be
+        // between the two.
         set(&self.attached, Some(session.clone()));
         self.accepted.send(Ok(Accepted { hello, lines })).ok()?;
         Some(Attachment { session, lines: tell })
@@ -129,8 +130,8 @@ impl AttachReply {
     }
 }
 
-/// An app that has, or may have, the file open. Dropping it ends the stream, upon which the app
-/// goes on until its deadline.
+/// An app that has, or may have, the file open. Dropping this ends the stream; the app then
+/// continues until its deadline.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     session: SessionId,
@@ -138,13 +139,13 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    /// Which one it is.
+    /// The session that names this attachment.
     pub(crate) fn session(&self) -> &SessionId {
         &self.session
     }
 
-    /// Tells the app until when it may act. Never waits: an app that reads slowly gets the newest
-    /// line only.
+    /// Sends the app its deadline and state. Never waits: an app that reads slowly gets only the
+    /// newest line.
     pub(crate) fn tell(&self, line: LeaseLine) {
         self.lines.send_replace(line);
     }
@@ -169,10 +170,10 @@ pub(crate) enum ListenError {
     /// The path is longer than the kernel takes.
     #[error("{0}")]
     Path(tidemill_eventlog::Error),
-    /// Something that is no socket has the name.
+    /// A file that is not a socket has this path.
     #[error("{} is not a socket: move it away", path.display())]
     Occupied {
-        /// What is there.
+        /// The path of that file.
         path: PathBuf,
     },
     /// The kernel refused.
@@ -218,15 +219,16 @@ impl AppSocket {
         Ok((AppSocket { path, server }, receiver))
     }
 
-    /// Where it is: what `TIDEMILL_SIDECAR` says.
+    /// The socket's path, which the app gets as `TIDEMILL_SIDECAR`.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Closes the socket and every connection and removes its file. The node lock is still held.
+    /// Closes the socket and every connection and removes its file. The caller still holds the node
+    /// lock.
     pub(crate) async fn close(mut self) {
         self.server.abort();
-        // It ends with the abort; its connections are its own and end with it.
+        // Waits for the aborted task, whose connections end with it.
         drop((&mut self.server).await);
         if let Err(e) = files::remove_if_there(&self.path) {
             tracing::warn!(error = %e, "cannot remove the sidecar's socket");

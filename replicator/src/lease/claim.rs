@@ -10,14 +10,14 @@
 //!                                                                  └─ no answer: ReadBackAt
 //! ```
 //!
-//! One attempt makes one claim upon one version of the document. While it waits it looks again now
-//! and then: the same claim renewed starts the wait anew, anything else ends the attempt with
-//! `Changed`, and the start judges the node afresh.
+//! One attempt makes one claim upon one version of the document. While it waits it reads the
+//! document again from time to time: if the holder renewed, the wait starts again; any other change
+//! ends the attempt with `Changed`, and the start judges the node afresh.
 //!
 //! Invariants:
 //! - the wait counts from the *receipt* of the first reply that showed this version, by this
-//!   machine's own clock, and lasts the document's TTL plus the margin, of which only what passed
-//!   at the store may be counted as waited for already;
+//!   machine's own clock, and lasts the document's TTL plus the margin; only the version's age at
+//!   the store may shorten it;
 //! - `covered` is copied from the version that is replaced, or is this disk's own last good
 //!   barrier where that came later;
 //! - before the swap is sent, the state file says which claim is about to be made.
@@ -37,19 +37,19 @@ use crate::clocks::{Clocks, backoff};
 use crate::lease::renew::{Claim, LeaseVersion};
 use crate::start::proof::latest;
 
-/// How often a waiting taker looks whether the holder released the node: a released node should
+/// How often a waiting taker checks whether the holder released the node: a released node should
 /// start at once, and a request every other second costs next to nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a claim must wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClaimWait {
-    /// Released, our own, or never owned.
+    /// Not at all: the node is released, this disk's own, or was never owned.
     AtOnce,
     /// Until its holder's time is over.
     UntilExpired,
-    /// The same, by the store's word how old the lease is: this machine held it before it was
-    /// started again, or a machine did that this one is a clone of.
+    /// Until its holder's time is over, counting the lease's age at the store: this machine, or one
+    /// that it is a clone of, held the lease before the reboot.
     Rebooted,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct ClaimTerms {
     pub(crate) epoch: Epoch,
     /// This disk.
     pub(crate) instance: InstanceId,
-    /// The nonce that claims the epoch: the old one to go on, or `nonce`.
+    /// The nonce that claims the epoch: the old one to continue the epoch, or `nonce`.
     pub(crate) acquired: Nonce,
     /// The nonce of this write.
     pub(crate) nonce: Nonce,
@@ -76,7 +76,7 @@ pub(crate) struct ClaimTerms {
     pub(crate) seen_at: BootTime,
     /// The TTL of the newest epoch's claim, where the document is gone.
     pub(crate) gone_ttl: Option<Ttl>,
-    /// What this disk knows to be covered.
+    /// What this disk knows to be covered; `None` if nothing.
     pub(crate) covered: Option<Covered>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) enum Input {
     Read(Option<Box<LeaseVersion>>),
     /// The store did not answer a read.
     ReadFailed,
-    /// The state file names the claim; this is how the sidecar is.
+    /// The state file names the claim; this is the sidecar's status.
     Prepared(Box<LeaseStatus>),
     /// The store took the write.
     Written(ETag),
@@ -97,10 +97,11 @@ pub(crate) enum Input {
     Unclear,
 }
 
-/// What it wants done.
+/// What the attempt wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Say for whom it waits, and until when at the latest if that holder does not renew.
+    /// Report whose lease the attempt waits for, and how long at most if that holder does not
+    /// renew.
     Waiting {
         /// What the holder wrote; `None` if the document is gone.
         holder: Option<Box<LeaseDoc>>,
@@ -116,7 +117,7 @@ pub(crate) enum Effect {
     Put {
         /// The document.
         doc: Box<LeaseDoc>,
-        /// The version that it replaces; `None`: only if there is none.
+        /// The version that it replaces; `None` to write only if there is no document.
         if_match: Option<ETag>,
     },
     /// The claim is in the store.
@@ -368,9 +369,9 @@ impl Claiming {
     }
 }
 
-/// How long to wait from the receipt of a version on, by its age at the store. A holder that lives
-/// and renews shows itself within a third of the TTL; one that is cut off from the store has closed
-/// its gate when the version is older than the TTL. A real reboot takes longer than that.
+/// How long to wait after the receipt of a version, by its age at the store. A running holder
+/// renews within a third of the TTL; a holder that is cut off from the store has closed its gate
+/// when the version is older than the TTL. A real reboot takes longer than that.
 fn after_reboot(seen: &LeaseVersion) -> Duration {
     let ttl = seen.doc.ttl;
     match seen.age {

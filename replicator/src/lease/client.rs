@@ -1,5 +1,5 @@
-//! The way to the lease in the bucket: a read and a conditional write, each one request, for the
-//! claim, the renewal and a barrier's look alike.
+//! The client of the lease in the bucket: a read and a conditional write, each one request. The
+//! claim, the renewal and the barriers all use it.
 
 use tidemill_bucket::{Lease, LeaseStore, Put, Shown, Store};
 use tidemill_model::{ETag, LeaseDoc, NodeKeys};
@@ -7,17 +7,17 @@ use tidemill_model::{ETag, LeaseDoc, NodeKeys};
 use super::renew::{LeaseFound, LeaseVersion};
 use crate::error::Error;
 
-/// The lease of one node. A clone uses the same connections.
+/// The lease of one node. Clones share connections.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseClient(LeaseStore);
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug)]
 pub(crate) enum LeaseWrite {
     /// The store took it.
     Written(ETag),
-    /// The store did not take it, or its answer was lost or unclear, for this reason where there is
-    /// one: a read tells whether an earlier try of this write was taken, or another owner came.
+    /// The store refused the write, or its answer was lost or unclear; the reason if there is one.
+    /// A read then shows whether an earlier try of this write succeeded, or another owner came.
     Unclear(Option<Error>),
 }
 
@@ -26,7 +26,7 @@ impl LeaseClient {
         LeaseClient(LeaseStore::new(store, keys))
     }
 
-    /// Reads the lease, also one of a version that only newer programs know.
+    /// Reads the lease, even if its version is newer than this program.
     ///
     /// # Errors
     /// As [`LeaseStore::look`].
@@ -38,7 +38,8 @@ impl LeaseClient {
         })
     }
 
-    /// Reads the lease for a start or a claim, which a lease of a newer version ends.
+    /// Reads the lease for a start or a claim, which cannot proceed over a lease of a newer
+    /// version.
     ///
     /// # Errors
     /// `Conflict` for such a lease; else as [`LeaseClient::read`].
@@ -46,7 +47,7 @@ impl LeaseClient {
         Ok(self.0.read().await?.map(version))
     }
 
-    /// Writes the lease over the version `over`, or where there is none for `None`.
+    /// Writes the lease over the version `over`; with `None`, only if there is no lease.
     pub(crate) async fn write(&self, doc: &LeaseDoc, over: Option<&ETag>) -> LeaseWrite {
         match self.0.swap(doc, over).await {
             Ok(Put::Written(etag)) => LeaseWrite::Written(etag),

@@ -1,8 +1,8 @@
 //! The lease: who may own the node, and until when.
 //!
 //! - [`claim`] waits for a lease and swaps it, [`renew`] keeps it; neither does I/O;
-//! - [`client`] is the way to the document in the bucket, for all who read or write it;
-//! - [`thread`] renews it, on a thread, a runtime and connections of its own.
+//! - [`client`] reads and writes the document in the bucket;
+//! - [`thread`] renews the lease, on a thread, a runtime and connections of its own.
 
 pub(crate) mod claim;
 pub(crate) mod client;

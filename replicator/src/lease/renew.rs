@@ -18,14 +18,15 @@
 //!   back tells whether any of them arrived;
 //! - the holder may act until the boot clock's value at the *first send* of its last successful
 //!   write, plus TTL, less the margin: a taker cannot have seen that write earlier;
-//! - what the document says to be covered never goes back;
-//! - a document that shows neither the last confirmed nonce nor the pending one ends the claim for
-//!   good: absent, older, foreign or of a newer version, it is never written again.
+//! - the covered position in the document never goes back;
+//! - a document that shows neither the last confirmed nonce nor the pending one ends the claim: if
+//!   it is absent, older, foreign or of a newer version, this process never writes it again.
 //!
-//! On failure: an unclear answer is read back, then the same write is sent again, without end; the
-//! gate closes at the deadline and opens at the next success. On a crash nothing is lost: the next
-//! process claims again. If the machine was paused so that its boot clock stood still, the wall
-//! clock ran ahead: the gate stays closed until a write that began after the pause succeeds.
+//! On failure: after an unclear answer the renewal reads the document back and sends the same write
+//! again, without end; the gate closes at the deadline and opens at the next success. On a crash
+//! nothing is lost: the next process claims again. When a pause of the machine stopped the boot
+//! clock, the wall clock ran ahead, and the gate stays closed until a write that began after the
+//! pause succeeds.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -47,19 +48,18 @@ pub(crate) struct LeaseVersion {
     pub(crate) doc: LeaseDoc,
     /// Its entity tag.
     pub(crate) etag: ETag,
-    /// How long it had been there when it was read, at least and by the store's own clock; `None`
-    /// if the store does not say.
+    /// Its least age when it was read, by the store's own clock; `None` if the store does not say.
     pub(crate) age: Option<Duration>,
 }
 
 /// What a read of the document showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LeaseFound {
-    /// There is none.
+    /// There is no document.
     Absent,
-    /// A version of it.
+    /// The document, of a known version.
     Version(Box<LeaseVersion>),
-    /// One of this version, which only a newer program can have written.
+    /// A document of this newer format version, which only a newer program can have written.
     Newer(u64),
 }
 
@@ -68,7 +68,7 @@ pub(crate) enum LeaseFound {
 pub(crate) struct NextWrite {
     /// Random, from the kernel, used for no other write.
     pub(crate) nonce: Nonce,
-    /// How the sidecar is.
+    /// The sidecar's status.
     pub(crate) status: LeaseStatus,
     /// What the last barrier that counted covered.
     pub(crate) covered: Option<Covered>,
@@ -98,11 +98,11 @@ pub(crate) enum Input {
     ReadFailed,
     /// A barrier in this process read the document.
     Observed(LeaseFound),
-    /// Everything is covered: give the node up.
+    /// Everything is covered: release the node.
     Release(NextWrite),
 }
 
-/// What it wants done.
+/// What the renewal wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Write the document if the store still has this version; answer `Written` or `Unclear`.
@@ -123,7 +123,7 @@ pub(crate) enum Effect {
 /// Whether effects may be released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LeaseGate {
-    /// Until then.
+    /// Yes, until the deadline.
     Open {
         /// The deadline.
         until: BootTime,
@@ -132,10 +132,10 @@ pub(crate) enum LeaseGate {
     Closed,
     /// Never again: another owner, or none.
     Fenced {
-        /// What is there now instead of the holder's own.
+        /// The document that is there instead of the holder's own.
         by: LeaseFound,
     },
-    /// Never again: the node was given up.
+    /// Never again: this process released the node.
     Released,
 }
 
@@ -145,7 +145,7 @@ struct PendingWrite {
     sent: Clocks,
 }
 
-/// What is under way at the store.
+/// The request that is under way at the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AtStore {
     None,
@@ -197,9 +197,10 @@ impl Renewal {
         self.own.contains(nonce)
     }
 
-    /// Whose the lease is, by a document that a barrier read just now. While the wall clock has run
-    /// ahead of the boot clock the machine stood still, and may be a copy that woke up beside its
-    /// original: both wrote that nonce, and only a renewal tells which of them goes on.
+    /// Judges by a document that a barrier has just read whether this process still owns the lease.
+    /// If the wall clock has run ahead of the boot clock, the machine stood still and may be a copy
+    /// that woke up beside its original: both wrote that nonce, and only a renewal decides which
+    /// continues.
     pub(crate) fn shows(&self, shown: &LeaseFound, now: Clocks) -> LeaseShows {
         match shown {
             LeaseFound::Version(seen) if self.wrote(&seen.doc.nonce) => {
@@ -381,7 +382,7 @@ impl Renewal {
     }
 }
 
-/// Until when the writer of this claim may act.
+/// The moment until which the writer of this claim may act.
 pub(crate) fn deadline(claim: &Claim) -> BootTime {
     claim.sent.boot.saturating_add(claim.seen.doc.ttl.holder_may_act())
 }

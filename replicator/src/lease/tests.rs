@@ -14,7 +14,7 @@ use crate::testing::{epoch, etag, instance, node, status};
 
 const TTL_MS: u64 = 10_000;
 
-/// What becomes of a request: delays in milliseconds of the way there and back.
+/// What happens to a request: its delays in milliseconds on the way there and back.
 #[derive(Debug, Clone, Copy)]
 struct Fate {
     arrives: bool,
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// Who may act now: by its own clock, without being told.
+    /// The nodes that may act now, each by its own clock.
     fn acting(&self) -> Vec<usize> {
         (0..self.machines.len())
             .filter(|&who| match &self.machines[who].role {

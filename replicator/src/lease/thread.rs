@@ -1,9 +1,9 @@
-//! Renewal of the lease, on a thread, a tokio runtime and connections of its own: a restore, an
-//! upload or a slow disk must not let the lease run out.
+//! Renews the lease on a thread, a tokio runtime and connections of its own, so that a restore, an
+//! upload or a slow disk cannot let the lease run out.
 //!
-//! On failure requests are repeated as [`Renewal`] says. If the thread ends, its view is gone,
-//! which its owner takes for the end of the process. Dropping the handle ends the thread; what was
-//! sent may still arrive, and is the last write of this claim.
+//! On failure the thread repeats requests as [`Renewal`] says. If the thread ends, its view closes,
+//! and the process ends. Dropping the handle ends the thread; a write that was already sent may
+//! still arrive, and is the last of this claim.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,10 +23,10 @@ use crate::lease::renew::{Claim, Effect, Input, LeaseFound, LeaseGate, NextWrite
 use crate::problems::Topic;
 use crate::ship::barrier::LeaseShows;
 
-/// At the longest this passes between two looks at the clocks: a machine that was paused notices.
+/// The longest time between two looks at the clocks, so that a machine notices that it was paused.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What everybody may know about the lease.
+/// The part of the renewal's state that other components see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LeaseView {
     pub(crate) gate: LeaseGate,
@@ -35,7 +35,7 @@ pub(crate) struct LeaseView {
 }
 
 enum LeaseCommand {
-    /// A barrier read the document: is it ours?
+    /// A barrier read the document and asks whether it is this process's own.
     Judge(LeaseFound, oneshot::Sender<LeaseShows>),
     Release(oneshot::Sender<()>),
 }
@@ -47,7 +47,7 @@ pub(crate) struct HeldLease {
     view: watch::Receiver<LeaseView>,
 }
 
-/// A thread with its connections made, that waits for a claim.
+/// A connected thread that waits for a claim.
 pub(crate) struct IdleThread {
     claims:
         oneshot::Sender<(Claim, mpsc::UnboundedReceiver<LeaseCommand>, watch::Sender<LeaseView>)>,
@@ -94,12 +94,12 @@ impl IdleThread {
 }
 
 impl HeldLease {
-    /// The lease as it is.
+    /// The current state of the lease.
     pub(crate) fn view(&self) -> LeaseView {
         self.view.borrow().clone()
     }
 
-    /// Waits until the lease is another than the last [`HeldLease::view`] that `seen` was told of.
+    /// Waits until the view of the lease changes, and returns it.
     ///
     /// # Errors
     /// If the thread has ended.
@@ -114,17 +114,18 @@ impl HeldLease {
         let mut view = self.view.clone();
         let lost = |view: &LeaseView| matches!(view.gate, LeaseGate::Fenced { .. });
         if view.wait_for(lost).await.is_err() {
-            // The thread ended: nothing is known any more, which others notice.
+            // The thread has ended, which `changed` reports; this future just never completes.
             std::future::pending::<()>().await;
         }
     }
 
-    /// For a task that reads the document itself.
+    /// A judge for a task that reads the document itself.
     pub(crate) fn judge(&self) -> LeaseJudge {
         LeaseJudge { commands: self.commands.downgrade() }
     }
 
-    /// Gives the node up; the future is ready when the store has it, or never.
+    /// Releases the node. The future returns true when the store has the release, and false if the
+    /// thread ends before that.
     pub(crate) fn release(&self) -> impl Future<Output = bool> + Send + 'static {
         let (reply, answer) = oneshot::channel();
         drop(self.commands.send(LeaseCommand::Release(reply)));
@@ -134,7 +135,8 @@ impl HeldLease {
 
 #[cfg(test)]
 impl HeldLease {
-    /// A lease that is as the sender says. It is never released, and every document is another's.
+    /// A lease whose view the test sets through the sender. It is never released, and its judge
+    /// calls every document foreign.
     pub(crate) fn in_test(gate: LeaseGate) -> (HeldLease, watch::Sender<LeaseView>) {
         let (commands, _) = mpsc::unbounded_channel();
         let (tell, view) = watch::channel(LeaseView { gate, last_write: BootTime::from_nanos(0) });
@@ -142,14 +144,15 @@ impl HeldLease {
     }
 }
 
-/// Tells whose a document is. Does not keep the renewal alive.
+/// Asks the renewal whose a document is, without keeping the renewal alive.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseJudge {
     commands: mpsc::WeakUnboundedSender<LeaseCommand>,
 }
 
 impl LeaseJudge {
-    /// Whose the lease is, by what was read just now; if it is foreign, it is lost.
+    /// Judges whose the lease is by a document that was read just now. A foreign document fences
+    /// this process.
     pub(crate) async fn judge(&self, shown: LeaseFound) -> LeaseShows {
         let (reply, answer) = oneshot::channel();
         let Some(commands) = self.commands.upgrade() else { return LeaseShows::Foreign };
@@ -170,10 +173,10 @@ fn view_of(renewal: &Renewal) -> LeaseView {
     LeaseView { gate: renewal.gate().clone(), last_write: renewal.last_write() }
 }
 
-/// A request under way; there is at most one.
+/// The request under way; there is at most one.
 type StoreRequest = Pin<Box<dyn Future<Output = StoreAnswer>>>;
 
-/// What became of a request, and why it failed if it did.
+/// The outcome of a request, and the reason if it failed.
 type StoreAnswer = (Input, Option<String>);
 
 struct RenewalThread {

@@ -1,4 +1,4 @@
-//! What is recorded of the epoch: its stage on the disk, its breaks in the bucket, and its lease.
+//! The keeper of the epoch's records: its stage on the disk, its breaks in the bucket, its lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::ship::breaks;
 use crate::supervise::{EpochEffect, Input, Post};
 use crate::tasks::Tasks;
 
-/// How long a release may take beyond what the lease itself lasts: then it expires anyway.
+/// How long a release may take beyond the end of the lease, which then expires anyway.
 const RELEASE_BOUND: Duration = Duration::from_secs(2);
 
 /// The epoch's records.
@@ -28,18 +28,18 @@ pub(super) struct EpochKeeper {
     view: LeaseView,
     /// How long the cure under way waits before it begins to ship.
     cure_wait: Duration,
-    /// Ends that wait when a signal asks this process to end.
+    /// Ends the cure's wait when a signal asks this process to end.
     hurry: Arc<Notify>,
     tasks: Tasks<EpochDone>,
 }
 
-/// What happened to it.
+/// What happened to the epoch's records.
 pub(super) enum EpochDone {
     /// The lease changed, or its thread ended.
     Lease(Result<LeaseView, Error>),
-    /// A break is in the bucket, or why it is not.
+    /// A break was written to the bucket, or the reason why not.
     Break(Result<(), String>),
-    /// The release is in the store, or did not get there in time.
+    /// Whether the release reached the store in time.
     Released(bool),
 }
 
@@ -77,7 +77,7 @@ impl EpochKeeper {
         &self.view
     }
 
-    /// A signal asks this process to end: no cure waits for its turn.
+    /// Ends a cure's wait, because a signal asks this process to end.
     pub(super) fn hurry(&self) {
         self.hurry.notify_one();
     }
@@ -153,7 +153,8 @@ impl EpochKeeper {
         });
     }
 
-    /// A cure waits for its breaks: without them a moment that never was would be offered.
+    /// Notes whether a break could be written. A cure waits for its breaks: without them the bucket
+    /// would offer a moment that never existed.
     fn break_tried(&mut self, failure: Option<&String>) {
         let Some(why) = failure else { return self.context.clear(Topic::Break) };
         let text = "the cure waits, and no app may attach: cannot mark what may not be restored";
@@ -162,7 +163,7 @@ impl EpochKeeper {
         }
     }
 
-    /// Ends what is under way; the lease's thread ends with this.
+    /// Aborts the running tasks and ends the lease's thread.
     pub(super) async fn close(mut self) {
         self.tasks.close().await;
     }
@@ -214,7 +215,7 @@ mod tests {
             Fixture { _dir: dir, record, keeper, lease, post: Post::default() }
         }
 
-        /// Takes the next result, and gives what the supervisor is told of it.
+        /// Takes the next result and returns the supervisor's input for it.
         async fn next(&mut self) -> Option<Input> {
             let done = self.keeper.next().await;
             self.keeper.finished(done, &mut self.post).unwrap();

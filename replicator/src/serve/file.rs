@@ -1,5 +1,5 @@
-//! The node's file while it is not in an app's hands: the app's lock that guards it, the WAL that
-//! is written back, and the way out of its place.
+//! The keeper of the node's file while no app has it: takes the app's lock, writes the WAL back,
+//! and moves the file aside.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,8 @@ use crate::start::move_away::{Displaced, move_away};
 use crate::supervise::{AppLockTry, FileEffect, Input, Post};
 use crate::tasks::{Tasks, blocking};
 
-/// How long an app that lost its stream may take to attach again before the log says so, and before
-/// CMD is killed for it: one that lives takes a second, and past its deadline it may not act
-/// anyway.
+/// How long an app that lost its stream may take to attach again before the log says so and CMD is
+/// killed. A working app takes a second, and past its deadline it may not act anyway.
 pub(super) const ATTACH_BOUND: Duration = Duration::from_secs(30);
 /// How long the app's lock may be held by an app that is not attached before the status says so.
 const SHOWN_AFTER: Duration = Duration::from_secs(2);
@@ -32,27 +31,27 @@ pub(super) struct FileKeeper {
     record: Arc<NodeRecord>,
     app_lock: Option<Arc<FileLock>>,
     held: Option<HeldElsewhere>,
-    /// The whole log was verified, and no app had the file since.
+    /// Whether the whole log was verified and no app has had the file since.
     proven: bool,
-    /// What the bucket was found to have of the node, after it was lost.
+    /// What the bucket still has of the node, after the lease was lost; `None` until it was listed.
     remains: Option<Remains>,
     tasks: Tasks<FileDone>,
 }
 
-/// Another process has the app's lock, as the sidecar found when it tried.
+/// Another process that holds the app's lock.
 struct HeldElsewhere {
     since: BootTime,
     shown: bool,
     said: bool,
 }
 
-/// What came of a task.
+/// The result of a task.
 pub(super) enum FileDone {
-    /// The app's lock was tried.
+    /// The attempt to take the app's lock.
     AppLock(Result<FileLock, LockError>),
     /// The WAL was written back.
     Checkpointed(Result<(), Error>),
-    /// The bucket was asked.
+    /// What the bucket has.
     Bucket(Remains),
 }
 
@@ -130,8 +129,8 @@ impl FileKeeper {
         Ok(())
     }
 
-    /// An app that lives attaches again within a second; one that does not keeps everything from
-    /// being shipped.
+    /// Reports an app that holds the lock without attaching: a working app attaches again within a
+    /// second, and until it does nothing is shipped.
     fn lock_held(&mut self) {
         let now = host::boot_now();
         let new = HeldElsewhere { since: now, shown: false, said: false };
@@ -142,7 +141,7 @@ impl FileKeeper {
         if !show && !say {
             return;
         }
-        // An app's child may have inherited the lock, of which the lock itself knows nothing.
+        // An app's child may have inherited the lock, which the lock itself does not show.
         let holder = open_by::named(&open_by::having_open(&self.context.beside().app_lock()));
         let text = format!(
             "{holder} has the file open and is not attached: nothing is shipped until it attaches \
@@ -170,7 +169,7 @@ impl FileKeeper {
             let work = move || {
                 let locks = BothLocks::new(context.beside(), &context.node_lock, &app_lock);
                 checkpoint::truncate_wal(context.beside(), &locks)?;
-                // What follows is a full copy, which everything after it builds on.
+                // The next upload is a full copy, on which everything later builds.
                 if !proven {
                     whole_log::read(context.beside().db())?;
                 }
@@ -229,14 +228,14 @@ impl FileKeeper {
         post.tell(Input::MovedAway);
     }
 
-    /// How many events of the local file may not be in the bucket.
+    /// How many events of the local file may be missing in the bucket; `None` if that is not known.
     fn unshipped_events(&self) -> Option<u64> {
         let file = open_log_reader(self.context.beside().db());
         let newest = file.and_then(|file| head(&file)).ok()?;
         Some(self.remains?.lacks(newest.seq))
     }
 
-    /// Ends what is under way.
+    /// Aborts the running tasks.
     pub(super) async fn close(mut self) {
         self.tasks.close().await;
     }
@@ -269,7 +268,7 @@ mod tests {
             self.file.perform(effect, &mut self.post).unwrap();
         }
 
-        /// Takes the next result, and gives what the supervisor is told of it.
+        /// Takes the next result and returns the supervisor's input for it.
         async fn next(&mut self) -> Option<Input> {
             let done = self.file.next().await;
             self.finish(done).unwrap()

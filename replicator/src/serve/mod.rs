@@ -1,5 +1,5 @@
-//! The loop over a ready node: everything that happens to it comes in here as one closed
-//! [`NodeEvent`], and goes to whom it concerns.
+//! The loop over a ready node: it receives everything that happens as one closed [`NodeEvent`], and
+//! passes each to the component that handles it.
 //!
 //! ```text
 //!   signals ─┐                    ┌─► Supervisor ─► effects ─┐
@@ -11,12 +11,12 @@
 //!      └───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The loop awaits nothing outside its `select!`; what takes time runs as a task of its owner.
+//! The loop awaits nothing outside its `select!`; work that takes time runs as a task of its owner.
 //!
-//! - [`routes`]: which effect goes to whom, and how the answers come back, without I/O;
-//! - [`owners`]: who they are; [`mod@file`] and [`epoch`] are here, the others with what they own;
-//! - [`status`]: what the node tells of itself; [`progress`]: what it is doing, and whether it has
-//!   done well.
+//! - [`routes`] passes effects to owners and answers back, without I/O;
+//! - [`owners`] lists the owners; [`mod@file`] and [`epoch`] are here, the others in their folders;
+//! - [`status`] reports the node's state; [`progress`] logs its changes and decides whether this
+//!   life has gone well.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +48,8 @@ use owners::NodeOwners;
 use progress::Progress;
 use routes::Routes;
 
-/// At the longest this passes between two looks at the cores' deadlines: tokio's clock stops in
-/// suspend, theirs does not.
+/// The longest time between two looks at the cores' deadlines: tokio's clock stops in suspend,
+/// theirs does not.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 enum NodeEvent {
@@ -71,7 +71,7 @@ pub(crate) struct Serving {
     socket: AppSocket,
     requests: mpsc::Receiver<AppRequest>,
     wal: WalWatch,
-    /// A signal asked this process to end.
+    /// Whether a signal has asked this process to end.
     asked: bool,
     progress: Progress,
 }
@@ -107,7 +107,7 @@ impl Serving {
         })
     }
 
-    /// Serves until it is over.
+    /// Serves the node until the supervisor ends it.
     pub(crate) async fn run(mut self, mut signals: EndSignals) -> Result<EpochEnding, Error> {
         let result = self.serve(&mut signals).await;
         if let Ok(EpochEnding::Released(code)) = result
@@ -218,7 +218,7 @@ impl Serving {
         Ok(())
     }
 
-    /// What is due by now.
+    /// Gives each component that is due by now its tick.
     fn look_at_clock(&mut self) {
         let (now, post) = (host::boot_now(), &mut self.routes.post);
         self.progress.forgive_if_due(&self.node.record, now);

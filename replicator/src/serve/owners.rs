@@ -1,5 +1,5 @@
-//! The owners of a ready node: each has its own fields, performs its own effects and takes what
-//! came of them. Here they only stand together.
+//! The owners of a ready node. Each has its own fields, performs its own effects and takes their
+//! results; this file only holds them together.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::supervise::{
     AppEffect, BarriersEffect, EpochEffect, FileEffect, LitestreamEffect, Post,
 };
 
-/// Everything that a ready node has.
+/// All owners of a ready node.
 pub(super) struct NodeOwners {
     pub(super) context: Arc<Context>,
     pub(super) record: Arc<NodeRecord>,
@@ -49,7 +49,7 @@ impl NodeOwners {
         }
     }
 
-    /// Ends what is still under way, all of which belongs to a process that ends.
+    /// Aborts the tasks of all owners, because the process ends.
     pub(super) async fn close(self) {
         self.shipping.close().await;
         self.cmd.close().await;

@@ -1,5 +1,5 @@
-//! What the node is doing, one line in the log for each change, and whether this process has been
-//! ready for long enough to forgive the failures of those before it.
+//! Logs each change of the node's state, and forgives earlier failures once this process has been
+//! ready for long enough.
 
 use tidemill_eventlog::host;
 use tidemill_model::{BootTime, SidecarState};
@@ -7,11 +7,11 @@ use tidemill_model::{BootTime, SidecarState};
 use super::owners::NodeOwners;
 use crate::node_record::NodeRecord;
 
-/// The state that was said last.
+/// The state that was logged last.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     said: Option<SidecarState>,
-    /// When this process has done well.
+    /// When this process will have been ready for long enough; `None` while it is not ready.
     good_at: Option<BootTime>,
 }
 
@@ -24,7 +24,7 @@ impl Progress {
         }
         self.said = Some(state);
         let good_life = node.context.settings.pace_most;
-        // A gate that is closed for a while is the store's doing.
+        // The store causes a gate to close for a while, not this process.
         self.good_at = match state {
             SidecarState::Ready | SidecarState::Stalled => {
                 self.good_at.or_else(|| Some(host::boot_now().saturating_add(good_life)))

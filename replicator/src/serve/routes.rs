@@ -1,4 +1,4 @@
-//! Which effect of the supervisor goes to whom, and how the answers come back: without I/O.
+//! Passes the supervisor's effects to their owners, and the owners' answers back, without I/O.
 //!
 //! ```text
 //!            input                     effect
@@ -17,7 +17,7 @@ use crate::supervise::{
     Post, Supervisor,
 };
 
-/// Those who perform the effects. Each answers through the post, now or when it is done.
+/// The owners, which perform effects. Each answers through the post, at once or when it is done.
 pub(super) trait Owners {
     /// Why the sidecar cannot go on.
     type Error;
@@ -34,7 +34,7 @@ pub(super) trait Owners {
     /// Performs an effect on the file.
     fn file(&mut self, effect: FileEffect, post: &mut Post) -> Result<(), Self::Error>;
 
-    /// Performs an effect on what is recorded of the epoch.
+    /// Performs an effect on the epoch's records.
     fn epoch(&mut self, effect: EpochEffect, post: &mut Post);
 }
 
@@ -52,7 +52,7 @@ impl Routes {
         Routes { supervisor, post: Post::default(), ending: None }
     }
 
-    /// Delivers until nothing waits; `Some` once it is over.
+    /// Delivers inputs until none waits; `Some` once the supervisor ends the node.
     pub(super) fn deliver<O: Owners>(
         &mut self,
         owners: &mut O,

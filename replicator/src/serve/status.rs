@@ -1,4 +1,4 @@
-//! What a ready node tells about itself: to its app on the attach stream, to people in the status.
+//! Reports a ready node's state: to its app on the attach stream, to people in the status.
 
 use tidemill_eventlog::host;
 use tidemill_model::{
@@ -10,9 +10,9 @@ use crate::lease::renew::LeaseGate;
 use crate::ship::wal::wal_bytes;
 use crate::supervise::{AppPresence, EpochEnding, Supervisor};
 
-/// A lag below this is what every upload has.
+/// A lag below this is normal for every upload, and is not reported to the app.
 const LAG_TOLD_MS: u64 = 1000;
-/// A problem is cut here in a line to the app: its beginning says what is wrong.
+/// The longest problem in a line to the app; its beginning says what is wrong.
 const PROBLEM_CHARS_MAX: usize = 2000;
 
 impl NodeOwners {
@@ -24,7 +24,7 @@ impl NodeOwners {
         }
     }
 
-    /// What the app is told of the lease.
+    /// The line that the app gets now.
     pub(super) fn line(&self) -> LeaseLine {
         let (deadline, state) = match &self.epoch.lease().gate {
             LeaseGate::Open { until } => (*until, GateState::Open),
@@ -40,7 +40,7 @@ impl NodeOwners {
         }
     }
 
-    /// Tells the app what changed.
+    /// Sends the app a line if something changed.
     pub(super) fn tell_app(&mut self) {
         let late = self.shipping.lag_ms() >= LAG_TOLD_MS;
         let late = self.shipping.dirty_since().filter(|_| late);
@@ -79,7 +79,7 @@ impl NodeOwners {
 }
 
 impl NodeOwners {
-    /// Says what a person has to know about an end.
+    /// Logs what a person has to know about an end.
     pub(super) fn say_ending(&self, ending: EpochEnding) {
         let context = &self.context;
         match ending {

@@ -1,4 +1,4 @@
-//! The sidecar's status as Prometheus reads it.
+//! The sidecar's status in Prometheus's text format.
 
 use std::fmt::Write as _;
 
@@ -14,8 +14,8 @@ const STATES: [SidecarState; 7] = [
     SidecarState::Released,
 ];
 
-/// The text format 0.0.4. Figures that are not known are absent. Names and nodes need no escapes:
-/// a node's name has none of the characters that would.
+/// Renders the text format 0.0.4. Unknown figures are absent. Nothing needs escaping, because no
+/// node name has a character that would.
 pub(super) fn render(status: &SidecarStatus) -> String {
     let mut text = Text { out: String::new(), node: status.node.as_str() };
     text.head("state", "gauge", "1 for what the sidecar is doing, 0 for the rest.");

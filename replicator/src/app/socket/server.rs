@@ -25,15 +25,15 @@ use tokio::task::JoinSet;
 
 use super::{Accepted, AppRequest, AttachReply, Attached, ReplyTo, metrics};
 
-/// A request has a few hundred bytes.
+/// The longest request body: real ones have a few hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// One app, its barriers, and people who look: more is a leak, and waits.
+/// Enough for one app, its barriers and people's status requests: more would be a leak, and waits.
 const CONNECTIONS_MAX: usize = 256;
 
 type ReplyBody = UnsyncBoxBody<Bytes, Infallible>;
 type Requests = mpsc::Sender<AppRequest>;
 
-/// Accepts until it is aborted; its connections end with it.
+/// Accepts connections until the task is aborted; they end with it.
 pub(super) async fn serve(listener: UnixListener, requests: Requests) {
     let mut connections = JoinSet::new();
     loop {
@@ -43,7 +43,7 @@ pub(super) async fn serve(listener: UnixListener, requests: Requests) {
                     connections.spawn(connection(stream, requests.clone()));
                 }
                 Err(e) => {
-                    // Out of descriptors, most likely: connections that end give some back.
+                    // Most likely out of descriptors, which other connections free when they end.
                     tracing::warn!(error = %e, "cannot accept a connection");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
@@ -84,15 +84,15 @@ async fn connection(stream: UnixStream, requests: Requests) {
     }
 }
 
-/// Waits for the end of a process; without end where the kernel does not tell. A connection ends
-/// with its process, but not while a child that was forked from it, and never ran a program of its
-/// own, keeps it open: such a child would make a dead app look attached.
+/// Waits for the end of a process; for ever if the kernel cannot report it. A connection normally
+/// ends with its process, but a child that was forked without `exec` keeps it open and would make a
+/// dead app look attached.
 async fn ended(pid: Option<u32>) {
     let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let watched = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
     let watched = watched.and_then(watch);
     match watched {
-        // It is ready once, when the process has ended.
+        // The descriptor becomes readable when the process has ended.
         Some(fd) if fd.readable().await.is_ok() => {}
         Some(_) | None => std::future::pending().await,
     }
@@ -100,7 +100,7 @@ async fn ended(pid: Option<u32>) {
 
 fn watch(process: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
     #[expect(unsafe_code, reason = "tokio has no safe way to watch a descriptor")]
-    // SAFETY: the `AsyncFd` owns the descriptor, which so stays open for as long as it is watched.
+    // SAFETY: the `AsyncFd` owns the descriptor, which therefore stays open while it is watched.
     let watched = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) };
     watched.ok()
 }
@@ -163,7 +163,8 @@ async fn attach(
     send(requests, AppRequest::Attach { request, peer_pid, reply }).await?;
     let accepted = answer.await.map_err(|_| ending())??;
     let mut response = Response::new(lines(accepted));
-    // Without this the connection would outlive the stream, whose end is then noticed late.
+    // Without this header the connection would outlive the stream, and its end would be noticed
+    // late.
     response.headers_mut().insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
     Ok(with_type(response, "application/x-ndjson"))
 }
@@ -248,8 +249,8 @@ fn with_type(mut response: Response<ReplyBody>, kind: &'static str) -> Response<
     response
 }
 
-/// Whether the process that the kernel names is the one that claims to be `claimed`. In a pid
-/// namespace of its own a process has another pid in each, all of which `/proc` lists.
+/// Whether the kernel's `peer` is the process that calls itself `claimed`. A process in a pid
+/// namespace has a pid in each enclosing namespace, and `/proc` lists all of them.
 fn is_same_process(peer: u32, claimed: u32) -> bool {
     if peer == claimed {
         return true;

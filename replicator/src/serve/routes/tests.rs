@@ -9,13 +9,13 @@ use crate::ship::barrier::BarrierRefusal;
 use crate::supervise::{AppLockTry, AttachAsked, EntryPoint, EpochTerms, Input, Restart};
 use crate::testing::{boot, epoch, good, ms, txid};
 
-/// Owners that note what they were asked for, and answer as they are told to.
+/// Owners that record the effects that they get, and answer as the test prescribes.
 #[derive(Default)]
 struct Fakes {
     log: Vec<String>,
-    /// Answers by what was asked for: those of one line are given at once, in order.
+    /// The answers to each effect, all given at once and in order.
     answers: BTreeMap<String, Vec<Input>>,
-    /// The effect on the file with which everything fails.
+    /// The effect on the file that fails and ends the loop; `None` if none fails.
     fails_at: Option<FileEffect>,
 }
 
@@ -54,7 +54,7 @@ impl Owners for Fakes {
     }
 }
 
-/// The answers of owners to which everything succeeds at once.
+/// Owners for whom every effect succeeds at once.
 fn willing() -> Fakes {
     let until = BootTime::from_nanos(u64::MAX);
     let stage = |stage, good| EpochEffect::SaveStage { stage, good, hurry: false };
@@ -103,7 +103,7 @@ fn routes(cmd: bool) -> Routes {
     }))
 }
 
-/// Tells the supervisor this, delivers until nothing waits, and shows who was asked for what.
+/// Posts `input`, delivers until nothing waits, and compares the effects that the owners got.
 fn deliver(routes: &mut Routes, owners: &mut Fakes, input: Input, expected: &Expect) {
     routes.post.tell(input);
     let ending = routes.deliver(owners, || ms(1)).unwrap();
