@@ -18,7 +18,7 @@ use tidemill_eventlog::Checkpoints;
 use crate::measure::process_mib;
 use crate::order::{Site, Work};
 use crate::spread::Spread;
-use crate::table::Line;
+use crate::table::{Line, Print, print_lines};
 
 /// What one process measured.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,17 +61,17 @@ pub(crate) fn measure(site: &Site, runs: u32, rounds: u32) -> anyhow::Result<Chi
     })
 }
 
-impl Children {
-    pub(crate) fn lines(&self) -> Vec<Line> {
+impl Print for Children {
+    fn print(&self) {
         let Children { runs, children_s, ratio, longest_start_ms, most_mib, .. } = self;
         let longest = "longest start of another run meanwhile, ms";
-        vec![
+        print_lines(&[
             Line::of("children of one parent", runs, ""),
             Line::spread("until all have ended, s", children_s, 2, ""),
             Line::spread("against as many runs by themselves", ratio, 2, "< 1.5"),
             Line::spread(longest, longest_start_ms, 1, "< 50"),
             Line::spread("most memory of the process, MiB", most_mib, 1, "< 200"),
-        ]
+        ]);
     }
 }
 

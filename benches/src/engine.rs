@@ -1,6 +1,6 @@
 //! The engine under the same load: one run of many steps, and many runs of a few; with steps on the
 //! runtime, and with blocking ones, whose beginning is a commit of its own; and one run that starts
-//! all its steps at once.
+//! all its steps at once. The start and the end of each run are in the figures of its steps.
 //!
 //! The bars: 0.9 of the raw loop's commits of two rows for one run, 0.85 of its commits of 256
 //! times two rows for 256 runs, and 0.95 of the skeleton for both.

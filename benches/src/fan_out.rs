@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::measure::Figures;
 use crate::order::{Site, Work};
 use crate::spread::Spread;
-use crate::table::Line;
+use crate::table::{Line, Print, print_lines};
 
 /// What was measured in all rounds.
 #[derive(Debug, Serialize)]
@@ -46,16 +46,16 @@ pub(crate) fn measure(site: &Site, steps: u32, rounds: u32) -> anyhow::Result<Fa
     })
 }
 
-impl FanOut {
-    pub(crate) fn lines(&self) -> Vec<Line> {
+impl Print for FanOut {
+    fn print(&self) {
         let FanOut { steps, seconds, quarter_seconds, times, steps_a_commit, most_mib } = self;
-        vec![
+        print_lines(&[
             Line::of("steps that one run starts at once", steps, ""),
             Line::spread("until all have ended, s", seconds, 2, ""),
             Line::spread("until a quarter of as many have, s", quarter_seconds, 2, ""),
             Line::spread("times as long for four times as many", times, 2, "about 4"),
             Line::spread("steps a commit", steps_a_commit, 1, ""),
             Line::spread("most memory of the process, MiB", most_mib, 1, ""),
-        ]
+        ]);
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     #[serde(flatten)]
     pub(crate) figures: Figures,
-    /// Against the raw loop of the same shape, or what stands for it.
+    /// Against the raw loop of the same shape, or what it is compared with instead.
     pub(crate) ratio: Option<Ratio>,
     pub(crate) ratio_to_skeleton: Option<Ratio>,
 }

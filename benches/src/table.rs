@@ -3,31 +3,42 @@
 use crate::rounds::{Ratio, Row};
 use crate::spread::Spread;
 
-/// The table of steps per second.
-pub(crate) fn print_rows(rows: &[Row]) {
-    println!(
-        "{:<34} {:>8}  {:<23} {:<23} {:>9} {:>8} {:>9} {:>6}",
-        "", "steps", "ratio to raw", "ratio to skeleton", "WAL bytes", "CPU us", "steps a", "most"
-    );
-    println!(
-        "{:<34} {:>8}  {:<23} {:<23} {:>9} {:>8} {:>9} {:>6}",
-        "", "a second", "(quartiles) goal", "(quartiles) goal", "a step", "a step", "commit", "MiB"
-    );
-    for Row { name, figures, ratio, ratio_to_skeleton } in rows {
-        let (ratio, to_skeleton) = (shown(ratio.as_ref()), shown(ratio_to_skeleton.as_ref()));
-        println!(
-            "{name:<34} {:>8.0}  {ratio:<23} {to_skeleton:<23} {:>9.0} {:>8.1} {:>9.2} {:>6.1}",
-            figures.per_second,
-            figures.wal_bytes,
-            figures.cpu_micros,
-            figures.steps_a_commit,
-            figures.most_mib
-        );
+/// What can be shown to a person.
+pub(crate) trait Print {
+    /// Prints it.
+    fn print(&self);
+}
+
+impl Print for Vec<Row> {
+    fn print(&self) {
+        print_row(["", "steps", "ratio", "to skeleton", "WAL bytes", "CPU us", "steps", "most"]);
+        let ratio = "(quartiles) goal";
+        print_row(["", "a second", ratio, ratio, "a step", "a step", "a commit", "MiB"]);
+        for Row { name, figures, ratio, ratio_to_skeleton } in self {
+            print_row([
+                name,
+                &format!("{:.0}", figures.per_second),
+                &shown(ratio.as_ref()),
+                &shown(ratio_to_skeleton.as_ref()),
+                &format!("{:.0}", figures.wal_bytes),
+                &format!("{:.1}", figures.cpu_micros),
+                &format!("{:.2}", figures.steps_a_commit),
+                &format!("{:.1}", figures.most_mib),
+            ]);
+        }
+        println!("{NOTES}");
     }
-    println!();
-    println!("Ratios: the median over the rounds of this row's rate to the other's of that round.");
-    println!("Blocking steps are held against the engine's own that do not block.");
-    println!("Memory: the most (VmHWM) of the process that measured that row alone.");
+}
+
+const NOTES: &str = "
+Ratio: this row's steps a second to those of the raw row of the same shape in the same round, the
+median of all rounds. Blocking steps are held against the engine's own that do not block, the 1,000
+at once against raw commits of 256.
+Memory: the most (VmHWM) that the process had which measured this row alone.";
+
+fn print_row([name, rate, ratio, skeleton, wal, cpu, commit, memory]: [&str; 8]) {
+    let ratios = format!("{ratio:<23} {skeleton:<23}");
+    println!("{name:<34} {rate:>8}  {ratios} {wal:>9} {cpu:>7} {commit:>8} {memory:>6}");
 }
 
 fn shown(ratio: Option<&Ratio>) -> String {
@@ -50,7 +61,7 @@ impl Line {
         Line { what, value: value.to_string(), goal }
     }
 
-    /// The middle one of some rounds, with the least and the most.
+    /// The median of some rounds, with the least and the most.
     pub(crate) fn spread(
         what: &'static str,
         Spread { min, median, max, .. }: &Spread,
@@ -64,7 +75,7 @@ impl Line {
 
 /// Some figures, a line each.
 pub(crate) fn print_lines(lines: &[Line]) {
-    println!("{:<44} {:>26} {:>10}", "", "median (min..max)", "goal");
+    println!("{:<44} {:>26} {:>10}", "", "", "goal");
     for Line { what, value, goal } in lines {
         println!("{what:<44} {value:>26} {goal:>10}");
     }
