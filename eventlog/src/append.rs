@@ -10,7 +10,7 @@
 //! from happening at all.
 
 use rusqlite::Connection;
-use tidemill_model::{Event, LogSum, OpId, RunId, Seq, Timestamp};
+use tidemill_model::{Columns, Event, LogSum, OpId, RunId, Seq, Timestamp};
 
 use crate::codec::{hash_columns, sum_to_sql, to_sql};
 use crate::error::{Error, ErrorKind, Result, sqlite};
@@ -84,12 +84,25 @@ impl Appender {
         run: Option<&RunId>,
         event: &Event,
     ) -> Result<Appended> {
+        self.append_columns(connection, now, run, &event.columns())
+    }
+
+    /// As [`Appender::append`], of an event whose columns are made already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_columns(
+        &mut self,
+        connection: &Connection,
+        now: Timestamp,
+        run: Option<&RunId>,
+        columns: &Columns<'_>,
+    ) -> Result<Appended> {
         let seq = self.staged.seq.next();
         let ts = self.staged.ts.map_or(now, |last| now.max(last.next()));
         let text = ts.to_bytes();
         let run = run.map_or("", RunId::as_str);
-        let columns = event.columns();
-        let hash = hash_columns(&mut self.scratch, seq, &text, run, &columns);
+        let hash = hash_columns(&mut self.scratch, seq, &text, run, columns);
         let sum = self.staged.sum.plus(hash);
         let ts_text = std::str::from_utf8(&text).expect("a timestamp's text is ASCII");
         let failed = |e| sqlite(format_args!("append {}", columns.kind), e);

@@ -6,7 +6,10 @@
 
 #[macro_use]
 mod declare;
+mod encoded;
 mod held;
+
+use std::borrow::Cow;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +21,7 @@ use crate::name::{OpName, RunId};
 use crate::position::{Epoch, OpId};
 use crate::time::Timestamp;
 use declare::{Compared as _, is_default};
+pub use encoded::EncodedEvent;
 
 events! {
     /// A process opened the file for writing in a new epoch.
@@ -118,7 +122,7 @@ pub struct Columns<'a> {
     /// The `name` column.
     pub name: Option<&'a str>,
     /// The `data` column: a JSON object, or null for kinds that carry nothing.
-    pub data: Option<std::borrow::Cow<'a, str>>,
+    pub data: Option<Cow<'a, str>>,
 }
 
 /// Why a row is not an event.
@@ -174,13 +178,12 @@ impl Event {
 
     /// The columns of the event's row.
     pub fn columns(&self) -> Columns<'_> {
+        self.columns_with(self.data().map(Cow::Owned))
+    }
+
+    fn columns_with<'a>(&'a self, data: Option<Cow<'a, str>>) -> Columns<'a> {
         let (op, name) = self.keys();
-        Columns {
-            kind: self.kind().as_str(),
-            op,
-            name: name.map(OpName::as_str),
-            data: self.data().map(std::borrow::Cow::Owned),
-        }
+        Columns { kind: self.kind().as_str(), op, name: name.map(OpName::as_str), data }
     }
 
     /// The error, of an operation or a run that failed for good.

@@ -42,7 +42,7 @@ pub use attempts::{Attempt, AttemptState, crashes, failures};
 pub use bucket_docs::{Base, BreakDoc, EpochDoc, GivenUp, LocalHead, Versions};
 pub use error::Error;
 pub use error_kind::ErrorKind;
-pub use event::{Columns, Event, EventClass, EventError, EventKind};
+pub use event::{Columns, EncodedEvent, Event, EventClass, EventError, EventKind};
 pub use event_data::{
     BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, ProcessEnd, RunCreated, Seed,
     WaitsFor,

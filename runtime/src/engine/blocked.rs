@@ -212,7 +212,7 @@ impl Driver {
             return Ok(());
         }
         let mut pending = Pending::default();
-        pending.events.push(Event::RunResumed {});
+        pending.push(Event::RunResumed {});
         journal.head.blocked = None;
         pending.status = Some(journal.head.status());
         match self.commit(journal.head.last, &mut pending).await {

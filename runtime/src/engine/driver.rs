@@ -231,7 +231,11 @@ impl Driver {
         }
         let mut pending = live.turn(&self.run.id, &inputs, self.engine.clock.wall());
         drop(alone);
-        if pending.events.is_empty() {
+        let rest = inputs.split_off(pending.taken);
+        if !rest.is_empty() {
+            self.run.inbox.put_back(rest);
+        }
+        if pending.is_empty() {
             return Ok(());
         }
         if let Some(reason) = pending.unblock() {
@@ -248,7 +252,6 @@ impl Driver {
             }
         };
         if let Some(reason) = pending.blocked {
-            self.run.inbox.put_back(inputs.split_off(pending.taken));
             self.tell_blocked(reason);
             return Err(Next::Blocked);
         }
@@ -285,7 +288,7 @@ impl Driver {
             run: self.run.id.clone(),
             inbox: Arc::clone(&self.run.inbox),
             expect,
-            events: std::mem::take(&mut pending.events),
+            events: pending.take_events(),
             status: pending.status,
             children,
             closes,
@@ -294,7 +297,7 @@ impl Driver {
             return Err(Next::Gone);
         }
         match poll_fn(|cx| self.run.inbox.poll_reply(cx)).await {
-            TurnReply::Committed { last, children } => {
+            TurnReply::Committed { last, children, spent: _ } => {
                 self.no_refusal();
                 for ((id, birth), seq) in births.into_iter().zip(children) {
                     // Without a seq it was not created: its id was taken.

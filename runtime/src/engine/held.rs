@@ -102,9 +102,9 @@ impl Driver {
                 // Nothing of the step is recorded after its end.
                 pending.closes.push(*op);
             }
-            pending.events.push(event);
+            pending.push(event);
         }
-        if pending.events.is_empty() {
+        if pending.is_empty() {
             return true;
         }
         self.commit(journal.head.last, &mut pending).await.is_ok()

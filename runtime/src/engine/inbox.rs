@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use rustc_hash::FxHashSet;
-use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunId, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, EncodedEvent, Event, OpId, RunId, Seq};
 use tokio::sync::oneshot;
 
 use crate::error::{Error, closed};
@@ -18,7 +18,13 @@ use crate::error::{Error, closed};
 pub(crate) enum TurnReply {
     /// It is durable: the position of the last input or act, and where each child that the turn
     /// starts begins; none for one that could not be created.
-    Committed { last: Seq, children: Vec<Option<Seq>> },
+    Committed {
+        last: Seq,
+        children: Vec<Option<Seq>>,
+        /// What was written, to be freed by whoever made it, and not by the one writer of all.
+        #[expect(dead_code, reason = "it is only dropped")]
+        spent: Vec<EncodedEvent>,
+    },
     /// The log has more than the driver saw: it has to be rebuilt from the log.
     Stale,
     /// The turn itself cannot be written, now and probably ever; others are.

@@ -167,7 +167,7 @@ impl Driver {
             let attempt = live.journal.head.attempt.saturating_add(1);
             let event = Event::RunStarted { epoch: self.engine.environment.epoch, attempt };
             live.apply(now, &event).expect("a run that has not ended can be taken up");
-            pending.events.push(event);
+            pending.push(event);
         }
         let resumed = ops::resume(self, &mut live, &mut pending, &mut bodies, now);
         if let Err(reason) = live.add(&mut pending, &self.run.id, asked, now) {
@@ -176,7 +176,7 @@ impl Driver {
             return self.block(logged.as_ref(), last, reason).await;
         }
         live.settle(&mut pending);
-        if !pending.events.is_empty() {
+        if !pending.is_empty() {
             match self.commit_in_parts(last, &mut pending, &live.journal).await {
                 Ok(last) => live.last = last,
                 Err(next) => return next,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, Failure, FailureKind, OpId, RunCreated, RunId, RunStatus,
-    Seq, Timestamp,
+    BlockReason, BlockReasonKind, EncodedEvent, Event, Failure, FailureKind, OpId, RunCreated,
+    RunId, RunStatus, Seq, Timestamp,
 };
 
 use super::cell::Asked;
@@ -18,16 +18,25 @@ use crate::gate::Gate;
 use crate::ops::{self, Effect};
 use crate::store::writer::NewRun;
 
-/// A turn of more rows than this takes several commits: some 10 ms of the writer's time each. Tests
+/// A turn of more rows than this takes several commits: some 5 ms of the writer's time each. Tests
 /// have few rows.
-const PART_ROWS_MAX: usize = if cfg!(test) { 8 } else { 512 };
+const PART_ROWS_MAX: usize = if cfg!(test) { 8 } else { 256 };
+
+/// And so does one of more bytes: SQLite writes as many again into its WAL.
+const PART_BYTES_MAX: usize = if cfg!(test) { 4_096 } else { 1024 * 1024 };
+
+/// A turn takes so many inputs at most, because those are not cut: the rest is the next turn's.
+const TURN_INPUTS_MAX: usize = if cfg!(test) { 4 } else { 256 };
 
 /// A turn that is not durable yet.
 #[derive(Default)]
 pub(crate) struct Pending {
-    /// How many of the inputs were looked at: a turn that blocks the run leaves the rest.
+    /// How many of the inputs were looked at: a turn that is full, or blocks the run, leaves the
+    /// rest.
     pub(crate) taken: usize,
-    pub(crate) events: Vec<Event>,
+    events: Vec<EncodedEvent>,
+    /// About how many bytes the events have.
+    bytes: usize,
     pub(crate) effects: Vec<Effect>,
     pub(crate) children: Vec<NewRun>,
     /// Steps that end with this turn.
@@ -62,6 +71,7 @@ struct TurnCut {
 #[derive(Clone, Copy, Default)]
 struct Extent {
     events: usize,
+    bytes: usize,
     effects: usize,
     children: usize,
     closes: usize,
@@ -94,13 +104,13 @@ impl Live {
                 continue;
             }
             ops::end(&mut pending, input);
-            pending.events.push(input.clone());
+            pending.push(input.clone());
             let asked = self.life.deliver(input);
             if let Err(reason) = asked.and_then(|asked| self.add(&mut pending, run, asked, now)) {
                 pending.block(reason);
                 break;
             }
-            if pending.ended.is_some() {
+            if pending.ended.is_some() || pending.is_full() {
                 break;
             }
         }
@@ -141,7 +151,7 @@ impl Live {
                 _ => {}
             }
             self.apply(now, &event)?;
-            pending.events.push(event);
+            pending.push(event);
             pending.cut_if_long(|| self.journal.head.status());
         }
         Ok(())
@@ -155,7 +165,7 @@ impl Live {
             let event = Event::OpDropped { op };
             let dropped = journal.apply(Seq::ZERO, now, &event);
             dropped.expect("an open operation can be dropped");
-            pending.events.push(event);
+            pending.push(event);
         }
         let message = "nobody waits for it any more: its parent dropped it or has ended";
         let failure = Failure {
@@ -163,7 +173,7 @@ impl Live {
             message: message.to_owned(),
             chain: Vec::new(),
         };
-        pending.events.push(Event::RunFailed { error: failure.clone() });
+        pending.push(Event::RunFailed { error: failure.clone() });
         pending.status = Some(RunStatus::Cancelled);
         pending.ended = Some(RunResult::Failed(failure));
         pending
@@ -203,6 +213,28 @@ impl Live {
 }
 
 impl Pending {
+    /// Adds an event.
+    pub(crate) fn push(&mut self, event: Event) {
+        let event = EncodedEvent::from(event);
+        self.bytes += event.bytes();
+        self.events.push(event);
+    }
+
+    /// Whether there is nothing to record.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// The events, for the writer.
+    pub(crate) fn take_events(&mut self) -> Vec<EncodedEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Whether it takes no more inputs.
+    fn is_full(&self) -> bool {
+        self.taken >= TURN_INPUTS_MAX || self.bytes >= PART_BYTES_MAX
+    }
+
     /// What becomes of the children that this commit creates, in their order.
     pub(crate) fn births(&self) -> Vec<(RunId, Birth)> {
         let dropped = self.dropped_children();
@@ -232,7 +264,7 @@ impl Pending {
     /// Records that the run cannot go on. What was collected so far stays: the inputs are kept,
     /// and what the code did after the last of them is asked for again by a replay.
     pub(crate) fn block(&mut self, reason: BlockReason) {
-        self.events.push(Event::RunBlocked { reason: reason.clone() });
+        self.push(Event::RunBlocked { reason: reason.clone() });
         self.blocked = Some(reason);
     }
 
@@ -248,7 +280,9 @@ impl Pending {
     fn cut_if_long(&mut self, status: impl FnOnce() -> RunStatus) {
         let last = self.cuts.last().map_or(Extent::default(), |cut| cut.at);
         let now = self.extent();
-        if now.rows() - last.rows() >= PART_ROWS_MAX && self.ended.is_none() {
+        let long =
+            now.rows() - last.rows() >= PART_ROWS_MAX || now.bytes - last.bytes >= PART_BYTES_MAX;
+        if long && self.ended.is_none() {
             self.cuts.push(TurnCut { at: now, status: status() });
         }
     }
@@ -282,6 +316,7 @@ impl Pending {
     fn extent(&self) -> Extent {
         Extent {
             events: self.events.len(),
+            bytes: self.bytes,
             effects: self.effects.len(),
             children: self.children.len(),
             closes: self.closes.len(),
@@ -291,6 +326,7 @@ impl Pending {
     /// Forgets what was added after `to`.
     fn cut_back(&mut self, to: Extent) {
         self.events.truncate(to.events);
+        self.bytes = to.bytes;
         self.effects.truncate(to.effects);
         self.children.truncate(to.children);
         self.closes.truncate(to.closes);
@@ -302,5 +338,44 @@ impl Extent {
     /// How many rows that is: a child has one of its own.
     fn rows(self) -> usize {
         self.events + self.children
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_model::{Json, OpName};
+
+    use super::*;
+
+    fn step(op: u32, bytes: usize) -> Event {
+        Event::StepStarted {
+            op: OpId::new(op).unwrap(),
+            name: OpName::new("a").unwrap(),
+            queued: false,
+            input: Json::of(&"x".repeat(bytes)).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_turn_of_few_rows_with_large_payloads_is_cut_and_takes_no_more_inputs() {
+        let mut pending = Pending::default();
+        for op in 1..=3 {
+            pending.push(step(op, PART_BYTES_MAX));
+            pending.cut_if_long(|| RunStatus::Running);
+            assert!(pending.is_full());
+        }
+        pending.push(step(4, 1));
+        pending.cut_if_long(|| RunStatus::Running);
+        let parts: Vec<usize> = pending.take_parts().iter().map(|part| part.events.len()).collect();
+        assert_eq!((parts, pending.events.len()), (vec![1, 1, 1], 1));
+    }
+
+    #[test]
+    fn what_is_taken_back_of_a_turn_does_not_count() {
+        let mut pending = Pending::default();
+        let before = pending.extent();
+        pending.push(step(1, PART_BYTES_MAX));
+        pending.cut_back(before);
+        assert!(pending.is_empty() && !pending.is_full());
     }
 }

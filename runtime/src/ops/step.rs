@@ -243,7 +243,7 @@ pub(super) fn resume(
             queued: driver.engine.queues(&body),
         };
         live.apply(now, &event).expect("a step that is open can begin again");
-        pending.events.push(event);
+        pending.push(event);
     }
     Some(Effect::Body { op, body })
 }

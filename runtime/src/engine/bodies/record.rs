@@ -47,7 +47,7 @@ pub(super) async fn record(
 ) -> Result<(), Error> {
     loop {
         let (run, guard, event) = (run.clone(), Arc::clone(guard), event.clone());
-        let aside = |reply| Aside { run, guard, attempt, event, reply };
+        let aside = |reply| Aside { run, guard, attempt, event: event.into(), reply };
         let Err(error) = engine.store.record(aside).await else { return Ok(()) };
         if error.kind() == ErrorKind::Conflict || engine.grace_over.is_cancelled() {
             return Err(error);

@@ -1,7 +1,7 @@
 //! What a message does to the file, in the transaction in hand, and how it is answered after it.
 
 use tidemill_eventlog::{Appended, projection, query};
-use tidemill_model::{Event, EventClass, OpId, RunId, RunStatus, Seq};
+use tidemill_model::{EncodedEvent, Event, EventClass, OpId, RunId, RunStatus, Seq};
 
 use super::commit::{Committer, LogResult};
 use super::message::{Aside, Creation, Message, NewRun, Turn};
@@ -79,11 +79,16 @@ impl Committer {
     }
 
     /// The newest input or act after the events, and the newest event.
-    fn append_all(&mut self, run: &RunId, last: Seq, events: &[Event]) -> LogResult<(Seq, Seq)> {
+    fn append_all(
+        &mut self,
+        run: &RunId,
+        last: Seq,
+        events: &[EncodedEvent],
+    ) -> LogResult<(Seq, Seq)> {
         let (mut last, mut newest) = (last, Seq::ZERO);
         for event in events {
             newest = self.append(run, event)?.seq;
-            if event.class() != EventClass::Aside {
+            if event.event().class() != EventClass::Aside {
                 last = newest;
             }
         }
@@ -105,7 +110,7 @@ impl Committer {
     /// ended.
     fn settle_children(&mut self, turn: &Turn) -> LogResult<()> {
         for event in &turn.events {
-            match event {
+            match event.event() {
                 Event::OpDropped { op } => {
                     projection::await_no_more(&self.connection, &turn.run, Some(*op))?;
                 }
@@ -161,18 +166,18 @@ impl Committer {
         if guard.admits(*attempt) && !self.closing.has(guard) {
             return self.append(run, event).map(|_| Ok(()));
         }
-        let op = event.op().map_or(0, OpId::get);
+        let op = event.event().op().map_or(0, OpId::get);
         let message = format!(
             "attempt {attempt} of operation {op} of run `{run}` is over: its {} was not recorded",
-            event.kind()
+            event.event().kind()
         );
         Ok(Err(Error::new(ErrorKind::Conflict, message)))
     }
 
-    fn append(&mut self, run: &RunId, event: &Event) -> LogResult<Appended> {
-        let now = self.clock.wall();
-        let at = self.appender.append(&self.connection, now, Some(run), event)?;
-        projection::project(&self.connection, at, Some(run), event)?;
+    fn append(&mut self, run: &RunId, event: &EncodedEvent) -> LogResult<Appended> {
+        let (now, columns) = (self.clock.wall(), event.columns());
+        let at = self.appender.append_columns(&self.connection, now, Some(run), &columns)?;
+        projection::project(&self.connection, at, Some(run), event.event())?;
         Ok(at)
     }
 }
@@ -180,18 +185,25 @@ impl Committer {
 /// Answers a message. Whoever asked may have gone; what was written stays written.
 pub(super) fn answer(message: Message, done: Done) {
     match message {
-        Message::Turn(turn) => turn.inbox.reply(match done {
-            Done::Turn { reply, taken } => {
-                taken.into_iter().for_each(|input| turn.inbox.push(input));
-                match reply {
-                    Ok(Appending { last, children }) => TurnReply::Committed { last, children },
-                    Err(Stale) => TurnReply::Stale,
+        Message::Turn(turn) => {
+            let Turn { inbox, events: spent, .. } = *turn;
+            inbox.reply(match done {
+                Done::Turn { reply, taken } => {
+                    taken.into_iter().for_each(|input| inbox.push(input));
+                    match reply {
+                        Ok(Appending { last, children }) => {
+                            TurnReply::Committed { last, children, spent }
+                        }
+                        Err(Stale) => TurnReply::Stale,
+                    }
                 }
-            }
-            Done::Unfit(error) => TurnReply::Unfit(error),
-            Done::Refused(error) => TurnReply::Refused(error),
-            Done::Create(_) | Done::Aside(_) => unreachable!("a turn is not applied as another"),
-        }),
+                Done::Unfit(error) => TurnReply::Unfit(error),
+                Done::Refused(error) => TurnReply::Refused(error),
+                Done::Create(_) | Done::Aside(_) => {
+                    unreachable!("a turn is not applied as another")
+                }
+            });
+        }
         Message::Create(create) => drop(create.reply.send(match done {
             Done::Create(created) => created,
             Done::Unfit(error) | Done::Refused(error) => Err(error),

@@ -23,6 +23,9 @@ const TIME_MAX: Duration = Duration::from_millis(20);
 /// A transaction has about so many rows at most.
 const ROWS_MAX: usize = 2_048;
 
+/// And about so many bytes, which SQLite keeps in memory until the commit.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// How many messages have to come before a wait ends, while many more are expected: each wake-up
 /// costs more than a message.
 const COME_TOGETHER: usize = 16;
@@ -34,6 +37,7 @@ pub(super) struct Intake<'a> {
     time: Duration,
     wish: Option<Wish>,
     rows: usize,
+    bytes: usize,
 }
 
 impl Intake<'_> {
@@ -45,6 +49,7 @@ impl Intake<'_> {
             time: (gather.sync() / 2).clamp(TIME_MIN, TIME_MAX),
             wish: gather.wish(),
             rows: 0,
+            bytes: 0,
         }
     }
 
@@ -57,7 +62,10 @@ impl Intake<'_> {
             let from = batch.len();
             self.queue.take(batch, Slice::DEFAULT);
             if batch.len() > from {
-                self.rows += batch.iter().skip(from).map(Message::rows).sum::<usize>();
+                for message in batch.iter().skip(from) {
+                    self.rows += message.rows();
+                    self.bytes += message.bytes();
+                }
                 return true;
             }
             let Some(wish) = &mut self.wish else { return false };
@@ -73,7 +81,9 @@ impl Intake<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.rows >= ROWS_MAX || host::boot_now().since(self.began) >= self.time
+        self.rows >= ROWS_MAX
+            || self.bytes >= BYTES_MAX
+            || host::boot_now().since(self.began) >= self.time
     }
 
     /// Whether it waited for those whom the last transaction answered.
@@ -98,7 +108,7 @@ mod tests {
                 run: RunId::new("r").unwrap(),
                 guard: Arc::new(StepGuard::default()),
                 attempt: 1,
-                event: Event::RunResumed {},
+                event: Event::RunResumed {}.into(),
                 reply: oneshot::channel().0,
             };
             queue.push(Message::Aside(aside)).await.unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tidemill_model::{Event, RunCreated, RunId, RunStatus, Seq};
+use tidemill_model::{EncodedEvent, Event, RunCreated, RunId, RunStatus, Seq};
 use tokio::sync::oneshot;
 
 use crate::engine::inbox::Inbox;
@@ -24,6 +24,18 @@ impl Message {
             Message::Create(_) | Message::Aside(_) => 1,
         }
     }
+
+    /// About how many bytes they have.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Message::Turn(turn) => {
+                let events = turn.events.iter().map(EncodedEvent::bytes).sum::<usize>();
+                events + turn.children.iter().map(NewRun::bytes).sum::<usize>()
+            }
+            Message::Create(create) => create.new.bytes(),
+            Message::Aside(aside) => aside.event.bytes(),
+        }
+    }
 }
 
 /// What a run did in one turn.
@@ -33,7 +45,7 @@ pub(crate) struct Turn {
     pub(crate) inbox: Arc<Inbox>,
     /// The last input or act that the driver saw; another one in the log refuses the turn.
     pub(crate) expect: Seq,
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<EncodedEvent>,
     /// The run's status, if it is another one after this turn. A status with a cause (ended,
     /// blocked) comes with the last event.
     pub(crate) status: Option<RunStatus>,
@@ -47,23 +59,27 @@ pub(crate) struct Turn {
 pub(crate) struct NewRun {
     pub(crate) id: RunId,
     /// Its `run_created`.
-    event: Event,
+    event: EncodedEvent,
 }
 
 impl NewRun {
     pub(crate) fn new(id: RunId, created: Box<RunCreated>) -> NewRun {
-        NewRun { id, event: Event::RunCreated(created) }
+        NewRun { id, event: Event::RunCreated(created).into() }
     }
 
     pub(crate) fn created(&self) -> &RunCreated {
-        match &self.event {
+        match self.event.event() {
             Event::RunCreated(created) => created,
             _ => unreachable!("it is made with its run_created"),
         }
     }
 
-    pub(super) fn event(&self) -> &Event {
+    pub(super) fn event(&self) -> &EncodedEvent {
         &self.event
+    }
+
+    fn bytes(&self) -> usize {
+        self.event.bytes()
     }
 }
 
@@ -86,7 +102,7 @@ pub(crate) struct Aside {
     pub(crate) run: RunId,
     pub(crate) guard: Arc<StepGuard>,
     pub(crate) attempt: u32,
-    pub(crate) event: Event,
+    pub(crate) event: EncodedEvent,
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 

@@ -9,24 +9,65 @@ use tokio::sync::Semaphore;
 use super::message::{Create, Message};
 use crate::error::{Error, ErrorKind, closed};
 
-/// How many turns and asides may wait. A run has one turn in flight and a step one checkpoint, so
-/// this is reached only by that many runs at once; each is some hundred bytes to a few payloads.
-const QUEUE_MAX: usize = 16_384;
+/// How many KiB of turns and asides may wait, counting each as one more. A run has one turn in
+/// flight and a step one checkpoint, so this is reached by that many runs at once, or by few that
+/// have large payloads.
+const QUEUE_MAX: u32 = 65_536;
 
-/// How many creations may wait: who asks for one more is told to try again later.
-const CREATIONS_MAX: usize = 16_384;
+/// How many KiB of creations may wait, counting each as one more: who asks for more is told to try
+/// again later.
+const CREATIONS_MAX: u32 = 32_768;
 
 /// How much is taken at once, of both lanes, so that neither keeps the other waiting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slice {
     /// About so many rows of turns and asides: some 0.5 ms of the writer's time.
     pub(super) rows: usize,
-    /// As long takes about a quarter of that in creations.
+    /// So many creations take about as long.
     pub(super) creations: usize,
+    /// About so many bytes of each lane.
+    pub(super) bytes: usize,
 }
 
 impl Slice {
-    pub(super) const DEFAULT: Slice = Slice { rows: 128, creations: 16 };
+    pub(super) const DEFAULT: Slice = Slice { rows: 128, creations: 16, bytes: 256 * 1024 };
+}
+
+/// How many permits of its lane a message takes: a larger one than the lane takes all.
+fn weight(message: &Message) -> u32 {
+    let kib = u32::try_from(message.bytes() / 1_024).unwrap_or(u32::MAX);
+    kib.saturating_add(1).min(CREATIONS_MAX)
+}
+
+fn semaphore(permits: u32) -> Semaphore {
+    let semaphore = Semaphore::new(0);
+    add_permits(&semaphore, permits);
+    semaphore
+}
+
+fn add_permits(semaphore: &Semaphore, permits: u32) {
+    semaphore.add_permits(usize::try_from(permits).expect("a usize has 32 bits at least"));
+}
+
+/// Moves messages until they have so many rows or bytes; at least one, if there is one. Returns
+/// their weight.
+fn move_slice(
+    from: &mut VecDeque<Message>,
+    into: &mut Vec<Message>,
+    rows_max: usize,
+    bytes_max: usize,
+) -> u32 {
+    let (mut rows, mut bytes, mut weights) = (0, 0, 0);
+    while rows < rows_max
+        && bytes < bytes_max
+        && let Some(message) = from.pop_front()
+    {
+        rows += message.rows();
+        bytes += message.bytes();
+        weights += weight(&message);
+        into.push(message);
+    }
+    weights
 }
 
 #[derive(Default)]
@@ -58,31 +99,34 @@ impl Queue {
         Queue {
             state: Mutex::default(),
             arrived: Condvar::new(),
-            places: Semaphore::new(QUEUE_MAX),
-            creations: Semaphore::new(CREATIONS_MAX),
+            places: semaphore(QUEUE_MAX),
+            creations: semaphore(CREATIONS_MAX),
         }
     }
 
     /// Queues a message, waiting for a place.
     pub(super) async fn push(&self, message: Message) -> Result<(), Error> {
-        if let Ok(place) = self.places.try_acquire() {
+        let weight = weight(&message);
+        if let Ok(place) = self.places.try_acquire_many(weight) {
             place.forget();
         } else {
-            self.places.acquire().await.map_err(|_| closed())?.forget();
+            self.places.acquire_many(weight).await.map_err(|_| closed())?.forget();
         }
         self.put(message)
     }
 
     /// Queues a creation if there is a place in its lane.
     pub(super) fn try_push(&self, creation: Create) -> Result<(), Error> {
-        let place = self.creations.try_acquire().map_err(|_| {
+        let creation = Message::Create(creation);
+        let place = self.creations.try_acquire_many(weight(&creation)).map_err(|_| {
             let message = format!(
-                "too many runs are being started: creations={CREATIONS_MAX}; try again later"
+                "too many runs are being started: those that wait have over kib={CREATIONS_MAX}; \
+                 try again later"
             );
             Error::new(ErrorKind::Unavailable, message)
         })?;
         place.forget();
-        self.put(Message::Create(creation))
+        self.put(creation)
     }
 
     fn put(&self, message: Message) -> Result<(), Error> {
@@ -131,19 +175,11 @@ impl Queue {
     /// Takes a slice of what waits now.
     pub(super) fn take(&self, into: &mut Vec<Message>, slice: Slice) {
         let mut state = self.lock();
-        let creations = state.creations.len().min(slice.creations);
-        into.extend(state.creations.drain(..creations));
-        let (mut rows, mut messages) = (0, 0);
-        while rows < slice.rows
-            && let Some(message) = state.messages.pop_front()
-        {
-            rows += message.rows();
-            messages += 1;
-            into.push(message);
-        }
+        let creations = move_slice(&mut state.creations, into, slice.creations, slice.bytes);
+        let messages = move_slice(&mut state.messages, into, slice.rows, slice.bytes);
         drop(state);
-        self.creations.add_permits(creations);
-        self.places.add_permits(messages);
+        add_permits(&self.creations, creations);
+        add_permits(&self.places, messages);
     }
 
     /// How many messages wait.
@@ -173,7 +209,7 @@ mod tests {
     use super::super::{Aside, StepGuard};
     use super::*;
 
-    fn create(number: usize) -> Create {
+    fn create(number: u32) -> Create {
         let created = RunCreated {
             workflow: OpName::new("w").unwrap(),
             input: Json::null(),
@@ -192,7 +228,7 @@ mod tests {
             run: RunId::new("r").unwrap(),
             guard: std::sync::Arc::new(StepGuard::default()),
             attempt: 1,
-            event: tidemill_model::Event::RunResumed {},
+            event: tidemill_model::Event::RunResumed {}.into(),
             reply: oneshot::channel().0,
         })
     }
@@ -228,5 +264,31 @@ mod tests {
         queue.take(&mut taken, Slice::DEFAULT);
         assert_eq!(taken.len(), Slice::DEFAULT.creations + 1);
         queue.try_push(create(CREATIONS_MAX)).unwrap();
+    }
+
+    fn large(number: u32) -> Create {
+        let mut created = create(number).new.created().clone();
+        created.input = Json::of(&"x".repeat(1024 * 1024)).unwrap();
+        let id = RunId::new(&format!("large{number}")).unwrap();
+        Create { new: NewRun::new(id, Box::new(created)), reply: oneshot::channel().0 }
+    }
+
+    #[tokio::test]
+    async fn few_large_messages_fill_a_lane_and_a_slice() {
+        let queue = Queue::new();
+        let mut queued = 0;
+        while queue.try_push(large(queued)).is_ok() {
+            queued += 1;
+        }
+        assert_eq!(queued, 31, "1 MiB and what it needs beside, of 32 MiB");
+        queue.try_push(create(0)).unwrap();
+        let mut taken = Vec::new();
+        for slices in 1..=32 {
+            queue.take(&mut taken, Slice::DEFAULT);
+            assert_eq!(taken.len(), slices);
+        }
+        for number in 0..queued {
+            queue.try_push(large(number)).unwrap();
+        }
     }
 }

@@ -57,7 +57,7 @@ async fn turn(writer: &Writer, expect: Seq, op: u32, closes: &[&Arc<StepGuard>])
         run: "r".parse::<RunId>().unwrap(),
         inbox: Arc::clone(&inbox),
         expect,
-        events: vec![event],
+        events: vec![event.into()],
         status: None,
         children: Vec::new(),
         closes: closes.iter().map(|guard| Arc::clone(guard)).collect(),

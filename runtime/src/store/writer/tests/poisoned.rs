@@ -10,7 +10,8 @@ use proptest::test_runner::{Config, TestRunner};
 use rusqlite::Connection;
 use tidemill_eventlog::{Appender, fsck, open_reader, verify};
 use tidemill_model::{
-    Durability, Event, Json, OpId, OpName, Parent, RunCreated, RunId, Seed, Seq, Timestamp,
+    Durability, EncodedEvent, Event, Json, OpId, OpName, Parent, RunCreated, RunId, Seed, Seq,
+    Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -221,7 +222,7 @@ impl Desk {
                         child: run_id(&id),
                         input: Json::null(),
                     };
-                    turn.events.push(started);
+                    turn.events.push(started.into());
                     turn.children.push(new_run(&id, "good", Some(parent)));
                 }
                 (Message::Turn(turn), Answer::Turn(inbox))
@@ -236,7 +237,7 @@ impl Desk {
                 };
                 let guard = Arc::clone(&self.guards[usize::from(*run)]);
                 let run = run_id(&format!("r-{run}"));
-                let aside = Aside { run, guard, attempt: 1, event, reply };
+                let aside = Aside { run, guard, attempt: 1, event: event.into(), reply };
                 (Message::Aside(aside), Answer::Aside(answer))
             }
         }
@@ -303,7 +304,7 @@ fn desk_turn(
         run: run_id(&format!("r-{run}")),
         inbox: Arc::clone(&inbox),
         expect,
-        events,
+        events: events.into_iter().map(EncodedEvent::from).collect(),
         status: None,
         children: Vec::new(),
         closes,
