@@ -1,4 +1,4 @@
-//! What the sidecar does to the database itself, while neither an app nor Litestream has it.
+//! The sidecar's own writes to the database, while neither an app nor Litestream has it open.
 //!
 //! All of it is blocking: call it from a thread that may block. Crash: each step may be repeated.
 
@@ -13,10 +13,10 @@ use crate::disk::open_by;
 
 /// Moves the whole WAL into the file and empties it: the heart of the cure.
 ///
-/// A dead app may have left frames in the WAL that it never committed for others to see; Litestream
-/// would ship them. This first recovers the WAL as SQLite does, so that they are gone or committed,
-/// and leaves none of it behind. A transaction that another process has open is waited for, 5 s at
-/// most, inside SQLite; trying again is the caller's. A file that is not there needs nothing.
+/// A dead app may have left frames in the WAL that it never published; Litestream would ship them.
+/// This function first recovers the WAL as SQLite does, so that those frames are discarded or
+/// committed, and then empties it. If another process has a transaction open, SQLite waits up to
+/// 5 s; the caller may try again. If the file does not exist, nothing happens.
 ///
 /// # Errors
 /// `Unavailable` if a reader or writer still holds the file, with its name; what SQLite says.
@@ -36,8 +36,8 @@ pub(crate) fn truncate_wal(beside: &Beside, _locks: &BothLocks<'_>) -> Result<()
     Err(Error::new(ErrorKind::Unavailable, message))
 }
 
-/// Writes into the file that it belongs to this epoch and is shipped, and moves that out of the
-/// WAL. Before Litestream starts in a new epoch, and not again in the same one.
+/// Records in the file that it belongs to this epoch and is shipped, and checkpoints that record
+/// out of the WAL. Called before Litestream starts in a new epoch, and not again in the same one.
 ///
 /// # Errors
 /// As [`truncate_wal`].
@@ -56,8 +56,8 @@ pub(crate) fn mark_shipped(
     truncate_wal(beside, locks)
 }
 
-/// Deletes Litestream's own state. Before its first start under a new prefix; never while the
-/// prefix stays, because then its next upload could leave a hole.
+/// Deletes Litestream's own state. Called before its first start under a new prefix, and never
+/// while the prefix stays, because its next upload could then leave a hole.
 ///
 /// # Errors
 /// The file system's.
@@ -77,7 +77,7 @@ pub(crate) fn remove_litestream_state(
     files::sync_folder(beside.folder())
 }
 
-/// Proof that neither an app nor another sidecar or a Litestream has the file: both locks.
+/// Both locks, as proof that neither an app, nor another sidecar, nor a Litestream has the file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BothLocks<'a> {
     _node: &'a FileLock,

@@ -1,17 +1,17 @@
 //! Moves files in and out of the database's place: a diverged one aside, a restored one in.
 //!
-//! A file and its WAL are one thing: the file alone lacks what was committed last, and a WAL beside
-//! another file is read as that file's (the result is another file's rows, and every check passes).
-//! So both go together, through a folder `workflow.db.diverged-e<N>.part` that gets its final name
-//! as the last step. While the `.part` folder exists the move is not finished, and
+//! A file and its WAL belong together: the file alone lacks the last commits, and SQLite would
+//! apply a WAL to any file beside it (the result has another file's rows, and passes every check).
+//! So both move together, through a folder `workflow.db.diverged-e<N>.part` that gets its final
+//! name as the last step. While the `.part` folder exists the move is unfinished, and
 //! [`finish_interrupted`], which every start calls before anything else, finishes it.
 //!
 //! Nothing is ever overwritten or deleted but the `-shm`, which SQLite makes from the WAL.
 //!
-//! Crash: the WAL goes first, then the file; each rename is synced before the next. After a crash
-//! the `.part` folder tells; a WAL that lies alone in the database's place is moved aside too.
-//! Failure: what was moved stays in the `.part` folder, and the next start goes on.
-//! All of it is blocking.
+//! Crash: the WAL moves first, then the file; each rename is synced before the next. After a crash
+//! the `.part` folder shows that a move is unfinished; a WAL without its file is moved aside, too.
+//! Failure: what was moved stays in the `.part` folder, and the next start continues. All of it is
+//! blocking.
 
 use std::ffi::OsString;
 use std::fs;
@@ -72,8 +72,8 @@ pub(crate) fn move_away(
     finish(beside, &part).map(Some)
 }
 
-/// Finishes what a crash interrupted; nothing on most starts. Before anything else looks at the
-/// database. Returns the folders that hold what was moved.
+/// Finishes a move that a crash interrupted, before anything else looks at the database. Returns
+/// the folders that hold the moved files; usually there are none.
 ///
 /// A WAL without its database is moved aside as well, under the name of `epoch`.
 ///
@@ -98,8 +98,8 @@ pub(crate) fn finish_interrupted(
     Ok(done)
 }
 
-/// Whether [`finish_interrupted`] has something to do. While it has, the file in the database's
-/// place is not to be looked at: its newest commits may lie elsewhere.
+/// Whether [`finish_interrupted`] has something to do. While it has, nothing may read the file in
+/// the database's place, because its newest commits may be elsewhere.
 ///
 /// # Errors
 /// [`FileError`].

@@ -1,7 +1,7 @@
-//! The files of the node on this disk. None of it decides.
+//! The files of the node on this disk. Nothing in this folder makes decisions.
 //!
-//! Each file says what happens on failure, crash and cancellation, because the protocols are built
-//! on that. What touches the database's place wants the locks as proof.
+//! Each module says what happens on failure, crash and cancellation, because the protocols rely on
+//! that. Functions that change the database's place take the locks as proof.
 
 pub(crate) mod checkpoint;
 pub(crate) mod diverged;

@@ -1,6 +1,6 @@
-//! Which processes have the database, for messages that say what to end: from `/proc`, as far as
-//! this process may look. What it finds may be over a moment later; nothing is decided by it but
-//! whether a process belongs to CMD's own group.
+//! Finds the processes that have the database open, for messages that name what to end. It reads
+//! `/proc`, as far as this process may. The result may be outdated a moment later; only one
+//! decision depends on it, whether a process belongs to CMD's own group.
 
 use std::fmt;
 use std::fs;
@@ -12,7 +12,7 @@ use tidemill_eventlog::Beside;
 /// SQLite locks these bytes of the WAL's index while a transaction is open: for the writer, the
 /// checkpointer, the recovery and five read marks. The byte behind them only says that it is open.
 const TRANSACTION_BYTES: std::ops::RangeInclusive<u64> = 120..=127;
-/// A command line is cut here: its beginning tells which program it is.
+/// The longest command line that is shown: its beginning says which program it is.
 const COMMAND_CHARS_MAX: usize = 120;
 
 /// A process and what it runs.
@@ -93,8 +93,8 @@ fn has_open(pid: u32, path: &Path) -> bool {
         .any(|target| target.as_path() == path)
 }
 
-/// The process that holds a transaction's lock on this inode, by one line of `/proc/locks`:
-/// `1: POSIX  ADVISORY  READ 1234 fd:01:5678 124 124`. One that waits for a lock has an arrow.
+/// The process that holds a transaction's lock on this inode, from one line of `/proc/locks`:
+/// `1: POSIX  ADVISORY  READ 1234 fd:01:5678 124 124`. A line with an arrow is a waiting process.
 fn transaction_of(line: &str, inode: u64) -> Option<u32> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let (kind, _, _) = (words.next()?, words.next()?, words.next()?);

@@ -1,7 +1,7 @@
 //! The state of a node on this disk, `workflow.db.node.json`.
 //!
-//! Written before each act that must not be forgotten, it is what an interrupted take-over or cure
-//! is completed from. Its reader and its writer hold the node lock.
+//! The sidecar writes it before each act that it must not forget, and completes an interrupted
+//! take-over or cure from it. Its reader and its writer hold the node lock.
 //!
 //! Crash: the old state or the new one, whole. A damaged file is an error and never "no state":
 //! without it a resume could be mistaken for a first start.
@@ -17,7 +17,7 @@ pub(crate) enum StateError {
     /// The file system refused.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What lies there is no state that this version knows.
+    /// The file has no state that this version can read.
     #[error("the state file path={} is unreadable: {source}", path.display())]
     Unreadable {
         /// The file.

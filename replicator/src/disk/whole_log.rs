@@ -1,4 +1,4 @@
-//! Reads a whole log to prove it: whether a file is what its writer wrote.
+//! Reads a file's whole log, to prove that the file is what its writer wrote.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::points::LogPoint;
 use crate::tasks::blocking;
 
-/// What a whole log showed.
+/// The result of reading a whole log.
 #[derive(Debug)]
 pub(crate) enum WholeLog {
     /// It is sound and ends here.
@@ -17,7 +17,7 @@ pub(crate) enum WholeLog {
     Damaged(Error),
 }
 
-/// Reads the log of the file at `db`, which blocks; gives where it ends.
+/// Reads the log of the file at `db` and returns its head. It blocks.
 ///
 /// # Errors
 /// `Corrupt` if it is not what its writer wrote; what keeps the file from being read.
@@ -26,11 +26,10 @@ pub(crate) fn read(db: &Path) -> Result<LogPoint, Error> {
     Ok(LogPoint { seq: head.seq, sum: head.sum })
 }
 
-/// Reads the log of the file at `db`. `held` is let go of afterwards: a lock that keeps an app out
-/// meanwhile.
+/// Reads the log of the file at `db`. Holds the lock `held`, which keeps an app out, until then.
 ///
 /// # Errors
-/// What keeps the file from being read; damage is none.
+/// If the file cannot be read; damage is not an error here.
 ///
 /// # Cancel safety
 /// Nothing is changed; the file is read to its end all the same.

@@ -1,4 +1,4 @@
-//! Asks the bucket what it has of what this disk shipped.
+//! Finds out how much of what this disk shipped the bucket still has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::points::RestorePoint;
 use crate::start::bucket_holds::{holds, newest};
 
-/// How long a file that another owner's claim displaces waits for the bucket's account of it.
+/// How long the move of a displaced file waits for the bucket's listing.
 const ASK_BOUND: Duration = Duration::from_secs(10);
 /// How often a store that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -20,24 +20,24 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 pub(crate) struct Remains {
     /// Whether it holds what was covered.
     pub(crate) holds: bool,
-    /// The newest event of this disk's that it is known to hold.
+    /// The newest event of this disk that it is known to hold; `None` if it is known of none.
     pub(crate) newest: Option<Seq>,
 }
 
 impl Remains {
-    /// How many of a file's events, which end at `head`, may not be in the bucket.
+    /// How many events of a file whose log ends at `head` may be missing in the bucket.
     pub(crate) fn lacks(self, head: Seq) -> u64 {
         head.get().saturating_sub(self.newest.map_or(0, Seq::get))
     }
 }
 
-/// What a take-over would begin from.
+/// The point from which a take-over would begin.
 pub(crate) fn last_point(timeline: &Timeline) -> Option<RestorePoint> {
     let next = timeline.epochs.last()?.epoch.next();
     timeline.last_before(next).map(|last| RestorePoint { epoch: last.epoch, txid: last.txid })
 }
 
-/// Asks until the store answers.
+/// Lists the bucket, again and again until the store answers.
 pub(crate) async fn ask(context: &Arc<Context>, state: &NodeState) -> Remains {
     let mut said = false;
     loop {
@@ -58,7 +58,8 @@ pub(crate) async fn ask(context: &Arc<Context>, state: &NodeState) -> Remains {
     }
 }
 
-/// Asks for a while; a store that does not answer is believed to hold what it confirmed.
+/// Lists the bucket; after [`ASK_BOUND`] without an answer, assumes that the store holds what it
+/// once confirmed.
 pub(crate) async fn ask_briefly(context: &Arc<Context>, state: &NodeState) -> Remains {
     let believed = Remains { holds: true, newest: state.last_good.map(|good| good.seq) };
     tokio::time::timeout(ASK_BOUND, ask(context, state)).await.unwrap_or(believed)

@@ -1,12 +1,12 @@
-//! What the bucket still has of what this disk shipped. A file gives up its place only to a bucket
-//! that holds what a barrier covered: one that was emptied, or a wrong one, must not cost it that.
+//! Decides whether the bucket still has what this disk shipped. A file moves aside only if the
+//! bucket holds what a barrier covered: an emptied or wrong bucket must not displace a good file.
 
 use tidemill_model::{Base, Epoch, NodeState, Seq};
 
 use crate::points::RestorePoint;
 
-/// Whether the bucket, whose last restorable point is `last`, holds what this disk is known to have
-/// shipped, or to have begun from. A disk that knows of neither has nothing to compare.
+/// Whether the bucket, whose last restorable point is `last`, holds what this disk knows that it
+/// shipped, or the base that its epoch began from. True if the disk knows of neither.
 pub(crate) fn holds(state: &NodeState, last: Option<RestorePoint>) -> bool {
     let Some(last) = last else { return false };
     let known = match (state.epoch, state.last_good, state.base) {
@@ -19,8 +19,9 @@ pub(crate) fn holds(state: &NodeState, last: Option<RestorePoint>) -> bool {
     known.is_none_or(|known| last >= known)
 }
 
-/// The newest event of this disk's that is known to be in the bucket: the last good barrier's if
-/// the bucket holds that, or what a later epoch, of these bases, began from.
+/// The newest event of this disk that is known to be in the bucket: that of the last good barrier,
+/// if the bucket holds it, or that of a later epoch's base. `None` if no event is known to be
+/// there.
 pub(crate) fn newest(
     state: &NodeState,
     last: Option<RestorePoint>,

@@ -23,7 +23,7 @@ use crate::lease::client::LeaseWrite;
 use crate::lease::renew::{Claim, LeaseVersion};
 use crate::lease::thread::IdleThread;
 
-/// How long a claim that names no moment to wake at is left alone.
+/// How long the loop sleeps while the claim names no moment to wake at.
 const LOOK_LEAST: Duration = Duration::from_millis(200);
 
 /// Where an effect of the claim leads.
@@ -51,8 +51,8 @@ impl Starting<'_> {
             );
         }
         let nonce = Nonce::from_random(host::random()?);
-        // A copy of a disk is another disk: its original must not take the copy's claim for its
-        // own.
+        // A copy of a disk counts as another disk, with an id of its own, so that the original does
+        // not take the copy's claim for its own.
         let original = self.state.as_ref().filter(|state| !is_copy(&self.context.folder, state));
         let instance = match original {
             Some(state) => state.instance.clone(),
@@ -99,7 +99,7 @@ impl Starting<'_> {
         }
     }
 
-    /// The TTL of the newest epoch's claim, where the lease does not tell it any more.
+    /// The TTL of the newest epoch's claim, for a lease that is gone.
     async fn gone_ttl(
         &self,
         seen: &Option<Box<LeaseVersion>>,
@@ -134,7 +134,7 @@ impl Starting<'_> {
         })
     }
 
-    /// The state file as it must be when the claim is sent.
+    /// The state file as it must be before the claim is sent.
     fn state_for(&self, plan: &ClaimPlan, attempt: &ClaimTerms, instance: InstanceId) -> NodeState {
         if let (Some(_), Some(state)) = (&plan.acquired, &self.state) {
             return NodeState { failures: self.failures, ..state.clone() };
@@ -184,7 +184,7 @@ impl Starting<'_> {
     }
 }
 
-/// Reads the lease. One of a newer version is an error: a newer program has the node.
+/// Reads the lease. A lease of a newer version is an error, because a newer program has the node.
 async fn read(context: &Context) -> Result<Input, Error> {
     match context.leases.read_known().await {
         Ok(seen) => Ok(Input::Read(seen)),

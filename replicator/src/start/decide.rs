@@ -1,4 +1,4 @@
-//! What a starting sidecar does with what it finds: its state file, its database, the lease and the
+//! Decides what a starting sidecar does, from its state file, its database, the lease and the
 //! epochs in the bucket.
 //!
 //! ```text
@@ -20,16 +20,18 @@
 //! - an epoch is continued only by the instance, the claim and the boot that began it; anything
 //!   else takes the next epoch, so that no two writers ever share a prefix; and so does an epoch
 //!   that was abandoned because Litestream lost what it knew of the prefix;
-//! - a copy of a node's folder is another disk: what the state file says of this boot and this
-//!   machine is true of the folder that it was written in, where the node lock speaks for it;
-//! - a file that belongs to an older epoch than its node has now, or to a claim that was lost, is
-//!   moved aside before the next claim: whatever lies at the path *after* a claim may be a base;
-//! - a file gives up its place, and a new one is made, only where the bucket holds what this disk
-//!   knows to have been covered: an emptied or a wrong bucket is for a person to mend;
-//! - a node that already has epochs never takes up a file that was not shipped by it;
-//! - an epoch is continued only from a file that contains what was covered, what the last good
-//!   barrier had and what the epoch began from, and whose whole log verifies unless a living app
-//!   has it open; what lacks any of it is the affair of the next epoch's take-over.
+//! - a copy of a node's folder is another disk: the state file's claims about this boot and this
+//!   machine hold only for the folder that it was written in, which its node lock protects;
+//! - a file of an older epoch than its node's, or of a claim that was lost, is moved aside before
+//!   the
+//!   next claim, because a file at the path *after* a claim may become a base;
+//! - a file is moved aside, or a new one made, only if the bucket holds what this disk knows to
+//!   have
+//!   been covered: an emptied or wrong bucket needs a person;
+//! - a node that already has epochs never adopts a file that it did not ship;
+//! - an epoch is continued only from a file that contains the covered position, the last good
+//!   barrier and the base of the epoch, and whose whole log verifies unless a living app has it open;
+//!   any other file is left to the next epoch's take-over.
 
 use tidemill_model::{Epoch, FolderId, LeaseDoc, NodeState, Stage, Uncured};
 
@@ -40,7 +42,7 @@ use super::facts::{
 use super::proof::Lack;
 use crate::lease::claim::ClaimWait;
 
-/// How the lease stands to this disk.
+/// How the lease relates to this disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LeaseStanding {
     /// The node never had an owner.
@@ -51,7 +53,7 @@ enum LeaseStanding {
     Ours { released: bool },
     /// It shows an earlier claim of this disk: the one in the state file never arrived.
     OursBefore { released: bool },
-    /// It shows another's claim.
+    /// It shows the claim of another disk.
     Foreign { released: bool },
 }
 
@@ -93,7 +95,7 @@ fn refuse_another(facts: &Facts) -> Option<Refused> {
     }
 }
 
-/// Whether this disk says that its node has something in the bucket.
+/// Whether this disk knows that its node has something in the bucket.
 fn was_shipped(facts: &Facts) -> bool {
     let by_file = match &facts.local {
         Local::File(file) => file.owner.is_some(),
@@ -140,8 +142,8 @@ fn is_claim_of(lease: &LeaseDoc, state: &NodeState) -> bool {
         && Some(&lease.acquired) == state.acquired.as_ref()
 }
 
-/// Whether the claim in the state file was made and is no more. A claim that was only about to be
-/// made may have never arrived; what it would have begun from is still this disk's.
+/// Whether the claim in the state file was made and has been replaced since. A claim that was about
+/// to be made may never have arrived; the file that it would have begun from is still this disk's.
 fn is_lost(stage: Stage, standing: LeaseStanding) -> bool {
     match (stage, standing) {
         (_, LeaseStanding::Ours { .. }) => false,
@@ -203,17 +205,17 @@ fn with_state(facts: &Facts, stage: Stage, standing: LeaseStanding) -> Decision 
     next_epoch(facts, patience, then, lacks)
 }
 
-/// Whether the state file was written in another folder than the one it lies in. The other may have
-/// a sidecar, whose node lock is not the one that is held here.
+/// Whether the state file was written in another folder than this one. That folder may have a
+/// sidecar of its own, whose node lock is not the one held here.
 pub(crate) fn is_copy(folder: &FolderId, state: &NodeState) -> bool {
     state.folder.as_ref().is_some_and(|written_in| written_in != folder)
 }
 
 /// How long a claim over the lease waits, for a disk whose state file names a claim. A disk that
-/// was copied, or carried to another machine, may exist twice: there it waits like any other. So
-/// may a whole machine: its clone has the same ids, and only another boot. The state file speaks
-/// only of the claim that it names; of an earlier one of this disk the lease itself tells whether
-/// this very kernel made it.
+/// was copied, or carried to another machine, may exist twice, so its claim waits like any other. A
+/// whole machine may exist twice, too: a clone has the same ids, and only another boot. The state
+/// file knows only the claim that it names; whether this very boot made an earlier claim of this
+/// disk, the lease itself says.
 fn patience(facts: &Facts, state: &NodeState, standing: LeaseStanding) -> ClaimWait {
     let here = state.machine == facts.machine && !is_copy(&facts.folder, state);
     let by_this_boot = || facts.lease.as_ref().is_some_and(|l| l.status.boot == facts.boot);
@@ -233,12 +235,12 @@ fn patience(facts: &Facts, state: &NodeState, standing: LeaseStanding) -> ClaimW
     }
 }
 
-/// Whether an epoch that this boot began goes on.
+/// Whether an epoch that this boot began can continue.
 enum GoOn {
     With(AfterClaim),
-    /// Its file looks right, and must be read as a whole first.
+    /// Perhaps: its file looks right so far, and its whole log must be read.
     Verify,
-    /// Its file is gone, or is not what it must be.
+    /// No: its file is gone, or lacks something.
     No,
 }
 
@@ -261,7 +263,7 @@ fn go_on(facts: &Facts, state: &NodeState, stage: Stage) -> GoOn {
     }
 }
 
-/// Why the epoch cannot continue from the file at the path.
+/// What the file at the path lacks to continue the epoch; `None` if it lacks nothing.
 fn lacks(facts: &Facts) -> Option<Lack> {
     match &facts.local {
         Local::File(file) => file.lacks.clone(),
@@ -316,7 +318,7 @@ fn without_claim(facts: &Facts, standing: LeaseStanding) -> Decision {
     next_epoch(facts, expiry(standing), AfterClaim::TakeOver(candidate), None)
 }
 
-/// How long a claim over this lease waits, for a disk that cannot know that it is the holder's.
+/// How long a claim over this lease waits, for a disk that cannot prove that it is the holder.
 fn expiry(standing: LeaseStanding) -> ClaimWait {
     match standing {
         LeaseStanding::Unowned

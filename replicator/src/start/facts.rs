@@ -1,4 +1,5 @@
-//! What a start finds, and what it may do with it: the words of [`super::decide`].
+//! The facts that a start gathers and the decisions that it can reach: the types of
+//! [`super::decide`].
 
 use tidemill_model::{
     BootId, Epoch, FolderId, LastGood, LeaseDoc, MachineId, NodeId, NodeState, Nonce,
@@ -8,10 +9,10 @@ use super::proof::Lack;
 use crate::lease::claim::ClaimWait;
 use crate::points::{LogPoint, RestorePoint};
 
-/// What a starting sidecar finds, with the node lock held.
+/// The facts that a starting sidecar gathers while it holds the node lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// The node that it was told to run.
+    /// The node that the settings name.
     pub(crate) node: NodeId,
     /// The state file.
     pub(crate) state: Option<NodeState>,
@@ -19,7 +20,7 @@ pub(crate) struct Facts {
     pub(crate) lease: Option<LeaseDoc>,
     /// The newest epoch that has anything under its prefix.
     pub(crate) newest_epoch: Option<Epoch>,
-    /// The last restorable point of all epochs; looked for only where the lease is gone.
+    /// The last restorable point of all epochs; only looked up if the lease is gone.
     pub(crate) left: Option<RestorePoint>,
     /// The database.
     pub(crate) local: Local,
@@ -44,16 +45,16 @@ pub(crate) enum Local {
     File(LocalFile),
 }
 
-/// A database and what it says of itself.
+/// A database, and what a start knows about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LocalFile {
     /// The node and epoch that it was last shipped for; `None` if it was never shipped.
     pub(crate) owner: Option<(NodeId, Option<Epoch>)>,
     /// The head of its log.
     pub(crate) head: LogPoint,
-    /// Why it is not what the state file and the lease say of it; `None`: it contains all of that.
+    /// What it lacks of what the state file and the lease claim; `None` if it contains all of that.
     pub(crate) lacks: Option<Lack>,
-    /// How much of its log was read to say so.
+    /// How much of its log was read to find that out.
     pub(crate) log: LogRead,
 }
 
@@ -62,13 +63,14 @@ pub(crate) struct LocalFile {
 pub(crate) enum LogRead {
     /// The checksums at some events.
     Spots,
-    /// The same, and an app that lives has the file open: it ended neither well nor badly.
+    /// The checksums at some events; a running app has the file open, so it has not ended
+    /// uncleanly.
     InUse,
     /// All of it.
     Whole,
 }
 
-/// What to do.
+/// What the start does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Nothing can be done; the message says what a person can do.
@@ -79,9 +81,9 @@ pub(crate) enum Decision {
     Verify,
     /// Move the file and its WAL aside, then decide again.
     MoveAway(WhyMoved),
-    /// Forget a claim that is lost, now that nothing is left of its file; then decide again.
+    /// Forget a lost claim whose file is gone, then decide again.
     Forget,
-    /// Claim the lease, then go on.
+    /// Claim the lease, then continue as planned.
     Claim(ClaimPlan),
 }
 
@@ -123,25 +125,25 @@ pub(crate) struct ClaimPlan {
     pub(crate) patience: ClaimWait,
     /// What follows.
     pub(crate) then: AfterClaim,
-    /// Why the epoch before it does not continue, if that is its file's fault.
+    /// What the local file lacks to continue the epoch before; `None` if that is not the reason.
     pub(crate) lacks: Option<Lack>,
 }
 
 /// What follows a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AfterClaim {
-    /// Go on shipping the epoch; whether it needs a cure, its state file and the app's lock tell.
+    /// Continue shipping the epoch. The state file and the app's lock show whether it needs a cure.
     Resume {
         /// A cure was begun and not finished.
         cure: bool,
     },
-    /// The epoch's base is in place and was perhaps shipped in part: start shipping.
+    /// The epoch's base is in place, and part of it may have been shipped: start shipping.
     Ship,
     /// Find the epoch's base and put it in place.
     TakeOver(Candidate),
 }
 
-/// What the file at the path is to a take-over.
+/// How a take-over may use the file at the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Candidate {
     /// There is none.

@@ -1,4 +1,4 @@
-//! What the local file says of itself, and whether that is what its disk and the lease say of it.
+//! Reads the local file's owner and log, and compares them with the state file and the lease.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use crate::points::LogPoint;
 use crate::start::facts::{Local, LocalFile, LogRead};
 use crate::start::proof::{self, Lack};
 
-/// What a start knows of the file's log beyond the checksums at some events.
+/// How much a start knows about the file's log beyond the checksums at some events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Known {
     /// Nothing.
     Spots,
-    /// An app that lives has it open.
+    /// A running app has it open.
     InUse,
     /// It was read as a whole and is sound.
     Whole,
@@ -29,7 +29,7 @@ pub(crate) enum Known {
     Damaged(String),
 }
 
-/// Reads the local file's account of itself.
+/// Reads what the local file records about its owner and its log.
 pub(crate) fn read(
     context: &Context,
     state: Option<&NodeState>,
@@ -78,7 +78,8 @@ fn account(
     Ok(LocalFile { owner, head, lacks, log: LogRead::Spots })
 }
 
-/// Reads the whole log of a file that no app has open: the one that had it ended without a goodbye.
+/// Reads the whole log of a file that no app has open, because its last app ended without a
+/// goodbye.
 pub(crate) async fn verify_all(context: &Arc<Context>) -> Result<Known, Error> {
     let lock = match FileLock::take(&context.beside().app_lock()) {
         Ok(lock) => lock,

@@ -1,12 +1,12 @@
-//! The start: from what is found to a claim, and on to a file that may be shipped.
+//! The start: gathers facts, claims the node, and gets a file in place that may be shipped.
 //!
-//! - [`decide`]: what a start does with what it finds, in the words of [`facts`]; [`proof`]:
-//!   whether a local file holds what it must; [`bucket_holds`]: what the bucket still has of what
-//!   this disk shipped; [`pace`]: how fast lives that end badly may follow one another. None of
-//!   these does I/O;
+//! - [`decide`] chooses the next action from [`facts`]; [`proof`] decides whether a local file
+//!   holds
+//!   what it must; [`bucket_holds`] decides whether the bucket still has what this disk shipped;
+//!   [`pace`] computes how long a life waits after others that ended badly. None of these does I/O;
 //! - [`run`] gathers the facts and performs the decisions, with [`claiming`], [`local_file`],
-//!   [`ask_bucket`], [`move_away`] and [`pacing`]; [`patience`] waits for what it cannot do
-//!   without, [`refusals`] say why it cannot begin; [`not_ready`] answers on the socket meanwhile.
+//!   [`ask_bucket`], [`move_away`] and [`pacing`]; [`patience`] waits for an app, the store or the
+//!   disk; [`refusals`] words the errors; [`not_ready`] answers on the socket meanwhile.
 
 pub(crate) mod ask_bucket;
 pub(crate) mod bucket_holds;

@@ -1,4 +1,4 @@
-//! Moves a file out of its place, and tells a person where it is and what of it may be lost.
+//! Moves a file aside, and tells a person where it is and which events of it may be lost.
 
 use tidemill_eventlog::FileLock;
 use tidemill_model::Epoch;
@@ -8,7 +8,7 @@ use crate::disk::checkpoint::BothLocks;
 use crate::disk::diverged;
 use crate::error::Error;
 
-/// Why a file loses its place.
+/// Why a file is moved aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Displaced {
     /// Another owner took the node from this process.
@@ -21,8 +21,8 @@ pub(crate) enum Displaced {
     Older,
 }
 
-/// Moves the file and its WAL away, under the name of `epoch`. Of its events `lost` may never have
-/// reached the bucket; `None` if that is not known.
+/// Moves the file and its WAL aside, under the name of `epoch`. `lost` is how many of its events
+/// may never have reached the bucket; `None` if that is not known.
 ///
 /// # Errors
 /// The file system's; the next start finishes the move.

@@ -1,5 +1,5 @@
-//! The socket before the node is ready: it says how far the start has come, and that an app has to
-//! wait, or that the epoch that it has open is over.
+//! Answers on the socket before the node is ready: reports how far the start has come, asks apps to
+//! wait, and tells an app that the epoch it has open is over.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::app::socket::AppRequest;
 use crate::context::Context;
 use crate::shared_status::AppsEpoch;
 
-/// Answers until it is dropped.
+/// Answers requests until the future is dropped.
 ///
 /// # Cancel safety
-/// No request is lost: one that was received is answered at once.
+/// No request is lost: each is answered as soon as it is received.
 pub(crate) async fn receive(context: &Arc<Context>, requests: &mut mpsc::Receiver<AppRequest>) {
     while let Some(request) = requests.recv().await {
         match request {
             AppRequest::Attach { request, reply, .. } => reply.refuse(refusal(context, &request)),
             AppRequest::Barrier { reply, .. } => reply.send(Err(not_ready(context))),
-            // No app is attached: a goodbye was meant for a sidecar that died.
+            // No app is attached here, so this goodbye was meant for a sidecar that died.
             AppRequest::Detach { reply, .. } => reply.send(Ok(())),
             AppRequest::Broken { .. } => {}
             AppRequest::Status { reply } => drop(reply.send(Box::new(status(context)))),
@@ -29,8 +29,8 @@ pub(crate) async fn receive(context: &Arc<Context>, requests: &mut mpsc::Receive
     std::future::pending::<()>().await;
 }
 
-/// An app that has the file open under an epoch that is over would otherwise wait for this start,
-/// while this start waits for its lock.
+/// The refusal for an app that asks too early. An app whose epoch is over is refused as fenced:
+/// otherwise it would wait for this start while this start waits for its lock.
 fn refusal(context: &Context, asked: &AttachRequest) -> SocketError {
     let apps = context.status().apps;
     let over = asked.epoch.is_some_and(|epoch| match apps {

@@ -1,18 +1,18 @@
-//! How fast lives that end badly may follow one another.
+//! The pace: how long a life waits after others that ended badly.
 //!
-//! Each claim costs the bucket a full copy of the file, and each cure another: a command that fails
-//! at once, started again without a pause, would fill it. So lives in a row that do not end well
-//! are counted, and each must begin a while after the one before: at once after the first failure,
-//! then 1 s, 2 s, 4 s and so on, up to a minute. The time runs from beginning to beginning, so that
-//! a node that worked in between waits that much less.
+//! Each claim costs the bucket a full copy of the file, and so does each cure: a command that fails
+//! at once and is restarted without a pause would fill the bucket. So the sidecar counts lives in a
+//! row that end badly. The life after the first failure begins at once; each later one begins at
+//! least 1 s, 2 s, 4 s and so on, up to a minute, after the one before. The time runs from
+//! beginning to beginning, so a node that worked in between waits that much less.
 //!
 //! A life is counted when it begins and forgiven when it ends well (CMD ended with 0, or a signal
-//! asked for the end and everything was covered): so one that is killed needs no witness. One that
-//! was ready for as long as the longest wait is forgiven, too: it costs the bucket no more than the
-//! slowest pace does. Time in which the file is only shipped, or waited for, is not counted: else a
+//! asked for the end and everything was covered), so a killed life counts without further action. A
+//! life that was ready for as long as the longest wait is forgiven, too, because it costs the
+//! bucket no more than the slowest pace does. Time before it was ready does not count: otherwise a
 //! large file would hide a command that fails at once.
 //!
-//! The wait is never before a release, and not while an app lives that waits for its sidecar.
+//! The sidecar never waits before a release, nor while a running app waits for its sidecar.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use crate::clocks::backoff;
 /// The wait after the second failure in a row; each further one doubles it.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// How much longer the next life must wait, at most `most`. `same_boot`: whether `before` is of
-/// this boot; the time that a reboot takes is a wait of its own.
+/// How much longer the next life must wait, at most `most`. `same_boot` says whether `before` is of
+/// this boot; a reboot counts as a wait.
 pub(crate) fn wait(
     before: Option<Failures>,
     same_boot: bool,

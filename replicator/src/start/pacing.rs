@@ -1,5 +1,5 @@
-//! Waits where [`crate::start::pace`] says so: before the next claim, and before the cure of an app
-//! that keeps dying beside a sidecar that lives.
+//! Waits as [`crate::start::pace`] demands: before a claim, and before the cure of an app that
+//! keeps dying beside a running sidecar.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::context::Context;
 use crate::problems::Topic;
 use crate::start::pace;
 
-/// Waits before a claim, unless an app lives that waits for this start; gives the count with this
-/// life in it.
+/// Waits before a claim, unless a running app waits for this start. Returns the count of failures
+/// with this life included.
 ///
 /// # Cancel safety
-/// Nothing was changed: the life has not begun.
+/// Nothing is changed, because the life has not begun.
 pub(crate) async fn before_claim(context: &Arc<Context>, state: Option<&NodeState>) -> Failures {
     let before = state.and_then(|state| state.failures);
     let same_boot = state.is_some_and(|state| state.boot == context.boot);
@@ -29,7 +29,7 @@ pub(crate) async fn before_claim(context: &Arc<Context>, state: Option<&NodeStat
     pace::begun(before, host::boot_now())
 }
 
-/// Says what is waited for, and why.
+/// Reports the wait and its reason.
 pub(crate) fn say(context: &Context, before: Option<Failures>, wait: Duration, what: &str) {
     let count = before.map_or(0, |before| before.count);
     let seconds = wait.as_secs_f64().ceil();

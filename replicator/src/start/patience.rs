@@ -1,5 +1,5 @@
-//! What a start waits for: an app that has the file, a store that does not answer, space on the
-//! disk.
+//! The waits of a start: for an app that has the file, for a store that does not answer, for space
+//! on the disk.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const LOCK_AGAIN: Duration = Duration::from_millis(200);
 /// How often a store that does not answer, or a full disk, is tried again.
 pub(super) const STORE_AGAIN: Duration = Duration::from_secs(2);
 
-/// Takes the app's lock, waiting for an app that lives; says for which.
+/// Takes the app's lock; waits for a running app to end, and reports which one.
 pub(super) async fn take_app_lock(context: &Context) -> Result<FileLock, Error> {
     let path = context.beside().app_lock();
     loop {

@@ -1,9 +1,9 @@
-//! Whether a local file is what its disk and the lease say of it. Ids, boots and epochs tell whose
-//! a file should be; only its own log tells what it holds.
+//! Proves whether a local file holds what the state file and the lease claim. Ids, boots and epochs
+//! say whose a file should be; only its own log says what it holds.
 //!
-//! What was covered is a lower bound: a file that contains it may lack what came later and was
-//! never shipped, as every lost disk does. The checksums are running ones, so the one at a seq
-//! speaks for all events up to it; they say nothing about an author's own tables.
+//! The covered position is a lower bound: a file that contains it may lack later events that were
+//! never shipped, as every lost disk does. The checksums are running ones, so the checksum at a seq
+//! covers all events up to it; they do not cover an author's own tables.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use tidemill_model::{Base, Covered, LastGood, LogSum, NodeState, Seq};
 
 use crate::points::LogPoint;
 
-/// What says that a local file holds a certain event.
+/// A position that a local file must contain, and where it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// The lease: a barrier covered it.
@@ -35,7 +35,7 @@ impl Mark {
     }
 }
 
-/// Why a local file is not believed.
+/// Why a local file cannot continue its epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lack {
     /// It does not contain this.
@@ -58,8 +58,8 @@ impl fmt::Display for Lack {
     }
 }
 
-/// What the file must contain to continue the epoch of its state file. For what earlier epochs
-/// covered its base stands: the take-over that chose it knew of that.
+/// The marks that the file must contain to continue the epoch of its state file. The base stands
+/// for what earlier epochs covered, because the take-over that chose it took that into account.
 pub(crate) fn marks(state: &NodeState, covered: Option<Covered>) -> Vec<Mark> {
     let covered = covered.filter(|covered| Some(covered.epoch) == state.epoch);
     let marks = [
@@ -70,7 +70,7 @@ pub(crate) fn marks(state: &NodeState, covered: Option<Covered>) -> Vec<Mark> {
     marks.into_iter().flatten().collect()
 }
 
-/// The newest event that all of these speak of.
+/// The newest of these positions.
 pub(crate) fn floor(marks: &[Mark]) -> Option<LogPoint> {
     marks.iter().map(|mark| mark.head()).max_by_key(|head| head.seq)
 }
@@ -89,8 +89,9 @@ pub(crate) fn lack<E>(
     Ok(None)
 }
 
-/// What a take-over must not go below: the lease's mark or this disk's own, whichever came later.
-/// The lease has a barrier's mark only from the next renewal on; the state file has it at once.
+/// The position that a take-over's base must reach: the lease's mark or this disk's own, whichever
+/// came later. The state file has a barrier's mark at once, the lease only from the next renewal
+/// on.
 pub(crate) fn covered_by(state: Option<&NodeState>, lease: Option<Covered>) -> Option<Covered> {
     let own = state.and_then(|state| {
         let LastGood { txid, seq, sum } = state.last_good?;
@@ -104,8 +105,8 @@ pub(crate) fn latest(one: Option<Covered>, other: Option<Covered>) -> Option<Cov
     [one, other].into_iter().flatten().max_by_key(|covered| (covered.epoch, covered.txid))
 }
 
-/// What to say is covered: `new`, unless that would take back what `known` said. Within an epoch
-/// neither the transaction nor the event goes back; a later epoch speaks for itself.
+/// The covered position to report: `new`, unless that would go back behind `known`. Within an epoch
+/// neither the transaction nor the event goes back; a later epoch counts on its own.
 pub(crate) fn later(known: Option<Covered>, new: Option<Covered>) -> Option<Covered> {
     let (Some(known), Some(new)) = (known, new) else { return new.or(known) };
     let goes_on = if new.epoch == known.epoch {

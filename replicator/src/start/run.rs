@@ -1,8 +1,8 @@
-//! From what a start finds to a claim, and on to a file that may be shipped.
+//! Performs a start, from the first facts to a claim and a file that may be shipped.
 //!
 //! It gathers the facts, lets the core decide, performs the decision and begins again, until the
-//! decision is a claim and the claim is made. Everything that it changes is found again by the next
-//! start: a crash anywhere is a repetition.
+//! decision is a claim and the claim is made. The next start finds everything that this one
+//! changed, so after a crash anywhere it simply repeats the start.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ use crate::takeover::run::{self as takeover, TakeOverEnd};
 
 /// Where a start led.
 pub(crate) enum StartEnd {
-    /// The node is ours and its file is in place.
+    /// This process owns the node, and its file is in place.
     Ready(Box<ReadyNode>),
     /// Another owner took the node meanwhile.
     Fenced(Box<NodeState>),
@@ -41,7 +41,7 @@ pub(crate) enum StartEnd {
     LeaseGone,
 }
 
-/// A node that is ours.
+/// A node that this process owns and may serve.
 pub(crate) struct ReadyNode {
     pub(crate) epoch: Epoch,
     pub(crate) state: NodeState,
@@ -51,11 +51,11 @@ pub(crate) struct ReadyNode {
     pub(crate) app_lock: Option<FileLock>,
     /// What the file must contain before the epoch's first barrier.
     pub(crate) floor: Option<LogPoint>,
-    /// The file's whole log was verified, and no app had it since.
+    /// Whether the file's whole log was verified and no app has had it since.
     pub(crate) proven: bool,
 }
 
-/// Finds, claims and prepares the node.
+/// Claims the node and prepares its file.
 pub(crate) async fn start(context: &Arc<Context>) -> Result<StartEnd, Error> {
     let mut start = Starting {
         context,
@@ -99,13 +99,13 @@ pub(crate) async fn start(context: &Arc<Context>) -> Result<StartEnd, Error> {
 pub(super) struct Starting<'a> {
     pub(super) context: &'a Arc<Context>,
     pub(super) state: Option<NodeState>,
-    /// The count of lives that did not end well, with this one in it.
+    /// The count of lives in a row that ended badly, with this one included.
     pub(super) failures: Option<Failures>,
     /// What is known of the file's log.
     pub(super) known: Known,
-    /// The claim whose holder was named already.
+    /// The claim whose holder was reported already.
     pub(super) said_waiting: Option<Option<Nonce>>,
-    /// Ready to renew before there is something to renew: a claim must not age while connections
+    /// A renewal thread that is already connected, so that a claim does not age while connections
     /// are made.
     pub(super) idle: Option<IdleThread>,
 }
@@ -153,7 +153,7 @@ impl Starting<'_> {
             Local::Damaged(_) => None,
             Local::Absent | Local::WalOnly => return Ok(()),
         };
-        // An app that has the file open waits for this start, which waits for the app's lock.
+        // An app that has the file open would wait for this start, which waits for the app's lock.
         self.context.status().apps = AppsEpoch::Gone;
         if let (WhyMoved::Fenced, Some(state)) = (why, &mut self.state) {
             state.stage = Stage::Fenced;
@@ -221,7 +221,7 @@ impl Starting<'_> {
                     TakeOverEnd::Placed(state) => (*state, EntryPoint::Base, app_lock),
                     TakeOverEnd::Fenced => return Ok(Some(lost(&lease, state))),
                     TakeOverEnd::Abandoned => {
-                        // The next claim takes the next epoch; what this one knew stays known.
+                        // The next claim takes the next epoch, and keeps what this one recorded.
                         let state = NodeState { abandoned: true, ..state };
                         self.context.save(&state)?;
                         self.state = Some(state);
@@ -253,7 +253,7 @@ impl Starting<'_> {
     }
 }
 
-/// How a start ends that lost the lease.
+/// The end of a start that lost the lease.
 fn lost(lease: &HeldLease, state: NodeState) -> StartEnd {
     match lease.view().gate {
         LeaseGate::Fenced { by: LeaseFound::Absent } => StartEnd::LeaseGone,

@@ -1,9 +1,9 @@
 //! Waits while the bucket cannot give what a take-over needs, and says what a person can do.
 //!
-//! The process stays, and keeps its claim: an end would only be followed by another start, another
-//! listing and another download. A download is repeated only after the listing has changed, or an
-//! hour has passed, in case it was the way that was bad and not the object; in between one listing
-//! a minute is all that the wait costs.
+//! The process keeps running and keeps its claim, because an exit would only lead to another start,
+//! another listing and another download. It repeats a download only after the listing has changed,
+//! or after an hour, in case the network was at fault and not the object; in between, the wait
+//! costs one listing a minute.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const LOOK_MOST: Duration = Duration::from_secs(60);
 /// After this long the same objects are read once more.
 const AGAIN: Duration = Duration::from_secs(3_600);
 
-/// Says what is wrong and waits until another attempt may find something else.
+/// Reports the damage, and waits until another attempt may succeed.
 pub(crate) async fn wait_for_change(
     context: &Arc<Context>,
     epoch: Epoch,
@@ -49,7 +49,7 @@ pub(crate) async fn wait_for_change(
     }
 }
 
-/// What could be had instead, and how.
+/// Advice for a person: which older point could be used instead, and how.
 async fn advice(context: &Context, epoch: Epoch, avoid: &BTreeSet<String>) -> String {
     if context.settings.allow_older {
         return "nothing older can be restored: put the objects back".to_owned();

@@ -1,8 +1,8 @@
 //! The take-over: from a claim on the lease to a file that may be shipped.
 //!
-//! - [`plan`] decides each step, without I/O, in the words of [`protocol`];
-//! - [`run`] performs them with [`steps`]; [`damaged`] waits where the bucket cannot give what is
-//!   needed.
+//! - [`plan`] decides each step, without I/O, with the types of [`protocol`];
+//! - [`run`] performs the steps with [`steps`]; [`damaged`] waits while the base cannot be
+//!   restored.
 
 pub(crate) mod damaged;
 pub(crate) mod plan;

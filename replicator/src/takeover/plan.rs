@@ -22,16 +22,16 @@
 //! - the base is the last restorable point of the newest earlier epoch that has one, never below
 //!   `covered`; or the local file, if its log is whole and contains `covered` and everything
 //!   restorable;
-//! - `epoch.json` is created only once: one that another instance wrote ends the claim, one of this
-//!   claim fixes the base, whatever would be chosen now;
+//! - `epoch.json` is created only once: if another instance wrote it, this claim ends; if this
+//!   claim
+//!   wrote it, its base is fixed, whatever would be chosen now;
 //! - a restored file is used only if its checksums agree with `covered` and with a fixed base;
-//! - an open break says nothing about the base: what it hides is a whole commit, and no app wrote
-//!   after it. One that begins before a base from the bucket is closed at the base, once the file
-//!   is in place; with a local base it stays open, because the bucket never showed where that
-//!   begins.
+//! - an open break does not constrain the base: it hides a complete commit, and no app wrote after
+//!   it. A break that begins before a base from the bucket is closed at the base, once the file is in
+//!   place; with a local base it stays open, because the bucket does not show where that base begins.
 //!
-//! On a crash the whole take-over is repeated under the same claim, or by the next one: up
-//! to `epoch.json` nothing is kept, after it the base is fixed. On failure nothing was replaced.
+//! On a crash the same claim, or the next one, repeats the whole take-over: before `epoch.json`
+//! nothing is kept, after it the base is fixed. On failure nothing was replaced.
 
 use tidemill_model::{Base, Covered, Epoch, EpochDoc, GivenUp, LocalHead, LogSum};
 
@@ -75,11 +75,10 @@ impl TakeOver {
         TakeOver { terms, step: TakeOverStep::Start, given_up: None }
     }
 
-    /// Takes the answer to the last effect and says what is next. An answer that does not belong to
-    /// the step is a fault of the shell.
+    /// Takes the answer to the last effect and returns the next effect.
     ///
     /// # Panics
-    /// On such an answer.
+    /// If the answer does not belong to the step, which is a bug of the shell.
     pub(crate) fn handle(&mut self, input: Input) -> Effect {
         let (step, effect) = self.next(input);
         self.step = step;
@@ -111,7 +110,8 @@ impl TakeOver {
             (TakeOverStep::Restore(point), Input::Damaged { what, hidden }) => {
                 self.damaged(point, what, hidden)
             }
-            // It was there when it was chosen: another epoch chooses again.
+            // The base could be restored when it was chosen, and was damaged since: another epoch
+            // chooses again.
             (TakeOverStep::RestoreBase(_), Input::Damaged { .. }) => {
                 (TakeOverStep::Ended, Effect::Abandon)
             }
@@ -267,7 +267,7 @@ impl TakeOver {
         }
     }
 
-    /// Goes on to the next older point, if nothing is lost by it or a person said so.
+    /// Turns to the next older point, if nothing is lost by it or a person allowed it.
     fn damaged(
         &mut self,
         point: RestorePoint,
@@ -284,7 +284,7 @@ impl TakeOver {
         (TakeOverStep::List, Effect::List)
     }
 
-    /// Only the newest of several is told: the others go with it.
+    /// Notes the newest point that is given up; the older ones are given up with it.
     fn give_up(&mut self, point: RestorePoint, reason: String) {
         let RestorePoint { epoch, txid } = point;
         let covered = self.terms.covered;
@@ -316,7 +316,7 @@ impl TakeOver {
         (TakeOverStep::CreateDoc(base, placement), Effect::CreateEpochDoc(base, given_up))
     }
 
-    /// What was covered is given up only where the base does not reach it.
+    /// Names the covered position as given up only if the base does not reach it.
     fn beyond(&self, base: Option<Base>, given_up: GivenUp) -> GivenUp {
         let reached = |covered: &Covered| match base {
             Some(Base::Restored { epoch, txid, .. }) => {
@@ -368,7 +368,7 @@ fn restored_base(base: Base, head: LogPoint) -> (TakeOverStep, Effect) {
     if base.head() == (head.seq, head.sum) {
         return place(Some(base), Placement::Restored);
     }
-    // What is under that name is not what the epoch began from: another epoch chooses again.
+    // The restored point is not the base that the epoch began from: another epoch chooses again.
     (TakeOverStep::Ended, Effect::Abandon)
 }
 

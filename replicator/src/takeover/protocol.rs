@@ -1,5 +1,4 @@
-//! What a take-over begins with, what it is told, and what it wants done: the words of
-//! [`super::plan`].
+//! The terms, inputs and effects of a take-over: the types of [`super::plan`].
 
 use tidemill_model::{
     Base, Covered, Epoch, EpochDoc, GivenUp, InstanceId, LogSum, Nonce, Seq, Uncured,
@@ -26,7 +25,7 @@ pub(crate) struct TakeOverTerms {
     pub(crate) local: LocalLog,
     /// The epoch whose cure was not finished.
     pub(crate) uncured: Option<Uncured>,
-    /// A person wants to begin from an older point where the newest cannot be had.
+    /// Whether a person allows an older base if the newest point cannot be restored.
     pub(crate) allow_older: bool,
 }
 
@@ -35,7 +34,7 @@ pub(crate) struct TakeOverTerms {
 pub(crate) enum LocalLog {
     /// There is no file.
     None,
-    /// It is not what its writer wrote: the file goes aside for whatever the bucket has.
+    /// It is not what its writer wrote: the file is moved aside in favour of the bucket.
     Damaged,
     /// It is whole and ends here.
     Whole(LogPoint),
@@ -44,7 +43,7 @@ pub(crate) enum LocalLog {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Input {
-    /// Begin.
+    /// The first input.
     Begin,
     /// The open break is in the bucket.
     BreakWritten,
@@ -52,7 +51,7 @@ pub(crate) enum Input {
     EpochDoc(Option<Box<EpochDoc>>),
     /// What the earlier epochs have.
     Listed {
-        /// The last restorable point of the newest one that has one.
+        /// The last restorable point of the newest epoch that has any; `None` if none has.
         last: Option<RestorePoint>,
         /// Whether any has an object of Litestream's.
         shipped: bool,
@@ -70,7 +69,7 @@ pub(crate) enum Input {
     Damaged {
         /// What is wrong with it.
         what: String,
-        /// An open break hides it: it was never offered, and may be what never was.
+        /// Whether an open break hides it: it was never offered, and may never have been committed.
         hidden: bool,
     },
     /// `epoch.json` was created.
@@ -109,13 +108,13 @@ pub(crate) enum Effect {
     Done(Option<Base>),
     /// Another instance has the epoch.
     Fenced(Box<EpochDoc>),
-    /// The claim's base cannot be had any more: give the claim up and judge the node again.
+    /// The claim's base can no longer be restored: give the claim up and judge the node again.
     Abandon,
-    /// It cannot go on; a person must look.
+    /// The take-over cannot continue; a person must act.
     Fail(Problem),
 }
 
-/// How the file comes to its place.
+/// How the file gets to its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placement {
     /// The local file stays.
@@ -126,7 +125,7 @@ pub(crate) enum Placement {
     Create,
 }
 
-/// Why a take-over cannot go on.
+/// Why a take-over cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
     /// The newest point is damaged.

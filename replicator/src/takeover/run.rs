@@ -1,10 +1,10 @@
 //! Performs a take-over step by step: the bucket's part and the disk's.
 //!
-//! The app's lock is held throughout. What it restores lies in a folder of its own, which the next
-//! start or attempt deletes.
+//! The take-over holds the app's lock throughout. It restores into a folder of its own, which the
+//! next start or attempt deletes.
 //!
-//! On failure of the store the whole of it is begun again, as after a crash; what is wrong for good
-//! ends the process.
+//! When the store fails, the whole take-over begins again, as after a crash; an error that
+//! repetition cannot cure ends the process.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,9 +42,9 @@ pub(crate) enum TakeOverEnd {
     Abandoned,
 }
 
-/// Runs a take-over to its end. While the store does not answer, or the disk is full, it is begun
-/// again and again: the claim stands, and if another owner makes one meanwhile the caller hears of
-/// it and drops this.
+/// Runs a take-over to its end. While the store does not answer, or the disk is full, it begins
+/// again and again under the same claim; if another owner claims the node meanwhile, the caller
+/// notices and drops this future.
 pub(crate) async fn run(
     context: &Arc<Context>,
     state: &NodeState,
@@ -96,9 +96,9 @@ async fn terms(
     })
 }
 
-/// The local file's log, all of which is read: it may be the epoch's base. One that is damaged goes
-/// aside for what the bucket has, except a file that was never shipped: there is nothing else of
-/// it.
+/// Reads the whole log of the local file, which may become the epoch's base. A damaged file counts
+/// as such and gives way to the bucket, except a file that was never shipped: that is an error,
+/// because no other copy of it exists.
 async fn local_log(context: &Arc<Context>, candidate: Candidate) -> Result<LocalLog, Error> {
     let db = context.beside().db().to_owned();
     if !db.exists() {
@@ -118,7 +118,7 @@ async fn local_log(context: &Arc<Context>, candidate: Candidate) -> Result<Local
     }
 }
 
-/// Runs it once.
+/// Tries the take-over once.
 async fn attempt(
     context: &Arc<Context>,
     terms: TakeOverTerms,

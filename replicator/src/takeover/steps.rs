@@ -1,4 +1,4 @@
-//! The steps of a take-over: what it asks of the bucket, and what it does to the disk.
+//! The steps of a take-over: its requests to the bucket, and its changes on the disk.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,14 +24,14 @@ use crate::points::RestorePoint;
 use crate::ship::breaks;
 use crate::start::move_away::{Displaced, move_away};
 
-/// A take-over's attempt: what it works with, and what it has restored.
+/// One attempt of a take-over: its inputs, and the point that it has restored.
 pub(super) struct Steps<'a> {
     pub(super) context: &'a Arc<Context>,
     pub(super) ttl: Ttl,
     pub(super) terms: TakeOverTerms,
     pub(super) app_lock: &'a FileLock,
     pub(super) restored: Option<Restored>,
-    /// The objects without which a base must do.
+    /// The damaged objects, which a base must not need.
     pub(super) avoid: &'a mut BTreeSet<String>,
 }
 
@@ -44,7 +44,8 @@ impl Steps<'_> {
         Ok(Input::BreakWritten)
     }
 
-    /// Also what another machine left open: it was lost in its cure.
+    /// Closes the open breaks before the base, including those of a machine that was lost in its
+    /// cure.
     pub(super) async fn close_breaks(&self, base: RestorePoint) -> Result<Input, Error> {
         let (context, RestorePoint { epoch, txid }) = (self.context, base);
         let history = read_epoch_timeline(&context.store, &context.keys, epoch).await?;
@@ -87,7 +88,8 @@ impl Steps<'_> {
         }
     }
 
-    /// Whether it is the bucket's objects, and which: only then does it not help to try again.
+    /// Finds out whether damaged objects are the reason, and which: only then is trying again
+    /// useless.
     async fn cannot_restore(&mut self, point: RestorePoint, error: Error) -> Result<Input, Error> {
         let (context, RestorePoint { epoch, txid }) = (self.context, point);
         let chain = look_at_chain(&context.store, &context.keys, epoch, txid).await?;
@@ -104,8 +106,8 @@ impl Steps<'_> {
         self.avoid(point, key, what).await
     }
 
-    /// The file is sound in itself, and not what it must be: no object shows which is at fault, and
-    /// without the last one the point is not reached.
+    /// Avoids a point that restores to a sound file with the wrong log. No object shows that it is
+    /// at fault, so this avoids the last one, without which the point cannot be reached.
     pub(super) async fn distrust(
         &mut self,
         point: RestorePoint,
@@ -198,8 +200,8 @@ impl Steps<'_> {
         })
     }
 
-    /// Puts the file in place and makes it this epoch's. Litestream's own state goes before the
-    /// stage says so: under one prefix it must never be deleted again.
+    /// Puts the file in place and marks it as this epoch's. Deletes Litestream's own state before
+    /// the stage is saved, because under one prefix it must never be deleted again.
     pub(super) fn put_in_place(&mut self, placement: Placement) -> Result<(), Error> {
         let beside = self.context.beside();
         let locks = BothLocks::new(beside, &self.context.node_lock, self.app_lock);
@@ -213,7 +215,7 @@ impl Steps<'_> {
                 let missing = || Error::new(ErrorKind::Internal, "there is no restored file");
                 let restored = self.restored.take().ok_or_else(missing)?;
                 if beside.db().exists() {
-                    // One that is damaged may not even say whose it was.
+                    // A damaged file may not even record whose it was.
                     let owner = open_log_reader(beside.db()).and_then(|file| Meta::read(&file));
                     let epoch = owner.ok().and_then(|meta| meta.epoch);
                     move_away(self.context, self.app_lock, epoch, Displaced::Older, None)?;
@@ -229,13 +231,13 @@ impl Steps<'_> {
     }
 }
 
-/// Where restores lie until they are put in place.
+/// The folder that holds a restored file until it is put in place.
 fn folder(context: &Context) -> PathBuf {
     context.beside().with(".restore")
 }
 
-/// Deletes what an interrupted restore left: it may be as large as the database. The node lock is
-/// held, and no other process restores there.
+/// Deletes what an interrupted restore left, which may be as large as the database. The caller
+/// holds the node lock, so no other process restores there.
 pub(crate) fn sweep(context: &Context) -> Result<(), Error> {
     let folder = folder(context);
     match std::fs::remove_dir_all(&folder) {
