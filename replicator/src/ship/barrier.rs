@@ -1,4 +1,4 @@
-//! Barriers: bringing what was committed into the bucket, shared by all who wait.
+//! Barriers bring everything committed into the bucket; all waiting callers share one.
 //!
 //! A round has two stages, an *upload* and a *confirmation*:
 //!
@@ -17,17 +17,17 @@
 //!   a pause in any of them: Stale until the answer that is still under way has come, then Idle
 //! ```
 //!
-//! One call to Litestream is in flight at a time, and today no upload begins while one is being
-//! confirmed. The head of the log that an upload began with tells each caller who asked before it
-//! which event it waits for; a confirmation answers all whose event it covers, and who asks later
-//! shares the next round. A round without callers is a poke: it bounds how much a lost disk takes
-//! with it.
+//! One call to Litestream is in flight at a time, and today no upload begins while another is being
+//! confirmed. A caller waits for the head of the log that the first upload after its request began
+//! with. A confirmation answers all callers whose event it covers; later callers share the next
+//! round. A round without callers is a poke: it bounds how much a lost disk takes with it.
 //!
 //! Invariants:
-//! - the head is read before the request to Litestream is sent, so what is said to be covered is
-//!   a lower bound of what is;
-//! - nothing is shipped from a file that does not contain what the last round covered, so that
-//!   what is covered never goes back;
+//! - the head is read before the request to Litestream is sent, so the covered position is a lower
+//!   bound;
+//! - nothing is shipped from a file that does not contain what the last round covered, so the
+//!   covered
+//!   position never goes back;
 //! - a reply of Litestream's counts only with status `synced` or `no_change`, a shipped txid above
 //!   0, and neither txid below the last accepted; otherwise the round is repeated, and Litestream
 //!   restarted (for a shipped txid of 0, which a failure elsewhere explains, at the third in a
@@ -36,11 +36,11 @@
 //!   a successor lists the bucket only after its swap, so it finds what was acknowledged here;
 //! - the state file holds a counted round before any caller hears of it.
 //!
-//! A call to Litestream is cancelled when it moves nothing for too long, not when it takes long:
-//! what is large takes long, and would begin anew. On failure the round is repeated, with a fresh
+//! A call to Litestream is cancelled when it moves no bytes for too long, not when it takes long: a
+//! large upload takes long, and would begin anew. On failure the round is repeated, with a fresh
 //! head, until each waiter's own deadline. While paused nothing is sent, and a reply that is still
-//! under way is not counted: the app may have died in the middle of a commit, and what was shipped
-//! then may be undone by the cure.
+//! under way does not count: the app may have died in the middle of a commit, and the cure may undo
+//! what was shipped then.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(crate) use protocol::{
 };
 use upload::Upload;
 
-/// Waiters at a time: far more than one app has connections for.
+/// How many callers may wait at a time: far more than one app has connections for.
 const WAITERS_MAX: usize = 4096;
 
 /// Whether Litestream may be called.
@@ -77,11 +77,11 @@ enum Permission {
 /// Which event a caller waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
-    /// The newest as of a look that begins after it asked.
+    /// The newest event at the next look at the log.
     NextLook,
-    /// The newest as of the look under way.
+    /// The newest event at the look under way.
     ThisLook,
-    /// This one.
+    /// This event.
     Event(Seq),
 }
 
@@ -93,7 +93,7 @@ struct Waiter {
 }
 
 impl Waiter {
-    /// Whether a log up to `seq` has what it waits for.
+    /// Whether a log up to `seq` has the event that the caller waits for.
     fn is_covered_by(&self, seq: Seq) -> bool {
         match self.wanted {
             Wanted::Event(wanted) => wanted <= seq,
@@ -107,7 +107,7 @@ impl Waiter {
 pub(crate) struct Barriers {
     pace: PokePace,
     access: Permission,
-    /// The next upload is a full copy.
+    /// Whether the next upload is a full copy.
     copy: bool,
     upload: Upload,
     confirmation: Confirmation,
@@ -124,7 +124,7 @@ pub(crate) struct Barriers {
     /// The head as of the last accepted request.
     shipped_head: Option<LogPoint>,
     not_before: Option<BootTime>,
-    /// Since when something waits to be shipped, as far as the WAL tells.
+    /// When the oldest unshipped change of the WAL was seen; `None` if everything was shipped.
     dirty_since: Option<BootTime>,
     dirty_again: bool,
     failures: u32,
@@ -171,7 +171,7 @@ impl Barriers {
         self.last_good
     }
 
-    /// Since when something waits to be shipped.
+    /// When the oldest unshipped change of the WAL was seen; `None` if everything was shipped.
     pub(crate) fn dirty_since(&self) -> Option<BootTime> {
         self.dirty_since
     }
@@ -181,7 +181,8 @@ impl Barriers {
         Txid::new(self.last_replicated).ok()
     }
 
-    /// Whether the next change of the WAL is news: one is enough until it was shipped.
+    /// Whether the barriers want to know of the next change of the WAL: one is enough until it is
+    /// shipped.
     pub(crate) fn wants_changes(&self) -> bool {
         self.dirty_since.is_none() || (self.is_in_round() && !self.dirty_again)
     }
@@ -270,14 +271,14 @@ impl Barriers {
         self.upload.is_current() || self.confirmation.is_current()
     }
 
-    /// The round ended without a result; its callers stay for the next, whose log may be another.
+    /// Ends the round without a result; its callers wait for the next round, whose log may differ.
     fn wait_for_next_look(&mut self) {
         for waiter in &mut self.waiters {
             waiter.wanted = Wanted::NextLook;
         }
     }
 
-    /// The round failed, and its answer has come.
+    /// Ends a round whose answer came and was a failure.
     fn fail(&mut self, now: BootTime) {
         self.failures = self.failures.saturating_add(1);
         self.end_round();

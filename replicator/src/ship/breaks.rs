@@ -1,5 +1,6 @@
-//! Breaks: documents in the bucket that name what may not be restored. An open one hides all that
-//! follows a barrier; a closed one of the same beginning ends at the copy that is good again.
+//! Breaks: documents in the bucket that name transactions which may not be restored. An open break
+//! hides everything after a barrier; a closed break of the same beginning ends at the first good
+//! copy.
 
 use tidemill_bucket::create_break;
 use tidemill_eventlog::host;
@@ -8,7 +9,7 @@ use tidemill_model::{BreakDoc, DOCUMENT_VERSION, Epoch, Txid};
 use crate::context::Context;
 use crate::error::Error;
 
-/// The break that hides all that is shipped after `after`, until it is closed.
+/// The break that hides everything shipped after `after`, until it is closed.
 pub(crate) fn open(after: Option<Txid>) -> BreakDoc {
     BreakDoc {
         v: DOCUMENT_VERSION,
@@ -20,7 +21,7 @@ pub(crate) fn open(after: Option<Txid>) -> BreakDoc {
     }
 }
 
-/// The end of an open break: `until` is the first that may be restored again.
+/// Closes an open break: `until` is the first transaction that may be restored again.
 pub(crate) fn closed(open: &BreakDoc, until: Txid) -> BreakDoc {
     BreakDoc { until: Some(until), at: host::wall_now(), ..open.clone() }
 }
@@ -28,7 +29,7 @@ pub(crate) fn closed(open: &BreakDoc, until: Txid) -> BreakDoc {
 /// Writes a break of `epoch`.
 ///
 /// # Errors
-/// The store's. A break that is there already is none.
+/// The store's. It is no error if the same break is there already.
 ///
 /// # Crash safety
 /// It may be repeated.

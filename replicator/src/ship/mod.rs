@@ -1,10 +1,10 @@
-//! Shipping: what was committed goes into the bucket.
+//! Shipping: brings commits into the bucket.
 //!
-//! - [`barrier`] decides when Litestream is called and what its answer proves, without I/O;
+//! - [`barrier`] decides when to call Litestream and what its answer proves, without I/O;
 //!   [`shipper`] performs that and answers the callers;
 //! - [`litestream`] is the process, its config and its control socket;
-//! - [`wal`] tells when the WAL changed, and how much of it waits;
-//! - [`breaks`] marks what may not be restored.
+//! - [`wal`] reports changes of the WAL, and how much of it is unshipped;
+//! - [`breaks`] marks transactions that may not be restored.
 
 pub(crate) mod barrier;
 pub(crate) mod breaks;

@@ -1,8 +1,5 @@
-//! The barriers of a ready node and those who wait for them: performs what [`super::barrier`]
-//! wants.
-//!
-//! It reads the head of the log, has Litestream ship, reads the lease, has the round recorded, and
-//! answers those who asked.
+//! Performs the barriers of a ready node, as [`super::barrier`] decides: it reads the head of the
+//! log, asks Litestream to ship, reads the lease, records the round, and answers the callers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -32,12 +29,12 @@ use crate::tasks::{Tasks, blocking};
 
 /// The waiter that is the supervisor itself.
 const OWN: WaiterId = WaiterId(0);
-/// The longest that a caller may wait for a barrier: longer, and it should ask again.
+/// The longest that a caller may wait for a barrier; after that it should ask again.
 const BARRIER_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// How long a commit that is under way when Litestream has shipped may take: far more than a disk
 /// needs to sync.
 const PUBLISHED_BOUND: Duration = Duration::from_secs(5);
-/// How often it is looked at; it costs two small reads.
+/// How often the shipper checks for that; each check costs two small reads.
 const PUBLISHED_CHECK: Duration = Duration::from_millis(1);
 
 /// The barriers and their callers.
@@ -50,19 +47,19 @@ pub(crate) struct Shipper {
     next_waiter: u64,
     /// When the head of the round under way was read, at the earliest.
     looked_at: Option<Timestamp>,
-    /// The end of the WAL as of that.
+    /// The end of the WAL at that moment.
     sent_end: Option<WalEnd>,
-    /// The same of the last round that was shipped, and when it was.
+    /// The end of the WAL for the last round that was shipped.
     shipped_end: Option<WalEnd>,
     shipped_at: Option<Timestamp>,
     tasks: Tasks<ShippingDone>,
 }
 
-/// What came of a task.
+/// The result of a task.
 pub(crate) enum ShippingDone {
-    /// The head of the log and the end of the WAL, or that they cannot be read now.
+    /// The head of the log and the end of the WAL; `None` if they cannot be read now.
     Head(Option<(LogPoint, Option<WalEnd>)>),
-    /// The log does not contain what it must.
+    /// The log lacks what it must contain.
     HeadLacks,
     /// What Litestream answered.
     Synced(Result<Synced, SyncFailure>),
@@ -112,7 +109,7 @@ impl Shipper {
         self.barriers.wake_at()
     }
 
-    /// Whether the next change of the WAL is news.
+    /// Whether the barriers want to know of the next change of the WAL.
     pub(crate) fn wants_changes(&self) -> bool {
         self.barriers.wants_changes()
     }
@@ -181,7 +178,7 @@ impl Shipper {
         }
     }
 
-    /// Performs an effect; gives the answer where that is known at once.
+    /// Performs an effect; returns the answer if it is known at once.
     fn effect(&mut self, effect: Effect, post: &mut Post) -> Option<Input> {
         match effect {
             Effect::ReadHead(holding) => self.read_head(holding),
@@ -211,7 +208,7 @@ impl Shipper {
                 }
                 post.tell(supervise::Input::RestartLitestream(Restart::WrongAnswer));
             }
-            // The lease's thread judged the same document and says so to everybody.
+            // The lease's thread has judged the same document, and its view reports the loss.
             Effect::Foreign => {
                 tracing::error!("after an upload the lease was another's: nothing counts");
             }
@@ -261,7 +258,7 @@ impl Shipper {
         });
     }
 
-    /// What the round began with is in the bucket.
+    /// Notes that the head that the round began with is in the bucket.
     fn accepted(&mut self) {
         self.context.clear(Topic::Upload);
         self.context.clear(Topic::Litestream);
@@ -306,18 +303,18 @@ impl Shipper {
         });
     }
 
-    /// Since when something waits to be shipped.
+    /// When the oldest unshipped change of the WAL was seen; `None` if everything was shipped.
     pub(crate) fn dirty_since(&self) -> Option<BootTime> {
         self.barriers.dirty_since()
     }
 
-    /// For how long something has waited to be shipped.
+    /// How long the oldest unshipped change has waited.
     pub(crate) fn lag_ms(&self) -> u64 {
         let now = host::boot_now();
         self.barriers.dirty_since().map_or(0, |since| unix_ms(now.since(since)))
     }
 
-    /// How much of the WAL waits to be shipped.
+    /// How many bytes of the WAL are unshipped.
     pub(crate) fn lag_bytes(&self) -> u64 {
         let shipped = self.shipped_end.as_ref();
         WalEnd::read(self.context.beside(), shipped).map_or(0, |end| end.bytes_since(shipped))
@@ -328,7 +325,7 @@ impl Shipper {
         self.barriers.shipped_txid().or(self.barriers.last_good().map(|good| good.txid))
     }
 
-    /// When that was.
+    /// When Litestream last answered that a round was shipped; `None` before the first time.
     pub(crate) fn shipped_at(&self) -> Option<Timestamp> {
         self.shipped_at
     }
@@ -338,14 +335,14 @@ impl Shipper {
         self.barriers.took()
     }
 
-    /// Ends what is under way.
+    /// Aborts the running tasks.
     pub(crate) async fn close(mut self) {
         self.tasks.close().await;
     }
 }
 
-/// Has Litestream ship, and waits until every commit that it may have shipped is one that the
-/// database has: an app that dies before it has told of a commit may never have made it.
+/// Asks Litestream to ship, then waits until SQLite's index has published every commit that may
+/// have been shipped: if the app dies before it publishes a commit, the file never has that commit.
 async fn ship(
     context: &Arc<Context>,
     pid: Option<u32>,

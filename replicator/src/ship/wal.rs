@@ -1,7 +1,7 @@
-//! Tells when the WAL changed, by inotify on its directory, and how much of it waits.
+//! Reports changes of the WAL, by inotify on its directory, and how much of it is unshipped.
 //!
-//! The directory is watched and not the file, because the WAL is deleted and made again. Nothing
-//! is polled: an idle node's watcher sleeps in the kernel. Looking at the WAL raises no change.
+//! The watch is on the directory and not on the file, because the WAL is deleted and made again.
+//! Nothing polls: an idle node's watcher sleeps in the kernel. Reading the WAL causes no change.
 //!
 //! Failure: if the kernel drops events (its queue overflows) that counts as a change. If the
 //! directory goes away, [`WalWatch::changed`] reports it and the node cannot go on. Changes are
@@ -24,7 +24,7 @@ pub(crate) enum WatchError {
     Start {
         /// The directory.
         path: PathBuf,
-        /// What the kernel says; often that `fs.inotify.max_user_instances` is used up.
+        /// The kernel's error, often that `fs.inotify.max_user_instances` is used up.
         source: notify::Error,
     },
     /// The watcher ended: the directory is gone.
@@ -93,8 +93,8 @@ impl WalWatch {
     }
 }
 
-/// Whether an event of the directory is a change of the WAL. Opening and reading are none, and
-/// neither are the other files beside the database.
+/// What an event of the directory means for the WAL; `None` for opening, reading, and the other
+/// files beside the database.
 fn concerns(event: &Event, wal: &Path, folder: &Path) -> Option<FolderEvent> {
     if event.need_rescan() {
         return Some(FolderEvent::Change);
@@ -118,7 +118,7 @@ pub(crate) fn wal_bytes(beside: &Beside) -> u64 {
 
 const WAL_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
-/// Two copies of the index's head: a reader believes them when they are equal.
+/// The two copies of the index's head, which are valid when they are equal.
 const INDEX_HEAD_BYTES: usize = 96;
 const WAL_MAGIC: [u32; 2] = [0x377f_0682, 0x377f_0683];
 
@@ -137,8 +137,8 @@ pub(crate) struct WalEnd {
 }
 
 impl WalEnd {
-    /// Reads the present end, going on from an `earlier` one if that is of the same generation.
-    /// `None` if there is no WAL with frames.
+    /// Reads the present end, continuing from an `earlier` one of the same generation. `None` if
+    /// there is no WAL with frames.
     pub(crate) fn read(beside: &Beside, earlier: Option<&WalEnd>) -> Option<WalEnd> {
         let file = File::open(beside.wal()).ok()?;
         let mut header = [0; 32];
@@ -154,7 +154,7 @@ impl WalEnd {
         let salts: [u8; 8] = header.get(16..24)?.try_into().ok()?;
         let known = earlier.filter(|earlier| earlier.salts == salts);
         let frame = FRAME_HEADER_BYTES + u64::from(page);
-        // What follows the last commit may have been written over since.
+        // Frames after the last commit may have been overwritten since.
         let mut committed = known.map_or(WAL_HEADER_BYTES, |earlier| earlier.committed);
         let mut offset = committed;
         let mut head = [0; 16];
@@ -167,17 +167,18 @@ impl WalEnd {
         Some(WalEnd { salts, frame, offset, committed })
     }
 
-    /// Whether the writer has told everybody of each commit up to here. A commit whose writer dies
-    /// between writing its frames and telling is none: the next writer writes over it, unless
-    /// nobody has the file open then. Litestream ships it all the same.
+    /// Whether the writer has published each commit up to here. If a writer dies after it has
+    /// written a commit's frames and before it has published them, the commit never took place: the
+    /// next writer overwrites it, unless nobody has the file open then. Litestream ships it all the
+    /// same.
     ///
-    /// What has been told stands in SQLite's index of the WAL (file format, "WAL-Index Format"). An
-    /// index of another generation is a newer one, which begins only when all before it was told.
+    /// SQLite's index of the WAL says what is published (file format, "WAL-Index Format"). An index
+    /// of another generation is a newer one, which begins only when everything before is published.
     pub(crate) fn is_published(&self, beside: &Beside) -> bool {
         let mut head = [0; INDEX_HEAD_BYTES];
         let read = File::open(beside.shm()).and_then(|file| file.read_exact_at(&mut head, 0));
         if let Err(error) = read {
-            // No index: no process has the file open, and so none is in the middle of a commit.
+            // Without an index no process has the file open, so none is in the middle of a commit.
             return error.kind() == std::io::ErrorKind::NotFound;
         }
         let (first, second) = head.split_at(INDEX_HEAD_BYTES / 2);
@@ -188,8 +189,8 @@ impl WalEnd {
         is_whole && (first.get(32..40) != Some(&self.salts[..]) || end >= self.committed)
     }
 
-    /// How many bytes lie after `shipped`, the end that was read before the last upload was asked
-    /// for; all of them if the WAL began again since, or if nothing was shipped.
+    /// How many bytes follow `shipped`, the end that was read before the last upload; all of them
+    /// if the WAL began again since, or if nothing was shipped.
     pub(crate) fn bytes_since(&self, shipped: Option<&WalEnd>) -> u64 {
         let from = shipped.filter(|shipped| shipped.salts == self.salts);
         self.offset.saturating_sub(from.map_or(WAL_HEADER_BYTES, |shipped| shipped.offset))

@@ -1,26 +1,28 @@
-//! The end of an epoch that cannot continue: Litestream lost its own state or gives nothing
-//! but wrong answers, or the file is not what it was.
+//! Abandons an epoch that cannot continue, because Litestream lost its own state or gives only
+//! wrong answers, or because the file lacks what a barrier covered.
 //!
-//! Without that state, or with a damaged one, Litestream would go on from what it finds under the
-//! prefix, and may leave a hole that nothing tells of. A state that is new belongs to a new prefix,
-//! and that to a new epoch: so this one is abandoned, first of all in the state file. Then the node
-//! is drained as for an end that was asked for, but without a final barrier and without a release:
-//! the next start finds its own claim, takes the next epoch at once and ships a full copy of the
-//! file, which has everything that was ever committed. A file that lacks what a barrier covered is
-//! not shipped at all: the next start finds out what it lacks, and takes over from the bucket.
+//! Without its state, or with a damaged one, Litestream would continue from what it finds under the
+//! prefix, and could leave a hole that no check detects. A new state needs a new prefix, and a new
+//! prefix needs a new epoch. So the supervisor first records in the state file that this epoch is
+//! abandoned. Then it drains the node as for SIGTERM, but without a final barrier and without a
+//! release: the next start finds its own claim, takes the next epoch at once and ships a full copy
+//! of the file, which has everything that was ever committed. A file that lacks what a barrier
+//! covered is not shipped at all: the next start finds out what it lacks, and takes over from the
+//! bucket.
 //!
-//! On a crash before the state file says so, the next process meets the same trouble. An app that
-//! dies uncleanly meanwhile leaves the stage `cure` behind, which the next claim remembers.
+//! After a crash before the state file is written, the next process finds the same trouble. An app
+//! that dies uncleanly meanwhile leaves the stage `cure` behind, which the next claim remembers.
 
 use tidemill_model::BootTime;
 
 use super::{BarriersEffect, Effect, EpochEffect, LitestreamRun, Phase, Supervisor, Unfit};
 
 impl Supervisor {
-    /// Litestream cannot read its own state. Started anew it may; twice in a row it cannot.
+    /// Handles a Litestream that cannot read its own state: restarts it the first time, and
+    /// abandons the epoch the second time in a row.
     pub(super) fn state_mismatch(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         if self.litestream != LitestreamRun::Up {
-            // The answer of one that is being ended already.
+            // The answer comes from a Litestream that is already being ended.
             return;
         }
         if std::mem::replace(&mut self.mismatched, true) {
@@ -38,7 +40,7 @@ impl Supervisor {
 
     pub(super) fn abandon(&mut self, why: Unfit, now: BootTime, out: &mut Vec<Effect>) {
         match self.phase {
-            // The node is another's anyway.
+            // Another owner has the node anyway.
             Phase::Fence(_) | Phase::Ended(_) => return,
             Phase::New | Phase::Repair(_) | Phase::Ready | Phase::Drain(_) => {}
         }

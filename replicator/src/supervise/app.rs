@@ -9,10 +9,11 @@
 //!    └─ its lock is free: it died, and a cure begins ─────────────┘
 //! ```
 //!
-//! An app that ends its stream without a goodbye is *orphaned*: it may have died in the middle of a
-//! commit, or only lost its stream. Its lock tells: free means dead, and a cure is needed; held
-//! means that it lives, or is still dying, and until it attaches again nothing is shipped. One that
-//! does not attach again in time hangs: if it is CMD's, CMD is killed.
+//! An app whose stream ends without a goodbye is *orphaned*: it may have died in the middle of a
+//! commit, or only lost its stream. Its lock decides. A free lock means that the app is dead, and a
+//! cure is needed; a held lock means that it lives or is still dying, and nothing is shipped until
+//! it attaches again. An app that does not attach again in time hangs; if CMD started it, the
+//! sidecar kills CMD.
 
 use tidemill_model::{BootTime, SessionId};
 
@@ -33,7 +34,7 @@ pub(crate) enum AppPresence {
         /// Its process.
         pid: u32,
     },
-    /// It had the file open, and its stream is gone: it lives on, or died.
+    /// It had the file open and its stream ended: it may live or be dead.
     Orphaned {
         /// Its attachment; `None` if an earlier sidecar had it.
         session: Option<SessionId>,
@@ -50,9 +51,9 @@ pub(crate) enum AttachRefusal {
     },
     /// The node is not ready; it will be.
     NotReady,
-    /// The node is being given up.
+    /// The sidecar is draining the node.
     Leaving,
-    /// The app speaks of another boot.
+    /// The app reports another boot.
     OtherBoot,
     /// The app has another epoch open, or the node was lost.
     Fenced,
@@ -90,7 +91,7 @@ impl Supervisor {
             (Phase::Drain(_), _) => Some(AttachRefusal::Leaving),
             (_, AppPresence::Attached { pid, .. }) => Some(AttachRefusal::Taken { pid: *pid }),
             (Phase::Ready, AppPresence::None) => None,
-            // It has the file open since before: it is the one that is missed.
+            // It already has the file open: it is the orphaned app.
             (Phase::Ready, AppPresence::Orphaned { .. }) if asked.epoch.is_some() => None,
             (Phase::Ready, AppPresence::Orphaned { .. }) | (Phase::New | Phase::Repair(_), _) => {
                 Some(AttachRefusal::NotReady)
@@ -100,14 +101,14 @@ impl Supervisor {
 
     pub(super) fn detach(&mut self, session: &SessionId, now: BootTime, out: &mut Vec<Effect>) {
         let said_before_it_broke = self.is_attached_as(session);
-        // Its stream may be seen to end before the goodbye that it sent earlier.
+        // The end of its stream may arrive before the goodbye that it sent earlier.
         let orphan = AppPresence::Orphaned { session: Some(session.clone()) };
         if said_before_it_broke || self.app == orphan {
             self.app = AppPresence::None;
             if self.phase == Phase::Ready {
                 self.open_barriers(out);
             }
-            // It outlived the sidecar that started it; CMD comes when its lock is free.
+            // The app outlived the sidecar that started it; CMD starts once its lock is free.
             if self.phase == Phase::Ready && self.cmd == Cmd::Waiting {
                 self.lock_at = Some(now.saturating_add(LOCK_EVERY));
                 out.push(Effect::File(FileEffect::TryAppLock));
@@ -129,8 +130,8 @@ impl Supervisor {
         }
     }
 
-    /// An app that has the file and does not attach again keeps everything from being shipped. Its
-    /// gate is closed by now; CMD, which can be started again, is ended for it.
+    /// Ends CMD if its app has the file and does not attach again, because nothing is shipped until
+    /// it does. The app's gate is closed by now, and a supervisor can start CMD again.
     pub(super) fn app_hangs(&self, out: &mut Vec<Effect>) {
         let missed = matches!(self.app, AppPresence::Orphaned { .. }) && self.phase == Phase::Ready;
         if missed && self.cmd == Cmd::Running {
@@ -147,7 +148,7 @@ impl Supervisor {
 
     pub(super) fn app_lock(&mut self, lock: AppLockTry, now: BootTime, out: &mut Vec<Effect>) {
         if lock == AppLockTry::Busy && self.holds_app_lock {
-            // Of two tries under way the first took it, and the second met that.
+            // Two tries were under way: the first took the lock, so the second found it held.
             return;
         }
         match lock {

@@ -1,4 +1,4 @@
-//! The drain, which gives the node up with everything covered.
+//! The drain: covers everything, then releases the node.
 //!
 //! ```text
 //!          CMD runs                CMD ended, or there is none
@@ -9,10 +9,10 @@
 //!                                      cure, then drain again     └─ an app stays ► Ended
 //! ```
 //!
-//! CMD ends (by itself, or by SIGTERM and at last SIGKILL), the app's lock is taken, an unclean end
-//! is cured, one final barrier counts, Litestream stops, the lease is released. Without a CMD an
-//! app of another supervisor has the same time to say goodbye; one that stays keeps the lease from
-//! being released, and the next sidecar resumes the epoch with it.
+//! The supervisor waits for CMD's end (by itself, or by SIGTERM and finally SIGKILL), takes the
+//! app's lock, cures an unclean end, asks for one final barrier, stops Litestream and releases the
+//! lease. If another supervisor started the app, it has the same time to say goodbye; if it stays,
+//! the lease is not released, and the next sidecar resumes the epoch with that app.
 
 use tidemill_model::BootTime;
 
@@ -67,7 +67,7 @@ impl Supervisor {
                 out.push(Effect::App(AppEffect::SignalCmd(Signal::Kill)));
             }
             Phase::Ready => self.drain(now, out),
-            // A repair goes on, and drains then: it is what makes the replica whole.
+            // A repair continues and drains afterwards, because it makes the replica whole.
             Phase::New | Phase::Repair(_) => {
                 self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
             }
@@ -78,7 +78,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends a repair that did not get through in time; the next start begins it again.
+    /// Stops a repair that took too long; the next start begins it again.
     pub(super) fn give_up(&mut self, out: &mut Vec<Effect>) {
         self.give_up_at = None;
         if !matches!(self.phase, Phase::Repair(_)) {
@@ -124,9 +124,9 @@ impl Supervisor {
             return self.final_barrier(false, now, out);
         }
         let patience = match self.cmd {
-            // What CMD left behind has the time that CMD would have had: its bodies may be at work.
+            // An app that CMD left behind gets CMD's time: its bodies may be at work.
             Cmd::Ended(_) => self.start.leave_within,
-            // Nothing is shipped any more, and the next start tells an app that stays to leave.
+            // Nothing more is shipped, and the next start asks an app that stays to leave.
             Cmd::Absent | Cmd::Waiting | Cmd::Starting | Cmd::Running if self.abandoned => {
                 FENCE_GRACE
             }
@@ -144,8 +144,8 @@ impl Supervisor {
         out.push(Effect::File(FileEffect::TryAppLock));
     }
 
-    /// Signals an app that an earlier sidecar's CMD left behind; one of another supervisor is not
-    /// ours to end.
+    /// Signals an app that an earlier sidecar's CMD left behind, but not one that another
+    /// supervisor started.
     fn signal_app(&self, signal: Signal, out: &mut Vec<Effect>) {
         if let (Cmd::Waiting, AppPresence::Attached { pid, .. }) = (self.cmd, &self.app) {
             out.push(Effect::App(AppEffect::SignalApp(*pid, signal)));
@@ -189,7 +189,7 @@ impl Supervisor {
             return;
         }
         match (step, &self.app) {
-            // It went without goodbye.
+            // The app died without a goodbye.
             (
                 DrainStep::App { .. } | DrainStep::Cmd { .. },
                 AppPresence::Attached { .. } | AppPresence::Orphaned { .. },
@@ -224,7 +224,7 @@ impl Supervisor {
         }
     }
 
-    /// Continues a drain in an epoch that was abandoned in the middle of it.
+    /// Continues a drain during which the epoch was abandoned.
     pub(super) fn drain_abandoned(&mut self, step: DrainStep, out: &mut Vec<Effect>) {
         match step {
             DrainStep::Barrier { .. } => self.stop_litestream(None, out),

@@ -1,4 +1,4 @@
-//! The fence, which leaves the node to its new owner.
+//! The fence: leaves the node to its new owner.
 //!
 //! ```text
 //!   fenced, or the lease is gone
@@ -11,11 +11,12 @@
 //!   the file and its WAL move away ──► Ended(Fenced)
 //! ```
 //!
-//! Nothing counts any more, Litestream is killed, the app leaves by itself or with CMD's group
-//! after five seconds; when its lock is free the file and its WAL are moved away. Where the lease
-//! is merely gone, that waits until the bucket shows what was covered; if it does not, it was
-//! emptied, or is a wrong one, and the file keeps its place. Where a signal asks this process to
-//! end meanwhile, it does not wait for an app that stays: the next start moves the file.
+//! From then on no barrier counts. The supervisor kills Litestream; the app leaves by itself, or is
+//! killed with CMD's group after five seconds; once its lock is free, the file and its WAL are
+//! moved aside. If the lease is merely gone, the move waits until the bucket shows what was
+//! covered; if it does not, the bucket was emptied or is the wrong one, and the file stays. If a
+//! signal asks this process to end meanwhile, it does not wait for an app that stays, and the next
+//! start moves the file.
 
 use tidemill_model::{BootTime, Stage};
 
@@ -30,14 +31,15 @@ pub(super) struct FenceStep {
     kill_at: Option<BootTime>,
     /// When the move is left to the next start, because a signal asked this process to end.
     give_up_at: Option<BootTime>,
-    /// The bucket is being asked, or the file moved.
+    /// Whether the bucket is being listed, or the file moved.
     moving: bool,
-    /// The lease is gone: the file stays unless the bucket holds what was covered.
+    /// Whether the lease is merely gone: then the file stays unless the bucket holds what was
+    /// covered.
     gone: bool,
 }
 
 impl FenceStep {
-    /// The same, where a signal asked this process to end.
+    /// The same step once a signal has asked this process to end.
     pub(super) fn hurried(self, now: BootTime) -> FenceStep {
         let give_up_at = self.give_up_at.or(Some(now.saturating_add(FENCE_GRACE * 2)));
         FenceStep { give_up_at, ..self }
@@ -62,8 +64,9 @@ impl Supervisor {
         self.fence(false, now, out);
     }
 
-    /// The lease is gone. The epoch is over, but the node may have no other owner, and the file no
-    /// copy: its stage stays, except that an app leaves now without a goodbye.
+    /// Handles a lease that is gone. The epoch is over, but the node may have no other owner and
+    /// the file no copy. So its stage stays, except that an app which leaves now leaves without a
+    /// goodbye.
     pub(super) fn lease_gone(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Fence(_)) {
             return;
@@ -104,7 +107,7 @@ impl Supervisor {
         }
     }
 
-    /// Moves the file once no process can have it open, and the bucket was asked.
+    /// Moves the file once no process can have it open and the bucket was listed.
     pub(super) fn fence_proceed(&mut self, out: &mut Vec<Effect>) {
         let Phase::Fence(step) = self.phase else { return };
         let down = matches!(self.litestream, LitestreamRun::Down { .. });

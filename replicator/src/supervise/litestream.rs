@@ -1,11 +1,11 @@
-//! Litestream's process: when it is started, when it is started again, and how slowly.
+//! Litestream's process: when the supervisor starts and restarts it, and how slowly.
 //!
 //! ```text
 //!            spawned           answers        killed, or stopped
 //!   Down ───────────► Starting ───────► Up ──────────────────────► Ending
 //!    ▲                   │ cannot start  │ ends by itself             │ has ended
 //!    └───────────────────┴───────────────┴────────────────────────────┘
-//!   then at once after an end that was meant to be, else after a wait that doubles
+//!   then at once after an end that was asked for, else after a wait that doubles
 //! ```
 
 use std::time::Duration;
@@ -18,21 +18,22 @@ use super::{
 };
 use crate::clocks::backoff;
 
-/// The first wait before Litestream is started again, and the slowest pace at which it is.
+/// The first and the longest wait before Litestream is started again.
 const RESTART_LEAST: Duration = Duration::from_millis(100);
 /// See [`RESTART_LEAST`].
 const RESTART_MOST: Duration = Duration::from_secs(60);
-/// How long Litestream must have run, when a barrier counts, for its earlier ends to be forgotten;
-/// before that a count only takes the wait back to that of [`FAILURES_KEPT`].
+/// How long Litestream must have run for a barrier that counts to clear its earlier failures;
+/// before that, such a barrier only reduces them to [`FAILURES_KEPT`].
 const STEADY: Duration = Duration::from_secs(60);
-/// See [`STEADY`]: the next end waits 1.6 s.
+/// See [`STEADY`]: after the next end the wait is 1.6 s.
 const FAILURES_KEPT: u32 = 4;
-/// After so many wrong answers in a row, none of which a barrier that counted came between, the
-/// epoch is abandoned: the restarts between them took a quarter of a minute.
+/// How many wrong answers without a counted barrier in between abandon the epoch; the restarts
+/// between them take a quarter of a minute.
 const WRONG_ANSWERS_MAX: u32 = 8;
 
 impl Supervisor {
-    /// Starts Litestream if it was not started yet; one that ended has its own time to come back.
+    /// Starts Litestream if it was not started yet; a Litestream that ended restarts at its own
+    /// time.
     pub(super) fn ensure_litestream(&mut self, out: &mut Vec<Effect>) {
         if self.litestream == (LitestreamRun::Down { again_at: None }) {
             self.spawn_litestream(out);
@@ -59,7 +60,7 @@ impl Supervisor {
         }
     }
 
-    /// Lets Litestream be called, unless an app may have died with a commit half written.
+    /// Lets the barriers call Litestream, unless an app may have died in the middle of a commit.
     pub(super) fn open_barriers(&self, out: &mut Vec<Effect>) {
         let safe = match self.app {
             AppPresence::None | AppPresence::Attached { .. } => true,
@@ -112,7 +113,7 @@ impl Supervisor {
             Restart::WrongAnswer => {
                 self.ends_badly = true;
                 self.wrong_answers = self.wrong_answers.saturating_add(1);
-                // Where nothing was shipped yet another prefix would change nothing.
+                // If nothing was shipped yet, another prefix would change nothing.
                 if self.wrong_answers >= WRONG_ANSWERS_MAX && self.last_good.is_some() {
                     return self.abandon(Unfit::Answers, now, out);
                 }
@@ -122,7 +123,7 @@ impl Supervisor {
         self.kill_litestream(out);
     }
 
-    /// A barrier counted: Litestream does what it should.
+    /// Notes that a barrier counted, so Litestream works.
     pub(super) fn trust(&mut self, now: BootTime) {
         self.mismatched = false;
         self.wrong_answers = 0;

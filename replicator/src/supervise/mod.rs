@@ -1,4 +1,4 @@
-//! Litestream, the app and CMD: what runs when, what happens when one of them ends.
+//! The supervisor decides when Litestream, the app and CMD run, and what happens when one ends.
 //!
 //! ```text
 //!          first copy, or a cure                       told to end, CMD ended, abandoned
@@ -11,10 +11,10 @@
 //!   from any of them: another owner has the node, or the lease is gone ──► Fence ──► Ended
 //! ```
 //!
-//! Its parts: [`protocol`] has the words, [`supervisor`] the state and the dispatch, [`litestream`]
-//! Litestream's life; [`app`] the attachment; [`repair`] the way to a file that may be opened (the
-//! first copy of a process, and the cure); [`drain`] and [`fence`] the two ways out; [`abandon`]
-//! the end of an epoch that cannot be shipped any more.
+//! Its parts: [`protocol`] has the inputs and effects, [`supervisor`] the state and the dispatch,
+//! [`litestream`] Litestream's process, [`app`] the attachment; [`repair`] makes a file fit to be
+//! opened (the first copy of a process, and the cure); [`drain`] and [`fence`] end the epoch;
+//! [`abandon`] gives up an epoch that cannot be shipped any more.
 //!
 //! Invariants:
 //! - Litestream is called only while no commit of a dead app can be shipped: before any app
@@ -24,10 +24,10 @@
 //! - the lease is released only after a barrier that counted while no app could write;
 //! - a file is moved aside only when Litestream has ended and the app's lock is held.
 //!
-//! On failure: Litestream that ends by itself, or gives answers that cannot be, is started again,
-//! ever more slowly, down to once a minute, until a barrier counts; wrong answers that go on
-//! abandon the epoch. A cure or a first copy is tried until it succeeds. On a crash: the stage in
-//! the state file and the app's lock tell the next process what is needed.
+//! On failure: a Litestream that ends by itself, or gives impossible answers, is started again,
+//! ever more slowly, down to once a minute, until a barrier counts; continued wrong answers abandon
+//! the epoch. A cure or a first copy is repeated until it succeeds. On a crash: the next process
+//! finds out from the stage in the state file and the app's lock what is needed.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ use supervisor::{Cmd, LitestreamRun, Phase};
 
 /// How long the app has to leave by itself after a fence.
 const FENCE_GRACE: Duration = Duration::from_secs(5);
-/// How often an app's lock is tried while its end is awaited.
+/// How often the supervisor tries an app's lock while it waits for the app's end.
 const LOCK_EVERY: Duration = Duration::from_millis(100);
 /// How often a step that failed for now (a busy checkpoint, an unreachable store) is repeated.
 const STEP_EVERY: Duration = Duration::from_millis(500);

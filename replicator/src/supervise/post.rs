@@ -1,20 +1,20 @@
-//! What its owners tell the supervisor, in the order in which they tell it.
+//! The queue of inputs that the owners send to the supervisor.
 
 use std::collections::VecDeque;
 
 use super::Input;
 
-/// What waits for the supervisor.
+/// The inputs that wait for the supervisor, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Post(VecDeque<Input>);
 
 impl Post {
-    /// Tells the supervisor, after everything that it was told before.
+    /// Adds an input behind all others.
     pub(crate) fn tell(&mut self, input: Input) {
         self.0.push_back(input);
     }
 
-    /// Takes what was told first.
+    /// Takes the oldest input; `None` if none waits.
     pub(crate) fn take(&mut self) -> Option<Input> {
         self.0.pop_front()
     }

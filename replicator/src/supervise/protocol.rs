@@ -1,4 +1,4 @@
-//! What a supervisor is told, and what it wants done: the words between it and those who own
+//! The supervisor's terms, inputs and effects: the messages between it and the owners of
 //! Litestream, the barriers, the app, the file and the epoch.
 
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tidemill_model::{BootId, BootTime, Epoch, LastGood, SessionId, Stage, Txid};
 use super::app::AttachRefusal;
 use crate::ship::barrier::BarrierRefusal;
 
-/// What a supervisor is told once.
+/// What a supervisor gets at its start.
 #[derive(Debug, Clone)]
 pub(crate) struct EpochTerms {
     /// The epoch.
     pub(crate) epoch: Epoch,
     /// This boot.
     pub(crate) boot: BootId,
-    /// How it begins.
+    /// How the supervisor begins.
     pub(crate) from: EntryPoint,
     /// The last barrier that counted before this process.
     pub(crate) last_good: Option<Txid>,
@@ -25,8 +25,8 @@ pub(crate) struct EpochTerms {
     pub(crate) leave_within: Duration,
     /// How long the final barrier may take.
     pub(crate) final_within: Duration,
-    /// How long an app that lost its stream may take to attach again before it counts as hung:
-    /// at least until the last deadline that it was told has passed.
+    /// How long an app that lost its stream may take to attach again before it counts as hung: at
+    /// least until its last deadline has passed.
     pub(crate) hang_within: Duration,
 }
 
@@ -52,17 +52,17 @@ pub(crate) enum Input {
     Tick,
     /// Litestream runs and answers.
     LitestreamUp,
-    /// Litestream ended, or could not be started: once for each `SpawnLitestream`, whether it ended
-    /// by itself or was told to.
+    /// Litestream ended, or could not be started. Comes once for each `Spawn`, whether Litestream
+    /// ended by itself or was ended.
     LitestreamEnded,
     /// Litestream must be restarted.
     RestartLitestream(Restart),
-    /// Litestream's own state does not fit the epoch's prefix, says Litestream.
+    /// Litestream reports that its own state does not fit the epoch's prefix.
     StateMismatch,
-    /// Litestream was not started, because its own state ends before what was counted; in the place
-    /// of `LitestreamEnded`.
+    /// Litestream was not started, because its own state ends before the last counted barrier.
+    /// Comes instead of `LitestreamEnded`.
     StateLost,
-    /// The file does not hold what it must, or its log is damaged: it must not be shipped.
+    /// The file lacks what was covered, or its log is damaged: it must not be shipped.
     FileUnfit,
     /// The barrier that was asked for counted.
     BarrierCounted(LastGood),
@@ -74,14 +74,14 @@ pub(crate) enum Input {
     StageSaved,
     /// The state file could not be written.
     StageNotSaved,
-    /// The WAL was written back: whether all of it.
+    /// The WAL was written back, completely unless `busy`.
     Checkpointed {
-        /// Whether something kept part of it.
+        /// Whether another process kept part of it in the WAL.
         busy: bool,
     },
     /// The app's lock was tried.
     AppLock(AppLockTry),
-    /// The break is in the bucket, or the store did not take it.
+    /// Whether the store took the break.
     BreakWritten(bool),
     /// An app asks to open the file.
     Attach(AttachAsked),
@@ -114,20 +114,20 @@ pub(crate) enum Restart {
     Credentials,
     /// It does not answer any more.
     Silent,
-    /// Its answers cannot be.
+    /// It gave an impossible answer.
     WrongAnswer,
 }
 
 /// An app's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttachAsked {
-    /// The attachment that it would be.
+    /// The session that it would get.
     pub(crate) session: SessionId,
     /// The app's process.
     pub(crate) pid: u32,
     /// The app's boot.
     pub(crate) boot: BootId,
-    /// The epoch that it has open already.
+    /// The epoch that it already has open; `None` if it has nothing open.
     pub(crate) epoch: Option<Epoch>,
 }
 
@@ -140,7 +140,7 @@ pub(crate) enum AppLockTry {
     Busy,
 }
 
-/// What the supervisor wants done, by who does it.
+/// What the supervisor wants done, by the owner that does it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// The owner of Litestream's process.
@@ -153,7 +153,7 @@ pub(crate) enum Effect {
     File(FileEffect),
     /// The owner of the epoch: its state file, its breaks, its lease.
     Epoch(EpochEffect),
-    /// It is over.
+    /// End the loop with this ending.
     Exit(EpochEnding),
 }
 
@@ -162,9 +162,9 @@ pub(crate) enum Effect {
 pub(crate) enum LitestreamEffect {
     /// Start it and wait until it answers; answer `LitestreamUp` or `LitestreamEnded`.
     Spawn,
-    /// SIGKILL it, also one that is still being started; its end is the answer.
+    /// Send it SIGKILL, even while it is still being started; its end is the answer.
     Kill,
-    /// SIGTERM it, SIGKILL it if it takes too long; its end is the answer.
+    /// Send it SIGTERM, then SIGKILL if it takes too long; its end is the answer.
     Stop,
 }
 
@@ -200,7 +200,7 @@ pub(crate) enum AppEffect {
     SignalCmd(Signal),
     /// Signal an attached app that an earlier sidecar's CMD left behind.
     SignalApp(u32, Signal),
-    /// End the app that has the file and does not attach again, if it is CMD's.
+    /// End the app that has the file and does not attach again, if CMD started it.
     EndHungApp,
 }
 
@@ -209,21 +209,20 @@ pub(crate) enum AppEffect {
 pub(crate) enum FileEffect {
     /// Try the app's lock; answer `AppLock`.
     TryAppLock,
-    /// Let go of the app's lock.
+    /// Release the app's lock.
     ReturnAppLock,
     /// Write the whole WAL back; answer `Checkpointed`.
     Checkpoint,
-    /// See what the bucket has of the node; answer `BucketHolds`. Until the store answers if the
-    /// file's place hangs on it.
+    /// Find out what the bucket has of the node; answer `BucketHolds`.
     AskBucket {
-        /// Whether the file's place hangs on it.
+        /// Whether to wait until the store answers, because the answer decides where the file stays.
         patiently: bool,
     },
     /// Move the file and its WAL away; answer `MovedAway`.
     MoveAway,
 }
 
-/// What is recorded of the epoch, here and in the bucket.
+/// What happens to the epoch's records, on the disk and in the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EpochEffect {
     /// Write the stage to the state file; answer `StageSaved` or `StageNotSaved`.
@@ -232,10 +231,10 @@ pub(crate) enum EpochEffect {
         stage: Stage,
         /// With `Shipping`, the last good barrier.
         good: Option<LastGood>,
-        /// This process is on its way out: a cure does not wait for its turn.
+        /// Whether this process is about to end, so that a cure skips its pacing wait.
         hurry: bool,
     },
-    /// Record that the epoch cannot go on: the next start takes the next one.
+    /// Record that the epoch cannot continue: the next start takes the next one.
     Abandon(Unfit),
     /// Write a break; answer `BreakWritten`.
     WriteBreak {
@@ -244,7 +243,7 @@ pub(crate) enum EpochEffect {
         /// The full copy that ends it; `None` for an open break.
         until: Option<Txid>,
     },
-    /// Give the lease up; answer `Released`.
+    /// Release the lease; answer `Released`.
     Release,
 }
 
@@ -255,7 +254,7 @@ pub(crate) enum Unfit {
     Litestream,
     /// Litestream gave nothing but wrong answers for too long.
     Answers,
-    /// The file is not what it was.
+    /// The file lacks what was covered, or its log is damaged.
     File,
     /// The lease is gone.
     Bucket,
@@ -264,18 +263,18 @@ pub(crate) enum Unfit {
 /// A signal to CMD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Please leave: to CMD itself, which knows what it started.
+    /// SIGTERM to CMD itself, which ends its own children.
     Term,
-    /// Please leave: to what is left of its process group after it ended.
+    /// SIGTERM to the rest of CMD's process group, after CMD has ended.
     TermGroup,
-    /// Now: to the whole group.
+    /// SIGKILL to the whole group.
     Kill,
 }
 
-/// How it ended.
+/// How an epoch ended in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EpochEnding {
-    /// Everything is covered and the node was given up.
+    /// Everything is covered and the node was released.
     Released(ExitCode),
     /// The final barrier did not count, or an app was left behind: the lease expires by itself.
     NotCovered,

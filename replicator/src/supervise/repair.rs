@@ -1,5 +1,5 @@
-//! The way to a file that an app may open: a first copy under a new epoch, and the cure of a
-//! replica whose app died uncleanly.
+//! The repair: makes a file fit to be opened, by a first copy under a new epoch, or by the cure of
+//! a replica whose app died uncleanly.
 //!
 //! ```text
 //!   LitestreamEnd ──► Lock ──────────────────────────► Checkpoint ──► LitestreamUp ──► Barrier
@@ -9,17 +9,17 @@
 //!                                            ready, or a drain ◄── StageShipping ◄─────────┘
 //! ```
 //!
-//! Each step is repeated until it succeeds. Both go: Litestream down, app's lock held, WAL written
-//! back into the file, Litestream up, one barrier, which ships a full copy. What was shipped
-//! between the last good barrier and that copy may show commits that never were. So a cure writes
-//! an open break before Litestream starts, which hides all that follows the barrier, and closes it
-//! at the copy. The stage `cure` stands in the state file from before the open break until after
-//! the closed one.
+//! The supervisor repeats each step until it succeeds. Both repairs stop Litestream, hold the app's
+//! lock, write the WAL back into the file, start Litestream and ask for one barrier, which ships a
+//! full copy. What was shipped between the last good barrier and that copy may contain commits that
+//! never took place. So before Litestream starts, a cure writes an open break, which hides
+//! everything after the barrier, and closes it at the copy. The state file has the stage `cure`
+//! from before the open break until after the closed one.
 //!
-//! On a crash a first copy and a cure are simply begun again; the state file's last good barrier is
-//! not advanced before the closed break is written, so that a repetition finds its own open break.
-//! Where the machine is lost, the open break stays, and the take-over that begins after it closes
-//! it. On failure of the store a cure waits at the open break: no app is let in meanwhile.
+//! After a crash the next process begins the first copy or the cure again; the state file's last
+//! good barrier does not advance before the closed break is written, so that a repetition finds its
+//! own open break. If the machine is lost, the open break stays, and the next take-over closes it.
+//! While the store fails, a cure waits at the open break and lets no app in.
 
 use tidemill_model::{BootTime, LastGood, Stage, Txid};
 
@@ -28,7 +28,7 @@ use super::{
     LitestreamRun, Phase, STEP_EVERY, Supervisor,
 };
 
-/// As long as it takes.
+/// A deadline that never comes: the barrier of a repair may take as long as it needs.
 fn without_end() -> BootTime {
     BootTime::from_nanos(u64::MAX)
 }
@@ -85,7 +85,7 @@ impl Supervisor {
                 Phase::Repair(RepairStep::new(Kind::Cure, At::Lock))
             }
             EntryPoint::Resume { cure: false } => {
-                // The app that had the file open is dead, or lives and will attach again.
+                // The app that had the file open is dead, or is alive and will attach again.
                 self.app = AppPresence::Orphaned { session: None };
                 Phase::Ready
             }
@@ -93,8 +93,8 @@ impl Supervisor {
         out.push(Effect::File(FileEffect::TryAppLock));
     }
 
-    /// Begins a cure; the app's lock is held. A signal that asks for the end waits for it
-    /// only as long as for a final barrier: the next start completes it.
+    /// Begins a cure; the caller holds the app's lock. After a signal that asks for the end, the
+    /// cure has only the time of a final barrier; then the next start completes it.
     pub(super) fn cure(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         if self.terminating {
             self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
@@ -167,7 +167,8 @@ impl Supervisor {
         }
     }
 
-    /// A full disk, most likely: nothing may go on before the stage is written.
+    /// Tries again to save the stage, most likely after a full disk: nothing may happen before
+    /// that.
     pub(super) fn stage_not_saved(&mut self, now: BootTime) {
         let Phase::Repair(step) = self.phase else { return };
         if matches!(step.at, At::StageCure | At::StageShipping) {

@@ -1,5 +1,5 @@
-//! Litestream's answers and its restarts, both cores together: whatever it answers, it is started a
-//! bounded number of times a minute, and an epoch in which it answers nothing but nonsense ends.
+//! Litestream's answers and its restarts, with both cores: whatever Litestream answers, it is
+//! started a bounded number of times a minute, and an epoch in which every answer is wrong ends.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ impl World {
         self.after(wait, Event::Barriers(input));
     }
 
-    /// Runs until then, or until the epoch is abandoned. Something is committed all the time.
+    /// Runs until `end`, or until the epoch is abandoned, while the app commits all the time.
     fn run_until(&mut self, end: u64) {
         while self.now < end && self.abandoned_at.is_none() {
             let wakes = [self.supervisor.wake_at(), self.barriers.wake_at()];
@@ -174,7 +174,7 @@ impl World {
         self.tell(0, supervise::Input::RestartLitestream(why));
     }
 
-    /// One call of Litestream, which takes 5 ms.
+    /// Calls Litestream once, which takes 5 ms.
     fn call(&mut self) {
         let reply = self.replies[self.calls % self.replies.len()];
         self.calls += 1;
@@ -204,7 +204,7 @@ impl World {
         self.tell_barriers(5, barrier::Input::Synced(answer));
     }
 
-    /// The most starts within a minute.
+    /// The largest number of starts within a minute.
     fn most_in_a_minute(&self) -> usize {
         let within =
             |from: u64| self.spawns.iter().filter(|at| (from..from + MINUTE).contains(*at)).count();

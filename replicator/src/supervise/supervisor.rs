@@ -1,4 +1,4 @@
-//! The supervisor: its state, and which part of it takes which input.
+//! The supervisor's state, and the dispatch of its inputs to its parts.
 
 use tidemill_model::{BootTime, LastGood, SidecarState, Txid};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::ship::barrier::BarrierRefusal;
 
-/// Where it is.
+/// What the supervisor is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It has not begun.
@@ -24,7 +24,7 @@ pub(super) enum Phase {
     Drain(DrainStep),
     /// It lost the node.
     Fence(FenceStep),
-    /// It is over.
+    /// It has ended.
     Ended(EpochEnding),
 }
 
@@ -57,21 +57,23 @@ pub(crate) struct Supervisor {
     pub(super) lock_at: Option<BootTime>,
     /// When the app whose stream broke counts as hung, while CMD runs.
     pub(super) hung_at: Option<BootTime>,
-    /// The last barrier that counted outside of a cure: where a break begins.
+    /// The last barrier that counted outside a cure, where a break would begin; `None` before the
+    /// first.
     pub(super) last_good: Option<Txid>,
     pub(super) terminating: bool,
-    /// Litestream said once that its own state does not fit, and nothing counted since.
+    /// Whether Litestream has reported once that its own state does not fit, and no barrier counted
+    /// since.
     pub(super) mismatched: bool,
-    /// The epoch was abandoned: Litestream is not started again.
+    /// Whether the epoch was abandoned, so that Litestream is not started again.
     pub(super) abandoned: bool,
-    /// When a repair is given up, once a signal asked for the end.
+    /// When a repair stops, once a signal has asked for the end.
     pub(super) give_up_at: Option<BootTime>,
     pub(super) restarts: u32,
-    /// How often Litestream ended for a bad reason, as far as it is not forgotten.
+    /// How often Litestream ended for a bad reason, since the count was last cleared.
     pub(super) failures: u32,
-    /// The wrong answers since a barrier counted.
+    /// The wrong answers since the last barrier that counted.
     pub(super) wrong_answers: u32,
-    /// Litestream is being ended for a bad reason.
+    /// Whether the end of Litestream that is under way has a bad reason.
     pub(super) ends_badly: bool,
     /// Since when Litestream runs.
     pub(super) up_since: Option<BootTime>,
@@ -103,7 +105,7 @@ impl Supervisor {
         }
     }
 
-    /// What the lease and the status say.
+    /// The state that the lease and the status report.
     pub(crate) fn state(&self) -> SidecarState {
         match self.phase {
             Phase::New => SidecarState::Starting,
@@ -235,7 +237,7 @@ impl Supervisor {
 
     fn barrier_refused(&mut self, refusal: BarrierRefusal, now: BootTime, out: &mut Vec<Effect>) {
         match refusal {
-            // The lease says so too, and that input does what is needed.
+            // The lease reports the fence, too, and that input handles it.
             BarrierRefusal::Fenced => {}
             BarrierRefusal::TimedOut | BarrierRefusal::TooMany => match self.phase {
                 Phase::Repair(step) => self.repair_refused(step, now),
@@ -259,7 +261,7 @@ impl Supervisor {
     fn cmd_started(&mut self, out: &mut Vec<Effect>) {
         if self.cmd == Cmd::Starting {
             self.cmd = Cmd::Running;
-            // Told to end, or fenced, while it was being started.
+            // The sidecar was asked to end, or fenced, while CMD was being started.
             match self.phase {
                 Phase::Drain(_) => out.push(Effect::App(AppEffect::SignalCmd(Signal::Term))),
                 Phase::Fence(_) => out.push(Effect::App(AppEffect::SignalCmd(Signal::Kill))),

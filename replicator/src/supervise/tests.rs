@@ -237,7 +237,7 @@ fn a_cure_waits_for_a_stage_that_cannot_be_written() {
     );
 }
 
-/// The shell around an app ends before it: the app's bodies have their grace like any other's.
+/// The shell around an app ends before the app: its bodies still get the whole grace.
 #[test]
 fn an_app_that_its_command_left_behind_has_the_time_that_the_command_had() {
     let mut supervisor = ready(true);
@@ -472,7 +472,7 @@ fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
     );
 }
 
-/// The node has no other owner: whether the file gives up its place, the bucket tells.
+/// The node may have no other owner, so the bucket decides whether the file moves aside.
 #[test]
 fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
     for holds in [false, true] {
@@ -625,7 +625,7 @@ fn a_state_that_does_not_fit_is_tried_once_more_and_then_ends_the_epoch() {
             (30, Input::LitestreamEnded),
             (31, Input::Tick),
             (32, Input::LitestreamUp),
-            // It counted: the next one is the first again.
+            // A barrier counted, so the next mismatch is the first again.
             (40, Input::Counted(good(7, 11))),
             (50, Input::StateMismatch),
             (51, Input::LitestreamEnded),
@@ -684,7 +684,7 @@ fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembe
             142 draining PauseBarriers, Exit(NotCovered)
         "#]],
     );
-    // An app of another supervisor stays: the next start tells it.
+    // An app that another supervisor started stays: the next start asks it to leave.
     let mut supervisor = ready(false);
     supervisor.handle(attach(1, None), ms(10));
     check(

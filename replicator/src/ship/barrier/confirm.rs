@@ -1,5 +1,5 @@
-//! The second stage of a round: the lease is read once more, the round is recorded, and those whose
-//! event it covers are answered.
+//! The second stage of a round: it reads the lease once more, records the round, and answers the
+//! callers whose event it covers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use tidemill_model::{BootTime, LastGood};
 
 use super::{Barriers, Effect, LeaseShows, Waiter};
 
-/// How long a poke's result may wait to be counted: each count costs a GET and an fsync.
+/// How long a poke's result may wait for its confirmation, which costs a GET and an fsync.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// Where the confirmation of an upload is.
+/// The state of an upload's confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Confirmation {
     /// None is under way.
     Idle,
     /// The lease is being read.
     Reading(LastGood),
-    /// The store did not answer: it is read again then.
+    /// The store did not answer: the lease is read again at this moment.
     ReadAgainAt(LastGood, BootTime),
     /// The state file is being written.
     Saving(LastGood),
-    /// It was given up, and its answer is still under way.
+    /// It was abandoned, and its answer is still under way.
     Stale,
 }
 
@@ -57,8 +57,8 @@ impl Confirmation {
 }
 
 impl Barriers {
-    /// Whether an answer belongs to the confirmation under way; one of a confirmation that was
-    /// given up ends here.
+    /// Whether an answer belongs to the confirmation under way; the answer of an abandoned
+    /// confirmation ends here.
     fn is_of_confirmation(&mut self) -> bool {
         let stale = self.confirmation == Confirmation::Stale;
         if stale {
@@ -67,7 +67,7 @@ impl Barriers {
         !stale
     }
 
-    /// Begins to confirm an upload, if a caller waits for it or it is time to count one.
+    /// Begins to confirm an upload, if a caller waits for it or a confirmation is due.
     pub(super) fn confirm(
         &mut self,
         good: LastGood,

@@ -1,4 +1,4 @@
-//! What the barriers are told, and what they want done.
+//! The inputs and effects of the barriers.
 
 use std::time::Duration;
 
@@ -9,22 +9,23 @@ use crate::points::LogPoint;
 /// The pace of pokes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PokePace {
-    /// At most one poke per this time while the WAL changes.
+    /// The shortest time between two pokes while the WAL changes.
     pub(crate) busy_every: Duration,
-    /// One poke per this time while it does not.
+    /// The time between two pokes while the WAL does not change.
     pub(crate) idle_every: Duration,
-    /// At least this between two tries during an outage: each cuts another file.
+    /// The shortest time between two tries during an outage, because each try makes another file.
     pub(crate) outage_every: Duration,
 }
 
-/// Who waits.
+/// The id of a waiting caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WaiterId(pub(crate) u64);
 
 /// What Litestream answered to a `/sync` that ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Synced {
-    /// Whether there was anything new to ship; nothing new is suspicious after a commit of the app.
+    /// Whether there was anything new to ship; if not, that is suspicious after a commit of the
+    /// app.
     pub(crate) anything_new: bool,
     /// The last local transaction.
     pub(crate) txid: u64,
@@ -32,10 +33,10 @@ pub(crate) struct Synced {
     pub(crate) replicated_txid: u64,
 }
 
-/// How long a call to Litestream is waited for.
+/// How long a call to Litestream may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Patience {
-    /// The longest time in which it moves nothing.
+    /// The longest time in which it may move no bytes.
     pub(crate) stall: Duration,
     /// In all.
     pub(crate) total: Duration,
@@ -46,7 +47,7 @@ pub(crate) struct Patience {
 pub(crate) enum LeaseShows {
     /// A nonce of this process.
     Ours,
-    /// Another's, or no document.
+    /// Another owner's nonce, or no document.
     Foreign,
     /// The store did not answer.
     Unknown,
@@ -59,7 +60,7 @@ pub(crate) enum BarrierRefusal {
     TimedOut,
     /// Another owner has the node.
     Fenced,
-    /// Too many wait.
+    /// Too many callers wait.
     TooMany,
 }
 
@@ -70,9 +71,9 @@ pub(crate) enum Input {
     Tick,
     /// A caller asks for a barrier.
     Ask {
-        /// Who.
+        /// The caller.
         waiter: WaiterId,
-        /// Until when it waits.
+        /// The caller's deadline.
         until: BootTime,
     },
     /// The WAL grew or changed.
@@ -86,7 +87,7 @@ pub(crate) enum Input {
     Pause,
     /// The head of the log, or that it cannot be read now.
     Head(Option<LogPoint>),
-    /// The file does not contain what it must; in the place of `Head`.
+    /// The file lacks what it must contain; comes instead of `Head`.
     HeadLacks,
     /// Litestream's answer; `None` if it failed or took too long.
     Synced(Option<Synced>),
@@ -98,24 +99,24 @@ pub(crate) enum Input {
     Fenced,
 }
 
-/// What it wants done.
+/// What the barriers want done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Read the head of the log, if the log contains this; answer `Head` or `HeadLacks`.
     ReadHead(LogPoint),
     /// Call Litestream; answer `Synced`.
     Sync {
-        /// How long it is waited for.
+        /// How long the call may take.
         patience: Patience,
     },
     /// Read the lease; answer `Lease`.
     ReadLease,
     /// Write the state file; answer `Saved`.
     Save(LastGood),
-    /// Litestream's answer was accepted: what was committed before the round looked at the log is
-    /// in the bucket.
+    /// Litestream's answer was accepted: everything committed before the round read the head of the
+    /// log is in the bucket.
     Accepted {
-        /// When it looked, at the earliest.
+        /// The earliest moment at which the round may have read the head.
         looked_at: Option<BootTime>,
     },
     /// The round counted: remember it for the lease and the figures.
@@ -124,10 +125,10 @@ pub(crate) enum Effect {
     Accept(WaiterId, LastGood),
     /// Tell a waiter that it did not.
     Refuse(WaiterId, BarrierRefusal),
-    /// Litestream's answer cannot be: restart it.
+    /// Litestream gave an impossible answer: restart it.
     Distrust(String),
     /// A read after an upload showed another owner.
     Foreign,
-    /// The file does not contain this any more: nothing of it may be shipped.
+    /// The file no longer contains this point: nothing of it may be shipped.
     Lacks(LogPoint),
 }

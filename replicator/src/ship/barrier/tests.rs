@@ -353,7 +353,7 @@ proptest! {
     }
 }
 
-/// Up to when all that was committed is in the bucket, if these effects say so.
+/// The moment up to which all commits are in the bucket; `None` if these effects report none.
 fn shipped_until(effects: &[Effect]) -> Option<BootTime> {
     effects.iter().find_map(|effect| match effect {
         Effect::Accepted { looked_at } => *looked_at,
@@ -389,8 +389,8 @@ fn what_is_shipped_is_what_was_committed_before_the_head_was_read() {
     assert_eq!(shipped_until(&effects), Some(ms(9_000)));
 }
 
-/// Its WAL was removed, or an older file was put in its place: what would be shipped now would take
-/// back what was acknowledged.
+/// The file's WAL was removed, or an older file was put in its place: shipping it would take back
+/// what was acknowledged.
 #[test]
 fn nothing_is_shipped_from_a_file_that_lacks_what_was_covered() {
     check(

@@ -1,4 +1,4 @@
-//! The first stage of a round: the head of the log is read, then Litestream ships.
+//! The first stage of a round: it reads the head of the log, then calls Litestream.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use super::{Barriers, Effect, Patience, Permission, Synced, Wanted};
 use crate::clocks::backoff;
 use crate::points::LogPoint;
 
-/// The shortest and the longest time that Litestream may move nothing during a call. A call that is
-/// cancelled begins anew, so the time doubles with each.
+/// The shortest and the longest time that Litestream may move no bytes during a call. A cancelled
+/// call begins anew, so the time doubles with each cancellation.
 const STALL_MIN: Duration = Duration::from_secs(5);
 /// See [`STALL_MIN`].
 const STALL_MAX: Duration = Duration::from_secs(120);
-/// What a call may take in all, as a multiple of the time without progress: another upload of
+/// How long a call may take in all, as a multiple of the time without progress: another upload of
 /// Litestream's may look like progress of this one.
 const CALL_STALLS_MAX: u32 = 10;
 /// As [`STALL_MIN`], for a call that ships a full copy: the store may need a while to put together
@@ -22,14 +22,14 @@ const CALL_STALLS_MAX: u32 = 10;
 const COPY_STALL_MIN: Duration = Duration::from_secs(60);
 /// See [`COPY_STALL_MIN`].
 const COPY_STALL_MAX: Duration = Duration::from_secs(1800);
-/// What a full copy may take in all: as long as it moves it is left alone, since it would only
+/// How long a full copy may take in all: it is not cancelled while it moves, because it would only
 /// begin anew.
 const COPY_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How often in a row Litestream may say that nothing is in the bucket. It does after a failure of
-/// another upload, and the next answer is right again.
+/// How often in a row Litestream may report that nothing is in the bucket. It does so after another
+/// upload failed, and its next answer is right again.
 const ZEROS_MAX: u32 = 3;
 
-/// Where the upload is.
+/// The state of the upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Upload {
     /// None is under way.
@@ -38,7 +38,7 @@ pub(super) enum Upload {
     Looking,
     /// Litestream ships a log that had this head.
     Sending(LogPoint),
-    /// It was given up, and its answer is still under way.
+    /// It was abandoned, and its answer is still under way.
     Stale,
 }
 
@@ -59,7 +59,7 @@ impl Upload {
 }
 
 impl Barriers {
-    /// Whether an answer belongs to the upload under way; one of an upload that was given up ends
+    /// Whether an answer belongs to the upload under way; the answer of an abandoned upload ends
     /// here.
     fn is_of_upload(&mut self) -> bool {
         let stale = self.upload == Upload::Stale;
@@ -69,8 +69,8 @@ impl Barriers {
         !stale
     }
 
-    /// When the next upload may begin; `None` while Litestream must not be called, or a round is
-    /// under way, or the answer of one that was given up (there is only one call at a time).
+    /// When the next upload may begin; `None` while Litestream must not be called, while a round is
+    /// under way, or while the answer of an abandoned round is (there is only one call at a time).
     pub(super) fn upload_at(&self) -> Option<BootTime> {
         let idle = self.upload == Upload::Idle && self.confirmation == Confirmation::Idle;
         if self.access != Permission::Open || !idle {
@@ -98,7 +98,7 @@ impl Barriers {
         }
     }
 
-    /// What a file that is shipped must contain.
+    /// The point that a file must contain to be shipped.
     fn floor(&self) -> LogPoint {
         match self.last_good {
             Some(LastGood { seq, sum, .. }) if seq >= self.base.seq => LogPoint { seq, sum },
@@ -138,9 +138,9 @@ impl Barriers {
         }
     }
 
-    /// Whether a poke has nothing of ours to ship. Litestream writes into the WAL itself when it
-    /// checkpoints; while a reader keeps the WAL from being emptied it does so at each call, and
-    /// one call would follow the other for ever.
+    /// Whether only Litestream has changed the WAL, so that a poke would ship nothing of the app's.
+    /// Litestream writes into the WAL when it checkpoints; while a reader keeps the WAL from being
+    /// emptied it does so at each call, and one poke would cause the next for ever.
     fn is_only_litestreams_change(&self, head: LogPoint, now: BootTime) -> bool {
         let asked = self.waiters.iter().any(|waiter| waiter.wanted == Wanted::ThisLook);
         let idle = self.sent_at.is_none_or(|at| now.since(at) >= self.pace.idle_every);

@@ -1,16 +1,16 @@
-//! The Litestream process: how it is started so that it never outlives its sidecar unnoticed.
+//! The Litestream process, started so that it never outlives its sidecar unnoticed.
 //!
-//! It inherits the node lock's descriptor, so that the lock is free only when the sidecar *and*
-//! Litestream are dead; this is the proof that none ships. It is told to die with its parent
-//! (`PR_SET_PDEATHSIG`), which makes that quick. Linux sends that signal when the forking *thread*
-//! ends, so all are forked by one thread that lives as long as the process. Its environment is
-//! empty but for the credentials: variables such as `AWS_CA_BUNDLE`, `LOG_LEVEL` or a profile
-//! would change what it does behind the config's back.
+//! It inherits the node lock's descriptor, so the lock is free only when the sidecar *and*
+//! Litestream are dead, which proves that no Litestream ships. The kernel kills it when its parent
+//! dies (`PR_SET_PDEATHSIG`), which makes that quick. Linux sends that signal when the forking
+//! *thread* ends, so one thread that lives as long as the process forks every Litestream. Its
+//! environment has hardly more than the credentials: variables such as `AWS_CA_BUNDLE`, `LOG_LEVEL`
+//! or a profile would override the config.
 //!
-//! Failure: a spawn that fails leaves no process. Its exit code is never proof of an upload; only
-//! a barrier is. Crash of the sidecar: the kernel kills the child; should it live on, the next
-//! start finds it by the pid file ([`super::leftover`]). Cancellation: a dropped
-//! [`LitestreamChild`] is killed.
+//! Failure: a failed spawn leaves no process. Litestream's exit code never proves an upload; only a
+//! barrier does. Crash of the sidecar: the kernel kills the child; if it survives, the next start
+//! finds it by the pid file ([`super::leftover`]). Cancellation: dropping a [`LitestreamChild`]
+//! kills the process.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -33,7 +33,7 @@ use super::leftover::PidFile;
 use crate::child_process::{Exit, Watched};
 use crate::disk::files::FileError;
 
-/// A line of Litestream's log is cut here; its own lines have a few hundred bytes.
+/// The longest line that is kept of Litestream's log; real lines have a few hundred bytes.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
 /// How many of the last lines are kept to explain an end.
 const LAST_LINES_MAX: usize = 8;
@@ -56,12 +56,12 @@ pub(crate) struct Launch<'a> {
 /// Why Litestream was not started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpawnError {
-    /// The executable could not be run, or a descriptor or thread was not to be had.
+    /// The executable could not be run, or a descriptor or thread could not be created.
     #[error("cannot start litestream executable={}: {source}", executable.display())]
     Start {
         /// The executable.
         executable: PathBuf,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
     /// It was started, but its pid file could not be written; it was killed again.
@@ -85,7 +85,7 @@ impl LitestreamChild {
     /// [`SpawnError`]; no process is left behind.
     ///
     /// # Cancel safety
-    /// A process whose caller has gone is killed.
+    /// If the caller drops the future, the process is killed.
     pub(crate) async fn spawn(launch: &Launch<'_>) -> Result<LitestreamChild, SpawnError> {
         let executable = launch.executable.to_owned();
         let failed = move |source| SpawnError::Start { executable: executable.clone(), source };
@@ -94,7 +94,7 @@ impl LitestreamChild {
         let (reply, child) = oneshot::channel();
         let failed_there = failed.clone();
         on_long_lived_thread(Box::new(move || {
-            // A caller that went away drops the child with the message, which kills it.
+            // If the caller has gone, the child is dropped with the message, which kills it.
             drop(reply.send(start(command, &pid_path, &failed_there)));
         }))
         .map_err(&failed)?;
@@ -114,7 +114,7 @@ impl LitestreamChild {
         self.process.ended()
     }
 
-    /// A receiver that shows the end, for a loop that watches over it.
+    /// A receiver that shows the end.
     pub(crate) fn watch(&self) -> watch::Receiver<Option<Exit>> {
         self.process.watch()
     }
@@ -124,14 +124,15 @@ impl LitestreamChild {
         lock(&self.last_lines).iter().cloned().collect()
     }
 
-    /// Kills it at once (SIGKILL) and waits until it is gone: what an app that died demands, since
-    /// a polite end would ship what the app never committed.
+    /// Kills it at once (SIGKILL) and waits until it is gone. Used after an app died, because a
+    /// polite end would ship what the app never committed.
     ///
     /// # Cancel safety
     /// The signal is sent before the first await.
     pub(crate) async fn kill(self) -> Exit {
         self.process.signal(Signal::KILL);
-        // After SIGKILL only a process stuck in the kernel stays; its lock then tells.
+        // After SIGKILL only a process that is stuck in the kernel stays; the node lock then shows
+        // it.
         let gone = tokio::time::timeout(REAP_BOUND, self.process.wait()).await;
         gone.unwrap_or(Exit::Unknown)
     }
@@ -175,8 +176,8 @@ fn command(launch: &Launch<'_>) -> io::Result<Command> {
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         .current_dir("/")
-        // A signal to the sidecar's group, such as ctrl-c, is for the sidecar: Litestream ends when
-        // that says so, after the last barrier.
+        // A signal to the sidecar's group, such as ctrl-c, must reach only the sidecar, which ends
+        // Litestream after the last barrier.
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -284,10 +285,10 @@ struct LogLine {
 }
 
 impl LogLine {
-    /// Reads a JSON line; any other text is a message of its own, such as the error at its end.
+    /// Reads a JSON line; any other text, such as the error at Litestream's end, becomes a message.
     ///
-    /// Litestream's errors are warnings here: whether an operator must act is for the sidecar to
-    /// say, which repeats what failed.
+    /// Litestream's errors are warnings here: the sidecar repeats what failed, and decides whether
+    /// an operator must act.
     fn parse(line: &str) -> LogLine {
         use serde_json::{Map, Value};
         let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(line) else {

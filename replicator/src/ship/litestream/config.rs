@@ -1,10 +1,10 @@
 //! The config that the sidecar renders for Litestream.
 //!
-//! Litestream ignores a key that it does not know and expands `$` in the file's text, both without
-//! a word. So the file is rendered from types only, and a value with a `$` is refused. It never
-//! holds a credential: a static pair in the file could not carry a session token, and would lie on
-//! disk. The values that are the same for every node are argued for beside their constants; the
-//! example `litestream.yml` in the root of the repository is kept equal to what this renders.
+//! Litestream silently ignores an unknown key and expands `$` in the file's text. So this module
+//! renders the file from types only, and refuses a value with a `$`. The file never holds a
+//! credential: a static pair in it could not carry a session token, and would be stored on disk.
+//! The values that are the same for every node are explained beside their constants; a test keeps
+//! the example `litestream.yml` in the root of the repository equal to what this renders.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,15 +14,15 @@ use tidemill_model::Invalid;
 
 use crate::disk::files::{self, FileError};
 
-/// The database monitor and the upload timer: so rare that they never matter, because the sidecar
-/// asks for every upload itself. An upload by timer has no deadline, and on a connection that died
-/// silently it would hold up every barrier.
+/// The interval of the database monitor and of the upload timer: so long that they never matter,
+/// because the sidecar asks for every upload itself. An upload by timer has no deadline, and on a
+/// connection that died silently it would block every barrier.
 const SELF_DRIVEN: Duration = Duration::from_secs(3_600);
 /// How often the shipped files are compacted into level 1.
 const COMPACTION: Duration = Duration::from_secs(30);
 /// How often a full copy is made; a restore reads one of these and the files since.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(3_600);
-/// Each check lists all of level 0, so not more often.
+/// How often level 0 is checked; each check lists all of it.
 const L0_CHECK: Duration = Duration::from_secs(300);
 /// How long Litestream waits for a lock of SQLite's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ pub(crate) struct Config {
     pub(crate) db: PathBuf,
     /// The bucket.
     pub(crate) bucket: String,
-    /// The epoch's prefix in it, without a `/` at its end. One writer ever writes under it.
+    /// The epoch's prefix in it, without a `/` at its end. Only one writer ever writes under it.
     pub(crate) prefix: String,
     /// The server, with its scheme, which the store has checked; `None` for AWS itself.
     pub(crate) endpoint: Option<String>,
@@ -183,7 +183,7 @@ fn check_exact_window(window: Duration) -> Result<Duration, Invalid> {
     Ok(window)
 }
 
-/// A duration as Go reads it, in the largest unit that is whole; days are none of Go's.
+/// A duration in Go's syntax, in the largest unit that fits exactly; Go has no days.
 #[derive(Debug, Clone, Copy)]
 struct Span(Duration);
 

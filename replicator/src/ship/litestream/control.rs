@@ -1,13 +1,13 @@
 //! Litestream's control socket: HTTP/1.1 over a unix socket, one connection a request.
 //!
-//! `/sync` is the only call that moves data, and the sidecar is its only caller: one in flight,
-//! with a timeout that Litestream knows and a deadline of ours 5 s later, because a Litestream
-//! that hangs does not keep its own. What Litestream answers is told apart by the texts of
-//! version 0.5.18, which [`LitestreamControl::wait_ready`] insists on.
+//! `/sync` is the only call that moves data, and the sidecar is its only caller: it has one call in
+//! flight, with a timeout that Litestream knows and a deadline of its own 5 s later, because a
+//! hanging Litestream does not keep its timeout. The sidecar classifies Litestream's answers by the
+//! texts of version 0.5.18, which [`LitestreamControl::wait_ready`] requires.
 //!
-//! Failure: every row of what can go wrong is a [`SyncFailureKind`] that says what to do. A 200 is
-//! not yet a barrier: the core compares the transactions with the last ones and the lease with the
-//! bucket. Cancellation: dropping a call closes its connection, and Litestream gives the call up.
+//! Failure: each way in which a call can fail is a [`SyncFailureKind`] that says what to do. A 200
+//! is not yet a barrier: the core compares the transactions with the last ones, and reads the lease
+//! again. Cancellation: dropping a call closes its connection, and Litestream abandons the call.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,9 +24,9 @@ use super::child::LitestreamChild;
 use crate::child_process::Exit;
 use crate::ship::barrier::Synced;
 
-/// An answer has a few hundred bytes; one above this is not Litestream's.
+/// The longest answer: Litestream's own have a few hundred bytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// How much longer than Litestream's own timeout we wait for its answer.
+/// How much longer than Litestream's own timeout the sidecar waits for the answer.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long an answer that needs no S3 may take.
 const QUICK: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ const QUICK: Duration = Duration::from_secs(2);
 const READY_BOUND: Duration = Duration::from_secs(5);
 const READY_CHECK: Duration = Duration::from_millis(20);
 
-/// The way to one Litestream and its one database. Cheap to clone.
+/// The client of one Litestream and its one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct LitestreamControl {
     socket: PathBuf,
@@ -59,11 +59,11 @@ pub(crate) struct Info {
 pub(crate) struct SyncFailure {
     /// What happened.
     pub(crate) kind: SyncFailureKind,
-    /// Litestream's own words, or ours where it had none.
+    /// Litestream's own message, or the sidecar's if Litestream gave none.
     pub(crate) text: String,
 }
 
-/// What can be wrong with a `/sync`, by what helps.
+/// How a `/sync` can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SyncFailureKind {
     /// S3 is slow or gone.
@@ -77,7 +77,7 @@ pub(crate) enum SyncFailureKind {
     StoreNeverReached,
     /// The database file does not exist yet.
     NoDatabase,
-    /// Something that this version does not know.
+    /// A failure that this version does not know.
     Other,
     /// No connection, or it broke: Litestream is starting, ending or gone.
     Unreachable,
@@ -85,26 +85,26 @@ pub(crate) enum SyncFailureKind {
     Silent,
     /// The answer is not what Litestream 0.5.18 gives.
     Garbled,
-    /// The database is not open in Litestream, which only a `/stop` of a stranger does.
+    /// The database is not open in Litestream, which only another program's `/stop` can cause.
     NotOpen,
     /// Litestream's own state is damaged or gone, or does not fit what lies under the prefix.
     StateMismatch,
-    /// The config does not list exactly this path, or the request is wrong: a fault of ours.
+    /// The config does not list exactly this path, or the request is wrong: a bug of the sidecar.
     Refused,
-    /// It shipped, and perhaps a commit that the app has written and not published.
+    /// It shipped, but perhaps a commit that the app has written and not yet published.
     Unpublished,
 }
 
 /// What to do about a failed `/sync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SyncCure {
-    /// Ask again until one's own deadline.
+    /// Ask again until the caller's own deadline.
     Retry,
     /// It hangs: restart it and ask again.
     Wake,
-    /// Its answer cannot be: restart it and ask again.
+    /// It gave an impossible answer: restart it and ask again.
     Restart,
-    /// Restart it once; if that does not help, a new epoch's prefix and none of its own state.
+    /// Restart it once; if that does not help, take a new epoch, without Litestream's old state.
     NewEpoch,
     /// Nothing helps but a person.
     Mend,
@@ -136,7 +136,8 @@ impl SyncFailureKind {
             409 => return SyncFailureKind::NotOpen,
             _ => {}
         }
-        // The first that matches: the texts nest, from what is behind it to the general timeout.
+        // The first match counts: the texts nest, from the underlying failure to the general
+        // timeout.
         let texts = [
             ("open ltx file", SyncFailureKind::StateMismatch),
             ("ltx file corrupted", SyncFailureKind::StateMismatch),
@@ -187,7 +188,7 @@ pub(crate) enum NotReady {
     Ended {
         /// How.
         exit: Exit,
-        /// Its last words.
+        /// The last lines of its log.
         last_lines: String,
     },
     /// Its socket stayed silent for 5 s.
@@ -196,9 +197,9 @@ pub(crate) enum NotReady {
     /// Another process answers on the socket.
     #[error("process {found} answers on litestream's socket instead of {expected}")]
     OtherProcess {
-        /// Who answers.
+        /// The process that answers.
         found: u32,
-        /// Whom we started.
+        /// The process that was started.
         expected: u32,
     },
     /// Another version.
@@ -206,7 +207,7 @@ pub(crate) enum NotReady {
     OtherVersion {
         /// Its version.
         found: String,
-        /// The one that is needed.
+        /// The required version.
         expected: String,
     },
     /// It did not read the config that was rendered for it.
@@ -215,12 +216,12 @@ pub(crate) enum NotReady {
 }
 
 impl LitestreamControl {
-    /// The way to the Litestream whose config named this socket and this database.
+    /// A client of the Litestream whose config names this socket and this database.
     pub(crate) fn new(socket: &Path, db: &Path) -> LitestreamControl {
         LitestreamControl { socket: socket.to_owned(), db: db.to_owned() }
     }
 
-    /// Asks that everything committed before this call be in the bucket, and waits.
+    /// Asks Litestream to ship everything committed before this call, and waits until it has.
     ///
     /// `timeout` is Litestream's, in whole seconds (rounded up, at least 1). The answer comes
     /// within that and 5 s.
@@ -256,7 +257,7 @@ impl LitestreamControl {
         }
     }
 
-    /// What Litestream says about itself. Answers while S3 is away, too.
+    /// Asks Litestream about itself. It answers even while S3 does not.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -264,11 +265,11 @@ impl LitestreamControl {
         self.read("/info").await
     }
 
-    /// Waits until `child` answers on the socket, and checks that it is the one we started, of the
-    /// version we know, with the config we rendered. 20 to 35 ms.
+    /// Waits until `child` answers on the socket, and checks that it is the started process, of the
+    /// required version, with the rendered config. Takes 20 to 35 ms.
     ///
-    /// It has not reached S3 nor opened the database: only the first [`LitestreamControl::sync`]
-    /// does.
+    /// Litestream has not reached S3 or opened the database yet: only the first
+    /// [`LitestreamControl::sync`] does.
     ///
     /// # Errors
     /// [`NotReady`]: kill the child.
@@ -355,7 +356,7 @@ impl LitestreamControl {
             let body = body.map_err(|e| broken(&e))?;
             Ok((status.as_u16(), body.to_bytes()))
         };
-        // The connection is driven here and not in a task, so that dropping the call drops it.
+        // This future drives the connection itself, so that dropping the call drops the connection.
         let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
             biased;
@@ -383,7 +384,7 @@ fn read_synced(bytes: &[u8]) -> Result<Synced, SyncFailure> {
     Ok(Synced { anything_new, txid: answer.txid, replicated_txid: answer.replicated_txid })
 }
 
-/// The text of an error: the fields of a JSON answer, or the start of what is none.
+/// The text of an error: the fields of a JSON answer, or the start of any other text.
 fn error_text(bytes: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Answer {

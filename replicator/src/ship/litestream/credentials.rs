@@ -1,16 +1,16 @@
 //! The credentials that Litestream gets, and until when they last.
 //!
-//! Litestream reads its credentials once, at its start: it takes them from its environment and
-//! never renews them. So ours are asked for at each start, and temporary ones tell when the next
-//! start is due, between two barriers.
+//! Litestream reads its credentials once, from its environment, and never renews them. So the
+//! sidecar asks its own chain for credentials at each start of Litestream. Temporary credentials
+//! determine when the next start is due, between two barriers.
 
 use std::time::Duration;
 
 use tidemill_bucket::{Credentials, Error, Store};
 use tidemill_model::Timestamp;
 
-/// How long before their end credentials are replaced. AWS gives new ones at least 5 minutes
-/// before the old end; a restart takes well under a second, so the rest is for attempts that fail.
+/// How long before they expire credentials are replaced. AWS gives new ones at least 5 minutes
+/// before; a restart takes well under a second, so the rest of the time is for failed attempts.
 const BEFORE_END: Duration = Duration::from_secs(240);
 /// The shortest time between two replacements: a chain that keeps handing out the same old ones
 /// must not restart Litestream in a loop.

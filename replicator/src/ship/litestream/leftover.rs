@@ -1,9 +1,9 @@
-//! A Litestream that outlived its sidecar: how the next start finds and ends it.
+//! Finds and ends a Litestream that outlived its sidecar.
 //!
 //! The node lock is the proof. While a leftover lives it holds the lock that it inherited, so a
-//! start that finds the lock held asks who: a living sidecar is respected; a Litestream whose
-//! sidecar is dead is killed, but only if pid, start time and executable are those that were
-//! written down, and through a pidfd, so that a process which got the pid meanwhile is never hit.
+//! start that finds the lock held looks for the holder. It respects a living sidecar. It kills a
+//! Litestream whose sidecar is dead, but only if pid, start time and executable are the recorded
+//! ones, and through a pidfd, so that it never hits another process that got the pid meanwhile.
 //!
 //! Failure and crash: nothing is changed but the leftover's life. A pid file that is missing,
 //! stale or unreadable leads to the refusal that the lock gives.
@@ -45,7 +45,7 @@ impl PidFile {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    /// Whether the process with this pid is still the one that was written down.
+    /// Whether the process with this pid is still the recorded one.
     fn is_alive(&self) -> bool {
         let running = fs::read_link(format!("/proc/{}/exe", self.pid)).ok();
         host::process_started(self.pid) == Some(self.started)
@@ -61,8 +61,8 @@ impl PidFile {
 /// Takes the node lock, ending a Litestream whose sidecar died.
 ///
 /// # Errors
-/// [`LockError::Held`] names who has the node: a sidecar that lives, or a process that is not a
-/// leftover of ours, or one that did not go within 5 s.
+/// [`LockError::Held`] names the holder: a living sidecar, a process that is not a leftover, or a
+/// leftover that did not end within 5 s.
 ///
 /// # Cancel safety
 /// A leftover may have been killed; the lock is not held.
@@ -92,12 +92,12 @@ pub(crate) async fn take_node_lock(beside: &Beside) -> Result<FileLock, LockErro
 fn is_running(holder: &Holder) -> bool {
     match (holder.pid, holder.started) {
         (Some(pid), Some(started)) => host::process_started(pid) == Some(started),
-        // It took the lock a moment ago and has not written itself down.
+        // The holder took the lock a moment ago and has not written its pid yet.
         _ => true,
     }
 }
 
-/// Kills the Litestream of the pid file (SIGKILL) if it lives. Whether it did.
+/// Kills the Litestream of the pid file (SIGKILL) if it lives; returns whether it did.
 fn kill_leftover(pid_path: &Path) -> bool {
     let Some(leftover) = PidFile::read(pid_path) else { return false };
     let pid = i32::try_from(leftover.pid).ok().and_then(Pid::from_raw);
@@ -105,7 +105,7 @@ fn kill_leftover(pid_path: &Path) -> bool {
     else {
         return false;
     };
-    // The pidfd is open: from here on the pid cannot come to mean another process unseen.
+    // The pidfd is open: from here on it cannot refer to another process with the same pid.
     if !leftover.is_alive() {
         return false;
     }

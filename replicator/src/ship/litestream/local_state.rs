@@ -1,17 +1,17 @@
 //! How far Litestream's own state beside the database reaches.
 //!
-//! Litestream keeps the newest of what it shipped, and goes on from there. Without it, it goes on
-//! from what it finds under the prefix, which may leave a hole in the replica that no call and no
-//! check of its own tells of. So a start under a prefix that was shipped to compares
-//! first: a state that ends before what was counted is not this prefix's any more.
+//! Litestream keeps the newest files that it shipped, and continues from there. Without them it
+//! continues from what it finds under the prefix, which may leave a hole in the replica that
+//! neither its answers nor its own checks reveal. So a start under a prefix that was shipped to
+//! first compares: a state that ends before the last counted barrier no longer fits this prefix.
 
 use std::path::Path;
 
 use tidemill_eventlog::Beside;
 use tidemill_model::Txid;
 
-/// The newest transaction that Litestream's own state holds, if any. The state is
-/// only looked at, and a folder that cannot be read holds nothing.
+/// The newest transaction that Litestream's own state holds; `None` if it holds none or cannot be
+/// read. This only reads the state.
 pub(crate) fn end(beside: &Beside) -> Option<Txid> {
     let files = std::fs::read_dir(beside.litestream_meta().join("ltx").join("0")).ok()?;
     files.filter_map(|file| end_of(Path::new(&file.ok()?.file_name()))).max()

@@ -1,6 +1,6 @@
-//! Litestream as the sidecar sees it: the config it is given, the process, and its control socket.
+//! Litestream as the sidecar runs it: its config, its process, and its control socket.
 //!
-//! Nothing here decides: when to start, kill, cure or ask for an upload is the core's business.
+//! Nothing here decides when to start, kill, cure or ask for an upload: that is up to the cores.
 
 use std::path::PathBuf;
 
@@ -20,12 +20,12 @@ pub(crate) mod testing;
 /// The longest path of a unix socket: what `sockaddr_un` holds, less the closing zero byte.
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Where the rendered config lies, `workflow.db.ls.yml`.
+/// The path of the rendered config, `workflow.db.ls.yml`.
 pub(crate) fn config_path(beside: &Beside) -> PathBuf {
     beside.with(".ls.yml")
 }
 
-/// Where it is written down which process Litestream is, `workflow.db.ls.pid`.
+/// The path of the file that records Litestream's process, `workflow.db.ls.pid`.
 pub(crate) fn pid_path(beside: &Beside) -> PathBuf {
     beside.with(".ls.pid")
 }

@@ -1,23 +1,23 @@
-//! Whether a Litestream that has been called moves anything.
+//! Watches whether a call to Litestream makes progress.
 //!
-//! The kernel counts what a process reads and writes, files and sockets alike. The count moves
+//! The kernel counts what a process reads and writes, files and sockets alike. The count rises
 //! while a full copy is staged on the disk and whenever the socket takes bytes, and stands still on
-//! a connection that died. On a slow line it moves in jumps, since the socket takes up to 4 MiB at
-//! once (seen with a copy over 300 KB/s: 15 s between two of them), so the bound on a standstill
-//! must be well above that. Litestream's own `/debug/sync-status` tells nothing: throughout an
-//! upload it shows the phase before it.
+//! a dead connection. On a slow line it rises in jumps, because the socket takes up to 4 MiB at
+//! once (seen with a copy over 300 KB/s: 15 s between two jumps), so the bound on a standstill must
+//! be well above that. Litestream's own `/debug/sync-status` does not help: throughout an upload it
+//! shows the phase before it.
 
 use std::fs;
 use std::time::Duration;
 
 use tidemill_eventlog::host;
 
-/// How often it is looked at: it costs one small read.
+/// How often the count is read, which costs one small read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Less than this is what Litestream's timers and a request that is tried again move.
+/// The least that counts as progress: Litestream's timers and repeated requests move less than
+/// this.
 const PROGRESS_BYTES: u64 = 256 * 1024;
-/// Where the kernel's count cannot be read, a call may take so many times as long as one that
-/// stands still.
+/// If the kernel's count cannot be read, a call may take this many times the bound on a standstill.
 const BLIND_FACTOR: u32 = 10;
 
 /// Waits until the process has moved next to nothing for `stall`.
@@ -32,7 +32,7 @@ pub(crate) async fn stalled(pid: Option<u32>, stall: Duration) {
     loop {
         tokio::time::sleep(LOOK_EVERY.min(stall)).await;
         let now = host::boot_now();
-        // One that ended moves nothing more.
+        // A process that ended moves nothing more.
         let moved = moved(pid).unwrap_or(seen);
         if moved.saturating_sub(seen) >= PROGRESS_BYTES {
             (seen, since) = (moved, now);

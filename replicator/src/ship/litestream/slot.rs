@@ -7,10 +7,10 @@
 //!     └───────────────┴───────────────────────┴──────────────────────┘
 //! ```
 //!
-//! A `Kill` or `Stop` while it starts is remembered: it is killed as soon as it answers. Each
-//! `Spawn` is answered once, with `LitestreamEnded` or `StateLost`, however that comes about.
+//! The slot remembers a `Kill` or `Stop` that comes while Litestream starts, and kills it as soon
+//! as it answers. It answers each `Spawn` once, with `LitestreamEnded` or `StateLost`.
 //!
-//! Failure: one that cannot be started, or does not answer as it must, counts as one that ended.
+//! Failure: a Litestream that cannot be started, or does not answer as it must, counts as ended.
 //! Cancellation: dropping the slot kills the process.
 
 use std::sync::Arc;
@@ -30,16 +30,16 @@ use crate::problems::Topic;
 use crate::supervise::{Input, LitestreamEffect, Post, Restart};
 use crate::tasks::Tasks;
 
-/// How long a restart for new credentials waits for the upload under way: it is due four minutes
-/// before the old ones end.
+/// How long a restart for new credentials waits for the upload under way; the restart is due four
+/// minutes before the old credentials expire.
 const REPLACE_BOUND: Duration = Duration::from_secs(180);
 
-/// Litestream, as far as this process has one.
+/// The place of this process's one Litestream.
 pub(crate) struct LitestreamSlot {
     context: Arc<Context>,
     record: Arc<NodeRecord>,
     state: SlotState,
-    /// When it is due to be started with new credentials.
+    /// When Litestream must be restarted with new credentials; `None` if these do not expire.
     replace_at: Option<BootTime>,
     tasks: Tasks<LitestreamDone>,
 }
@@ -51,7 +51,7 @@ enum SlotState {
     Ending { pid: u32 },
 }
 
-/// What came of a task.
+/// The result of a task.
 pub(crate) enum LitestreamDone {
     /// It answers, or why it does not.
     Started(Result<Box<Answering>, NotStarted>),
@@ -70,7 +70,7 @@ impl LitestreamSlot {
         }
     }
 
-    /// What happens next to it.
+    /// What happens next to Litestream.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -99,7 +99,7 @@ impl LitestreamSlot {
         match std::mem::replace(&mut self.state, SlotState::Empty) {
             SlotState::Running(child) => {
                 self.state = SlotState::Ending { pid: child.pid() };
-                // The task that waits for it tells the end.
+                // The task that waits for the process reports its end.
                 self.tasks.spawn_silent(async move {
                     match politely {
                         true => child.stop().await,
@@ -163,7 +163,7 @@ impl LitestreamSlot {
             SlotState::Ending { pid: ending } if *ending == pid => {
                 tracing::info!(pid, %exit, "litestream ended");
             }
-            // An end is told once.
+            // Each end is reported once.
             SlotState::Empty
             | SlotState::Starting { .. }
             | SlotState::Running(_)
@@ -177,15 +177,15 @@ impl LitestreamSlot {
         post.tell(Input::LitestreamEnded);
     }
 
-    /// When to call [`LitestreamSlot::replace_if_due`]; while an upload keeps a restart from being
-    /// due, its end is an event of its own.
+    /// When to call [`LitestreamSlot::replace_if_due`]. If an upload delays the restart, the end of
+    /// the upload wakes the loop by itself.
     pub(crate) fn wake_at(&self, uploading: bool) -> Option<BootTime> {
         self.replace_at.filter(|_| !uploading)
     }
 
-    /// Has it started with new credentials where the old ones end soon; not in the middle of an
-    /// upload, which would begin anew, unless they are about to end, with which it would fail
-    /// anyway.
+    /// Asks for a restart with new credentials if the old ones expire soon. An upload under way
+    /// delays the restart, because it would begin anew, unless the credentials are about to expire
+    /// and the upload would fail anyway.
     pub(crate) fn replace_if_due(&mut self, uploading: bool, now: BootTime, post: &mut Post) {
         let Some(due) = self.replace_at else { return };
         if now >= due && (!uploading || now >= due.saturating_add(REPLACE_BOUND)) {
@@ -195,7 +195,7 @@ impl LitestreamSlot {
         }
     }
 
-    /// Ends whatever runs.
+    /// Kills the process and aborts the tasks.
     pub(crate) async fn close(mut self) {
         self.tasks.close().await;
         if let SlotState::Running(child) = self.state {
@@ -209,7 +209,7 @@ impl LitestreamSlot {
 pub(crate) struct Answering {
     child: LitestreamChild,
     version: String,
-    /// How long until it must be started again with new credentials; `None` if these do not end.
+    /// How long until it must be restarted with new credentials; `None` if these do not expire.
     replace_in: Option<Duration>,
 }
 
@@ -228,8 +228,8 @@ impl<E: std::error::Error> From<E> for NotStarted {
     }
 }
 
-/// Starts Litestream for `epoch`, under whose prefix `counted` was the last barrier that counted,
-/// and waits until it answers.
+/// Starts Litestream for `epoch` and waits until it answers. `counted` is the last barrier that
+/// counted under the epoch's prefix.
 async fn start(
     context: &Arc<Context>,
     epoch: Epoch,
@@ -287,7 +287,7 @@ mod tests {
     }
 
     impl Fixture {
-        /// The slot of an epoch under which `shipped` counts, or nothing.
+        /// The slot of an epoch under whose prefix a barrier has counted if `shipped`.
         async fn new(shipped: bool) -> Fixture {
             let dir = tempfile::tempdir().unwrap();
             let context = Context::in_test(dir.path()).await;
@@ -298,7 +298,7 @@ mod tests {
             Fixture { _dir: dir, context, slot, post: Post::default() }
         }
 
-        /// Takes the next result, and gives what the supervisor is told of it.
+        /// Takes the next result and returns the supervisor's input for it.
         async fn next(&mut self) -> Option<Input> {
             let done = self.slot.next().await;
             self.slot.finished(done, &mut self.post);

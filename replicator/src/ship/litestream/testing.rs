@@ -53,7 +53,7 @@ impl Minio {
         let endpoint = lines
             .find_map(|line| line.unwrap().strip_prefix("API: ").map(|url| url.trim().to_owned()))
             .unwrap();
-        // Read on, so that the server never meets a broken pipe.
+        // Keeps reading, so that the server never gets a broken pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Minio { process, endpoint, data }
     }
@@ -67,7 +67,7 @@ impl Minio {
         }
     }
 
-    /// How many objects lie under a prefix of the bucket.
+    /// How many objects are under a prefix of the bucket.
     pub(super) fn objects(&self, prefix: &str) -> usize {
         fn count(folder: &Path) -> usize {
             let Ok(entries) = fs::read_dir(folder) else { return 0 };

@@ -1,5 +1,5 @@
-//! Whatever happens around a supervisor, in whichever order: nothing ships a commit of a dead app,
-//! and nothing moves or is released too early.
+//! Random events around a supervisor, in any order: no commit of a dead app is shipped, and neither
+//! the file nor the lease moves too early.
 
 use std::collections::VecDeque;
 
@@ -52,7 +52,7 @@ fn act() -> impl Strategy<Value = Act> {
 enum Litestream {
     #[default]
     Down,
-    /// Being started; one that was told to end does so instead of coming up.
+    /// Being started; if it was asked to end, it ends instead of coming up.
     Starting {
         killed: bool,
     },
@@ -60,13 +60,13 @@ enum Litestream {
     EpochEnding,
 }
 
-/// The truth about the world, which the supervisor only hears of.
+/// The real state of the world, of which the supervisor gets only messages.
 #[derive(Debug, Default)]
 struct Truth {
     sessions: u8,
-    /// An app has the file open: its session, if its stream stands.
+    /// The app that has the file open, with its session if its stream is open; `None` for no app.
     app: Option<Option<u8>>,
-    /// An app that died without a goodbye was not cured yet.
+    /// Whether an app died without a goodbye and was not cured yet.
     dirty: bool,
     litestream: Litestream,
     open: bool,
@@ -77,14 +77,14 @@ struct Truth {
     state_gone: bool,
     abandoned: bool,
     cure_saved: bool,
-    /// The open break of the last death is in the bucket.
+    /// Whether the open break of the last death is in the bucket.
     marked: bool,
     ended: Option<EpochEnding>,
     pending: VecDeque<Effect>,
 }
 
 impl Truth {
-    /// Neither an app nor Litestream can have the file open.
+    /// Whether neither an app nor Litestream can have the file open.
     fn is_alone(&self) -> bool {
         self.sidecar_has_lock && self.litestream == Litestream::Down
     }
@@ -167,7 +167,7 @@ impl Truth {
                     (false, _) => Input::LitestreamEnded,
                 }
             }
-            // It may have ended before the signal, and that was told.
+            // It may have ended before the signal, and the supervisor got that end.
             Effect::Litestream(LitestreamEffect::Kill)
             | Effect::Litestream(LitestreamEffect::Stop)
                 if self.litestream != Litestream::EpochEnding =>
@@ -276,7 +276,7 @@ proptest! {
                 }
             }
         }
-        // An epoch that was abandoned ends by itself, whatever its app does.
+        // An abandoned epoch ends by itself, whatever its app does.
         for _ in 0..if truth.abandoned { 1000 } else { 0 } {
             now += 100;
             for input in truth.answer(true).into_iter().chain([Input::Tick]) {

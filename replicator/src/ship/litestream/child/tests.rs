@@ -1,4 +1,4 @@
-//! The real Litestream: it starts as we mean it, holds the lock, and ends in each way.
+//! The real Litestream starts as intended, holds the lock, and ends in each way.
 
 use super::*;
 use crate::ship::litestream::config::Config;
@@ -107,11 +107,11 @@ async fn the_lock_is_free_only_when_it_is_dead_and_a_leftover_is_ended() {
     let child = node.spawn(&lock).await;
     node.control().wait_ready(&child).await.unwrap();
     drop(lock);
-    // We are the sidecar of the lock file and alive: nobody else may have it.
+    // This process is the sidecar of the lock file and is alive, so nobody else may have the lock.
     let refused = take_node_lock(&node.beside).await;
     assert!(matches!(refused, Err(LockError::Held { .. })));
     assert_eq!(child.ended(), None);
-    // A sidecar that is dead: its Litestream is found by the pid file and killed.
+    // The sidecar is dead, so its Litestream is found by the pid file and killed.
     fs::write(node.beside.node_lock(), "4194304 1\n").unwrap();
     let taken = take_node_lock(&node.beside).await.unwrap();
     assert_eq!(child.process.wait().await, Exit::Signal(9));
@@ -141,7 +141,7 @@ async fn a_killed_one_is_started_again_and_goes_on_in_its_epoch() {
     let mut last = 0;
     for _ in 0..3 {
         let child = node.spawn(&lock).await;
-        // The socket of the one that was killed is still there.
+        // The socket of the killed Litestream is still there.
         node.control().wait_ready(&child).await.unwrap();
         node.commit();
         let synced = node.control().sync(bound).await.unwrap();
@@ -153,7 +153,7 @@ async fn a_killed_one_is_started_again_and_goes_on_in_its_epoch() {
     drop(app);
 }
 
-/// Not a test by itself: plays the sidecar for the next one, in a process of its own.
+/// Not a test by itself: plays the sidecar for the next test, in a process of its own.
 #[tokio::test]
 async fn plays_the_sidecar_when_told_to() {
     let Some(db) = std::env::var_os("TIDEMILL_TEST_PLAYS_SIDECAR") else { return };
@@ -187,7 +187,7 @@ async fn it_dies_with_its_sidecar_and_the_lock_is_free() {
     assert!(matches!(take_node_lock(&node.beside).await, Err(LockError::Held { .. })));
     sidecar.kill().unwrap();
     sidecar.wait().unwrap();
-    // Without the pid file nobody can help: only the death signal frees the lock.
+    // Without the pid file only the death signal can free the lock.
     fs::remove_file(crate::ship::litestream::pid_path(&node.beside)).unwrap();
     let freed = async {
         while FileLock::take(&node.beside.node_lock()).is_err() {

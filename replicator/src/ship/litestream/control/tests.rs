@@ -1,5 +1,5 @@
-//! What Litestream answers, as texts, and a server that misbehaves. The real one is met in
-//! `child/tests.rs`.
+//! Litestream's answers, as texts, and a server that misbehaves. `child/tests.rs` tests the real
+//! Litestream.
 
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
