@@ -1,9 +1,9 @@
 //! SIGINT and SIGTERM in the commands that look at something.
 //!
-//! Waiting for S3, a node or Litestream is given up by dropping the future, which removes what it
-//! began. A query that computes hears of nothing, and once a handler is installed the kernel no
-//! longer ends the process by itself: so a thread of its own ends it, at once if nobody waits, else
-//! after a moment for cleaning up.
+//! Dropping the future ends a wait for S3, a node or Litestream, and removes what that began. A
+//! computing query notices no signal, and once a handler is installed the kernel no longer ends the
+//! process. So a thread of its own ends the process: at once if no future waits, else after a
+//! moment for cleaning up.
 
 use std::io::Write as _;
 use std::sync::OnceLock;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 /// take milliseconds, unless the file that it verifies keeps the thread busy.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(1);
 
-/// Tells of a signal when it changes. As long as somebody holds it, a signal leaves a moment for
+/// A receiver that changes at a signal. While a receiver exists, a signal leaves a moment for
 /// cleaning up.
 pub(crate) fn notices() -> anyhow::Result<watch::Receiver<()>> {
     static SIGNALS: OnceLock<watch::Sender<()>> = OnceLock::new();

@@ -17,7 +17,7 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says one line to whoever types, on stderr.
+/// Prints a line for the user on stderr.
 pub(crate) fn say(line: &str) {
     // Nothing is left to do if stderr is closed.
     let _ = writeln!(io::stderr(), "{}", terminal::line(line));

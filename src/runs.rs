@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// How many runs at most
     #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
     limit: u32,
-    /// Only runs that were started before the run with this `seq`, to go on after a list
+    /// Only runs that were started before the run with this `seq`, to continue a list
     #[arg(long, value_name = "SEQ", allow_negative_numbers = true)]
     after: Option<Seq>,
     /// Print JSON

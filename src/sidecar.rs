@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// over after that; shorter needs a quicker S3
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
     ttl: Duration,
-    /// At most one upload per this time while work goes on, 100ms to 60s: what a lost disk takes
+    /// The shortest time between two uploads of a busy node, 100ms to 60s: what a lost disk takes
     /// with it, against the number of requests
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
     ship_every: Duration,

@@ -1,4 +1,4 @@
-//! What every Litestream process gets from the one that starts it, whether it ships or restores.
+//! Settings that every Litestream process gets, whether it ships or restores.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;

@@ -1,10 +1,10 @@
-//! What a failed request means, and how to say it in one line that tells what to do.
+//! Classifies failed requests, and words each in one line that says what to do.
 
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
 use crate::error::ErrorKind;
 
-/// What became of a request.
+/// How a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestFailure {
     /// 404: no object has this key.
@@ -99,7 +99,7 @@ impl ObjectAddress {
     }
 }
 
-/// What a failed request means, and what of it a person should see.
+/// Classifies a failed request; also returns the detail that a person should see.
 pub(crate) fn classify<E>(error: &SdkError<E>) -> (RequestFailure, String)
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,

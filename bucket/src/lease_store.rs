@@ -39,7 +39,7 @@ pub struct Lease {
 
 impl Lease {
     /// For how long this version had been there when it was read, at least, by the store's own
-    /// clock, which tells whole seconds; `None` if the store does not say.
+    /// clock, which counts whole seconds; `None` if the store does not say.
     pub fn age(&self) -> Option<Duration> {
         let age = self.read_at?.since(self.written_at?);
         Some(age.saturating_sub(Duration::from_secs(1)))
@@ -158,7 +158,7 @@ pub enum Settled {
     Ours(Lease),
     /// Another write is there: an older one (ours may still arrive), or a taker's.
     Other(Lease),
-    /// There is none.
+    /// There is no lease.
     Absent,
 }
 

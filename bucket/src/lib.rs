@@ -10,7 +10,7 @@
 //! - an error of a conditional write means that it did not happen, and "perhaps" is a result;
 //! - nothing is restored as "latest": a moment is first resolved to an epoch and a transaction;
 //! - a restore never overwrites: it goes into a new, empty folder;
-//! - what is decided about listings, points and moments is pure and does no I/O.
+//! - the code that decides about listings, points and moments is pure and does no I/O.
 //!
 //! What it leaves to others: when to renew, what to take over, and what a restored file contains.
 

@@ -1,7 +1,7 @@
 //! The Litestream binary: where it is, and that it is the version whose behaviour we rely on.
 //!
 //! Other versions are refused: 0.5.17 loses its read lock when a sync ends and silently ships a
-//! corrupt copy, and what is true of 0.5.18 was tried with 0.5.18.
+//! corrupt copy, and the behaviour that we rely on was tested with 0.5.18 only.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

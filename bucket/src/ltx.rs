@@ -1,4 +1,4 @@
-//! Litestream's file format, as far as it takes to tell whether a file is whole. Pure.
+//! The part of Litestream's file format that shows whether a file is whole. Pure.
 //!
 //! A header of 100 bytes; frames of page number, flags, length and one LZ4 block that holds a page;
 //! six zero bytes; an index and its length; a database checksum that is not kept; and the file's

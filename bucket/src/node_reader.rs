@@ -69,7 +69,7 @@ pub(crate) async fn read_catalogue(
     Ok(Catalogue { files: seen.files, breaks })
 }
 
-/// Sorts a listing by epoch. Keys that are none of ours or Litestream's are passed over.
+/// Sorts a listing by epoch. Skips keys that belong neither to Tidemill nor to Litestream.
 fn sort(prefix: &str, listing: &[Listed]) -> BTreeMap<Epoch, Seen> {
     let mut epochs: BTreeMap<Epoch, Seen> = BTreeMap::new();
     for object in listing {

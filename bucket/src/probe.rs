@@ -1,4 +1,4 @@
-//! Whether a store keeps the promises that leases and restores need, tried on objects of its own.
+//! Tests on objects of its own whether a store keeps the promises that leases and restores need.
 //!
 //! A store that answers a conditional write with success although the condition does not hold
 //! would let two machines own one node; one whose listings come late would hide what was shipped
@@ -112,8 +112,8 @@ pub async fn examine(store: &Store, fleet: &FleetUrl, nonce: &Nonce) -> Result<V
     Ok(broken)
 }
 
-/// Deletes an object of the probe's. One that stays does no harm, and not everyone who may write
-/// may delete.
+/// Deletes an object of the probe's. It does no harm if the object stays, because not everyone who
+/// may write may delete.
 async fn tidy(store: &Store, key: &str) {
     if let Err(error) = store.delete(key).await {
         tracing::warn!(%error, "the store probe leaves an object behind");
@@ -144,7 +144,7 @@ async fn on_one_object(store: &Store, key: &str, nonce: &Nonce) -> Result<Vec<Ru
     if let Put::Written(_) = clear(|| store.put_if_absent(key, part(nonce, 1))).await? {
         broken.push(Rule::CreateOnce);
     }
-    // A change of ours or of another probe's makes the version that we hold an old one.
+    // A change by this probe or another one makes the version that this probe holds an old one.
     let swapped = clear(|| store.put_if_match(key, &stale, part(nonce, 2))).await?;
     if let Put::Lost = swapped
         && store.get(key).await?.etag == stale
@@ -198,8 +198,8 @@ async fn on_what_was_written(
     Ok(broken)
 }
 
-/// Many creates of one object at once. Answers that do not tell are no proof against the store:
-/// what the object holds afterwards decides.
+/// Sends many creates of one object at once. Unclear answers prove nothing against the store: the
+/// object's content afterwards decides.
 async fn race(store: &Store, fleet: &FleetUrl, nonce: &Nonce) -> Result<Option<Rule>, Error> {
     let key = fleet.race_of(nonce);
     let mut racers = JoinSet::new();

@@ -112,7 +112,7 @@ pub(crate) async fn resolve(settings: &Settings) -> Result<Resolved, Error> {
         (None, None) => RegionProviderChain::default_provider(),
     };
     let region = region.or_else("us-east-1").region().await;
-    // An empty variable counts as one that is not set.
+    // An empty variable counts as unset.
     let region = region.filter(|region| !region.as_ref().is_empty());
     let region = region.unwrap_or_else(|| Region::from_static("us-east-1"));
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region.clone());

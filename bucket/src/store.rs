@@ -1,7 +1,7 @@
 //! One bucket: reads, listings, and writes that succeed only if no other writer came first.
 //!
 //! Every request has a deadline. Reads and listings are tried again by the SDK; a conditional
-//! write is sent exactly once, because only its caller can tell a lost race from an own write
+//! write is sent exactly once, because only its caller can tell a lost race from its own write
 //! whose answer was lost: it reads the object back and looks for its own nonce.
 //!
 //! On failure: a [`Put::Ambiguous`] write may or may not have happened; every `Err` of a
@@ -28,14 +28,14 @@ use crate::error::{Error, ErrorKind};
 use crate::failure::{ObjectAddress, RequestFailure, classify};
 use crate::settings::{self, Credentials, Settings};
 
-/// How often a read or a page of a listing is sent before it is given up.
+/// How often a read or a page of a listing is sent before the call fails.
 const READ_ATTEMPTS_MAX: u32 = 3;
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A page of a listing has up to 1,000 objects; an hour of a busy node has 14,400. A listing of
-/// over 5 million objects is not one of ours.
+/// over 5 million objects is not Tidemill's.
 const PAGES_MAX: usize = 5_000;
 
 /// A bucket. Cheap to clone.
@@ -79,7 +79,7 @@ pub enum Put {
     Written(ETag),
     /// It did not happen: the object is not what the condition said.
     Lost,
-    /// Not known: no answer, or one that does not tell. Read it back.
+    /// Unknown: there was no answer, or an unclear one. Read the object back.
     Ambiguous(Error),
 }
 
@@ -320,7 +320,7 @@ impl Store {
         }
     }
 
-    /// Deletes an object; one that does not exist is no error.
+    /// Deletes an object; it is no error if it does not exist.
     ///
     /// # Errors
     /// As [`Store::check`].
@@ -412,7 +412,7 @@ fn no_etag(key: &str) -> Error {
     Error::new(ErrorKind::Invalid, message)
 }
 
-/// What became of a request that did not succeed.
+/// How a request failed.
 struct Sent {
     failure: RequestFailure,
     detail: String,

@@ -21,7 +21,8 @@ pub struct EpochHistory {
     pub doc: Option<EpochDoc>,
     /// What can be restored, in ascending order.
     pub points: Vec<Point>,
-    /// What a take-over begins from: the last point, or a later one that an open break hides.
+    /// The point from which a take-over begins: the last point, or a later one behind an open
+    /// break.
     pub newest: Option<Point>,
     /// Where files are missing.
     pub gaps: Vec<Gap>,

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// What the kernel takes as the path of a unix socket.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Where things lie beside a database.
+/// The paths of the files beside a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beside {
     db: PathBuf,
@@ -27,7 +27,7 @@ impl Beside {
         &self.db
     }
 
-    /// The folder that the database lies in.
+    /// The folder of the database.
     pub fn folder(&self) -> &Path {
         match self.db.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,

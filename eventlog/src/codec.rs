@@ -1,4 +1,4 @@
-//! How an event lies in a row of `events`, and the hash of a row.
+//! Encodes an event as a row of `events`, and hashes rows.
 //!
 //! The hash is xxh3-64, seed 0, over the columns `seq, ts, run, kind, op, name, data` in this
 //! order, each as one byte for its type, its length in 8 bytes little-endian, and its bytes. The

@@ -17,11 +17,11 @@ use crate::error::{Error, Result, sqlite};
 /// A run that has something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRun {
-    /// Where the list goes on after it.
+    /// Where the list continues after this run.
     pub at: Seq,
     /// The run.
     pub run: RunId,
-    /// Who started it as a child.
+    /// The parent that started it as a child; `None` if it is no child.
     pub parent: Option<Parent>,
 }
 
@@ -148,7 +148,7 @@ pub struct WaitingTimer {
 }
 
 impl WaitingTimer {
-    /// Where a list of timers goes on after this one.
+    /// Where a list of timers continues after this one.
     pub fn place(&self) -> (Timestamp, RunId, OpId) {
         (self.fire_at, self.run.clone(), self.op)
     }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::meta::Meta;
 use crate::{projection, verify};
 
-/// SQLite stops listing after this many; the first few tell where to look.
+/// SQLite stops listing after this many errors; the first few say where to look.
 const INTEGRITY_FINDINGS_MAX: u32 = 20;
 
 /// What is wrong with a file.

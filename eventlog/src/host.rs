@@ -7,7 +7,7 @@ use tidemill_model::{BootId, BootTime, MachineId, Timestamp};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The boot clock, which goes on in suspend and cannot be set.
+/// The boot clock, which keeps running in suspend and cannot be set.
 pub fn boot_now() -> BootTime {
     let now = rustix::time::clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).expect("the boot clock starts at 0");

@@ -1,14 +1,14 @@
 //! The file of a Tidemill node, `workflow.db`: one SQLite database whose event log is the truth.
 //!
-//! This crate owns the schema, how an event lies in a row, the running checksum, how the file is
-//! created and opened, the locks and files beside it, and the checks that a file is whole. It
+//! This crate owns the schema, the encoding of events as rows, the running checksum, how the file
+//! is created and opened, the locks and files beside it, and the checks that a file is whole. It
 //! leaves to others when to write: [`Appender`] works inside its caller's transaction.
 //!
 //! Invariants:
 //! - events are only appended; a trigger refuses everything else outside retention;
 //! - each row carries the running checksum of the log up to it, so a page with stale content is
 //!   found even where SQLite's own check passes;
-//! - every other table of ours is a projection: [`projection`] can rebuild it from the events;
+//! - each of our other tables is a projection: [`projection`] can rebuild it from the events;
 //! - no file is opened for writing with settings under which Litestream would lose commits;
 //! - the clocks and ids of the host are read in [`host`] and nowhere else.
 

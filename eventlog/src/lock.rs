@@ -26,12 +26,12 @@ use crate::host;
 const ATTEMPTS: u32 = 5;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
-/// Who holds a lock, as far as its file tells.
+/// The holder of a lock, as far as its file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Holder {
     /// The process; `None` if it has not written its pid yet.
     pub pid: Option<u32>,
-    /// When it started, in clock ticks since boot, as `/proc/PID/stat` has it.
+    /// When it started, in clock ticks since boot, as in `/proc/PID/stat`.
     pub started: Option<u64>,
 }
 
@@ -55,12 +55,12 @@ impl std::fmt::Display for Holder {
 /// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// A process has it.
+    /// A process holds it.
     #[error("{path} is locked by {holder}: end that one first")]
     Held {
         /// The lock file.
         path: PathBuf,
-        /// Who has it.
+        /// The holder.
         holder: Holder,
     },
     /// The file system refused.
@@ -110,7 +110,8 @@ impl FileLock {
         Ok(FileLock { file, path: path.to_owned() })
     }
 
-    /// Who holds the lock at `path` right now; `None` if no process does or there is no such file.
+    /// The process that holds the lock at `path` right now; `None` if no process does or there is
+    /// no such file.
     ///
     /// # Errors
     /// [`LockError::Io`].
@@ -128,7 +129,7 @@ impl FileLock {
         }
     }
 
-    /// The identity of the folder that the lock file lies in: the file is made once and stays.
+    /// The identity of the lock file's folder: the lock file is created once and stays.
     ///
     /// # Errors
     /// What the file system says.

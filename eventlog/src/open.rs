@@ -2,7 +2,7 @@
 //!
 //! A writer whose file may be shipped must never checkpoint: a checkpoint while Litestream is away
 //! makes a hole in the replica that no later call reports. So a writer says by [`Checkpoints`] who
-//! does it, and a connection of ours never checkpoints when it closes unless it owns the file
+//! does it, and our connections never checkpoint when they close unless the app owns the file
 //! alone.
 //!
 //! Crash: [`create`] builds the file under another name and renames it into place, so a file of
@@ -21,7 +21,7 @@ use crate::schema;
 /// which takes milliseconds; only a stuck process holds it for seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who moves the WAL's pages into the database file.
+/// Which program checkpoints: moves the WAL's pages into the database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checkpoints {
     /// Litestream alone: a sidecar ships this file.

@@ -4,7 +4,7 @@
 //!
 //! A process that begins notes how the one before it ended, with the position of the newest event
 //! then: that end cut off whatever had begun up to there. The first end after the beginning of an
-//! attempt is the one that cut it off; later processes did not have it.
+//! attempt is the one that cut it off; later processes did not run it.
 
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};

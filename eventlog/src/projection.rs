@@ -329,7 +329,7 @@ impl Rebuild {
         self.done
     }
 
-    /// Which children are waited for: the child, who waits, and by which operation.
+    /// The awaited children: each child, its parent, and the parent's operation.
     fn awaited(&self) -> BTreeSet<(String, String, OpId)> {
         let mut awaited = BTreeSet::new();
         for (run, live) in &self.live {

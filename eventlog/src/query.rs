@@ -21,7 +21,8 @@ pub struct RunFilter {
     pub status: Option<RunStatus>,
     /// Only those of this workflow.
     pub workflow: Option<OpName>,
-    /// Only those that were started before the run with this `seq`: the last of a list, to go on.
+    /// Only those that were started before the run with this `seq`: the last of a list, to continue
+    /// it.
     pub after: Option<Seq>,
     /// How many at most.
     pub limit: u32,

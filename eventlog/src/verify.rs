@@ -135,7 +135,7 @@ impl Gaps {
         Ok(Gaps(gaps.into_iter()))
     }
 
-    /// The gap that begins at `seq`: where the log goes on, and what was removed.
+    /// The gap that begins at `seq`: where the log continues, and what was removed.
     fn at(&mut self, seq: Seq) -> Option<(Seq, LogSum)> {
         let (first, last, sum) = *self.0.as_slice().first()?;
         if first != to_sql(seq) || last < first {

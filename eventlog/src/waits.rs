@@ -90,7 +90,7 @@ fn blocked_children(connection: &Connection) -> Result<Vec<(RunId, Parent, Block
     Ok(found)
 }
 
-/// Where an unfinished run stands, and who started it.
+/// The status of an unfinished run, and its parent.
 fn unfinished(connection: &Connection, run: &RunId) -> Result<Option<(RunStatus, Option<Parent>)>> {
     let summary = crate::query::run(connection, run)?;
     Ok(summary.filter(|run| !run.status.is_final()).map(|run| (run.status, run.parent)))

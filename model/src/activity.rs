@@ -1,4 +1,4 @@
-//! What a run that has not ended does now, in a few numbers: how its open steps stand.
+//! The activity of an unfinished run: the counts of its open steps by state.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::position::Seq;
 use crate::run_state::RunState;
 use crate::time::Timestamp;
 
-/// The open steps of a run, counted by how their newest attempt stands.
+/// The open steps of a run, counted by the state of their newest attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Activity {
     /// Their bodies run.
@@ -25,7 +25,7 @@ pub struct Activity {
     /// The attempt that begins first of those that wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<NextAttempt>,
-    /// How the process ended of one that was cut off.
+    /// How the process of a cut-off attempt ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut_off_by: Option<ProcessEnd>,
 }

@@ -1,4 +1,4 @@
-//! The attempts of a step, as far as the log tells: which waited, which began, how each ended.
+//! The attempts of a step, derived from the log: which waited, which began, how each ended.
 //!
 //! An attempt begins with the event that says so: a first one with `step_started` and one after a
 //! restart with `step_restarted`, unless those say that it is queued; every other one with
@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 pub struct Attempt {
     /// Its number, from 1.
     pub number: u32,
-    /// How it stands.
+    /// Its state.
     pub state: AttemptState,
     /// When its body began. `None` before that, and if the log does not know.
     pub started_at: Option<Timestamp>,
@@ -34,11 +34,11 @@ pub struct Attempt {
     pub ended_at: Option<Timestamp>,
     /// Its error, if it failed.
     pub error: Option<Failure>,
-    /// How the process ended that had the attempt before, if this one replaces it.
+    /// How the process of the attempt before ended, if this attempt replaces it.
     pub after: Option<ProcessEnd>,
 }
 
-/// How an attempt stands.
+/// The state of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptState {
     /// It begins at `until` or later. `of`: the number that the last attempt has if all fail from

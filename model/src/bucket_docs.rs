@@ -67,7 +67,7 @@ pub struct EpochDoc {
     /// document is gone. `None` in documents of earlier versions.
     #[serde(default, rename = "ttl_ms", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Ttl>,
-    /// What could not be restored and was given up on a person's word; `None` in the usual case.
+    /// What could not be restored and a person gave up; `None` in the usual case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<GivenUp>,
     /// The versions that wrote it.

@@ -25,7 +25,7 @@ impl Error {
         Error { kind, message: message.into(), cause: None }
     }
 
-    /// What was tried, and what came of it: `open /data/workflow.db: permission denied`.
+    /// What was tried, and how it failed: `open /data/workflow.db: permission denied`.
     pub fn caused(
         kind: ErrorKind,
         tried: impl fmt::Display,

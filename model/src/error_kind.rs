@@ -10,7 +10,7 @@ pub enum ErrorKind {
     Invalid,
     /// What was named does not exist.
     NotFound,
-    /// Another process has it or wrote first, or it exists already.
+    /// Another process holds the thing or wrote first, or it already exists.
     Conflict,
     /// Another owner has the node: leave.
     Fenced,

@@ -1,4 +1,4 @@
-//! The events of the log: what each kind carries, and how it lies in the columns of a row.
+//! The events of the log: the fields of each kind, and the columns of a row that hold them.
 //!
 //! A kind is an *input* (the run observes it), an *act* (the run did it) or an *aside* (replay
 //! skips it). Kinds and optional fields may be added; none is renamed and none is used again for
@@ -61,7 +61,7 @@ events! {
     };
     /// A step ended with an output.
     StepCompleted = "step_completed", Input, [op name] { output: Json };
-    /// A step failed for good after so many attempts.
+    /// A step failed, and its attempts are used up.
     StepFailed = "step_failed", Input, [op name] { error: Failure, attempts: u32 };
     /// A step's body recorded how far it is.
     Checkpoint = "checkpoint", Aside, [op name] { attempt: u32, value: Json };
@@ -75,9 +75,9 @@ events! {
     ChildCompleted = "child_completed", Input, [op name] { output: Json };
     /// A child failed.
     ChildFailed = "child_failed", Input, [op name] { error: Failure };
-    /// The run asked for the time and was given this one.
+    /// The run asked for the time, and this is the answer.
     Now = "now", Act, [op] { at: Timestamp [given] };
-    /// The run says what it is doing, for who looks at it: nothing depends on the value.
+    /// The run's code says what it is doing, for people; nothing depends on the value.
     StatusSet = "status_set", Act, [op] { value: Json [given] };
     /// The run dropped an open operation: the loser of a race.
     OpDropped = "op_dropped", Act, [op];
@@ -89,7 +89,7 @@ events! {
     RunCompleted = "run_completed", Act, [] { output: Json };
     /// The run ended with an error.
     RunFailed = "run_failed", Act, [] { error: Failure };
-    /// The run stands still until a person mends what the reason names.
+    /// The run pauses until a person fixes what the reason names.
     RunBlocked = "run_blocked", Aside, [] { reason: BlockReason };
     /// A person or a program asked the node to try a blocked run again.
     RunResumed = "run_resumed", Aside, [];

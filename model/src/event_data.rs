@@ -10,7 +10,7 @@ use crate::name::{Invalid, NodeId, OpName, RunId};
 use crate::position::{Epoch, OpId};
 use crate::token::InstanceId;
 
-/// Who opened the file in a new epoch: the first event of each epoch.
+/// The process that opened the file in a new epoch: the first event of each epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStarted {
     /// The node, or `null` for a file without a sidecar.
@@ -130,7 +130,7 @@ impl<'de> Deserialize<'de> for Seed {
     }
 }
 
-/// Why a run is blocked, so that a person can mend it: nothing is guessed and nothing is lost.
+/// Why a run is blocked, so that a person can fix the cause: the engine guesses and loses nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockReason {
     /// What kind of reason it is.
@@ -177,7 +177,7 @@ pub struct WaitsFor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockReasonKind {
-    /// The code did something else than the log says it did.
+    /// The code did something other than what the log records.
     Nondeterminism,
     /// The workflow waits for something that is not an operation of its own.
     ForeignWait,

@@ -1,4 +1,4 @@
-//! How an operation or a run failed, as it is recorded.
+//! The recorded failure of an operation or a run.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The one transition from a run's log to where the run stands.
+//! The one function that folds a run's log into the state of the run.
 //!
 //! The engine, the views, the past and `fsck` all fold with it. They differ in which operations
 //! they keep: a driver those that are open, a view all of them, with their ends.
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 
 /// Where a fold keeps its operations.
 pub trait Operations {
-    /// Where an operation stands, also one that has ended.
+    /// The state of an operation, even if it has ended.
     fn standing(&self, id: OpId) -> Standing;
 
     /// Takes an operation that has just started.
@@ -27,7 +27,7 @@ pub trait Operations {
     fn changed(&mut self, id: OpId);
 }
 
-/// Where a run stands, without its operations.
+/// The state of a run, without its operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunHead {
     /// How far its log has come.
@@ -70,7 +70,7 @@ impl Default for RunHead {
 }
 
 impl RunHead {
-    /// Where the run stands after one more event.
+    /// The state of the run after one more event.
     ///
     /// # Errors
     /// What does not fit; then nothing has changed.
@@ -134,7 +134,7 @@ impl RunHead {
         self.phase == Phase::Ended
     }
 
-    /// Where a run stands that has not ended.
+    /// The status of an unfinished run.
     pub fn status(&self) -> RunStatus {
         if self.blocked.is_some() {
             RunStatus::Blocked
@@ -145,7 +145,7 @@ impl RunHead {
         }
     }
 
-    /// Where a run stands that was taken up and has neither ended nor been blocked.
+    /// The status of a run that was started and has neither ended nor been blocked.
     pub fn active(&self) -> RunStatus {
         RunStatus::active(self.steps_open, self.waits_open)
     }

@@ -1,4 +1,4 @@
-//! Where things lie in a bucket: the one place that makes and reads object keys.
+//! Object keys: the one place that makes and parses them.
 
 use std::fmt;
 use std::str::FromStr;

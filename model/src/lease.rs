@@ -1,4 +1,4 @@
-//! The lease document: who owns a node, until when, and what is known to be in the bucket.
+//! The lease document: the owner of a node, its TTL, and what is known to be in the bucket.
 //!
 //! It is changed only by compare-and-swap and never deleted; a release is a write.
 

@@ -1,4 +1,4 @@
-//! The bounds on what is stored and sent, in one place, each with the reason for its value.
+//! The limits on stored and sent data, each with the reason for its value.
 
 /// A segment of an object key or path (run, node, fleet): 128 bytes keep the longest key that we
 /// make far below S3's 1,024.

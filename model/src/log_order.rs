@@ -1,4 +1,4 @@
-//! Which event may follow which in the log of one run: one rule for everyone who folds it.
+//! Which event may follow which in the log of one run: one rule for all code that folds it.
 //!
 //! The engine's journal, the state that is shown and the check of a file all ask here, so that none
 //! of them reads a log that another one refuses.
@@ -38,7 +38,7 @@ impl OpClass {
     }
 }
 
-/// Where an operation stands.
+/// The state of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It has not started.
@@ -93,7 +93,7 @@ pub fn check(
         Event::OpHeld { end, .. } => {
             check(end, phase, standing).map_err(|why| format!("a held {why}"))
         }
-        // What concerns no operation fits anywhere in a run that goes on.
+        // An event without an operation fits anywhere in an unfinished run.
         _ => Ok(()),
     }
 }
@@ -124,7 +124,7 @@ mod tests {
     use crate::event::EventKind;
     use crate::event::tests::sample;
 
-    /// Whoever adds a kind that starts, ends or tells of an operation adds its line above.
+    /// A new kind that starts, ends or concerns an operation needs its line above.
     #[test]
     fn each_kind_of_an_operation_is_checked_against_where_the_operation_stands() {
         for &kind in EventKind::ALL {

@@ -38,7 +38,7 @@ pub struct NodeState {
     /// the file or the bucket lost what was covered): the next claim takes the next epoch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
-    /// How many lives in a row have not ended well yet, this one too; `None` after a good one.
+    /// How many lives in a row have not ended well, including this one; `None` after a good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<Failures>,
     /// The boot in which this was written.

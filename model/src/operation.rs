@@ -1,4 +1,4 @@
-//! One operation of a run, and its one transition: what each event of it makes of it.
+//! One operation of a run, and the one function that applies an event to it.
 
 use crate::attempts::{Attempt, AttemptState, Attempts};
 use crate::event::Event;
@@ -43,7 +43,7 @@ impl OpKind {
     }
 }
 
-/// How an operation stands.
+/// The state of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpStatus {
     /// Started; its end is not known.
@@ -99,7 +99,7 @@ pub struct Op {
     pub name: OpName,
     /// What kind of operation it is, with what it was given.
     pub kind: OpKind,
-    /// How it stands.
+    /// Its state.
     pub status: OpStatus,
     /// When it started.
     pub started_at: Timestamp,
@@ -218,7 +218,7 @@ mod tests {
     use crate::event::EventKind;
     use crate::event::tests::sample;
 
-    /// Whoever adds a kind of an open operation says above what it makes of it.
+    /// A new kind of event of an open operation needs its arm above.
     #[test]
     fn each_kind_of_an_open_operation_changes_it() {
         let starts = [EventKind::StepStarted, EventKind::TimerStarted, EventKind::ChildStarted];

@@ -19,7 +19,7 @@ pub enum RunStatus {
     Suspended,
     /// A person asked it to start nothing new.
     Paused,
-    /// It stands still until a person mends the reason.
+    /// It pauses until a person fixes the cause.
     Blocked,
     /// It ended with an output.
     Completed,
@@ -62,7 +62,7 @@ impl RunStatus {
         }
     }
 
-    /// Whether the run has ended for good.
+    /// Whether the run has ended.
     pub fn is_final(self) -> bool {
         match self {
             RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled => true,

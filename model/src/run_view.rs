@@ -1,8 +1,9 @@
-//! A run and its events as they are shown: one JSON over HTTP, from `show --json`, `runs --json` and
-//! `events --json`, and what the text of these commands is made of.
+//! A run and its events as they are shown: one JSON over HTTP, from `show --json`, `runs --json`
+//! and `events --json`, and what the text of these commands is made of.
 //!
-//! A field that every run, operation or attempt gets one day is `null` until then; one that only
-//! some ever have is left out of the others. A reader ignores the fields that it does not know.
+//! A field that every run, operation or attempt gets at some time is `null` until then; one that
+//! only some ever have is left out of the others. A reader ignores the fields that it does not
+//! know.
 
 mod event;
 mod operation;

@@ -42,8 +42,9 @@ pub struct AttachHello {
     pub epoch: Epoch,
     /// The sidecar's disk.
     pub instance: InstanceId,
-    /// The newest version of the log's own tables that the sidecar reads: it then takes a file of any
-    /// schema version that keeps them. `None` from one that reads files of schema version 1 only.
+    /// The newest version of the log's own tables that the sidecar reads: it then takes a file of
+    /// any schema version that keeps them. `None` from one that reads files of schema version 1
+    /// only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_version: Option<u32>,
     /// The fleet that the node belongs to, for keys that must differ between fleets.
@@ -58,7 +59,7 @@ pub struct LeaseLine {
     pub boot: BootId,
     /// Until then effects may be released.
     pub deadline_boottime_ns: BootTime,
-    /// What the gate is told.
+    /// What the line means for the gate.
     pub state: GateState,
     /// For how long something has waited to be shipped, in milliseconds, when the line was written;
     /// 0 when nothing does, `None` from a sidecar that does not tell.
@@ -73,14 +74,14 @@ pub struct LeaseLine {
 }
 
 impl LeaseLine {
-    /// A line that tells about the gate alone.
+    /// A line about the gate alone.
     pub fn new(boot: BootId, deadline: BootTime, state: GateState) -> LeaseLine {
         let deadline_boottime_ns = deadline;
         LeaseLine { boot, deadline_boottime_ns, state, lag_ms: None, problem: None, covered: None }
     }
 }
 
-/// What a sidecar tells its app about effects.
+/// Whether the app may release effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GateState {

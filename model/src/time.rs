@@ -63,7 +63,7 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The 27 bytes of the text, for those who write many.
+    /// The 27 bytes of the text, without an allocation.
     pub fn to_bytes(self) -> [u8; 27] {
         const MICROSECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
         let moment = jiff::Timestamp::from_microsecond(self.0).expect("our range is within jiff's");
@@ -106,7 +106,7 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
     }
 }
 
-/// A moment of `CLOCK_BOOTTIME` in nanoseconds since this boot; it goes on during suspend.
+/// A moment of `CLOCK_BOOTTIME` in nanoseconds since this boot; that clock runs during suspend.
 ///
 /// Comparable only within one boot: a message with one carries its [`BootId`] too.
 #[derive(

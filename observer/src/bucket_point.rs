@@ -73,7 +73,8 @@ impl BucketPoint {
         }
     }
 
-    /// Where the point's snapshot is kept; `None` where no nonce tells it from every other.
+    /// Where the point's snapshot is kept; `None` if no nonce distinguishes it from every other
+    /// point.
     pub(crate) fn cached(&self, cache: &Cache) -> Result<Option<PathBuf>> {
         let Some(claim) = &self.claim else { return Ok(None) };
         cache.path(&self.url, self.place.epoch, claim, self.place.txid).map(Some)

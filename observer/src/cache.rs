@@ -108,7 +108,7 @@ impl Cache {
         Ok(root)
     }
 
-    /// Where a snapshot lies, or would lie.
+    /// The path of a snapshot, whether it exists or not.
     ///
     /// # Errors
     /// `Invalid` if the environment names no folder.
@@ -207,7 +207,7 @@ struct Kept {
     used_at: SystemTime,
 }
 
-/// What cannot be read, because it is gone or another user's, is passed over.
+/// Skips what cannot be read, because it is gone or belongs to another user.
 fn snapshots_below(folder: &Path, depth: u32, found: &mut Vec<Kept>) {
     for entry in entries(folder) {
         let Ok(meta) = entry.metadata() else { continue };

@@ -25,7 +25,7 @@ pub struct NodeView {
     pub problem: Option<String>,
     /// The epoch that the holder writes in.
     pub epoch: Option<Epoch>,
-    /// Who holds the lease, or held it last.
+    /// The holder of the lease, or the last one.
     pub holder: Option<HolderView>,
     /// When the lease was last written, by the store's clock.
     pub heartbeat_at: Option<Timestamp>,
@@ -37,7 +37,7 @@ pub struct NodeView {
     pub covered: Option<Covered>,
 }
 
-/// Who holds a lease.
+/// The holder of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HolderView {
     /// The disk.

@@ -80,7 +80,7 @@ pub struct BranchView {
     pub txid: Txid,
 }
 
-/// What a file tells about its past.
+/// What a file shows of its past.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileHistory {
     /// Where it came from.

@@ -113,7 +113,7 @@ fn copy_database(from: &rusqlite::Connection, to: &Path) -> Result<()> {
     let flags =
         rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_CREATE;
     let mut copy = rusqlite::Connection::open_with_flags(to, flags).map_err(failed)?;
-    // Read in one transaction, a writer's commits in between do not make the copy start anew.
+    // One read transaction around the copy keeps a writer's commits from restarting it.
     let snapshot = from.unchecked_transaction().map_err(failed)?;
     let backup = Backup::new(&snapshot, &mut copy).map_err(failed)?;
     backup.run_to_completion(PAGES_A_STEP, Duration::ZERO, None).map_err(failed)?;

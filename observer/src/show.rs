@@ -13,7 +13,7 @@ use crate::events::require_run;
 /// Children of children are followed this deep; a tree that is deeper is shown run by run.
 pub(crate) const DEPTH_MAX: u32 = 20;
 
-/// A run as it was up to an event, or as it is.
+/// A run, now or as of an event.
 ///
 /// # Errors
 /// `NotFound` if there is no such run (or none yet at that event), `Corrupt` if its first event

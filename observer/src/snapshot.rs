@@ -1,7 +1,7 @@
 //! Opens a source: whatever it is, the result is a connection that can only read.
 //!
 //! Opening executes nothing: it starts no run, fires no timer and writes nothing to the source. A
-//! file is read where it lies. A node's copy and a bucket's restore are verified before anything
+//! file is read in place. A node's copy and a bucket's restore are verified before anything
 //! is read from them.
 
 use std::path::{Path, PathBuf};
@@ -39,9 +39,9 @@ pub struct Access {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Origin {
-    /// A file, read where it lies.
+    /// A file, read in place.
     File {
-        /// Where it lies.
+        /// Its path.
         path: PathBuf,
     },
     /// A copy of a live node's file.
@@ -178,8 +178,8 @@ impl Access {
     }
 }
 
-/// Opens a file of ours and deletes its folder: SQLite reads it to the end, and whatever ends this
-/// process leaves nothing behind.
+/// Opens a temporary file and deletes its folder: SQLite reads it to the end, and whatever ends
+/// this process leaves nothing behind.
 fn open_nameless(path: &Path, folder: TempDir) -> Result<Connection> {
     let connection = tidemill_eventlog::open_snapshot(path)?;
     folder.close().map_err(|e| Error::io("delete the folder of", path, e))?;

@@ -1,4 +1,4 @@
-//! Variations of an image: what a person could have written as well.
+//! Variations of an image that a person could have written, too.
 
 use serde::{Deserialize, Serialize};
 

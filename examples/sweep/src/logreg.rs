@@ -68,7 +68,7 @@ impl Model {
 
     /// Trains for one epoch, the `epoch`-th from 1, and returns the mean loss on what it saw.
     ///
-    /// What it does depends on its arguments alone, so training that goes on from a checkpoint
+    /// The result depends on the arguments alone, so training that continues from a checkpoint
     /// ends where uninterrupted training does.
     pub(crate) fn train_epoch(
         &mut self,

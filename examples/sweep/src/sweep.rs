@@ -136,7 +136,7 @@ struct Progress {
     model: Model,
 }
 
-/// Trains for all epochs, going on from the last one that was recorded.
+/// Trains for all epochs, continuing after the last one that was recorded.
 async fn train(step: Step, task: Training) -> anyhow::Result<Model> {
     let images = digits::load()?;
     let training = digits::pick(&images, &task.split.train)?;

@@ -63,7 +63,7 @@ enum Shape<'a> {
 }
 
 impl Shape<'_> {
-    /// `None` for what is no JSON, or a number too large for `f64`.
+    /// `None` if the text is not JSON, or has a number too large for `f64`.
     fn of(text: &str) -> Option<Shape<'_>> {
         let text = text.trim_ascii();
         match text.bytes().next()? {
@@ -93,7 +93,7 @@ fn same_floats(a: f64, b: f64, floats: Floats) -> bool {
     }
 }
 
-/// Where a float stands among all floats: neighbours differ by one, and both zeros are 0.
+/// The rank of a float among all floats: neighbours differ by one, and both zeros are 0.
 fn place(float: f64) -> i64 {
     let magnitude = i64::try_from(float.abs().to_bits()).expect("without its sign it has 63 bits");
     if float.is_sign_negative() { -magnitude } else { magnitude }

@@ -1,4 +1,4 @@
-//! One operation of a run as it is shown, whole or with the heads of what is large.
+//! The JSON of one operation of a run, whole or with only the heads of large values.
 
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +98,7 @@ pub struct AttemptView {
     /// What of it is too large for a list.
     #[serde(default, skip_serializing_if = "Cuts::is_empty")]
     pub cut: Cuts,
-    /// How the process ended of the attempt that this one replaces.
+    /// How the process of the attempt before this one ended, if it was cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<ProcessEnd>,
     /// Whether that was a crash.
@@ -175,7 +175,7 @@ impl OperationView {
         }
     }
 
-    /// An operation as it stands in a list, with the heads of what is large.
+    /// An operation for a list, with only the heads of large values.
     pub fn listed(run: &RunId, id: OpId, op: &Op) -> OperationView {
         let mut view = OperationView::whole(id, op);
         view.cut = Cuts {

@@ -47,7 +47,7 @@ async fn shown(
     (shown, asked.into_inner().unwrap())
 }
 
-/// Answers as a node does, with pages of so many operations.
+/// Answers as a node does, with pages of a given size.
 fn node_of(path: &Path, limit: usize) -> impl Fn(&str) -> (u16, String) {
     let connection = tidemill_eventlog::open_any(path).unwrap();
     move |asked: &str| {

@@ -1,11 +1,11 @@
-//! How an attempt stands, in words.
+//! The state of an attempt, in words.
 
 use tidemill_model::{Activity, AttemptView, ProcessEnd};
 
 use super::tree::ERROR_CHARS_MAX;
 use super::{millis, short};
 
-/// How an open step stands by its newest attempt.
+/// The state of an open step, from its newest attempt.
 pub(super) fn step_state(attempt: &AttemptView) -> String {
     match attempt.until {
         Some(until) => waits(&until, attempt.number, attempt.of),
@@ -13,7 +13,7 @@ pub(super) fn step_state(attempt: &AttemptView) -> String {
     }
 }
 
-/// How an attempt stands, behind its number.
+/// The state of an attempt, printed behind its number.
 pub(super) fn attempt_state(attempt: &AttemptView) -> String {
     if let Some(until) = &attempt.until {
         return format!("waits until {until}");
@@ -29,7 +29,7 @@ pub(super) fn attempt_state(attempt: &AttemptView) -> String {
     }
 }
 
-/// How far an attempt was when it was last heard of. When it ended is not known.
+/// How long after its start a cut-off attempt recorded something last. Its end is unknown.
 fn last_sign(attempt: &AttemptView) -> String {
     match (attempt.started_at, attempt.seen_at) {
         (Some(from), Some(seen)) if seen > from => {

@@ -1,5 +1,5 @@
-//! Text for people. Everything here is a pure function of what the views hold, and every line is one
-//! that a terminal shows as it reads.
+//! Text for people. Everything here is a pure function of what the views hold, and every line is
+//! one that a terminal shows as it reads.
 
 mod attempt;
 mod lists;
@@ -34,7 +34,7 @@ pub(crate) fn millis(ms: u64) -> String {
     duration(Duration::from_millis(ms))
 }
 
-/// One line of at most so many characters; what is cut off is marked.
+/// One line, cut to a number of characters; an ellipsis marks a cut.
 pub(crate) fn short(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         None => terminal::line(text).into_owned(),

@@ -144,8 +144,8 @@ impl Machine {
         serde_json::from_str(body).with_context(|| format!("read the sidecar's status: {body}"))
     }
 
-    /// Kills everything that runs on the machine, at once, and takes its disk away. Returns where
-    /// a copy of the database lies, which no other machine ever sees: it shows what was lost.
+    /// Kills everything that runs on the machine, at once, and deletes its disk. Returns the path
+    /// of a copy of the database, which no other machine ever sees: it shows what was lost.
     pub(crate) fn vanish(mut self, evidence: &Path) -> anyhow::Result<PathBuf> {
         let status = self.status()?;
         let pids = [Some(status.pid), status.litestream_pid, status.app_pid];
@@ -175,7 +175,7 @@ impl Machine {
         Ok(())
     }
 
-    /// The folder that stands for the machine's disk.
+    /// The folder that plays the machine's disk.
     pub(crate) fn disk(&self) -> &Path {
         &self.disk
     }

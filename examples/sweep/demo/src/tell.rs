@@ -1,4 +1,4 @@
-//! Telling the story: headings, sentences, and the commands that anybody could type.
+//! Prints the demo's story: headings, paragraphs, and the observer's commands with their output.
 
 use std::process::Command;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::tell::Look;
 
-/// What the files tell.
+/// What the files show.
 pub(crate) struct Witness {
     unfinished: String,
     shipped_steps: u64,
