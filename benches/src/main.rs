@@ -10,6 +10,7 @@ mod measure;
 mod modes;
 mod order;
 mod prepared;
+mod processors;
 mod raw;
 mod replay;
 mod rounds;

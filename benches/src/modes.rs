@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::arguments::Arguments;
 use crate::order::Site;
+use crate::processors::Processors;
 use crate::table::Print;
 use crate::{children, fan_out, replay, rounds, waiting};
 
@@ -21,10 +22,12 @@ struct Report<'a, T> {
     folder: &'a Path,
     /// How many threads run at once on this machine.
     cores: usize,
+    /// The share of their time that other processes used meanwhile.
+    others: f64,
     /// How much longer each sync was made, in seconds.
     slow_sync_s: f64,
     rounds: u32,
-    measured: &'a T,
+    measured: T,
 }
 
 /// Measures what is asked for and prints it.
@@ -32,33 +35,35 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build, whose figures say nothing: use `make bench`");
     }
-    let site = Site { dir: arguments.dir.clone(), slow_sync: arguments.slow_sync };
     let rounds = arguments.rounds.unwrap_or(ROUNDS);
     if let Some(runs) = arguments.waiting {
-        show(arguments, 1, &waiting::measure(&site, runs)?)
+        show(arguments, 1, |site| waiting::measure(site, runs))
     } else if let Some(runs) = arguments.children {
-        show(arguments, rounds, &children::measure(&site, runs, rounds)?)
+        show(arguments, rounds, |site| children::measure(site, runs, rounds))
     } else if let Some(events) = arguments.replay {
-        show(arguments, rounds, &replay::measure(&site, events, rounds)?)
+        show(arguments, rounds, |site| replay::measure(site, events, rounds))
     } else if let Some(steps) = arguments.fan_out {
-        show(arguments, rounds, &fan_out::measure(&site, steps, rounds)?)
+        show(arguments, rounds, |site| fan_out::measure(site, steps, rounds))
     } else {
         let rounds = arguments.rounds.unwrap_or(TABLE_ROUNDS);
-        let rows = rounds::measure(&site, arguments.steps, arguments.steps_each, rounds)?;
-        show(arguments, rounds, &rows)
+        let (steps, each) = (arguments.steps, arguments.steps_each);
+        show(arguments, rounds, |site| rounds::measure(site, steps, each, rounds))
     }
 }
 
 fn show<T: Serialize + Print>(
     arguments: &Arguments,
     rounds: u32,
-    measured: &T,
+    measure: impl FnOnce(&Site) -> anyhow::Result<T>,
 ) -> anyhow::Result<()> {
     let Arguments { json, dir: folder, slow_sync, .. } = arguments;
+    let before = Processors::now()?;
+    let measured = measure(&Site { dir: folder.clone(), slow_sync: *slow_sync })?;
+    let others = Processors::now()?.others_since(before);
     let cores = std::thread::available_parallelism()?.get();
     if *json {
         let slow_sync_s = slow_sync.as_secs_f64();
-        let report = Report { folder, cores, slow_sync_s, rounds, measured };
+        let report = Report { folder, cores, others, slow_sync_s, rounds, measured };
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
@@ -66,7 +71,12 @@ fn show<T: Serialize + Print>(
         true => "syncs as the disk makes them".to_owned(),
         false => format!("each sync {slow_sync:?} longer"),
     };
-    println!("files in {}, {syncs}; {cores} cores; rounds: {rounds}\n", folder.display());
+    println!("files in {}, {syncs}; {cores} cores; rounds: {rounds}", folder.display());
+    println!(
+        "other processes used {:.0} % of the processors meanwhile: believe this on an idle machine",
+        others * 1e2
+    );
+    println!();
     measured.print();
     Ok(())
 }

@@ -48,3 +48,17 @@ fn measured(
     ensure!(counted == commits, "{commits} commits were made, and {counted} are in the WAL");
     measured.per_step(steps)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_those_in_the_wal() {
+        let folder = tempfile::tempdir().unwrap();
+        let of_many = steps(&folder.path().join("many.db"), 8, 5).unwrap();
+        assert_eq!(of_many.steps_a_commit, 8.0);
+        let halves = halves(&folder.path().join("halves.db"), 5).unwrap();
+        assert_eq!(halves.steps_a_commit, 0.5);
+    }
+}

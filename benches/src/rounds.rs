@@ -133,3 +133,31 @@ fn middle(figures: &[Figures]) -> Figures {
         most_mib: of(|figures| figures.most_mib),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bar_is_a_row_and_a_ratio_is_that_of_one_round() {
+        let plans = plans(20, 2);
+        let figures = |per_second| Figures {
+            per_second,
+            wal_bytes: 1.0,
+            cpu_micros: 1.0,
+            steps_a_commit: 1.0,
+            most_mib: 1.0,
+        };
+        // A disk that is ten times as fast in the second round: the medians' ratio would be 0.9.
+        let done = |plan: &Plan| match plan.against {
+            None => vec![figures(100.0), figures(1_000.0), figures(100.0)],
+            Some(_) => vec![figures(50.0), figures(500.0), figures(90.0)],
+        };
+        let rows = rows(&plans, &plans.iter().map(done).collect::<Vec<_>>());
+        let engine = rows.iter().find(|row| row.name == ENGINE).unwrap();
+        let ratio = engine.ratio.as_ref().unwrap();
+        assert_eq!((ratio.of, ratio.goal), (RAW, Some(0.9)));
+        assert_eq!((ratio.spread.median, ratio.spread.max), (0.5, 0.9));
+        assert_eq!(engine.ratio_to_skeleton.as_ref().unwrap().spread.median, 1.0);
+    }
+}

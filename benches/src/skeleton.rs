@@ -70,3 +70,22 @@ fn write(mut log: Log, mut messages: mpsc::Receiver<Message>) -> anyhow::Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::slow_sync;
+
+    #[tokio::test]
+    async fn a_run_that_is_alone_has_a_commit_a_step_and_many_share_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let alone = steps(&folder.path().join("alone.db"), 1, 20).await.unwrap();
+        assert_eq!(alone.steps_a_commit, 1.0);
+        // While a commit is synced, all others come.
+        slow_sync::delay(Duration::from_millis(5)).unwrap();
+        let many = steps(&folder.path().join("many.db"), 50, 4).await.unwrap();
+        assert!(many.steps_a_commit > 2.0, "{many:?}");
+    }
+}
