@@ -14,6 +14,19 @@ impl NodeAddress {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The host, and the port if it is not HTTP's own.
+    pub(crate) fn host(&self) -> &str {
+        self.0.strip_prefix("http://").expect("an address begins with it")
+    }
+
+    /// Where to connect to.
+    pub(crate) fn host_and_port(&self) -> String {
+        let host = self.host();
+        // What follows the last colon is the port, unless that colon is within an IPv6 address.
+        let port = host.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+        if port.is_some() { host.to_owned() } else { format!("{host}:80") }
+    }
 }
 
 impl fmt::Display for NodeAddress {

@@ -16,10 +16,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use http_body_util::BodyExt as _;
-use hyper::Method;
-use hyper::body::Incoming;
+use bytes::{Bytes, BytesMut};
+use tidemill_client::{Answer, Call, CallError, Peer};
 use tidemill_eventlog::host;
 use tidemill_model::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, BootId, BootTime, DOCUMENT_VERSION,
@@ -27,7 +25,6 @@ use tidemill_model::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::client::{self, CallError, SidecarSocket};
 use super::shipping::Shipping;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
@@ -48,6 +45,9 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long a goodbye may take; the sidecar normally answers at once.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How much of an answer is read: real answers are a few hundred bytes.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
 /// The longest line that is accepted: real lines are a few hundred bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
@@ -59,7 +59,7 @@ pub(crate) struct Sidecar {
 
 #[derive(Debug)]
 struct AttachShared {
-    socket: SidecarSocket,
+    socket: Peer,
     hello: AttachHello,
     session: Mutex<SessionId>,
     gate: Gate,
@@ -75,7 +75,7 @@ impl Sidecar {
     /// Asks the sidecar for the file and waits until the app may open it. Spawns the task that
     /// follows the lease on the current runtime.
     pub(crate) async fn attach(socket: &Path) -> Result<Sidecar, Error> {
-        let socket = SidecarSocket(socket.to_owned());
+        let socket = Peer::Socket(socket.to_owned());
         let boot = host::boot_id()?;
         let give_up = host::boot_now().saturating_add(READY_WAIT_MAX);
         let mut backoff = Backoff::new();
@@ -132,13 +132,8 @@ impl Sidecar {
     pub(crate) async fn barrier(&self, timeout: Duration) -> Result<BarrierReply, Error> {
         let timeout_ms = tidemill_model::unix_ms(timeout);
         let body = json(&BarrierRequest { timeout_ms });
-        let answer =
-            client::call(&self.shared.socket, Method::POST, "/v1/barrier", Some(body)).await;
-        let answer = answer.map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()))?;
-        if !answer.status.is_success() {
-            return Err(Refusal::of(&answer.body).into());
-        }
-        serde_json::from_slice(&answer.body).map_err(|e| {
+        let answer = call(&self.shared.socket, "/v1/barrier", body).await?;
+        serde_json::from_slice(&answer).map_err(|e| {
             let what = format!("the sidecar answered a barrier with something else: {e}");
             Error::new(ErrorKind::Internal, what)
         })
@@ -156,14 +151,11 @@ impl Sidecar {
     async fn goodbye(&self) -> Result<(), Error> {
         let session = self.shared.session().clone();
         let body = json(&DetachRequest { session });
-        let call = client::call(&self.shared.socket, Method::POST, "/v1/detach", Some(body));
-        let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
-        match tokio::time::timeout(DETACH_TIMEOUT, call).await {
-            Ok(Ok(answer)) if answer.status.is_success() => Ok(()),
-            Ok(Ok(answer)) => Err(Refusal::of(&answer.body).into()),
-            Ok(Err(e)) => Err(unavailable(e.to_string())),
-            Err(_) => Err(unavailable("the sidecar did not answer our goodbye".into())),
-        }
+        let call = call(&self.shared.socket, "/v1/detach", body);
+        let answer = tokio::time::timeout(DETACH_TIMEOUT, call).await.map_err(|_| {
+            Error::new(ErrorKind::Unavailable, "the sidecar did not answer our goodbye")
+        })?;
+        Ok(answer.map(drop)?)
     }
 }
 
@@ -250,30 +242,38 @@ impl From<Refusal> for Error {
     }
 }
 
-fn json(body: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(body).expect("our messages have a JSON form")
+fn json(body: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(body).expect("our messages have a JSON form").into()
+}
+
+/// Sends a document and reads the answer, unless it is a refusal.
+async fn call(socket: &Peer, path: &str, body: Bytes) -> Result<Vec<u8>, Refusal> {
+    let answer = Call::post(path, Some(body)).send(socket).await.map_err(Refusal::Call)?;
+    let status = answer.status();
+    let body = answer.whole(ANSWER_BYTES_MAX).await.map_err(Refusal::Call)?;
+    if status.is_success() { Ok(body) } else { Err(Refusal::of(&body)) }
 }
 
 /// Tries once to attach.
 async fn ask(
-    socket: &SidecarSocket,
+    socket: &Peer,
     boot: &BootId,
     epoch: Option<Epoch>,
 ) -> Result<(AttachHello, Lines), Refusal> {
     let request =
         AttachRequest { v: DOCUMENT_VERSION, pid: std::process::id(), boot: boot.clone(), epoch };
-    let response = client::open(socket, Method::POST, "/v1/attach", Some(json(&request))).await;
-    let response = response.map_err(Refusal::Call)?;
-    if !response.status().is_success() {
-        let answer = client::read(socket, response).await.map_err(Refusal::Call)?;
-        return Err(Refusal::of(&answer.body));
+    let answer = Call::post("/v1/attach", Some(json(&request))).send(socket).await;
+    let answer = answer.map_err(Refusal::Call)?;
+    if !answer.status().is_success() {
+        let body = answer.whole(ANSWER_BYTES_MAX).await.map_err(Refusal::Call)?;
+        return Err(Refusal::of(&body));
     }
-    let mut lines = Lines { body: response.into_body(), buffer: BytesMut::new() };
+    let mut lines = Lines { answer, buffer: BytesMut::new() };
     match lines.next::<AttachHello>().await {
         Ok(Some(hello)) => Ok((hello, lines)),
         Ok(None) => Err(Refusal::Call(CallError::Broken {
-            socket: socket.clone(),
-            what: "the stream ended before its first line".into(),
+            peer: socket.clone(),
+            source: "the stream ended before its first line".into(),
         })),
         Err(what) => Err(Refusal::Nonsense(what)),
     }
@@ -281,7 +281,7 @@ async fn ask(
 
 /// The lines of an attachment's stream.
 struct Lines {
-    body: Incoming,
+    answer: Answer,
     buffer: BytesMut,
 }
 
@@ -296,13 +296,9 @@ impl Lines {
             if self.buffer.len() > LINE_BYTES_MAX {
                 return Err("a line of more than 64 KiB".into());
             }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(_)) | None => return Ok(None),
+            match self.answer.next().await {
+                Ok(Some(piece)) => self.buffer.extend_from_slice(&piece),
+                Ok(None) | Err(_) => return Ok(None),
             }
         }
     }

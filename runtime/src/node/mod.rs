@@ -12,7 +12,6 @@
 
 mod attach;
 mod cli;
-mod client;
 mod http;
 mod open;
 mod shipping;

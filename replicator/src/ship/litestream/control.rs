@@ -12,13 +12,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
+use tidemill_client::{Call, CallError, Peer};
 
 use super::child::LitestreamChild;
 use crate::child_process::Exit;
@@ -237,7 +233,8 @@ impl LitestreamControl {
         let db = self.db.to_string_lossy();
         let body = serde_json::json!({ "path": db, "wait": true, "timeout": seconds });
         let deadline = Duration::from_secs(seconds) + GRACE;
-        let answer = self.call(Method::POST, "/sync", Some(body.to_string()), deadline).await;
+        let call = Call::post("/sync", Some(body.to_string().into()));
+        let answer = self.call(call, deadline).await;
         match answer {
             Ok((200, bytes)) => read_synced(&bytes),
             Ok((status, bytes)) => {
@@ -306,7 +303,7 @@ impl LitestreamControl {
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ControlError> {
-        match self.call(Method::GET, path, None, QUICK).await? {
+        match self.call(Call::get(path), QUICK).await? {
             (200, bytes) => serde_json::from_slice(&bytes)
                 .map_err(|e| ControlError::Garbled(format!("{e}: {}", error_text(&bytes)))),
             (status, bytes) => Err(ControlError::Refused { status, text: error_text(&bytes) }),
@@ -315,54 +312,30 @@ impl LitestreamControl {
 
     async fn call(
         &self,
-        method: Method,
-        path: &str,
-        body: Option<String>,
+        call: Call<'_>,
         deadline: Duration,
-    ) -> Result<(u16, Bytes), ControlError> {
-        let call = self.call_unbounded(method, path, body);
-        match tokio::time::timeout(deadline, call).await {
-            Ok(answer) => answer,
+    ) -> Result<(u16, Vec<u8>), ControlError> {
+        let exchange = async {
+            let answer = call.send(&Peer::Socket(self.socket.clone())).await?;
+            let status = answer.status().as_u16();
+            Ok((status, answer.whole(BODY_BYTES_MAX).await?))
+        };
+        match tokio::time::timeout(deadline, exchange).await {
+            Ok(answer) => answer.map_err(|e| self.failed(e)),
             Err(_) => Err(ControlError::Silent(deadline)),
         }
     }
 
-    async fn call_unbounded(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<String>,
-    ) -> Result<(u16, Bytes), ControlError> {
-        let broken = |e: &dyn std::fmt::Display| ControlError::Unreachable {
-            socket: self.socket.clone(),
-            reason: e.to_string(),
+    fn failed(&self, error: CallError) -> ControlError {
+        let reason = match error {
+            CallError::Connect { source, .. } => source.to_string(),
+            CallError::Broken { source, .. } => source.to_string(),
+            CallError::Request { source, .. } => {
+                return ControlError::Garbled(format!("the request cannot be made: {source}"));
+            }
+            CallError::Silent { .. } | CallError::TooLarge { .. } => error.to_string(),
         };
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| broken(&e))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| broken(&e))?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "litestream")
-            .header("content-type", "application/json")
-            .header("connection", "close")
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
-            .map_err(|e| ControlError::Garbled(format!("the request cannot be made: {e}")))?;
-        let exchange = async {
-            let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
-            let status: StatusCode = response.status();
-            let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-            let body = body.map_err(|e| broken(&e))?;
-            Ok((status.as_u16(), body.to_bytes()))
-        };
-        // This future drives the connection itself, so that dropping the call drops the connection.
-        let mut exchange = std::pin::pin!(exchange);
-        tokio::select! {
-            biased;
-            answer = &mut exchange => answer,
-            _ = connection => exchange.await,
-        }
+        ControlError::Unreachable { socket: self.socket.clone(), reason }
     }
 }
 

@@ -72,7 +72,7 @@ impl ScriptedSidecar {
 }
 
 async fn tell(stream: &mut UnixStream, line: &impl serde::Serialize) {
-    let mut line = json(line);
+    let mut line = json(line).to_vec();
     line.push(b'\n');
     stream.write_all(&line).await.unwrap();
 }
