@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Sql(crate::sql::Args),
     /// Write a moment of a node to a new file and verify it.
     Restore(crate::restore::Args),
-    /// Try whether a store keeps the promises that nodes rely on.
+    /// Test whether a store keeps the promises that nodes rely on.
     Probe(crate::probe::Args),
     /// Check a file: integrity, checksum of the log, projections against events.
     Fsck(crate::fsck::Args),

@@ -11,7 +11,7 @@ use crate::output;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A fleet of the store to try, s3://BUCKET/FLEET; it may be one that does not exist yet
+    /// A fleet in the store to test, s3://BUCKET/FLEET; it need not exist yet
     fleet: FleetUrl,
     #[command(flatten)]
     s3: S3Args,

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if runs.len() > shown {
         runs.truncate(shown);
         let go_on = runs.last().map_or_else(String::new, |run| {
-            format!(": --after {} goes on, --limit N shows more", run.seq)
+            format!(": --after {} continues, --limit N shows more", run.seq)
         });
         output::say(&format!(
             "there are more runs than --limit {} lets through{go_on}",

@@ -24,12 +24,12 @@ pub(crate) struct Args {
     db: PathBuf,
     #[command(flatten)]
     s3: S3Args,
-    /// How long the lease lasts after each write, 3s to 10m: a lost machine's node can be taken
-    /// over after that; shorter needs a quicker S3
+    /// How long the lease lasts after each write, 3s to 10m: after that another machine can take
+    /// a lost machine's node over; a shorter time needs a quicker S3
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
     ttl: Duration,
-    /// The shortest time between two uploads of a busy node, 100ms to 60s: what a lost disk takes
-    /// with it, against the number of requests
+    /// The shortest time between two uploads of a busy node, 100ms to 60s: a shorter time means
+    /// that a lost disk takes less with it, and more requests
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
     ship_every: Duration,
     /// How long CMD has to leave after SIGTERM, up to 1h
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     /// lost. Without this the sidecar waits and says which object is damaged
     #[arg(long)]
     allow_older: bool,
-    /// The app to run; without it, one that another supervisor starts is served
+    /// The app to run; without it, the sidecar serves an app that another supervisor starts
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }

@@ -86,7 +86,7 @@ impl ObjectAddress {
                  ({detail}), is it an S3 server?"
             ),
             RequestFailure::ConditionFailed | RequestFailure::Racing => {
-                format!("cannot {what} in bucket `{bucket}`: somebody else wrote it ({detail})")
+                format!("cannot {what} in bucket `{bucket}`: another client wrote it ({detail})")
             }
             RequestFailure::Busy => format!(
                 "cannot {what} in bucket `{bucket}`: S3 at {server} is not available ({detail}), \

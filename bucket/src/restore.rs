@@ -157,7 +157,7 @@ fn check(output: &Output, txid: Txid, what: &str) -> Result<(), Error> {
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
     if report.integrity_check.as_deref() != Some("quick") {
-        let message = format!("litestream did not check what it restored from {what}");
+        let message = format!("litestream did not check the file that it restored from {what}");
         return Err(Error::new(ErrorKind::Internal, message));
     }
     Ok(())

@@ -56,7 +56,7 @@ impl std::fmt::Display for Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// A process holds it.
-    #[error("{path} is locked by {holder}: end that one first")]
+    #[error("{path} is locked by {holder}: end that process first")]
     Held {
         /// The lock file.
         path: PathBuf,
@@ -196,7 +196,7 @@ mod tests {
         let lock = FileLock::take(&path).unwrap();
         let me = std::process::id();
         let error = FileLock::take(&path).unwrap_err().to_string();
-        assert!(error.contains(&format!("process {me}: end that one first")), "{error}");
+        assert!(error.contains(&format!("process {me}: end that process first")), "{error}");
         let holder = FileLock::holder_of(&path).unwrap().unwrap();
         assert_eq!(holder.pid, Some(me));
         assert_eq!(holder.started, host::process_started(me));

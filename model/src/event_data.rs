@@ -157,7 +157,7 @@ impl BlockReason {
             logged: Some(what.to_owned()),
             asked: None,
             advice: "use the version of tidemill that wrote it; if that is this one or an earlier \
-                     one, this run cannot go on: start its work again under another id, and run \
+                     one, this run cannot continue: start its work again under another id, and run \
                      `tidemill fsck` to see whether the file is whole"
                 .to_owned(),
         }

@@ -172,7 +172,7 @@ pub struct SocketError {
 pub enum SocketErrorKind {
     /// The request is wrong: mend it.
     Invalid,
-    /// Another app is attached: end that one first.
+    /// Another app is attached: end that app first.
     Conflict,
     /// Not now: try again.
     Unavailable,

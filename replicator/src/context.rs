@@ -45,7 +45,7 @@ impl Context {
             Ok(lock) => lock,
             Err(LockError::Held { holder, .. }) => {
                 let message = format!(
-                    "another sidecar, {holder}, has {}: end that one first",
+                    "another sidecar, {holder}, has {}: end that process first",
                     settings.beside.db().display()
                 );
                 return Err(Error::new(ErrorKind::Conflict, message));

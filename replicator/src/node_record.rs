@@ -122,12 +122,12 @@ impl NodeRecord {
             }
             Unfit::Bucket => "the lease is gone: this epoch ends here",
             Unfit::File => {
-                "the file is not what it was: this epoch ends here, and the next start begins the \
-                 next one from what the bucket has"
+                "the file lacks what was covered: this epoch ends here, and the next start begins \
+                 the next one from what the bucket has"
             }
             Unfit::Answers => {
-                "litestream's answers cannot be, however often it is started again: this epoch \
-                 ends here, and the next start ships the file under the next one"
+                "litestream's answers stay wrong after every restart: this epoch ends here, and the \
+                 next start ships the file under the next one"
             }
         };
         tracing::error!(epoch = %self.epoch, "{why}");

@@ -90,10 +90,10 @@ async fn run_on(settings: Settings) -> Result<RunEnd, Error> {
 /// the claim stays until it expires, because nothing was covered under it.
 fn ended_early(context: &Context) -> RunEnd {
     if context.status().claimed {
-        tracing::warn!("told to end in the middle of a take-over: the lease expires by itself");
+        tracing::warn!("a signal asks to end during a take-over: the lease is left to expire");
         return RunEnd { code: EXIT_NOT_COVERED };
     }
-    tracing::info!("told to end before it began");
+    tracing::info!("a signal asks to end before the node was claimed");
     RunEnd { code: 0 }
 }
 

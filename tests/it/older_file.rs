@@ -85,7 +85,7 @@ fn nothing_acknowledged_is_gone(killed: Killed) {
     vm.api().wait_completed("r1", BOUND);
     known.assert_not_repeated(&ledger);
     let said = vm.log();
-    let line = said.lines().find(|line| line.contains("the local file is not what it was"));
+    let line = said.lines().find(|line| line.contains("the local file lacks what it should hold"));
     assert!(line.is_some_and(|line| line.contains("ERROR")), "{said}");
     let aside = vm.diverged();
     let [aside] = &aside[..] else { panic!("not one folder: {aside:?}") };

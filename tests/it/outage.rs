@@ -158,7 +158,7 @@ fn take_over_without_a_store(bucket: &Bucket, ledger: &Ledger, proxy: &Proxy) ->
     vm.wait_log("which has the file open", BOUND);
     proxy.set(Line::Cut);
     drop(app_lock);
-    vm.wait_log("the take-over cannot go on: trying again", BOUND);
+    vm.wait_log("the take-over cannot continue: trying again", BOUND);
     vm
 }
 

@@ -53,7 +53,7 @@ impl Tree {
             tree.field("created", &view.created_at.to_string());
             if view.attempt > 1 {
                 let epoch = view.epoch.map_or_else(String::new, |e| format!(", now in epoch {e}"));
-                tree.field("taken up", &format!("{} times{epoch}", view.attempt));
+                tree.field("run by", &format!("{} processes{epoch}", view.attempt));
             }
             if !view.labels.is_empty() {
                 let labels: Vec<String> =

@@ -94,13 +94,13 @@ impl AppDoor {
         let (kind, message) = match refusal {
             AttachRefusal::Taken { pid } => (
                 SocketErrorKind::Conflict,
-                format!("process {pid} has the file: end that one first"),
+                format!("process {pid} has the file: end that process first"),
             ),
             AttachRefusal::NotReady => {
                 (SocketErrorKind::Unavailable, "the node is not ready yet".to_owned())
             }
             AttachRefusal::Leaving => {
-                (SocketErrorKind::Unavailable, "the node is being given up".to_owned())
+                (SocketErrorKind::Unavailable, "the sidecar is releasing the node".to_owned())
             }
             AttachRefusal::OtherBoot => (
                 SocketErrorKind::Invalid,

@@ -178,7 +178,7 @@ impl Serving {
         let (node, post) = (&mut self.node, &mut self.routes.post);
         match event {
             NodeEvent::Terminate => {
-                tracing::info!("told to end: draining");
+                tracing::info!("a signal asks to end: draining");
                 self.asked = true;
                 node.epoch.hurry();
                 post.tell(Input::Terminate);

@@ -210,7 +210,9 @@ impl Shipper {
             }
             // The lease's thread has judged the same document, and its view reports the loss.
             Effect::Foreign => {
-                tracing::error!("after an upload the lease was another's: nothing counts");
+                tracing::error!(
+                    "after an upload the lease showed another owner: no barrier counts"
+                );
             }
         }
         None

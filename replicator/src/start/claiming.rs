@@ -46,8 +46,8 @@ impl Starting<'_> {
         if let Some(lack) = &plan.lacks {
             tracing::error!(
                 file = %self.context.beside().db().display(), %lack, next_epoch = %plan.epoch,
-                "the local file is not what it was: the next epoch begins from what the bucket \
-                 has, and the file is moved aside if that is more"
+                "the local file lacks what it should hold: the next epoch begins from what the \
+                 bucket has, and the file is moved aside if the bucket has more"
             );
         }
         let nonce = Nonce::from_random(host::random()?);

@@ -44,19 +44,19 @@ pub(crate) fn move_away(
         Displaced::Now => tracing::warn!(
             events = lost,
             read,
-            "lost the node: its file was moved aside; so many events may never have reached the \
-             bucket, and this is how to read them"
+            "lost the node: its file was moved aside; this many of its events may never have \
+             reached the bucket, and `read` shows how to read them"
         ),
         Displaced::Before => tracing::warn!(
             events = lost,
             read,
-            "another owner has or had this node: moved its old file aside; so many events may \
-             never have reached the bucket, and this is how to read them"
+            "another owner has or had this node: moved its old file aside; this many of its \
+             events may never have reached the bucket, and `read` shows how to read them"
         ),
         Displaced::NoState => tracing::warn!(
             file,
-            "the file's state file is missing, so it cannot be told whether the file is the \
-             newest: moved it aside"
+            "the state file is missing, so nothing shows whether the database is the newest: \
+             moved it aside"
         ),
         Displaced::Older => {
             tracing::warn!(to, "the local file lacks what is in the bucket: moved aside");

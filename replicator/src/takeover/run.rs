@@ -64,7 +64,7 @@ pub(crate) async fn run(
                 failures = failures.saturating_add(1);
                 let text = format!("the take-over waits: {error}");
                 if context.status().problems.say(Topic::TakeOver, text) {
-                    tracing::warn!(%error, "the take-over cannot go on: trying again");
+                    tracing::warn!(%error, "the take-over cannot continue: trying again");
                 }
                 tokio::time::sleep(backoff(failures, AGAIN_LEAST, AGAIN_MOST)).await;
             }
@@ -109,7 +109,7 @@ async fn local_log(context: &Arc<Context>, candidate: Candidate) -> Result<Local
         WholeLog::Damaged(error) => {
             let file = db.display();
             if candidate == Candidate::Adopt {
-                let message = format!("{file}: {error}: move it and its -wal away, or mend it");
+                let message = format!("{file}: {error}: move it and its -wal away, or repair it");
                 return Err(Error::new(ErrorKind::Corrupt, message));
             }
             tracing::error!(%file, %error, "the local file is damaged: it cannot be the base");

@@ -54,13 +54,13 @@ fn main() -> anyhow::Result<()> {
          next epoch, restores the last restorable point, verifies it, and lets the app open it.",
     );
     let url = second.wait_ready()?;
-    say(&format!("vm-2 is ready at {url}; the unfinished runs go on by themselves."));
+    say(&format!("vm-2 is ready at {url}; the unfinished runs continue by themselves."));
     let ranking = wait_result(&url)?;
     say("The sweep is finished.");
     let db = second.db().to_owned();
     second.shut_down()?;
 
-    chapter("What the bucket tells, with both machines gone");
+    chapter("What the bucket shows, with both machines gone");
     let witness = Witness::hear(&look, &lost, &db)?;
     look_back(&look, &witness)?;
 

@@ -36,7 +36,7 @@ pub(super) async fn run(app: App, args: RunArgs) -> CommandResult {
         () = fenced(open.sidecar.as_ref()) => exit_fenced(),
         outcome = to_its_end(&open.node, request) => outcome,
         () = signals.next() => {
-            say("interrupted: the run is kept and goes on when the file is opened again");
+            say("interrupted: the run stays in the file and continues when it is opened again");
             Ok(ExitCode::FAILURE)
         }
     };
