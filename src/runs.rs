@@ -56,6 +56,7 @@ impl Args {
             workflow: self.workflow.clone(),
             after: self.after,
             limit: self.limit.saturating_add(1),
+            bytes_max: None,
         };
         let access = self.from.s3.access()?;
         if let Some(runs) = wait(async { Ok(access.ask_list(&self.from.from, &filter).await?) })? {

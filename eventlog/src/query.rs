@@ -3,6 +3,8 @@
 //! Every list has a bound and a cursor. Rows of a kind that this version does not know are listed
 //! like others; only folding a run needs to understand them all.
 
+use std::ops::ControlFlow;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{
@@ -26,6 +28,9 @@ pub struct RunFilter {
     pub after: Option<Seq>,
     /// How many at most.
     pub limit: u32,
+    /// The list ends after the run that follows the one with which it has so many bytes; `None` for
+    /// all, of whatever size.
+    pub bytes_max: Option<usize>,
 }
 
 const SUMMARY: &str = "SELECT r.run, r.workflow, r.status, r.created_at, \
@@ -55,9 +60,15 @@ pub fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunSummar
     sql.push_str(" ORDER BY r.seq DESC LIMIT ?2");
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
     let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(failed)?;
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next().map_err(failed)? {
-        found.push(summary(row)?);
+        let is_last = filter.bytes_max.is_some_and(|max| bytes >= max);
+        let run = summary(row)?;
+        bytes += run.bytes();
+        found.push(run);
+        if is_last {
+            break;
+        }
     }
     Ok(found)
 }
@@ -142,6 +153,32 @@ pub fn events(
     Ok(found)
 }
 
+/// A page of the events of a run after a position, in order, and whether there are more: at most
+/// `limit`, and none after the one with which they carry `bytes_max`.
+///
+/// # Errors
+/// As [`events`].
+pub fn events_page(
+    connection: &Connection,
+    run: &RunId,
+    after: Seq,
+    limit: u32,
+    bytes_max: usize,
+) -> Result<(Vec<Row>, bool)> {
+    let (mut page, mut bytes, mut more) = (Vec::new(), 0, false);
+    // One more than asked for tells whether there is a next page.
+    walk(connection, Some(run), after, limit.saturating_add(1), |row| {
+        more = bytes >= bytes_max || u32::try_from(page.len()).is_ok_and(|found| found >= limit);
+        if more {
+            return Ok(ControlFlow::Break(()));
+        }
+        bytes += row.data.as_ref().map_or(0, String::len);
+        page.push(row);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok((page, more))
+}
+
 /// As [`events`], one row at a time, so that a long history is never in memory as a whole.
 ///
 /// # Errors
@@ -153,6 +190,16 @@ pub fn for_each_event(
     limit: u32,
     mut each: impl FnMut(Row) -> Result<()>,
 ) -> Result<()> {
+    walk(connection, run, after, limit, |row| each(row).map(ControlFlow::Continue))
+}
+
+fn walk(
+    connection: &Connection,
+    run: Option<&RunId>,
+    after: Seq,
+    limit: u32,
+    mut each: impl FnMut(Row) -> Result<ControlFlow<()>>,
+) -> Result<()> {
     let failed = |e| sqlite("read events", e);
     let condition = if run.is_some() { "run = ?3 AND " } else { "?3 IS NULL AND " };
     let columns = Row::COLUMNS;
@@ -162,7 +209,9 @@ pub fn for_each_event(
     let mut rows =
         statement.query((to_sql(after), limit, run.map(RunId::as_str))).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
-        each(Row::read(row)?)?;
+        if each(Row::read(row)?)?.is_break() {
+            break;
+        }
     }
     Ok(())
 }

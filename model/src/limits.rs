@@ -24,6 +24,6 @@ pub const PAYLOAD_LISTED_BYTES_MAX: usize = 4 * 1024;
 /// How much is shown of a payload that is larger: a few lines.
 pub const PAYLOAD_HEAD_CHARS_MAX: usize = 500;
 
-/// A page of operations ends after the one with which it gets this large, 4 MiB: what a reader
-/// takes into memory at once without thinking about it.
-pub const OPERATIONS_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A page of operations, events or runs ends after the one with which it gets this large, 4 MiB:
+/// what a reader takes into memory at once without thinking about it.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;

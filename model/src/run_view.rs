@@ -71,6 +71,15 @@ pub struct RunSummary {
     pub activity: Option<Activity>,
 }
 
+impl RunSummary {
+    /// How many bytes the parts have that can be large, and some for the rest.
+    pub fn bytes(&self) -> usize {
+        let labels = self.labels.iter().map(|(name, value)| name.len() + value.len());
+        let status = self.custom_status.as_ref().map_or(0, |status| status.as_str().len());
+        500 + labels.sum::<usize>() + status
+    }
+}
+
 /// A page of a list of runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunPage {

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use super::OperationView;
-use crate::limits::OPERATIONS_PAGE_BYTES_MAX;
+use crate::limits::PAGE_BYTES_MAX;
 use crate::position::OpId;
 use crate::run_state::RunState;
 
@@ -55,7 +55,7 @@ impl OperationPage {
         let mut bytes = 0;
         while request
             .limit
-            .is_none_or(|limit| page.operations.len() < limit && bytes < OPERATIONS_PAGE_BYTES_MAX)
+            .is_none_or(|limit| page.operations.len() < limit && bytes < PAGE_BYTES_MAX)
         {
             let Some((&id, op)) = rest.next() else { return page };
             let view = match request.payloads {

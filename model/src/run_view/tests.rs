@@ -8,7 +8,7 @@ use super::*;
 use crate::event::Event;
 use crate::event_data::{BlockReasonKind, ProcessEnd, RunCreated, Seed};
 use crate::failure::FailureKind;
-use crate::limits::{OPERATIONS_PAGE_BYTES_MAX, PAYLOAD_HEAD_CHARS_MAX, PAYLOAD_LISTED_BYTES_MAX};
+use crate::limits::{PAGE_BYTES_MAX, PAYLOAD_HEAD_CHARS_MAX, PAYLOAD_LISTED_BYTES_MAX};
 use crate::position::LogSum;
 
 /// What `GET /v1/runs/{id}` asks for.
@@ -335,10 +335,10 @@ fn pages_have_every_operation_once_and_end_by_number_or_by_bytes() {
     assert_eq!(pages(&many(0, 0), 10, Payloads::Heads), [0]);
     assert_eq!(pages(&many(10, 0), 10, Payloads::Heads), [10]);
     assert_eq!(pages(&many(25, 0), 10, Payloads::Heads), [10, 10, 5]);
-    let large = many(9, OPERATIONS_PAGE_BYTES_MAX / 4);
+    let large = many(9, PAGE_BYTES_MAX / 4);
     assert_eq!(pages(&large, 1_000, Payloads::Heads), [9], "heads are small");
     assert_eq!(pages(&large, 1_000, Payloads::Whole), [4, 4, 1]);
-    assert_eq!(pages(&many(2, OPERATIONS_PAGE_BYTES_MAX), 9, Payloads::Whole), [1, 1]);
+    assert_eq!(pages(&many(2, PAGE_BYTES_MAX), 9, Payloads::Whole), [1, 1]);
 }
 
 #[test]

@@ -18,8 +18,8 @@ use super::{Engine, check, closing, start};
 use crate::author::App;
 use crate::error::{Error, ErrorKind, closed};
 use crate::gate::Gate;
-use crate::store::Reads;
 use crate::store::writer::Refusing;
+use crate::store::{Following, Reads};
 
 /// Where and as what a node opens its file.
 #[derive(Debug, Clone)]
@@ -262,6 +262,11 @@ impl Node {
     /// The newest position that is durable, as it grows.
     pub fn committed(&self) -> watch::Receiver<Seq> {
         self.engine.store.committed()
+    }
+
+    /// Follows a run: what is written to it from now on is news.
+    pub(crate) fn follow(&self, run: &RunId) -> Following {
+        self.engine.store.follow(run)
     }
 
     /// Why nothing can be written, if nothing could be when it was last tried: a full disk, a file

@@ -40,8 +40,9 @@ impl HeldBlocks {
             }
             page.sort_by_key(|run| std::cmp::Reverse(run.seq));
         }
-        let more = page.len() > asked;
-        page.truncate(asked);
+        let fits = fitting(&page, asked, filter.bytes_max);
+        let more = page.len() > fits;
+        page.truncate(fits);
         query::add_activity(file, &mut page)?;
         waits::say(file, &mut page)?;
         let next = page.last().map(|run| run.seq).filter(|_| more);
@@ -57,6 +58,17 @@ impl HeldBlocks {
     }
 }
 
+/// How many runs fit into a page, which ends with the one with which it has so many bytes.
+fn fitting(runs: &[RunSummary], asked: usize, bytes_max: Option<usize>) -> usize {
+    let mut bytes = 0;
+    let fits = |run: &&RunSummary| {
+        let fits = bytes_max.is_none_or(|max| bytes < max);
+        bytes += run.bytes();
+        fits
+    };
+    runs.iter().take(asked).take_while(fits).count()
+}
+
 /// A run, and the blocked run that it waits for; `None` if no run has this id.
 pub(super) fn state(
     file: &Connection,
@@ -70,16 +82,25 @@ pub(super) fn state(
     Ok(Some((state, waits_for)))
 }
 
-/// Events of a run after a position; `None` if no run has this id.
+/// A page of the events of a run.
+#[derive(Debug)]
+pub(crate) struct EventRows {
+    pub(crate) rows: Vec<Row>,
+    /// Whether there are more after them.
+    pub(crate) more: bool,
+}
+
+/// Events of a run after a position; `None` if there is no run of this id.
 pub(super) fn events(
     file: &Connection,
     run: &RunId,
     after: Seq,
     limit: u32,
-) -> Result<Option<Vec<Row>>, Error> {
-    let rows = query::events(file, Some(run), after, limit)?;
+    bytes_max: usize,
+) -> Result<Option<EventRows>, Error> {
+    let (rows, more) = query::events_page(file, run, after, limit, bytes_max)?;
     let is_there = !rows.is_empty() || query::run(file, run)?.is_some();
-    Ok(is_there.then_some(rows))
+    Ok(is_there.then_some(EventRows { rows, more }))
 }
 
 /// The state of a run as the engine needs it.

@@ -13,6 +13,7 @@
 //! One thread writes ([`writer`]), a few connections read ([`readers`]).
 
 mod copy;
+mod followers;
 mod lists;
 pub(crate) mod log;
 mod open;
@@ -27,14 +28,15 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::RunFilter;
-use tidemill_eventlog::{Row, open_any, waits};
+use tidemill_eventlog::{open_any, waits};
 use tidemill_model::{OpId, RunId, RunState, RunSummary, Seq, Timestamp, WaitsFor};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::clock::Clock;
 use crate::error::Error;
-pub(crate) use lists::{AwaitedChild, Due, HeldBlocks, Stored};
+pub(crate) use followers::Following;
+pub(crate) use lists::{AwaitedChild, Due, EventRows, HeldBlocks, Stored};
 pub(crate) use log::{Log, Record, Unreadable, created};
 pub(crate) use open::OpenFile;
 pub(crate) use process::Processes;
@@ -93,6 +95,11 @@ impl Store {
         self.writer.committed()
     }
 
+    /// Follows a run: what is written to it from now on is news.
+    pub(crate) fn follow(&self, run: &RunId) -> Following {
+        self.writer.follow(run)
+    }
+
     /// Why the file takes no writes; `None` if the last attempt to write succeeded.
     pub(crate) fn refusing(&self) -> Option<Refusing> {
         self.writer.refusing()
@@ -135,6 +142,12 @@ impl Reads {
     /// Readers with a lane of their own, which do not wait behind these.
     pub(crate) fn beside(&self) -> Reads {
         Reads { lane: self.lane.beside() }
+    }
+
+    /// How often the file was read.
+    #[cfg(test)]
+    pub(crate) fn jobs(&self) -> usize {
+        self.lane.jobs()
     }
 
     /// The whole log of a run; the inner error says why this version cannot read it.
@@ -193,15 +206,16 @@ impl Reads {
         self.lane.read(move |file| lists::state(file, &run)).await
     }
 
-    /// Events of a run after a position; `None` if no run has this id.
+    /// Events of a run after a position, at most so many and of about so many bytes; `None` if there
+    /// is no run of this id.
     pub(crate) async fn events(
         &self,
         run: &RunId,
         after: Seq,
-        limit: u32,
-    ) -> Result<Option<Vec<Row>>, Error> {
+        (limit, bytes_max): (u32, usize),
+    ) -> Result<Option<EventRows>, Error> {
         let run = run.clone();
-        self.lane.read(move |file| lists::events(file, &run, after, limit)).await
+        self.lane.read(move |file| lists::events(file, &run, after, limit, bytes_max)).await
     }
 
     /// The blocked run that a run waits for, directly or through its children; `None` if there is

@@ -33,6 +33,9 @@ pub(super) struct Lane {
     places: Arc<Semaphore>,
     /// Set by `close`, so that jobs that still wait for a place are refused, too.
     closed: Arc<AtomicBool>,
+    /// How many jobs were asked for.
+    #[cfg(test)]
+    jobs: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 impl Lane {
@@ -42,12 +45,23 @@ impl Lane {
 
     fn of(pool: Arc<ReaderPool>) -> Lane {
         let places = usize::try_from(READERS_MAX).expect("a small number");
-        Lane { pool, places: Arc::new(Semaphore::new(places)), closed: Arc::default() }
+        Lane {
+            pool,
+            places: Arc::new(Semaphore::new(places)),
+            closed: Arc::default(),
+            #[cfg(test)]
+            jobs: Arc::default(),
+        }
     }
 
     /// Another lane to the same connections.
     pub(super) fn beside(&self) -> Lane {
         Lane::of(Arc::clone(&self.pool))
+    }
+
+    #[cfg(test)]
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs.load(Ordering::Relaxed)
     }
 
     /// Runs `job` with a connection.
@@ -59,6 +73,8 @@ impl Lane {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        #[cfg(test)]
+        self.jobs.fetch_add(1, Ordering::Relaxed);
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
         if self.closed.load(Ordering::Acquire) {
             return Err(closed());

@@ -12,21 +12,23 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use tidemill_eventlog::Row;
+use tidemill_model::limits::PAGE_BYTES_MAX;
 use tidemill_model::{EventPage, EventView, RunId, Seq};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::Api;
 use super::error::ApiError;
 use super::query::Params;
 use super::runs::no_such_run;
-use crate::store::Stored;
+use crate::store::{EventRows, Following, Reads, Stored};
 
-/// Events in a page. At 1 MiB each the page would be large, but payloads are rarely near it.
+/// Events in a page, which is also bounded by bytes.
 const PAGE_DEFAULT: u32 = 1_000;
 const PAGE_MAX: u32 = 10_000;
 
-/// Events that a stream reads at a time.
-const BATCH: u32 = 200;
+/// What a stream reads at a time, and holds until its client has taken it: so many events, or those
+/// with which it has so many bytes.
+const BATCH: (u32, usize) = (200, 1024 * 1024);
 
 /// Proxies cut a connection on which nothing moves, after a minute or so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -48,10 +50,8 @@ pub(crate) async fn events(
         return follow_run(api, run, after).await;
     }
     let after = after.unwrap_or(Seq::ZERO);
-    let found = page(&api, &run, after, limit + 1).await?;
-    let asked = usize::try_from(limit).expect("a limit fits in memory");
-    let more = found.len() > asked;
-    let events: Vec<EventView> = found.into_iter().take(asked).map(Row::into_view).collect();
+    let EventRows { rows, more } = page(&api.reads, &run, after, (limit, PAGE_BYTES_MAX)).await?;
+    let events: Vec<EventView> = rows.into_iter().map(Row::into_view).collect();
     let next = events.last().map(|event| event.seq).filter(|_| more);
     Ok(Json(EventPage { events, next }).into_response())
 }
@@ -64,77 +64,103 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, ApiError> {
 }
 
 /// Events of a run, which must exist.
-async fn page(api: &Api, run: &RunId, after: Seq, limit: u32) -> Result<Vec<Row>, ApiError> {
-    let found = api.reads.events(run, after, limit).await?;
+async fn page(
+    reads: &Reads,
+    run: &RunId,
+    after: Seq,
+    bounds: (u32, usize),
+) -> Result<EventRows, ApiError> {
+    let found = reads.events(run, after, bounds).await?;
     Ok(found.ok_or_else(|| no_such_run(run))?)
 }
 
-/// A stream of a run's events.
+/// A stream of a run's events. It reads when the run has news, and when its client has taken all
+/// that it read before.
 struct Follower {
-    api: Arc<Api>,
+    reads: Reads,
+    closing: CancellationToken,
     run: RunId,
+    following: Following,
     after: Seq,
     waiting: VecDeque<Row>,
-    commits: watch::Receiver<Seq>,
+    /// There is more in the file than what waits.
+    more: bool,
     ended: bool,
 }
 
 async fn follow_run(api: Arc<Api>, run: RunId, after: Seq) -> Result<Response, ApiError> {
-    // Subscribed before the first look, so that no commit in between is missed.
-    let commits = api.node.committed();
-    let waiting = page(&api, &run, after, BATCH).await?.into();
-    let follower = Follower { api, run, after, waiting, commits, ended: false };
+    // Before the first look, so that no commit in between is missed.
+    let following = api.node.follow(&run);
+    let (reads, closing) = (api.reads.clone(), api.closing.clone());
+    let follower = Follower::new(reads, closing, following, run, after).await?;
     let events = stream::unfold(follower, |mut follower| async move {
-        let event = follower.next().await?;
+        let event = match follower.next().await? {
+            Ok(row) => sse(row),
+            Err(error) => Event::default().event("error").data(error.to_json()),
+        };
         Some((Ok::<_, Infallible>(event), follower))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
 impl Follower {
-    /// The next event; none after the run's end, or when the node closes.
-    async fn next(&mut self) -> Option<Event> {
-        let mut over = false;
+    async fn new(
+        reads: Reads,
+        closing: CancellationToken,
+        following: Following,
+        run: RunId,
+        after: Seq,
+    ) -> Result<Follower, ApiError> {
+        let EventRows { rows, more } = page(&reads, &run, after, BATCH).await?;
+        // One that has nothing left to give may have ended before.
+        let ended = rows.is_empty() && has_ended(&reads, &run).await?;
+        let waiting = rows.into();
+        let mut follower =
+            Follower { reads, closing, run, following, after, waiting, more, ended: false };
+        if ended {
+            // It may also have ended after the page was read: then the end is in this one.
+            follower.read().await?;
+            follower.ended = follower.waiting.is_empty();
+        }
+        Ok(follower)
+    }
+
+    /// The next event; `None` after the run's end, or when the node closes.
+    async fn next(&mut self) -> Option<Result<Row, ApiError>> {
         loop {
             if let Some(row) = self.waiting.pop_front() {
                 self.after = row.seq;
                 self.ended = self.ended || matches!(&*row.kind, "run_completed" | "run_failed");
-                return Some(sse(row));
+                return Some(Ok(row));
             }
             if self.ended {
                 return None;
             }
-            // What is committed up to now is seen by the read that follows.
-            self.commits.borrow_and_update();
-            match page(&self.api, &self.run, self.after, BATCH).await {
-                Ok(rows) if !rows.is_empty() => {
-                    self.waiting = rows.into();
-                    continue;
-                }
-                Ok(_) if over => return None,
-                Ok(_) => {}
-                Err(error) => {
-                    self.ended = true;
-                    return Some(Event::default().event("error").data(error.to_json()));
+            if !self.more {
+                tokio::select! {
+                    biased;
+                    () = self.closing.cancelled() => return None,
+                    () = self.following.news() => {}
                 }
             }
-            if self.is_over().await {
-                // It may have ended since the page was read: what is left is in the next.
-                over = true;
-                continue;
-            }
-            tokio::select! {
-                biased;
-                () = self.api.closing.cancelled() => return None,
-                changed = self.commits.changed() => changed.ok()?,
+            if let Err(error) = self.read().await {
+                self.ended = true;
+                return Some(Err(error));
             }
         }
     }
 
-    /// Whether the run ended before the position from which we follow it.
-    async fn is_over(&self) -> bool {
-        matches!(self.api.reads.find(&self.run).await, Ok(Some(Stored::Ended(..))))
+    async fn read(&mut self) -> Result<(), ApiError> {
+        // What is committed up to now is seen by the read that follows.
+        self.following.up_to_date();
+        let EventRows { rows, more } = page(&self.reads, &self.run, self.after, BATCH).await?;
+        (self.waiting, self.more) = (rows.into(), more);
+        Ok(())
     }
+}
+
+async fn has_ended(reads: &Reads, run: &RunId) -> Result<bool, ApiError> {
+    Ok(matches!(reads.find(run).await?, Some(Stored::Ended(..))))
 }
 
 fn sse(row: Row) -> Event {
@@ -142,3 +168,6 @@ fn sse(row: Row) -> Event {
     let data = serde_json::to_string(&view).expect("an event's row has a JSON form");
     Event::default().id(view.seq.to_string()).event(view.kind).data(data)
 }
+
+#[cfg(test)]
+mod tests;

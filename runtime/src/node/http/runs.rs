@@ -12,6 +12,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use tidemill_eventlog::query::RunFilter;
+use tidemill_model::limits::PAGE_BYTES_MAX;
 use tidemill_model::{Payloads, RunId, RunPage, RunState, RunStatus, RunView, WaitsFor};
 
 use super::Api;
@@ -110,6 +111,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<R
         workflow: params.get("workflow")?,
         after: params.get("after")?,
         limit: limit + 1,
+        bytes_max: Some(PAGE_BYTES_MAX),
     };
     let held = HeldBlocks { runs: api.node.held_blocks().into_iter().collect() };
     let asked = usize::try_from(limit).expect("a limit fits in memory");

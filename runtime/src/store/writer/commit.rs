@@ -25,6 +25,7 @@ use super::message::{Message, StepGuard};
 use super::pace::Pace;
 use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind};
+use crate::store::followers::Followers;
 
 pub(super) type LogResult<T> = tidemill_eventlog::Result<T>;
 
@@ -36,6 +37,7 @@ pub(super) struct Committer {
     pace: Pace,
     faults: Faults,
     told: watch::Sender<Seq>,
+    pub(super) followers: Followers,
     condition: Condition,
     /// The last transaction was refused as a whole.
     refusing: bool,
@@ -75,6 +77,7 @@ impl Committer {
             pace: setup.pace,
             faults: setup.faults,
             told,
+            followers: Followers::default(),
             condition,
             refusing: false,
             last: FxHashMap::default(),
@@ -111,6 +114,7 @@ impl Committer {
                 self.appender.committed();
                 self.closing.close();
                 self.told.send_replace(self.appender.head().seq);
+                self.followers.tell(batch.iter().map(Message::run));
                 batch.drain(..).zip(self.done.drain(..)).for_each(|(of, done)| answer(of, done));
                 self.note_written();
                 self.pace.after_commit();

@@ -17,6 +17,15 @@ pub(crate) enum Message {
 }
 
 impl Message {
+    /// The run that it writes to. Nobody follows yet those that it creates.
+    pub(super) fn run(&self) -> &RunId {
+        match self {
+            Message::Turn(turn) => &turn.run,
+            Message::Create(create) => &create.new.id,
+            Message::Aside(aside) => &aside.run,
+        }
+    }
+
     /// How many rows it adds to the log.
     pub(super) fn rows(&self) -> usize {
         match self {

@@ -38,7 +38,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tidemill_eventlog::Appender;
-use tidemill_model::Seq;
+use tidemill_model::{RunId, Seq};
 use tokio::sync::{oneshot, watch};
 
 use commit::Committer;
@@ -53,12 +53,14 @@ use queue::Queue;
 
 use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind, closed};
+use crate::store::followers::{Followers, Following};
 
 /// A handle on the writer; a clone is the same writer.
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: Arc<Queue>,
     committed: watch::Receiver<Seq>,
+    followers: Followers,
     condition: Condition,
     thread: Arc<Mutex<Option<JoinHandle<Connection>>>>,
 }
@@ -79,6 +81,7 @@ impl Writer {
         let queue = Arc::new(Queue::new());
         let condition = Condition::default();
         let mut committer = Committer::new(setup, appender, told, condition.clone());
+        let followers = committer.followers.clone();
         let messages = Arc::clone(&queue);
         let run = move || {
             let (mut batch, mut gather) = (Vec::new(), Gather::default());
@@ -109,7 +112,7 @@ impl Writer {
             Error::caused(ErrorKind::Internal, "the writer's thread did not start", e)
         })?;
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Writer { queue, committed, condition, thread })
+        Ok(Writer { queue, committed, followers, condition, thread })
     }
 
     /// Queues a turn; the answer goes to its inbox, in any case.
@@ -134,6 +137,11 @@ impl Writer {
     /// The newest position that is durable.
     pub(crate) fn committed(&self) -> watch::Receiver<Seq> {
         self.committed.clone()
+    }
+
+    /// Follows a run: what is written to it from now on is news.
+    pub(crate) fn follow(&self, run: &RunId) -> Following {
+        self.followers.follow(run)
     }
 
     /// Why nothing is written, if nothing was when it was last tried.
