@@ -20,11 +20,10 @@ use crate::order::{Site, Work};
 use crate::spread::Spread;
 use crate::table::{Line, Print, print_lines};
 
-/// What one process measured.
+/// What a process measured that ran the parent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
-    children_s: f64,
-    alone_s: f64,
+    seconds: f64,
     longest_start_ms: f64,
     most_mib: f64,
 }
@@ -42,22 +41,31 @@ pub(crate) struct Children {
     ratio: Spread,
     /// The longest that the start of another run took in each round, in milliseconds.
     longest_start_ms: Spread,
-    /// The most memory of the process (`VmHWM`) before the runs by themselves, in MiB.
+    /// The most memory of the process that ran the parent (`VmHWM`), in MiB.
     most_mib: Spread,
 }
 
-/// Measures both in a process a round.
+/// Measures both in processes of their own, by turns.
 pub(crate) fn measure(site: &Site, runs: u32, rounds: u32) -> anyhow::Result<Children> {
-    let round = |_| site.run::<Measured>(Work::Children { runs });
-    let done = (0..rounds).map(round).collect::<Result<Vec<_>, _>>()?;
-    let of = |value: fn(&Measured) -> f64| Spread::of(done.iter().map(value));
+    let children = || site.run::<Measured>(Work::Children { runs });
+    let alone = || site.run::<f64>(Work::Alone { runs });
+    let mut done: Vec<(Measured, f64)> = Vec::new();
+    for round in 0..rounds {
+        done.push(if round % 2 == 0 {
+            (children()?, alone()?)
+        } else {
+            let alone = alone()?;
+            (children()?, alone)
+        });
+    }
+    let of = |value: fn(&(Measured, f64)) -> f64| Spread::of(done.iter().map(value));
     Ok(Children {
         runs,
-        children_s: of(|round| round.children_s),
-        alone_s: of(|round| round.alone_s),
-        ratio: of(|round| round.children_s / round.alone_s),
-        longest_start_ms: of(|round| round.longest_start_ms),
-        most_mib: of(|round| round.most_mib),
+        children_s: of(|(children, _)| children.seconds),
+        alone_s: of(|(_, alone)| *alone),
+        ratio: of(|(children, alone)| children.seconds / alone),
+        longest_start_ms: of(|(children, _)| children.longest_start_ms),
+        most_mib: of(|(children, _)| children.most_mib),
     })
 }
 
@@ -89,35 +97,38 @@ async fn nothing(_: Ctx, (): ()) -> Result<()> {
     Ok(())
 }
 
-/// Measures both in this process, one after the other.
+/// Runs a parent of so many, while other runs are started.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-pub(crate) async fn both(folder: &Path, runs: u32) -> anyhow::Result<Measured> {
-    let node = open(&folder.join("children.db")).await?;
+pub(crate) async fn of_one_parent(db: &Path, runs: u32) -> anyhow::Result<Measured> {
+    let node = open(db).await?;
     let done = Arc::new(AtomicBool::new(false));
     let others = tokio::spawn(others(node.clone(), Arc::clone(&done)));
     let before = Instant::now();
     let run = node.start(StartRequest::new("parent", runs)?).await?.id;
     let sum: u64 = node.result(&run).await?.output()?;
-    let children_s = before.elapsed().as_secs_f64();
+    let seconds = before.elapsed().as_secs_f64();
     done.store(true, Ordering::Relaxed);
-    let longest = others.await??;
+    let longest_start_ms = others.await??.as_secs_f64() * 1e3;
     let expected = u64::from(runs) * u64::from(runs.saturating_sub(1)) / 2;
     ensure!(sum == expected, "the children gave {sum}, not {expected}");
-    let most_mib = process_mib("VmHWM:")?;
     node.shutdown().await?;
+    Ok(Measured { seconds, longest_start_ms, most_mib: process_mib("VmHWM:")? })
+}
 
-    let node = open(&folder.join("alone.db")).await?;
+/// Starts so many runs by themselves and waits for all of them; the seconds that this took.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+pub(crate) async fn alone(db: &Path, runs: u32) -> anyhow::Result<f64> {
+    let node = open(db).await?;
     let before = Instant::now();
-    let alone = (0..runs).map(async |n| -> anyhow::Result<u32> {
+    let all = (0..runs).map(async |n| -> anyhow::Result<u32> {
         let request = StartRequest::new("one_step", n)?;
         let run = node.start(request).await.context("start a run")?.id;
         Ok(node.result(&run).await?.output()?)
     });
-    try_join_all(alone).await?;
-    let alone_s = before.elapsed().as_secs_f64();
+    try_join_all(all).await?;
+    let seconds = before.elapsed().as_secs_f64();
     node.shutdown().await?;
-    let longest_start_ms = longest.as_secs_f64() * 1e3;
-    Ok(Measured { children_s, alone_s, longest_start_ms, most_mib })
+    Ok(seconds)
 }
 
 async fn open(path: &Path) -> anyhow::Result<Node> {

@@ -52,7 +52,12 @@ pub(crate) enum Work {
     FanOut {
         steps: u32,
     },
+    /// A parent of so many runs.
     Children {
+        runs: u32,
+    },
+    /// As many runs by themselves.
+    Alone {
         runs: u32,
     },
     /// A file that is there.
@@ -115,7 +120,8 @@ impl Order {
                 json(&on_tokio(engine::steps(&db, runs, steps, bodies))?)
             }
             Work::FanOut { steps } => json(&on_tokio(engine::fan_out(&db, steps))?),
-            Work::Children { runs } => json(&on_tokio(children::both(folder, runs))?),
+            Work::Children { runs } => json(&on_tokio(children::of_one_parent(&db, runs))?),
+            Work::Alone { runs } => json(&on_tokio(children::alone(&db, runs))?),
             Work::Replay { steps } => json(&replay::taken_over(&db, steps)?),
             Work::Waiting { runs } => json(&on_tokio(waiting::opened(folder, runs))?),
         };
