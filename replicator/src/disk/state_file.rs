@@ -62,7 +62,7 @@ pub(crate) fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_model::{BootId, InstanceId, MachineId, NodeId, Stage};
+    use tidemill_model::Stage;
 
     #[test]
     fn a_state_comes_back_and_keeps_what_it_does_not_know() {
@@ -70,23 +70,7 @@ mod tests {
         let beside = Beside::new(&dir.path().join("workflow.db"));
         let lock = FileLock::take(&beside.node_lock()).unwrap();
         assert_eq!(read(&beside).unwrap(), None);
-        let mut state = NodeState {
-            v: 1,
-            node: NodeId::new("n1").unwrap(),
-            instance: InstanceId::from_random([7; 16]),
-            epoch: None,
-            acquired: None,
-            stage: Stage::Claimed,
-            base: None,
-            last_good: None,
-            uncured: None,
-            abandoned: false,
-            failures: None,
-            boot: BootId::new("b").unwrap(),
-            machine: MachineId::new("m").unwrap(),
-            folder: None,
-            unknown: serde_json::Map::new(),
-        };
+        let mut state = crate::testing::state(Stage::Claimed);
         state.unknown.insert("newer".to_owned(), serde_json::json!([1]));
         write(&beside, &lock, &state).unwrap();
         assert_eq!(read(&beside).unwrap(), Some(state));

@@ -82,6 +82,13 @@ fn ready(cmd: bool) -> Supervisor {
     supervisor
 }
 
+/// A ready supervisor whose app attached at 10 ms.
+fn attached(cmd: bool) -> Supervisor {
+    let mut supervisor = ready(cmd);
+    supervisor.handle(attach(1, None), ms(10));
+    supervisor
+}
+
 #[test]
 fn a_first_copy_comes_before_the_command() {
     check(
@@ -123,8 +130,7 @@ fn a_first_copy_comes_before_the_command() {
 
 #[test]
 fn an_app_that_dies_is_cured_before_another_may_attach() {
-    let mut supervisor = ready(false);
-    supervisor.handle(attach(1, None), ms(10));
+    let mut supervisor = attached(false);
     supervisor.handle(Input::Counted(good(8, 20)), ms(11));
     check(
         supervisor,
@@ -179,10 +185,8 @@ fn an_app_that_dies_is_cured_before_another_may_attach() {
 
 #[test]
 fn an_app_that_only_lost_its_stream_needs_no_cure_and_neither_does_a_goodbye() {
-    let mut supervisor = ready(false);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(false),
         vec![
             (20, Input::StreamClosed(session(1))),
             (30, attach(2, Some(3))),
@@ -214,8 +218,7 @@ fn an_app_that_only_lost_its_stream_needs_no_cure_and_neither_does_a_goodbye() {
 
 #[test]
 fn a_cure_waits_for_a_stage_that_cannot_be_written() {
-    let mut supervisor = ready(false);
-    supervisor.handle(attach(1, None), ms(10));
+    let mut supervisor = attached(false);
     supervisor.handle(Input::StreamClosed(session(1)), ms(20));
     supervisor.handle(Input::AppLock(AppLockTry::Taken), ms(120));
     check(
@@ -240,10 +243,8 @@ fn a_cure_waits_for_a_stage_that_cannot_be_written() {
 /// The shell around an app ends before the app: its bodies still get the whole grace.
 #[test]
 fn an_app_that_its_command_left_behind_has_the_time_that_the_command_had() {
-    let mut supervisor = ready(true);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(true),
         vec![
             (100, Input::CmdEnded(0)),
             (110, Input::AppLock(AppLockTry::Busy)),
@@ -262,8 +263,7 @@ fn an_app_that_its_command_left_behind_has_the_time_that_the_command_had() {
 #[test]
 fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
     let script = |cmd| {
-        let mut supervisor = ready(cmd);
-        supervisor.handle(attach(1, None), ms(10));
+        let mut supervisor = attached(cmd);
         supervisor.handle(Input::StreamClosed(session(1)), ms(20));
         supervisor.handle(Input::AppLock(AppLockTry::Busy), ms(120));
         supervisor
@@ -350,10 +350,8 @@ fn a_sidecar_that_died_alone_finds_its_app_again() {
 
 #[test]
 fn a_drain_ends_the_command_covers_everything_and_releases() {
-    let mut supervisor = ready(true);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(true),
         vec![
             (20, Input::Terminate),
             (30, attach(2, None)),
@@ -375,10 +373,8 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
             90 released Exit(Released(0))
         "#]],
     );
-    let mut supervisor = ready(true);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(true),
         vec![
             (20, Input::CmdEnded(137)),
             (30, Input::AppLock(AppLockTry::Taken)),
@@ -412,10 +408,8 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
 
 #[test]
 fn an_app_that_stays_keeps_the_lease_from_being_released() {
-    let mut supervisor = ready(false);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(false),
         vec![
             (20, Input::Terminate),
             (30, Input::AppLock(AppLockTry::Busy)),
@@ -437,10 +431,8 @@ fn an_app_that_stays_keeps_the_lease_from_being_released() {
 
 #[test]
 fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
-    let mut supervisor = ready(true);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(true),
         vec![
             (20, Input::Fenced),
             (21, Input::StageSaved),
@@ -476,8 +468,6 @@ fn a_fence_moves_nothing_before_litestream_and_the_app_are_gone() {
 #[test]
 fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
     for holds in [false, true] {
-        let mut supervisor = ready(true);
-        supervisor.handle(attach(1, None), ms(10));
         let script = vec![
             (20, Input::LeaseGone),
             (21, Input::LeaseGone),
@@ -508,7 +498,7 @@ fn a_file_stays_where_the_lease_and_what_was_covered_are_gone() {
                 70 fenced 
             "#]]
         };
-        check(supervisor, script, &expected);
+        check(attached(true), script, &expected);
     }
 }
 
@@ -532,10 +522,8 @@ fn a_first_copy_that_does_not_get_through_is_given_up_when_told_to_end() {
 
 #[test]
 fn an_end_that_was_asked_for_does_not_wait_for_a_cure_without_a_store() {
-    let mut supervisor = ready(true);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(true),
         vec![
             (20, Input::Terminate),
             (30, Input::CmdEnded(137)),
@@ -569,10 +557,8 @@ fn an_end_that_was_asked_for_does_not_wait_for_a_cure_without_a_store() {
 
 #[test]
 fn a_fence_kills_what_a_command_that_ended_left_behind_and_is_not_waited_for_without_end() {
-    let mut supervisor = ready(true);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(true),
         vec![
             (20, Input::CmdEnded(0)),
             (30, Input::Fenced),
@@ -590,10 +576,8 @@ fn a_fence_kills_what_a_command_that_ended_left_behind_and_is_not_waited_for_wit
             10030 fenced Exit(Fenced)
         "#]],
     );
-    let mut supervisor = ready(false);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(false),
         vec![
             (20, Input::Fenced),
             (30, Input::LitestreamEnded),
@@ -615,10 +599,8 @@ fn a_fence_kills_what_a_command_that_ended_left_behind_and_is_not_waited_for_wit
 
 #[test]
 fn a_state_that_does_not_fit_is_tried_once_more_and_then_ends_the_epoch() {
-    let mut supervisor = ready(true);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(true),
         vec![
             (20, Input::StateMismatch),
             (21, Input::StateMismatch),
@@ -661,10 +643,8 @@ fn a_state_that_does_not_fit_is_tried_once_more_and_then_ends_the_epoch() {
 
 #[test]
 fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembered() {
-    let mut supervisor = ready(true);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(true),
         vec![
             (20, Input::LitestreamEnded),
             (120, Input::Tick),
@@ -685,10 +665,8 @@ fn a_state_that_is_gone_ends_the_epoch_and_an_app_that_dies_meanwhile_is_remembe
         "#]],
     );
     // An app that another supervisor started stays: the next start asks it to leave.
-    let mut supervisor = ready(false);
-    supervisor.handle(attach(1, None), ms(10));
     check(
-        supervisor,
+        attached(false),
         vec![
             (20, Input::LitestreamEnded),
             (120, Input::Tick),

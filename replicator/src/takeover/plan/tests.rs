@@ -6,7 +6,7 @@ use tidemill_model::{DOCUMENT_VERSION, LastGood, Seq, Stage, Timestamp, Uncured,
 use super::*;
 use crate::start::decide::decide;
 use crate::start::facts::{AfterClaim, Decision, Facts, Local, LocalFile, LogRead};
-use crate::testing::{boot, epoch, folder, instance, lease, machine, node, nonce, txid};
+use crate::testing::{boot, epoch, folder, instance, lease, machine, node, nonce, state, txid};
 
 /// A take-over of epoch 2 by a disk that has nothing, over a node of which nothing was covered.
 fn begin() -> TakeOverTerms {
@@ -64,21 +64,11 @@ impl World {
         let mut lease = lease(2, 1, 2, 3);
         lease.covered = self.covered();
         let state = tidemill_model::NodeState {
-            v: 1,
-            node: node(),
-            instance: instance(1),
             epoch: Some(epoch(2)),
             acquired: Some(nonce(2)),
-            stage: Stage::Claimed,
-            base: None,
             last_good: None,
-            uncured: None,
-            abandoned: false,
-            failures: None,
-            boot: boot(1),
-            machine: machine(1),
             folder: None,
-            unknown: serde_json::Map::new(),
+            ..state(Stage::Claimed)
         };
         let local = self.local.as_ref().map_or(Local::Absent, |log| {
             let owner = Some((node(), Some(epoch(self.owner))));
