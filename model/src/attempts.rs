@@ -9,6 +9,7 @@
 //! The number of an attempt is used once. When the body of an attempt that was cut off ended is
 //! not known, so it has no end and no duration.
 
+use crate::event::{Event, EventKind};
 use crate::event_data::ProcessEnd;
 use crate::failure::Failure;
 use crate::position::Seq;
@@ -149,6 +150,47 @@ impl Attempt {
             | AttemptState::Failed
             | AttemptState::CutOff(_)
             | AttemptState::Dropped => {}
+        }
+    }
+}
+
+/// Who may record something of a step: checkpoints, and how an attempt began or failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepRecorder {
+    /// The attempt with this number, which is the step's newest.
+    Attempt(u32),
+    /// No attempt: the step has ended or was dropped, or its end is held.
+    Nobody,
+}
+
+impl StepRecorder {
+    /// Whether events of this kind say who may record.
+    pub fn is_told_by(kind: EventKind) -> bool {
+        matches!(
+            kind,
+            EventKind::StepStarted
+                | EventKind::StepAttemptFailed
+                | EventKind::StepRestarted
+                | EventKind::StepCompleted
+                | EventKind::StepFailed
+                | EventKind::OpHeld
+                | EventKind::OpDropped
+        )
+    }
+
+    /// Who may record after this event of the step; `None` if it changes nothing about that.
+    pub fn after(event: &Event) -> Option<StepRecorder> {
+        match event {
+            Event::StepStarted { .. } => Some(StepRecorder::Attempt(1)),
+            Event::StepAttemptFailed { attempt, .. } => {
+                Some(StepRecorder::Attempt(attempt.saturating_add(1)))
+            }
+            Event::StepRestarted { attempt, .. } => Some(StepRecorder::Attempt(*attempt)),
+            Event::StepCompleted { .. }
+            | Event::StepFailed { .. }
+            | Event::OpHeld { .. }
+            | Event::OpDropped { .. } => Some(StepRecorder::Nobody),
+            _ => None,
         }
     }
 }

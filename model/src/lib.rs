@@ -38,7 +38,7 @@ mod time;
 mod token;
 
 pub use activity::{Activity, NextAttempt};
-pub use attempts::{Attempt, AttemptState, crashes, failures};
+pub use attempts::{Attempt, AttemptState, StepRecorder, crashes, failures};
 pub use bucket_docs::{Base, BreakDoc, EpochDoc, GivenUp, LocalHead, Versions};
 pub use error::Error;
 pub use error_kind::ErrorKind;

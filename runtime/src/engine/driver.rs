@@ -280,8 +280,6 @@ impl Driver {
     /// when it was not written: then the life that made it is not to be trusted, or the node shuts
     /// down.
     pub(crate) async fn commit(&mut self, expect: Seq, pending: &mut Pending) -> Result<Seq, Next> {
-        let guard_of = |op: &OpId| self.bodies.get(op).map(|body| Arc::clone(&body.guard));
-        let closes = pending.closes.iter().filter_map(guard_of).collect();
         let births = pending.births();
         let children = std::mem::take(&mut pending.children);
         let turn = Turn {
@@ -291,7 +289,6 @@ impl Driver {
             events: pending.take_events(),
             status: pending.status,
             children,
-            closes,
         };
         if self.engine.store.commit(Box::new(turn)).await.is_err() {
             return Err(Next::Gone);

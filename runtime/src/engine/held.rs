@@ -98,10 +98,6 @@ impl Driver {
             if journal.apply(journal.head.last, now, &event).is_err() {
                 continue;
             }
-            if let Event::StepCompleted { op, .. } | Event::StepFailed { op, .. } = input {
-                // Nothing of the step is recorded after its end.
-                pending.closes.push(*op);
-            }
             pending.push(event);
         }
         if pending.is_empty() {
@@ -126,7 +122,7 @@ impl Driver {
 
     /// The attempt that a step's body made last.
     fn attempt(&self, op: OpId) -> Option<u32> {
-        self.bodies.get(&op)?.guard.attempt()
+        self.bodies.get(&op)?.attempt()
     }
 
     /// Ends what still serves the run in this process. Its bodies have the grace to return, and

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use tidemill_model::{
-    BlockReason, BlockReasonKind, EncodedEvent, Event, Failure, FailureKind, OpId, RunCreated,
-    RunId, RunStatus, Seq, Timestamp,
+    BlockReason, BlockReasonKind, EncodedEvent, Event, Failure, FailureKind, RunCreated, RunId,
+    RunStatus, Seq, Timestamp,
 };
 
 use super::cell::Asked;
@@ -39,8 +39,6 @@ pub(crate) struct Pending {
     bytes: usize,
     pub(crate) effects: Vec<Effect>,
     pub(crate) children: Vec<NewRun>,
-    /// Steps that end with this turn.
-    pub(crate) closes: Vec<OpId>,
     pub(crate) status: Option<RunStatus>,
     pub(crate) ended: Option<RunResult>,
     pub(crate) blocked: Option<BlockReason>,
@@ -74,7 +72,6 @@ struct Extent {
     bytes: usize,
     effects: usize,
     children: usize,
-    closes: usize,
 }
 
 /// A run with a living future.
@@ -303,7 +300,6 @@ impl Pending {
                 events: self.events.drain(..at.events - taken.events).collect(),
                 effects: self.effects.drain(..at.effects - taken.effects).collect(),
                 children: self.children.drain(..at.children - taken.children).collect(),
-                closes: self.closes.drain(..at.closes - taken.closes).collect(),
                 status: Some(status),
                 dropped_later: dropped.clone(),
                 ..Pending::default()
@@ -319,7 +315,6 @@ impl Pending {
             bytes: self.bytes,
             effects: self.effects.len(),
             children: self.children.len(),
-            closes: self.closes.len(),
         }
     }
 
@@ -329,7 +324,6 @@ impl Pending {
         self.bytes = to.bytes;
         self.effects.truncate(to.effects);
         self.children.truncate(to.children);
-        self.closes.truncate(to.closes);
         self.cuts.retain(|cut| cut.at.events <= to.events);
     }
 }
@@ -343,7 +337,7 @@ impl Extent {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_model::{Json, OpName};
+    use tidemill_model::{Json, OpId, OpName};
 
     use super::*;
 

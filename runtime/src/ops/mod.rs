@@ -92,9 +92,6 @@ pub(crate) fn ask(
 /// Notes that an operation ends with this input.
 pub(crate) fn end(pending: &mut Pending, end: &Event) {
     let Some(op) = end.op() else { return };
-    if matches!(end, Event::StepCompleted { .. } | Event::StepFailed { .. }) {
-        pending.closes.push(op);
-    }
     pending.effects.push(Effect::Ended { op });
 }
 
@@ -102,11 +99,7 @@ pub(crate) fn end(pending: &mut Pending, end: &Event) {
 pub(crate) fn drop_op(pending: &mut Pending, journal: &Journal, op: OpId) {
     let child = match journal.open(op).map(|open| &open.kind) {
         Some(OpKind::Child { child, .. }) => Some(child.clone()),
-        Some(OpKind::Step { .. }) => {
-            pending.closes.push(op);
-            None
-        }
-        Some(OpKind::Timer { .. }) | None => None,
+        Some(OpKind::Step { .. } | OpKind::Timer { .. }) | None => None,
     };
     pending.effects.push(Effect::Dropped { op, child });
 }

@@ -1,7 +1,7 @@
 //! All attempts of a step: when the next begins, what ends the step.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
@@ -17,7 +17,6 @@ use crate::engine::app_lock::AppLock;
 use crate::engine::journal::StepFacts;
 use crate::engine::life::panic_message;
 use crate::engine::{Engine, Run};
-use crate::store::writer::StepGuard;
 
 /// All attempts of one step.
 pub(super) struct Work {
@@ -25,7 +24,8 @@ pub(super) struct Work {
     pub(super) run: Arc<Run>,
     pub(super) op: OpId,
     pub(super) name: OpName,
-    pub(super) guard: Arc<StepGuard>,
+    /// The attempt in hand, for who asks.
+    pub(super) attempt: Arc<AtomicU32>,
     pub(super) token: CancellationToken,
     pub(super) last_checkpoint: Arc<Mutex<Option<Json>>>,
     pub(super) facts: StepFacts,
@@ -82,9 +82,7 @@ impl Work {
                 () = waited => {}
             }
         }
-        if !self.guard.open(self.facts.attempt) {
-            return false;
-        }
+        self.attempt.store(self.facts.attempt, Ordering::Relaxed);
         let told = self.facts.begun;
         self.body.blocking || self.entrance().pass(told).await
     }
@@ -94,7 +92,7 @@ impl Work {
         Entrance {
             engine: Arc::clone(&self.engine),
             run: self.run.id.clone(),
-            guard: Arc::clone(&self.guard),
+            op: self.op,
             token: self.token.clone(),
             attempt: self.facts.attempt,
             begins: Event::StepAttemptStarted {
@@ -152,10 +150,7 @@ impl Work {
                 state: Arc::clone(&self.engine.state),
                 token,
                 last_checkpoint: Arc::clone(&self.last_checkpoint),
-                checkpointer: Checkpointer {
-                    engine: Arc::clone(&self.engine),
-                    guard: Arc::clone(&self.guard),
-                },
+                checkpointer: Checkpointer { engine: Arc::clone(&self.engine) },
                 spoiled: AtomicBool::new(false),
                 hopeless: AtomicBool::new(false),
             }),
@@ -185,7 +180,7 @@ impl Work {
             next_at,
             of,
         };
-        let recorded = record(&self.engine, &self.run.id, &self.guard, attempt, &event).await;
+        let recorded = record(&self.engine, &self.run.id, (self.op, attempt), &event).await;
         if recorded.is_err() {
             // The step was dropped, or the node has shut down: nobody waits for another attempt.
             return AfterFailure::Gone;

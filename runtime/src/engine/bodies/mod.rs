@@ -29,6 +29,7 @@ mod record;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,7 +45,6 @@ use super::{Engine, Run};
 use crate::author::result::BoxError;
 use crate::author::retry::Retry;
 use crate::author::step::Step;
-use crate::store::writer::StepGuard;
 use attempts::Work;
 pub(crate) use record::Checkpointer;
 
@@ -116,7 +116,8 @@ where
 
 /// A body that runs, as its driver sees it.
 pub(crate) struct RunningBody {
-    pub(crate) guard: Arc<StepGuard>,
+    /// The attempt in hand; 0 before the first.
+    attempt: Arc<AtomicU32>,
     pub(crate) token: CancellationToken,
     run: RunId,
     op: OpId,
@@ -136,7 +137,7 @@ impl RunningBody {
         facts: StepFacts,
         body: StepBody,
     ) -> RunningBody {
-        let guard = Arc::new(StepGuard::default());
+        let attempt = Arc::new(AtomicU32::new(0));
         let token = CancellationToken::new();
         let blocking = body.blocking;
         let work = Work {
@@ -144,7 +145,7 @@ impl RunningBody {
             run: Arc::clone(run),
             op,
             name: name.clone(),
-            guard: Arc::clone(&guard),
+            attempt: Arc::clone(&attempt),
             token: token.clone(),
             last_checkpoint: Arc::new(Mutex::new(facts.last_checkpoint.clone())),
             facts,
@@ -153,7 +154,12 @@ impl RunningBody {
         };
         let task = engine.runtime.spawn(work.run());
         let (run, lock) = (run.id.clone(), Arc::clone(lock));
-        RunningBody { guard, token, run, op, name, lock, blocking, task }
+        RunningBody { attempt, token, run, op, name, lock, blocking, task }
+    }
+
+    /// The attempt that it makes, or made last; `None` before the first.
+    pub(crate) fn attempt(&self) -> Option<u32> {
+        Some(self.attempt.load(Ordering::Relaxed)).filter(|attempt| *attempt > 0)
     }
 
     pub(crate) fn is_finished(&self) -> bool {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_model::{Event, Json, RunId};
+use tidemill_model::{Event, Json, OpId, RunId};
 use tokio_util::sync::CancellationToken;
 
 use crate::author::step::Attempt;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
-use crate::store::writer::{Aside, StepGuard};
+use crate::store::writer::Aside;
 
 /// How long a refused record waits before it is tried again: a full disk is not emptied sooner.
 const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 500 });
@@ -17,7 +17,6 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else {
 /// Records checkpoints of one attempt.
 pub(crate) struct Checkpointer {
     pub(super) engine: Arc<Engine>,
-    pub(super) guard: Arc<StepGuard>,
 }
 
 impl Checkpointer {
@@ -32,7 +31,7 @@ impl Checkpointer {
             attempt: attempt.attempt,
             value,
         };
-        record(&self.engine, &attempt.run, &self.guard, attempt.attempt, &event).await
+        record(&self.engine, &attempt.run, (attempt.op, attempt.attempt), &event).await
     }
 }
 
@@ -41,13 +40,12 @@ impl Checkpointer {
 pub(super) async fn record(
     engine: &Engine,
     run: &RunId,
-    guard: &Arc<StepGuard>,
-    attempt: u32,
+    (op, attempt): (OpId, u32),
     event: &Event,
 ) -> Result<(), Error> {
     loop {
-        let (run, guard, event) = (run.clone(), Arc::clone(guard), event.clone());
-        let aside = |reply| Aside { run, guard, attempt, event: event.into(), reply };
+        let (run, event) = (run.clone(), event.clone().into());
+        let aside = |reply| Aside { run, op, attempt, event, reply };
         let Err(error) = engine.store.record(aside).await else { return Ok(()) };
         if error.kind() == ErrorKind::Conflict || engine.grace_over.is_cancelled() {
             return Err(error);
@@ -64,7 +62,7 @@ pub(super) async fn record(
 pub(super) struct Entrance {
     pub(super) engine: Arc<Engine>,
     pub(super) run: RunId,
-    pub(super) guard: Arc<StepGuard>,
+    pub(super) op: OpId,
     pub(super) token: CancellationToken,
     pub(super) attempt: u32,
     /// What the log says of it.
@@ -79,8 +77,7 @@ impl Entrance {
         if told && !waited {
             return true;
         }
-        let recorded =
-            record(&self.engine, &self.run, &self.guard, self.attempt, &self.begins).await;
+        let recorded = record(&self.engine, &self.run, (self.op, self.attempt), &self.begins).await;
         // Writing it may have taken longer than the lease lasted.
         recorded.is_ok() && self.opened().await.is_some()
     }
@@ -95,8 +92,6 @@ impl Entrance {
                 opened = self.engine.gate().opened() => opened.ok()?,
             }
         }
-        // The guard closes in the commit that drops the step, a moment before the token.
-        let wanted = !self.token.is_cancelled() && self.guard.admits(self.attempt);
-        wanted.then_some(waits)
+        (!self.token.is_cancelled()).then_some(waits)
     }
 }

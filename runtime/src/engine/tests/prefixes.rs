@@ -1,5 +1,6 @@
 //! Every prefix of a log recovers to what live execution was at that point.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tidemill_eventlog::{Appender, Row, create, open_reader, open_writer, projection, query};
-use tidemill_model::{Event, EventClass, FailureKind, OpId, RunId, Seq};
+use tidemill_model::{Event, EventClass, FailureKind, OpId, RunId, Seq, StepRecorder};
 
 use super::program::{Ledger, Program, app, program};
 use crate::engine::cell::Asked;
@@ -154,6 +155,30 @@ fn compare(expected: &[&Event], got: &[Event], prefix: usize) {
     assert_eq!(got, expected, "after a prefix of {prefix} events");
 }
 
+/// Which attempt of each open step may record something, as the writer reads it from the log.
+fn recorders(log: &[Record]) -> BTreeMap<OpId, u32> {
+    let mut recorders = BTreeMap::new();
+    for Record { event, .. } in log {
+        match event.op().zip(StepRecorder::after(event)) {
+            Some((op, StepRecorder::Attempt(attempt))) => recorders.insert(op, attempt),
+            Some((op, StepRecorder::Nobody)) => recorders.remove(&op),
+            None => None,
+        };
+        assert!(
+            StepRecorder::after(event).is_none() || StepRecorder::is_told_by(event.kind()),
+            "{event:?}"
+        );
+    }
+    recorders
+}
+
+/// The newest attempt of each open step whose end is not held, as the journal has it.
+fn newest_attempts(journal: &Journal) -> BTreeMap<OpId, u32> {
+    let open = journal.open_ops().into_iter().filter_map(|op| Some((op, journal.open(op)?)));
+    let open = open.filter(|(_, open)| open.held.is_none());
+    open.filter_map(|(op, open)| Some((op, open.attempts.last()?.number))).collect()
+}
+
 /// After how many events a node stops; in a third of the cases it never does.
 fn stops() -> impl Strategy<Value = u64> {
     prop_oneof![1 => Just(0), 2 => 3_u64..12]
@@ -186,7 +211,8 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
                         continue;
                     }
                     prefix_goes_on_as_live(&app, &run, &log, prefix);
-                    Journal::of(&log[..prefix]).unwrap();
+                    let journal = Journal::of(&log[..prefix]).unwrap();
+                    assert_eq!(recorders(&log[..prefix]), newest_attempts(&journal), "{prefix}");
                 }
                 (count.borrow_mut())(log.len());
             }

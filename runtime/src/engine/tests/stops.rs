@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::prefixes::{fsck, soon};
 use crate::engine::recovery::Instruments;
 use crate::gate::Gate;
-use crate::{App, Ctx, Environment, ErrorKind, Node, Result, RunResult, StartRequest, Step};
+use crate::{App, Ctx, Environment, ErrorKind, Node, Result, Retry, RunResult, StartRequest, Step};
 
 /// What bodies of a test count and wait for.
 #[derive(Default)]
@@ -334,6 +334,46 @@ async fn a_run_that_is_resumed_observes_first_what_was_held() {
 }
 
 /// Gives its name when it is told to.
+/// Fails once, after it was told to.
+async fn again(step: Step, (): ()) -> Result<u32> {
+    let scene = step.state::<Shared>();
+    while !scene.mended.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    if step.attempt() == 1 { Err("once".into()) } else { Ok(0) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_end_names_the_attempt_that_ended_also_one_that_began_after_the_run_was_blocked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let scene = Shared::default();
+    let workflow = async |ctx: Ctx, (): ()| -> Result<()> {
+        let breaks = async {
+            ctx.sleep(Duration::from_millis(5)).await?;
+            panic!("a bug")
+        };
+        let retry = Retry::attempts(2).initial_delay(Duration::from_millis(1));
+        let again = ctx.step("again", again, ()).retry(retry);
+        let (told, again, broken) = tokio::join!(ctx.step("told", told, ()), again, breaks);
+        told?;
+        again?;
+        broken
+    };
+    let app = App::new("t").state(Arc::clone(&scene)).workflow("breaking", workflow);
+    let node = app.open(&path).await.unwrap();
+    block(&node, &scene).await;
+    scene.go.notify_one();
+    until(|| count(&path, "op_held") == 1).await;
+    scene.mended.store(true, Ordering::Relaxed);
+    until(|| count(&path, "op_held") == 2).await;
+    let sql = "SELECT json_extract(data, '$.attempt') FROM events \
+               WHERE kind = 'op_held' AND name = 'again'";
+    let attempt: u32 = open_reader(&path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(attempt, 2);
+    node.shutdown().await.unwrap();
+}
+
 async fn says(step: Step, name: String) -> Result<String> {
     let scene = step.state::<Shared>();
     scene.begun.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! What a message does to the file, in the transaction in hand, and how it is answered after it.
 
 use tidemill_eventlog::{Appended, projection, query};
-use tidemill_model::{EncodedEvent, Event, EventClass, OpId, RunId, RunStatus, Seq};
+use tidemill_model::{EncodedEvent, Event, EventClass, RunId, RunStatus, Seq};
 
 use super::commit::{Committer, LogResult};
 use super::message::{Aside, Creation, Message, NewRun, Turn};
@@ -67,9 +67,9 @@ impl Committer {
             let because = (status.is_final() || status == RunStatus::Blocked).then_some(newest);
             projection::set_status(&self.connection, &turn.run, status, because)?;
         }
-        turn.closes.iter().for_each(|guard| self.closing.add(guard));
         if turn.status.is_some_and(RunStatus::is_final) {
             self.last.remove(&turn.run);
+            self.attempts.forget(&turn.run);
         } else if let Some(entry) = self.last.get_mut(&turn.run) {
             *entry = last;
         } else {
@@ -162,11 +162,10 @@ impl Committer {
     }
 
     fn aside(&mut self, aside: &Aside) -> LogResult<Result<(), Error>> {
-        let Aside { run, guard, attempt, event, .. } = aside;
-        if guard.admits(*attempt) && !self.closing.has(guard) {
+        let Aside { run, op, attempt, event, .. } = aside;
+        if self.attempts.may_record(&self.connection, run, (*op, *attempt))? {
             return self.append(run, event).map(|_| Ok(()));
         }
-        let op = event.event().op().map_or(0, OpId::get);
         let message = format!(
             "attempt {attempt} of operation {op} of run `{run}` is over: its {} was not recorded",
             event.event().kind()
@@ -178,6 +177,7 @@ impl Committer {
         let (now, columns) = (self.clock.wall(), event.columns());
         let at = self.appender.append_columns(&self.connection, now, Some(run), &columns)?;
         projection::project(&self.connection, at, Some(run), event.event())?;
+        self.attempts.appended(run, event.event());
         Ok(at)
     }
 }

@@ -6,22 +6,22 @@
 //! the others get the answers that they would have got without it. If nothing can be written at
 //! all, all of them are refused.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tidemill_eventlog::{Appender, host};
 use tidemill_model::{RunId, Seq};
 use tokio::sync::watch;
 
 use super::Setup;
 use super::apply::{Done, answer};
+use super::attempts::Attempts;
 use super::condition::Condition;
 use super::failure;
 use super::faults::Faults;
 use super::keys;
-use super::message::{Message, StepGuard};
+use super::message::Message;
 use super::pace::Pace;
 use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind};
@@ -44,15 +44,8 @@ pub(super) struct Committer {
     /// The newest input or act of runs that wrote in this process and have not ended. An entry may
     /// be missing: then the file says.
     pub(super) last: FxHashMap<RunId, Seq>,
-    pub(super) closing: Closing,
+    pub(super) attempts: Attempts,
     done: Vec<Done>,
-}
-
-/// The guards that close with the transaction in hand.
-#[derive(Default)]
-pub(super) struct Closing {
-    guards: Vec<Arc<StepGuard>>,
-    addresses: FxHashSet<usize>,
 }
 
 /// What one attempt to write all messages apart came to.
@@ -81,7 +74,7 @@ impl Committer {
             condition,
             refusing: false,
             last: FxHashMap::default(),
-            closing: Closing::default(),
+            attempts: Attempts::default(),
             done: Vec::new(),
         }
     }
@@ -112,7 +105,6 @@ impl Committer {
         match written {
             Ok(_) => {
                 self.appender.committed();
-                self.closing.close();
                 self.told.send_replace(self.appender.head().seq);
                 self.followers.tell(batch.iter().map(Message::run));
                 batch.drain(..).zip(self.done.drain(..)).for_each(|(of, done)| answer(of, done));
@@ -178,7 +170,7 @@ impl Committer {
                 continue;
             }
             self.execute("SAVEPOINT message")?;
-            let (staged, closing) = (self.appender.staged(), self.closing.guards.len());
+            let staged = self.appender.staged();
             let applied = self.apply(message);
             let applied = applied.and_then(|done| keys::check(&self.connection).map(|()| done));
             let done = match applied {
@@ -191,7 +183,6 @@ impl Committer {
                 Err(error) => {
                     self.execute("ROLLBACK TO message")?;
                     self.appender.restore(staged);
-                    self.closing.truncate(closing);
                     self.forget(message);
                     Done::Unfit(failure::unfit(&error))
                 }
@@ -222,8 +213,8 @@ impl Committer {
     /// Undoes the transaction in hand; the file says what is true.
     fn roll_back(&mut self) {
         self.done.clear();
-        self.closing.truncate(0);
         self.last.clear();
+        self.attempts.forget_all();
         let rolled_back =
             if self.connection.is_autocommit() { Ok(()) } else { self.execute("ROLLBACK") };
         if let Err(error) = rolled_back.and_then(|()| self.appender.reload(&self.connection)) {
@@ -236,6 +227,7 @@ impl Committer {
     fn forget(&mut self, message: &Message) {
         match message {
             Message::Turn(turn) => {
+                self.attempts.forget(&turn.run);
                 self.last.remove(&turn.run);
                 for child in &turn.children {
                     self.last.remove(&child.id);
@@ -244,7 +236,7 @@ impl Committer {
             Message::Create(create) => {
                 self.last.remove(&create.new.id);
             }
-            Message::Aside(_) => {}
+            Message::Aside(aside) => self.attempts.forget(&aside.run),
         }
     }
 
@@ -266,29 +258,5 @@ impl Committer {
             let (times, since) = (ended.times, ended.since);
             tracing::info!(times, %since, "transactions are written again");
         }
-    }
-}
-
-impl Closing {
-    /// The guard closes when the transaction is committed; what comes later in it is refused.
-    pub(super) fn add(&mut self, guard: &Arc<StepGuard>) {
-        if self.addresses.insert(Arc::as_ptr(guard).addr()) {
-            self.guards.push(Arc::clone(guard));
-        }
-    }
-
-    pub(super) fn has(&self, guard: &Arc<StepGuard>) -> bool {
-        !self.addresses.is_empty() && self.addresses.contains(&Arc::as_ptr(guard).addr())
-    }
-
-    fn truncate(&mut self, to: usize) {
-        for guard in self.guards.drain(to..) {
-            self.addresses.remove(&Arc::as_ptr(&guard).addr());
-        }
-    }
-
-    fn close(&mut self) {
-        self.addresses.clear();
-        self.guards.drain(..).for_each(|guard| guard.close());
     }
 }

@@ -94,19 +94,17 @@ impl Intake<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tidemill_model::{Event, RunId};
+    use tidemill_model::{Event, OpId, RunId};
     use tokio::sync::oneshot;
 
-    use super::super::{Aside, StepGuard};
+    use super::super::Aside;
     use super::*;
 
     async fn put(queue: &Queue, messages: usize) {
         for _ in 0..messages {
             let aside = Aside {
                 run: RunId::new("r").unwrap(),
-                guard: Arc::new(StepGuard::default()),
+                op: OpId::FIRST,
                 attempt: 1,
                 event: Event::RunResumed {}.into(),
                 reply: oneshot::channel().0,

@@ -1,9 +1,8 @@
 //! What the writer is asked to do: each message is one whole transaction, already validated.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use tidemill_model::{EncodedEvent, Event, RunCreated, RunId, RunStatus, Seq};
+use tidemill_model::{EncodedEvent, Event, OpId, RunCreated, RunId, RunStatus, Seq};
 use tokio::sync::oneshot;
 
 use crate::engine::inbox::Inbox;
@@ -60,8 +59,6 @@ pub(crate) struct Turn {
     pub(crate) status: Option<RunStatus>,
     /// The children that the turn starts, with the operation that starts each.
     pub(crate) children: Vec<NewRun>,
-    /// The steps that end with this turn.
-    pub(crate) closes: Vec<Arc<StepGuard>>,
 }
 
 /// A run to create.
@@ -106,44 +103,12 @@ pub(crate) enum Creation {
     Existing(Seq),
 }
 
-/// An event that no replay looks at, of a step that has to be open in the attempt named.
+/// An event of a step's attempt that no replay looks at. It is refused unless the log says that the
+/// step is open and this its newest attempt.
 pub(crate) struct Aside {
     pub(crate) run: RunId,
-    pub(crate) guard: Arc<StepGuard>,
+    pub(crate) op: OpId,
     pub(crate) attempt: u32,
     pub(crate) event: EncodedEvent,
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
-}
-
-/// Which attempt of a step may record something; shared by its body and the writer.
-///
-/// The body opens it for an attempt. The writer closes it once the turn that ends the step is
-/// committed, and refuses what comes after that turn in its transaction, so that nothing of a step
-/// is recorded after its end, and a step whose end was not written can go on.
-#[derive(Debug, Default)]
-pub(crate) struct StepGuard(AtomicU32);
-
-impl StepGuard {
-    const CLOSED: u32 = u32::MAX;
-
-    /// Lets this attempt record; false if the step has ended.
-    pub(crate) fn open(&self, attempt: u32) -> bool {
-        let open = |now| (now != StepGuard::CLOSED).then_some(attempt);
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, open).is_ok()
-    }
-
-    /// Whether this attempt may record.
-    pub(crate) fn admits(&self, attempt: u32) -> bool {
-        self.0.load(Ordering::Acquire) == attempt
-    }
-
-    /// The attempt that may record or was the last to; none if there was none, or the step ended.
-    pub(crate) fn attempt(&self) -> Option<u32> {
-        let attempt = self.0.load(Ordering::Acquire);
-        (attempt != 0 && attempt != StepGuard::CLOSED).then_some(attempt)
-    }
-
-    pub(super) fn close(&self) {
-        self.0.store(StepGuard::CLOSED, Ordering::Release);
-    }
 }

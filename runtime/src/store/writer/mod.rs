@@ -20,6 +20,7 @@
 //! Cancellation: a message that was queued is written.
 
 mod apply;
+mod attempts;
 mod commit;
 mod condition;
 mod failure;
@@ -47,7 +48,7 @@ pub use condition::{RefusalCause, Refusing};
 pub(crate) use faults::Faults;
 use gather::Gather;
 use intake::Intake;
-pub(crate) use message::{Aside, Create, Creation, Message, NewRun, StepGuard, Turn};
+pub(crate) use message::{Aside, Create, Creation, Message, NewRun, Turn};
 pub(crate) use pace::Pace;
 use queue::Queue;
 

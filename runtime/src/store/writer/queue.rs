@@ -202,11 +202,11 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_model::{Durability, Json, OpName, RunCreated, RunId, Seed};
+    use tidemill_model::{Durability, Json, OpId, OpName, RunCreated, RunId, Seed};
     use tokio::sync::oneshot;
 
+    use super::super::Aside;
     use super::super::message::NewRun;
-    use super::super::{Aside, StepGuard};
     use super::*;
 
     fn create(number: u32) -> Create {
@@ -226,7 +226,7 @@ mod tests {
     fn aside() -> Message {
         Message::Aside(Aside {
             run: RunId::new("r").unwrap(),
-            guard: std::sync::Arc::new(StepGuard::default()),
+            op: OpId::FIRST,
             attempt: 1,
             event: tidemill_model::Event::RunResumed {}.into(),
             reply: oneshot::channel().0,

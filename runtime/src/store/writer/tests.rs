@@ -6,17 +6,19 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 use tidemill_eventlog::{Checkpoints, create, open_reader, open_writer, verify};
 use tidemill_model::{
-    Durability, Event, Json, OpId, OpName, RunCreated, RunId, Seed, Seq, Timestamp,
+    Durability, Event, Failure, FailureKind, Json, OpId, OpName, ProcessEnd, RunCreated, RunId,
+    Seed, Seq, Timestamp,
 };
 
-use super::{Creation, Faults, NewRun, Pace, Setup, StepGuard, Turn, Writer};
+use super::{Aside, Creation, Faults, NewRun, Pace, Setup, Turn, Writer};
 use crate::engine::clock::Clock;
 use crate::engine::inbox::{Inbox, TurnReply};
+use crate::error::{Error, ErrorKind};
 
 fn start(connection: Connection, pace: &Pace, faults: &Faults) -> Writer {
     let (clock, pace, faults) = (Clock::default(), pace.clone(), faults.clone());
@@ -46,13 +48,17 @@ async fn new_run(writer: &Writer, id: &str) -> Seq {
 }
 
 /// A turn of run `r` that starts timer `op`, by a driver that saw the log up to `expect`.
-async fn turn(writer: &Writer, expect: Seq, op: u32, closes: &[&Arc<StepGuard>]) -> TurnReply {
-    let inbox = Arc::new(Inbox::default());
+async fn turn(writer: &Writer, expect: Seq, op: u32) -> TurnReply {
     let event = Event::TimerStarted {
         op: OpId::new(op).unwrap(),
         name: OpName::new("sleep").unwrap(),
         fire_at: Timestamp::from_micros(0).unwrap(),
     };
+    turn_of(writer, expect, event).await
+}
+
+async fn turn_of(writer: &Writer, expect: Seq, event: Event) -> TurnReply {
+    let inbox = Arc::new(Inbox::default());
     let turn = Turn {
         run: "r".parse::<RunId>().unwrap(),
         inbox: Arc::clone(&inbox),
@@ -60,7 +66,6 @@ async fn turn(writer: &Writer, expect: Seq, op: u32, closes: &[&Arc<StepGuard>])
         events: vec![event.into()],
         status: None,
         children: Vec::new(),
-        closes: closes.iter().map(|guard| Arc::clone(guard)).collect(),
     };
     writer.turn(Box::new(turn)).await.unwrap();
     poll_fn(|cx| inbox.poll_reply(cx)).await
@@ -81,15 +86,15 @@ async fn a_turn_of_a_driver_that_saw_less_than_the_log_has_is_refused() {
     let (pace, faults) = (Pace::default(), Faults::default());
     let writer = start(file(&path), &pace, &faults);
     let first = new_run(&writer, "r").await;
-    let second = committed(turn(&writer, first, 1, &[]).await);
+    let second = committed(turn(&writer, first, 1).await);
     assert!(second > first);
-    assert!(matches!(turn(&writer, first, 2, &[]).await, TurnReply::Stale));
+    assert!(matches!(turn(&writer, first, 2).await, TurnReply::Stale));
     // A writer that has not seen the run asks the file.
     let connection = writer.close().await.unwrap();
     let writer = start(connection, &pace, &faults);
-    assert!(matches!(turn(&writer, first, 2, &[]).await, TurnReply::Stale));
+    assert!(matches!(turn(&writer, first, 2).await, TurnReply::Stale));
     assert_eq!(verify(&open_reader(&path).unwrap()).unwrap().seq, second, "nothing was written");
-    assert!(committed(turn(&writer, second, 2, &[]).await) > second);
+    assert!(committed(turn(&writer, second, 2).await) > second);
     drop(writer.close().await);
 }
 
@@ -99,25 +104,78 @@ async fn after_a_transaction_that_failed_the_writer_knows_what_the_file_has() {
     let path = folder.path().join("workflow.db");
     let faults = Faults::default();
     let writer = start(file(&path), &Pace::default(), &faults);
-    let first = new_run(&writer, "r").await;
-    let guard = Arc::new(StepGuard::default());
-    assert!(guard.open(1));
-    faults.fail([2]);
-    // A body that looks while its end is being written must not find that it is over.
-    let (seen, looks) = (Arc::new(AtomicU32::new(0)), Arc::clone(&guard));
-    let counts = Arc::clone(&seen);
-    faults.watch(move || {
-        counts.fetch_add(u32::from(looks.admits(1)), Ordering::SeqCst);
-    });
-    assert!(matches!(turn(&writer, first, 1, &[&guard]).await, TurnReply::Refused(_)));
-    assert!(guard.admits(1), "the step did not end: its checkpoints are still taken");
+    let created = new_run(&writer, "r").await;
+    let first = committed(turn_of(&writer, created, step_started()).await);
+    faults.fail([3]);
+    assert!(matches!(turn_of(&writer, first, step_completed()).await, TurnReply::Refused(_)));
     assert_eq!(verify(&open_reader(&path).unwrap()).unwrap().seq, first);
-    let second = committed(turn(&writer, first, 1, &[&guard]).await);
-    assert!(!guard.admits(1) && !guard.open(2), "it has ended");
-    assert_eq!(seen.load(Ordering::SeqCst), 2, "the guard closes after the commit");
-    assert_eq!(second, Seq::new(first.get() + 1).unwrap(), "no position was used up");
+    checkpoint(&writer, 1).await.expect("the step did not end: its checkpoints are still taken");
+    let second = committed(turn_of(&writer, first, step_completed()).await);
+    assert_eq!(second, Seq::new(first.get() + 2).unwrap(), "no position was used up");
+    assert_eq!(checkpoint(&writer, 1).await.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(verify(&open_reader(&path).unwrap()).unwrap().seq, second);
     drop(writer.close().await);
+}
+
+#[tokio::test]
+async fn only_the_newest_attempt_records_also_when_another_process_began_the_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let (pace, faults) = (Pace::default(), Faults::default());
+    let writer = start(file(&path), &pace, &faults);
+    let created = new_run(&writer, "r").await;
+    let first = committed(turn_of(&writer, created, step_started()).await);
+    let refused = async |writer: &Writer, attempt| {
+        let error = checkpoint(writer, attempt).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    };
+    refused(&writer, 2).await;
+    let (op, name) = (OpId::FIRST, OpName::new("a").unwrap());
+    let failed = Event::StepAttemptFailed {
+        op,
+        name: name.clone(),
+        attempt: 1,
+        error: Failure { kind: FailureKind::Failed, message: "no".to_owned(), chain: Vec::new() },
+        next_at: Timestamp::from_micros(0).unwrap(),
+        of: None,
+    };
+    aside(&writer, 1, failed).await.unwrap();
+    refused(&writer, 1).await;
+    checkpoint(&writer, 2).await.unwrap();
+    // A writer that has not seen the run asks the file.
+    let writer = start(writer.close().await.unwrap(), &pace, &faults);
+    refused(&writer, 1).await;
+    checkpoint(&writer, 2).await.unwrap();
+    let (after, queued) = (Some(ProcessEnd::Crash), false);
+    let restarted = Event::StepRestarted { op, name: name.clone(), attempt: 3, after, queued };
+    let second = committed(turn_of(&writer, first, restarted).await);
+    refused(&writer, 2).await;
+    checkpoint(&writer, 3).await.unwrap();
+    let end = Box::new(step_completed());
+    let held = Event::OpHeld { op, name, attempt: Some(3), end };
+    committed(turn_of(&writer, second, held).await);
+    refused(&writer, 3).await;
+    drop(writer.close().await);
+}
+
+fn step_started() -> Event {
+    let (op, name) = (OpId::FIRST, OpName::new("a").unwrap());
+    Event::StepStarted { op, name, input: Json::null(), queued: false }
+}
+
+fn step_completed() -> Event {
+    let (op, name) = (OpId::FIRST, OpName::new("a").unwrap());
+    Event::StepCompleted { op, name, output: Json::null() }
+}
+
+async fn checkpoint(writer: &Writer, attempt: u32) -> Result<(), Error> {
+    let (op, name) = (OpId::FIRST, OpName::new("a").unwrap());
+    aside(writer, attempt, Event::Checkpoint { op, name, attempt, value: Json::null() }).await
+}
+
+async fn aside(writer: &Writer, attempt: u32, event: Event) -> Result<(), Error> {
+    let (run, op, event) = ("r".parse().unwrap(), OpId::FIRST, event.into());
+    writer.aside(|reply| Aside { run, op, attempt, event, reply }).await
 }
 
 /// How many gaps a writer left in five commits.

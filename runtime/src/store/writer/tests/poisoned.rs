@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use super::super::commit::Committer;
 use super::super::condition::Condition;
 use super::super::message::{Aside, Create, Message};
-use super::super::{Creation, Faults, NewRun, Pace, Setup, StepGuard, Turn};
+use super::super::{Creation, Faults, NewRun, Pace, Setup, Turn};
 use super::file;
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
@@ -129,7 +129,8 @@ impl Answer {
 /// A file with its writer, without a thread.
 struct Desk {
     committer: Committer,
-    guards: Vec<Arc<StepGuard>>,
+    /// Whether the step of each run has ended.
+    ended: Vec<bool>,
     last: BTreeMap<u8, Seq>,
     next_op: u32,
 }
@@ -172,11 +173,9 @@ impl Desk {
         let setup = Setup { connection, clock, pace, faults };
         let told = watch::channel(Seq::ZERO).0;
         let committer = Committer::new(setup, appender, told, Condition::default());
-        let mut desk = Desk { committer, guards: Vec::new(), last: BTreeMap::new(), next_op: 10 };
+        let mut desk = Desk { committer, ended: Vec::new(), last: BTreeMap::new(), next_op: 10 };
         for run in 0..RUNS {
-            let guard = Arc::new(StepGuard::default());
-            assert!(guard.open(1));
-            desk.guards.push(guard);
+            desk.ended.push(false);
             let (reply, _answer) = oneshot::channel();
             let new = new_run(&format!("r-{run}"), "good", None);
             let start = Event::StepStarted {
@@ -188,7 +187,7 @@ impl Desk {
             desk.committer.commit(&mut vec![Message::Create(Create { new, reply })]);
             let seq = desk.committer.appender.head().seq;
             desk.last.insert(run, seq);
-            desk.committer.commit(&mut vec![desk_turn(run, seq, vec![start], Vec::new()).0]);
+            desk.committer.commit(&mut vec![desk_turn(run, seq, vec![start]).0]);
             desk.last.insert(run, desk.committer.appender.head().seq);
         }
         desk
@@ -206,12 +205,7 @@ impl Desk {
             Planned::Turn { run, ends, stale, child, poison } => {
                 let expect = self.last[run];
                 let expect = if *stale { Seq::ZERO } else { expect };
-                let (message, inbox) = desk_turn(
-                    *run,
-                    expect,
-                    events(*ends, *poison, number),
-                    self.closes(*run, *ends),
-                );
+                let (message, inbox) = desk_turn(*run, expect, events(*ends, *poison, number));
                 let Message::Turn(mut turn) = message else { unreachable!() };
                 if let Some(child) = child {
                     let parent = Parent { run: turn.run.clone(), op: op(number + 1) };
@@ -235,24 +229,18 @@ impl Desk {
                     attempt: 1,
                     value: Json::null(),
                 };
-                let guard = Arc::clone(&self.guards[usize::from(*run)]);
                 let run = run_id(&format!("r-{run}"));
-                let aside = Aside { run, guard, attempt: 1, event: event.into(), reply };
+                let aside = Aside { run, op: op(1), attempt: 1, event: event.into(), reply };
                 (Message::Aside(aside), Answer::Aside(answer))
             }
         }
     }
 
-    fn closes(&self, run: u8, ends: bool) -> Vec<Arc<StepGuard>> {
-        if ends { vec![Arc::clone(&self.guards[usize::from(run)])] } else { Vec::new() }
-    }
-
     /// Writes a batch; what each message was answered with.
     fn batch(&mut self, planned: &[(u32, Planned)]) -> Vec<(u32, String)> {
         // A step that has ended does not end again.
-        let ended: Vec<bool> = self.guards.iter().map(|guard| !guard.admits(1)).collect();
         let planned = planned.iter().filter(|(_, planned)| match planned {
-            Planned::Turn { run, ends, .. } => !(*ends && ended[usize::from(*run)]),
+            Planned::Turn { run, ends, .. } => !(*ends && self.ended[usize::from(*run)]),
             Planned::Create { .. } | Planned::Aside { .. } => true,
         });
         let (mut messages, mut answers) = (Vec::new(), Vec::new());
@@ -269,6 +257,9 @@ impl Desk {
             let id = run_id(&format!("r-{run}"));
             let last = tidemill_eventlog::query::last_observed(&self.committer.connection, &id);
             self.last.insert(run, last.unwrap().unwrap());
+            let ended = "SELECT 1 FROM events WHERE run = ?1 AND kind = 'step_completed'";
+            let mut ended = self.committer.connection.prepare(ended).unwrap();
+            self.ended[usize::from(run)] = ended.exists([id.as_str()]).unwrap();
         }
         answers
     }
@@ -293,12 +284,7 @@ fn events(ends: bool, poison: Option<u8>, number: u32) -> Vec<Event> {
     events
 }
 
-fn desk_turn(
-    run: u8,
-    expect: Seq,
-    events: Vec<Event>,
-    closes: Vec<Arc<StepGuard>>,
-) -> (Message, Arc<Inbox>) {
+fn desk_turn(run: u8, expect: Seq, events: Vec<Event>) -> (Message, Arc<Inbox>) {
     let inbox = Arc::new(Inbox::default());
     let turn = Turn {
         run: run_id(&format!("r-{run}")),
@@ -307,7 +293,6 @@ fn desk_turn(
         events: events.into_iter().map(EncodedEvent::from).collect(),
         status: None,
         children: Vec::new(),
-        closes,
     };
     (Message::Turn(Box::new(turn)), inbox)
 }
@@ -396,9 +381,11 @@ fn a_step_whose_end_is_refused_still_records() {
         let mut desk = Desk::new(&path);
         let ends = |poison| Planned::Turn { run: 0, ends: true, stale: false, child: None, poison };
         let records = Planned::Aside { run: 0, poison: None };
-        let answers = desk.batch(&[(0, ends(Some(poison))), (1, records.clone())]);
-        assert!(answers[0].1.starts_with("Unfit"), "{answers:?}");
-        assert_eq!(answers[1].1, "Ok(())");
+        let refused = [(0, records.clone()), (1, ends(Some(poison))), (2, records.clone())];
+        let answers = desk.batch(&refused);
+        assert_eq!(answers[0].1, "Ok(())");
+        assert!(answers[1].1.starts_with("Unfit"), "{answers:?}");
+        assert_eq!(answers[2].1, "Ok(())");
         let answers = desk.batch(&[(0, records.clone()), (1, ends(None)), (2, records)]);
         assert_eq!(answers[0].1, "Ok(())");
         assert!(answers[1].1.starts_with("Committed"), "{answers:?}");
