@@ -101,3 +101,6 @@ pub(crate) fn signal_app(pid: u32, signal: Signal) {
         tracing::debug!(%error, "signal the app");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,6 @@ impl AppDoor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,6 +113,13 @@ pub(crate) struct AttachReply {
 }
 
 impl AttachReply {
+    /// A place for an answer, and the app that waits for it.
+    #[cfg(test)]
+    pub(crate) fn in_test() -> (AttachReply, AskingApp) {
+        let (accepted, answer) = oneshot::channel();
+        (AttachReply { accepted, attached: Attached::default() }, AskingApp(answer))
+    }
+
     /// Lets the app open the file; `None` if the app has disconnected and so has opened nothing.
     pub(crate) fn accept(self, hello: AttachHello, line: LeaseLine) -> Option<Attachment> {
         let session = hello.session.clone();
@@ -127,6 +134,21 @@ impl AttachReply {
     /// Refuses.
     pub(crate) fn refuse(self, error: SocketError) {
         drop(self.accepted.send(Err(error)));
+    }
+}
+
+/// The app's end of an [`AttachReply`]. Dropping it is the app's end before the answer.
+#[cfg(test)]
+pub(crate) struct AskingApp(oneshot::Receiver<Result<Accepted, SocketError>>);
+
+#[cfg(test)]
+impl AskingApp {
+    /// What the app got; `None` before the answer, and if there will be none.
+    pub(crate) fn answer(
+        &mut self,
+    ) -> Option<Result<(AttachHello, watch::Receiver<LeaseLine>), SocketError>> {
+        let answer = self.0.try_recv().ok()?;
+        Some(answer.map(|Accepted { hello, lines }| (hello, lines)))
     }
 }
 
