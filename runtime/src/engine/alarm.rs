@@ -1,12 +1,12 @@
-//! Timers of runs that are not loaded: when the next one runs out, its run is loaded.
+//! The alarm: loads a run when its timer is due.
 //!
-//! The file's index of timers is the only list. One task sleeps until the earliest moment that
-//! concerns a run which is not loaded (a loaded run has its own timer), loads what is due then, and
-//! looks for the next moment. While nothing is due it does not wake up.
+//! The file's index of timers is the only list. One task sleeps until the earliest timer of a run
+//! that is not loaded (a loaded run has its own timer), loads the runs that are due then, and looks
+//! for the next timer. While nothing is due it does not wake up.
 //!
-//! Failure: a file that cannot be read now is read again after a pause. A timer of a blocked run is
-//! left to whoever resumes the run. Crash: the next process finds in the index what ran out
-//! meanwhile.
+//! Failure: when the file cannot be read, the task reads it again after a pause. It skips the
+//! timers of blocked runs, which fire after a `resume`. Crash: the next process finds the due
+//! timers in the index.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,21 +17,21 @@ use super::Engine;
 use super::driver::{Next, READ_PAUSE};
 use crate::error::Error;
 
-/// How many timers are looked at between two moments: if all of these belong to loaded runs, the
-/// last one's moment is when the rest is looked at.
+/// How many timers one look reads: if all of them belong to loaded runs, the task looks at the rest
+/// when the last of these is due.
 const LOOKED_AT_MAX: usize = 4_096;
 
-/// See the module.
+/// The moment for which the alarm's task waits.
 #[derive(Default)]
 pub(crate) struct Alarm {
-    /// The next moment, as far as it is known. `None`: none.
+    /// The next moment that is known; `None` if there is none.
     next: Mutex<Option<Timestamp>>,
-    /// It became an earlier one.
+    /// Notified when the next moment became an earlier one.
     earlier: Notify,
 }
 
 impl Alarm {
-    /// A run is not loaded any more and has a timer that runs out at `at`.
+    /// Notes that a run has left memory and has a timer due at `at`.
     pub(crate) fn note(&self, at: Timestamp) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.is_none_or(|next| at < next) {
@@ -40,12 +40,12 @@ impl Alarm {
         }
     }
 
-    /// From here on only what is noted is earlier than never.
+    /// Forgets the next moment before a look at the file; only later notes count until `settle`.
     fn forget(&self) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// The next moment, now that `found` is known, too.
+    /// Takes the moment that the look found, and returns the earliest one known.
     fn settle(&self, found: Option<Timestamp>) -> Option<Timestamp> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next = [*next, found].into_iter().flatten().min();
@@ -53,7 +53,7 @@ impl Alarm {
     }
 }
 
-/// Loads runs as their timers run out, until the node closes.
+/// Loads runs as their timers become due, until the node closes.
 pub(super) async fn watch(engine: Arc<Engine>) {
     while !engine.closing.is_cancelled() {
         engine.alarm.forget();
@@ -81,8 +81,8 @@ pub(super) async fn watch(engine: Arc<Engine>) {
 }
 
 impl Engine {
-    /// Loads every run that is not loaded and has a timer that ran out. The next moment at which
-    /// there may be another.
+    /// Loads every run that has a due timer and is not loaded. Returns the next moment at which
+    /// another timer may be due; `None` if there is none.
     async fn load_due(self: &Arc<Self>) -> Result<Option<Timestamp>, Error> {
         let (mut after, mut looked_at) = (None, 0);
         loop {

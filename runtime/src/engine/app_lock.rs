@@ -1,11 +1,12 @@
 //! The app's lock on the file, and what keeps it.
 //!
-//! The lock is held by the node *and by each of its bodies*: a body that ignores its token may run
-//! on after its node was shut down, on a thread of the pool that nobody can end. Whoever opens the
-//! file while it runs would begin the next attempt beside it. So the lock goes with the last of
-//! them, and a node that is opened in the same process until then is told which step keeps it.
+//! The node *and each of its bodies* hold the lock. A body that ignores its token may continue
+//! after its node was shut down, on a thread of the pool that nobody can end; a node that opened
+//! the file then would begin the next attempt beside it. So the lock is free only after the last
+//! body has ended, and until then opening the file in the same process fails with the name of the
+//! step.
 //!
-//! Crash: the kernel frees the lock; with the process its bodies have ended, too.
+//! Crash: the kernel frees the lock; the bodies have ended with the process.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -18,11 +19,11 @@ use tidemill_model::{FolderId, OpId, OpName, RunId};
 
 use crate::error::{Error, ErrorKind};
 
-/// The locks of this process. A lock file has one name for as long as it exists, so what it is
-/// tells which lock it is, whatever the path that led to it.
+/// The locks of this process. A lock is known by the identity of its file (a lock file is never
+/// renamed), not by the path that was used to open it.
 static TAKEN: Mutex<Vec<Weak<AppLock>>> = Mutex::new(Vec::new());
 
-/// See the module. Dropping the last owner frees it.
+/// The lock. Dropping its last owner frees it.
 #[derive(Debug)]
 pub(crate) struct AppLock {
     file: FileLock,
@@ -40,7 +41,7 @@ impl AppLock {
     /// Takes the lock, without waiting.
     ///
     /// # Errors
-    /// `Conflict` names who has it: another process, or what of this one still runs.
+    /// `Conflict` names the holder: another process, or the bodies of this one that still run.
     pub(crate) fn take(path: &Path) -> Result<Arc<AppLock>, Error> {
         let file = FileLock::take(path).map_err(|error| refused(path, error))?;
         let lock = Arc::new(AppLock { file, running: Mutex::default() });

@@ -1,7 +1,7 @@
-//! A run that cannot go on: how that is recorded and told, and what ends it.
+//! Blocked runs: how the driver records and reports a block, and what ends it.
 //!
-//! Whatever arrives meanwhile is held (`held.rs`). The run goes on with `resume`, or in the next
-//! process; its parent can cancel it.
+//! While a run is blocked, the driver holds whatever arrives (`held.rs`). `resume` or the next
+//! process tries the run again; its parent can cancel it.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -18,24 +18,25 @@ use super::turn::Pending;
 use crate::error::{Error, ErrorKind, closed};
 use crate::store::Stored;
 
-/// How long a run that waits for something foreign is looked at for what its tasks do. It stands
-/// still anyway, and a task that was just spawned runs within milliseconds.
+/// How long the driver waits for a better reason before it blocks a run for a foreign wait. The run
+/// makes no progress anyway, and a task that was just spawned runs within milliseconds.
 const MISUSE_WAIT: Duration = Duration::from_millis(300);
 
-/// What became of a run that was to be cancelled.
+/// The outcome of an attempt to cancel a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cancelled {
     /// It has ended, or the node closes.
     Gone,
-    /// It cannot be, now.
+    /// It cannot be cancelled now.
     No,
-    /// Who asks is not the one that started it.
+    /// The run that asks is not its parent.
     NotIts,
 }
 
 impl Driver {
-    /// A workflow that awaits a task that it spawned waits for something foreign at once, and often
-    /// the task then does what names the mistake better: it is given a moment to.
+    /// Improves the reason for a foreign wait. A workflow that awaits a task which it has spawned
+    /// is in a foreign wait at once; the task often then makes a call that names the mistake
+    /// better, so this waits a moment for it.
     pub(crate) async fn with_its_misuse(&self, reason: BlockReason) -> BlockReason {
         if reason.kind != BlockReasonKind::ForeignWait {
             return reason;
@@ -48,7 +49,7 @@ impl Driver {
         }
     }
 
-    /// Blocks the run.
+    /// Drops the life and records that the run is blocked.
     pub(crate) async fn block(
         &mut self,
         logged: Option<&BlockReason>,
@@ -58,7 +59,7 @@ impl Driver {
         self.record_blocked(logged, last, reason).await.err().unwrap_or(Next::Blocked)
     }
 
-    /// Records why the run cannot go on, unless the log says so already, as `logged`.
+    /// Records why the run is blocked, unless the log's last reason, `logged`, is the same.
     async fn record_blocked(
         &mut self,
         logged: Option<&BlockReason>,
@@ -90,7 +91,7 @@ impl Driver {
         self.run.outcome.send_replace(Some(RunResult::Blocked(reason)));
     }
 
-    /// Waits until the run is tried again, or goes.
+    /// Waits until the run is tried again, cancelled, or leaves memory.
     pub(crate) async fn wait_blocked(&mut self) -> Next {
         let mut holding = Holding::default();
         self.tell_why_blocked().await;
@@ -107,7 +108,7 @@ impl Driver {
             while let Some(control) = controls.next() {
                 match control {
                     Control::Stop => {
-                        // What only memory keeps is tried once more.
+                        // Ends that only memory has are delivered again.
                         self.run.inbox.put_back(holding.into_unrecorded());
                         return Next::Gone;
                     }
@@ -119,14 +120,15 @@ impl Driver {
                         let resumed = self.record_resumed().await;
                         let go = resumed.is_ok();
                         if go {
-                            // Before the answer: who has it must not see the old reason again.
+                            // Before the answer, so that a caller who has it does not see the old
+                            // reason again.
                             self.run.outcome.send_replace(None);
                         }
                         // Whoever asked may have gone.
                         let _ = reply.send(resumed);
                         if go {
                             self.run.inbox.put_back(holding.into_unrecorded());
-                            // A cancel that came in the same mail is for the run that goes on.
+                            // A cancel in the same mail is for the resumed run.
                             self.run.inbox.put_back_controls(controls.collect());
                             return Next::Rebuild(None);
                         }
@@ -136,14 +138,14 @@ impl Driver {
         }
     }
 
-    /// Whether nothing of the run is kept in memory alone, so that it can leave it.
+    /// Whether the run can leave memory, because the file has everything about it.
     fn may_leave(&self, holding: &Holding) -> bool {
         holding.is_empty()
             && self.bodies.values().all(RunningBody::is_finished)
             && self.engine.refusals.held(&self.run.id).is_none()
     }
 
-    /// Says why the run is blocked, if this process has not said it yet.
+    /// Publishes why the run is blocked, if this process has not done so yet.
     async fn tell_why_blocked(&self) {
         if self.run.outcome.borrow().is_some() {
             return;
@@ -155,7 +157,7 @@ impl Driver {
         }
     }
 
-    /// The run was loaded only to be cancelled by the one that started it.
+    /// Cancels a run that was loaded only because its parent cancels it.
     pub(crate) async fn unwanted(&mut self, by: &RunId) -> Next {
         match self.cancel_from_log(by).await {
             Cancelled::Gone => Next::Gone,
@@ -164,9 +166,9 @@ impl Driver {
         }
     }
 
-    /// Cancels the run from what its log says. What is open in a log that cannot be read is not
-    /// known, so such a run stays: the version that can read it finds that nobody waits for the
-    /// run, and ends it.
+    /// Cancels the run from its log alone, without its code. In a log that cannot be read the open
+    /// operations are unknown, so such a run stays: a version that can read the log finds that its
+    /// parent no longer waits, and ends it.
     async fn cancel_from_log(&mut self, by: &RunId) -> Cancelled {
         while !self.engine.closing.is_cancelled() {
             let journal = match self.journal().await {
@@ -204,11 +206,11 @@ impl Driver {
     async fn record_resumed(&mut self) -> Result<(), Error> {
         self.no_refusal();
         let Ok(mut journal) = self.journal().await? else {
-            // It would be blocked for the same reason; a file that was mended is read again.
+            // It would be blocked for the same reason. A file that was repaired is read again.
             return Ok(());
         };
         if journal.head.blocked.is_none() {
-            // Only this process knows that it is blocked.
+            // Only this process knows that the run is blocked.
             return Ok(());
         }
         let mut pending = Pending::default();

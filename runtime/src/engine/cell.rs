@@ -1,16 +1,16 @@
-//! Where one life of a workflow's future and its driver meet.
+//! The cell: the state that one life of a workflow's future shares with its driver.
 //!
-//! A life is one construction of the author's future: a run that is rebuilt from its log gets a
-//! new life, and what is left of the old one is detached. The cell holds what the future asked for
-//! since the driver last looked (asked) and what the driver delivered (slots). It knows whose turn
-//! it is, by a thread-local that the driver sets around each delivery and poll.
+//! A life is one construction of the author's future: a run that is rebuilt from its log gets a new
+//! life, and its old life is detached. The cell holds what the future has asked for since the
+//! driver last looked (`asked`) and what the driver delivered (`slots`). A thread-local, which the
+//! driver sets around each delivery and poll, shows whose turn it is.
 //!
 //! Invariants:
 //! - an operation id is allotted when its call is made, in the order of calls; a call outside the
 //!   run's turn gets none, and an operation without an id never starts;
 //! - nothing of a detached cell reaches the driver or the log;
-//! - calling or polling an operation outside the run's turn, or waking the run from there, is
-//!   reported and never answered; what is reported while a turn is polled stops that turn.
+//! - a call or poll of an operation outside the run's turn, or a wake from there, is reported and
+//!   gets no answer; a report during a turn ends that turn.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,7 +34,7 @@ static NEXT_LIFE: AtomicU64 = AtomicU64::new(1);
 /// An act of the future in a poll, before the log has it.
 pub(crate) struct Asked {
     pub(crate) event: Event,
-    /// What a step runs.
+    /// The body of a step; `None` for other acts.
     pub(crate) body: Option<StepBody>,
 }
 
@@ -56,13 +56,13 @@ struct CellState {
     asked: Vec<Asked>,
     slots: FxHashMap<OpId, Slot>,
     open: usize,
-    /// The times that the log holds, for calls that are made again.
+    /// The times that the log holds, for `ctx.now()` calls that a replay repeats.
     times: FxHashMap<OpId, Timestamp>,
-    /// The first thing that this life did and must not do, in its turn or outside it.
+    /// The first forbidden thing that this life did, in its turn or outside it.
     trouble: Option<BlockReason>,
 }
 
-/// See the module.
+/// The cell of one life.
 pub(crate) struct RunCell {
     life: u64,
     run: RunId,
@@ -74,7 +74,7 @@ pub(crate) struct RunCell {
     state: Mutex<CellState>,
 }
 
-/// This thread takes a turn of one life until the guard is dropped.
+/// Marks that this thread takes a turn of one life, until the guard is dropped.
 pub(crate) struct TurnGuard {
     before: u64,
 }
@@ -118,7 +118,7 @@ impl RunCell {
         self.life
     }
 
-    // What the driver does.
+    // For the driver.
 
     pub(crate) fn enter(&self) -> TurnGuard {
         TurnGuard { before: TURN.replace(self.life) }
@@ -129,10 +129,10 @@ impl RunCell {
         self.woken.swap(false, Ordering::Relaxed)
     }
 
-    /// Takes what the future did since the last look: starts in the order of their ids, then
-    /// drops in that order, so that the order in which a collection happens to poll or drop its
-    /// members is not recorded. An error if this life did what it must not, also if that was on
-    /// another thread: its acts then count for nothing.
+    /// Takes what the future did since the last look: first its starts, then its drops, each in the
+    /// order of their ids. So the log does not depend on the order in which a collection happens to
+    /// poll or drop its members. Returns an error if this life did something forbidden, on any
+    /// thread; its acts then do not count.
     pub(crate) fn take_asked(&self, into: &mut Vec<Asked>) -> Result<(), BlockReason> {
         let mut state = self.lock();
         if let Some(reason) = &state.trouble {
@@ -147,7 +147,7 @@ impl RunCell {
         Ok(())
     }
 
-    /// Hands the end of an operation to whoever waits for it; false if nobody does.
+    /// Hands the end of an operation to its future; false if none waits for it.
     pub(crate) fn deliver(&self, end: &Event) -> bool {
         let waker = {
             let mut state = self.lock();
@@ -177,21 +177,21 @@ impl RunCell {
         ops
     }
 
-    /// From now on nothing of this life counts.
+    /// Detaches this life: nothing that it does from now on counts.
     pub(crate) fn detach(&self) {
         self.detached.store(true, Ordering::Release);
         let (slots, asked) = {
             let mut state = self.lock();
             (std::mem::take(&mut state.slots), std::mem::take(&mut state.asked))
         };
-        // Outside the lock: wakers and bodies run code of others when they are dropped.
+        // Outside the lock, because dropping wakers and bodies runs foreign code.
         drop((slots, asked));
     }
 
-    // What the author's code does, through `Ctx` and the futures that it gives out.
+    // For the author's code, through `Ctx` and its futures.
 
-    /// The id for a call that is made now; `what` names the call. None if it must not be made: then
-    /// that is reported, and what the caller gives out is dead.
+    /// Allots the id of a call that is made now; `what` names the call. Returns `None` outside the
+    /// run's turn: the cell then reports the call, and its future is dead.
     pub(crate) fn allot(&self, what: impl FnOnce() -> String) -> Option<OpId> {
         if !self.in_turn() {
             self.misused(&what(), "called");
@@ -213,7 +213,7 @@ impl RunCell {
         Some(op)
     }
 
-    /// The code asked for something that cannot be done; the run is blocked after this poll.
+    /// Notes a request that cannot be carried out; the driver blocks the run after this poll.
     pub(crate) fn refuse(&self, reason: BlockReason) {
         if self.in_turn() {
             self.lock().trouble.get_or_insert(reason);
@@ -245,7 +245,7 @@ impl RunCell {
             Some(Slot::Open(waker)) if waker.will_wake(cx.waker()) => Poll::Pending,
             Some(Slot::Open(waker)) => {
                 let old = std::mem::replace(waker, cx.waker().clone());
-                // Outside the lock: a waker may be the last owner of a future of others.
+                // Outside the lock, because a waker may be the last owner of a foreign future.
                 drop(state);
                 drop(old);
                 Poll::Pending
@@ -258,7 +258,7 @@ impl RunCell {
         }
     }
 
-    /// The future of a started operation is dropped before it gave its result.
+    /// Notes that the future of a started operation was dropped before it returned its result.
     pub(crate) fn dropped(&self, op: OpId, name: &OpName) {
         if self.is_detached() {
             return;
@@ -279,17 +279,17 @@ impl RunCell {
         drop(slot);
     }
 
-    /// Notes an act that is done as soon as it is recorded; its id was allotted just now.
+    /// Notes an act that needs nothing but its record; its id was allotted just now.
     pub(crate) fn note(&self, act: Event) {
         self.lock().asked.push(act.into());
     }
 
-    /// The time that the log has for this call, if it is made again.
+    /// The time that the log has for this call; `None` if the call is new.
     pub(crate) fn logged_time(&self, op: OpId) -> Option<Timestamp> {
         self.lock().times.get(&op).copied()
     }
 
-    /// The wall clock as it is, for a timer that starts now.
+    /// The wall clock now, for a timer that starts.
     pub(crate) fn wall(&self) -> Timestamp {
         self.clock.wall()
     }
@@ -320,9 +320,9 @@ impl RunCell {
         });
     }
 
-    /// Reports what was done outside the turn: a turn that is being polled stops at it, and a
-    /// driver that waits hears of it. What tasks of a life that is over do is heard of, too: it may
-    /// say why that life had to end.
+    /// Reports something that was done outside the turn: it stops a turn that is being polled, and
+    /// reaches a waiting driver through the inbox. Tasks of a detached life are reported, too,
+    /// because what they do may explain why that life had to end.
     fn report(&self, reason: BlockReason) {
         if !self.is_detached() {
             self.lock().trouble.get_or_insert_with(|| reason.clone());
@@ -352,12 +352,12 @@ impl Wake for RunCell {
     }
 }
 
-/// An operation, for a message.
+/// An operation's words in a message.
 fn operation(op: OpId, name: &OpName) -> String {
     format!("operation {op} `{name}`")
 }
 
-/// Why a run is blocked whose future waits for something that no event can end.
+/// The reason for a run whose future waits for something that no event can end.
 pub(crate) fn foreign_wait() -> BlockReason {
     BlockReason {
         kind: BlockReasonKind::ForeignWait,

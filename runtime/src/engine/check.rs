@@ -1,4 +1,4 @@
-//! Replaying a run from its log without executing anything.
+//! Replays a run from its log without executing anything.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind};
 use crate::store::{self, Record, Unreadable};
 
 impl App {
-    /// Replays a run of a file from its log: with every operation answered from the log, does this
-    /// program do what the log says was done? Nothing is executed and nothing is written.
+    /// Replays a run of a file: answers every operation from the log, and checks that this program
+    /// does what the log records. It executes nothing and writes nothing.
     ///
     /// # Errors
     /// `NotFound` if there is no such file or run; otherwise what reading the file says.

@@ -1,4 +1,4 @@
-//! The clocks, passed to whoever needs one, so that a test can set the wall clock.
+//! The clocks, passed to every component that reads one, so that a test can set the wall clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

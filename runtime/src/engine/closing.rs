@@ -1,9 +1,9 @@
-//! Closing a node: a stop loses no result that comes in time, and waits for nobody for ever.
+//! Closes a node without losing a result that comes in time, and within a bound.
 //!
-//! Order: no new work; every driver cancels the tokens of its bodies at once and records what still
-//! ends as held; with the last body, or when the grace is over, the writer writes what was accepted
-//! and the clean end is noted; connections close; the lock goes. A body that is still running then
-//! keeps the lock. Nothing depends on the end being reached.
+//! The node takes no new work. Every driver cancels the tokens of its bodies at once, and records
+//! as held what still ends. With the last body, or when the grace is over, the writer writes what
+//! was accepted and notes the clean end; then the connections close and the lock is freed. A body
+//! that still runs then keeps the lock. Nothing depends on completing all of this.
 //!
 //! Fenced: there is no grace and nothing is recorded. Crash: as at any other moment.
 
@@ -14,11 +14,11 @@ use std::time::Duration;
 use super::Engine;
 use crate::error::{Error, ErrorKind};
 
-/// How long dropping the async bodies may take that are left when the grace is over, and recording
-/// what had arrived by then: each ends at its next await.
+/// How long the node waits after the grace for the remaining async bodies, each of which is dropped
+/// at its next await, and for recording what had arrived.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
-/// Lets go of everything and closes the file.
+/// Stops every run and closes the file.
 pub(super) async fn close(engine: &Arc<Engine>) -> Result<(), Error> {
     if engine.grace_over.is_cancelled() {
         return Ok(());
@@ -52,7 +52,7 @@ pub(super) async fn close(engine: &Arc<Engine>) -> Result<(), Error> {
     closed
 }
 
-/// Waits until nothing serves a run any more: no driver, and no body of a dropped step.
+/// Waits until no driver and no body of a dropped step is left.
 async fn all_ended(engine: &Engine) {
     engine.drivers.wait().await;
     engine.losers_ended().await;

@@ -1,4 +1,4 @@
-//! The driver of one run: a task that turns what arrives into commits, and commits into effects.
+//! The driver of one run: a task that turns inputs into commits, and commits into effects.
 //!
 //! ```text
 //! inbox ─► turn: deliver, poll ─► writer ─► commit ─► bodies, timers, children ─► inbox
@@ -12,10 +12,10 @@
 //!   a failed commit;
 //! - bodies and timers belong to the driver, not to a life: rebuilding does not touch them.
 //!
-//! Failure: a turn that was not written drops the life (which records nothing) and the run is
-//! rebuilt from its log. Blocked: the life is dropped, results that arrive are recorded as held,
-//! and the run waits for `resume` or the next process. Stopping: the same, without polling anything
-//! once more (`held.rs`). Crash: the log has everything that was released.
+//! Failure: when a turn was not written, the driver drops the life (which records nothing) and
+//! rebuilds the run from its log. Blocked: the driver drops the life, records results that arrive
+//! as held, and waits for `resume` or the next process. Stopping: the same, without another poll
+//! (`held.rs`). Crash: the log has everything that was released.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
@@ -46,53 +46,53 @@ use crate::store::Record;
 use crate::store::writer::Turn;
 
 /// How long a run waits before it is rebuilt after its turn was refused: a disk that is full now
-/// is full in a millisecond, too.
+/// will still be full in a millisecond.
 const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 200 });
 
-/// How long nothing is done for a file that cannot be read.
+/// The pause before a file that cannot be read is read again.
 pub(crate) const READ_PAUSE: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The driver of one run.
 pub(crate) struct Driver {
     pub(crate) engine: Arc<Engine>,
     pub(crate) run: Arc<Run>,
     pub(crate) bodies: FxHashMap<OpId, RunningBody>,
     pub(crate) timers: FxHashMap<OpId, TimerKey>,
-    /// Its place among those that are on their way into memory, until it is there.
+    /// Its place among the runs that are being loaded, until its replay is done.
     place: Option<OwnedSemaphorePermit>,
-    /// What bodies are started under; none once the node has closed.
+    /// The lock that each body shares; `None` once the node has closed.
     pub(crate) lock: Option<Arc<AppLock>>,
     /// How many turns in a row were refused for a reason of their own.
     refusals: u32,
-    /// That was too often: why the run is to be blocked.
+    /// Why the run must be blocked, once that was too often.
     pub(crate) unwritable: Option<BlockReason>,
 }
 
 /// What a driver does next with its run.
 pub(crate) enum Next {
-    /// Replay its log: this one, or the one that the file has.
+    /// Replay its log: the given one, or the file's.
     Rebuild(Option<Vec<Record>>),
-    /// Replay its log, unless it is blocked: what it waits for has come.
+    /// Replay its log, unless it is blocked, because the event that it waits for has come.
     Woken,
-    /// Take in what arrives.
+    /// Take turns as inputs arrive.
     Live(Box<Live>),
-    /// Wait until somebody resumes it.
+    /// Wait for a `resume`.
     Blocked,
-    /// End it as cancelled, if it is a child of this run: that one has dropped it or ended.
+    /// End it as cancelled if it is a child of the run `by`, which has dropped it or ended.
     Unwanted { by: RunId },
-    /// Nothing: it has ended, it goes on in memory later, or the node lets go of it.
+    /// Nothing: it has ended, it has left memory, or the node is closing.
     Gone,
 }
 
 impl Next {
-    /// For a run that has nothing in its log but its creation, by the clock of this process.
+    /// The first action for a run whose log has only its creation.
     pub(crate) fn first(seq: Seq, ts: Timestamp, created: Box<RunCreated>) -> Next {
         Next::Rebuild(Some(vec![Record { seq, ts, event: Event::RunCreated(created) }]))
     }
 }
 
-/// Drives a run. A fault of ours in it stops this run only: it is shown as blocked, its bodies go
-/// unheard, and the next process takes it up from its log.
+/// Drives a run. A bug of the engine that panics here stops only this run: it is shown as blocked,
+/// its bodies' results are lost, and the next process continues it from its log.
 pub(crate) async fn drive(
     engine: Arc<Engine>,
     run: Arc<Run>,
@@ -140,7 +140,7 @@ impl Driver {
         }
     }
 
-    /// Drives the run until it has ended or the node lets go of it.
+    /// Drives the run until it has ended, left memory, or the node closes.
     async fn run(mut self, mut next: Next) {
         loop {
             if matches!(next, Next::Live(_) | Next::Blocked | Next::Gone) {
@@ -172,7 +172,7 @@ impl Driver {
             for control in controls {
                 match control {
                     Control::Stop => {
-                        // What has arrived is held; nothing is polled for it.
+                        // These inputs are held without a poll.
                         self.run.inbox.put_back(inputs);
                         return Next::Gone;
                     }
@@ -200,7 +200,8 @@ impl Driver {
         }
     }
 
-    /// What has arrived; `None` when nothing has for so long that the run can leave memory, if it may.
+    /// Waits for mail; `None` when none has come for so long that the run can leave memory, if it
+    /// may.
     pub(crate) async fn mail(&self, may_leave: bool) -> Option<Mail> {
         if !may_leave {
             return Some(mail(&self.run).await);
@@ -212,8 +213,8 @@ impl Driver {
         }
     }
 
-    /// Lets the run leave memory, unless something has arrived. It comes back with its next timer,
-    /// the end of a child, or when somebody asks.
+    /// Lets the run leave memory, unless something has arrived. Its next timer, the end of a child,
+    /// or a request loads it again.
     pub(crate) fn unload(&self, journal: &Journal) -> bool {
         let unloaded = self.engine.registry.unload(&self.run);
         if unloaded && let Some(at) = journal.next_timer() {
@@ -222,7 +223,7 @@ impl Driver {
         unloaded
     }
 
-    /// One turn; an error when the run no longer lives.
+    /// Takes one turn; returns an error if the life must end.
     async fn turn(&mut self, live: &mut Live, mut inputs: Vec<Event>) -> Result<(), Next> {
         let alone = self.alone(live.life.mark()).await;
         if alone.is_some() && self.engine.closing.is_cancelled() {
@@ -260,7 +261,7 @@ impl Driver {
         Err(Next::Gone)
     }
 
-    /// Commits a turn, a long one in several commits, and lets happen after each what it asked for.
+    /// Commits a turn, a long one in several commits, and releases the effects of each after it.
     pub(crate) async fn commit_in_parts(
         &mut self,
         mut last: Seq,
@@ -276,9 +277,9 @@ impl Driver {
         Ok(last)
     }
 
-    /// Hands a turn to the writer and waits until it is durable: the newest input or act. An error
-    /// when it was not written: then the life that made it is not to be trusted, or the node shuts
-    /// down.
+    /// Hands a turn to the writer and waits until it is durable. Returns the newest input or act,
+    /// or an error if the turn was not written: then the life that made it must be dropped, or the
+    /// node shuts down.
     pub(crate) async fn commit(&mut self, expect: Seq, pending: &mut Pending) -> Result<Seq, Next> {
         let births = pending.births();
         let children = std::mem::take(&mut pending.children);
@@ -317,7 +318,7 @@ impl Driver {
                 Err(Next::Rebuild(None))
             }
             TurnReply::Refused(error) => {
-                // The writer says so for everyone.
+                // The writer logs this once for all runs.
                 tracing::debug!(run = %self.run.id, %error, "a turn was not written");
                 self.pause().await;
                 Err(Next::Rebuild(None))
@@ -344,14 +345,14 @@ impl Driver {
         }
     }
 
-    /// Lets happen what the turn that is now durable asked for.
+    /// Releases the effects of a turn that is now durable.
     pub(crate) fn release(&mut self, journal: &Journal, effects: Vec<Effect>) {
         for effect in effects {
             effect.release(self, journal);
         }
     }
 
-    /// The run has ended and that is durable: whoever waits is told.
+    /// Tells all waiters that the run has ended, once that is durable.
     pub(crate) async fn end(&mut self, created: &RunCreated, ended: RunResult) {
         if let Some(parent) = &created.parent {
             self.engine.tell_parent(parent, &created.workflow, &ended);
@@ -371,14 +372,14 @@ impl Driver {
         }
         self.release(&journal, std::mem::take(&mut pending.effects));
         if let Some(ended) = pending.ended {
-            // Whoever could be told is the one who cancelled it.
+            // The parent that would be told is the one that cancelled it.
             self.run.outcome.send_replace(Some(ended));
         }
         self.engine.registry.forget(&self.run);
         Next::Gone
     }
 
-    /// The journal as the file has it; the inner error says why this version has none.
+    /// Reads the journal from the file; the inner error says why this version cannot build it.
     pub(crate) async fn journal(&self) -> Result<Result<Journal, BlockReason>, Error> {
         let log = self.engine.store.reads().log(&self.run.id).await?;
         Ok(log.map_err(|unreadable| unreadable.reason).and_then(|log| Journal::of(&log)))
@@ -393,7 +394,7 @@ impl Driver {
     }
 }
 
-/// Waits for what the driver is to take in.
+/// Waits for the driver's next mail.
 pub(crate) async fn mail(run: &Run) -> Mail {
     poll_fn(|cx| run.inbox.poll_mail(cx)).await
 }

@@ -1,11 +1,10 @@
-//! Runs that were created when many others were on their way into memory: they follow in the order
-//! of their creation, so many at a time.
+//! The feeder: loads new runs in the order of their creation, a limited number at a time.
 //!
-//! Each run that begins adds a turn to the writer's queue. Ten thousand children that begin in one
-//! moment would keep everyone else waiting for as many turns.
+//! Each run that begins adds a turn to the writer's queue. If ten thousand children began at once,
+//! all other runs would wait for as many turns.
 //!
 //! Crash and closing: a run that still waits here is pending in the file, and the next process
-//! takes it up.
+//! loads it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +15,7 @@ use tokio::sync::Notify;
 use super::Engine;
 use super::driver::Next;
 
-/// See the module.
+/// The new runs that wait to be loaded.
 #[derive(Default)]
 pub(crate) struct Feeder {
     waiting: Mutex<VecDeque<RunId>>,
@@ -35,7 +34,7 @@ impl Feeder {
 }
 
 impl Engine {
-    /// Loads a run whose creation is durable: at once, if few others are on their way.
+    /// Loads a run whose creation is durable: at once, if few others are being loaded.
     pub(crate) fn adopt(self: &Arc<Self>, id: &RunId, seq: Seq, created: Box<RunCreated>) {
         match Arc::clone(&self.loads).try_acquire_owned() {
             Ok(place) => {
@@ -47,7 +46,7 @@ impl Engine {
     }
 }
 
-/// Loads what waits, until the node closes.
+/// Loads the waiting runs, until the node closes.
 pub(super) async fn feed(engine: Arc<Engine>) {
     loop {
         while let Some(run) = engine.feeder.pop() {

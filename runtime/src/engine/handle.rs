@@ -1,4 +1,4 @@
-//! The node's handle, and what it takes and gives.
+//! The node's public handle, with its requests and results.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,30 +21,30 @@ use crate::gate::Gate;
 use crate::store::writer::Refusing;
 use crate::store::{Following, Reads};
 
-/// Where and as what a node opens its file.
+/// The file of a node, and the identity under which it opens that file.
 #[derive(Debug, Clone)]
 pub struct Environment {
     /// The file.
     pub path: PathBuf,
-    /// Who checkpoints.
+    /// Which program checkpoints the file: the app or Litestream.
     pub checkpoints: Checkpoints,
-    /// What effects pass.
+    /// The gate that releases effects.
     pub gate: Gate,
-    /// The fleet, for idempotency keys.
+    /// The fleet, which idempotency keys include; `None` without a sidecar.
     pub fleet: Option<String>,
-    /// The node's name.
+    /// The node's name; `None` without a sidecar.
     pub node: Option<NodeId>,
-    /// The epoch under which it writes.
+    /// The epoch under which it writes; `None` without a sidecar.
     pub epoch: Option<Epoch>,
-    /// The disk that the epoch belongs to.
+    /// The disk that the epoch belongs to; `None` without a sidecar.
     pub instance: Option<InstanceId>,
-    /// Whether a file of an older schema version may be brought up to date: not under a sidecar that
-    /// could not read it afterwards.
+    /// Whether the node may migrate a file of an older schema version: false under a sidecar that
+    /// could not read the file afterwards.
     pub migrates: bool,
 }
 
 impl Environment {
-    /// A file without a sidecar.
+    /// The environment of a file without a sidecar.
     pub fn alone(path: &Path) -> Environment {
         Environment {
             path: path.to_owned(),
@@ -66,14 +66,14 @@ pub struct StartRequest {
     pub workflow: String,
     /// Its input.
     pub input: Json,
-    /// The run's id; by default a UUIDv7.
+    /// The run's id; `None` for a new UUIDv7.
     pub id: Option<String>,
     /// Names and values to find the run by, at most 32.
     pub labels: BTreeMap<String, String>,
 }
 
 impl StartRequest {
-    /// A run of `workflow` with `input`.
+    /// A request for a run of `workflow` with `input`.
     ///
     /// # Errors
     /// `Invalid` if the input has no JSON.
@@ -104,20 +104,20 @@ impl StartRequest {
 pub struct Started {
     /// Its id.
     pub id: RunId,
-    /// Whether it was there already.
+    /// Whether the run existed before this request.
     pub existing: bool,
-    /// Where its `run_created` stands in the log.
+    /// The position of its `run_created` in the log.
     pub seq: Seq,
 }
 
-/// How a run ended, or why it cannot go on.
+/// How a run ended, or why it is blocked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunResult {
-    /// With an output.
+    /// It returned this output.
     Completed(Json),
-    /// With an error; cancelled if the failure's kind says so.
+    /// It returned this error, or was cancelled if the failure's kind says so.
     Failed(Failure),
-    /// It waits for somebody to mend what the reason names.
+    /// It waits until a person fixes what the reason names.
     Blocked(BlockReason),
 }
 
@@ -152,27 +152,28 @@ pub struct CheckReport {
     pub workflow: String,
     /// How many events its log has.
     pub events: usize,
-    /// Where the code and the log part, if they do.
+    /// Where the code and the log differ; `None` if they agree.
     pub divergence: Option<BlockReason>,
 }
 
-/// An open node: a file, its writer, its runs. A clone is the same node.
+/// An open node: a file, its writer, its runs. Clones share the node.
 ///
-/// Dropping it without [`Node::shutdown`] stops nothing: its runs go on, and keep the file locked.
+/// Dropping it without [`Node::shutdown`] stops nothing: its runs continue and keep the file
+/// locked.
 #[derive(Clone)]
 pub struct Node {
     engine: Arc<Engine>,
 }
 
 impl Node {
-    /// Opens a file in an environment that is already decided, and takes up its unfinished runs.
-    /// [`App::open`] is this for a file without a sidecar.
+    /// Opens a file in the given environment, and continues its unfinished runs. [`App::open`] does
+    /// this for a file without a sidecar.
     ///
     /// # Errors
     /// As [`App::open`]; `Fenced` if the file is of another node or epoch than the environment's.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// If called outside a tokio runtime.
     pub async fn open(app: App, environment: Environment) -> Result<Node, Error> {
         Node::open_with(app, environment, Instruments::default()).await
     }
@@ -185,23 +186,23 @@ impl Node {
         Ok(Node { engine: recovery::open(app, environment, instruments).await? })
     }
 
-    /// Starts a run and returns when that is durable. Starting a run of a chosen id again, with
-    /// the same workflow and input, gives the existing one.
+    /// Starts a run and returns when that is durable. If a run of the chosen id exists and has the
+    /// same workflow and input, this returns the existing run.
     ///
     /// # Errors
-    /// `Invalid` for a bad id, label or input; `NotFound` for an unknown workflow, naming those
-    /// there are; `Conflict` if a run of this id has another workflow or input; `Unavailable` if
-    /// nothing can be written now; `Fenced` if another owner has the node.
+    /// `Invalid` for a bad id, label or input; `NotFound` for an unknown workflow, with the names
+    /// of the known ones; `Conflict` if a run of this id has another workflow or input;
+    /// `Unavailable` if nothing can be written now; `Fenced` if another owner has the node.
     ///
     /// # Cancel safety
-    /// Dropped while it waits, the run may or may not be started.
+    /// If the future is dropped while it waits, the run may or may not be started.
     pub async fn start(&self, request: StartRequest) -> Result<Started, Error> {
         if self.engine.closing.is_cancelled() {
             return Err(closed());
         }
         let new = start::validate(&self.engine, request)?;
         let engine = Arc::clone(&self.engine);
-        // A task of its own: what was accepted is driven even if the caller goes.
+        // In a task of its own, so that an accepted run is driven even if the caller drops this.
         let started = self.engine.runtime.spawn(start::start(engine, new)).await;
         let started = started
             .map_err(|e| Error::caused(ErrorKind::Internal, "starting the run did not end", e))??;
@@ -212,16 +213,16 @@ impl Node {
     /// Waits until a run has ended or is blocked.
     ///
     /// # Errors
-    /// `NotFound`; `Unavailable` when the node shuts down.
+    /// `NotFound` if no run has this id; `Unavailable` when the node shuts down.
     ///
     /// # Cancel safety
-    /// Nothing is lost when it is dropped.
+    /// Nothing is lost when the future is dropped.
     pub async fn result(&self, run: &RunId) -> Result<RunResult, Error> {
         self.engine.outcome(run).await
     }
 
-    /// The blocked run that a run waits for, directly or through its children; none if it waits for
-    /// none.
+    /// The blocked run that a run waits for, directly or through its children; `None` if there is
+    /// no such run.
     ///
     /// # Errors
     /// What reading the file says.
@@ -232,8 +233,8 @@ impl Node {
     /// Tries a blocked run again, once that is recorded.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` if the run has ended or is not blocked; `Unavailable` if nothing can
-    /// be written now.
+    /// `NotFound` if no run has this id; `Conflict` if the run has ended or is not blocked;
+    /// `Unavailable` if nothing can be written now.
     pub async fn resume(&self, run: &RunId) -> Result<(), Error> {
         self.engine.resume(run).await?;
         self.engine.gate().opened().await
@@ -249,17 +250,17 @@ impl Node {
         check::report(&self.engine.app, &self.engine.clock, run, log, from)
     }
 
-    /// The names of the program's workflows, sorted.
+    /// The names of the program's registered workflows, sorted.
     pub fn workflows(&self) -> Vec<String> {
         self.engine.app.workflow_names()
     }
 
-    /// Reads of the file that do not wait behind the engine's.
+    /// Readers of the file that do not wait behind the engine's.
     pub(crate) fn reads(&self) -> Reads {
         self.engine.store.reads().beside()
     }
 
-    /// The newest position that is durable, as it grows.
+    /// A receiver that shows the newest durable position.
     pub fn committed(&self) -> watch::Receiver<Seq> {
         self.engine.store.committed()
     }
@@ -269,16 +270,16 @@ impl Node {
         self.engine.store.follow(run)
     }
 
-    /// Why nothing can be written, if nothing could be when it was last tried: a full disk, a file
-    /// that is locked or fails. It stays until a transaction is written, so that `last` says how
-    /// old it is.
+    /// Why the file takes no writes (a full disk, a locked or failing file); `None` if the last
+    /// attempt to write succeeded. The answer stays until a transaction is written; `last` says
+    /// when the last attempt was.
     pub fn refusing(&self) -> Option<Refusing> {
         self.engine.store.refusing()
     }
 
-    /// How many runs cannot commit: their turns are refused for a reason of their own, while those
-    /// of others are written. After three refusals such a run is blocked; it counts for as long as
-    /// even that cannot be written.
+    /// How many runs cannot commit, because the file refuses their turns for a reason of their own,
+    /// while it takes those of other runs. After three refusals such a run is blocked; it counts as
+    /// long as even its block cannot be written.
     pub fn runs_refused(&self) -> usize {
         self.engine.refusals.count()
     }
@@ -288,7 +289,7 @@ impl Node {
         &self.engine
     }
 
-    /// Why a run is blocked, if that could not be written.
+    /// Why a run is blocked, if its block could not be written.
     pub(crate) fn held_block(&self, run: &RunId) -> Option<BlockReason> {
         self.engine.refusals.held(run)
     }
@@ -298,32 +299,33 @@ impl Node {
         self.engine.refusals.all_held()
     }
 
-    /// What the node was opened with.
+    /// The environment that the node was opened in.
     pub fn environment(&self) -> &Environment {
         &self.engine.environment
     }
 
-    /// Says whether somebody waits for a barrier: the writer then leaves gaps for Litestream.
+    /// Sets whether a caller waits for a barrier; while one does, the writer leaves gaps for
+    /// Litestream.
     pub fn set_barrier_waits(&self, waits: bool) {
         self.engine.barrier_waits.store(waits, Ordering::Relaxed);
     }
 
-    /// Shuts the node down and closes the file. What has not ended goes on in the next process.
+    /// Shuts the node down and closes the file. The next process continues unfinished runs.
     ///
-    /// No workflow is polled any more. The tokens of all bodies are cancelled at once, and bodies
-    /// have the [grace](App::grace) to return; it ends with the last of them. What they return is
-    /// recorded, and the next process delivers it: a body that returned in time does not run again.
-    /// Then async bodies are dropped at their next await. A blocking body that still runs cannot be
-    /// ended: it keeps the file locked until it returns, and opening the file in this process is
-    /// refused until then with a text that names its step. A node that is fenced waits for nobody.
+    /// The node polls no workflow any more. It cancels the tokens of all bodies at once and waits
+    /// for them, at most for the [grace](App::grace). It records what they return, and the next
+    /// process delivers it: a body that returned in time does not run again. After the grace, async
+    /// bodies are dropped at their next await. A blocking body that still runs cannot be ended: it
+    /// keeps the file locked until it returns, and until then opening the file in this process
+    /// fails with a message that names its step. A fenced node does not wait.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// SQLite's error, if the file cannot be closed cleanly.
     pub async fn shutdown(&self) -> Result<(), Error> {
         closing::close(&self.engine).await
     }
 
-    /// How many finished runs were replayed in a debug build, and how many of them diverged.
+    /// How many finished runs a debug build has replayed, and how many of them diverged.
     pub fn shadow_replays(&self) -> (u64, u64) {
         self.engine.shadow_counts()
     }

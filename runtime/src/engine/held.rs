@@ -1,17 +1,18 @@
-//! Ends that arrive while a run takes nothing in: it is blocked, or its process is stopping.
+//! Holds ends that arrive while their run is blocked or its process is stopping.
 //!
-//! A body's work is done and may have cost much, so its end must not depend on this process: it is
-//! recorded as *held*, an aside that replay skips, and whoever takes the run up delivers what is
-//! held before anything else. Nothing is polled and nothing is released for it.
+//! A body's work is done and may have cost much, so its end must not depend on this process. The
+//! driver records it as *held*, an aside that replay skips, and the next driver of the run delivers
+//! held ends before anything else. Holding an end polls nothing and releases nothing.
 //!
 //! Invariants:
 //! - an operation whose end is held is not begun again;
-//! - a held end is observed at most once, by the input that a later turn records for it; an end of
-//!   an operation that has ended or was dropped meanwhile is left out, as every late one is.
+//! - a held end is observed at most once, by the input that a later turn records for it; the driver
+//!   ignores the end of an operation that has ended or was dropped meanwhile, like every late end.
 //!
-//! Failure: what cannot be written now goes back to the inbox and is tried again. Crash: what was
-//! not recorded is as if its body had been cut off. Fenced: nothing is held, because nobody will
-//! read this file; what a run that lives still records until the process ends is lost with it.
+//! Failure: an end that cannot be written now goes back to the inbox and is tried again. Crash: an
+//! end that was not recorded counts as if its body had been cut off. Fenced: nothing is held,
+//! because nobody will read this file; what a living run still records until the process ends is
+//! lost, too.
 
 use std::sync::Arc;
 
@@ -24,30 +25,30 @@ use super::inbox::{Control, Mail};
 use super::journal::Journal;
 use super::turn::Pending;
 
-/// What a driver that takes nothing in knows of its run.
+/// The state of a driver that holds its run's ends.
 #[derive(Default)]
 pub(super) struct Holding {
-    /// As the file has it; read when it is needed.
+    /// The journal in the file; `None` until it is needed and read.
     journal: Option<Journal>,
-    /// Ends of a run whose log this version cannot read, or whose events the file does not take:
-    /// only memory keeps them.
+    /// Ends that only memory keeps, because this version cannot read the log or the file does not
+    /// take the run's events.
     unrecorded: Vec<Event>,
 }
 
 impl Holding {
-    /// Whether only memory keeps something.
+    /// Whether no end is kept in memory alone.
     pub(super) fn is_empty(&self) -> bool {
         self.unrecorded.is_empty()
     }
 
-    /// What only memory keeps, for a run that is tried again.
+    /// The ends that only memory keeps, for a run that is tried again.
     pub(super) fn into_unrecorded(self) -> Vec<Event> {
         self.unrecorded
     }
 }
 
 impl Driver {
-    /// Records inputs as held. What cannot be written now is put back into the inbox, after a
+    /// Records inputs as held. Inputs that cannot be written now go back into the inbox, after a
     /// pause.
     pub(super) async fn hold(&mut self, holding: &mut Holding, inputs: Vec<Event>) {
         if inputs.is_empty() || self.engine.gate().is_fenced() {
@@ -86,7 +87,7 @@ impl Driver {
         }
     }
 
-    /// False if nothing was written.
+    /// Records the ends; returns false if nothing was written.
     async fn record_held(&mut self, journal: &mut Journal, inputs: &[Event]) -> bool {
         if journal.head.is_ended() {
             return true;
@@ -106,7 +107,8 @@ impl Driver {
         self.commit(journal.head.last, &mut pending).await.is_ok()
     }
 
-    /// None if the operation is not open, or its end is held already.
+    /// The event that holds an end; `None` if the operation is not open, or its end is held
+    /// already.
     fn held_event(&self, journal: &Journal, end: &Event) -> Option<Event> {
         let op = end.op()?;
         let open = journal.open(op).filter(|open| open.held.is_none())?;
@@ -120,19 +122,19 @@ impl Driver {
         Some(Event::OpHeld { op, name, attempt, end })
     }
 
-    /// The attempt that a step's body made last.
+    /// The last attempt of a step's body in this process; `None` if it made none.
     fn attempt(&self, op: OpId) -> Option<u32> {
         self.bodies.get(&op)?.attempt()
     }
 
-    /// Ends what still serves the run in this process. Its bodies have the grace to return, and
+    /// Stops the run's bodies and timers in this process. The bodies have the grace to return, and
     /// what they return is held.
     pub(super) async fn let_go(&mut self) {
         for (_, timer) in self.timers.drain() {
             self.engine.timers.cancel(timer);
         }
         if !self.engine.closing.is_cancelled() {
-            // The run has ended, and nobody waits for what is left of it.
+            // The run has ended, and nothing waits for its remaining bodies.
             for (_, body) in self.bodies.drain() {
                 self.engine.keep_loser(body);
             }

@@ -1,8 +1,9 @@
 //! The inbox of a run: everything that its driver learns comes through here.
 //!
-//! It belongs to the run, not to one life of its future: what a body returned stays until its
-//! commit succeeded, across rebuilding. There is one reader, the driver. While it waits for a
-//! commit only the writer's reply wakes it; what else arrives then forms the next turn.
+//! The inbox belongs to the run, not to one life of its future: what a body returned stays in it
+//! until its commit has succeeded, even when the run is rebuilt. Its only reader is the driver.
+//! While the driver waits for a commit, only the writer's reply wakes it; everything else that
+//! arrives then forms the next turn.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -16,31 +17,32 @@ use crate::error::{Error, closed};
 /// What the writer answers to a turn.
 #[derive(Debug)]
 pub(crate) enum TurnReply {
-    /// It is durable: the position of the last input or act, and where each child that the turn
-    /// starts begins; none for one that could not be created.
+    /// The turn is durable. Has the position of the last input or act, and of each child's
+    /// creation; `None` for a child that could not be created.
     Committed {
         last: Seq,
         children: Vec<Option<Seq>>,
-        /// What was written, to be freed by whoever made it, and not by the one writer of all.
+        /// The events that were written, so that the driver frees them and not the writer's one
+        /// thread.
         #[expect(dead_code, reason = "it is only dropped")]
         spent: Vec<EncodedEvent>,
     },
-    /// The log has more than the driver saw: it has to be rebuilt from the log.
+    /// The log has more than the driver saw: the driver must rebuild the run.
     Stale,
-    /// The turn itself cannot be written, now and probably ever; others are.
+    /// This turn cannot be written, now and probably ever, while other turns are.
     Unfit(Error),
     /// Nothing can be written now.
     Refused(Error),
 }
 
-/// What others ask of a driver.
+/// A request to a driver.
 pub(crate) enum Control {
     /// Try a blocked run again; answered when that is recorded.
     Resume(oneshot::Sender<Result<(), Error>>),
-    /// End the run as cancelled, because this run dropped it, if it is the one that started it. A
-    /// run of the same id that somebody else started is none of its business.
+    /// End the run as cancelled, because its parent `by` dropped it. Ignored if another run or a
+    /// caller started the run of this id.
     Cancel { by: RunId },
-    /// Let go of the future and end the driver; the run goes on in the next process.
+    /// Drop the future and end the driver; the next process continues the run.
     Stop,
 }
 
@@ -57,13 +59,13 @@ impl Control {
     }
 }
 
-/// What waited for the driver.
+/// Everything that waited for the driver.
 #[derive(Default)]
 pub(crate) struct Mail {
     /// Ends of operations, in the order in which they came.
     pub(crate) inputs: Vec<Event>,
     pub(crate) controls: Vec<Control>,
-    /// Trouble that code outside a turn made, and in which life of the future.
+    /// What code did outside a turn, and in which life of the future.
     pub(crate) trouble: Option<(u64, BlockReason)>,
 }
 
@@ -75,25 +77,25 @@ struct InboxState {
     awaits_reply: bool,
 }
 
-/// See the module.
+/// The inbox of one run.
 #[derive(Default)]
 pub(crate) struct Inbox {
     state: Mutex<InboxState>,
 }
 
 impl Inbox {
-    /// An input for the next turn.
+    /// Adds an input for the next turn.
     pub(crate) fn push(&self, input: Event) {
         self.put(|mail| mail.inputs.push(input));
     }
 
-    /// Something that others ask.
+    /// Adds a request.
     pub(crate) fn control(&self, control: Control) {
         self.put(|mail| mail.controls.push(control));
     }
 
-    /// Code of this life did outside a turn what it must not; the first report of the newest life
-    /// counts, because nobody asks about a life that is over.
+    /// Reports that code of a life did something forbidden outside a turn. The first report of the
+    /// newest life counts, because earlier lives are over.
     pub(crate) fn trouble(&self, life: u64, reason: BlockReason) {
         self.put(|mail| {
             if mail.trouble.as_ref().is_none_or(|(of, _)| *of < life) {
@@ -102,7 +104,8 @@ impl Inbox {
         });
     }
 
-    /// What code did outside the run's turn, in any of its lives. Cancel safety: it stays.
+    /// Waits for a report of what code did outside the run's turn, in any life. Cancel safety: the
+    /// report stays.
     pub(crate) fn poll_misuse(&self, cx: &mut Context<'_>) -> Poll<BlockReason> {
         let mut state = self.lock();
         match &state.mail.trouble {
@@ -116,7 +119,7 @@ impl Inbox {
         }
     }
 
-    /// The writer's answer to the turn in flight.
+    /// Stores the writer's answer to the turn in flight.
     pub(crate) fn reply(&self, reply: TurnReply) {
         let waker = {
             let mut state = self.lock();
@@ -129,15 +132,15 @@ impl Inbox {
         }
     }
 
-    /// Puts inputs back in front, because their turn was not committed.
+    /// Puts inputs back in front of the others, because their turn was not committed.
     pub(crate) fn put_back(&self, mut inputs: Vec<Event>) {
         let mut state = self.lock();
         inputs.append(&mut state.mail.inputs);
         state.mail.inputs = inputs;
     }
 
-    /// Puts held ends in front: nothing that came later is observed before them. An end that waits
-    /// here, too, because its turn was not committed, is the same one.
+    /// Puts held ends in front, so that the run observes nothing that came later before them. Drops
+    /// the copy of a held end that waits here because its turn was not committed.
     pub(crate) fn put_held(&self, mut held: Vec<Event>) {
         let ops: FxHashSet<Option<OpId>> = held.iter().map(Event::op).collect();
         let mut state = self.lock();
@@ -145,7 +148,7 @@ impl Inbox {
         state.mail.inputs = held;
     }
 
-    /// Takes what waits now.
+    /// Takes everything that waits now.
     pub(crate) fn take(&self) -> Mail {
         std::mem::take(&mut self.lock().mail)
     }
@@ -161,14 +164,14 @@ impl Inbox {
         !self.lock().mail.inputs.is_empty()
     }
 
-    /// Puts controls back in front, for who looks at the mail next.
+    /// Puts requests back in front, for the next reader.
     pub(crate) fn put_back_controls(&self, mut controls: Vec<Control>) {
         let mut state = self.lock();
         controls.append(&mut state.mail.controls);
         state.mail.controls = controls;
     }
 
-    /// Takes all that waits. Cancel safety: nothing is taken unless it is returned.
+    /// Waits for mail and takes all of it. Cancel safety: nothing is taken unless it is returned.
     pub(crate) fn poll_mail(&self, cx: &mut Context<'_>) -> Poll<Mail> {
         let mut state = self.lock();
         let mail = &state.mail;

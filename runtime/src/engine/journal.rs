@@ -1,12 +1,13 @@
-//! What a run's log says it has done, and how that compares with what the code does now. Pure.
+//! The journal: a run's state from its log, and the comparison of the log with the code's acts.
+//! Pure.
 //!
-//! A run's log alternates inputs and acts; asides lie in between and replay skips them. The
-//! journal folds it, as the views do, but keeps only the operations that are open.
+//! A run's log alternates inputs and acts; replay skips the asides between them. The journal folds
+//! the log, as the views do, but keeps only the operations that are open.
 //!
-//! Comparing an act means its kind, operation and name, and for recorded inputs and final results
-//! that the JSON means the same. When a timer fires and which time was given is what the log says.
-//! Where an earlier version wrote the log, floats in that JSON need to be near only: it read them
-//! up to 2 units in the last place wrong and passed on what it had read.
+//! Two acts are equal if they have the same kind, operation and name, and equal JSON in recorded
+//! inputs and final results. The moment of a timer and the answer of `ctx.now()` come from the log.
+//! In a log that an earlier version wrote, floats need only be close: that version read them up to
+//! 2 units in the last place wrong and recorded what it had read.
 
 use std::fmt::Write as _;
 
@@ -22,14 +23,14 @@ use super::life::shown;
 use super::polls::RunMark;
 use crate::store::Record;
 
-/// What the body of a step's next attempt needs to know.
+/// What the log says about a step, for the body of its next attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct StepFacts {
     pub(crate) input: Json,
     pub(crate) started_at: Timestamp,
     /// The newest attempt: it runs, is queued, or waits for `next_at`.
     pub(crate) attempt: u32,
-    /// The log says that its body begins.
+    /// Whether the log says that its body began.
     pub(crate) begun: bool,
     pub(crate) failures: u32,
     pub(crate) next_at: Option<Timestamp>,
@@ -37,7 +38,7 @@ pub(crate) struct StepFacts {
 }
 
 impl StepFacts {
-    /// `None` for what is not a step.
+    /// `None` for a timer or a child.
     pub(crate) fn of(op: &Op) -> Option<StepFacts> {
         let OpKind::Step { input } = &op.kind else { return None };
         let newest = op.attempts.last()?;
@@ -53,7 +54,7 @@ impl StepFacts {
     }
 }
 
-/// The operations that are open: a run may have had millions, and a driver needs no more of them.
+/// The open operations. A run may have had millions of operations, and a driver needs only these.
 #[derive(Debug, Default)]
 struct OpenOps {
     open: FxHashMap<OpId, Op>,
@@ -110,13 +111,13 @@ impl StartedOps {
     }
 }
 
-/// See the module.
+/// The folded log of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) head: RunHead,
     ops: OpenOps,
     seed: Option<Seed>,
-    /// Who started the run as a child.
+    /// The parent that started the run as a child; `None` if it is no child.
     pub(crate) parent: Option<Parent>,
 }
 
@@ -141,7 +142,7 @@ impl Journal {
         Ok(())
     }
 
-    /// An operation that is open.
+    /// An open operation; `None` if no operation of this id is open.
     pub(crate) fn open(&self, op: OpId) -> Option<&Op> {
         self.ops.open.get(&op)
     }
@@ -153,7 +154,7 @@ impl Journal {
         ops
     }
 
-    /// Whether this run started the one whose journal this is.
+    /// Whether `run` is the parent of this journal's run.
     pub(crate) fn is_child_of(&self, run: &RunId) -> bool {
         self.parent.as_ref().is_some_and(|parent| parent.run == *run)
     }
@@ -163,7 +164,7 @@ impl Journal {
         !self.ops.open.is_empty()
     }
 
-    /// When the next of the timers that are open runs out.
+    /// When the next open timer is due; `None` if none is open.
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
         let timers = self.ops.open.values().filter_map(|op| match &op.kind {
             OpKind::Timer { fire_at } => Some(*fire_at),
@@ -179,15 +180,15 @@ impl Journal {
         held.into_iter().map(|held| held.end.clone()).collect()
     }
 
-    /// How the run is named where polls are noted.
+    /// The run's mark in the note of polls.
     pub(crate) fn mark(&self, run: &RunId) -> Option<RunMark> {
         self.seed.map(|seed| RunMark::of(&seed, run))
     }
 }
 
-/// Compares what the code did after one input with what the log has after it. `last` says that
-/// the log ends there: then it may have less, or an end that was imposed on the run. Returns how
-/// many of `asked` the log has.
+/// Compares the code's acts after one input with the acts that the log has there. `last` says
+/// that the log ends there: then the log may have fewer acts, or an end that was imposed on the
+/// run. Returns how many of `asked` the log has.
 pub(crate) fn compare(
     recorded: &[&Event],
     asked: &[Asked],
@@ -204,7 +205,8 @@ pub(crate) fn compare(
     }
 }
 
-/// Cancelling a run drops what is open and ends it, which its code does not ask for.
+/// Whether these acts are a cancel: the engine drops the open operations and ends the run, without
+/// a request of its code.
 fn is_imposed_end(acts: &[&Event]) -> bool {
     let Some((Event::RunFailed { error }, before)) = acts.split_last() else { return false };
     error.kind == FailureKind::Cancelled

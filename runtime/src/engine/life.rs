@@ -1,14 +1,14 @@
 //! One life of a workflow's future, and the polling rule.
 //!
-//! A life is polled once at its start and once after each delivered input, and again only if its
-//! waker fired during that poll. The number of polls is therefore a function of the log, which is
-//! what makes `join!` and `FuturesUnordered`, whose order depends on it, replay as they ran.
+//! The driver polls a life once at its start and once after each delivered input, and again only if
+//! its waker fired during that poll. So the number of polls is a function of the log, and `join!`
+//! and `FuturesUnordered`, whose order depends on that number, replay as they ran.
 //!
 //! Invariants:
 //! - the future is polled without tokio's budget, which would make it pending at random;
 //! - a panic of the author's code ends the life and blocks the run, it does not unwind further;
-//! - whatever runs the author's code is noted while it runs, so that code that ends the process is
-//!   found out;
+//! - each run of the author's code is noted while it lasts, so that the next process can find code
+//!   that ended this one;
 //! - a life that ends in any way is detached first: dropping its future records nothing, except
 //!   the drops within the turn in which the workflow returned.
 
@@ -30,20 +30,20 @@ use crate::author::{Ctx, Workflow, WorkflowFuture};
 /// need, far below what anybody waits for.
 const POLLS_MAX: u32 = 10_000;
 
-/// A turn that takes longer keeps a thread from others.
+/// A turn that takes longer gets a warning, because it keeps a thread from other runs.
 const TURN_WARN: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// One construction of a workflow's future.
 pub(crate) struct Life {
     cell: Arc<RunCell>,
     waker: Waker,
     future: Option<Unconstrained<WorkflowFuture>>,
     noting: Option<Noting>,
-    /// What was delivered last.
+    /// The operation whose end was delivered last; `None` at the beginning.
     op: Option<OpId>,
 }
 
-/// Where a life notes that it is polled, and as what.
+/// Where and as what a life notes its polls.
 pub(crate) struct Noting {
     pub(crate) polls: Arc<Polls>,
     pub(crate) run: RunMark,
@@ -52,25 +52,26 @@ pub(crate) struct Noting {
 }
 
 impl Life {
-    /// `noting` is none where nothing is executed: an end of that process blocks no run.
+    /// `noting` is `None` for a replay that executes nothing: if it ends its process, that blocks
+    /// no run.
     pub(crate) fn new(cell: Arc<RunCell>, noting: Option<Noting>) -> Life {
         let waker = Waker::from(Arc::clone(&cell));
         Life { cell, waker, future: None, noting, op: None }
     }
 
-    /// The newest input or act of the run's log is now this one.
+    /// Sets the position of the newest input or act of the run's log.
     pub(crate) fn stands_at(&mut self, position: Seq) {
         if let Some(noting) = &mut self.noting {
             noting.position = position;
         }
     }
 
-    /// How the run is named where polls are noted; none if they are not.
+    /// The run's mark in the note of polls; `None` if this life notes none.
     pub(crate) fn mark(&self) -> Option<RunMark> {
         self.noting.as_ref().map(|noting| noting.run)
     }
 
-    /// Does what runs the author's code, noted.
+    /// Does `work`, which runs the author's code, and notes it meanwhile.
     fn noted<T>(&mut self, work: impl FnOnce(&mut Life) -> T) -> T {
         let Some(noting) = self.noting.take() else { return work(self) };
         let done = {
@@ -85,8 +86,8 @@ impl Life {
         self.cell.life()
     }
 
-    /// Calls the workflow with its input and polls it until it is quiet. Returns what it did, in
-    /// the order in which that is recorded.
+    /// Calls the workflow with its input and polls it until its waker is quiet. Returns its acts in
+    /// the order in which they are recorded.
     pub(crate) fn begin(
         &mut self,
         workflow: &Workflow,
@@ -110,7 +111,7 @@ impl Life {
         self.noted(Life::poll_until_quiet)
     }
 
-    /// Delivers the end of an operation and polls until it is quiet.
+    /// Delivers the end of an operation and polls until the waker is quiet. Returns the acts.
     pub(crate) fn deliver(&mut self, end: &Event) -> Result<Vec<Asked>, BlockReason> {
         let cell = Arc::clone(&self.cell);
         let _turn = cell.enter();
@@ -165,7 +166,7 @@ impl Life {
             .map_err(|panic| panicked(&*panic))
     }
 
-    /// The workflow returned: what it left open is dropped in this turn.
+    /// Handles a workflow that returned: drops its open operations in this turn.
     fn finish(&mut self, asked: &mut Vec<Asked>) -> Result<(), BlockReason> {
         let future = self.future.take();
         catch_unwind(AssertUnwindSafe(|| drop(future))).map_err(|panic| panicked(&*panic))?;
@@ -212,7 +213,7 @@ fn panicked(panic: &(dyn Any + Send)) -> BlockReason {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&'static str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")

@@ -1,40 +1,43 @@
-//! The line before the pool: how many attempts of `.blocking()` steps have entered it.
+//! The line before the pool: limits how many attempts of `.blocking()` steps have entered it.
 //!
-//! The log says that an attempt begins before its body does, which takes a commit. If only one
-//! attempt for each thread could enter, a short body would pay a commit of its own. So while bodies
-//! are short against that commit, as many more enter as the threads run in that time, and share
-//! it. Those are shown as running a moment before they do, and count as begun if the process ends.
+//! An attempt's beginning is recorded before its body begins, which takes a commit. If only one
+//! attempt for each thread could enter, each short body would pay a commit of its own. So while
+//! bodies are short compared with a commit, as many more attempts enter as the threads can run in
+//! that time, and share the commit. Those are shown as running a moment before they do, and count
+//! as begun if the process ends.
 //!
-//! Long bodies: nobody enters before there is a thread. Order: the order of arrival.
+//! With long bodies, no attempt enters before a thread is free. Attempts enter in the order of
+//! arrival.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A mix of short and long bodies may show this many as running that wait behind a long one.
+/// How many attempts may enter ahead of a free thread: in a mix of short and long bodies, this many
+/// may be shown as running while they wait behind a long one.
 const AHEAD_MAX: usize = 128;
 
-/// A record that took longer waited for the lease or for a disk that was full, and says nothing of
-/// what a commit costs.
+/// A record that took longer waited for the lease or for space on the disk, and does not show what
+/// a commit costs.
 const RECORD_MAX: Duration = Duration::from_millis(100);
 
-/// The newest of what is measured has one part in so many of the mean.
+/// The weight of the newest measurement in the mean is one part in this many.
 const PARTS: u32 = 8;
 
-/// See the module.
+/// The places in the line.
 pub(crate) struct Line {
     places: Arc<Semaphore>,
     threads: usize,
     pace: Mutex<LinePace>,
 }
 
-/// What was measured; `None` before the first.
+/// The measured means, `None` before the first measurement, and the number of places.
 struct LinePace {
-    /// From entering to the commit that says so.
+    /// The time from entering to the commit that records the beginning.
     record: Option<Duration>,
     body: Option<Duration>,
-    /// How many places there are, also those that are taken.
+    /// How many places there are, taken or not.
     places: usize,
 }
 
@@ -45,7 +48,8 @@ impl Line {
         Arc::new(Line { places, threads, pace: Mutex::new(pace) })
     }
 
-    /// Waits for a place. Cancel safety: whoever stops waiting loses its turn, and nothing else.
+    /// Waits for a place. Cancel safety: a dropped wait loses its place in the order and nothing
+    /// else.
     pub(crate) async fn enter(self: &Arc<Self>) -> Option<LinePlace> {
         let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
         Some(LinePlace { line: Arc::clone(self), permit: Some(permit) })
@@ -57,7 +61,7 @@ impl Line {
         pace.body = mean(pace.body, body);
     }
 
-    /// Gives a place back, and makes or ends others as the pace asks for.
+    /// Returns a place, and adds or removes places as the measurements suggest.
     fn leave(&self, permit: OwnedSemaphorePermit) {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = self.threads + ahead(self.threads, pace.record, pace.body);
@@ -71,7 +75,7 @@ impl Line {
     }
 }
 
-/// How many more bodies the threads run while one commit is made; a fraction of a body is none.
+/// How many more bodies the threads run during one commit, rounded down.
 fn ahead(threads: usize, record: Option<Duration>, body: Option<Duration>) -> usize {
     let (Some(record), Some(body)) = (record, body) else { return 0 };
     let bodies = record.as_nanos() / body.as_nanos().max(1);
@@ -90,12 +94,12 @@ pub(crate) struct LinePlace {
 }
 
 impl LinePlace {
-    /// How long it took until the log said that the attempt begins.
+    /// Notes how long it took to record the attempt's beginning.
     pub(crate) fn recorded(&self, took: Duration) {
         self.line.measured(Some(took.min(RECORD_MAX)), None);
     }
 
-    /// How long the body ran.
+    /// Notes how long the body ran.
     pub(crate) fn ran(&self, took: Duration) {
         self.line.measured(None, Some(took));
     }

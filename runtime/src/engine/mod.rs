@@ -1,9 +1,9 @@
 //! The engine: drives every run of the node and owns what they share.
 //!
-//! A run has one driver, a task. Whatever the run can observe enters through its inbox, the driver
-//! delivers it to one life of the workflow's future and appends what came of it, and only after
-//! that commit anything happens outside. A driver that finds the log other than it believed drops
-//! its life and replays the log: live execution and recovery are the same code.
+//! A run has one driver, a task. Everything that the run can observe enters through its inbox. The
+//! driver delivers it to one life of the workflow's future, appends the resulting acts to the log,
+//! and releases effects only after that commit. A driver that finds more in the log than it knew
+//! drops its life and replays the log: live execution and recovery are the same code.
 
 pub(crate) mod alarm;
 pub(crate) mod app_lock;
@@ -66,17 +66,17 @@ use registry::Registry;
 pub(crate) use registry::Run;
 use timers::Timers;
 
-/// So many runs are on their way into memory at a time, when many have something to do at once.
+/// How many runs are being loaded at a time, when many have something to do at once.
 pub(crate) const LOADS_MAX: usize = 256;
 
-/// With more runs in memory than this, one that waits leaves it soon.
+/// With more runs in memory than this, a waiting run leaves it soon.
 const LOADED_MANY: usize = 10_000;
 const PATIENCE_OF_MANY: Duration = Duration::from_millis(100);
 
-/// So many bodies of dropped steps are kept without a look at which have ended.
+/// How many bodies of dropped steps are kept before the engine checks which have ended.
 const LOSERS_MIN: usize = 64;
 
-/// See the module.
+/// What all runs of a node share.
 pub(crate) struct Engine {
     pub(crate) app: Arc<App>,
     pub(crate) state: Arc<StateMap>,
@@ -87,28 +87,28 @@ pub(crate) struct Engine {
     pub(crate) timers: Timers,
     pub(crate) pool: Pool,
     pub(crate) line: Arc<Line>,
-    /// Which runs' code is being polled, for the next process.
+    /// The note of polls, which the next process reads.
     pub(crate) polls: Arc<Polls>,
     pub(crate) runtime: Handle,
-    /// From here on the log was written by versions that read floats exactly.
+    /// The position from which only versions that read floats exactly have written the log.
     pub(crate) floats_exact_from: Seq,
-    /// Somebody waits for a barrier: the writer leaves gaps.
+    /// Whether a caller waits for a barrier, so that the writer leaves gaps.
     pub(crate) barrier_waits: Arc<AtomicBool>,
     pub(crate) drivers: TaskTracker,
-    /// No turn is taken any more.
+    /// Cancelled when the node closes: no further turn begins.
     pub(crate) closing: CancellationToken,
-    /// Nothing waits for a body any more.
+    /// Cancelled when the grace is over: nothing waits for a body any more.
     pub(crate) grace_over: CancellationToken,
-    /// None once the node has closed; then the bodies that still run have it.
+    /// `None` once the node has closed; bodies that still run then hold the lock.
     lock: Mutex<Option<Arc<AppLock>>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) alarm: Alarm,
     pub(crate) feeder: Feeder,
-    /// Which blocked runs this process has yet to try again.
+    /// Which blocked runs this process still has to try again.
     pub(crate) retries: Retries,
-    /// How many runs are loaded at a time when many have something to do.
+    /// The permits that limit how many runs are being loaded at a time.
     loads: Arc<Semaphore>,
-    /// Bodies of steps that were dropped and that may still run.
+    /// The bodies of dropped steps, which may still run.
     losers: Mutex<Vec<RunningBody>>,
     pub(crate) refusals: Refusals,
     shadow: shadow::Shadow,
@@ -119,8 +119,8 @@ impl Engine {
         &self.environment.gate
     }
 
-    /// Whether an attempt waits before its body begins, when its commit is done: for a thread of
-    /// the pool, or for the lease.
+    /// Whether an attempt will wait after its commit and before its body: for a thread of the pool,
+    /// or for the lease.
     pub(crate) fn queues(&self, body: &StepBody) -> bool {
         body.blocking || !self.gate().is_open()
     }
@@ -130,7 +130,8 @@ impl Engine {
         self.registry.load(id, |run| self.drive(run, first, None));
     }
 
-    /// As [`Engine::load`], once few enough others are on their way. `false` if the node closes.
+    /// Like [`Engine::load`], but waits until few enough others are being loaded. `false` if the
+    /// node closes.
     pub(crate) async fn load_paced(self: &Arc<Self>, id: &RunId, first: Next) -> bool {
         let place = tokio::select! {
             biased;
@@ -141,7 +142,7 @@ impl Engine {
         true
     }
 
-    /// How long a run that waits stays in memory: less where there are very many.
+    /// How long a waiting run stays in memory: less if very many are loaded.
     pub(crate) fn patience(&self) -> Duration {
         match self.registry.count() > LOADED_MANY {
             true => self.app.unload_after.min(PATIENCE_OF_MANY),
@@ -149,11 +150,12 @@ impl Engine {
         }
     }
 
-    /// Keeps the body of a dropped step, so that it can be ended by name.
+    /// Keeps the body of a dropped step, so that shutdown can end it.
     pub(crate) fn keep_loser(&self, body: RunningBody) {
         body.drop_after(self.app.grace, &self.timers);
         let mut losers = self.losers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Looked through whenever there is no room: as often as there are twice as many.
+        // Removes ended bodies whenever the list is full, so that the cost is constant for each
+        // body.
         if losers.len() == losers.capacity() {
             losers.retain(|loser| !loser.is_finished());
             let room = losers.len().max(LOSERS_MIN);
@@ -182,7 +184,7 @@ impl Engine {
         }
     }
 
-    /// The lock on the file; none once the node has closed.
+    /// The lock on the file; `None` once the node has closed.
     pub(crate) fn app_lock(&self) -> Option<Arc<AppLock>> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

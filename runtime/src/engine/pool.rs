@@ -1,7 +1,7 @@
-//! The threads for `.blocking()` bodies: work that keeps a processor busy must not keep the
-//! runtime's workers from everybody else.
+//! The threads for `.blocking()` bodies, so that work that keeps a processor busy does not block
+//! the runtime's workers.
 //!
-//! As many threads as there are cores; what is over that waits in line, in the order of starts.
+//! The pool has as many threads as there are cores; further jobs wait in the order of their starts.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -24,7 +24,7 @@ struct PoolShared {
     changed: Condvar,
 }
 
-/// See the module. The threads start with the first job.
+/// The pool. Its threads start with the first job.
 pub(crate) struct Pool {
     shared: Arc<PoolShared>,
     size: usize,
@@ -52,7 +52,7 @@ impl Pool {
             let shared = Arc::clone(&self.shared);
             let builder = std::thread::Builder::new().name("tidemill-blocking".to_owned());
             if let Err(error) = builder.spawn(move || shared.work()) {
-                // The job stays in line, for a thread that runs or for one that a later job starts.
+                // The job stays queued, for a running thread or for one that a later job starts.
                 tracing::error!(%error, "a thread for blocking steps did not start");
                 let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.threads -= 1;
@@ -61,7 +61,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes no more jobs and drops those that wait in line; what runs goes on.
+    /// Refuses further jobs and drops the waiting ones; running jobs continue.
     pub(crate) fn close(&self) {
         let dropped = {
             let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);

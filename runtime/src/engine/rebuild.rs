@@ -1,4 +1,4 @@
-//! Bringing a run to life from its log: at its start, after a crash, after a refused commit.
+//! Rebuilds a run from its log: when it is loaded, and after a refused commit.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use super::turn::{Live, Pending};
 use crate::ops;
 use crate::store::{self, Record, Unreadable};
 
-/// How many inputs a replay delivers before others have its thread: some milliseconds.
+/// How many inputs a replay delivers before it yields its thread: some milliseconds of work.
 const INPUTS_AT_A_TIME: usize = 512;
 
 impl Driver {
-    /// Replays the log and records that this process has the run. `log` is given for a run whose
-    /// log is known. One that was `woken` and is blocked stays so: nobody asked for it.
+    /// Replays the log and records that this process runs it. `log` is `Some` if the log is already
+    /// known. A run that an event has `woken` stays blocked if it is, because nobody resumed it.
     pub(super) async fn rebuild(&mut self, log: Option<Vec<Record>>, woken: bool) -> Next {
         if self.engine.closing.is_cancelled() {
             return Next::Gone;
@@ -109,14 +109,14 @@ impl Driver {
         }
     }
 
-    /// Blocks a run whose log a newer version wrote, or that is damaged: what this version adds to
-    /// it is an aside, which that version skips.
+    /// Blocks a run whose log a newer version wrote or that is damaged. This adds only an aside,
+    /// which the newer version skips.
     async fn block_unread(&mut self, log: Unreadable) -> Next {
         let Unreadable { reason, last, blocked } = log;
         self.block(blocked.as_ref(), last, reason).await
     }
 
-    /// The run's last turn was written by a process that could not tell anybody.
+    /// Handles a run that an earlier process ended without telling anyone.
     async fn ended_before(&mut self, log: &[Record]) -> Next {
         let ended = match log.last().map(|record| &record.event) {
             Some(Event::RunCompleted { output }) => RunResult::Completed(output.clone()),
@@ -130,7 +130,7 @@ impl Driver {
         Next::Gone
     }
 
-    /// Whether its parent has dropped this run, or has ended: it must not begin again.
+    /// Whether its parent has dropped this run or has ended, so that the run must not begin again.
     async fn is_unwanted(&self) -> bool {
         loop {
             match self.engine.store.reads().is_unwanted(&self.run.id).await {
@@ -144,12 +144,12 @@ impl Driver {
         }
     }
 
-    /// Whether this process has recorded that it took the run up.
+    /// Whether this process has recorded its `run_started` for the run.
     fn took_up(&self, journal: &Journal) -> bool {
         journal.head.taken_up > self.engine.store.processes().head_before
     }
 
-    /// Records what taking the run up adds to its log, then lets its open operations go on.
+    /// Records what loading the run adds to its log, then serves its open operations.
     async fn open(&mut self, log: &[Record], journal: Journal, replayed: Replayed) -> Next {
         let now = self.engine.clock.wall();
         let created = match store::created(log) {
@@ -197,7 +197,7 @@ impl Driver {
         Next::Live(Box::new(live))
     }
 
-    /// Waits until the run's code may be polled: at once, unless it may be what ends the process.
+    /// Waits until the run's code may be polled: at once, unless the run is a suspect.
     pub(super) async fn alone(&self, run: Option<RunMark>) -> Option<Alone> {
         let sleep = async |pause| {
             tokio::select! {

@@ -1,8 +1,8 @@
-//! Opening a node: its lock, the first events, the runs that have something to do.
+//! Opens a node: takes its lock, opens its file, loads the runs that have something to do.
 //!
-//! Order of opening: the app's lock, the file, whom it belongs to, who wrote last, the writer. Then
-//! a task loads the runs that cannot just wait; whatever is asked of another one meanwhile loads it,
-//! too (`registry.rs`).
+//! Opening takes the app's lock, opens the file, checks its owner, notes the processes before this
+//! one, and starts the writer. Then a task loads the runs that have something to do; a request for
+//! any other run loads that one, too (`registry.rs`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -32,14 +32,14 @@ use crate::error::{Error, ErrorKind};
 use crate::store::writer::{Faults, Pace};
 use crate::store::{Due, OpenFile, Store};
 
-/// What a node is opened with besides its environment; tests use other clocks and faults.
+/// The clocks and faults of a node, which tests replace.
 #[derive(Clone, Default)]
 pub(crate) struct Instruments {
     pub(crate) clock: Clock,
     pub(crate) faults: Faults,
 }
 
-/// Opens the file and goes on with its runs.
+/// Opens the file and continues its runs.
 pub(super) async fn open(
     mut app: App,
     environment: Environment,
@@ -96,7 +96,7 @@ pub(super) async fn open(
     Ok(engine)
 }
 
-/// What a process has of its file: the lock first, then the file and what lies beside it.
+/// Takes the lock, then opens the file and the note of polls beside it.
 fn open_beside(
     environment: &Environment,
     clock: &Clock,
@@ -108,8 +108,8 @@ fn open_beside(
     Ok((lock, file, Polls::open(&beside.polls())))
 }
 
-/// Which blocked runs this process has yet to try again: those that were created after `done` and
-/// before the process.
+/// Which blocked runs this process still has to try again: those that were created after `done` and
+/// before the process began.
 #[derive(Debug)]
 pub(crate) struct Retries {
     upto: Seq,
@@ -121,7 +121,7 @@ impl Retries {
         Retries { upto, done: AtomicU64::new(0) }
     }
 
-    /// Whether the blocked run that was created at `seq` is still to be tried.
+    /// Whether this process still has to try the blocked run that was created at `seq`.
     pub(super) fn has_yet_to(&self, seq: Seq) -> bool {
         seq <= self.upto && seq.get() > self.done.load(Ordering::Acquire)
     }
@@ -131,9 +131,9 @@ impl Retries {
     }
 }
 
-/// Loads the runs that have something to do, so many at a time; all others wait in the file. A
-/// child that nobody waits for comes first, so that it is not begun again, and blocked runs come
-/// last.
+/// Loads the runs that have something to do, a limited number at a time; all others stay in the
+/// file. Children that their parents no longer wait for come first, so that they do not begin
+/// again, and blocked runs come last.
 async fn take_up(engine: Arc<Engine>) {
     let kinds = [
         Due::Unwanted,
@@ -151,7 +151,7 @@ async fn take_up(engine: Arc<Engine>) {
             after = last.at;
             for DueRun { at, run, parent } in page {
                 if at > engine.retries.upto {
-                    // It was created in this process, which has it.
+                    // It was created in this process, which has loaded it.
                     break;
                 }
                 let first = match (due, parent) {

@@ -1,5 +1,5 @@
-//! Runs whose turns the writer refuses for a reason of their own, and the blocks that could not be
-//! written for the same reason: those are held here and shown with the runs.
+//! Counts runs whose turns the writer refuses for a reason of their own, and keeps the blocks that
+//! could not be written for the same reason, to be shown with the runs.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,26 +8,26 @@ use tidemill_model::{BlockReason, BlockReasonKind, RunId};
 
 use crate::error::Error;
 
-/// After so many refusals in a row a run is blocked: what is wrong with its turn does not mend
-/// itself, and what is wrong with the machine refuses everyone's.
+/// The number of refusals in a row after which a run is blocked: a fault of its own turn does not
+/// cure itself, and a fault of the machine refuses the turns of all runs.
 pub(super) const REFUSALS_MAX: u32 = 3;
 
-/// See the module.
+/// The refused runs, each with the reason of its block if that could not be written.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Mutex<FxHashMap<RunId, Option<BlockReason>>>);
 
 impl Refusals {
-    /// A turn of the run was refused.
+    /// Notes that a turn of the run was refused.
     pub(super) fn note(&self, run: &RunId) {
         self.lock().entry(run.clone()).or_default();
     }
 
-    /// The run is blocked, and that could not be written.
+    /// Keeps the reason of a block that could not be written.
     pub(super) fn hold(&self, run: &RunId, reason: BlockReason) {
         self.lock().insert(run.clone(), Some(reason));
     }
 
-    /// A turn of the run was written, or it is tried again.
+    /// Forgets a run whose turn was written, or that is tried again.
     pub(super) fn forget(&self, run: &RunId) {
         self.lock().remove(run);
     }
@@ -37,12 +37,12 @@ impl Refusals {
         self.lock().len()
     }
 
-    /// Why a run is blocked, if only the memory of this process says so.
+    /// Why a run is blocked, if only this process's memory has its block.
     pub(crate) fn held(&self, run: &RunId) -> Option<BlockReason> {
         self.lock().get(run).cloned().flatten()
     }
 
-    /// The runs whose block is held.
+    /// The runs whose block only memory has.
     pub(crate) fn all_held(&self) -> Vec<RunId> {
         let held = self.lock();
         held.iter().filter(|(_, reason)| reason.is_some()).map(|(run, _)| run.clone()).collect()
@@ -54,14 +54,14 @@ impl Refusals {
     }
 }
 
-/// Why a run is blocked whose turn was refused again and again.
+/// The reason for a run whose turn was refused again and again.
 pub(super) fn refused(error: &Error) -> BlockReason {
     BlockReason {
         kind: BlockReasonKind::Refused,
         op: None,
         logged: None,
-        asked: Some(format!("what it did was refused {REFUSALS_MAX} times: {error}")),
-        advice: "nothing is lost: mend what refuses it (a trigger or a key of the program's own \
+        asked: Some(format!("the file refused its turn {REFUSALS_MAX} times: {error}")),
+        advice: "nothing is lost: fix what refuses it (a trigger or a key of the program's own \
                  tables, a damaged row: run `tidemill fsck`), then resume the run"
             .to_owned(),
     }

@@ -1,8 +1,8 @@
 //! The runs that are in memory, and the way to all others.
 //!
-//! A run is **loaded** while a driver has it. Every other run is in the file alone, and costs
-//! nothing: no task, no timer, no memory. What happens to a run comes through here, whether it is
-//! loaded or not: a child's end, a timer, a cancel, somebody who waits for its result.
+//! A run is **loaded** while a driver has it. Every other run is in the file alone, and costs no
+//! task, no timer and no memory. Everything that concerns a run comes through here, whether it is
+//! loaded or not: a child's end, a timer, a cancel, a caller that waits for its result.
 //!
 //! ```text
 //!            load (start, child, timer, resume, cancel)
@@ -13,12 +13,12 @@
 //!
 //! Invariants:
 //! - a run has one driver at most: loading and unloading happen under one lock;
-//! - what is sent to a loaded run is in its inbox before the driver can unload it;
-//! - what concerns a run that is not loaded is in the file before it is loaded for it, so that its
+//! - a message to a loaded run is in its inbox before the driver can unload the run;
+//! - news for a run that is not loaded is in the file before the run is loaded for it, so that its
 //!   driver finds it there.
 //!
-//! Closing: no run is loaded any more, and every loaded one is told to stop. Crash: nothing here
-//! outlives the process.
+//! Closing: the registry loads no run any more, and tells every loaded one to stop. Crash: nothing
+//! here outlives the process.
 
 use std::collections::hash_map;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,10 +31,10 @@ use tokio::sync::watch;
 use super::handle::RunResult;
 use super::inbox::{Control, Inbox};
 
-/// How a run ended or why it is blocked; `None` while it goes on.
+/// How a run ended or why it is blocked; `None` while neither is the case.
 pub(crate) type Outcome = Option<RunResult>;
 
-/// A run that a driver of this process has.
+/// A loaded run.
 pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) inbox: Arc<Inbox>,
@@ -44,21 +44,21 @@ pub(crate) struct Run {
 #[derive(Default)]
 struct Entries {
     loaded: FxHashMap<RunId, Arc<Run>>,
-    /// Runs that are not loaded and whose outcome somebody waits for.
+    /// The runs that are not loaded and whose outcome a caller waits for.
     watched: FxHashMap<RunId, watch::Sender<Outcome>>,
     closed: bool,
 }
 
-/// See the module.
+/// The loaded runs.
 #[derive(Default)]
 pub(crate) struct Registry {
     entries: Mutex<Entries>,
-    /// How many are loaded.
+    /// How many runs are loaded.
     count: AtomicUsize,
 }
 
 impl Registry {
-    /// The run, if it is loaded.
+    /// The run; `None` if it is not loaded.
     pub(crate) fn loaded(&self, id: &RunId) -> Option<Arc<Run>> {
         self.lock().loaded.get(id).map(Arc::clone)
     }
@@ -73,7 +73,7 @@ impl Registry {
         self.load_with(id, drive, |_| {});
     }
 
-    /// Gives a control to a run, which is loaded for it. `false` if the node is closing.
+    /// Sends a request to a run, and loads the run for it. `false` if the node is closing.
     pub(crate) fn control(
         &self,
         id: &RunId,
@@ -87,7 +87,7 @@ impl Registry {
         control.is_none()
     }
 
-    /// Gives an input to a run, if it is loaded; `false` if it is not.
+    /// Sends an input to a run; `false` if the run is not loaded.
     pub(crate) fn push(&self, id: &RunId, input: Event) -> bool {
         let entries = self.lock();
         let Some(run) = entries.loaded.get(id) else { return false };
@@ -112,8 +112,7 @@ impl Registry {
         drive(run);
     }
 
-    /// Lets go of a run that goes on later; `false` if something has arrived for it, or the node
-    /// closes.
+    /// Unloads an unfinished run; `false` if something has arrived for it, or the node closes.
     pub(crate) fn unload(&self, run: &Arc<Run>) -> bool {
         let mut entries = self.lock();
         if entries.closed || run.inbox.has_mail() {
@@ -126,7 +125,7 @@ impl Registry {
         true
     }
 
-    /// Lets go of a run that has ended: the file says how.
+    /// Unloads a run that has ended; the file says how.
     pub(crate) fn forget(&self, run: &Arc<Run>) {
         let mut entries = self.lock();
         self.remove(&mut entries, run);
@@ -141,7 +140,7 @@ impl Registry {
         self.count.store(entries.loaded.len(), Ordering::Relaxed);
     }
 
-    /// Waits for a run's outcome, whether it is loaded or not; `true` if it is.
+    /// Watches a run's outcome; returns whether the run is loaded, too.
     pub(crate) fn watch(self: &Arc<Self>, id: &RunId) -> (Watch, bool) {
         let mut entries = self.lock();
         let (outcome, is_loaded) = match entries.loaded.get(id) {
@@ -152,7 +151,7 @@ impl Registry {
         (Watch { registry, id: id.clone(), outcome: Some(outcome) }, is_loaded)
     }
 
-    /// No run is loaded from now on. Every loaded one is told to stop.
+    /// Loads no run from now on, and tells every loaded run to stop.
     pub(crate) fn close(&self) {
         let mut entries = self.lock();
         entries.closed = true;
@@ -167,7 +166,7 @@ impl Registry {
     }
 }
 
-/// Somebody waits for a run's outcome.
+/// A caller's watch over a run's outcome.
 pub(crate) struct Watch {
     registry: Arc<Registry>,
     id: RunId,
@@ -176,8 +175,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Waits for an outcome that fits; `None` if its run was forgotten before. Cancel safety:
-    /// nothing is lost.
+    /// Waits for an outcome that fits; `None` if the run was unloaded before one came. Cancel
+    /// safety: nothing is lost.
     pub(crate) async fn wait_for(&mut self, fits: impl FnMut(&Outcome) -> bool) -> Outcome {
         let outcome = self.outcome.as_mut()?;
         let found = outcome.wait_for(fits).await.ok()?;

@@ -1,8 +1,8 @@
-//! Running a workflow again, fed from its log.
+//! Replays a workflow from its log.
 //!
-//! The same code that ran live runs here: a new life gets the recorded inputs one after another,
-//! and what it does after each must be what the log has after it. At the end of the log it may do
-//! more, because the process may have died before that was recorded.
+//! The replay uses the same code as live execution: it delivers the recorded inputs to a new life
+//! one after another, and the acts after each input must equal those of the log. At the end of the
+//! log the life may do more, because the process may have died before that was recorded.
 
 use std::sync::Arc;
 
@@ -22,24 +22,25 @@ use crate::author::near::did_you_mean;
 use crate::author::{App, Workflow};
 use crate::store::{self, Record};
 
-/// A run that stands where its log ends.
+/// A run that has been replayed to the end of its log.
 pub(crate) struct Replayed {
     pub(crate) life: Life,
     /// The bodies of the steps that the log leaves open.
     pub(crate) bodies: FxHashMap<OpId, StepBody>,
-    /// What the code did after the last input and the log does not have.
+    /// The acts after the last input that the log does not have.
     pub(crate) asked: Vec<Asked>,
 }
 
-/// Where a replay runs.
+/// What a replay needs besides the log.
 pub(crate) struct ReplayContext<'a> {
     pub(crate) app: &'a App,
     pub(crate) run: &'a RunId,
     pub(crate) clock: &'a Clock,
     pub(crate) inbox: &'a Arc<Inbox>,
-    /// From where on the log was written by versions that read floats exactly; none if nowhere.
+    /// The position from which only versions that read floats exactly have written the log; `None`
+    /// if no such position is known.
     pub(crate) floats_exact_from: Option<Seq>,
-    /// Where polls are noted; none where nothing is executed afterwards.
+    /// The note of polls; `None` if nothing is executed after the replay.
     pub(crate) polls: Option<&'a Arc<Polls>>,
 }
 
@@ -71,7 +72,7 @@ impl ReplayContext<'_> {
     }
 }
 
-/// A replay on its way.
+/// A replay in progress.
 pub(crate) struct Replay<'a> {
     stage: &'a ReplayContext<'a>,
     workflow: &'a Workflow,
@@ -83,8 +84,8 @@ pub(crate) struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Delivers so many inputs. `None` if there are more: a long log need not hold its thread all
-    /// the while.
+    /// Delivers a number of inputs. `None` if there are more, so that the caller can yield its
+    /// thread during a long log.
     pub(crate) fn deliver(&mut self, inputs: usize) -> Result<Option<Replayed>, BlockReason> {
         for _ in 0..inputs {
             if let Some(asked) = self.next()? {
@@ -95,7 +96,7 @@ impl Replay<'_> {
         Ok(None)
     }
 
-    /// Delivers one input; at the end of the log what the code did that the log does not have.
+    /// Delivers one input; at the end of the log, returns the acts that the log does not have.
     fn next(&mut self) -> Result<Option<Vec<Asked>>, BlockReason> {
         let Some((input, after)) = self.rest.split_first() else {
             return Err(BlockReason::unreadable("it has no input"));
@@ -121,7 +122,7 @@ impl Replay<'_> {
             return Ok(None);
         }
         if imposed_end {
-            // What the code would do next is of no interest.
+            // The code's further acts are not needed.
             asked.clear();
         }
         Ok(Some(asked))
@@ -138,7 +139,7 @@ impl ReplayContext<'_> {
         })
     }
 
-    /// How floats compare in what the run did after an input.
+    /// How to compare floats in the acts after an input.
     fn floats(&self, input: &Record) -> Floats {
         match self.floats_exact_from {
             Some(from) if input.seq >= from => Floats::Exact,
@@ -146,8 +147,8 @@ impl ReplayContext<'_> {
         }
     }
 
-    /// Says what else may be the reason where the code was given floats by a version that read
-    /// them wrong and did more with them than to pass them on.
+    /// Adds another possible cause to the reason if a version that read floats wrong gave the code
+    /// floats: the code may have computed with them instead of only passing them on.
     fn explained(&self, reason: BlockReason, at: &Record, log: &[Record]) -> BlockReason {
         let given = log.iter().take_while(|record| record.seq <= at.seq);
         if self.floats(at) == Floats::Exact || !given.into_iter().any(gives_float) {
@@ -174,13 +175,13 @@ fn gives_float(record: &Record) -> bool {
     }
 }
 
-/// How many records lie before the next input.
+/// How many records come before the next input.
 fn segment(log: &[Record]) -> usize {
     let is_input = |record: &Record| record.event.class() == EventClass::Input;
     log.iter().position(is_input).unwrap_or(log.len())
 }
 
-/// Keeps the bodies of steps that the log has as started and not as dropped.
+/// Keeps the bodies of the steps that the log shows as started and not as dropped.
 fn keep_bodies(known: impl Iterator<Item = Asked>, bodies: &mut FxHashMap<OpId, StepBody>) {
     for Asked { event, body } in known {
         match (event, body) {

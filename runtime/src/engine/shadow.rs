@@ -1,7 +1,7 @@
-//! Shadow replay: in debug builds every run that has finished is replayed once from its log.
+//! Shadow replay: a debug build replays every finished run once from its log.
 //!
-//! A workflow that is not a function of its log runs well until the first crash. Here its author
-//! learns of it before that.
+//! A nondeterministic workflow works until the first crash. A shadow replay shows the mistake to
+//! its author before that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::inbox::Inbox;
 use super::replay::ReplayContext;
 use crate::store::Record;
 
-/// What shadow replays found.
+/// The counts of shadow replays and of divergences.
 #[derive(Debug, Default)]
 pub(crate) struct Shadow {
     replayed: AtomicU64,
@@ -37,7 +37,7 @@ impl Engine {
         );
     }
 
-    /// Replays a log and lets go of what comes of it.
+    /// Replays a log and drops the result.
     pub(crate) fn replay_check(&self, run: &RunId, log: &[Record]) -> Result<(), BlockReason> {
         let inbox = Arc::new(Inbox::default());
         let stage = ReplayContext {
@@ -51,7 +51,7 @@ impl Engine {
         stage.replay(log).map(drop)
     }
 
-    /// How many finished runs were replayed, and how many of them took another way.
+    /// How many finished runs were replayed, and how many of them diverged.
     pub(crate) fn shadow_counts(&self) -> (u64, u64) {
         let shadow = &self.shadow;
         (shadow.replayed.load(Ordering::Relaxed), shadow.diverged.load(Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! Starting a run: what is checked before anything is written, and what follows the commit.
+//! Starts a run: checks the request before anything is written, and loads the run after the commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::author::near::did_you_mean;
 use crate::error::{Error, ErrorKind};
 use crate::store::writer::{Creation, NewRun};
 
-/// The run that a request asks for, if it asks well.
+/// Checks a request and returns the run that it asks for.
 pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun, Error> {
     let StartRequest { workflow, input, id, labels } = request;
     let found =
@@ -74,7 +74,7 @@ fn generated_id() -> Result<RunId, Error> {
     Ok(RunId::generated(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()))
 }
 
-/// Creates the run and takes it up.
+/// Creates the run and loads it.
 pub(super) async fn start(engine: Arc<Engine>, new: NewRun) -> Result<Started, Error> {
     let (id, created) = (new.id.clone(), Box::new(new.created().clone()));
     match engine.store.create(new).await? {

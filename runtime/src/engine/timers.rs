@@ -1,13 +1,15 @@
 //! The timers of this process: one thread that sleeps until the next one is due.
 //!
-//! It sleeps on a timer of `CLOCK_BOOTTIME`, which goes on in suspend and which nobody sets. A
-//! durable timer has a moment of the wall clock, and is one of two:
+//! It sleeps on a timer of `CLOCK_BOOTTIME`, which keeps running in suspend and which nobody sets.
+//! A durable timer has a moment of the wall clock, and is of one of two kinds:
 //!
-//! - counted: `ctx.sleep` set it for a duration, and its run has been in memory since. It fires when
+//! - counted: `ctx.sleep` set it for a duration, and its run has been in memory since. It fires
+//!   when
 //!   that time has passed by the boot clock, whatever the wall clock does.
-//! - of the wall clock: all others. It fires when the wall clock reaches its moment. When somebody
-//!   sets that clock, the kernel tells, and what is left is counted again: a corrected clock makes
-//!   nothing late.
+//! - of the wall clock: all others. It fires when the wall clock reaches its moment. When that
+//!   clock
+//!   is set, the kernel notifies the thread, which computes the remaining time again: correcting the
+//!   clock makes no timer late.
 //!
 //! Crash: nothing here outlives the process; timers are set again from the log. Cancellation: a
 //! timer that was cancelled may just have fired, and its receiver ignores it.
@@ -35,31 +37,31 @@ use super::clock::Clock;
 use super::inbox::Inbox;
 use crate::error::{Error, ErrorKind};
 
-/// Names a timer, to cancel it.
+/// The key of a timer, to cancel it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TimerKey(u64);
 
 /// What a timer does when it is due.
 enum Action {
-    /// A durable timer of a run: its end.
+    /// Push the end of a durable timer into its run's inbox.
     Fire { inbox: Arc<Inbox>, end: Event },
-    /// An attempt is out of time.
+    /// Cancel the token of an attempt that is out of time.
     Cancel(CancellationToken),
-    /// A dropped step's body has had its grace.
+    /// Abort the body of a dropped step, whose grace is over.
     Abort(AbortHandle),
-    /// Somebody waits.
+    /// Wake a future that waits.
     Wake(Arc<Mutex<SleepState>>),
 }
 
 struct TimerEntry {
-    /// The moment of a timer of the wall clock; `None` for one that is counted.
+    /// The moment of a timer of the wall clock; `None` for a counted timer.
     at: Option<Timestamp>,
     action: Action,
 }
 
 #[derive(Default)]
 struct TimersState {
-    /// By when each is due, and its number.
+    /// The timers, by the moment when each is due and its number.
     entries: BTreeMap<(BootTime, u64), TimerEntry>,
     /// When each is due, by its number.
     dues: FxHashMap<u64, BootTime>,
@@ -75,7 +77,7 @@ struct TimersShared {
     state: Mutex<TimersState>,
 }
 
-/// See the module. A clone is the same.
+/// The timers of a process; clones share them.
 #[derive(Clone)]
 pub(crate) struct Timers {
     shared: Arc<TimersShared>,
@@ -102,8 +104,8 @@ impl Timers {
         Ok(Timers { shared, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Ends a durable timer with this event at a moment of the wall clock, or when what is left
-    /// until then has passed by the boot clock, if it is `counted`.
+    /// Ends a durable timer with this event when the wall clock reaches a moment, or, if it is
+    /// `counted`, when the time until that moment has passed by the boot clock.
     pub(crate) fn fire_at(
         &self,
         at: Timestamp,
@@ -118,19 +120,19 @@ impl Timers {
         }
     }
 
-    /// Cancels a token after a while.
+    /// Cancels a token after a delay.
     pub(crate) fn cancel_after(&self, delay: Duration, token: CancellationToken) -> TimerKey {
         let due = self.shared.clock.boot().saturating_add(delay);
         self.shared.insert(due, None, Action::Cancel(token))
     }
 
-    /// Drops a task after a while.
+    /// Aborts a task after a delay.
     pub(crate) fn abort_after(&self, delay: Duration, task: AbortHandle) {
         let due = self.shared.clock.boot().saturating_add(delay);
         self.shared.insert(due, None, Action::Abort(task));
     }
 
-    /// Waits for a while.
+    /// Waits for a delay.
     pub(crate) fn sleep(&self, delay: Duration) -> ProcessSleep {
         let state = Arc::default();
         let due = self.shared.clock.boot().saturating_add(delay);
@@ -146,18 +148,18 @@ impl Timers {
     }
 
     pub(crate) fn cancel(&self, key: TimerKey) {
-        // Dropped after the lock is free: an action may be the last owner of much.
+        // Dropped outside the lock, because an action may be the last owner of large values.
         let cancelled = self.shared.lock().remove(key);
         drop(cancelled);
     }
 
-    /// How many have not fired.
+    /// How many timers have not fired.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.shared.lock().entries.len()
     }
 
-    /// Ends the thread; what waits never fires.
+    /// Ends the thread; waiting timers never fire.
     pub(crate) fn close(&self) {
         {
             let mut state = self.shared.lock();
@@ -181,7 +183,8 @@ impl TimersShared {
         self.insert(self.due(at), Some(at), action)
     }
 
-    /// When a moment of the wall clock comes, if nobody sets that clock.
+    /// The moment of the boot clock at which the wall clock reaches `at`, if nobody sets that
+    /// clock.
     fn due(&self, at: Timestamp) -> BootTime {
         self.clock.boot().saturating_add(at.since(self.clock.wall()))
     }
@@ -233,7 +236,7 @@ impl TimersShared {
         }
     }
 
-    /// Does what is due; false once it is closed.
+    /// Performs the due actions; false once the timers are closed.
     fn fire(&self) -> bool {
         // How often it ran out does not matter, nor that it was armed anew meanwhile.
         let _ = rustix::io::read(&self.fd, &mut [0; 8]);
@@ -252,7 +255,8 @@ impl TimersShared {
         true
     }
 
-    /// Takes what is due; a timer of the wall clock that has not reached its moment waits on.
+    /// Takes the due actions; a timer of the wall clock that has not reached its moment keeps
+    /// waiting.
     fn take_due(&self, state: &mut TimersState, due: &mut Vec<Action>) {
         let now = self.clock.boot();
         while let Some((at, number)) = state.first().filter(|(at, _)| *at <= now) {
@@ -266,9 +270,9 @@ impl TimersShared {
         }
     }
 
-    /// Somebody set the wall clock: what its timers have left is counted again.
+    /// Computes the remaining times of the wall clock's timers again, after that clock was set.
     fn wall_clock_was_set(&self) {
-        // The error is the news; without it the clock was not set.
+        // The read fails with `ECANCELED` exactly if the clock was set.
         if rustix::io::read(&self.wall_was_set, &mut [0; 8]) == Err(rustix::io::Errno::CANCELED) {
             tracing::info!("the wall clock was set: its timers are counted again");
         }
@@ -311,8 +315,8 @@ impl TimersState {
     }
 }
 
-/// Lets a descriptor of the wall clock be readable when somebody sets that clock: it stands for a
-/// moment that never comes.
+/// Arms a descriptor so that it becomes readable when the wall clock is set: its own moment never
+/// comes.
 fn watch_wall_clock(fd: &OwnedFd) -> rustix::io::Result<()> {
     let never = Itimerspec {
         it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
@@ -348,7 +352,7 @@ struct SleepState {
     waker: Option<Waker>,
 }
 
-/// A wait of the engine itself, which is not recorded. Dropping it cancels it.
+/// A wait of the engine itself, which the log does not record. Dropping it cancels it.
 pub(crate) struct ProcessSleep {
     timers: Timers,
     key: TimerKey,

@@ -1,4 +1,4 @@
-//! What a turn collects: events to append in one commit, and what is released after it.
+//! What a turn collects: the events of one commit, and the effects to release after it.
 
 use std::sync::Arc;
 
@@ -18,21 +18,23 @@ use crate::gate::Gate;
 use crate::ops::{self, Effect};
 use crate::store::writer::NewRun;
 
-/// A turn of more rows than this takes several commits: some 5 ms of the writer's time each. Tests
-/// have few rows.
+/// A turn of more rows than this takes several commits, some 5 ms of the writer's time each. The
+/// bound is small in tests.
 const PART_ROWS_MAX: usize = if cfg!(test) { 8 } else { 256 };
 
-/// And so does one of more bytes: SQLite writes as many again into its WAL.
+/// A turn of more bytes than this takes several commits, too: SQLite writes as many again into its
+/// WAL.
 const PART_BYTES_MAX: usize = if cfg!(test) { 4_096 } else { 1024 * 1024 };
 
-/// A turn takes so many inputs at most, because those are not cut: the rest is the next turn's.
+/// How many inputs a turn takes at most, because inputs cannot be cut: the rest waits for the next
+/// turn.
 const TURN_INPUTS_MAX: usize = if cfg!(test) { 4 } else { 256 };
 
 /// A turn that is not durable yet.
 #[derive(Default)]
 pub(crate) struct Pending {
-    /// How many of the inputs were looked at: a turn that is full, or blocks the run, leaves the
-    /// rest.
+    /// How many of the inputs the turn has taken: a turn that is full, or blocks the run, leaves
+    /// the rest.
     pub(crate) taken: usize,
     events: Vec<EncodedEvent>,
     /// About how many bytes the events have.
@@ -42,18 +44,18 @@ pub(crate) struct Pending {
     pub(crate) status: Option<RunStatus>,
     pub(crate) ended: Option<RunResult>,
     pub(crate) blocked: Option<BlockReason>,
-    /// Where it is cut into several commits, because one would keep others waiting.
+    /// Where the turn is cut into several commits, so that other runs need not wait for all of it.
     cuts: Vec<TurnCut>,
     /// Children that a later part of the turn drops: they never begin.
     dropped_later: FxHashSet<RunId>,
 }
 
-/// What becomes of a child once its creation is durable.
+/// What to do with a child once its creation is durable.
 pub(crate) enum Birth {
     Begins(Box<RunCreated>),
-    /// The same commit drops it.
+    /// Cancel it: the same commit drops it.
     Unwanted,
-    /// A later commit of the turn drops it.
+    /// Wait: a later commit of the turn drops it.
     Undecided,
 }
 
@@ -61,7 +63,7 @@ pub(crate) enum Birth {
 #[derive(Clone, Copy)]
 struct TurnCut {
     at: Extent,
-    /// Where the run stands there.
+    /// The run's status there.
     status: RunStatus,
 }
 
@@ -74,7 +76,7 @@ struct Extent {
     children: usize,
 }
 
-/// A run with a living future.
+/// A run with a life.
 pub(crate) struct Live {
     pub(crate) life: Life,
     pub(crate) journal: Journal,
@@ -83,15 +85,15 @@ pub(crate) struct Live {
     /// The status as the file has it.
     pub(crate) status: RunStatus,
     pub(crate) created: Arc<RunCreated>,
-    /// What bodies have to pass.
+    /// The gate that releases bodies.
     pub(crate) gate: Gate,
     /// The program: which children it can run, and its version.
     pub(crate) app: Arc<App>,
 }
 
 impl Live {
-    /// Delivers the inputs one after another. What concerns an operation that is not open came too
-    /// late and is left out.
+    /// Delivers the inputs one after another. Ignores an input for an operation that is not open,
+    /// because it came too late.
     pub(crate) fn turn(&mut self, run: &RunId, inputs: &[Event], now: Timestamp) -> Pending {
         let mut pending = Pending::default();
         self.life.stands_at(self.last);
@@ -115,7 +117,7 @@ impl Live {
         pending
     }
 
-    /// Adds what the code did anew; nothing of it if it does not fit what the run did before.
+    /// Adds the code's new acts; adds none if they do not fit what the run did before.
     pub(crate) fn add(
         &mut self,
         pending: &mut Pending,
@@ -164,7 +166,7 @@ impl Live {
             dropped.expect("an open operation can be dropped");
             pending.push(event);
         }
-        let message = "nobody waits for it any more: its parent dropped it or has ended";
+        let message = "its parent no longer waits for it: it dropped it or has ended";
         let failure = Failure {
             kind: FailureKind::Cancelled,
             message: message.to_owned(),
@@ -194,8 +196,8 @@ impl Live {
         }
     }
 
-    /// Takes an event into the journal; what does not fit there must not be written either,
-    /// because no version could read the log that has it.
+    /// Applies an event to the journal. An event that does not fit must not be written either,
+    /// because no version could read a log with it.
     pub(crate) fn apply(&mut self, now: Timestamp, event: &Event) -> Result<(), BlockReason> {
         self.journal.apply(Seq::ZERO, now, event).map_err(|why| BlockReason {
             kind: BlockReasonKind::Refused,
@@ -258,22 +260,22 @@ impl Pending {
             .collect()
     }
 
-    /// Records that the run cannot go on. What was collected so far stays: the inputs are kept,
-    /// and what the code did after the last of them is asked for again by a replay.
+    /// Records that the run is blocked. Keeps what was collected so far: the inputs are recorded,
+    /// and a replay asks again for the acts after the last of them.
     pub(crate) fn block(&mut self, reason: BlockReason) {
         self.push(Event::RunBlocked { reason: reason.clone() });
         self.blocked = Some(reason);
     }
 
-    /// Takes back that the run cannot go on, which was the last that was collected.
+    /// Takes back the block, which was the last event that was collected.
     pub(crate) fn unblock(&mut self) -> Option<BlockReason> {
         let reason = self.blocked.take()?;
         self.events.pop();
         Some(reason)
     }
 
-    /// Cuts the turn here, after an act, if its last part is long. A crash between two parts leaves a
-    /// log that ends in the midst of the acts after an input, which a replay takes up.
+    /// Cuts the turn here, after an act, if its last part is long. A crash between two parts leaves
+    /// a log that ends amid the acts after an input, from which a replay can continue.
     fn cut_if_long(&mut self, status: impl FnOnce() -> RunStatus) {
         let last = self.cuts.last().map_or(Extent::default(), |cut| cut.at);
         let now = self.extent();
@@ -329,7 +331,7 @@ impl Pending {
 }
 
 impl Extent {
-    /// How many rows that is: a child has one of its own.
+    /// The number of rows, including one for each child's creation.
     fn rows(self) -> usize {
         self.events + self.children
     }

@@ -1,4 +1,4 @@
-//! Waiting for a run's end, and trying a blocked one again, wherever the run is.
+//! Waits for a run's end, and resumes a blocked run, whether it is loaded or not.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ impl Engine {
     /// Waits until a run has ended or is blocked.
     ///
     /// # Errors
-    /// `NotFound`; `Unavailable` when the node shuts down; `Corrupt` if the run has ended in a way
-    /// that this version cannot read; what reading the file says.
+    /// `NotFound` if no run has this id; `Unavailable` when the node shuts down; `Corrupt` if this
+    /// version cannot read the run's last event; otherwise what reading the file says.
     pub(super) async fn outcome(self: &Arc<Self>, run: &RunId) -> Result<RunResult, Error> {
         // Watched before the first look, so that no end in between is missed.
         let (mut watch, is_loaded) = self.registry.watch(run);
@@ -32,8 +32,8 @@ impl Engine {
         }
     }
 
-    /// The outcome that the file knows; `None` if the run is loaded now and will tell. Who waits is
-    /// to learn at once if this program cannot go on with a run.
+    /// The outcome in the file; `None` if the run is loaded now and will report its own. Loads a
+    /// run that may turn out to be blocked in this program, so that the caller learns that at once.
     async fn stored_outcome(self: &Arc<Self>, run: &RunId) -> Result<Outcome, Error> {
         let mut was_tried = false;
         loop {
@@ -47,7 +47,7 @@ impl Engine {
                 Stored::Blocked(_, reason) if was_tried => {
                     return Ok(Some(RunResult::Blocked(reason)));
                 }
-                // What was read may be from before it was tried again.
+                // This may have been read before the run was tried again.
                 Stored::Blocked(..) => was_tried = true,
                 Stored::Going => {
                     self.load(run, Next::Woken);
@@ -86,13 +86,13 @@ impl Engine {
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or_else(|_| Err(has_ended())),
-            // Its driver may have ended before it saw the question.
+            // Its driver may have ended before it saw the request.
             _ = watch.wait_for(ended) => Err(has_ended()),
             () = self.closing.cancelled() => Err(closed()),
         }
     }
 
-    /// Where the file says that a run stands.
+    /// The run's state in the file.
     async fn stored(&self, run: &RunId) -> Result<Stored, Error> {
         let stored = self.store.reads().find(run).await?;
         stored.ok_or_else(|| {

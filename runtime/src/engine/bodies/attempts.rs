@@ -1,4 +1,4 @@
-//! All attempts of a step: when the next begins, what ends the step.
+//! Makes all attempts of a step: decides when the next begins, and what ends the step.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -46,8 +46,8 @@ impl Work {
             if !self.ready().await {
                 return;
             }
-            // What an author's code does around the body may panic, too: dropping it when it is out
-            // of time, printing its error, judging that.
+            // The author's code around the body may panic, too: when it is dropped after a timeout,
+            // when its error is printed, or in a retry's predicate.
             let ended = AssertUnwindSafe(self.attempt()).catch_unwind().await;
             let ended = ended.unwrap_or_else(|panic| {
                 let failure = panicked(panic_message(&*panic));
@@ -68,8 +68,8 @@ impl Work {
         }
     }
 
-    /// Waits until the attempt may start; false if it never may. One for the pool has yet to pass
-    /// its entrance there.
+    /// Waits until the attempt may start; false if it never may. An attempt for the pool passes its
+    /// entrance later, on its thread.
     async fn ready(&mut self) -> bool {
         if self.token.is_cancelled() {
             return false;
@@ -87,7 +87,7 @@ impl Work {
         self.body.blocking || self.entrance().pass(told).await
     }
 
-    /// What the next attempt passes right before its body begins.
+    /// The entrance that the next attempt passes right before its body begins.
     pub(super) fn entrance(&self) -> Entrance {
         Entrance {
             engine: Arc::clone(&self.engine),
@@ -103,7 +103,7 @@ impl Work {
         }
     }
 
-    /// One attempt; none if nobody wants it any more and it did not begin.
+    /// Makes one attempt; `None` if it was no longer wanted and did not begin.
     async fn attempt(&mut self) -> Option<Result<Json, AttemptFailure>> {
         let token = match self.body.timeout {
             Some(_) => self.token.child_token(),
@@ -200,7 +200,7 @@ fn panicked(message: &str) -> Failure {
 enum AfterFailure {
     Again,
     Gone,
-    /// For good.
+    /// The step has failed; this event records it.
     Failed(Event),
 }
 

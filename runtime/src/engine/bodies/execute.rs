@@ -1,4 +1,4 @@
-//! Running one attempt of a step where it belongs: on the author's runtime, or on the pool.
+//! Runs one attempt of a step, on the author's runtime or on the pool.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,11 +20,11 @@ use crate::author::step::Step;
 use crate::engine::life::panic_message;
 use crate::engine::timers::Timers;
 
-/// A body that holds a worker for longer in one poll keeps others waiting.
+/// A body that holds a worker for longer in one poll gets a warning, because it delays other tasks.
 const POLL_WARN: Duration = Duration::from_secs(1);
 
 impl Work {
-    /// Runs the body to its end where it belongs.
+    /// Runs the body to its end, on the author's runtime or on the pool.
     pub(super) async fn execute(&mut self, step: Step, token: CancellationToken) -> AttemptEnd {
         let bound = self.body.timeout.map(|timeout| Bound {
             timers: self.engine.timers.clone(),
@@ -44,7 +44,7 @@ impl Work {
         watched(bounded_body(body, bound), &self.run.id, self.op, &self.name).await
     }
 
-    /// Runs all of a body on the pool, also what it does before its first await.
+    /// Runs a whole body on the pool, including the part before its first await.
     async fn execute_on_pool(
         &mut self,
         mut run: Box<BeginBody>,
@@ -87,9 +87,10 @@ impl Work {
             let ended = ended
                 .unwrap_or_else(|panic| AttemptEnd::Panicked(panic_message(&*panic).to_owned()));
             drop(place);
-            // Before the answer: who hears that the node has closed may open the file.
+            // Before the answer, because a caller who learns that the node has closed may open the
+            // file.
             drop(keeps_the_lock);
-            // Whoever waited may have been shut down; then nobody needs to know.
+            // The waiting task may have been shut down, and then nobody needs the result.
             let _ = done.send((ended, run));
         });
         if self.engine.pool.run(job).is_err() {
@@ -107,7 +108,7 @@ pub(super) enum AttemptEnd {
     Panicked(String),
     Unreadable(UnreadableInput),
     OutOfTime,
-    /// It did not begin: its step was dropped, or the node lets go.
+    /// It did not begin, because its step was dropped or the node is closing.
     LetGo,
 }
 
@@ -119,8 +120,8 @@ struct Bound {
     step: CancellationToken,
 }
 
-/// The body with its panics caught, and dropped when it is out of time. What has returned by then
-/// counts: its work is done.
+/// Runs the body, catches its panics, and drops it when it is out of time. A result that it has
+/// returned by then counts, because its work is done.
 async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> AttemptEnd {
     let body = AssertUnwindSafe(body).catch_unwind().map(|ended| match ended {
         Ok(result) => AttemptEnd::Returned(result),
@@ -132,7 +133,7 @@ async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> AttemptEnd {
     let ended = tokio::select! {
         biased;
         ended = &mut body => ended,
-        // A dropped step cancels its attempt, too; that ends when it wants to.
+        // The token of a dropped step cancels its attempt, too; that body ends by itself.
         () = attempt.cancelled() => {
             if step.is_cancelled() { body.await } else { AttemptEnd::OutOfTime }
         }

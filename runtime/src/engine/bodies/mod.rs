@@ -7,21 +7,21 @@
 //! Invariants:
 //! - an attempt starts only through the gate, and only once the log says that it begins: with the
 //!   step's start if nothing lies in between, otherwise with an event of its own;
-//! - a failed attempt and the moment of the next are durable before anybody waits for it;
+//! - a failed attempt and the moment of the next are durable before the back-off begins;
 //! - what a body returns or records is kept or refused as a whole: an error, a panic, a timeout
 //!   and a checkpoint that cannot be recorded fail the attempt;
-//! - as long as a body runs it keeps the file locked, also after its node was shut down.
+//! - while a body runs it keeps the file locked, even after its node was shut down.
 //!
-//! Failure: when the log cannot be written, a result or checkpoint waits in memory and the body is
-//! not run again. Crash: the log has the start and no end; recovery runs the body again as a later
-//! attempt; one that had not begun keeps its number. Cancellation: the token tells the body, which
-//! may go on for the grace; then an async one is dropped. Nobody looks at the result of a dropped
-//! step. A node that shuts down records an output that still comes; an error that comes after the
-//! token was cancelled says nothing about the step (its child process may have had the signal,
-//! too), and the body runs again.
+//! Failure: when the log cannot be written, a result or checkpoint waits in memory and the body
+//! does not run again. Crash: the log has the start and no end; recovery runs the body again as a
+//! later attempt; an attempt that had not begun keeps its number. Cancellation: the token asks the
+//! body to return within the grace; then an async body is dropped. The result of a dropped step is
+//! ignored. A node that shuts down records an output that comes in time. It does not record an
+//! error that comes after the token was cancelled, because that says nothing about the step (its
+//! child process may have got the signal, too); the body runs again.
 //!
-//! What follows an attempt is decided in `attempts.rs`; `execute.rs` runs one, and `record.rs`
-//! writes what an attempt says of itself.
+//! `attempts.rs` decides what follows an attempt, `execute.rs` runs one, and `record.rs` writes an
+//! attempt's own events.
 
 mod attempts;
 mod execute;
@@ -53,12 +53,12 @@ pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>>
 /// Makes the future of an attempt.
 type BeginBody = dyn FnMut(Step, &Json) -> Result<BodyFuture, UnreadableInput> + Send;
 
-/// The recorded input is not what the body takes: no attempt can change that.
+/// The body cannot decode the recorded input, which no later attempt can change.
 pub(crate) struct UnreadableInput(serde_json::Error);
 
-/// A step's body with its types erased, and how it is to be run.
+/// A step's body with its types erased, and its options.
 pub(crate) struct StepBody {
-    /// None while it is on the pool.
+    /// `None` while it is on the pool.
     run: Option<Box<BeginBody>>,
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
@@ -98,7 +98,7 @@ impl StepBody {
     }
 }
 
-/// The body's future with its output as JSON that is known to come back.
+/// The body's future, with its output encoded as JSON that is known to decode again.
 fn erase<Fut, Out, E>(body: Fut) -> BodyFuture
 where
     Fut: Future<Output = Result<Out, E>> + Send + 'static,
@@ -123,7 +123,7 @@ pub(crate) struct RunningBody {
     op: OpId,
     name: OpName,
     lock: Arc<AppLock>,
-    /// On the pool, where nothing can end it but itself.
+    /// Whether it runs on the pool, where only it can end itself.
     blocking: bool,
     task: tokio::task::JoinHandle<()>,
 }
@@ -166,12 +166,12 @@ impl RunningBody {
         self.task.is_finished()
     }
 
-    /// Drops the body at its next await; nobody waits any more for one that is on the pool.
+    /// Drops the body at its next await, or stops waiting for it if it is on the pool.
     pub(crate) fn abort(&self) {
         self.task.abort();
     }
 
-    /// Tells the body of a dropped step; an async one is dropped when the grace is over.
+    /// Cancels the token of a dropped step's body, and drops an async body when the grace is over.
     pub(crate) fn drop_after(&self, grace: Duration, timers: &Timers) {
         self.token.cancel();
         if !self.blocking {
@@ -179,16 +179,16 @@ impl RunningBody {
         }
     }
 
-    /// Waits until the body has ended or was dropped. Cancel safety: it can be asked again.
+    /// Waits until the body has ended or was dropped. Cancel safety: it can be called again.
     pub(crate) async fn ended(&mut self) {
         if !self.task.is_finished() {
-            // Its own panics are caught; being aborted is what was asked for.
+            // The task catches the body's panics, and an abort is the result that was asked for.
             let _ = (&mut self.task).await;
         }
     }
 
-    /// Waits until a body that was aborted has ended: an async one that does not return to its
-    /// runtime is noted as what keeps the file locked.
+    /// Waits until an aborted body has ended. If an async body does not return to its runtime, this
+    /// notes that it keeps the file locked.
     pub(crate) async fn aborted(mut self) {
         let note = (!self.blocking && !self.is_finished())
             .then(|| self.lock.note(&self.run, self.op, &self.name));

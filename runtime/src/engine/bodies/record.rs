@@ -1,4 +1,4 @@
-//! What an attempt says of itself in the log: that it begins, how far it is, how it failed.
+//! Records an attempt's own events: its beginning, its checkpoints, its failure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::store::writer::Aside;
 
-/// How long a refused record waits before it is tried again: a full disk is not emptied sooner.
+/// How long a refused record waits before it is tried again: a full disk is not freed sooner.
 const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 500 });
 
 /// Records checkpoints of one attempt.
@@ -20,7 +20,7 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Returns once it is durable, however long the disk is full.
+    /// Records a checkpoint and returns once it is durable, however long the disk stays full.
     ///
     /// # Errors
     /// `Conflict` if the attempt is over; `Unavailable` once the node has shut down.
@@ -35,8 +35,8 @@ impl Checkpointer {
     }
 }
 
-/// Records an event of an attempt, as long as it takes: a disk that is full now says nothing about
-/// the step. Ends without it only if the attempt is over, or the node has shut down.
+/// Records an event of an attempt, and tries again for as long as the disk is full, because that
+/// says nothing about the step. Gives up only if the attempt is over or the node has shut down.
 pub(super) async fn record(
     engine: &Engine,
     run: &RunId,
@@ -58,31 +58,33 @@ pub(super) async fn record(
     }
 }
 
-/// What an attempt passes right before its body begins.
+/// The entrance that an attempt passes right before its body begins.
 pub(super) struct Entrance {
     pub(super) engine: Arc<Engine>,
     pub(super) run: RunId,
     pub(super) op: OpId,
     pub(super) token: CancellationToken,
     pub(super) attempt: u32,
-    /// What the log says of it.
+    /// The event that records the attempt's beginning.
     pub(super) begins: Event,
 }
 
 impl Entrance {
     /// Waits until the gate is open and the log says that the attempt begins; false if its step is
-    /// not wanted any more. `told`: the log says so already, which stands unless it has to wait.
+    /// no longer wanted. `told` means that the log says so already, which holds unless the attempt
+    /// has to wait here.
     pub(super) async fn pass(&self, told: bool) -> bool {
         let Some(waited) = self.opened().await else { return false };
         if told && !waited {
             return true;
         }
         let recorded = record(&self.engine, &self.run, (self.op, self.attempt), &self.begins).await;
-        // Writing it may have taken longer than the lease lasted.
+        // Writing the event may have taken longer than the lease lasted.
         recorded.is_ok() && self.opened().await.is_some()
     }
 
-    /// Waits for the gate. Whether it had to; none if the attempt is not wanted any more.
+    /// Waits for the gate and returns whether it was closed; `None` if the attempt is no longer
+    /// wanted.
     async fn opened(&self) -> Option<bool> {
         let waits = !self.engine.gate().is_open();
         if waits {

@@ -1,4 +1,4 @@
-//! A small file as shared memory: what is stored in it outlives the process, not the boot.
+//! Maps a small file as shared memory: its content outlives the process, but not the boot.
 
 use std::fs::File;
 use std::io;
@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicU64;
 
 /// The first words of a file, mapped. It is not synced: the page cache keeps it.
 ///
-/// Reading or writing it ends the process with SIGBUS if the file is cut short meanwhile: nobody
-/// but its owner, who holds the app's lock, may change its length.
+/// If the file is truncated meanwhile, reading or writing the map ends the process with SIGBUS:
+/// only its owner, who holds the app's lock, may change its length.
 pub(super) struct Map {
     at: NonNull<AtomicU64>,
     words: usize,
@@ -25,7 +25,8 @@ unsafe impl Send for Map {}
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// Maps `words` words of a file that has them, written, so that no store meets a full disk.
+    /// Maps `words` words of a file. They must have been written, so that no store meets a full
+    /// disk.
     #[expect(unsafe_code, reason = "no safe function maps a file")]
     pub(super) fn of(file: &File, words: usize) -> io::Result<Map> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -61,7 +62,7 @@ impl Deref for Map {
 impl Drop for Map {
     #[expect(unsafe_code, reason = "no safe function unmaps memory")]
     fn drop(&mut self) {
-        // SAFETY: mapped by `of` with this length, and nobody can borrow it any more.
+        // SAFETY: mapped by `of` with this length, and no borrow of it can be left.
         let unmapped = unsafe { libc::munmap(self.at.as_ptr().cast(), bytes(self.words)) };
         debug_assert_eq!(unmapped, 0, "what was mapped can be unmapped");
     }

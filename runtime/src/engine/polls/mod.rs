@@ -1,23 +1,25 @@
-//! Which runs' own code is being polled, noted where the death of the process does not reach it.
+//! The note of polls: records, outside the process's own memory, which runs' code is being polled.
 //!
 //! Workflow code that ends the process (abort, a stack overflow, exit) leaves no trace in the log,
-//! because nothing of its turn is committed: every process that takes the run up dies the same way,
-//! and no other run gets anywhere. So each poll is noted in a file beside the database that is
-//! mapped as memory: a few stores, no system call. The next process finds there what was being
-//! polled when the last one died, and counts.
+//! because nothing of its turn is committed: every process that loads the run would die the same
+//! way, and no other run would make progress. So the engine notes each poll in a memory-mapped file
+//! beside the database, with a few stores and no system call. The next process finds there which
+//! runs were being polled when the last one died, and counts their deaths.
 //!
-//! - Only deaths within one boot count: the page cache keeps what is stored, nothing is synced.
-//! - A clean end clears the file. It belongs to this disk: no restore brings it, no take-over moves
-//!   it, and a copy of it (another inode) or one of another boot is begun anew.
+//! - Only deaths within one boot count: the page cache keeps the file's content, nothing is synced.
+//! - A clean end clears the file. It belongs to this disk: no restore creates it, no take-over
+//!   moves
+//!   it, and a copy of it (another inode) or a file of another boot is started over.
 //! - A death counts as one more in a row if the run was at the same input or at the same position
-//!   of its log as in the death before; a run that got further begins again at 1.
-//! - From the second death on a run is a *suspect*: it is polled while no other suspect is, after a
-//!   pause that leaves time to the other runs. Where a suspect was being polled, others that were
-//!   polled beside it are not counted.
+//!   of its log as in the death before; for a run that got further the count starts again at 1.
+//! - From the second death on a run is a *suspect*: the engine polls it only while it polls no
+//!   other
+//!   suspect, and after a pause that leaves time to the other runs. If a suspect was being polled at
+//!   a death, the other runs that were being polled are not counted.
 //! - The fifth death blocks the run. `resume` forgets its deaths.
 //!
 //! Failure: without the file (a full disk, a file system that cannot map) deaths are not counted,
-//! which is logged; nothing else depends on it. Layout: `docs/file-format.md`.
+//! which is logged; nothing else depends on the file. Layout: `docs/file-format.md`.
 
 mod map;
 
@@ -36,39 +38,41 @@ use xxhash_rust::xxh3::Xxh3;
 
 use self::map::Map;
 
-/// After so many deaths in a row a run's code is polled alone.
+/// The number of deaths in a row after which a run's code is polled alone.
 const SUSPECT_DEATHS: u64 = 2;
 
-/// After so many deaths in a row a run is poison, as a step is.
+/// The number of deaths in a row after which a run is poison, as for a step.
 const POISON_DEATHS: u64 = 5;
 
-/// How long the others have before a run is taken up that was being polled at two deaths; twice as
-/// long after each further death, so that between the second and the fifth they have 7 s.
+/// How long a run that was being polled at two deaths waits, so that the others can work; twice as
+/// long after each further death, which gives them 7 s between the second and the fifth.
 const SUSPECT_PAUSE: Duration = Duration::from_secs(1);
 
 const MAGIC: u64 = u64::from_le_bytes(*b"tm-polls");
 const VERSION: u64 = 1;
 
-/// More threads than poll at once. What finds no place is not noted.
+/// The number of slots: more than threads that poll at once. A poll without a free slot is not
+/// noted.
 const SLOTS: usize = 256;
 
-/// More runs than can have been polled at a few deaths. Those with the fewest deaths make room.
+/// The number of counts: more than runs that can have been polled at a few deaths. If it does not
+/// suffice, the runs with the fewest deaths are left out.
 const COUNTS: usize = 256;
 
 const HEADER_WORDS: usize = 16;
-/// A cache line each, so that threads do not share one.
+/// The words of a slot: a cache line, so that threads do not share one.
 const SLOT_WORDS: usize = 8;
 const COUNT_WORDS: usize = 4;
 const FIRST_COUNT: usize = HEADER_WORDS + SLOTS * SLOT_WORDS;
 const WORDS: usize = FIRST_COUNT + COUNTS * COUNT_WORDS;
 
-/// The word of the header that says that the process ended by a decision of ours.
+/// The word of the header that says that the process ended by its own decision.
 const ENDS_WORD: usize = 9;
 
-/// A slot that is taken and not yet filled; no mark.
+/// The value of a slot that is taken and not yet filled; no mark has it.
 const TAKEN: u64 = 1;
 
-/// Stands for a run in the file: a hash of its seed, which no other run has, and of its id.
+/// A run's mark in the file: a hash of its seed, which no other run has, and of its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunMark(u64);
 
@@ -81,7 +85,7 @@ impl RunMark {
     }
 }
 
-/// What a run was at when it was polled.
+/// Where a run was when it was polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Poll {
     run: u64,
@@ -98,22 +102,22 @@ struct Count {
     deaths: u64,
 }
 
-/// See the module.
+/// The note of polls of an open node.
 pub(crate) struct Polls {
     map: Option<Map>,
     opened: BootTime,
-    /// Whether any run was a suspect when this process began: later none becomes one.
+    /// Whether any run was a suspect when this process began; no run becomes one later.
     suspects: bool,
     alone: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// While it is held no other suspect is polled.
+/// A guard that keeps other suspects from being polled.
 pub(crate) type Alone = tokio::sync::OwnedMutexGuard<()>;
 
-/// What is open in this process, for an end that no engine sees.
+/// The open notes of this process, for an exit that no engine sees.
 static OPEN: Mutex<Vec<Weak<Polls>>> = Mutex::new(Vec::new());
 
-/// Says that this process ends by its own decision: what is being polled did not cause it.
+/// Notes in every open file that this process ends by its own decision, so that no run is blamed.
 pub(crate) fn process_ends() {
     let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
     for polls in open.iter().filter_map(Weak::upgrade) {
@@ -145,10 +149,10 @@ impl Polls {
         polls
     }
 
-    /// Notes that this run's code is given the end of `op`, or begun, until the guard is dropped.
+    /// Notes, until the guard is dropped, that this run's code is given the end of `op`, or begins.
     pub(crate) fn note(&self, run: RunMark, position: Seq, op: Option<OpId>) -> Noted<'_> {
         thread_local! {
-            /// Where this thread found a place last.
+            /// The slot that this thread used last.
             static PLACE: Cell<usize> = const { Cell::new(usize::MAX) };
         }
         static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -171,7 +175,7 @@ impl Polls {
         Noted { slot: None }
     }
 
-    /// Waits until a suspect may be polled, alone among suspects; none for a run that is none.
+    /// Waits until a suspect may be polled alone among suspects; `None` if the run is no suspect.
     pub(crate) async fn alone(
         &self,
         run: RunMark,
@@ -193,7 +197,7 @@ impl Polls {
         Some(Arc::clone(&self.alone).lock_owned().await)
     }
 
-    /// Why a run is not polled any more, if it is not.
+    /// Why a run must be blocked instead of polled; `None` if it may be polled.
     pub(crate) fn poison(&self, run: RunMark) -> Option<BlockReason> {
         let count = self.count(run).filter(|count| count.deaths >= POISON_DEATHS)?;
         let op = u32::try_from(count.poll.op).ok().and_then(|op| OpId::new(op).ok());
@@ -219,7 +223,7 @@ impl Polls {
         self.count(run).map_or(0, |count| count.deaths)
     }
 
-    /// Forgets the deaths of a run: it is resumed.
+    /// Forgets the deaths of a run that is resumed.
     pub(crate) fn forgive(&self, run: RunMark) {
         let Some(map) = &self.map else { return };
         let of_run = |entry: &&[AtomicU64]| entry[0].load(Ordering::Relaxed) == run.0;
@@ -228,14 +232,14 @@ impl Polls {
         }
     }
 
-    /// The process ends by its own decision: what is being polled did not cause it.
+    /// Notes that the process ends by its own decision, so that no run is blamed.
     fn process_ends(&self) {
         if let Some(map) = &self.map {
             map[ENDS_WORD].store(1, Ordering::Release);
         }
     }
 
-    /// The process ends cleanly: nothing counts any more.
+    /// Clears the file, because the process ends cleanly.
     pub(crate) fn end(&self) {
         let Some(map) = &self.map else { return };
         map[HEADER_WORDS..].iter().for_each(|word| word.store(0, Ordering::Relaxed));
@@ -246,7 +250,8 @@ impl Polls {
     }
 }
 
-/// Counts what the process before was polling when it died; returns whether there are suspects.
+/// Counts the runs that the process before was polling when it died; returns whether there are
+/// suspects.
 fn count_deaths(map: &Map) -> bool {
     let died = take_polls(map);
     let died = match map[ENDS_WORD].swap(0, Ordering::AcqRel) {
@@ -262,7 +267,7 @@ fn count_deaths(map: &Map) -> bool {
     let again: Vec<u64> = kept.iter().map(|count| count.poll.run).collect();
     let others = known.iter().filter(|old| old.deaths > 0 && !again.contains(&old.poll.run));
     kept.extend(others);
-    // Of as many deaths the newest stay.
+    // Among runs with equally many deaths the newest stay.
     kept.sort_by_key(|count| std::cmp::Reverse(count.deaths));
     let entries = kept.iter().map(Some).chain(std::iter::repeat(None));
     for (entry, count) in counts(map).zip(entries) {
@@ -276,7 +281,7 @@ fn count_deaths(map: &Map) -> bool {
     kept.iter().any(|count| count.deaths >= SUSPECT_DEATHS)
 }
 
-/// Empties the slots; gives what was being polled, each run once.
+/// Empties the slots and returns what was being polled, each run once.
 fn take_polls(map: &Map) -> Vec<Poll> {
     let mut polls: Vec<Poll> = Vec::new();
     for place in 0..SLOTS {
@@ -291,7 +296,7 @@ fn take_polls(map: &Map) -> Vec<Poll> {
     polls
 }
 
-/// What the deaths of some runs come to. Pure.
+/// The new counts after the runs in `died` were being polled at a death. Pure.
 fn counted(known: &[Count], died: &[Poll]) -> Vec<Count> {
     let of = |poll: &Poll| known.iter().find(|count| count.poll.run == poll.run);
     let is_suspect = |poll: &Poll| of(poll).is_some_and(|count| count.deaths >= SUSPECT_DEATHS);
@@ -320,7 +325,7 @@ fn read_count(entry: &[AtomicU64]) -> Count {
     Count { poll: Poll { run: word(0), position: word(1), op: word(2) }, deaths: word(3) }
 }
 
-/// A note that goes when it is dropped.
+/// A note of one poll, which dropping removes.
 pub(crate) struct Noted<'a> {
     slot: Option<&'a AtomicU64>,
 }
@@ -333,7 +338,7 @@ impl Drop for Noted<'_> {
     }
 }
 
-/// Maps the file; one that is not this very file of this very boot is begun anew.
+/// Maps the file, and starts it over if its header is not of this file and boot.
 fn map_file(path: &Path, boot: &BootId) -> io::Result<Map> {
     let mut options = OpenOptions::new();
     let file =
@@ -345,7 +350,8 @@ fn map_file(path: &Path, boot: &BootId) -> io::Result<Map> {
         && file.read_exact_at(&mut found, 0).is_ok()
         && found == as_bytes(&header);
     if !is_ours {
-        // Written, not left as a hole: a store into a hole of a full disk ends the process.
+        // Writes zeros instead of leaving a hole: a store into a hole on a full disk ends the
+        // process.
         file.set_len(0)?;
         let mut whole = as_bytes(&header);
         whole.resize(bytes, 0);
