@@ -1,8 +1,9 @@
 //! Children: runs of their own, whose end is an input of their parent.
 //!
-//! Starts with `child_started`, in whose commit the child is created; ends with `child_completed` or
-//! `child_failed`, pushed to the parent's inbox. Dropped, or its parent ended: the child is
-//! cancelled. Taken up again: its end is looked for, among the runs of this process and in the file.
+//! A child starts with `child_started`, in whose commit the engine creates it, and ends with
+//! `child_completed` or `child_failed`, which its driver pushes to the parent's inbox. When its
+//! parent drops it or ends, the engine cancels it. When the parent is loaded again, the engine
+//! looks for the child's end among the runs of this process and in the file.
 
 use std::fmt;
 use std::future::Future;
@@ -32,8 +33,8 @@ use crate::store::AwaitedChild;
 use crate::store::writer::NewRun;
 
 impl Ctx {
-    /// A run of another workflow, whose output this one can wait for. Its id is this run's, a dot
-    /// and the operation's number.
+    /// Starts a run of another workflow, whose output this run can wait for. The child's id is this
+    /// run's id, a dot and the operation's number.
     ///
     /// ```
     /// use tidemill::{Ctx, Result};
@@ -74,7 +75,8 @@ impl Ctx {
     }
 }
 
-/// A child run: await its output. Dropped before its end, the child is cancelled.
+/// A child run: await its output. If this future is dropped before the child's end, the child is
+/// cancelled.
 #[must_use = "a child starts when it is awaited, or by .start()"]
 pub struct Child<T: DeserializeOwned>(Operation<T>);
 
@@ -92,10 +94,10 @@ impl<T: DeserializeOwned> Child<T> {
 
 operation_future!(Child);
 
-/// Its start is about to be recorded: the run that the same commit creates.
+/// Adds the run that the commit of its `child_started` creates.
 ///
 /// # Errors
-/// Why the parent is blocked: this program has no workflow of that name.
+/// The reason that blocks the parent: this program has no workflow of that name.
 pub(super) fn create(
     live: &Live,
     run: &RunId,
@@ -117,8 +119,8 @@ pub(super) fn create(
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
 }
 
-/// Why a run is blocked whose code asks for a child that this program cannot run: nothing of it is
-/// recorded, so that another name is as good.
+/// The reason for a run whose code asks for a child of an unknown workflow. Nothing of the call is
+/// recorded, so the code may later ask for another name.
 fn unknown_workflow(app: &App, op: OpId, name: &OpName) -> BlockReason {
     let meant = did_you_mean(name.as_str(), app.workflows.keys().map(OpName::as_str));
     BlockReason {
@@ -127,13 +129,13 @@ fn unknown_workflow(app: &App, op: OpId, name: &OpName) -> BlockReason {
         logged: None,
         asked: Some(format!("a child of workflow `{name}`, which this program does not register")),
         advice: format!(
-            "{meant}mend the name in ctx.child(), or register the workflow, deploy that, then \
+            "{meant}correct the name in ctx.child(), or register the workflow, deploy that, then \
              resume the run"
         ),
     }
 }
 
-/// The seed of a child: made from the parent's, so that a replay of the parent asks for the same.
+/// The seed of a child, derived from the parent's, so that a replay of the parent gets the same.
 fn seed_of(parent: &Seed, op: OpId) -> Seed {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     hash.update(&parent.to_bytes());
@@ -143,8 +145,8 @@ fn seed_of(parent: &Seed, op: OpId) -> Seed {
 }
 
 impl Engine {
-    /// Tells the parent how its child of this workflow ended. One that is not loaded is loaded, and
-    /// finds that in the file.
+    /// Tells the parent how its child of this workflow ended. A parent that is not loaded is
+    /// loaded, and finds the end in the file.
     pub(crate) fn tell_parent(
         self: &Arc<Self>,
         parent: &Parent,
@@ -168,7 +170,7 @@ impl Engine {
 }
 
 impl Driver {
-    /// Finds out what became of the children that the log leaves open.
+    /// Finds out whether the children that the log leaves open have ended.
     pub(crate) async fn look_for_children(&self, journal: &Journal) -> Result<(), Error> {
         let open = |id: OpId| {
             let op = journal.open(id).filter(|op| op.held.is_none())?;
@@ -185,7 +187,7 @@ impl Driver {
         for (op, name, child) in open {
             let end = match ours.remove(&op) {
                 Some(Some(ended)) => end_of(op, &name, &ended),
-                // Its driver tells us at its end.
+                // Its driver will report its end.
                 Some(None) => None,
                 None => Some(not_ours(op, &name, &child)),
             };
@@ -195,7 +197,7 @@ impl Driver {
     }
 }
 
-/// What a parent observes whose child has an id that was taken.
+/// The input of a parent whose child could not be created, because its id was taken.
 pub(crate) fn not_ours(op: OpId, name: &OpName, child: &RunId) -> Event {
     let error = failed(format!(
         "there is a run `{child}` already, which this run did not start: start the parent under \
@@ -204,7 +206,7 @@ pub(crate) fn not_ours(op: OpId, name: &OpName, child: &RunId) -> Event {
     Event::ChildFailed { op, name: name.clone(), error }
 }
 
-/// What a parent observes of its child's end.
+/// The input of a parent whose child has ended; `None` if the child is blocked.
 fn end_of(op: OpId, name: &OpName, ended: &RunResult) -> Option<Event> {
     let name = name.clone();
     match ended {

@@ -1,5 +1,5 @@
-//! The operations of a workflow, one file each: the author's call and its future, what recording
-//! its start takes, what its commit releases, what drop and recovery do with it.
+//! The operations of a workflow, one file each: the author's call and its future, what its start
+//! adds to a commit, what that commit releases, and what a drop or a recovery does.
 //!
 //! | file | starts with | ends with | served by |
 //! |---|---|---|---|
@@ -9,8 +9,7 @@
 //! | `now.rs` | `now` | the same event | |
 //! | `status.rs` | `status_set` | the same event | |
 //!
-//! The functions here are the table: the engine calls them, and they call the file of the
-//! operation.
+//! The engine calls the functions here, and each of them calls the file of the operation.
 
 /// Implements `Future` and `Debug` for a wrapper of an operation.
 macro_rules! operation_future {
@@ -51,22 +50,22 @@ pub(crate) use operation::Operation;
 pub use step::Call;
 pub use timer::Sleep;
 
-/// What happens outside once a turn is durable.
+/// What happens outside the log once a turn is durable.
 pub(crate) enum Effect {
-    /// A step's body begins.
+    /// Begin a step's body.
     Body { op: OpId, body: StepBody },
-    /// A timer is set.
+    /// Set a timer.
     Timer { op: OpId, fire_at: Timestamp, counted: bool },
-    /// What served the operation goes: it has ended.
+    /// Drop what served an operation that has ended.
     Ended { op: OpId },
-    /// What serves the operation is told: it was dropped.
+    /// Cancel what serves an operation that was dropped.
     Dropped { op: OpId, child: Option<RunId> },
 }
 
-/// Notes what an act needs in its commit and after it. The event may be completed here.
+/// Adds to the turn what an act needs in its commit and after it. May complete the event.
 ///
 /// # Errors
-/// Why the run cannot do this, and is blocked.
+/// The reason that blocks the run, if it cannot do this.
 pub(crate) fn ask(
     live: &Live,
     pending: &mut Pending,
@@ -89,13 +88,13 @@ pub(crate) fn ask(
     Ok(event)
 }
 
-/// Notes that an operation ends with this input.
+/// Adds to the turn that an operation ends with this input.
 pub(crate) fn end(pending: &mut Pending, end: &Event) {
     let Some(op) = end.op() else { return };
     pending.effects.push(Effect::Ended { op });
 }
 
-/// Notes that an open operation is dropped.
+/// Adds to the turn that an open operation is dropped.
 pub(crate) fn drop_op(pending: &mut Pending, journal: &Journal, op: OpId) {
     let child = match journal.open(op).map(|open| &open.kind) {
         Some(OpKind::Child { child, .. }) => Some(child.clone()),
@@ -105,7 +104,7 @@ pub(crate) fn drop_op(pending: &mut Pending, journal: &Journal, op: OpId) {
 }
 
 impl Effect {
-    /// Lets it happen.
+    /// Performs the effect.
     pub(crate) fn release(self, driver: &mut Driver, journal: &Journal) {
         match self {
             Effect::Body { op, body } => step::begin(driver, journal, op, body),
@@ -131,8 +130,9 @@ impl Effect {
     }
 }
 
-/// What the open operations of the log need that nothing in this process serves, in the order of
-/// their ids. One whose end is held needs nothing, and children are looked for after the commit.
+/// The effects that serve the log's open operations again, for those that nothing in this process
+/// serves, in the order of their ids. An operation whose end is held needs none; the engine looks
+/// for the ends of children after the commit.
 pub(crate) fn resume(
     driver: &Driver,
     live: &mut Live,
@@ -159,7 +159,8 @@ pub(crate) fn resume(
     effects
 }
 
-/// Why the run is blocked, if one of its operations ends the process again and again.
+/// The reason that blocks the run if one of its operations ends the process again and again; `None`
+/// if none does.
 pub(crate) fn poison(driver: &Driver, journal: &Journal, now: Timestamp) -> Option<BlockReason> {
     journal
         .open_ops()

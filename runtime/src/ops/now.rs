@@ -1,11 +1,11 @@
-//! The time: an act with the answer in it, which a replay takes from the log.
+//! The time: an act that records its own answer, which a replay takes from the log.
 
 use tidemill_model::{Event, Timestamp};
 
 use crate::author::Ctx;
 
 impl Ctx {
-    /// The time, recorded: a replay gets the same.
+    /// The current time. The log records it, so that a replay gets the same.
     ///
     /// ```
     /// # use tidemill::{Ctx, Result};

@@ -1,7 +1,8 @@
-//! The future behind every operation: started at its first poll, resolved by its recorded end.
+//! The future behind every operation. It starts the operation at its first poll, and resolves when
+//! the operation's recorded end is delivered.
 //!
-//! One that was made outside its run's turn has no id and is dead: it never starts, records nothing
-//! and has no result. The call was reported, and blocks the run.
+//! An operation that was made outside its run's turn has no id and is dead: it never starts,
+//! records nothing and never resolves. The cell has reported the call, which blocks the run.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -15,15 +16,15 @@ use crate::engine::cell::{Asked, RunCell};
 
 enum CallState {
     New(OpId, Asked),
-    /// It cannot be recorded; the same each time.
+    /// It cannot be recorded, in any replay.
     Unfit(Failure),
     Open(OpId),
     Done,
-    /// It was made where it must not be.
+    /// It was made outside its run's turn.
     Dead,
 }
 
-/// See the module. `T` is what its recorded output is read as.
+/// The future of an operation. `T` is the type that its recorded output decodes to.
 pub(crate) struct Operation<T> {
     cell: Arc<RunCell>,
     name: OpName,
@@ -32,8 +33,8 @@ pub(crate) struct Operation<T> {
 }
 
 impl<T: DeserializeOwned> Operation<T> {
-    /// `asked` is what it does when it starts; an error if that cannot be recorded, `None` if it
-    /// was made where it must not be.
+    /// `asked` is what the operation asks of the engine when it starts; an error if that cannot be
+    /// recorded; `None` if the operation was made outside its run's turn.
     pub(crate) fn new(
         cell: &Arc<RunCell>,
         name: OpName,
@@ -47,10 +48,10 @@ impl<T: DeserializeOwned> Operation<T> {
         Operation { cell: Arc::clone(cell), name, stage, output: PhantomData }
     }
 
-    /// What it will do when it starts; `None` if it never starts.
+    /// What it will ask of the engine when it starts; `None` if it never starts.
     ///
     /// # Panics
-    /// After it has started.
+    /// If it has started.
     pub(crate) fn asked(&mut self) -> Option<&mut Asked> {
         match &mut self.stage {
             CallState::New(_, asked) => Some(asked),
@@ -61,7 +62,7 @@ impl<T: DeserializeOwned> Operation<T> {
         }
     }
 
-    /// Whether it has yet to start.
+    /// Whether it has not started yet.
     pub(crate) fn is_new(&self) -> bool {
         matches!(self.stage, CallState::New(..))
     }
@@ -122,7 +123,7 @@ impl<T: DeserializeOwned> Operation<T> {
         };
         match output.decode() {
             Ok(value) => Poll::Ready(Ok(value)),
-            // The code changed under the run: it waits for code that can read its log.
+            // The code has changed since, so the run waits for code that can read its log.
             Err(error) => {
                 self.cell.refuse(unreadable_output(op, &self.name, &output, &error));
                 Poll::Pending

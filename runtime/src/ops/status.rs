@@ -1,21 +1,21 @@
-//! What a run says of itself: an act for who looks at it, whose value no replay compares.
+//! The custom status: what a run says it is doing, an act whose value no replay compares.
 
 use serde::Serialize;
 use tidemill_model::{Event, Json};
 
 use crate::author::Ctx;
 
-/// A custom status as JSON: 4 KiB, because lists show it.
+/// The longest custom status as JSON: 4 KiB, because lists show it.
 const CUSTOM_STATUS_BYTES_MAX: usize = 4 * 1024;
 
 impl Ctx {
-    /// Says what the run is doing, for whoever looks at it: `tidemill runs` and `show`, HTTP and the
-    /// view `runs` have the newest value as `custom_status`. It is durable with the run's next step
-    /// or wait, in the same commit.
+    /// Sets what the run is doing, for people: `tidemill runs` and `show`, HTTP and the view `runs`
+    /// show the newest value as `custom_status`. It becomes durable in the same commit as the run's
+    /// next step or wait.
     ///
-    /// The value is JSON of up to 4 KiB; a larger one, and one that has no JSON, is replaced by a
-    /// text that says so. Code whose progress text was edited goes on with old runs: a replay
-    /// compares that the call is made, not what it says.
+    /// The value is JSON of up to 4 KiB; a text that says so replaces a value that is larger or has
+    /// no JSON. The text may be edited while runs are unfinished: a replay compares that the call
+    /// is made, not its value.
     ///
     /// ```
     /// use tidemill::{Ctx, Result};

@@ -1,9 +1,10 @@
 //! Steps: a body that touches the world, whose output is recorded.
 //!
-//! Starts with `step_started`, ends with `step_completed` or `step_failed`; in between asides tell
-//! of its attempts and checkpoints. Served by a body (`engine/bodies/`). Dropped: the body's token
-//! is cancelled. Taken up again: the body runs again, as another attempt if the newest one began;
-//! the process that dies in it again and again blocks the run.
+//! A step starts with `step_started` and ends with `step_completed` or `step_failed`; in between,
+//! asides record its attempts and checkpoints. A body serves it (`engine/bodies/`). When the step
+//! is dropped, the engine cancels the body's token. When the run is loaded by another process, the
+//! body runs again, as another attempt if the newest one began; a step in which the process dies
+//! again and again blocks the run.
 
 use std::fmt;
 use std::future::Future;
@@ -24,15 +25,15 @@ use crate::engine::driver::Driver;
 use crate::engine::journal::{Journal, StepFacts};
 use crate::engine::turn::{Live, Pending};
 
-/// After so many deaths of the process in a row a step is poison.
+/// The number of deaths of the process in a row after which a step is poison.
 const CRASHES_MAX: usize = 5;
 
 impl Ctx {
-    /// A step: `body` runs with `input` and its output is recorded, so that it never runs again.
+    /// A step: runs `body` with `input` and records its output, after which it never runs again.
     ///
-    /// The input is recorded with the step's start. The body may run more than once if the process
-    /// dies before its output is recorded: [`Step::idempotency_key`] is the same each time. An
-    /// input that has no JSON or is over 1 MiB fails the step without an attempt.
+    /// The log records the input with the step's start. The body may run more than once if the
+    /// process dies before its output is recorded: [`Step::idempotency_key`] is the same each time.
+    /// An input that has no JSON or is over 1 MiB fails the step without an attempt.
     ///
     /// ```
     /// use tidemill::{Ctx, Result, Step};
@@ -105,9 +106,10 @@ impl Ctx {
 
 /// A step: set its options, then await it. It starts when it is first polled.
 ///
-/// Dropped before its end, it is recorded as dropped: the body's cancellation token is cancelled
-/// and its late result is ignored. The body itself has the [grace](crate::App::grace) to return;
-/// then an async one is dropped at its next await, and a blocking one goes on until it returns.
+/// If this future is dropped before the step's end, the log records the step as dropped: the body's
+/// cancellation token is cancelled and its late result is ignored. The body has the
+/// [grace](crate::App::grace) to return; after that an async body is dropped at its next await, and
+/// a blocking body continues until it returns.
 #[must_use = "a step starts when it is awaited, or by .start()"]
 pub struct Call<T: DeserializeOwned>(Operation<T>);
 
@@ -120,10 +122,10 @@ impl<T: DeserializeOwned> Call<T> {
         self.0.asked()?.body.as_mut()
     }
 
-    /// Tries again after an error, as `retry` says. Default: one attempt.
+    /// Attempts the step again after an error, as `retry` says. Default: one attempt.
     ///
     /// # Panics
-    /// After the step was started; so do the other options. A panic blocks the run.
+    /// If the step was started, as do the other options. A panic blocks the run.
     ///
     /// ```
     /// # use tidemill::{Ctx, Result, Retry};
@@ -144,7 +146,8 @@ impl<T: DeserializeOwned> Call<T> {
     }
 
     /// Ends an attempt that takes longer: its token is cancelled, an async body is dropped at its
-    /// next await, and the attempt counts as failed once the body has returned. Default: no bound.
+    /// next await, and the attempt counts as failed once the body has returned or was dropped.
+    /// Default: no bound.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -165,8 +168,8 @@ impl<T: DeserializeOwned> Call<T> {
         self
     }
 
-    /// Runs the body on a pool of threads for work that keeps a processor busy, as many as there
-    /// are cores; what is over that waits in line.
+    /// Runs the body on a pool of threads for work that keeps a processor busy. The pool has as
+    /// many threads as there are cores; further bodies wait for a free one.
     ///
     /// ```
     /// # use tidemill::{Ctx, Result, Step};
@@ -202,14 +205,14 @@ impl<T: DeserializeOwned> Call<T> {
 
 operation_future!(Call);
 
-/// Its start is about to be recorded: whether its first attempt waits is known now.
+/// Completes its `step_started`: whether its first attempt will wait is known now.
 pub(super) fn ask(live: &Live, pending: &mut Pending, event: &mut Event, body: StepBody) {
     let Event::StepStarted { op, queued, .. } = event else { return };
     *queued = *queued || !live.gate.is_open();
     pending.effects.push(Effect::Body { op: *op, body });
 }
 
-/// Its start is durable: the body begins. A step that was dropped in the same turn never does.
+/// Begins the body of a step whose start is durable, unless the same turn dropped the step.
 pub(super) fn begin(driver: &mut Driver, journal: &Journal, op: OpId, body: StepBody) {
     let Some(open) = journal.open(op) else { return };
     let Some(facts) = StepFacts::of(open) else { return };
@@ -222,7 +225,7 @@ pub(super) fn begin(driver: &mut Driver, journal: &Journal, op: OpId, body: Step
     driver.bodies.insert(op, running);
 }
 
-/// What a step of the log needs that nothing in this process serves.
+/// Serves an open step of the log that nothing in this process serves.
 pub(super) fn resume(
     driver: &Driver,
     live: &mut Live,
@@ -248,7 +251,8 @@ pub(super) fn resume(
     Some(Effect::Body { op, body })
 }
 
-/// Why its run is blocked, if the process died too often while this step ran.
+/// The reason that blocks the run if the process died too often while this step ran; `None` if it
+/// did not.
 pub(super) fn poison(
     driver: &Driver,
     journal: &Journal,
@@ -269,7 +273,7 @@ pub(super) fn poison(
         )),
         asked: None,
         advice: "find out what the step does to the process (memory, exit, a crash in foreign \
-                 code), mend it, then resume the run"
+                 code), fix it, then resume the run"
             .to_owned(),
     })
 }

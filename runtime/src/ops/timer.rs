@@ -1,8 +1,8 @@
-//! Timers: a run waits until a moment, also while no process runs.
+//! Timers: a run waits until a moment, even while no process runs.
 //!
-//! Starts with `timer_started`, which has the moment; ends with `timer_fired`. Served by the timers
-//! of the process (`engine/timers.rs`). Dropped: the timer is cancelled. Taken up again: it is set
-//! for the same moment.
+//! A timer starts with `timer_started`, which has the moment, and ends with `timer_fired`. The
+//! timers of the process serve it (`engine/timers.rs`). When it is dropped, the engine cancels it.
+//! When the run is loaded again, the engine sets it for the same moment.
 
 use std::fmt;
 use std::future::Future;
@@ -66,12 +66,12 @@ impl Ctx {
 #[must_use = "a timer starts when it is awaited, or by .start()"]
 pub struct Sleep {
     operation: Operation<()>,
-    /// How long it takes from its start, unless it was given a moment.
+    /// How long it takes from its start; `None` if it has a moment instead.
     after: Option<Duration>,
 }
 
 impl Sleep {
-    /// A timer that fires so long after its start.
+    /// A timer that fires `duration` after its start.
     pub(crate) fn after(duration: Duration, operation: Operation<()>) -> Sleep {
         Sleep { operation, after: Some(duration) }
     }
@@ -88,7 +88,7 @@ impl Sleep {
         self
     }
 
-    /// Counts from now if it starts now.
+    /// Sets its moment, counted from now, if it has not started yet.
     fn count(&mut self) {
         if !self.operation.is_new() {
             return;
@@ -118,12 +118,13 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// Whether a timer that starts now is counted from now, or fires at a moment of the wall clock.
+/// Whether a timer that starts is counted on the boot clock, or fires at a moment of the wall
+/// clock.
 pub(super) fn is_counted(name: &OpName) -> bool {
     name.as_str() == SLEEP
 }
 
-/// Its start is durable: it is set. One that was dropped in the same turn is not.
+/// Sets a timer whose start is durable, unless the same turn dropped it.
 pub(super) fn set(
     driver: &mut Driver,
     journal: &Journal,
