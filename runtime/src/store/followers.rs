@@ -1,9 +1,9 @@
-//! Who follows which run: the writer tells them, and nobody else, that it wrote to that run.
+//! The followers of runs: the writer wakes exactly the streams that follow a run that it wrote to.
 //!
-//! There is an entry for each run that somebody follows, for as long as somebody does. Whoever
-//! begins to follow before reading the file misses nothing: the writer takes the lock after its
-//! commit, so either it sees the entry or the reader sees the commit. While nobody follows, a
-//! commit costs one look into an empty map.
+//! The map has an entry for each followed run. A stream that follows a run before it reads the file
+//! misses nothing: the writer takes the lock after its commit, so either the writer sees the entry
+//! or the stream reads the commit. While no stream follows a run, a commit costs one look into an
+//! empty map.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 type Followed = FxHashMap<RunId, watch::Sender<()>>;
 
-/// See the module. A clone is the same.
+/// The followed runs; clones share the map.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Followers(Arc<Mutex<Followed>>);
 
@@ -26,7 +26,7 @@ impl Followers {
         Following { run: run.clone(), told, followers: self.clone() }
     }
 
-    /// Tells those who follow these runs that there may be something new.
+    /// Wakes the streams that follow these runs.
     pub(crate) fn tell<'a>(&self, runs: impl Iterator<Item = &'a RunId>) {
         let followed = self.lock();
         if followed.is_empty() {
@@ -44,7 +44,7 @@ impl Followers {
     }
 }
 
-/// Somebody who follows a run.
+/// A stream that follows a run, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Following {
     run: RunId,
@@ -53,7 +53,7 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// What was written up to now is known: only what comes later is news.
+    /// Marks everything written so far as known: only later writes are news.
     pub(crate) fn up_to_date(&mut self) {
         self.told.borrow_and_update();
     }
@@ -63,7 +63,7 @@ impl Following {
     /// # Cancel safety
     /// Nothing is lost.
     pub(crate) async fn news(&mut self) {
-        // The sender is in the map for as long as somebody follows.
+        // The map keeps the sender while a stream follows the run, so this cannot fail.
         let _ = self.told.changed().await;
     }
 }
@@ -71,7 +71,7 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         let mut followed = self.followers.lock();
-        // This one still counts.
+        // The dropped stream itself still counts here.
         if followed.get(&self.run).is_some_and(|told| told.receiver_count() == 1) {
             followed.remove(&self.run);
         }

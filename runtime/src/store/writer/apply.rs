@@ -1,4 +1,4 @@
-//! What a message does to the file, in the transaction in hand, and how it is answered after it.
+//! Applies messages to the file within the open transaction, and answers them after its commit.
 
 use tidemill_eventlog::{Appended, projection, query};
 use tidemill_model::{EncodedEvent, Event, EventClass, RunId, RunStatus, Seq};
@@ -9,14 +9,14 @@ use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
 use crate::ops::child::not_ours;
 
-/// The last events of so many runs are remembered: some 10 MB.
+/// How many runs' last events the writer remembers: some 10 MB.
 const REMEMBERED_MAX: usize = 65_536;
 
-/// What became of a message; it is answered when that is durable.
+/// The outcome of a message, which is answered once it is durable.
 pub(super) enum Done {
     Turn {
         reply: Result<Appending, Stale>,
-        /// What the run observes at once: children whose id was taken.
+        /// Inputs that the run gets at once: the failures of children whose id was taken.
         taken: Vec<Event>,
     },
     Create(Result<Creation, Error>),
@@ -30,7 +30,7 @@ pub(super) enum Done {
 /// The log of the run has more than its driver saw.
 pub(super) struct Stale;
 
-/// What a turn became: its last input or act, and where its children begin.
+/// An appended turn: the position of its last input or act, and of its children's creation.
 pub(super) struct Appending {
     last: Seq,
     children: Vec<Option<Seq>>,
@@ -106,8 +106,8 @@ impl Committer {
         Ok(None)
     }
 
-    /// Nobody waits for a child that the turn which starts it drops, or after which its parent has
-    /// ended.
+    /// Notes which children of the turn no parent waits for: those that the turn also drops, and
+    /// all if the turn ends the parent.
     fn settle_children(&mut self, turn: &Turn) -> LogResult<()> {
         for event in &turn.events {
             match event.event() {
@@ -153,7 +153,7 @@ impl Committer {
         Ok(seq)
     }
 
-    /// Of very many runs only the latest are remembered; the file knows all.
+    /// Remembers a run's last event. Forgets all runs when there are too many; the file has them.
     fn remember(&mut self, run: &RunId, last: Seq) {
         if self.last.len() >= REMEMBERED_MAX {
             self.last.clear();
@@ -182,7 +182,7 @@ impl Committer {
     }
 }
 
-/// Answers a message. Whoever asked may have gone; what was written stays written.
+/// Answers a message. The caller may have gone; what was written stays written.
 pub(super) fn answer(message: Message, done: Done) {
     match message {
         Message::Turn(turn) => {

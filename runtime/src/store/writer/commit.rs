@@ -1,10 +1,11 @@
-//! One transaction for all that waits, and what happens to it when it cannot be written.
+//! Writes all waiting messages in one transaction, and handles a transaction that cannot be
+//! written.
 //!
-//! All messages go into one transaction first. If one of them fails for a reason of its own (a row
-//! that cannot be read, a constraint or a trigger of the author's), that transaction is rolled
-//! back and all are applied again, each in a savepoint: the one that fails is refused alone, and
-//! the others get the answers that they would have got without it. If nothing can be written at
-//! all, all of them are refused.
+//! The writer first applies all messages in one transaction. If one of them fails for a reason of
+//! its own (a row that cannot be read, a constraint or a trigger of the author's), it rolls that
+//! transaction back and applies all messages again, each in a savepoint: only the failing message
+//! is refused, and the others get the answers that they would have got without it. If nothing can
+//! be written at all, the writer refuses all of them.
 
 use std::time::Duration;
 
@@ -39,20 +40,20 @@ pub(super) struct Committer {
     told: watch::Sender<Seq>,
     pub(super) followers: Followers,
     condition: Condition,
-    /// The last transaction was refused as a whole.
+    /// Whether the last transaction was refused as a whole.
     refusing: bool,
-    /// The newest input or act of runs that wrote in this process and have not ended. An entry may
-    /// be missing: then the file says.
+    /// The newest input or act of unfinished runs that wrote in this process. If an entry is
+    /// missing, the file has it.
     pub(super) last: FxHashMap<RunId, Seq>,
     pub(super) attempts: Attempts,
     done: Vec<Done>,
 }
 
-/// What one attempt to write all messages apart came to.
+/// The outcome of one attempt to write all messages in savepoints.
 enum Apart {
-    /// And how long its sync took.
+    /// They were written; how long the sync took.
     Written(Duration),
-    /// A message took the transaction with it, and is left out the next time.
+    /// A message undid the transaction, and is left out of the next attempt.
     Again,
 }
 
@@ -83,8 +84,8 @@ impl Committer {
         self.connection
     }
 
-    /// Writes the messages in one transaction, which has to be answered, and those that `more` adds
-    /// meanwhile until it adds none. How long the sync took.
+    /// Writes the messages in one transaction, and those that `more` adds until it adds none. The
+    /// caller must answer them. Returns how long the sync took.
     pub(super) fn write(
         &mut self,
         batch: &mut Vec<Message>,
@@ -145,10 +146,10 @@ impl Committer {
         }
     }
 
-    /// Each message in a savepoint of its own.
+    /// Writes each message in a savepoint of its own.
     fn apart(&mut self, batch: &[Message]) -> LogResult<Duration> {
-        // A trigger that says ROLLBACK undoes the others' work, too. Each round leaves out one
-        // message more, so there are at most as many as messages.
+        // A trigger that says ROLLBACK undoes the work of the other messages, too. Each round
+        // leaves one more message out, so there are at most as many rounds as messages.
         let mut left_out = FxHashMap::default();
         loop {
             match self.apart_once(batch, &mut left_out)? {
@@ -193,7 +194,7 @@ impl Committer {
         Ok(Apart::Written(self.end_transaction()?))
     }
 
-    /// How long it took.
+    /// Commits the transaction; returns how long that took.
     fn end_transaction(&mut self) -> LogResult<Duration> {
         let began = host::boot_now();
         if self.faults.next_fails() {
@@ -210,7 +211,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Undoes the transaction in hand; the file says what is true.
+    /// Undoes the open transaction, and forgets what was remembered of it.
     fn roll_back(&mut self) {
         self.done.clear();
         self.last.clear();
@@ -223,7 +224,7 @@ impl Committer {
         }
     }
 
-    /// What is remembered of the runs of a message that was not written.
+    /// Forgets the runs of a message that was not written; the file has their last events.
     fn forget(&mut self, message: &Message) {
         match message {
             Message::Turn(turn) => {

@@ -1,40 +1,40 @@
-//! Whether the file takes what is written: shared with whoever reports on the node.
+//! Whether the file takes writes: set by the writer, read by the node's health report.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemill_model::Timestamp;
 
-/// How often a refusal that goes on is said again.
+/// How often a continuing refusal is logged again.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
 
-/// Why nothing at all can be written.
+/// Why the file takes no writes at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalCause {
     /// The disk is full.
     DiskFull,
     /// Another process holds the file's write lock.
     Locked,
-    /// SQLite says that the file is damaged.
+    /// SQLite reports that the file is damaged.
     Damaged,
-    /// Anything else: input and output that fail, no memory.
+    /// Anything else: an I/O error, a lack of memory.
     Failing,
 }
 
-/// Nothing was written when it was last tried.
+/// The state of a file that took no writes at the last attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusing {
-    /// Why, the last time.
+    /// The cause of the last refusal.
     pub cause: RefusalCause,
-    /// When that began.
+    /// When the refusals began.
     pub since: Timestamp,
-    /// When it was last tried.
+    /// When the writer last tried to write.
     pub last: Timestamp,
-    /// How many transactions were refused since then.
+    /// How many transactions were refused since `since`.
     pub times: u64,
 }
 
-/// See the module. A clone is the same.
+/// The shared condition of the file; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Condition(Arc<Mutex<ConditionState>>);
 
@@ -45,13 +45,13 @@ struct ConditionState {
 }
 
 impl Condition {
-    /// What is refused now; none while transactions are written, or before the first.
+    /// The refusals so far; `None` while transactions are written, or before the first.
     pub(crate) fn refusing(&self) -> Option<Refusing> {
         self.lock().refusing
     }
 
-    /// A transaction was refused. Some if that is to be said: the first time, and then once a
-    /// minute.
+    /// Notes that a transaction was refused. Returns `Some` if that should be logged: the first
+    /// time, and then once a minute.
     pub(super) fn refused(&self, cause: RefusalCause, now: Timestamp) -> Option<Refusing> {
         let mut state = self.lock();
         let before = state.refusing;
@@ -71,7 +71,7 @@ impl Condition {
         Some(refusing)
     }
 
-    /// A transaction was written; what was refused until then.
+    /// Notes that a transaction was written; returns the refusals until then, if there were any.
     pub(super) fn written(&self) -> Option<Refusing> {
         let mut state = self.lock();
         state.said = None;

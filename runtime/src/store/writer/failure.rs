@@ -1,12 +1,12 @@
-//! What a failed write means: for whom, and whether the process may go on.
+//! What a failed write means: which messages it refuses, and whether the process may continue.
 
 use rusqlite::ErrorCode;
 
 use super::condition::RefusalCause;
 use crate::error::{Error, ErrorKind};
 
-/// Whether a failure is about what was to be written: the same message fails again, and others do
-/// not. Everything else is about the file or the machine and refuses whatever is to be written now.
+/// Whether a failure is the message's own: the same message would fail again, and others would not.
+/// Every other failure is of the file or the machine, and refuses all messages.
 pub(super) fn is_own(error: &Error) -> bool {
     match tidemill_eventlog::sqlite_code(error) {
         None => error.kind() != ErrorKind::Unavailable,
@@ -29,7 +29,7 @@ pub(super) fn is_own(error: &Error) -> bool {
     }
 }
 
-/// A commit that was refused left nothing behind; after any other error it may have.
+/// Ends the process unless the failed commit certainly left nothing in the file.
 pub(super) fn die_unless_refused(error: &Error) {
     if !left_nothing(tidemill_eventlog::sqlite_code(error)) {
         tracing::error!(%error, "a commit failed and may be in the file: the process ends");
@@ -37,8 +37,8 @@ pub(super) fn die_unless_refused(error: &Error) {
     }
 }
 
-/// Whether a commit that failed so is certain to have left nothing in the file. SQLite looks at
-/// deferred keys before it writes the first frame.
+/// Whether a commit that failed with this code has certainly left nothing in the file. SQLite
+/// checks deferred keys before it writes the first frame.
 fn left_nothing(code: Option<ErrorCode>) -> bool {
     matches!(
         code,
@@ -51,7 +51,7 @@ fn left_nothing(code: Option<ErrorCode>) -> bool {
     )
 }
 
-/// Why nothing at all is written now.
+/// The cause for which the file takes no writes.
 pub(super) fn cause(error: &Error) -> RefusalCause {
     match tidemill_eventlog::sqlite_code(error) {
         Some(ErrorCode::DiskFull) => RefusalCause::DiskFull,
@@ -61,7 +61,7 @@ pub(super) fn cause(error: &Error) -> RefusalCause {
     }
 }
 
-/// What everyone is told while nothing is written: how it failed in detail is in the node's log.
+/// The error that all callers get while nothing can be written; the node's log has the details.
 pub(super) fn refused(cause: RefusalCause) -> Error {
     match cause {
         RefusalCause::DiskFull => Error::new(
@@ -70,7 +70,7 @@ pub(super) fn refused(cause: RefusalCause) -> Error {
         ),
         RefusalCause::Locked => Error::new(
             ErrorKind::Unavailable,
-            "another process holds the file's write lock: end what it does there; nothing was \
+            "another process holds the file's write lock: end its transaction; nothing was \
              written, try again",
         ),
         RefusalCause::Damaged => Error::new(
@@ -85,7 +85,7 @@ pub(super) fn refused(cause: RefusalCause) -> Error {
     }
 }
 
-/// What the one is told whose own message cannot be written.
+/// The error that a caller gets whose own message cannot be written.
 pub(super) fn unfit(error: &Error) -> Error {
     let kind = match error.kind() {
         ErrorKind::Corrupt => ErrorKind::Corrupt,

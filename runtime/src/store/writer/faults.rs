@@ -1,4 +1,4 @@
-//! Commits that fail on purpose, for tests: in any other build there is nothing here.
+//! Commits that fail on purpose, for tests; in other builds these functions do nothing.
 
 #[cfg(test)]
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,7 +55,7 @@ impl Faults {
         }
     }
 
-    /// The file may have so many pages from the next transaction on.
+    /// Limits the file to this many pages from the next transaction on.
     #[cfg(test)]
     pub(crate) fn limit_pages(&self, pages: u32) {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).pages_max = Some(pages);
@@ -67,7 +67,7 @@ impl Faults {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).watch = Some(Box::new(watch));
     }
 
-    /// Lets the commits of these numbers, from 1, fail.
+    /// Makes the commits of these numbers, from 1, fail.
     #[cfg(test)]
     pub(crate) fn fail(&self, commits: impl IntoIterator<Item = u64>) {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).fail.extend(commits);

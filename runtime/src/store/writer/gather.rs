@@ -1,46 +1,47 @@
-//! How long the writer waits for more before it commits. Pure.
+//! Decides how long the writer waits for more messages before it commits. Pure.
 //!
-//! Runs that were answered together come back within moments of each other. If the first of them
-//! got a commit of its own, all others would wait for a whole sync. So the writer waits for those
-//! whom it has just answered: for less than half of what a sync costs on this disk at least, and
-//! not when it did so in vain. A run that is alone never waits, and nothing ticks while none comes.
+//! Runs that were answered together send their next messages within moments of each other. If the
+//! first of them got a commit of its own, all others would wait for a whole sync. So the writer
+//! waits for the runs that it has just answered: for less than half of the cheapest sync on this
+//! disk, and more rarely after waits that were wasted. A run that is alone never waits, and an idle
+//! writer has no timer.
 
 use std::time::Duration;
 
-/// A wait that is shorter than this ends late by as much.
+/// The shortest useful wait: a shorter one would end late by as much as it lasts.
 const PATIENCE_MIN: Duration = Duration::from_micros(100);
 
-/// No disk makes anybody wait for longer; tests have slower disks, and busier machines.
+/// The longest wait on any disk; longer in tests, whose disks are slower and machines busier.
 const PATIENCE_MAX: Duration = Duration::from_millis(if cfg!(test) { 1_000 } else { 20 });
 
-/// After waits in vain so many commits do without.
+/// The largest number of commits that do not wait after wasted waits.
 const SKIPPED_MAX: u32 = 64;
 
 /// What a commit waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wish {
-    /// So many messages.
+    /// The number of messages that the commit waits for.
     pub(super) messages: usize,
-    /// But no longer than this.
+    /// The longest that it waits.
     pub(super) patience: Duration,
 }
 
-/// See the module.
+/// The memory of earlier commits and waits.
 #[derive(Debug, Default)]
 pub(super) struct Gather {
     /// How many messages the last commit answered.
     answered: usize,
-    /// How many others waited then.
+    /// How many other messages waited then.
     others: usize,
-    /// What a sync costs at least; it forgets a quick one slowly.
+    /// The cheapest sync, which rises slowly again if later syncs cost more.
     sync: Duration,
-    /// How many commits do without a wait after the next one in vain.
+    /// How many commits skipped the wait after the last wasted one; doubled by the next wasted one.
     vain: u32,
     skip: u32,
 }
 
 impl Gather {
-    /// What the next commit waits for; `None` if for nothing.
+    /// What the next commit waits for; `None` if it does not wait.
     pub(super) fn wish(&mut self) -> Option<Wish> {
         let patience = (self.sync / 2).min(PATIENCE_MAX);
         if self.answered < 2 || patience < PATIENCE_MIN {
@@ -53,12 +54,12 @@ impl Gather {
         Some(Wish { messages: self.answered + self.others, patience })
     }
 
-    /// What a sync costs at least.
+    /// The cost of the cheapest sync.
     pub(super) fn sync(&self) -> Duration {
         self.sync
     }
 
-    /// So many were there when the transaction ended that had a wish.
+    /// Notes how many messages a transaction that waited had at its end.
     pub(super) fn came(&mut self, there: usize) {
         if there.saturating_sub(self.others) * 2 > self.answered {
             self.vain = 0;
@@ -68,7 +69,8 @@ impl Gather {
         }
     }
 
-    /// A commit was synced, and so many messages are about to be answered, while others wait.
+    /// Notes a synced commit: how many messages it answers, how many others wait, what the sync
+    /// cost.
     pub(super) fn committed(&mut self, answered: usize, others: usize, sync: Duration) {
         self.answered = answered;
         self.others = others;

@@ -1,8 +1,8 @@
-//! What one transaction takes from the queue, while it is being written.
+//! Decides which messages one transaction takes from the queue while it is being written.
 //!
 //! The writer applies messages as they come and waits only when there are none, so that the runs
-//! compute their next turns on other cores meanwhile. A transaction ends when nobody is left to
-//! wait for, or when it is full: whoever comes next waits for it and for its own.
+//! compute their next turns on other cores meanwhile. A transaction ends when no expected message
+//! is missing, or when it is full; later messages wait for it and for their own transaction.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use super::queue::{Queue, Slice};
 /// costs, and little for someone who starts a run meanwhile.
 const TIME_MIN: Duration = Duration::from_millis(5);
 
-/// On a slow disk it takes half of what a sync costs, up to this.
+/// On a slow disk the writer takes half of what a sync costs, up to this.
 const TIME_MAX: Duration = Duration::from_millis(20);
 
-/// A transaction has about so many rows at most.
+/// About how many rows a transaction has at most.
 const ROWS_MAX: usize = 2_048;
 
-/// And about so many bytes, which SQLite keeps in memory until the commit.
+/// About how many bytes a transaction has at most, which SQLite keeps in memory until the commit.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How many messages have to come before a wait ends, while many more are expected: each wake-up
 /// costs more than a message.
 const COME_TOGETHER: usize = 16;
 
-/// See the module.
+/// The intake of one transaction.
 pub(super) struct Intake<'a> {
     queue: &'a Queue,
     began: BootTime,
@@ -41,7 +41,7 @@ pub(super) struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    /// For the next transaction; its first message waits.
+    /// The intake of the next transaction, whose first message is in the queue.
     pub(super) fn new<'a>(queue: &'a Queue, gather: &mut Gather) -> Intake<'a> {
         Intake {
             queue,
@@ -53,7 +53,7 @@ impl Intake<'_> {
         }
     }
 
-    /// Adds what the transaction applies next; `false` when it is to commit.
+    /// Adds the messages that the transaction applies next; `false` when it must commit.
     pub(super) fn more(&mut self, batch: &mut Vec<Message>) -> bool {
         loop {
             if !batch.is_empty() && self.is_full() {
@@ -86,7 +86,7 @@ impl Intake<'_> {
             || host::boot_now().since(self.began) >= self.time
     }
 
-    /// Whether it waited for those whom the last transaction answered.
+    /// Whether it may wait for the runs that the last transaction answered.
     pub(super) fn has_wish(&self) -> bool {
         self.wish.is_some()
     }

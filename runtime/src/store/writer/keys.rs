@@ -1,11 +1,11 @@
-//! Whether a transaction has broken a deferred foreign key, which SQLite tells only at `COMMIT`.
+//! Detects a broken deferred foreign key before `COMMIT`, where SQLite itself would report it.
 
 use rusqlite::{Connection, ffi};
 
 use crate::error::{Error, ErrorKind};
 
-/// An error if what was written so far would let `COMMIT` fail for a deferred key of an author's
-/// table. A savepoint that is rolled back takes its part with it.
+/// Returns an error if `COMMIT` would now fail because of a deferred key of an author's table.
+/// Rolling a savepoint back removes the violations of that savepoint.
 pub(super) fn check(connection: &Connection) -> tidemill_eventlog::Result<()> {
     if !is_broken(connection)? {
         return Ok(());
@@ -17,8 +17,8 @@ pub(super) fn check(connection: &Connection) -> tidemill_eventlog::Result<()> {
 #[expect(unsafe_code, reason = "rusqlite has no safe function for sqlite3_db_status")]
 fn is_broken(connection: &Connection) -> tidemill_eventlog::Result<bool> {
     let (mut now, mut highest) = (0, 0);
-    // SAFETY: the handle is of a connection that lives during the call and is used by this thread
-    // alone; both pointers are of integers that outlive it.
+    // SAFETY: the handle is of a connection that lives during the call and that only this thread
+    // uses; both pointers are to integers that outlive the call.
     let code = unsafe {
         let status = ffi::SQLITE_DBSTATUS_DEFERRED_FKS;
         ffi::sqlite3_db_status(connection.handle(), status, &raw mut now, &raw mut highest, 0)

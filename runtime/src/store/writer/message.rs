@@ -1,4 +1,4 @@
-//! What the writer is asked to do: each message is one whole transaction, already validated.
+//! The messages to the writer: each is one whole transaction, already validated.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Message {
         }
     }
 
-    /// About how many bytes they have.
+    /// About how many bytes these rows have.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Message::Turn(turn) => {
@@ -51,13 +51,14 @@ pub(crate) struct Turn {
     pub(crate) run: RunId,
     /// Where the answer goes.
     pub(crate) inbox: Arc<Inbox>,
-    /// The last input or act that the driver saw; another one in the log refuses the turn.
+    /// The last input or act that the driver saw; if the log has a later one, the writer refuses
+    /// the turn.
     pub(crate) expect: Seq,
     pub(crate) events: Vec<EncodedEvent>,
-    /// The run's status, if it is another one after this turn. A status with a cause (ended,
-    /// blocked) comes with the last event.
+    /// The run's new status; `None` if this turn does not change it. The last event is the cause of
+    /// a status that has one (ended, blocked).
     pub(crate) status: Option<RunStatus>,
-    /// The children that the turn starts, with the operation that starts each.
+    /// The children that the turn starts.
     pub(crate) children: Vec<NewRun>,
 }
 
@@ -89,17 +90,17 @@ impl NewRun {
     }
 }
 
-/// Creates a run that nobody's turn starts.
+/// Creates a run that is not a child.
 pub(crate) struct Create {
     pub(crate) new: NewRun,
     pub(crate) reply: oneshot::Sender<Result<Creation, Error>>,
 }
 
-/// What became of it.
+/// The outcome of a creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Creation {
     Created(Seq),
-    /// There is such a run with the same workflow and input.
+    /// The run exists already, with the same workflow and input.
     Existing(Seq),
 }
 

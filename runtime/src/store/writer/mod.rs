@@ -1,23 +1,22 @@
 //! The one writer: a thread that owns the one read-write connection.
 //!
-//! A message is written whole or not at all. The thread appends all messages that wait, and those
+//! A message is written whole or not at all. The thread appends all waiting messages, and those
 //! that come meanwhile, in one SQLite transaction (`intake.rs`), commits once, and only then
-//! answers: an answer means that it is on the disk. Many runs share a sync that way, and one alone
-//! pays for one.
+//! answers: an answer means that the message is on the disk. So many runs share one sync.
 //!
 //! Invariants:
 //! - nothing is answered before its commit, and everything is answered once;
 //! - a turn is appended only if the log of its run ends where its driver believes it does;
 //! - nothing of a step is recorded after the step's end, whatever its body does.
 //!
-//! Failure: a message that cannot be written for a reason of its own is refused alone: the
-//! transaction is rolled back, the head is read from the file again, and all messages are applied
-//! once more, each in a savepoint. A transaction that cannot be written at all (disk full, locked)
-//! refuses every message as unavailable; a full disk recovers by itself, because the commit frame
-//! is written last. Any other error of `COMMIT` ends the process: its frames may be in the WAL and
-//! already shipped, so that going on could record something else in their place. Crash: what was
-//! not answered may or may not be in the file, and whoever asked finds out by reading it.
-//! Cancellation: a message that was queued is written.
+//! Failure: when a message cannot be written for a reason of its own, the writer refuses only that
+//! message: it rolls the transaction back, reads the head from the file again, and applies all
+//! messages once more, each in a savepoint. When a transaction cannot be written at all (disk full,
+//! locked), the writer refuses every message as unavailable; it recovers from a full disk by
+//! itself, because SQLite writes the commit frame last. Any other error of `COMMIT` ends the
+//! process: its frames may be in the WAL and already shipped, and a process that continued could
+//! record something else in their place. Crash: what was not answered may or may not be in the
+//! file; the caller finds out by reading it. Cancellation: a queued message is written.
 
 mod apply;
 mod attempts;
@@ -56,7 +55,7 @@ use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind, closed};
 use crate::store::followers::{Followers, Following};
 
-/// A handle on the writer; a clone is the same writer.
+/// A handle of the writer; clones share it.
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: Arc<Queue>,
@@ -95,14 +94,14 @@ impl Writer {
                         gather.came(batch.len());
                     }
                     if let Ok(sync) = &written {
-                        // Who is here now did not wait for these answers.
+                        // A message that is queued now did not wait for these answers.
                         gather.committed(batch.len(), messages.waiting(), *sync);
                     }
                     committer.answer(&mut batch, written);
                 }
             });
             if std::panic::catch_unwind(write).is_err() {
-                // Whoever waits for an answer would wait for ever; the log is whole.
+                // Callers would wait for ever for an answer. The log is whole.
                 tracing::error!("the writer panicked: the process ends");
                 std::process::abort();
             }
@@ -116,12 +115,12 @@ impl Writer {
         Ok(Writer { queue, committed, followers, condition, thread })
     }
 
-    /// Queues a turn; the answer goes to its inbox, in any case.
+    /// Queues a turn; its run's inbox always gets an answer.
     pub(crate) async fn turn(&self, turn: Box<Turn>) -> Result<(), Error> {
         self.queue.push(Message::Turn(turn)).await
     }
 
-    /// Creates a run; refused at once if too much waits.
+    /// Creates a run. Refuses it at once if too many wait to be created.
     pub(crate) async fn create(&self, new: NewRun) -> Result<Creation, Error> {
         let (reply, answer) = oneshot::channel();
         self.queue.try_push(Create { new, reply })?;
@@ -145,12 +144,13 @@ impl Writer {
         self.followers.follow(run)
     }
 
-    /// Why nothing is written, if nothing was when it was last tried.
+    /// Why the file takes no writes; `None` if the last attempt to write succeeded.
     pub(crate) fn refusing(&self) -> Option<Refusing> {
         self.condition.refusing()
     }
 
-    /// Writes what is queued, ends the thread and gives its connection back; none the second time.
+    /// Writes what is queued, ends the thread and returns its connection; `None` if it was closed
+    /// before.
     pub(crate) async fn close(&self) -> Option<Connection> {
         self.queue.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;

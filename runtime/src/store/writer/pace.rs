@@ -1,8 +1,8 @@
-//! Leaving Litestream a gap.
+//! Leaves gaps between commits for Litestream.
 //!
 //! A writer that begins its next transaction the moment the last one ended starves Litestream's
 //! checkpoint, which needs the write lock for a moment: the WAL then grows without end. So the
-//! writer pauses between commits while somebody waits for a barrier, or while the WAL is large.
+//! writer pauses between commits while a caller waits for a barrier, or while the WAL is large.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -18,30 +18,30 @@ use crate::error::Error;
 const GAP: Duration = Duration::from_millis(1);
 
 /// 64 MiB of WAL in pages of 4 KiB. A busy writer makes some 20 MiB between two syncs of
-/// Litestream, each of which may checkpoint; much more than that means that it could not.
+/// Litestream, each of which may checkpoint; much more means that Litestream could not.
 const WAL_PAGES_SOFT_MAX: i32 = 16_384;
 
 /// Decides whether to pause after a commit.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pace {
-    /// Somebody waits for a barrier.
+    /// Whether a caller waits for a barrier.
     pub(crate) barrier_waits: Arc<AtomicBool>,
-    /// How many pages the WAL holds that no checkpoint has moved yet; stays 0 if the writer does
-    /// that itself. The WAL's size as a file says nothing: it never shrinks.
+    /// How many pages of the WAL no checkpoint has moved yet; stays 0 if the writer checkpoints
+    /// itself. The WAL's file size does not show this, because it never shrinks.
     wal_pages: Arc<AtomicI32>,
     #[cfg(test)]
     gaps: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Pace {
-    /// Lets SQLite tell the WAL's size at each commit if somebody else checkpoints.
+    /// Makes SQLite report the WAL's size at each commit, if Litestream checkpoints.
     pub(crate) fn watch(
         &self,
         connection: &mut Connection,
         checkpoints: Checkpoints,
     ) -> Result<(), Error> {
         match checkpoints {
-            // The hook would take the place of SQLite's own checkpoints.
+            // The hook would replace SQLite's own checkpoints.
             Checkpoints::Own => Ok(()),
             Checkpoints::ByLitestream => {
                 let pages = Arc::clone(&self.wal_pages);
@@ -71,7 +71,7 @@ impl Pace {
         self.gaps.load(Ordering::Relaxed)
     }
 
-    /// Makes the WAL look as large as that.
+    /// Makes the WAL look as if it had this many pages.
     #[cfg(test)]
     pub(super) fn set_wal_pages(&self, pages: i32) {
         self.wal_pages.store(pages, Ordering::Relaxed);

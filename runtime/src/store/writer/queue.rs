@@ -14,18 +14,18 @@ use crate::error::{Error, ErrorKind, closed};
 /// have large payloads.
 const QUEUE_MAX: u32 = 65_536;
 
-/// How many KiB of creations may wait, counting each as one more: who asks for more is told to try
-/// again later.
+/// How many KiB of creations may wait, counting each as one more: further ones are refused with the
+/// advice to try again later.
 const CREATIONS_MAX: u32 = 32_768;
 
-/// How much is taken at once, of both lanes, so that neither keeps the other waiting.
+/// How much the writer takes from both lanes at once, so that neither lane delays the other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slice {
-    /// About so many rows of turns and asides: some 0.5 ms of the writer's time.
+    /// About how many rows of turns and asides: some 0.5 ms of the writer's time.
     pub(super) rows: usize,
-    /// So many creations take about as long.
+    /// How many creations, which take about as long.
     pub(super) creations: usize,
-    /// About so many bytes of each lane.
+    /// About how many bytes of each lane.
     pub(super) bytes: usize,
 }
 
@@ -49,8 +49,8 @@ fn add_permits(semaphore: &Semaphore, permits: u32) {
     semaphore.add_permits(usize::try_from(permits).expect("a usize has 32 bits at least"));
 }
 
-/// Moves messages until they have so many rows or bytes; at least one, if there is one. Returns
-/// their weight.
+/// Moves messages until they have this many rows or bytes, but at least one if there is any.
+/// Returns their weight.
 fn move_slice(
     from: &mut VecDeque<Message>,
     into: &mut Vec<Message>,
@@ -73,10 +73,11 @@ fn move_slice(
 #[derive(Default)]
 struct Lanes {
     messages: VecDeque<Message>,
-    /// A lane of their own: who starts a run does not wait behind ten thousand turns.
+    /// The creations, in a lane of their own, so that a start does not wait behind ten thousand
+    /// turns.
     creations: VecDeque<Message>,
     closed: bool,
-    /// The writer waits until there are so many; `None` while it does not wait.
+    /// The number of messages that the writer waits for; `None` while it does not wait.
     wanted: Option<usize>,
 }
 
@@ -86,7 +87,7 @@ impl Lanes {
     }
 }
 
-/// See the module.
+/// The queue, shared by all senders and the writer.
 pub(super) struct Queue {
     state: Mutex<Lanes>,
     arrived: Condvar,
@@ -160,7 +161,7 @@ impl Queue {
         true
     }
 
-    /// Waits until there are so many messages, but no longer than this.
+    /// Waits until there are this many messages, but no longer than `patience`.
     pub(super) fn wait_for(&self, messages: usize, patience: Duration) {
         let mut state = self.lock();
         if state.waiting() >= messages {
@@ -172,7 +173,7 @@ impl Queue {
         waited.unwrap_or_else(PoisonError::into_inner).0.wanted = None;
     }
 
-    /// Takes a slice of what waits now.
+    /// Takes a slice of the waiting messages.
     pub(super) fn take(&self, into: &mut Vec<Message>, slice: Slice) {
         let mut state = self.lock();
         let creations = move_slice(&mut state.creations, into, slice.creations, slice.bytes);
@@ -187,7 +188,7 @@ impl Queue {
         self.lock().waiting()
     }
 
-    /// Takes no more messages; what is queued is still written.
+    /// Refuses further messages; queued ones are still written.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.places.close();
