@@ -62,6 +62,10 @@ mod tests {
         let read = |text: &str| text.parse::<NodeAddress>().map(|it| it.to_string());
         assert_eq!(read("http://127.0.0.1:7420").unwrap(), "http://127.0.0.1:7420");
         assert_eq!(read("http://[::1]:7420/").unwrap(), "http://[::1]:7420");
+        let connects = |text: &str| text.parse::<NodeAddress>().unwrap().host_and_port();
+        assert_eq!(connects("http://node:7420/"), "node:7420");
+        assert_eq!(connects("http://node"), "node:80");
+        assert_eq!(connects("http://[::1]"), "[::1]:80");
         for bad in [
             "",
             "127.0.0.1:7420",

@@ -106,7 +106,9 @@ fn the_sidecar_is_upgraded_and_then_the_app() {
     known.assert_not_repeated(&node.ledger);
     let txid = before["txid"].as_str().expect("a txid");
     let point = format!("e{}:{txid}", before["epoch"]);
-    assert_eq!(schema(&node.vm.restore(&point)), 1, "the way back to 0.1");
+    let way_back = node.vm.restore(&point);
+    assert_eq!(schema(&way_back), 1);
+    node.vm.tidemill_of(Earlier, &["fsck", text(&way_back)]).ok();
     node.assert_ends_well();
 }
 
@@ -177,6 +179,24 @@ fn nothing_of_0_1_opens_a_node_of_schema_2() {
         node.assert_works(&format!("after-{sidecar:?}"));
     }
     node.assert_ends_well();
+}
+
+/// A new node's file is of its sidecar's version, so a new node wants a new app at once.
+#[test]
+fn an_app_of_0_1_cannot_begin_a_node_under_a_new_sidecar() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let vm = Machine::new(&bucket, "vm-1", "n1").ledger(&ledger);
+    let mut vm = vm.sidecar_args(&["--ttl", "3s"]);
+    vm.set_releases(This, Earlier);
+    vm.start().wait_log("use tidemill 0.2.0 or newer", BOUND);
+    assert_names_0_2(&vm.log());
+    assert_eq!(vm.wait_exit(BOUND), 1, "the sidecar ends as its app did");
+    assert_eq!(schema(vm.db()), 2);
+    vm.set_releases(This, This);
+    vm.start().wait_ready();
+    vm.api().start("done", "chain", &json!({}));
+    vm.api().wait_completed("done", BOUND);
+    assert_eq!(vm.shut_down(), 0);
 }
 
 #[test]
