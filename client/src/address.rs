@@ -1,4 +1,4 @@
-//! Where a node's HTTP API is. Pure.
+//! The address of a node's HTTP API. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ impl NodeAddress {
         self.0.strip_prefix("http://").expect("an address begins with it")
     }
 
-    /// Where to connect to.
+    /// The host and port to connect to.
     pub(crate) fn host_and_port(&self) -> String {
         let host = self.host();
         // What follows the last colon is the port, unless that colon is within an IPv6 address.

@@ -1,8 +1,8 @@
 //! One HTTP/1.1 exchange over TCP or a unix socket, on a connection of its own.
 //!
-//! Connecting takes a bounded time; how long an answer may take, and how large it may be, the
-//! caller says. A connection's task runs on the runtime on which the call was sent. Cancellation:
-//! dropping a call or its answer closes the connection; what the peer accepted stays accepted.
+//! Connecting takes a bounded time; the caller bounds the duration and the size of the answer. A
+//! connection's task runs on the runtime on which the call was sent. Cancellation: dropping a call
+//! or its answer closes the connection; what the peer accepted stays accepted.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -22,15 +22,15 @@ use tokio::task::JoinHandle;
 
 use crate::address::NodeAddress;
 
-/// How long connecting may take; a host that drops packets says nothing.
+/// How long connecting may take: a host that drops packets never answers.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who is called.
+/// The server that is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
     /// A node over TCP.
     Node(NodeAddress),
-    /// Whoever serves a unix socket.
+    /// The server of a unix socket.
     Socket(PathBuf),
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for Peer {
 /// Why a call got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nobody answers there.
+    /// No server answers there.
     #[error("cannot reach {peer}: {source}")]
     Connect {
         /// Who was called.
@@ -54,7 +54,7 @@ pub enum CallError {
         /// Why.
         source: std::io::Error,
     },
-    /// The request cannot be sent, whoever is called.
+    /// The request cannot be sent to any server.
     #[error("cannot ask {peer}: {source}")]
     Request {
         /// Who was to be called.
@@ -62,7 +62,7 @@ pub enum CallError {
         /// What is wrong with it.
         source: hyper::http::Error,
     },
-    /// The connection ended, or what came is not HTTP.
+    /// The connection ended, or the answer is not HTTP.
     #[error("the answer of {peer} broke off: {source}")]
     Broken {
         /// Who was called.
@@ -70,12 +70,12 @@ pub enum CallError {
         /// What happened.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The answer did not begin or go on in time.
+    /// The answer did not begin or continue in time.
     #[error("{peer} does not answer within {} s", within.as_secs())]
     Silent {
         /// Who was called.
         peer: Peer,
-        /// How long it was waited for.
+        /// How long the call waited.
         within: Duration,
     },
     /// The answer is larger than the caller reads.
@@ -83,7 +83,7 @@ pub enum CallError {
     TooLarge {
         /// Who was called.
         peer: Peer,
-        /// How much would have been read.
+        /// How many bytes the caller would have read.
         bytes_max: usize,
     },
 }
@@ -100,31 +100,31 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Asks for what is at a path.
+    /// A `GET` request of a path.
     pub fn get(path: &'a str) -> Call<'a> {
         let method = Method::GET;
         Call { method, path, body: None, token: None, answer_within: None, piece_within: None }
     }
 
-    /// Sends a JSON document, or nothing, to a path.
+    /// A `POST` request to a path, with a JSON document or without a body.
     pub fn post(path: &'a str, body: Option<Bytes>) -> Call<'a> {
         Call { method: Method::POST, body, ..Call::get(path) }
     }
 
-    /// With the bearer token that the peer may want.
+    /// Adds a bearer token, which the peer may require.
     #[must_use]
     pub fn token(self, token: Option<&'a str>) -> Call<'a> {
         Call { token, ..self }
     }
 
-    /// Waits so long for the beginning of the answer, and so long for each piece of it. Without
-    /// this it waits without end.
+    /// Bounds the wait for the beginning of the answer, and for each piece of it. Without this the
+    /// call waits without end.
     #[must_use]
     pub fn patience(self, answer: Duration, piece: Duration) -> Call<'a> {
         Call { answer_within: Some(answer), piece_within: Some(piece), ..self }
     }
 
-    /// Sends it and returns as soon as the head of the answer is there.
+    /// Sends the request and returns as soon as the head of the answer has arrived.
     ///
     /// # Errors
     /// [`CallError`], but never `TooLarge`.
@@ -169,7 +169,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// An answer of which the head is there, and the rest may not be yet.
+/// An answer whose head has arrived, and whose body may still be arriving.
 #[derive(Debug)]
 pub struct Answer {
     peer: Peer,
@@ -180,7 +180,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What it says in its head.
+    /// The status in its head.
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -188,7 +188,7 @@ impl Answer {
     /// The next piece; `None` at the end of the answer.
     ///
     /// # Errors
-    /// `Broken` if it breaks off, `Silent` if it pauses for too long.
+    /// `Broken` if the answer breaks off, `Silent` if it pauses for too long.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -220,7 +220,7 @@ impl Answer {
     }
 }
 
-/// The task that drives a connection, for as long as somebody waits for what comes over it.
+/// The task that drives a connection, which is aborted when the call or its answer is dropped.
 #[derive(Debug)]
 struct Connection(JoinHandle<()>);
 
@@ -246,7 +246,7 @@ async fn exchange(
 ) -> Result<Answer, CallError> {
     let (mut sender, connection) =
         handshake(TokioIo::new(stream)).await.map_err(|source| broken(peer, source))?;
-    // How it ends, the answer says.
+    // The answer reports how the connection ends.
     let connection = Connection(tokio::spawn(async move { drop(connection.await) }));
     let response = sender.send_request(request).await.map_err(|source| broken(peer, source))?;
     Ok(Answer {

@@ -1,4 +1,4 @@
-//! Calls to a node's HTTP API: an author's `start` and `resume` and the observer have one client.
+//! Calls to a node's HTTP API, for an author's `start` and `resume` and for the observer.
 //!
 //! A call waits a bounded time for the beginning of an answer and for each piece of it. A refusal
 //! becomes an error of the kind and with the words that the node gave.
@@ -21,7 +21,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a node may pause between two pieces of its answer.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A document is read up to this size: some ten times a page of operations with its largest one.
+/// The largest document that is read: some ten times a page of operations with its largest one.
 const DOCUMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much of a refusal is read.
@@ -35,14 +35,14 @@ pub struct NodeClient {
     peer: Peer,
 }
 
-/// An answer that is read piece by piece.
+/// An answer that the caller reads piece by piece.
 #[derive(Debug)]
 pub struct Pieces<'a> {
     node: &'a NodeClient,
     answer: Answer,
 }
 
-/// What a node says when it refuses.
+/// The body of a node's refusal.
 #[derive(Deserialize)]
 struct NodeRefusal {
     /// `None` for a kind that this version does not know.
@@ -52,7 +52,7 @@ struct NodeRefusal {
 }
 
 impl NodeClient {
-    /// A node at an address, with the bearer token that it may want.
+    /// A client of the node at an address, with the bearer token that the node may require.
     pub fn new(address: NodeAddress, token: Option<String>) -> NodeClient {
         NodeClient { peer: Peer::Node(address.clone()), address, token }
     }
@@ -60,8 +60,8 @@ impl NodeClient {
     /// Gets a JSON document.
     ///
     /// # Errors
-    /// `Unavailable` if the node does not answer, `Internal` if it answers with something else, and
-    /// what it says when it refuses.
+    /// `Unavailable` if the node does not answer, `Internal` if its answer is not the document, or
+    /// the node's own error if it refuses.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let answer = self.send(Call::get(path), path).await?;
         self.document(path, answer).await
@@ -81,7 +81,7 @@ impl NodeClient {
         self.get(&format!("{path}?{query}")).await
     }
 
-    /// Posts a JSON document, or nothing, and gets one.
+    /// Posts a JSON document, or nothing, and returns the answer's document.
     ///
     /// # Errors
     /// As [`NodeClient::get`].
@@ -94,7 +94,7 @@ impl NodeClient {
         self.document(path, answer).await
     }
 
-    /// Gets something large.
+    /// Gets a large answer, in pieces.
     ///
     /// # Errors
     /// As [`NodeClient::get`].
@@ -117,7 +117,7 @@ impl NodeClient {
         })
     }
 
-    /// Sends a request and returns with the head of an answer that is no refusal.
+    /// Sends a request; returns the answer once its head has arrived, or the error of a refusal.
     async fn send(&self, call: Call<'_>, path: &str) -> Result<Answer, Error> {
         let call = call.token(self.token.as_deref()).patience(ANSWER_TIMEOUT, PIECE_TIMEOUT);
         let answer = call.send(&self.peer).await.map_err(|e| self.failed(e))?;
@@ -160,7 +160,7 @@ impl NodeClient {
     async fn refused(&self, path: &str, answer: Answer) -> Error {
         let status = answer.status();
         let bytes = answer.whole(REFUSAL_BYTES_MAX).await.unwrap_or_default();
-        // A tidemill node says in words what is wrong.
+        // A tidemill node always says in words what is wrong.
         let Ok(NodeRefusal { kind, message }) = serde_json::from_slice(&bytes) else {
             let what = format!("{} answered {path} with {status}", self.address);
             let message = format!("{what}: is it a tidemill node?");

@@ -6,7 +6,7 @@ use super::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
 
-/// Takes one connection, answers it so, and waits for its end; what it was asked.
+/// Answers one connection with `answer` and waits for its end; returns the request.
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> String {
     let mut asked = vec![0; 4096];
     let read = stream.read(&mut asked).await.unwrap();
@@ -15,7 +15,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) ->
     String::from_utf8_lossy(&asked[..read]).into_owned()
 }
 
-/// A peer of each kind that gives this answer, and what it is asked.
+/// A peer of each kind that gives this answer, with the request that it will get.
 async fn peers(answer: &'static str) -> (tempfile::TempDir, [(Peer, JoinHandle<String>); 2]) {
     let folder = tempfile::tempdir().unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -43,7 +43,7 @@ async fn a_node_and_a_socket_are_called_alike() {
     }
 }
 
-/// Nothing is read past the bound, and a connection ends with the call that is given up.
+/// The client reads nothing past the bound, and a failed call closes its connection.
 #[tokio::test]
 async fn an_answer_is_bounded_in_bytes() {
     let (_folder, peers) = peers("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlong").await;
@@ -73,7 +73,7 @@ async fn an_answer_is_bounded_in_time() {
     }
 }
 
-/// Dropping what waits closes the connection, before the answer begins and after.
+/// Dropping a waiting call closes the connection, before the answer begins and after.
 #[tokio::test]
 async fn a_dropped_call_closes_its_connection() {
     let (_folder, silent) = peers("").await;
@@ -89,7 +89,7 @@ async fn a_dropped_call_closes_its_connection() {
     }
 }
 
-/// A peer that does not read does not keep what was given up.
+/// A dropped call ends even if its peer does not read.
 #[tokio::test]
 async fn a_dropped_call_sends_nothing_more() {
     const BYTES: usize = 16 * 1024 * 1024;

@@ -3,7 +3,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// A server that gives each connection one answer; what it was asked, and the end of the call.
+/// Calls a server that gives one answer; returns the request that it got, and the call's result.
 async fn ask(answer: &str, token: Option<&str>) -> (String, Result<serde_json::Value, Error>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

@@ -124,7 +124,7 @@ impl Driver {
                             // reason again.
                             self.run.outcome.send_replace(None);
                         }
-                        // Whoever asked may have gone.
+                        // The caller may have gone.
                         let _ = reply.send(resumed);
                         if go {
                             self.run.inbox.put_back(holding.into_unrecorded());

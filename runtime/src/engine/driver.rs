@@ -118,7 +118,7 @@ pub(crate) async fn drive(
                 Control::Stop => return,
                 Control::Cancel { .. } => {}
                 Control::Resume(reply) => {
-                    // Whoever asked may have gone.
+                    // The caller may have gone.
                     let _ = reply.send(Err(Error::new(ErrorKind::Internal, advice)));
                 }
             }
@@ -400,6 +400,6 @@ pub(crate) async fn mail(run: &Run) -> Mail {
 }
 
 fn refuse_resume(reply: oneshot::Sender<Result<(), Error>>, run: &Run) {
-    // Whoever asked may have gone.
+    // The caller may have gone.
     let _ = reply.send(Err(not_blocked(&run.id)));
 }

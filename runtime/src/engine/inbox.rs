@@ -51,7 +51,7 @@ impl Control {
     pub(crate) fn refuse(self) {
         match self {
             Control::Resume(reply) => {
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 let _ = reply.send(Err(closed()));
             }
             Control::Cancel { .. } | Control::Stop => {}

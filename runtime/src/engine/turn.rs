@@ -166,7 +166,7 @@ impl Live {
             dropped.expect("an open operation can be dropped");
             pending.push(event);
         }
-        let message = "its parent no longer waits for it: it dropped it or has ended";
+        let message = "its parent dropped it or has ended";
         let failure = Failure {
             kind: FailureKind::Cancelled,
             message: message.to_owned(),

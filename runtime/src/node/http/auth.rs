@@ -10,10 +10,10 @@ use axum::response::{IntoResponse as _, Response};
 use super::error::ApiError;
 use crate::error::{Error, ErrorKind};
 
-/// A token shorter than this can be guessed over a network.
+/// The shortest token: a shorter one could be guessed over a network.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// The secret that callers send. Its `Debug` prints nothing of it.
+/// The secret that callers send. `Debug` does not print it.
 #[derive(Clone)]
 pub(crate) struct Token(String);
 
@@ -24,7 +24,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Takes a token of at least 16 visible ASCII characters.
+    /// Checks a token: at least 16 visible ASCII characters.
     pub(crate) fn new(text: &str) -> Result<Token, Error> {
         if text.len() < TOKEN_BYTES_MIN || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Error::new(
@@ -35,12 +35,13 @@ impl Token {
         Ok(Token(text.to_owned()))
     }
 
-    /// The token, to be sent.
+    /// The token's text, to be sent.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Compares without telling by its time how much was right.
+    /// Compares in constant time, so that the duration does not reveal how much of a guess was
+    /// right.
     fn is(&self, given: &str) -> bool {
         let (ours, given) = (self.0.as_bytes(), given.as_bytes());
         let differing = ours.iter().zip(given).fold(0, |acc, (a, b)| acc | (a ^ b));
@@ -48,7 +49,7 @@ impl Token {
     }
 }
 
-/// Lets a request through if it has the token.
+/// Passes a request on only if it has the token.
 pub(crate) async fn check(
     State(token): State<Arc<Token>>,
     request: Request,

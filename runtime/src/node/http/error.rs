@@ -1,4 +1,4 @@
-//! Errors as callers see them: `{kind, message}` with a status; what caused them is logged.
+//! Errors as callers see them: `{kind, message}` with a status. The node logs their causes.
 
 use axum::Json;
 use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! A run's events: a page, or a stream that goes on until the run has ended.
+//! A run's events: a page, or a stream until the run has ended.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,15 +22,14 @@ use super::query::Params;
 use super::runs::no_such_run;
 use crate::store::{EventRows, Following, Reads, Stored};
 
-/// Events in a page, which is also bounded by bytes.
+/// The default number of events in a page, which is also bounded by bytes.
 const PAGE_DEFAULT: u32 = 1_000;
 const PAGE_MAX: u32 = 10_000;
 
-/// What a stream reads at a time, and holds until its client has taken it: so many events, or those
-/// with which it has so many bytes.
+/// How many events and bytes a stream reads at a time, and holds until its client has taken them.
 const BATCH: (u32, usize) = (200, 1024 * 1024);
 
-/// Proxies cut a connection on which nothing moves, after a minute or so.
+/// How often an idle stream sends a comment: proxies cut an idle connection after a minute or so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `GET /v1/runs/{id}/events`.
@@ -56,14 +55,14 @@ pub(crate) async fn events(
     Ok(Json(EventPage { events, next }).into_response())
 }
 
-/// Where a browser's event source goes on after its connection broke.
+/// The event after which a browser's event source continues when its connection broke.
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, ApiError> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let bad = || ApiError::invalid("the header Last-Event-ID is not the seq of an event");
     value.to_str().map_err(|_| bad())?.parse().map(Some).map_err(|_| bad())
 }
 
-/// Events of a run, which must exist.
+/// Reads events of a run; an error if the run does not exist.
 async fn page(
     reads: &Reads,
     run: &RunId,
@@ -74,8 +73,8 @@ async fn page(
     Ok(found.ok_or_else(|| no_such_run(run))?)
 }
 
-/// A stream of a run's events. It reads when the run has news, and when its client has taken all
-/// that it read before.
+/// A stream of a run's events. It reads when the run has news, and when its client has taken
+/// everything that it read before.
 struct Follower {
     reads: Reads,
     closing: CancellationToken,
@@ -83,7 +82,7 @@ struct Follower {
     following: Following,
     after: Seq,
     waiting: VecDeque<Row>,
-    /// There is more in the file than what waits.
+    /// Whether the file has more than the events that wait here.
     more: bool,
     ended: bool,
 }
@@ -112,13 +111,13 @@ impl Follower {
         after: Seq,
     ) -> Result<Follower, ApiError> {
         let EventRows { rows, more } = page(&reads, &run, after, BATCH).await?;
-        // One that has nothing left to give may have ended before.
+        // A run without further events may have ended before.
         let ended = rows.is_empty() && has_ended(&reads, &run).await?;
         let waiting = rows.into();
         let mut follower =
             Follower { reads, closing, run, following, after, waiting, more, ended: false };
         if ended {
-            // It may also have ended after the page was read: then the end is in this one.
+            // The run may also have ended after that read; this read then has its end.
             follower.read().await?;
             follower.ended = follower.waiting.is_empty();
         }
@@ -151,7 +150,7 @@ impl Follower {
     }
 
     async fn read(&mut self) -> Result<(), ApiError> {
-        // What is committed up to now is seen by the read that follows.
+        // The following read sees everything that is committed by now.
         self.following.up_to_date();
         let EventRows { rows, more } = page(&self.reads, &self.run, self.after, BATCH).await?;
         (self.waiting, self.more) = (rows.into(), more);

@@ -1,8 +1,8 @@
 //! `GET /v1/health` and `GET /v1/live`: for supervisors and load balancers.
 //!
-//! Health is readiness: whether this node can act, and whether what it did leaves the machine in
-//! time. Live is liveness: a process that answers is alive, and starting it again would mend
-//! neither S3 nor a full disk.
+//! Health is readiness: whether this node can act, and whether its commits reach the bucket in
+//! time. Live is liveness: a process that answers is alive, and a restart would repair neither S3
+//! nor a full disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use crate::gate::Gate;
 use crate::node::shipping::Shipping;
 use crate::store::writer::{RefusalCause, Refusing};
 
-/// How long after the last refused transaction the file counts as one that takes nothing.
+/// How long after the last refused transaction the file counts as taking no writes.
 const REFUSING_LASTS: Duration = Duration::from_secs(60);
 
-/// What readiness depends on beside the gate.
+/// What readiness depends on besides the gate.
 #[derive(Debug, Clone)]
 pub(crate) struct Readiness {
-    /// What the sidecar tells.
+    /// The sidecar's reports.
     pub(crate) shipping: Shipping,
-    /// For how long something may wait to be shipped.
+    /// How long a commit may wait to be shipped.
     pub(crate) lag_max: Duration,
 }
 
@@ -43,13 +43,13 @@ pub(crate) struct Health {
     epoch: Option<Epoch>,
     /// `open`, `closed` or `fenced`.
     gate: &'static str,
-    /// For how long something has waited to be shipped, in milliseconds; absent without a sidecar.
+    /// How long the oldest unshipped commit has waited, in milliseconds; absent without a sidecar.
     #[serde(skip_serializing_if = "Option::is_none")]
     lag_ms: Option<u64>,
-    /// What the sidecar says is wrong.
+    /// The sidecar's problem; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
-    /// How many runs wait because what they have to record cannot be written; absent for none.
+    /// How many runs cannot commit, because the file refuses their turns; absent if none.
     #[serde(skip_serializing_if = "is_zero")]
     runs_refused: usize,
 }
@@ -59,7 +59,7 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// What a node's parts say about it, reduced to what a supervisor acts on.
+/// The state of a node's parts, reduced to what a supervisor acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HealthVerdict {
     Ok,
@@ -129,8 +129,9 @@ impl HealthVerdict {
     }
 }
 
-/// Why nothing is recorded, if that was tried lately. A node that has nothing to write would otherwise
-/// stay unready after the disk has space again, because nobody would send it anything.
+/// Why the file takes no writes, if the last refusal is recent. An older refusal does not count:
+/// the node would stay unready after the disk has space again, because an unready node gets no
+/// requests that would make it write.
 fn present(refusing: Refusing, now: Timestamp) -> Option<RefusalCause> {
     (now.since(refusing.last) < REFUSING_LASTS).then_some(refusing.cause)
 }
@@ -157,7 +158,7 @@ pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Hea
     (verdict.code(), Json(health))
 }
 
-/// What a living process says.
+/// The answer of a living process.
 #[derive(Serialize)]
 pub(crate) struct Liveness {
     status: &'static str,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `POST /v1/runs` `{workflow, input, id?, labels?}` | 201 with the run, 200 if it exists with the same input |
 //! | `GET /v1/runs?status=&workflow=&limit=&after=` | `{runs, next}`, the newest first |
-//! | `GET /v1/runs/{id}` | the run with its first 1,000 operations; `operations_next` goes on |
+//! | `GET /v1/runs/{id}` | the run with its first 1,000 operations; `operations_next` continues |
 //! | `GET /v1/runs/{id}/operations?after=OP&limit=` | `{operations, next}`, the first first; `whole=true` cuts nothing |
 //! | `GET /v1/runs/{id}/operations/{op}` | one operation, whole |
 //! | `GET /v1/runs/{id}/events?after=SEQ&limit=` | `{events, next}`; with `follow=true` server-sent events |
@@ -14,13 +14,14 @@
 //! | `GET /v1/health` | 200 while this node can act, record and ship what it did in time, else 503 |
 //! | `GET /v1/live` | 200 as long as this process answers: S3 and the sidecar do not matter to it |
 //!
-//! An error is `{kind, message}`. Off loopback every request but these two needs the bearer
-//! token; without one, what a stranger's web page sends is refused. What a reply says is durable:
-//! it is read from the file, or the writer said so.
+//! An error is `{kind, message}`. On any address that is not loopback, every request but the last
+//! two needs the bearer token; a node without a token refuses requests of web pages of other
+//! origins. What a reply reports is durable: it is read from the file, or the writer has confirmed
+//! it.
 //!
-//! Failure: an error of ours is logged with its source and shown without. Shutdown: the streams
-//! end, requests in flight get a moment, then their connections are cut; what was accepted stays
-//! accepted. A caller that goes away cancels nothing.
+//! Failure: an internal error is logged with its source and shown without it. Shutdown: the streams
+//! end, requests in flight get a moment, then their connections are cut; accepted requests stay
+//! accepted. A caller that disconnects cancels nothing.
 
 mod auth;
 mod error;
@@ -53,7 +54,7 @@ use crate::engine::{Environment, Node};
 use crate::error::{Error, ErrorKind};
 use crate::store::Reads;
 
-/// How long requests in flight may go on at shutdown.
+/// How long requests in flight may continue at shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// What the handlers share.
@@ -83,7 +84,7 @@ pub(crate) struct Server {
     task: JoinHandle<std::io::Result<()>>,
 }
 
-/// Refuses an address that others could reach when there is no token.
+/// Refuses an address that other machines could reach if there is no token.
 pub(crate) fn check_exposure(listen: SocketAddr, token: Option<&Token>) -> Result<(), Error> {
     let loopback = match listen.ip() {
         IpAddr::V4(ip) => ip.is_loopback(),
@@ -136,7 +137,7 @@ impl Server {
         Ok(Server { address, reads, closing, task })
     }
 
-    /// Where it listens.
+    /// The address that the API listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,4 +1,4 @@
-//! A run's operations: page by page, and one of them whole.
+//! A run's operations: in pages, and one of them whole.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use super::query::Params;
 use super::runs::state;
 use crate::error::{Error, ErrorKind};
 
-/// Operations in a page, and in a run: most have no more.
+/// The default number of operations in a page, and in a run's JSON: most runs have no more.
 pub(crate) const OPERATIONS_DEFAULT: u32 = 1_000;
 
-/// A page is a fold of the whole run, so a long run is read in few of them.
+/// The largest page: each page folds the whole run, so a long run should be read in few pages.
 const OPERATIONS_MAX: u32 = 10_000;
 
-/// What is asked for, as the model takes it.
+/// The request in the model's type.
 pub(crate) fn page(after: Option<OpId>, limit: u32, payloads: Payloads) -> PageRequest {
     let limit = usize::try_from(limit).expect("a limit fits in memory");
     PageRequest { after, limit: Some(limit), payloads }
@@ -62,7 +62,7 @@ fn no_such_operation(id: &RunId, op: Option<OpId>) -> Error {
     Error::new(ErrorKind::NotFound, message)
 }
 
-/// The number of an operation, or 0: the place before the first.
+/// The number of an operation, or 0 for the place before the first.
 struct After(Option<OpId>);
 
 impl std::str::FromStr for After {

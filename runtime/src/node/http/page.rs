@@ -1,9 +1,9 @@
-//! Requests of web pages: what a browser on this machine would send to a node without a token.
+//! Refuses requests of foreign web pages to a node without a token.
 //!
-//! A node on loopback is open to whoever is on the machine, and a browser there runs the code of
-//! strangers. Such a page reaches us under its own name, which it lets point to 127.0.0.1, or from
-//! another origin. So without a token a request must name us by an address or as `localhost`, and
-//! an `Origin`, which only browsers send, must be ours.
+//! A node on loopback is open to every program on the machine, and a browser there runs foreign
+//! code. A foreign page reaches the node under the page's own host name, which its DNS lets point
+//! to 127.0.0.1, or from another origin. So without a token a request must name the node by an IP
+//! address or as `localhost`, and an `Origin`, which only browsers send, must be the node's own.
 
 use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::error::ApiError;
 
-/// Lets a request through unless a strange web page may be behind it.
+/// Passes a request on unless a foreign web page may have sent it.
 pub(crate) async fn check(request: Request, next: Next) -> Response {
     match refusal(request.uri(), request.headers()) {
         None => next.run(request).await,
@@ -41,7 +41,7 @@ fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     })
 }
 
-/// No name that a stranger could let point here.
+/// Whether the host is an IP address or `localhost`, which no foreign DNS can let point here.
 fn names_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host();

@@ -1,4 +1,4 @@
-//! Query strings: each parameter is known, appears once, and is what it has to be.
+//! Query strings: each parameter must be known, appear once, and be valid.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use super::error::ApiError;
 pub(crate) struct Params(BTreeMap<String, String>);
 
 impl Params {
-    /// Reads the query of `uri`, of which only `known` may be there.
+    /// Reads the query of `uri`, which may have only the parameters in `known`.
     pub(crate) fn read(uri: &Uri, known: &[&str]) -> Result<Params, ApiError> {
         let query: axum::extract::Query<Vec<(String, String)>> =
             axum::extract::Query::try_from_uri(uri)
@@ -34,7 +34,7 @@ impl Params {
         Ok(Params(params))
     }
 
-    /// A parameter as a `T`; none if it is not given or empty.
+    /// A parameter as a `T`; `None` if it is absent or empty.
     pub(crate) fn get<T: FromStr<Err: std::fmt::Display>>(
         &self,
         name: &str,

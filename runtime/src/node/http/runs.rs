@@ -24,18 +24,18 @@ use crate::engine::{RunResult, StartRequest};
 use crate::error::{Error, ErrorKind, closed};
 use crate::store::HeldBlocks;
 
-/// A request's body: a payload of 1 MiB with room for what JSON escapes and for labels.
+/// The largest body of a request: a payload of 1 MiB, with room for JSON escapes and labels.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// How much of a body that is too large is read before its connection is cut.
 const BODY_BYTES_DRAINED_MAX: usize = 32 * 1024 * 1024;
 
-/// Runs in a page: a few hundred bytes each.
+/// The default number of runs in a page: a few hundred bytes each.
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1_000;
 
-/// How long a caller may wait for a result in one request: proxies cut idle connections sooner or
-/// later, and asking again is cheap.
+/// How long a caller may wait for a result in one request: proxies cut idle connections, and asking
+/// again is cheap.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
 #[derive(Deserialize)]
@@ -65,7 +65,8 @@ pub(crate) async fn start(
     Ok((status, Json(run)).into_response())
 }
 
-/// The body of a request that says it is JSON: a web page cannot send that to us unasked.
+/// The body of a request whose content type is JSON: a browser does not let a foreign web page send
+/// that without asking the node first.
 async fn json_body(request: Request) -> Result<bytes::Bytes, ApiError> {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_json = content_type
@@ -77,8 +78,8 @@ async fn json_body(request: Request) -> Result<bytes::Bytes, ApiError> {
     read_body(request.into_body()).await
 }
 
-/// Reads a body. One that is too large is read on for a while and thrown away: a caller whose
-/// connection is cut while it sends would never see why.
+/// Reads a body. Reads the rest of a body that is too large for a while and discards it: if the
+/// connection were cut while the caller sends, the caller would never see why.
 async fn read_body(mut body: Body) -> Result<bytes::Bytes, ApiError> {
     use http_body_util::BodyExt as _;
     let (mut kept, mut read) = (bytes::BytesMut::new(), 0_usize);
@@ -105,7 +106,7 @@ async fn read_body(mut body: Body) -> Result<bytes::Bytes, ApiError> {
 pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<RunPage>, ApiError> {
     let params = Params::read(&uri, &["status", "workflow", "limit", "after"])?;
     let limit = params.limit(LIST_DEFAULT, LIST_MAX)?;
-    // One more than asked for tells whether there is a next page.
+    // One run more than asked for shows whether there is a next page.
     let filter = RunFilter {
         status: params.get("status")?,
         workflow: params.get("workflow")?,
@@ -146,7 +147,7 @@ pub(crate) async fn state(api: &Api, id: RunId) -> Result<(RunState, Option<Wait
     Ok((state, waits_for))
 }
 
-/// The error for a run that is not there.
+/// The error for a run that does not exist.
 pub(crate) fn no_such_run(id: &RunId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no run `{id}`: GET /v1/runs lists them"))
 }
@@ -160,7 +161,7 @@ pub(crate) async fn result(
     let params = Params::read(&uri, &["wait"])?;
     let wait = params.duration("wait", WAIT_MAX)?.unwrap_or_default();
     let id = RunId::new(&id)?;
-    // Waiting and the answer are two things: what is shown is what the file says.
+    // The wait only finds out when to answer: the answer itself is read from the file.
     let ended = tokio::select! {
         biased;
         ended = tokio::time::timeout(wait, api.node.result(&id)) => ended,
@@ -169,7 +170,7 @@ pub(crate) async fn result(
     let ended = ended.ok().transpose()?;
     let (state, waits_for) = match (state(&api, id.clone()).await, ended) {
         (Ok(shown), _) => shown,
-        // Blocked because this version cannot read its log, of which there is then no more to show.
+        // Blocked because this version cannot read the run's log, so there is nothing more to show.
         (Err(_), Some(RunResult::Blocked(reason))) => {
             return Ok((StatusCode::OK, Json(ResultView::blocked(id, reason))).into_response());
         }

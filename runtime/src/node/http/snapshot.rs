@@ -19,10 +19,10 @@ use super::error::ApiError;
 use super::query::Params;
 use crate::error::{Error, ErrorKind, closed};
 
-/// What is sent at a time.
+/// How much is sent at a time.
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// Copies at a time: each takes the disk space of the file.
+/// Allows one copy at a time, because each takes as much disk space as the file.
 static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
 
 /// `GET /v1/snapshot`.
@@ -30,7 +30,7 @@ pub(crate) async fn snapshot(State(api): State<Arc<Api>>, uri: Uri) -> Result<Re
     Params::read(&uri, &[])?;
     let one = ONE_AT_A_TIME.acquire().await.map_err(|_| closed())?;
     let copy = Beside::new(&api.environment.path).with(".snapshot");
-    // The copy goes on when its caller has gone, and its path is its own until it ends.
+    // The copying continues if the caller disconnects, and keeps its path until it ends.
     let file = api.reads.copy(copy, api.closing.clone(), one).await?;
     let length = file.metadata().map_err(|e| failed("measure the copy", e))?.len();
     let headers = [

@@ -1,9 +1,9 @@
-//! What the API alone shows: results. The JSON of runs and events is in `tidemill_model`.
+//! The JSON of results. That of runs and events is in `tidemill_model`.
 
 use serde::Serialize;
 use tidemill_model::{BlockReason, Failure, Json, RunId, RunState, RunStatus, WaitsFor};
 
-/// How a run ended, or why it does not go on.
+/// How a run ended, or why it is blocked.
 #[derive(Debug, Serialize)]
 pub(crate) struct End {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ impl ResultView {
         ResultView { end: End::of(&state), id: state.id, status: state.status, waits_for }
     }
 
-    /// A run of which nothing but its reason is known.
+    /// The answer for a run of which only the reason of its block is known.
     pub(crate) fn blocked(id: RunId, reason: BlockReason) -> ResultView {
         let end = End { output: None, error: None, blocked: Some(reason) };
         ResultView { id, status: RunStatus::Blocked, end, waits_for: None }

@@ -1,11 +1,11 @@
-//! Which attempt of each open step may record something: what the log says, for the writer.
+//! Which attempt of each open step may record events, as the log says.
 //!
-//! The writer reads a run's log once, when an attempt of it first asks, and follows the events that
-//! it appends from then on. So a run whose attempts record nothing costs nothing here, and a body
-//! in another process could ask the same question.
+//! The writer reads a run's log once, when one of its attempts first records something, and from
+//! then on follows the events that it appends. So a run whose attempts record nothing costs nothing
+//! here, and a body in another process could ask the same question.
 //!
-//! Invariant: what is kept of a run is what the file has, with the transaction in hand. Failure: the
-//! committer lets this forget every run whose part of a transaction is rolled back.
+//! Invariant: what is remembered of a run equals what the file has, with the open transaction.
+//! Failure: the committer makes this forget every run whose part of a transaction is rolled back.
 
 use rusqlite::Connection;
 use rustc_hash::FxHashMap;
@@ -15,13 +15,13 @@ use tidemill_model::{Event, EventKind, OpId, RunId, Seq, StepRecorder};
 use super::commit::LogResult;
 use crate::error::Error;
 
-/// Of very many runs only the latest are kept; the file knows all.
+/// How many runs are remembered. When there are more, all are forgotten; the file has them.
 const RUNS_MAX: usize = 16_384;
 
 /// The newest attempt of each open step of a run.
 type OpenSteps = FxHashMap<OpId, u32>;
 
-/// See the module.
+/// The open steps of the remembered runs.
 #[derive(Default)]
 pub(super) struct Attempts {
     runs: FxHashMap<RunId, OpenSteps>,
@@ -50,7 +50,7 @@ impl Attempts {
         Ok(may)
     }
 
-    /// An event of the run is appended in the transaction in hand.
+    /// Follows an event that is appended to the run in the open transaction.
     pub(super) fn appended(&mut self, run: &RunId, event: &Event) {
         if self.runs.is_empty() {
             return;
@@ -60,18 +60,18 @@ impl Attempts {
         }
     }
 
-    /// The file says again what is true of the run.
+    /// Forgets a run, so that the next question reads its log again.
     pub(super) fn forget(&mut self, run: &RunId) {
         self.runs.remove(run);
     }
 
-    /// The file says again what is true of every run.
+    /// Forgets all runs.
     pub(super) fn forget_all(&mut self) {
         self.runs.clear();
     }
 }
 
-/// What the log of the run says.
+/// Reads the open steps from the log of a run.
 fn read(connection: &Connection, run: &RunId) -> LogResult<OpenSteps> {
     let mut steps = OpenSteps::default();
     query::for_each_event(connection, Some(run), Seq::ZERO, u32::MAX, |row| {

@@ -16,7 +16,7 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// The run that it writes to. Nobody follows yet those that it creates.
+    /// The run that it writes to; no stream can follow the runs that it creates yet.
     pub(super) fn run(&self) -> &RunId {
         match self {
             Message::Turn(turn) => &turn.run,
@@ -104,8 +104,8 @@ pub(crate) enum Creation {
     Existing(Seq),
 }
 
-/// An event of a step's attempt that no replay looks at. It is refused unless the log says that the
-/// step is open and this its newest attempt.
+/// An event of a step's attempt that replay skips. The writer refuses it unless the log says that
+/// the step is open and this is its newest attempt.
 pub(crate) struct Aside {
     pub(crate) run: RunId,
     pub(crate) op: OpId,
