@@ -14,7 +14,8 @@
 //! - `disk`: the files of the node.
 //!
 //! Files that decide do no I/O: time, randomness and results go in, requests come out to the files
-//! beside them, which perform them. `pure_files.rs` names the pure files and refuses I/O in them.
+//! beside them, which perform them. `tests/pure_files.rs` names the pure files and refuses I/O in
+//! them.
 //!
 //! Invariants, each argued where it is kept: one owner acts at a time; two writers never share a
 //! prefix; what a barrier acknowledged is in every later owner's base; a file is moved aside and
@@ -32,8 +33,6 @@ mod lease;
 mod node_record;
 mod points;
 mod problems;
-#[cfg(test)]
-mod pure_files;
 mod run;
 mod serve;
 mod settings;

@@ -35,9 +35,11 @@ use super::handle::RunResult;
 use super::inbox::{Control, Mail, TurnReply};
 use super::journal::Journal;
 use super::life::panic_message;
+use super::live::Live;
 use super::refusals::{self, REFUSALS_MAX};
+use super::run_core::{RunCore, Surroundings};
 use super::timers::TimerKey;
-use super::turn::{Birth, Live, Pending};
+use super::turn::{Birth, Pending};
 use super::wait::not_blocked;
 use super::{Engine, Run};
 use crate::error::{Error, ErrorKind};
@@ -162,9 +164,9 @@ impl Driver {
     async fn live(&mut self, mut live: Live) -> Next {
         loop {
             // A run with an open step stays in memory.
-            let may_leave = self.bodies.is_empty() && live.journal.has_open();
+            let may_leave = self.bodies.is_empty() && live.core.journal.has_open();
             let Some(Mail { inputs, controls, trouble }) = self.mail(may_leave).await else {
-                if self.unload(&live.journal) {
+                if self.unload(&live.core.journal) {
                     return Next::Gone;
                 }
                 continue;
@@ -176,10 +178,11 @@ impl Driver {
                         self.run.inbox.put_back(inputs);
                         return Next::Gone;
                     }
-                    Control::Cancel { by } if live.journal.is_child_of(&by) => {
-                        let Live { life, journal, last, .. } = live;
+                    Control::Cancel { by } if live.core.journal.is_child_of(&by) => {
+                        let Live { life, core } = live;
                         drop(life);
-                        return self.cancel(journal, last, &by).await;
+                        let last = core.last();
+                        return self.cancel(core.journal, last, &by).await;
                     }
                     Control::Cancel { .. } => {}
                     Control::Resume(reply) => refuse_resume(reply, &self.run),
@@ -189,8 +192,8 @@ impl Driver {
                 && life == live.life.id()
             {
                 self.run.inbox.put_back(inputs);
-                let logged = live.journal.head.blocked.as_ref();
-                return self.block(logged, live.last, reason).await;
+                let logged = live.core.journal.head.blocked.as_ref();
+                return self.block(logged, live.core.last(), reason).await;
             }
             if !inputs.is_empty()
                 && let Err(next) = self.turn(&mut live, inputs).await
@@ -230,7 +233,7 @@ impl Driver {
             self.run.inbox.put_back(inputs);
             return Err(Next::Gone);
         }
-        let mut pending = live.turn(&self.run.id, &inputs, self.engine.clock.wall());
+        let mut pending = live.turn(&inputs, self.surroundings());
         drop(alone);
         let rest = inputs.split_off(pending.taken);
         if !rest.is_empty() {
@@ -243,21 +246,22 @@ impl Driver {
             let reason = self.with_its_misuse(reason).await;
             pending.block(reason);
         }
-        live.last = match self.commit_in_parts(live.last, &mut pending, &live.journal).await {
-            Ok(last) => last,
+        let last = live.core.last();
+        match self.commit_in_parts(last, &mut pending, &live.core.journal).await {
+            Ok(last) => live.core.committed(last),
             Err(next) => {
                 if let Next::Rebuild(_) = next {
                     self.run.inbox.put_back(inputs);
                 }
                 return Err(next);
             }
-        };
+        }
         if let Some(reason) = pending.blocked {
             self.tell_blocked(reason);
             return Err(Next::Blocked);
         }
         let Some(ended) = pending.ended else { return Ok(()) };
-        self.end(&live.created, ended).await;
+        self.end(&live.core.created, ended).await;
         Err(Next::Gone)
     }
 
@@ -326,6 +330,11 @@ impl Driver {
         }
     }
 
+    /// What a turn that begins now knows of the world.
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        Surroundings { now: self.engine.clock.wall(), gate_is_open: self.engine.gate().is_open() }
+    }
+
     /// Counts a turn that the writer refused for a reason of its own.
     async fn refused(&mut self, error: &Error) {
         self.refusals = self.refusals.saturating_add(1);
@@ -363,7 +372,7 @@ impl Driver {
     }
 
     pub(crate) async fn cancel(&mut self, mut journal: Journal, last: Seq, by: &RunId) -> Next {
-        let mut pending = Live::cancel(&mut journal, self.engine.clock.wall());
+        let mut pending = RunCore::cancel(&mut journal, self.engine.clock.wall());
         if let Err(next) = self.commit(last, &mut pending).await {
             if let Next::Rebuild(_) = next {
                 self.run.inbox.control(Control::Cancel { by: by.clone() });

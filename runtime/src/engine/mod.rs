@@ -21,6 +21,7 @@ pub(crate) mod inbox;
 pub(crate) mod journal;
 pub(crate) mod life;
 mod line;
+mod live;
 pub(crate) mod polls;
 mod pool;
 mod rebuild;
@@ -28,6 +29,7 @@ mod recovery;
 pub(crate) mod refusals;
 pub(crate) mod registry;
 mod replay;
+pub(crate) mod run_core;
 mod shadow;
 mod start;
 #[cfg(test)]

@@ -7,9 +7,11 @@ use tidemill_model::{BlockReason, Event};
 use super::driver::{Driver, Next};
 use super::handle::RunResult;
 use super::journal::Journal;
+use super::live::Live;
 use super::polls::{Alone, RunMark};
 use super::replay::{ReplayContext, Replayed};
-use super::turn::{Live, Pending};
+use super::run_core::RunCore;
+use super::turn::Pending;
 use crate::ops;
 use crate::store::{self, Record, Unreadable};
 
@@ -151,49 +153,48 @@ impl Driver {
 
     /// Records what loading the run adds to its log, then serves its open operations.
     async fn open(&mut self, log: &[Record], journal: Journal, replayed: Replayed) -> Next {
-        let now = self.engine.clock.wall();
         let created = match store::created(log) {
             Ok(created) => Arc::new(created.clone()),
             Err(_) => return Next::Blocked,
         };
         let Replayed { life, mut bodies, asked } = replayed;
-        let (last, status) = (journal.head.last, journal.head.status());
-        let took_up = self.took_up(&journal);
-        let gate = self.engine.gate().clone();
-        let app = Arc::clone(&self.engine.app);
-        let mut live = Live { life, journal, last, status, created, gate, app };
+        let (around, took_up) = (self.surroundings(), self.took_up(&journal));
+        let now = around.now;
+        let (run, app) = (self.run.id.clone(), Arc::clone(&self.engine.app));
+        let mut live = Live { life, core: RunCore::new(run, journal, created, app) };
         let mut pending = Pending::default();
         if !took_up {
-            let attempt = live.journal.head.attempt.saturating_add(1);
+            let attempt = live.core.journal.head.attempt.saturating_add(1);
             let event = Event::RunStarted { epoch: self.engine.environment.epoch, attempt };
-            live.apply(now, &event).expect("a run that has not ended can be taken up");
+            live.core.apply(now, &event).expect("a run that has not ended can be taken up");
             pending.push(event);
         }
-        let resumed = ops::resume(self, &mut live, &mut pending, &mut bodies, now);
-        if let Err(reason) = live.add(&mut pending, &self.run.id, asked, now) {
-            let logged = live.journal.head.blocked.take();
+        let resumed = ops::resume(self, &mut live.core, &mut pending, &mut bodies, now);
+        if let Err(reason) = live.core.add(&mut pending, asked, around) {
+            let (logged, last) = (live.core.journal.head.blocked.take(), live.core.last());
             drop(live);
             return self.block(logged.as_ref(), last, reason).await;
         }
-        live.settle(&mut pending);
+        live.core.settle(&mut pending);
         if !pending.is_empty() {
-            match self.commit_in_parts(last, &mut pending, &live.journal).await {
-                Ok(last) => live.last = last,
+            let last = live.core.last();
+            match self.commit_in_parts(last, &mut pending, &live.core.journal).await {
+                Ok(last) => live.core.committed(last),
                 Err(next) => return next,
             }
         }
         self.run.outcome.send_if_modified(|outcome| outcome.take().is_some());
-        self.release(&live.journal, resumed);
+        self.release(&live.core.journal, resumed);
         if let Some(ended) = pending.ended {
-            self.end(&live.created, ended).await;
+            self.end(&live.core.created, ended).await;
             return Next::Gone;
         }
-        if let Err(error) = self.look_for_children(&live.journal).await {
+        if let Err(error) = self.look_for_children(&live.core.journal).await {
             tracing::warn!(run = %self.run.id, %error, "its children cannot be found now");
             self.pause().await;
             return Next::Rebuild(None);
         }
-        self.run.inbox.put_held(live.journal.held());
+        self.run.inbox.put_held(live.core.journal.held());
         Next::Live(Box::new(live))
     }
 

@@ -1,21 +1,11 @@
 //! What a turn collects: the events of one commit, and the effects to release after it.
 
-use std::sync::Arc;
-
 use rustc_hash::FxHashSet;
 
-use tidemill_model::{
-    BlockReason, BlockReasonKind, EncodedEvent, Event, Failure, FailureKind, RunCreated, RunId,
-    RunStatus, Seq, Timestamp,
-};
+use tidemill_model::{BlockReason, EncodedEvent, Event, RunCreated, RunId, RunStatus};
 
-use super::cell::Asked;
 use super::handle::RunResult;
-use super::journal::Journal;
-use super::life::Life;
-use crate::author::App;
-use crate::gate::Gate;
-use crate::ops::{self, Effect};
+use crate::ops::Effect;
 use crate::store::writer::NewRun;
 
 /// A turn of more rows than this takes several commits, some 5 ms of the writer's time each. The
@@ -69,146 +59,11 @@ struct TurnCut {
 
 /// How much a turn has collected.
 #[derive(Clone, Copy, Default)]
-struct Extent {
+pub(super) struct Extent {
     events: usize,
     bytes: usize,
     effects: usize,
     children: usize,
-}
-
-/// A run with a life.
-pub(crate) struct Live {
-    pub(crate) life: Life,
-    pub(crate) journal: Journal,
-    /// The newest input or act that is durable.
-    pub(crate) last: Seq,
-    /// The status as the file has it.
-    pub(crate) status: RunStatus,
-    pub(crate) created: Arc<RunCreated>,
-    /// The gate that releases bodies.
-    pub(crate) gate: Gate,
-    /// The program: which children it can run, and its version.
-    pub(crate) app: Arc<App>,
-}
-
-impl Live {
-    /// Delivers the inputs one after another. Ignores an input for an operation that is not open,
-    /// because it came too late.
-    pub(crate) fn turn(&mut self, run: &RunId, inputs: &[Event], now: Timestamp) -> Pending {
-        let mut pending = Pending::default();
-        self.life.stands_at(self.last);
-        for input in inputs {
-            pending.taken += 1;
-            if self.journal.apply(Seq::ZERO, now, input).is_err() {
-                continue;
-            }
-            ops::end(&mut pending, input);
-            pending.push(input.clone());
-            let asked = self.life.deliver(input);
-            if let Err(reason) = asked.and_then(|asked| self.add(&mut pending, run, asked, now)) {
-                pending.block(reason);
-                break;
-            }
-            if pending.ended.is_some() || pending.is_full() {
-                break;
-            }
-        }
-        self.settle(&mut pending);
-        pending
-    }
-
-    /// Adds the code's new acts; adds none if they do not fit what the run did before.
-    pub(crate) fn add(
-        &mut self,
-        pending: &mut Pending,
-        run: &RunId,
-        asked: Vec<Asked>,
-        now: Timestamp,
-    ) -> Result<(), BlockReason> {
-        let before = pending.extent();
-        let added = self.add_each(pending, run, asked, now);
-        added.inspect_err(|_| pending.cut_back(before))
-    }
-
-    fn add_each(
-        &mut self,
-        pending: &mut Pending,
-        run: &RunId,
-        asked: Vec<Asked>,
-        now: Timestamp,
-    ) -> Result<(), BlockReason> {
-        pending.events.reserve(asked.len());
-        for asked in asked {
-            let event = ops::ask(self, pending, run, asked)?;
-            match &event {
-                Event::RunCompleted { output } => {
-                    pending.ended = Some(RunResult::Completed(output.clone()));
-                }
-                Event::RunFailed { error } => {
-                    pending.ended = Some(RunResult::Failed(error.clone()));
-                }
-                _ => {}
-            }
-            self.apply(now, &event)?;
-            pending.push(event);
-            pending.cut_if_long(|| self.journal.head.status());
-        }
-        Ok(())
-    }
-
-    /// Ends the run as cancelled: a turn without an input, which its code did not ask for.
-    pub(crate) fn cancel(journal: &mut Journal, now: Timestamp) -> Pending {
-        let mut pending = Pending::default();
-        for op in journal.open_ops() {
-            ops::drop_op(&mut pending, journal, op);
-            let event = Event::OpDropped { op };
-            let dropped = journal.apply(Seq::ZERO, now, &event);
-            dropped.expect("an open operation can be dropped");
-            pending.push(event);
-        }
-        let message = "its parent dropped it or has ended";
-        let failure = Failure {
-            kind: FailureKind::Cancelled,
-            message: message.to_owned(),
-            chain: Vec::new(),
-        };
-        pending.push(Event::RunFailed { error: failure.clone() });
-        pending.status = Some(RunStatus::Cancelled);
-        pending.ended = Some(RunResult::Failed(failure));
-        pending
-    }
-
-    /// Decides the status that the file has after this turn.
-    pub(crate) fn settle(&mut self, pending: &mut Pending) {
-        let status = match (&pending.ended, &pending.blocked) {
-            (Some(RunResult::Completed(_)), _) => RunStatus::Completed,
-            (Some(RunResult::Failed(failure)), _) if failure.kind == FailureKind::Cancelled => {
-                RunStatus::Cancelled
-            }
-            (Some(RunResult::Failed(_)), _) => RunStatus::Failed,
-            (_, Some(_)) => RunStatus::Blocked,
-            (_, None) => self.journal.head.active(),
-        };
-        let is_written = status == self.status && pending.cuts.is_empty();
-        if !is_written || status == RunStatus::Blocked {
-            self.status = status;
-            pending.status = Some(status);
-        }
-    }
-
-    /// Applies an event to the journal. An event that does not fit must not be written either,
-    /// because no version could read a log with it.
-    pub(crate) fn apply(&mut self, now: Timestamp, event: &Event) -> Result<(), BlockReason> {
-        self.journal.apply(Seq::ZERO, now, event).map_err(|why| BlockReason {
-            kind: BlockReasonKind::Refused,
-            op: event.op(),
-            logged: None,
-            asked: Some(format!("{why}: that was not written")),
-            advice: "this is a fault of tidemill: keep the file and report it; nothing that was \
-                     recorded is lost, and the run is tried again when it is resumed"
-                .to_owned(),
-        })
-    }
 }
 
 impl Pending {
@@ -229,8 +84,13 @@ impl Pending {
         std::mem::take(&mut self.events)
     }
 
+    /// Whether it takes several commits.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.cuts.is_empty()
+    }
+
     /// Whether it takes no more inputs.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.taken >= TURN_INPUTS_MAX || self.bytes >= PART_BYTES_MAX
     }
 
@@ -274,9 +134,9 @@ impl Pending {
         Some(reason)
     }
 
-    /// Cuts the turn here, after an act, if its last part is long. A crash between two parts leaves
-    /// a log that ends amid the acts after an input, from which a replay can continue.
-    fn cut_if_long(&mut self, status: impl FnOnce() -> RunStatus) {
+    /// Cuts the turn here, after an act, if its last part is long. A crash between two parts leaves a
+    /// log that ends in the midst of the acts after an input, which a replay takes up.
+    pub(super) fn cut_if_long(&mut self, status: impl FnOnce() -> RunStatus) {
         let last = self.cuts.last().map_or(Extent::default(), |cut| cut.at);
         let now = self.extent();
         let long =
@@ -311,7 +171,7 @@ impl Pending {
         parts
     }
 
-    fn extent(&self) -> Extent {
+    pub(super) fn extent(&self) -> Extent {
         Extent {
             events: self.events.len(),
             bytes: self.bytes,
@@ -321,7 +181,7 @@ impl Pending {
     }
 
     /// Forgets what was added after `to`.
-    fn cut_back(&mut self, to: Extent) {
+    pub(super) fn cut_back(&mut self, to: Extent) {
         self.events.truncate(to.events);
         self.bytes = to.bytes;
         self.effects.truncate(to.effects);

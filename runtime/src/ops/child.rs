@@ -26,7 +26,7 @@ use crate::author::{App, Ctx, payload};
 use crate::engine::driver::{Driver, Next};
 use crate::engine::inbox::Control;
 use crate::engine::journal::Journal;
-use crate::engine::turn::Live;
+use crate::engine::run_core::RunCore;
 use crate::engine::{Engine, RunResult};
 use crate::error::Error;
 use crate::store::AwaitedChild;
@@ -98,23 +98,19 @@ operation_future!(Child);
 ///
 /// # Errors
 /// The reason that blocks the parent: this program has no workflow of that name.
-pub(super) fn create(
-    live: &Live,
-    run: &RunId,
-    event: &Event,
-) -> Result<Option<NewRun>, BlockReason> {
+pub(super) fn create(core: &RunCore, event: &Event) -> Result<Option<NewRun>, BlockReason> {
     let Event::ChildStarted { op, name, child, input } = event else { return Ok(None) };
-    if !live.app.workflows.contains_key(name) {
-        return Err(unknown_workflow(&live.app, *op, name));
+    if !core.app.workflows.contains_key(name) {
+        return Err(unknown_workflow(&core.app, *op, name));
     }
     let created = RunCreated {
         workflow: name.clone(),
         input: input.clone(),
         labels: std::collections::BTreeMap::new(),
-        seed: seed_of(&live.created.seed, *op),
-        parent: Some(Parent { run: run.clone(), op: *op }),
-        app_version: live.app.version.clone(),
-        durability: live.created.durability,
+        seed: seed_of(&core.created.seed, *op),
+        parent: Some(Parent { run: core.run.clone(), op: *op }),
+        app_version: core.app.version.clone(),
+        durability: core.created.durability,
     };
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
 }

@@ -44,7 +44,8 @@ use crate::engine::bodies::StepBody;
 use crate::engine::cell::Asked;
 use crate::engine::driver::Driver;
 use crate::engine::journal::Journal;
-use crate::engine::turn::{Live, Pending};
+use crate::engine::run_core::RunCore;
+use crate::engine::turn::Pending;
 pub use child::Child;
 pub(crate) use operation::Operation;
 pub use step::Call;
@@ -67,22 +68,23 @@ pub(crate) enum Effect {
 /// # Errors
 /// The reason that blocks the run, if it cannot do this.
 pub(crate) fn ask(
-    live: &Live,
+    core: &RunCore,
     pending: &mut Pending,
-    run: &RunId,
     asked: Asked,
+    gate_is_open: bool,
 ) -> Result<Event, BlockReason> {
     let Asked { mut event, body } = asked;
     match &event {
         Event::StepStarted { .. } => {
-            step::ask(live, pending, &mut event, body.expect("a step is asked for with its body"));
+            let body = body.expect("a step is asked for with its body");
+            step::ask(pending, &mut event, body, gate_is_open);
         }
         Event::TimerStarted { op, name, fire_at } => {
             let counted = timer::is_counted(name);
             pending.effects.push(Effect::Timer { op: *op, fire_at: *fire_at, counted });
         }
-        Event::ChildStarted { .. } => pending.children.extend(child::create(live, run, &event)?),
-        Event::OpDropped { op } => drop_op(pending, &live.journal, *op),
+        Event::ChildStarted { .. } => pending.children.extend(child::create(core, &event)?),
+        Event::OpDropped { op } => drop_op(pending, &core.journal, *op),
         _ => {}
     }
     Ok(event)
@@ -135,14 +137,14 @@ impl Effect {
 /// for the ends of children after the commit.
 pub(crate) fn resume(
     driver: &Driver,
-    live: &mut Live,
+    core: &mut RunCore,
     pending: &mut Pending,
     bodies: &mut FxHashMap<OpId, StepBody>,
     now: Timestamp,
 ) -> Vec<Effect> {
     let mut effects = Vec::new();
-    for op in live.journal.open_ops() {
-        let Some(open) = live.journal.open(op).filter(|open| open.held.is_none()) else {
+    for op in core.journal.open_ops() {
+        let Some(open) = core.journal.open(op).filter(|open| open.held.is_none()) else {
             continue;
         };
         match &open.kind {
@@ -151,7 +153,7 @@ pub(crate) fn resume(
             }
             OpKind::Step { .. } if !driver.bodies.contains_key(&op) => {
                 let Some(body) = bodies.remove(&op) else { continue };
-                effects.extend(step::resume(driver, live, pending, (op, body), now));
+                effects.extend(step::resume(driver, core, pending, (op, body), now));
             }
             OpKind::Timer { .. } | OpKind::Step { .. } | OpKind::Child { .. } => {}
         }

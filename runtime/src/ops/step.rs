@@ -23,7 +23,8 @@ use crate::engine::bodies::{RunningBody, StepBody};
 use crate::engine::cell::Asked;
 use crate::engine::driver::Driver;
 use crate::engine::journal::{Journal, StepFacts};
-use crate::engine::turn::{Live, Pending};
+use crate::engine::run_core::RunCore;
+use crate::engine::turn::Pending;
 
 /// The number of deaths of the process in a row after which a step is poison.
 const CRASHES_MAX: usize = 5;
@@ -206,9 +207,9 @@ impl<T: DeserializeOwned> Call<T> {
 operation_future!(Call);
 
 /// Completes its `step_started`: whether its first attempt will wait is known now.
-pub(super) fn ask(live: &Live, pending: &mut Pending, event: &mut Event, body: StepBody) {
+pub(super) fn ask(pending: &mut Pending, event: &mut Event, body: StepBody, gate_is_open: bool) {
     let Event::StepStarted { op, queued, .. } = event else { return };
-    *queued = *queued || !live.gate.is_open();
+    *queued = *queued || !gate_is_open;
     pending.effects.push(Effect::Body { op: *op, body });
 }
 
@@ -228,12 +229,12 @@ pub(super) fn begin(driver: &mut Driver, journal: &Journal, op: OpId, body: Step
 /// Serves an open step of the log that nothing in this process serves.
 pub(super) fn resume(
     driver: &Driver,
-    live: &mut Live,
+    core: &mut RunCore,
     pending: &mut Pending,
     (op, body): (OpId, StepBody),
     now: Timestamp,
 ) -> Option<Effect> {
-    let open = live.journal.open(op)?;
+    let open = core.journal.open(op)?;
     let newest = open.attempts.last().filter(|newest| newest.may_have_begun(now));
     if let Some(newest) = newest {
         let event = Event::StepRestarted {
@@ -245,7 +246,7 @@ pub(super) fn resume(
             ),
             queued: driver.engine.queues(&body),
         };
-        live.apply(now, &event).expect("a step that is open can begin again");
+        core.apply(now, &event).expect("a step that is open can begin again");
         pending.push(event);
     }
     Some(Effect::Body { op, body })

@@ -1,0 +1,277 @@
+//! The core of a run: what it has done, and what its turns become. Pure.
+//!
+//! Inputs and what the author's code asks for go in, a [`Pending`] comes out: events to commit, and
+//! what happens after the commit. The shell (`live.rs`) polls the code between the two, the driver
+//! hands the turn to the writer and tells the core what became durable.
+
+use std::sync::Arc;
+
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Event, Failure, FailureKind, RunCreated, RunId, RunStatus, Seq,
+    Timestamp,
+};
+
+use super::cell::Asked;
+use super::handle::RunResult;
+use super::journal::Journal;
+use super::turn::Pending;
+use crate::author::App;
+use crate::ops;
+
+/// What a turn knows of the world around its run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings {
+    /// The wall clock.
+    pub(crate) now: Timestamp,
+    /// Whether bodies may begin now.
+    pub(crate) gate_is_open: bool,
+}
+
+/// See the module.
+pub(crate) struct RunCore {
+    pub(crate) run: RunId,
+    pub(crate) journal: Journal,
+    pub(crate) created: Arc<RunCreated>,
+    /// The program: which children it can run, and its version.
+    pub(crate) app: Arc<App>,
+    /// The newest input or act that is durable.
+    last: Seq,
+    /// The status as the file has it.
+    status: RunStatus,
+}
+
+impl RunCore {
+    /// The core of a run whose log is this journal.
+    pub(crate) fn new(
+        run: RunId,
+        journal: Journal,
+        created: Arc<RunCreated>,
+        app: Arc<App>,
+    ) -> RunCore {
+        let (last, status) = (journal.head.last, journal.head.status());
+        RunCore { run, journal, created, app, last, status }
+    }
+
+    /// The newest input or act that is durable.
+    pub(crate) fn last(&self) -> Seq {
+        self.last
+    }
+
+    /// The turn is durable, up to this input or act.
+    pub(crate) fn committed(&mut self, last: Seq) {
+        self.last = last;
+    }
+
+    /// Adds an input; `false` if it concerns an operation that is not open: then it came too late,
+    /// and is not delivered.
+    pub(crate) fn observe(
+        &mut self,
+        pending: &mut Pending,
+        input: &Event,
+        around: Surroundings,
+    ) -> bool {
+        pending.taken += 1;
+        if self.journal.apply(Seq::ZERO, around.now, input).is_err() {
+            return false;
+        }
+        ops::end(pending, input);
+        pending.push(input.clone());
+        true
+    }
+
+    /// Adds what the code did when it was given the input; `false` when the turn takes no more.
+    pub(crate) fn react(
+        &mut self,
+        pending: &mut Pending,
+        asked: Result<Vec<Asked>, BlockReason>,
+        around: Surroundings,
+    ) -> bool {
+        if let Err(reason) = asked.and_then(|asked| self.add(pending, asked, around)) {
+            pending.block(reason);
+            return false;
+        }
+        pending.ended.is_none() && !pending.is_full()
+    }
+
+    /// Adds what the code did anew; nothing of it if it does not fit what the run did before.
+    ///
+    /// # Errors
+    /// Why the run is blocked.
+    pub(crate) fn add(
+        &mut self,
+        pending: &mut Pending,
+        asked: Vec<Asked>,
+        around: Surroundings,
+    ) -> Result<(), BlockReason> {
+        let before = pending.extent();
+        let added = self.add_each(pending, asked, around);
+        added.inspect_err(|_| pending.cut_back(before))
+    }
+
+    fn add_each(
+        &mut self,
+        pending: &mut Pending,
+        asked: Vec<Asked>,
+        around: Surroundings,
+    ) -> Result<(), BlockReason> {
+        for asked in asked {
+            let event = ops::ask(self, pending, asked, around.gate_is_open)?;
+            match &event {
+                Event::RunCompleted { output } => {
+                    pending.ended = Some(RunResult::Completed(output.clone()));
+                }
+                Event::RunFailed { error } => {
+                    pending.ended = Some(RunResult::Failed(error.clone()));
+                }
+                _ => {}
+            }
+            self.apply(around.now, &event)?;
+            pending.push(event);
+            pending.cut_if_long(|| self.journal.head.status());
+        }
+        Ok(())
+    }
+
+    /// Ends the run as cancelled: a turn without an input, which its code did not ask for.
+    pub(crate) fn cancel(journal: &mut Journal, now: Timestamp) -> Pending {
+        let mut pending = Pending::default();
+        for op in journal.open_ops() {
+            ops::drop_op(&mut pending, journal, op);
+            let event = Event::OpDropped { op };
+            let dropped = journal.apply(Seq::ZERO, now, &event);
+            dropped.expect("an open operation can be dropped");
+            pending.push(event);
+        }
+        let message = "nobody waits for it any more: its parent dropped it or has ended";
+        let failure = Failure {
+            kind: FailureKind::Cancelled,
+            message: message.to_owned(),
+            chain: Vec::new(),
+        };
+        pending.push(Event::RunFailed { error: failure.clone() });
+        pending.status = Some(RunStatus::Cancelled);
+        pending.ended = Some(RunResult::Failed(failure));
+        pending
+    }
+
+    /// Decides the status that the file has after this turn.
+    pub(crate) fn settle(&mut self, pending: &mut Pending) {
+        let status = match (&pending.ended, &pending.blocked) {
+            (Some(RunResult::Completed(_)), _) => RunStatus::Completed,
+            (Some(RunResult::Failed(failure)), _) if failure.kind == FailureKind::Cancelled => {
+                RunStatus::Cancelled
+            }
+            (Some(RunResult::Failed(_)), _) => RunStatus::Failed,
+            (_, Some(_)) => RunStatus::Blocked,
+            (_, None) => self.journal.head.active(),
+        };
+        let is_written = status == self.status && !pending.is_cut();
+        if !is_written || status == RunStatus::Blocked {
+            self.status = status;
+            pending.status = Some(status);
+        }
+    }
+
+    /// Takes an event into the journal; what does not fit there must not be written either,
+    /// because no version could read the log that has it.
+    pub(crate) fn apply(&mut self, now: Timestamp, event: &Event) -> Result<(), BlockReason> {
+        self.journal.apply(Seq::ZERO, now, event).map_err(|why| BlockReason {
+            kind: BlockReasonKind::Refused,
+            op: event.op(),
+            logged: None,
+            asked: Some(format!("{why}: that was not written")),
+            advice: "this is a fault of tidemill: keep the file and report it; nothing that was \
+                     recorded is lost, and the run is tried again when it is resumed"
+                .to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_model::{Durability, Json, OpId, OpName, Seed};
+
+    use super::*;
+    use crate::engine::bodies::StepBody;
+    use crate::store::Record;
+
+    fn around(gate_is_open: bool) -> Surroundings {
+        Surroundings { now: Timestamp::from_micros(0).unwrap(), gate_is_open }
+    }
+
+    fn name(text: &str) -> OpName {
+        OpName::new(text).unwrap()
+    }
+
+    fn core() -> RunCore {
+        let created = RunCreated {
+            workflow: name("w"),
+            input: Json::null(),
+            labels: std::collections::BTreeMap::new(),
+            seed: Seed::from_random([0; 16]),
+            parent: None,
+            app_version: "1".to_owned(),
+            durability: Durability::Local,
+        };
+        let seq = Seq::ZERO.next();
+        let event = Event::RunCreated(Box::new(created.clone()));
+        let journal = Journal::of(&[Record { seq, ts: around(true).now, event }]).unwrap();
+        let app = Arc::new(App::new("t"));
+        RunCore::new("r".parse().unwrap(), journal, Arc::new(created), app)
+    }
+
+    fn step(op: u32) -> Asked {
+        let body = Some(StepBody::of_closure(async || Ok::<_, crate::BoxError>(())));
+        let (op, input) = (OpId::new(op).unwrap(), Json::null());
+        Asked { event: Event::StepStarted { op, name: name("a"), queued: false, input }, body }
+    }
+
+    fn completed(op: u32) -> Event {
+        let op = OpId::new(op).unwrap();
+        Event::StepCompleted { op, name: name("a"), output: Json::null() }
+    }
+
+    fn kinds(pending: &mut Pending) -> Vec<String> {
+        let events = pending.take_events();
+        events.iter().map(|event| event.event().kind().to_string()).collect()
+    }
+
+    #[test]
+    fn an_input_of_an_operation_that_is_not_open_adds_nothing_and_is_not_delivered() {
+        let (mut core, mut pending) = (core(), Pending::default());
+        assert!(!core.observe(&mut pending, &completed(1), around(true)));
+        assert!(pending.is_empty() && pending.effects.is_empty());
+        assert!(core.react(&mut pending, Ok(vec![step(1)]), around(true)));
+        assert!(core.observe(&mut pending, &completed(1), around(true)));
+        assert!(!core.observe(&mut pending, &completed(1), around(true)), "it has ended");
+        assert_eq!(kinds(&mut pending), ["step_started", "step_completed"]);
+        assert_eq!((pending.taken, pending.effects.len()), (3, 2));
+    }
+
+    #[test]
+    fn what_the_code_did_in_a_reaction_that_cannot_be_recorded_is_left_out_whole() {
+        let (mut core, mut pending) = (core(), Pending::default());
+        let child = Event::ChildStarted {
+            op: OpId::new(2).unwrap(),
+            name: name("nobody"),
+            child: "r.2".parse().unwrap(),
+            input: Json::null(),
+        };
+        assert!(!core.react(&mut pending, Ok(vec![step(1), child.into()]), around(true)));
+        core.settle(&mut pending);
+        assert_eq!(kinds(&mut pending), ["run_blocked"]);
+        assert!(pending.effects.is_empty() && pending.children.is_empty());
+        assert_eq!(pending.status, Some(RunStatus::Blocked));
+    }
+
+    #[test]
+    fn a_step_that_starts_while_the_gate_is_closed_is_recorded_as_queued() {
+        for gate_is_open in [true, false] {
+            let (mut core, mut pending) = (core(), Pending::default());
+            core.react(&mut pending, Ok(vec![step(1)]), around(gate_is_open));
+            let events = pending.take_events();
+            let Event::StepStarted { queued, .. } = events[0].event() else { panic!() };
+            assert_eq!(*queued, !gate_is_open);
+        }
+    }
+}
