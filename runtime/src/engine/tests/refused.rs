@@ -127,7 +127,7 @@ async fn a_turn_that_is_refused_three_times_blocks_its_run_and_no_other() {
         assert_eq!(reason.kind, BlockReasonKind::Refused, "{reason:?}");
         let asked = reason.asked.unwrap();
         assert!(
-            asked.contains("refused 3 times") && asked.contains("not in this house"),
+            asked.contains("refused its turn 3 times") && asked.contains("not in this house"),
             "{asked}"
         );
     }
