@@ -1,4 +1,4 @@
-//! The settings of a sidecar. Whoever holds a [`Settings`] knows that it is valid.
+//! The settings of a sidecar. A [`Settings`] is always valid.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What the process of an app owes to its surroundings: to leave when its disk fails, to sleep when
-//! there is nothing to do, to answer while its bodies are busy, and to say who holds it up.
+//! The process of an app leaves when its disk fails, sleeps when there is nothing to do, answers
+//! while its bodies are busy, and names the code that blocks its threads.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What a step does is told truly by every command and by HTTP: it waits, it is queued, it runs, it was
-//! cut off and by what, it ended and nobody took that in.
+//! Every command and HTTP show the true state of a step: it waits, is queued, runs, was cut off and
+//! by what, or is held.
 
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +25,7 @@ fn over_http(api: &Api, run: &str) -> Vec<Value> {
     attempts.cloned().unwrap_or_default()
 }
 
-/// The same, where nothing moves: `show --json` says the same.
+/// The same for a step at rest, checked against `show --json`.
 #[track_caller]
 fn attempts(api: &Api, run: &str) -> Vec<Value> {
     let by_http = over_http(api, run);
@@ -59,7 +59,7 @@ fn wait_told(api: &Api, run: &str, expected: &[&str]) -> Vec<Value> {
     attempts(api, run)
 }
 
-/// What `runs` says of a run's steps, in its list as text and over HTTP.
+/// What `runs` shows of a run's steps, as text and over HTTP.
 #[track_caller]
 fn listed(api: &Api, run: &str) -> (String, Value) {
     let list = tidemill(&["runs", "--from", api.base()]);

@@ -1,5 +1,5 @@
-//! Workflows that break a rule are blocked, each with its own message, and go on when they are
-//! mended.
+//! Workflows that break a rule are blocked, each with its own message, and continue when they are
+//! fixed.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Faults one after another at random, on a node that always has work: whatever comes, every run
-//! completes with its right result and every moment that is left in the bucket is true.
+//! Random faults, one after another, on a node that always has work: every run completes with its
+//! right result, and every moment in the bucket is one that the node really had.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the commands say to wrong input: each time one line that says what to do.
+//! The commands answer wrong input with one line that says what to do.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Credentials that end: Litestream, which reads its own only once, is started again with new ones
-//! while the app works on.
+//! Credentials that expire: the sidecar restarts Litestream, which reads credentials only once,
+//! with new ones while the app keeps working.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -52,7 +52,7 @@ impl Keys {
                      content-length: {}\r\n\r\n{body}",
                     body.len()
                 );
-                // Whoever went away asks again.
+                // A client that disconnected asks again.
                 let _ = client.write_all(reply.as_bytes());
             }
         });

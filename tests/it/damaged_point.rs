@@ -69,7 +69,8 @@ fn problem(vm: &Machine) -> Option<String> {
     vm.status()?["problem"].as_str().map(str::to_owned)
 }
 
-/// A start that stays, names `what` and what is older, makes no further epochs, and ends when told.
+/// A start that waits, names `what` and the older point, makes no further epochs, and ends on
+/// SIGTERM.
 fn assert_stays(bucket: &Bucket, what: &str) {
     let mut vm = machine(bucket, "stays");
     vm.start();
@@ -87,7 +88,7 @@ fn assert_stays(bucket: &Bucket, what: &str) {
     assert_eq!(vm.shut_down(), 74, "the claim expires");
 }
 
-/// A start that may give up what is at `lost` does, says so for ever, and goes on from before it.
+/// A start that may give up the point at `lost` does so, records it, and continues from before it.
 fn assert_goes_on(bucket: &Bucket, lost: &Ltx) -> Value {
     let mut vm = machine(bucket, "next").sidecar_args(&["--allow-older"]);
     vm.start().wait_ready();

@@ -1,5 +1,5 @@
-//! Workflow code that ends the process, each time that it is polled: it is found out and blocked,
-//! and until then its neighbours get on with their work.
+//! Workflow code that ends the process each time that it is polled: the engine identifies and
+//! blocks its run, and until then other runs make progress.
 
 use std::time::Duration;
 

@@ -129,9 +129,9 @@ fn a_damaged_state_or_lease_is_an_error_and_not_a_guess() {
     vm.start().wait_ready();
 }
 
-/// Whoever waits for a holder counts with the TTL that the epoch's document names.
+/// A taker waits for the TTL that the epoch's document names.
 #[test]
-fn an_epoch_that_is_gone_on_with_keeps_its_ttl() {
+fn a_resumed_epoch_keeps_its_ttl() {
     let bucket = Bucket::new();
     let mut vm = Machine::new(&bucket, "vm-1", "n1").sidecar_args(&["--ttl", "6s"]);
     vm.start().wait_ready();

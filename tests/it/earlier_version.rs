@@ -1,5 +1,5 @@
-//! A file and a bucket that an earlier version wrote: every run in them goes on where it was, and
-//! what was blocked stays blocked. `data/README.md` says what they hold.
+//! A file and a bucket that an earlier version wrote: every run in them continues where it was, and
+//! blocked runs stay blocked. `data/README.md` says what they hold.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,6 @@
-//! A bucket that lost what it had of a node, and a node that had nothing in it yet: a good file keeps
-//! its place, no history is begun anew over what is left, and a machine that dies before its first
-//! copy stops nobody.
+//! A bucket that lost a node's objects, and a node without any yet: a good file stays in place, no
+//! new history begins over the remains of an old one, and a machine that dies before its first copy
+//! does not block the next.
 
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ fn what_never_reached_the_bucket_is_counted_by_the_bucket() {
     assert!(line.contains(&format!("events={lost} ")), "{lost} in {line}");
 }
 
-/// Where the lease is gone, only the epoch's own document tells how long its holder may still act.
+/// If the lease is gone, only the epoch's own document says how long its holder may still act.
 #[test]
 fn a_lost_lease_is_waited_for_as_long_as_its_epoch_says() {
     let bucket = Bucket::new();

@@ -1,4 +1,4 @@
-//! A machine that stands still past its lease and wakes up after another took its node over.
+//! A machine that freezes past its lease and wakes up after another has taken its node over.
 
 use std::time::Duration;
 

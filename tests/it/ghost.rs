@@ -193,7 +193,7 @@ fn a_cure_that_a_reboot_interrupted_is_not_forgotten_by_a_claim_that_ended_early
     vm.set_env("TIDEMILL_TEST_STOP_AT", "cure_begun");
     vm.start();
     assert_eq!(vm.wait_exit(BOUND), 128 + 6);
-    // As the machine's next boot finds it: the epoch cannot be gone on with.
+    // As the machine's next boot finds it: the epoch cannot be resumed.
     let path = vm.dir().join("workflow.db.node.json");
     let mut state: Value =
         serde_json::from_slice(&std::fs::read(&path).expect("a state file")).expect("JSON");

@@ -1,4 +1,4 @@
-//! Many callers share a commit, and each reply means durable.
+//! Many callers share a commit, and each reply means that the commit is durable.
 
 use std::collections::BTreeSet;
 use std::path::Path;

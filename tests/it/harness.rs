@@ -1,4 +1,4 @@
-//! The harness does what it says: a witness that is wrong would pass every other test.
+//! The harness works as it claims: a wrong witness would let every other test pass.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

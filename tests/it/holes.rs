@@ -1,4 +1,4 @@
-//! Litestream dies and comes back while the app writes on: the replica has no hole.
+//! Litestream dies and is restarted while the app keeps writing: the replica has no hole.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Text of a run that a terminal would act on: whatever command shows it, shows it as text.
+//! Text of a run that a terminal would interpret: every command shows it as plain text.
 
 use std::process::{Command, Output};
 use std::time::Duration;

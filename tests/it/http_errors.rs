@@ -1,4 +1,4 @@
-//! What the node's HTTP API says to wrong requests.
+//! The answers of the node's HTTP API to wrong requests.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a node costs and what it risks: idle it sends no data, and under load it lags little.
+//! The cost and the risk of a node: idle it sends no data, and under load it lags little.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! A machine that is lost while its sidecar repairs the replica of an app that died in a commit.
 //!
-//! Whatever is left in the bucket, no moment that leads to the end may show what never was. An open
+//! No moment in the lineage that remains in the bucket may show what never took place. An open
 //! break in the bucket does that: it hides what was shipped after the last good barrier until the
 //! repair is done, by this sidecar or by the next owner of the node.
 

@@ -1,6 +1,6 @@
-//! Litestream loses what it knows of the prefix that it ships to: its folder beside the database is
-//! deleted, or damaged. Going on would risk a hole that nothing tells of, so the epoch ends, the
-//! next start takes the next one, and nothing is lost.
+//! Litestream loses its record of the prefix that it ships to: its folder beside the database is
+//! deleted or damaged. Shipping on could leave an undetected hole, so the epoch ends, the next
+//! start takes the next one, and nothing is lost.
 
 use std::path::PathBuf;
 use std::time::Duration;

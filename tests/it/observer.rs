@@ -1,4 +1,4 @@
-//! The observer's commands say the same of a file, of a live node and of a moment in the bucket.
+//! The observer's commands show the same for a file, a live node and a moment in the bucket.
 
 use std::time::Duration;
 

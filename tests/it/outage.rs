@@ -1,4 +1,4 @@
-//! A machine that loses S3: it stops acting by its own clock, and goes on, or leaves, when S3 is
+//! A machine that loses S3 stops acting by its own clock, and continues, or leaves, when S3 is
 //! back.
 
 use std::time::Duration;
@@ -175,8 +175,8 @@ fn a_take_over_that_is_told_to_end_leaves_its_claim_to_expire() {
     assert_eq!(vm.shut_down(), 0);
 }
 
-/// The lease lasts, but nothing is shipped: whoever watches the node's health alone must learn it
-/// before the disk is gone.
+/// The lease lasts, but nothing is shipped: a supervisor that only watches the node's health must
+/// see it before the disk is gone.
 #[test]
 fn a_lag_makes_the_node_unready_and_not_dead() {
     let (bucket, ledger) = (Bucket::new(), Ledger::new());

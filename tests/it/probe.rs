@@ -31,7 +31,7 @@ fn careless() -> String {
     let address = listener.local_addr().expect("it is bound");
     std::thread::spawn(move || {
         for client in listener.incoming().filter_map(Result::ok) {
-            // Whoever went away wants no answer.
+            // A client that disconnected wants no answer.
             std::thread::spawn(move || drop(agree(&client)));
         }
     });

@@ -1,5 +1,5 @@
-//! Nothing waits for ever without a word: each wait that only a person can end shows a `problem` in
-//! the sidecar's status within seconds, and is one line in its log.
+//! No wait is silent: each wait that only a person can end shows a `problem` in the sidecar's
+//! status within seconds, and writes one line to its log.
 
 use std::process::Command;
 use std::time::Duration;
@@ -87,8 +87,8 @@ fn a_reader_that_keeps_a_cure_from_its_end_is_named() {
     let bucket = Bucket::new();
     let mut vm = sidecar(&bucket);
     let mut app = at_work(&mut vm);
-    // It has the file open and no transaction: nobody waits for it. Opened by itself, since a file that
-    // this process closes would take the reader's locks with it.
+    // It has the file open and no transaction: nobody waits for it. Opened by itself, since a file
+    // that this process closes would take the reader's locks with it.
     let mut bystander = Command::new("sh");
     bystander.args(["-c", "exec sleep 600 <workflow.db-shm"]).current_dir(vm.dir());
     let bystander = Process::spawn("bystander", &mut bystander, &vm.dir().join("bystander.log"));
@@ -159,7 +159,7 @@ fn a_command_is_not_killed_for_what_another_process_has() {
     procfs::signal(heir.pid, Signal::KILL);
     vm.wait_log(" curing ", BOUND);
     vm.wait_state("ready");
-    assert_eq!(vm.app(), Some(command), "it is another's to end");
+    assert_eq!(vm.app(), Some(command), "another supervisor must end it");
 }
 
 /// The stream of a dead app that a child keeps open says nothing of its death; the process does.

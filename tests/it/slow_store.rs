@@ -1,5 +1,5 @@
-//! A store that is slow with what is large: the lease is renewed all the while, and says nothing
-//! about what is covered before a barrier did.
+//! A store that is slow with large objects: the lease is renewed all the while, and its covered
+//! position never runs ahead of a barrier.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

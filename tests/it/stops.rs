@@ -1,4 +1,4 @@
-//! SIGTERM: a clean stop pays for nothing twice, and it ends.
+//! SIGTERM: a clean stop repeats no finished work, and it ends within a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

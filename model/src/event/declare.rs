@@ -261,7 +261,7 @@ macro_rules! named {
     };
 }
 
-/// The mark of a field that has a serde attribute: all of ours say when it is left out.
+/// The mark of a field that has a serde attribute; each of those says when the field is left out.
 #[cfg(test)]
 macro_rules! optional {
     ($serde:meta) => {

@@ -45,7 +45,7 @@ impl OpenFile {
             for view in left_out {
                 tracing::warn!(
                     view,
-                    "the program has a table or view of this name: the view of ours is left out"
+                    "the program has a table or view of this name: tidemill's view is left out"
                 );
             }
         }

@@ -1,5 +1,5 @@
-//! Runs that cannot go on: each way to get there blocks with its own message, loses nothing, and
-//! ends when what is wrong is mended.
+//! Blocked runs: each cause blocks with its own message, loses nothing, and ends when the cause is
+//! fixed.
 
 use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! What the tests of the author's side share.
+//! Helpers of the tests of the authoring API.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub(crate) async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it ends in time")
 }
 
-/// Waits for a condition that nobody tells of.
+/// Waits for a condition by polling it.
 pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
     soon(async {
         while !condition() {
@@ -50,7 +50,7 @@ pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
     .await;
 }
 
-/// A query on the node's file, for what only the log tells.
+/// A query on the node's file, for what only the log shows.
 pub(crate) fn sql<T: rusqlite::types::FromSql>(place: &Place, query: &str) -> T {
     let connection = tidemill_eventlog::open_reader(&place.file()).unwrap();
     connection.query_row(query, [], |row| row.get(0)).unwrap()

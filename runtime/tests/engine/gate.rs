@@ -1,4 +1,4 @@
-//! What leaves a node leaves through its gate, and only the owner's sidecar opens it.
+//! Every effect leaves a node through its gate, and only the owner's sidecar opens the gate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,5 @@
 //! Operations that are made outside their run's turn and awaited in it: nothing of them is ever
-//! written, the run is blocked and says what was called where, and its neighbours go on.
+//! written, the run is blocked and names the call and its thread, and other runs continue.
 
 use std::collections::BTreeSet;
 use std::future::Future;

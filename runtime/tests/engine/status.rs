@@ -1,4 +1,4 @@
-//! What a run says of itself: shown, replayed, and compared with nothing.
+//! The custom status: shown and replayed, without a comparison of its value.
 
 use tidemill::{App, Ctx, Result, RunResult, StartRequest};
 use tidemill_model::BlockReasonKind;

@@ -1,4 +1,4 @@
-//! A process under a sidecar of paper: it attaches before it opens, follows the lease, says
+//! A process under a scripted sidecar: it attaches before it opens, follows the lease, says
 //! goodbye after it closed, and leaves with 75 when it is fenced.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,16 +12,16 @@ use tidemill_model::{Epoch, InstanceId, NodeId};
 
 use crate::support::{Folder, Served, command, text, until};
 
-struct Paper {
+struct ScriptedSidecar {
     folder: Folder,
     listener: UnixListener,
 }
 
 const INSTANCE: [u8; 16] = [1; 16];
 
-impl Paper {
+impl ScriptedSidecar {
     /// A sidecar with a file of node n1 in epoch 3.
-    fn new() -> Paper {
+    fn new() -> ScriptedSidecar {
         let folder = Folder::new();
         let db = PathBuf::from(folder.db());
         create(&db).unwrap();
@@ -30,7 +30,7 @@ impl Paper {
         Meta::mark_shipped(&file, &node, epoch, &InstanceId::from_random(INSTANCE)).unwrap();
         file.close().unwrap();
         let listener = UnixListener::bind(folder.join("workflow.db.sock")).unwrap();
-        Paper { folder, listener }
+        ScriptedSidecar { folder, listener }
     }
 
     fn command(&self, args: &[&str]) -> std::process::Command {
@@ -56,7 +56,7 @@ impl Paper {
         stream
     }
 
-    /// Takes one request: its path, its body, and where the answer goes.
+    /// Reads one request; returns its path, its body, and the stream for the answer.
     fn request(&self) -> (String, Value, UnixStream) {
         let stream = self.accept();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -94,7 +94,7 @@ impl Paper {
         stream
     }
 
-    /// Takes the goodbye; by then nobody may have the file open.
+    /// Takes the goodbye, and checks that no process has the file open by then.
     fn take_goodbye(&self) {
         let (path, body, mut stream) = self.request();
         assert_eq!((path.as_str(), &body["session"]), ("/v1/detach", &json!("07".repeat(16))));
@@ -111,11 +111,11 @@ fn lease(stream: &mut UnixStream, state: &str, seconds: u64) {
 
 #[test]
 fn it_attaches_serves_under_the_lease_and_says_goodbye() {
-    let paper = Paper::new();
-    let serving = paper.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let scripted = ScriptedSidecar::new();
+    let serving = scripted.command(&["serve", "--listen", "127.0.0.1:0"]);
     let (node, mut stream) = std::thread::scope(|scope| {
         let attached = scope.spawn(|| {
-            let mut stream = paper.grant("n1", 3);
+            let mut stream = scripted.grant("n1", 3);
             lease(&mut stream, "open", 60);
             stream
         });
@@ -134,20 +134,20 @@ fn it_attaches_serves_under_the_lease_and_says_goodbye() {
     until("the gate to open again", || node.get("/v1/health").status == 200);
 
     std::thread::scope(|scope| {
-        scope.spawn(|| paper.take_goodbye());
+        scope.spawn(|| scripted.take_goodbye());
         node.stop();
     });
-    let wal = paper.folder.join("workflow.db-wal");
+    let wal = scripted.folder.join("workflow.db-wal");
     assert!(std::fs::metadata(&wal).unwrap().len() > 0, "Litestream's to checkpoint, not ours");
 }
 
 #[test]
 fn its_health_is_what_the_sidecar_tells_and_its_liveness_is_not() {
-    let paper = Paper::new();
-    let serving = paper.command(&["serve", "--listen", "127.0.0.1:0", "--health-lag", "20s"]);
+    let scripted = ScriptedSidecar::new();
+    let serving = scripted.command(&["serve", "--listen", "127.0.0.1:0", "--health-lag", "20s"]);
     let (node, mut stream) = std::thread::scope(|scope| {
         let attached = scope.spawn(|| {
-            let mut stream = paper.grant("n1", 3);
+            let mut stream = scripted.grant("n1", 3);
             lease(&mut stream, "open", 600);
             stream
         });
@@ -187,22 +187,22 @@ fn its_health_is_what_the_sidecar_tells_and_its_liveness_is_not() {
         let said = "the sidecar does not answer: it is not known what is shipped";
         health.status == 200 && health.body["problem"] == said
     });
-    let mut stream = paper.grant("n1", 3);
+    let mut stream = scripted.grant("n1", 3);
     until("it to be found again", || node.get("/v1/health").body.get("problem").is_none());
     lease(&mut stream, "open", 600);
     std::thread::scope(|scope| {
-        scope.spawn(|| paper.take_goodbye());
+        scope.spawn(|| scripted.take_goodbye());
         node.stop();
     });
 }
 
 #[test]
 fn fenced_it_leaves_with_75() {
-    let paper = Paper::new();
-    let serving = paper.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let scripted = ScriptedSidecar::new();
+    let serving = scripted.command(&["serve", "--listen", "127.0.0.1:0"]);
     let (mut node, mut stream) = std::thread::scope(|scope| {
         let attached = scope.spawn(|| {
-            let mut stream = paper.grant("n1", 3);
+            let mut stream = scripted.grant("n1", 3);
             lease(&mut stream, "open", 60);
             stream
         });
@@ -215,12 +215,12 @@ fn fenced_it_leaves_with_75() {
 #[test]
 fn a_file_of_another_epoch_or_node_is_not_opened() {
     for (name, epoch) in [("n1", 4), ("n2", 3)] {
-        let paper = Paper::new();
-        let mut serving = paper.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let scripted = ScriptedSidecar::new();
+        let mut serving = scripted.command(&["serve", "--listen", "127.0.0.1:0"]);
         let output = std::thread::scope(|scope| {
             scope.spawn(|| {
-                let _stream = paper.grant(name, epoch);
-                paper.take_goodbye();
+                let _stream = scripted.grant(name, epoch);
+                scripted.take_goodbye();
             });
             serving.output().unwrap()
         });
@@ -232,11 +232,11 @@ fn a_file_of_another_epoch_or_node_is_not_opened() {
 
 #[test]
 fn a_refusal_of_the_sidecar_is_told() {
-    let paper = Paper::new();
-    let mut serving = paper.command(&["run", "count", "1"]);
+    let scripted = ScriptedSidecar::new();
+    let mut serving = scripted.command(&["run", "count", "1"]);
     let output = std::thread::scope(|scope| {
         scope.spawn(|| {
-            let (_, _, mut stream) = paper.request();
+            let (_, _, mut stream) = scripted.request();
             let body = json!({"kind": "conflict", "message": "process 7 is attached"}).to_string();
             let head = format!("HTTP/1.1 409 Conflict\r\ncontent-length: {}\r\n\r\n", body.len());
             stream.write_all(head.as_bytes()).unwrap();
@@ -251,13 +251,13 @@ fn a_refusal_of_the_sidecar_is_told() {
 
 #[test]
 fn run_attaches_too() {
-    let paper = Paper::new();
-    let mut running = paper.command(&["run", "count", "3"]);
+    let scripted = ScriptedSidecar::new();
+    let mut running = scripted.command(&["run", "count", "3"]);
     let output = std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut stream = paper.grant("n1", 3);
+            let mut stream = scripted.grant("n1", 3);
             lease(&mut stream, "open", 60);
-            paper.take_goodbye();
+            scripted.take_goodbye();
         });
         running.output().unwrap()
     });

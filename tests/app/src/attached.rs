@@ -1,9 +1,9 @@
-//! A process that attaches to its sidecar as an app does, and then does not do what an app does.
+//! A process that attaches to its sidecar like an app, and then misbehaves.
 //!
 //! `TIDEMILL_TEST_ATTACH=hang`: it has the file's lock, loses its stream, and never attaches again.
 //! `TIDEMILL_TEST_ATTACH=fork`: a child has its stream and its lock, too, and outlives it.
-//! `TIDEMILL_TEST_ATTACH=hand_on`: a process of another group has its lock, and it has neither the lock
-//! nor its stream any more.
+//! `TIDEMILL_TEST_ATTACH=hand_on`: a process of another group has its lock, and it has neither the
+//! lock nor its stream any more.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Write};
@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 
-/// What the environment asks for instead of an app.
+/// Plays the misbehaving process if the environment asks for one instead of an app.
 pub(crate) fn instead_of_an_app() -> Option<ExitCode> {
     let mode = std::env::var("TIDEMILL_TEST_ATTACH").ok()?;
     if let Err(error) = attach(&mode) {

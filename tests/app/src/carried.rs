@@ -1,7 +1,7 @@
-//! Workflows whose runs were begun by an older version and are carried on by this one.
+//! Workflows whose runs an older version began and this one continues.
 //!
-//! `tests/it/data` keeps a file and a bucket with waiting runs of each. They must go on as they are,
-//! so a change here must not change what these workflows do.
+//! `tests/it/data` keeps a file and a bucket with waiting runs of each. They must go on as they
+//! are, so a change here must not change what these workflows do.
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ pub(crate) struct Deadly {
     after_millis: u64,
 }
 
-/// Ends the process every time; the later deployment is mended.
+/// Ends the process every time; the later deployment has the fix.
 pub(crate) async fn deadly(ctx: Ctx, deadly: Deadly) -> Result<u32> {
     if deadly.after_millis > 0 {
         ctx.sleep(Duration::from_millis(deadly.after_millis)).await?;

@@ -1,4 +1,4 @@
-//! Workflows that put the text that they are given wherever text of a run can be.
+//! Workflows that put their input text into every place where a run can have text.
 
 use std::fmt;
 

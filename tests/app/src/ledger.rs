@@ -1,4 +1,5 @@
-//! What step bodies did, written down outside every machine: one JSON line an event.
+//! The ledger: step bodies record what they did in a file outside every machine, one JSON line
+//! each.
 //!
 //! A line is appended with one `write` to a file opened with `O_APPEND`, so that lines of several
 //! processes never mix, and a line is there or not, whenever its writer is killed.

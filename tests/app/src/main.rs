@@ -1,7 +1,7 @@
 //! The app that the end-to-end tests run, kill and redeploy.
 //!
-//! - [`ledger`] what step bodies write down outside every machine
-//! - [`steady`] workflows that must come to their end whatever happens to their machine
+//! - [`ledger`] where step bodies record what they did, outside every machine
+//! - [`steady`] workflows that must complete whatever happens to their machine
 //! - [`carried`] workflows whose runs an older version began
 //! - [`misbehaving`] workflows that must be stopped with a message that says what to do
 //! - [`hostile`] workflows whose text is not fit for a terminal

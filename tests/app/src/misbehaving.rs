@@ -1,5 +1,5 @@
-//! Workflows that break a rule: each run of them must be blocked, with a message that says what to
-//! do, and none may be guessed at.
+//! Workflows that break a rule: the engine must block each of their runs, with a message that says
+//! what to do.
 
 use std::task::Poll;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(crate) fn redeployed() -> bool {
     std::env::var("TIDEMILL_TEST_CODE").is_ok_and(|code| code == "2")
 }
 
-/// Waits for a timer of the process, which no other process could go on waiting for.
+/// Waits for a timer of the process, for which no other process could wait.
 pub(crate) async fn foreign_wait(_ctx: Ctx, _: ()) -> Result<()> {
     tokio::time::sleep(Duration::from_millis(1)).await;
     Ok(())
@@ -26,7 +26,7 @@ pub(crate) async fn panics(ctx: Ctx, _: ()) -> Result<()> {
     panic!("the workflow gave up");
 }
 
-/// Panics while a step of it runs, which ends so many milliseconds later.
+/// Panics while one of its steps runs, which ends a number of milliseconds later.
 pub(crate) async fn gives_up(ctx: Ctx, millis: u64) -> Result<()> {
     let slow = ctx.step("slow", slow_body, millis).start();
     ctx.sleep(Duration::from_millis(1)).await?;
@@ -72,7 +72,7 @@ async fn poison_body(step: Step, _: ()) -> Result<()> {
     std::process::abort();
 }
 
-/// Does something else in the later deployment than what it is known to have done.
+/// Acts differently in the later deployment than its log says.
 pub(crate) async fn changed(ctx: Ctx, _: ()) -> Result<u32> {
     let name = if redeployed() { "second" } else { "first" };
     let number = ctx.run(name, async || Ok::<u32, BoxError>(1)).await?;
@@ -80,7 +80,7 @@ pub(crate) async fn changed(ctx: Ctx, _: ()) -> Result<u32> {
     Ok(number)
 }
 
-/// One branch has a bug that the later deployment mends; the other does its work meanwhile.
+/// One branch has a bug that the later deployment fixes; the other works meanwhile.
 pub(crate) async fn half_broken(ctx: Ctx, work: Chain) -> Result<u64> {
     let breaks = async {
         ctx.sleep(Duration::from_millis(20)).await?;

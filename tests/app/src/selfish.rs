@@ -1,5 +1,5 @@
-//! Workflows and bodies that hold the thread that runs them: they come to their end, and their node
-//! says who held it up.
+//! Workflows and bodies that block the thread that runs them: they complete, and their node logs
+//! which code blocked the thread.
 
 use std::time::Duration;
 

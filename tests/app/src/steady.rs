@@ -1,4 +1,4 @@
-//! Workflows that must come to their end whatever happens to their machine.
+//! Workflows that must complete whatever happens to their machine.
 //!
 //! Each input has a default for every field, so that a test names only what it is about.
 

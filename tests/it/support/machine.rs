@@ -271,7 +271,7 @@ impl Machine {
         reply.body
     }
 
-    /// The machine's processes, whoever started them.
+    /// The machine's processes, no matter which process started them.
     pub(crate) fn processes(&self) -> Vec<Proc> {
         procfs::of(&self.dir)
             .into_iter()

@@ -131,7 +131,7 @@ pub(crate) fn tidemill(bucket: &Bucket, args: &[&str]) -> Finished {
     finish("tidemill", &mut command)
 }
 
-/// The file at a transaction of a prefix, by Litestream alone: it checks nothing of ours.
+/// The file at a transaction of a prefix, by Litestream alone, without our own checks.
 #[track_caller]
 pub(crate) fn litestream_restore(bucket: &Bucket, prefix: &str, txid: u64) -> PathBuf {
     let target = scratch::folder("restore").join("workflow.db");

@@ -1,4 +1,4 @@
-//! What recovery makes of a step's events: which attempt comes next, and what counts as a crash.
+//! What recovery derives from a step's events: the next attempt, and the number of crashes.
 
 use tidemill_model::{OpName, RunCreated};
 
@@ -24,7 +24,7 @@ fn created() -> Event {
     }))
 }
 
-/// A script begins at event 2. Gives its step.
+/// Folds a script of events from event 2 on, and returns its step.
 fn step(events: impl IntoIterator<Item = Event>) -> Op {
     let mut journal = Journal::default();
     for (n, event) in (1..).zip([created()].into_iter().chain(events)) {
@@ -63,7 +63,7 @@ fn checkpoint(attempt: u32) -> Event {
     Event::Checkpoint { op, name, attempt, value: Json::null() }
 }
 
-/// What a restart at this second does: it replaces the attempt, or goes on with its number.
+/// Whether a restart at this second makes another attempt, and the attempt's number.
 fn replaced(step: &Op, second: i64) -> (u32, bool) {
     let newest = step.attempts.last().unwrap();
     assert_eq!(StepFacts::of(step).unwrap().attempt, newest.number);

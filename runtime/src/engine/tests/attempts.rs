@@ -17,7 +17,7 @@ fn count(path: &Path, kind: &str) -> i64 {
     open_reader(path).unwrap().query_row(sql, [kind], |row| row.get(0)).unwrap()
 }
 
-/// As many checkpoints as it is told; an author's `?` after each.
+/// Records a number of checkpoints, with an author's `?` after each.
 async fn train(step: Step, epochs: u32) -> Result<u32> {
     let first = step.last_checkpoint::<u32>()?.unwrap_or(0);
     for epoch in first + 1..=epochs {
@@ -76,7 +76,7 @@ async fn a_checkpoint_waits_while_sqlite_itself_says_that_the_disk_is_full() {
     .await;
     // It cannot grow any more.
     instruments.faults.limit_pages(1);
-    // Between so many refused starts its body has tried to record, too.
+    // Among this many refused commits there are some of the body's records, too.
     soon(async {
         let mut refused = 0;
         while refused < 20 {
@@ -124,7 +124,7 @@ async fn needs_state(step: Step, (): ()) -> Result<()> {
     Ok(())
 }
 
-/// What is recorded of it is a number, and it is read from a text: as after a change of the code.
+/// Encodes as a number and decodes from a text, as after a change of the code.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(into = "u32", from = "String")]
 struct Odd;

@@ -1,4 +1,4 @@
-//! What the log tells of attempts when the process ends in each of their states.
+//! What the log says about attempts when the process ends in each of their states.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -26,7 +26,7 @@ impl Ledger {
     }
 }
 
-/// What the body does in each attempt, from the first: `f` fails, `h` hangs, anything else ends it.
+/// Acts in each attempt as its letter says: `f` fails, `h` hangs, anything else returns.
 async fn act(step: Step, acts: String) -> Result<u32> {
     step.state::<Arc<Ledger>>().0.lock().unwrap().push(step.attempt());
     let at = usize::try_from(step.attempt()).unwrap() - 1;
@@ -98,7 +98,7 @@ impl Place {
         node.start(request).await.unwrap();
     }
 
-    /// Goes on with the file as it is now, and lets the process go that had it.
+    /// Continues with a copy of the file as it is now, and drops the process that had it.
     async fn crash(&mut self, node: &Node) {
         self.copies += 1;
         let copy = crashed(&self.path, self.copies);
@@ -132,7 +132,7 @@ impl Place {
         .await;
     }
 
-    /// Waits until so many bodies began.
+    /// Waits until `count` bodies have begun.
     async fn until_begun(&self, count: usize) {
         soon(async {
             while self.ledger.begun().len() < count {
@@ -146,7 +146,7 @@ impl Place {
         soon(node.result(&self.run)).await.unwrap()
     }
 
-    /// Lets the moment of the attempt that waits come: the file says that it was an hour ago.
+    /// Opens the file after it was changed so that the waiting attempt was due an hour ago.
     async fn open_an_hour_later(&self) -> Node {
         let instruments = Instruments::default();
         instruments.clock.step_wall(HOUR_MICROS + 1_000_000);
@@ -282,7 +282,7 @@ async fn what_waits_for_a_thread_is_queued_and_a_crash_does_not_make_an_attempt_
     let full = |state: &RunState| state.activity().running == threads;
     place.until(full).await;
     assert_eq!(place.state().activity().queued, 1);
-    // Which of them is last in line is up to the runtime.
+    // The runtime decides which of them is last in line.
     let in_line = |op: &Op| op.attempts[0].state == AttemptState::Queued;
     let before = place.state();
     let (queued, op) = before.ops.iter().find(|(_, op)| in_line(op)).unwrap();
@@ -317,7 +317,7 @@ async fn a_body_does_not_begin_before_the_log_says_so() {
     let instruments = Instruments::default();
     let node = place.open_with(instruments.clone()).await;
     // Of the commits the first creates the run, the second starts the step, the third is the
-    // failure; the disk is full when the second attempt is to begin.
+    // failure; the disk is full when the second attempt is about to begin.
     instruments.faults.fail([4, 5, 6]);
     let begun_at = begun_at_each_commit(&instruments, &place.ledger);
     place.start(&node, "f", 2, false).await;
@@ -398,8 +398,8 @@ async fn a_lease_that_ends_while_a_beginning_is_written_holds_the_body_back() {
     }
 }
 
-/// The log of a version that did not record when a retry began: what is known is the moment before
-/// which it did not.
+/// The log of a version that did not record when a retry began: it only shows the earliest moment
+/// at which it may have begun.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_that_an_earlier_version_left_waiting_goes_on() {
     for hours in [0, 1] {

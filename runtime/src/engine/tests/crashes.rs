@@ -68,7 +68,7 @@ impl Crashing {
         this
     }
 
-    /// Goes on with the file as it is now, and lets the process go that had it.
+    /// Continues with a copy of the file as it is now, and drops the process that had it.
     async fn crash(&mut self, node: &Node) {
         self.number += 1;
         let copy = crashed(&self.path, self.number);
@@ -161,8 +161,8 @@ async fn progress_and_clean_ends_do_not_count() {
     fsck(&crashing.path);
 }
 
-/// The process that wrote last is of another boot or another owner: what happened before does not
-/// count, what happens from now on does.
+/// The process before was of another boot or another owner: its crashes do not count, later ones
+/// do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reboots_and_take_overs_do_not_count() {
     for (what, other) in [("boot", "'00000000-0000-4000-8000-000000000000'"), ("epoch", "7")] {

@@ -82,7 +82,7 @@ async fn a_child_that_was_dropped_before_a_crash_does_not_begin_after_it() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copy) = (folder.path().join("workflow.db"), folder.path().join("crash.db"));
     let (begun, instruments) = (Begun::default(), Instruments::default());
-    // The start and the parent's first turn are written, and then nothing for as long as it takes.
+    // The start and the parent's first turn are written, and nothing after them.
     instruments.faults.fail(3..100_000);
     let environment = Environment::alone(&path);
     let node = Node::open_with(patient_app(&begun), environment, instruments.clone()).await;

@@ -14,7 +14,7 @@ async fn nothing(_: Step, n: u32) -> Result<u32> {
     Ok(n)
 }
 
-/// Does so many runs of `chain` at once, and waits for them.
+/// Starts a number of runs of `chain` at once, and waits for them.
 async fn many(node: &Node, runs: u32, steps: u32) {
     let runs = (0..runs).map(|_| {
         let node = node.clone();

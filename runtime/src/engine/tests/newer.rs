@@ -36,7 +36,7 @@ async fn open(path: &Path) -> Node {
     app.open(path).await.unwrap()
 }
 
-/// Adds a good row of a kind that nobody knows, as a newer version would have written it.
+/// Adds a valid row of an unknown kind, as a newer version would have written it.
 fn add_unknown(path: &Path, run: &str) {
     let connection = open_writer(path, Checkpoints::Own).unwrap();
     let head = head(&connection).unwrap();
@@ -57,7 +57,7 @@ fn add_unknown(path: &Path, run: &str) {
     connection.execute(sql, (seq, ts.to_string(), run, sum)).unwrap();
 }
 
-/// Stands for a version that knows the kind: to it the event is one that it skips.
+/// Acts as a version that knows the kind, and skips the event.
 fn learn_unknown(path: &Path) {
     let connection = open_writer(path, Checkpoints::Own).unwrap();
     let triggers: Vec<String> = connection

@@ -1,4 +1,4 @@
-//! Logs that no engine of this version writes: everyone who folds them says the same of them.
+//! Logs that no engine of this version writes: all code that folds them judges them alike.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -94,7 +94,7 @@ fn events_about(op: u32) -> Vec<Event> {
     ]
 }
 
-/// What the engine says of a log.
+/// The engine's judgement of a log.
 fn journal(log: &[Event]) -> std::result::Result<(), String> {
     let records: Vec<Record> = (1..)
         .zip(log)
@@ -107,7 +107,7 @@ fn journal(log: &[Event]) -> std::result::Result<(), String> {
     Journal::of(&records).map(drop).map_err(|reason| reason.logged.unwrap_or_default())
 }
 
-/// What the fold says that views, the check of a file and the rebuild of projections share.
+/// The judgement of the fold that the views, `fsck` and the rebuild of projections share.
 fn state(log: &[Event]) -> std::result::Result<(), String> {
     let run: RunId = "r".parse().unwrap();
     let mut state: Option<RunState> = None;
@@ -144,7 +144,7 @@ fn the_engine_and_the_fold_of_views_refuse_the_same_logs_with_the_same_words() {
     }
 }
 
-/// Writes a log as its engine would have, without asking whether it fits.
+/// Writes a log as its engine would have, without checking whether its events fit.
 fn write(path: &Path, log: &[Event]) {
     create(path).unwrap();
     let connection = open_writer(path, Checkpoints::Own).unwrap();

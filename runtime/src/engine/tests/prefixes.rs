@@ -23,8 +23,8 @@ pub(super) async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it ends in time")
 }
 
-/// Runs a program to its end and gives the whole file's log. The node stops and is opened again
-/// whenever the log has grown by `stop_after` events, up to twelve times; 0 is never.
+/// Runs a program to its end and returns the whole file's log. Stops the node and opens it again
+/// whenever the log has grown by `stop_after` events, up to twelve times; never if that is 0.
 async fn live(folder: &Path, program: &Program, stop_after: u64) -> Vec<Row> {
     let path = folder.join("live.db");
     let ledger = Arc::default();
@@ -75,7 +75,7 @@ fn runs(rows: &[Row]) -> Vec<RunId> {
     created.filter_map(|row| row.run.clone()).collect()
 }
 
-/// Replays a prefix, then gives it the inputs that came after it: it does what was done live.
+/// Replays a prefix, then delivers the inputs that came after it: the run acts as it did live.
 fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize) {
     let (clock, inbox) = (Clock::default(), Arc::new(Inbox::default()));
     let stage = ReplayContext {
@@ -86,7 +86,7 @@ fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize)
         floats_exact_from: Some(Seq::ZERO),
         polls: None,
     };
-    // A replay that lets others have its thread after each input is the same.
+    // A replay that yields its thread after each input has the same result.
     let replayed = match prefix % 2 {
         0 => stage.replay(&log[..prefix]),
         _ => stage.begin(&log[..prefix]).and_then(|mut replay| {
@@ -223,7 +223,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
     assert!(held.into_inner() > 10, "results arrived in stops");
 }
 
-/// Makes a file whose log is a prefix of another's.
+/// Makes a file whose log is a prefix of another file's log.
 pub(super) fn write_prefix(path: &Path, rows: &[Row]) {
     create(path).unwrap();
     let connection = open_writer(path, tidemill_eventlog::Checkpoints::Own).unwrap();

@@ -16,13 +16,13 @@ use tidemill_model::{OpId, RunId};
 
 use crate::{App, Ctx, Result, Retry, Step};
 
-/// How often a program has said something.
+/// How often any program has set its status.
 static SAID: AtomicU64 = AtomicU64::new(0);
 
 /// A program. Its value depends on the order in which its branches end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Program {
-    /// A step that fails so often before it succeeds, with so many attempts allowed.
+    /// A step that fails a number of times before it succeeds, with a number of attempts allowed.
     Step {
         fails: u32,
         attempts: u32,

@@ -1,4 +1,4 @@
-//! Runs whose turns the file does not take: blocked by themselves, and nobody else is disturbed.
+//! Runs whose turns the file refuses: only they are blocked, and no other run is disturbed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,7 +26,7 @@ async fn chain(ctx: Ctx, steps: u32) -> Result<u32> {
     Ok(steps)
 }
 
-/// Two steps, of which the author's trigger does not take the second.
+/// Two steps, of which the author's trigger refuses the second.
 async fn forbidden(ctx: Ctx, (): ()) -> Result<u32> {
     let first = ctx.step("number", number, 1).await?;
     Ok(first + ctx.step("forbidden", number, 2).await?)
@@ -36,7 +36,7 @@ async fn waits(ctx: Ctx, (): ()) -> Result<()> {
     Ok(ctx.sleep(HOUR).await?)
 }
 
-/// Waits, or panics where it is not mended.
+/// Panics; the fixed version waits.
 async fn panics(_: Ctx, (): ()) -> Result<()> {
     panic!("on purpose")
 }
@@ -175,7 +175,7 @@ async fn a_block_that_cannot_be_written_is_held_and_shown() {
     fsck(&place.path);
 }
 
-/// An id whose row cannot be read: who asks for it is told, who starts others beside it is not.
+/// An id whose row cannot be read is an error for a request of that id, and not for other starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_row_is_an_error_for_who_asks_for_it_alone() {
     let place = place();

@@ -1,4 +1,4 @@
-//! Stops and blocks: what has ended is not done again, and nothing runs beside what still runs.
+//! Stops and blocks: no ended step runs again, and no attempt begins beside a running body.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -24,7 +24,7 @@ struct Scene {
     go: Notify,
     /// Another one may.
     go_second: Notify,
-    /// The workflow was mended.
+    /// Whether the workflow was fixed.
     mended: AtomicBool,
     /// A body on a thread of its own may return.
     open: (Mutex<bool>, Condvar),
@@ -106,7 +106,7 @@ async fn a_body_that_returns_within_the_grace_does_not_run_again() {
     fsck(&path);
 }
 
-/// Ends as a body does whose child process had the signal, too.
+/// Fails like a body whose child process got the signal, too.
 async fn is_hit_too(step: Step, (): ()) -> Result<u32> {
     if step.attempt() == 1 {
         step.state::<Shared>().begun.fetch_add(1, Ordering::Relaxed);
@@ -156,7 +156,7 @@ async fn hanging(ctx: Ctx, (): ()) -> Result<()> {
     Ok(ctx.step("hangs", hangs, ()).await?)
 }
 
-/// Its step loses at once, and the run goes on for long.
+/// Its step loses the race at once, and the run continues for long.
 async fn racing(ctx: Ctx, (): ()) -> Result<()> {
     crate::select! {
         () = async { let _ = ctx.step("hangs", hangs, ()).await; } => {}
@@ -255,7 +255,7 @@ async fn told(step: Step, (): ()) -> Result<u32> {
     Ok(scene.ended.fetch_add(1, Ordering::Relaxed))
 }
 
-/// One branch panics until the workflow is mended; the other's step goes on meanwhile.
+/// One branch panics until the workflow is fixed; the step of the other branch continues meanwhile.
 fn breaking(scene: &Shared) -> App {
     let mended = Arc::clone(scene);
     let workflow = move |ctx: Ctx, (): ()| {
@@ -333,8 +333,8 @@ async fn a_run_that_is_resumed_observes_first_what_was_held() {
     fsck(&path);
 }
 
-/// Gives its name when it is told to.
-/// Fails once, after it was told to.
+/// Returns its name when the test allows it.
+/// Fails once, when the test allows it.
 async fn again(step: Step, (): ()) -> Result<u32> {
     let scene = step.state::<Shared>();
     while !scene.mended.load(Ordering::Relaxed) {
@@ -493,7 +493,7 @@ async fn a_node_that_is_fenced_waits_for_nobody_and_holds_nothing() {
     node.start(StartRequest::new("hanging", ()).unwrap().id("s")).await.unwrap();
     until(|| scene.begun.load(Ordering::Relaxed) == 2).await;
     gate.fence();
-    // A result that arrives now is of a file that nobody will read.
+    // Nobody will read the file that a result would now go to.
     scene.go.notify_one();
     until(|| scene.ended.load(Ordering::Relaxed) == 1).await;
     soon(node.shutdown()).await.unwrap();

@@ -66,7 +66,7 @@ async fn nothing_loaded(node: &Node) {
     .await;
 }
 
-/// Waits until the file says so.
+/// Waits until a query of the file gives the wanted number.
 async fn in_the_file(path: &Path, sql: &str, wanted: u32) {
     soon(async {
         while number(path, sql) != wanted {
@@ -76,8 +76,7 @@ async fn in_the_file(path: &Path, sql: &str, wanted: u32) {
     .await;
 }
 
-/// A file whose process died before it wrote the first event that `is_next` of what it wrote in
-/// another life.
+/// Makes a copy of a file whose process died before it wrote the first event for which `is_next`.
 fn died_before(path: &Path, from: &Path, is_next: impl Fn(&Row) -> bool) {
     let rows = query::events(&open_reader(from).unwrap(), None, Seq::ZERO, u32::MAX).unwrap();
     let end = rows.iter().position(is_next).expect("it was written");
@@ -114,7 +113,7 @@ async fn the_end_of_a_child_brings_its_parent_back() {
         let request = StartRequest::new("parent", naps).unwrap().id(&format!("p{number}"));
         node.start(request).await.unwrap();
     }
-    // Nobody asks for them: that would bring them back, too.
+    // The test does not ask for their results, because that would load them, too.
     let done = "SELECT count(*) FROM runs WHERE workflow = 'parent' AND output = '6'";
     in_the_file(&path, done, 8).await;
     node.shutdown().await.unwrap();
@@ -255,7 +254,7 @@ async fn a_blocked_run_leaves_memory_is_shown_as_blocked_and_can_be_resumed() {
     assert!(matches!(soon(node.result(&run)).await.unwrap(), RunResult::Blocked(_)));
     node.shutdown().await.unwrap();
 
-    // The next process tries it again by itself.
+    // The next process tries it again without a `resume`.
     let node = app().workflow("w", mended).open(&path).await.unwrap();
     assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 7);
     let sleeping = node.start(StartRequest::new("sleeps", ()).unwrap()).await.unwrap().id;
@@ -270,7 +269,7 @@ async fn a_blocked_run_leaves_memory_is_shown_as_blocked_and_can_be_resumed() {
     fsck(&path);
 }
 
-/// Who waits for a run does not keep it in memory, and hears of its end.
+/// A caller that waits for a run does not keep it in memory, and gets its end.
 #[tokio::test]
 async fn who_waits_for_a_run_hears_of_its_end_whether_it_is_in_memory_or_not() {
     async fn counted(ctx: Ctx, calls: u64) -> Result<()> {

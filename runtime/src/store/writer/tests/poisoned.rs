@@ -1,4 +1,4 @@
-//! Messages that cannot be written, among others that can: the others never notice.
+//! Messages that cannot be written, among others that can: the others are not affected.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,13 +24,13 @@ use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
 use crate::error::{Error, ErrorKind};
 
-/// The runs that there are before the first batch; others are created by name.
+/// The number of runs before the first batch; others are created by name.
 const RUNS: u8 = 3;
 
 /// Names at which the author's triggers below refuse a row, each in its own way.
 const POISONS: [&str; 5] = ["abort!", "fail!", "rollback!", "ignore!", "deferred!"];
 
-/// An author's tables and triggers on ours; the last breaks a key that is looked at by `COMMIT`.
+/// An author's tables, and triggers on ours; the last breaks a key that SQLite checks in `COMMIT`.
 const TRIGGERS: &str = "
 CREATE TABLE wanted (id INTEGER PRIMARY KEY);
 CREATE TABLE notes (of INTEGER REFERENCES wanted DEFERRABLE INITIALLY DEFERRED);
@@ -102,7 +102,7 @@ fn planned() -> impl Strategy<Value = Planned> {
     ]
 }
 
-/// What a message was answered with, as text.
+/// The receiver of a message's answer.
 enum Answer {
     Turn(Arc<Inbox>),
     Create(oneshot::Receiver<Result<Creation, Error>>),
@@ -236,7 +236,7 @@ impl Desk {
         }
     }
 
-    /// Writes a batch; what each message was answered with.
+    /// Writes a batch; returns the answer to each message.
     fn batch(&mut self, planned: &[(u32, Planned)]) -> Vec<(u32, String)> {
         // A step that has ended does not end again.
         let planned = planned.iter().filter(|(_, planned)| match planned {
@@ -372,7 +372,7 @@ fn each_way_to_be_refused_is_told_to_the_one_that_is() {
     }
 }
 
-/// What would have ended with a turn that is refused goes on, in the same batch and after it.
+/// A step whose ending turn is refused continues, in the same batch and after it.
 #[test]
 fn a_step_whose_end_is_refused_still_records() {
     for poison in 0..5 {
@@ -395,7 +395,8 @@ fn a_step_whose_end_is_refused_still_records() {
     }
 }
 
-/// An id whose row cannot be read refuses who asks for it, as a start and as a child.
+/// An id whose row cannot be read refuses only the message that names it, as a start and as a
+/// child.
 #[test]
 fn a_damaged_row_refuses_who_asks_for_it_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -415,7 +416,7 @@ fn a_damaged_row_refuses_who_asks_for_it_alone() {
     assert!(answers[3].1.starts_with("Ok(Created"), "{answers:?}");
 }
 
-/// A file that takes nothing more refuses all, without a word of SQL, and takes them later.
+/// A full file refuses all messages, without SQL in the error, and takes them later.
 #[test]
 fn a_full_disk_refuses_all_and_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
