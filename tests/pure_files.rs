@@ -107,9 +107,8 @@ fn sources(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {
         return vec![path.to_owned()];
     }
-    let entries = fs::read_dir(path).expect("a folder of sources can be listed");
     let mut found: Vec<PathBuf> =
-        entries.flat_map(|entry| sources(&entry.expect("so can its entries").path())).collect();
+        fs::read_dir(path).unwrap().flat_map(|entry| sources(&entry.unwrap().path())).collect();
     found.sort();
     found
 }

@@ -330,7 +330,7 @@ impl Driver {
         }
     }
 
-    /// What a turn that begins now knows of the world.
+    /// The surroundings of a turn that begins now.
     pub(crate) fn surroundings(&self) -> Surroundings {
         Surroundings { now: self.engine.clock.wall(), gate_is_open: self.engine.gate().is_open() }
     }

@@ -1,4 +1,4 @@
-//! A run with a living future: the shell that polls the author's code around the core that decides.
+//! The shell of a loaded run: polls the author's code, and lets the core decide.
 
 use tidemill_model::Event;
 
@@ -6,14 +6,14 @@ use super::life::Life;
 use super::run_core::{RunCore, Surroundings};
 use super::turn::Pending;
 
-/// See the module.
+/// A run with a life.
 pub(crate) struct Live {
     pub(crate) life: Life,
     pub(crate) core: RunCore,
 }
 
 impl Live {
-    /// Delivers the inputs one after another, as many as fit one turn.
+    /// Delivers the inputs one after another, as many as fit into one turn.
     pub(crate) fn turn(&mut self, inputs: &[Event], around: Surroundings) -> Pending {
         let mut pending = Pending::default();
         self.life.stands_at(self.core.last());

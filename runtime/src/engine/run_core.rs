@@ -1,8 +1,8 @@
-//! The core of a run: what it has done, and what its turns become. Pure.
+//! The core of a run: its state, and the decisions of its turns. Pure.
 //!
-//! Inputs and what the author's code asks for go in, a [`Pending`] comes out: events to commit, and
-//! what happens after the commit. The shell (`live.rs`) polls the code between the two, the driver
-//! hands the turn to the writer and tells the core what became durable.
+//! The core takes inputs and the acts of the author's code, and builds a [`Pending`]: the events to
+//! commit, and the effects to release after the commit. The shell (`live.rs`) polls the code in
+//! between; the driver hands the turn to the writer and tells the core what is durable.
 
 use std::sync::Arc;
 
@@ -18,21 +18,21 @@ use super::turn::Pending;
 use crate::author::App;
 use crate::ops;
 
-/// What a turn knows of the world around its run.
+/// What a turn knows about the world outside its run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Surroundings {
     /// The wall clock.
     pub(crate) now: Timestamp,
-    /// Whether bodies may begin now.
+    /// Whether the gate would let bodies begin now.
     pub(crate) gate_is_open: bool,
 }
 
-/// See the module.
+/// The state of a run between its turns.
 pub(crate) struct RunCore {
     pub(crate) run: RunId,
     pub(crate) journal: Journal,
     pub(crate) created: Arc<RunCreated>,
-    /// The program: which children it can run, and its version.
+    /// The program, with its workflows and its version.
     pub(crate) app: Arc<App>,
     /// The newest input or act that is durable.
     last: Seq,
@@ -57,13 +57,13 @@ impl RunCore {
         self.last
     }
 
-    /// The turn is durable, up to this input or act.
+    /// Notes that the turn is durable, up to this input or act.
     pub(crate) fn committed(&mut self, last: Seq) {
         self.last = last;
     }
 
-    /// Adds an input; `false` if it concerns an operation that is not open: then it came too late,
-    /// and is not delivered.
+    /// Adds an input. Returns `false` if its operation is not open: the input came too late, and
+    /// must not be delivered.
     pub(crate) fn observe(
         &mut self,
         pending: &mut Pending,
@@ -79,7 +79,8 @@ impl RunCore {
         true
     }
 
-    /// Adds what the code did when it was given the input; `false` when the turn takes no more.
+    /// Adds the acts of the code after the input. Returns `false` when the turn takes no more
+    /// inputs.
     pub(crate) fn react(
         &mut self,
         pending: &mut Pending,
@@ -93,10 +94,10 @@ impl RunCore {
         pending.ended.is_none() && !pending.is_full()
     }
 
-    /// Adds what the code did anew; nothing of it if it does not fit what the run did before.
+    /// Adds the code's new acts; adds none if they do not fit what the run did before.
     ///
     /// # Errors
-    /// Why the run is blocked.
+    /// The reason that blocks the run.
     pub(crate) fn add(
         &mut self,
         pending: &mut Pending,
@@ -172,8 +173,8 @@ impl RunCore {
         }
     }
 
-    /// Takes an event into the journal; what does not fit there must not be written either,
-    /// because no version could read the log that has it.
+    /// Applies an event to the journal. An event that does not fit must not be written either,
+    /// because no version could read a log with it.
     pub(crate) fn apply(&mut self, now: Timestamp, event: &Event) -> Result<(), BlockReason> {
         self.journal.apply(Seq::ZERO, now, event).map_err(|why| BlockReason {
             kind: BlockReasonKind::Refused,

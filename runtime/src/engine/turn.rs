@@ -94,7 +94,7 @@ impl Pending {
         self.taken >= TURN_INPUTS_MAX || self.bytes >= PART_BYTES_MAX
     }
 
-    /// What becomes of the children that this commit creates, in their order.
+    /// What to do with the children that this commit creates, in their order.
     pub(crate) fn births(&self) -> Vec<(RunId, Birth)> {
         let dropped = self.dropped_children();
         let birth = |new: &NewRun| {
@@ -134,8 +134,8 @@ impl Pending {
         Some(reason)
     }
 
-    /// Cuts the turn here, after an act, if its last part is long. A crash between two parts leaves a
-    /// log that ends in the midst of the acts after an input, which a replay takes up.
+    /// Cuts the turn here, after an act, if its last part is long. A crash between two parts leaves
+    /// a log that ends amid the acts after an input, from which a replay can continue.
     pub(super) fn cut_if_long(&mut self, status: impl FnOnce() -> RunStatus) {
         let last = self.cuts.last().map_or(Extent::default(), |cut| cut.at);
         let now = self.extent();

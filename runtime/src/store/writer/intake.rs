@@ -14,7 +14,7 @@ use super::message::Message;
 use super::queue::{Queue, Slice};
 
 /// How long the writer applies messages before it commits: much more than a sync of a good disk
-/// costs, and little for someone who starts a run meanwhile.
+/// costs, and little for a caller that starts a run meanwhile.
 const TIME_MIN: Duration = Duration::from_millis(5);
 
 /// On a slow disk the writer takes half of what a sync costs, up to this.
