@@ -37,7 +37,7 @@ fn assert_poison(api: &Api, run: &str) {
     assert_eq!(reason["kind"], "poison", "{run:#}");
     let text = reason.to_string();
     assert!(text.contains("died 5 times in a row while the workflow's own code"), "{text}");
-    assert!(text.contains("mend it"), "{text}");
+    assert!(text.contains("fix it"), "{text}");
 }
 
 /// Starts the app again and again until these runs are blocked; gives the number of deaths.

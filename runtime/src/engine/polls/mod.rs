@@ -214,7 +214,7 @@ impl Polls {
             )),
             asked: None,
             advice: "find out what the workflow's code does to the process (abort, exit, endless \
-                     recursion, memory), mend it, deploy that, then resume the run"
+                     recursion, memory), fix it, deploy that, then resume the run"
                 .to_owned(),
         })
     }
