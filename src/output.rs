@@ -23,7 +23,7 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{}", terminal::line(line));
 }
 
-/// Says of a failed write that it was stdout's.
+/// Marks a failed write as one to stdout.
 pub(crate) fn written(result: io::Result<()>) -> anyhow::Result<()> {
     result.map_err(|e| {
         let what = format!("cannot write to stdout: {e}");

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 impl Args {
     /// The runs as a live node lists them, which spares a copy of its file, or as a file has them:
-    /// one more than is shown tells whether there are more.
+    /// one run more than is shown says whether there are more.
     fn listed(&self) -> anyhow::Result<Vec<RunSummary>> {
         let filter = RunFilter {
             status: self.status,

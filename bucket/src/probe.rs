@@ -24,7 +24,7 @@ use crate::store::{Put, Store};
 const TRIES_MAX: u32 = 5;
 /// How long it waits after the first of them; after each a little longer.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many creates of one object race: so many that a store which lets a second one succeed by
+/// How many creates of one object race: enough that a store which lets a second one succeed by
 /// chance is found out.
 const RACERS: u32 = 100;
 

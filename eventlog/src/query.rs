@@ -28,8 +28,8 @@ pub struct RunFilter {
     pub after: Option<Seq>,
     /// How many at most.
     pub limit: u32,
-    /// The list ends after the run that follows the one with which it has so many bytes; `None` for
-    /// all, of whatever size.
+    /// The list ends one run after the run that reaches this many bytes; `None` for no bound in
+    /// bytes.
     pub bytes_max: Option<usize>,
 }
 
@@ -166,7 +166,7 @@ pub fn events_page(
     bytes_max: usize,
 ) -> Result<(Vec<Row>, bool)> {
     let (mut page, mut bytes, mut more) = (Vec::new(), 0, false);
-    // One more than asked for tells whether there is a next page.
+    // One run more than asked for shows whether there is a next page.
     walk(connection, Some(run), after, limit.saturating_add(1), |row| {
         more = bytes >= bytes_max || u32::try_from(page.len()).is_ok_and(|found| found >= limit);
         if more {

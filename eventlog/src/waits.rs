@@ -17,7 +17,7 @@ const BLOCKED_MAX: u32 = 10_000;
 /// How far up each is followed.
 const DEPTH_MAX: u32 = 32;
 
-/// Says of each run of a list what it waits for.
+/// Sets, in each run of a list, the blocked run that it waits for.
 ///
 /// # Errors
 /// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.

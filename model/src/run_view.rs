@@ -85,7 +85,7 @@ impl RunSummary {
 pub struct RunPage {
     /// The newest first.
     pub runs: Vec<RunSummary>,
-    /// What `after` takes to go on; `None` at the end.
+    /// The `after` of the next page; `None` at the end.
     pub next: Option<Seq>,
 }
 
@@ -143,7 +143,7 @@ pub struct RunView {
     pub activity: Option<Activity>,
     /// How many operations it has.
     pub operations_total: usize,
-    /// What `after` of its operations takes to go on; `None` if the last one is here.
+    /// The `after` of the next page of its operations; `None` if the last one is here.
     ///
     /// The field is always there. A node of a version that shows runs in another shape lacks it.
     #[serde(deserialize_with = "present")]

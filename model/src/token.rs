@@ -44,7 +44,7 @@ macro_rules! random_token {
 
 random_token! {
     /// Fresh in each logical write of a lease; a retry of the same write keeps it. Reading it back
-    /// tells whether an ambiguous write was ours.
+    /// shows whether an ambiguous write was ours.
     Nonce, "nonce"
 }
 random_token! {

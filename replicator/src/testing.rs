@@ -41,7 +41,7 @@ pub(crate) fn etag(n: u64) -> ETag {
     ETag::new(&format!("\"{n}\"")).unwrap()
 }
 
-/// The head at `seq` of a log whose sums are told apart by `line`.
+/// The head at `seq` of a log; `line` distinguishes the sums of different logs.
 pub(crate) fn head(seq: u64, line: u64) -> LogPoint {
     LogPoint { seq: Seq::new(seq).unwrap(), sum: sum(seq, line) }
 }

@@ -12,7 +12,8 @@ use crate::error::{Result, sqlite};
 /// The views of version 1.
 pub(super) const VIEWS_OF_1: &[&str] = &["runs", "steps", "checkpoints", "timers", "signals"];
 
-/// A child is awaited while its parent goes on and has neither its end nor dropped it.
+/// A child is awaited while its parent is unfinished and has neither observed its end nor dropped
+/// it.
 const TO_2: &str = "
 ALTER TABLE tidemill_runs ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tidemill_runs ADD COLUMN custom_status_seq INTEGER;

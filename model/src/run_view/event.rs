@@ -34,6 +34,6 @@ pub struct EventView {
 pub struct EventPage {
     /// In the order of the log.
     pub events: Vec<EventView>,
-    /// What `after` takes to go on; `None` at the end of what there is.
+    /// The `after` of the next page; `None` if there are no further events yet.
     pub next: Option<Seq>,
 }

@@ -41,7 +41,7 @@ impl PageRequest {
 pub struct OperationPage {
     /// In the order of their ids.
     pub operations: Vec<OperationView>,
-    /// What `after` takes to go on; `None` at the end.
+    /// The `after` of the next page; `None` at the end.
     pub next: Option<OpId>,
 }
 

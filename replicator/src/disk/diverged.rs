@@ -56,7 +56,7 @@ pub(crate) enum InstallError {
 /// [`finish_interrupted`] before anything else touches it.
 ///
 /// # Crash safety
-/// See the module: the next start finishes it.
+/// The next start finishes the move.
 pub(crate) fn move_away(
     beside: &Beside,
     locks: &BothLocks<'_>,
@@ -178,7 +178,8 @@ fn finish(beside: &Beside, part: &Path) -> Result<PathBuf, FileError> {
     // With the file already in `part`, what lies in place is not of this move.
     if !is_there(&db)? {
         if is_there(&beside.wal())? {
-            // A program that reads without tidemill's locks may have made a second WAL since a crash.
+            // A program that reads without tidemill's locks may have made a second WAL since a
+            // crash.
             move_synced(beside, &beside.wal(), &first_free(&wal))?;
         }
         if is_there(beside.db())? {

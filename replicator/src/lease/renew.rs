@@ -15,7 +15,7 @@
 //!
 //! Invariants:
 //! - one logical write at a time; its retries keep body and nonce, so that reading the document
-//!   back tells whether any of them arrived;
+//!   back shows whether any of them arrived;
 //! - the holder may act until the boot clock's value at the *first send* of its last successful
 //!   write, plus TTL, less the margin: a taker cannot have seen that write earlier;
 //! - the covered position in the document never goes back;

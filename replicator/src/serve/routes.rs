@@ -19,7 +19,7 @@ use crate::supervise::{
 
 /// The owners, which perform effects. Each answers through the post, at once or when it is done.
 pub(super) trait Owners {
-    /// Why the sidecar cannot go on.
+    /// Why the sidecar cannot continue.
     type Error;
 
     /// Performs an effect on Litestream's process.

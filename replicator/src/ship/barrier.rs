@@ -34,7 +34,7 @@
 //!   row);
 //! - a round counts only if a read of the lease *after* the upload shows a nonce of this process:
 //!   a successor lists the bucket only after its swap, so it finds what was acknowledged here;
-//! - the state file holds a counted round before any caller hears of it.
+//! - the state file holds a counted round before any caller gets its answer.
 //!
 //! A call to Litestream is cancelled when it moves no bytes for too long, not when it takes long: a
 //! large upload takes long, and would begin anew. On failure the round is repeated, with a fresh

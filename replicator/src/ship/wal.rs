@@ -4,7 +4,7 @@
 //! Nothing polls: an idle node's watcher sleeps in the kernel. Reading the WAL causes no change.
 //!
 //! Failure: if the kernel drops events (its queue overflows) that counts as a change. If the
-//! directory goes away, [`WalWatch::changed`] reports it and the node cannot go on. Changes are
+//! directory goes away, [`WalWatch::changed`] reports it and the node must end. Changes are
 //! coalesced: after a change was reported, the next one means that something happened since.
 
 use std::fs::File;

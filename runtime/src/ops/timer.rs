@@ -24,7 +24,8 @@ use crate::engine::journal::Journal;
 const SLEEP: &str = "sleep";
 
 impl Ctx {
-    /// A timer. It goes on while no process runs: the moment at which it fires is recorded.
+    /// A timer. The log records the moment at which it fires, so it counts even while no process
+    /// runs.
     ///
     /// ```
     /// use std::time::Duration;

@@ -58,7 +58,7 @@ impl HeldBlocks {
     }
 }
 
-/// How many runs fit into a page, which ends with the one with which it has so many bytes.
+/// How many runs fit into a page, which ends with the run that reaches the bound in bytes.
 fn fitting(runs: &[RunSummary], asked: usize, bytes_max: Option<usize>) -> usize {
     let mut bytes = 0;
     let fits = |run: &&RunSummary| {

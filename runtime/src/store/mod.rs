@@ -206,8 +206,8 @@ impl Reads {
         self.lane.read(move |file| lists::state(file, &run)).await
     }
 
-    /// Events of a run after a position, at most so many and of about so many bytes; `None` if there
-    /// is no run of this id.
+    /// Events of a run after a position, bounded in number and roughly in bytes; `None` if no run
+    /// has this id.
     pub(crate) async fn events(
         &self,
         run: &RunId,
