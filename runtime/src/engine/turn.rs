@@ -8,9 +8,12 @@ use super::handle::RunResult;
 use crate::ops::Effect;
 use crate::store::writer::NewRun;
 
-/// A turn of more rows than this takes several commits, some 5 ms of the writer's time each. The
-/// bound is small in tests.
-const PART_ROWS_MAX: usize = if cfg!(test) { 8 } else { 256 };
+/// A turn of more rows than this takes several commits: some 5 ms of the writer's time each. Tests
+/// have few rows.
+const PART_ROWS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
+
+/// A child costs the writer as much as so many events: its row has five indexes.
+const CHILD_ROWS: usize = if cfg!(test) { 1 } else { 8 };
 
 /// A turn of more bytes than this takes several commits, too: SQLite writes as many again into its
 /// WAL.
@@ -18,7 +21,7 @@ const PART_BYTES_MAX: usize = if cfg!(test) { 4_096 } else { 1024 * 1024 };
 
 /// How many inputs a turn takes at most, because inputs cannot be cut: the rest waits for the next
 /// turn.
-const TURN_INPUTS_MAX: usize = if cfg!(test) { 4 } else { 256 };
+const TURN_INPUTS_MAX: usize = if cfg!(test) { 4 } else { 1_024 };
 
 /// A turn that is not durable yet.
 #[derive(Default)]
@@ -191,9 +194,9 @@ impl Pending {
 }
 
 impl Extent {
-    /// The number of rows, including one for each child's creation.
+    /// What the writer has to do for it, in rows of events.
     fn rows(self) -> usize {
-        self.events + self.children
+        self.events + self.children * CHILD_ROWS
     }
 }
 

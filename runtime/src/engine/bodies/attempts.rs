@@ -57,7 +57,7 @@ impl Work {
             let end = match ended {
                 Ok(output) => Event::StepCompleted { op: self.op, name: self.name, output },
                 Err(_) if self.token.is_cancelled() => return,
-                Err(failed) => match self.next_after(failed).await {
+                Err(failed) => match Box::pin(self.next_after(failed)).await {
                     AfterFailure::Again => continue,
                     AfterFailure::Gone => return,
                     AfterFailure::Failed(end) => end,
@@ -74,6 +74,16 @@ impl Work {
         if self.token.is_cancelled() {
             return false;
         }
+        let begins_now = self.body.blocking || (self.facts.begun && self.engine.gate().is_open());
+        if self.facts.next_at.is_none() && begins_now {
+            self.attempt.store(self.facts.attempt, Ordering::Relaxed);
+            return true;
+        }
+        // Boxed, as all that few steps need: the task of a step is as large as its largest wait.
+        Box::pin(self.ready_later()).await
+    }
+
+    async fn ready_later(&mut self) -> bool {
         if let Some(at) = self.facts.next_at {
             let waited = self.engine.timers.sleep_until(at);
             tokio::select! {
@@ -109,11 +119,14 @@ impl Work {
             Some(_) => self.token.child_token(),
             None => self.token.clone(),
         };
-        let step = self.step(token.clone());
+        let step = self.body.takes_step.then(|| self.step(token.clone()));
         let ended = self.execute(step.clone(), token).await;
-        let hopeless = step.inner.hopeless.load(Ordering::Relaxed);
+        let marked = |mark: fn(&Attempt) -> &AtomicBool| {
+            step.as_ref().is_some_and(|step| mark(&step.inner).load(Ordering::Relaxed))
+        };
+        let hopeless = marked(|attempt| &attempt.hopeless);
         let failed = |failure| Some(Err(AttemptFailure { failure, is_final: hopeless }));
-        if step.inner.spoiled.load(Ordering::Relaxed) {
+        if marked(|attempt| &attempt.spoiled) {
             let message = "a checkpoint was refused: it has no JSON or is over its limit";
             return failed(self::failed(message));
         }

@@ -25,7 +25,11 @@ const POLL_WARN: Duration = Duration::from_secs(1);
 
 impl Work {
     /// Runs the body to its end, on the author's runtime or on the pool.
-    pub(super) async fn execute(&mut self, step: Step, token: CancellationToken) -> AttemptEnd {
+    pub(super) async fn execute(
+        &mut self,
+        step: Option<Step>,
+        token: CancellationToken,
+    ) -> AttemptEnd {
         let bound = self.body.timeout.map(|timeout| Bound {
             timers: self.engine.timers.clone(),
             timeout,
@@ -34,7 +38,7 @@ impl Work {
         });
         if self.body.blocking {
             let Some(run) = self.body.run.take() else { return AttemptEnd::LetGo };
-            return self.execute_on_pool(run, step, bound).await;
+            return Box::pin(self.execute_on_pool(run, step, bound)).await;
         }
         let Some(run) = self.body.run.as_mut() else { return AttemptEnd::LetGo };
         let body = match run(step, &self.facts.input) {
@@ -48,7 +52,7 @@ impl Work {
     async fn execute_on_pool(
         &mut self,
         mut run: Box<BeginBody>,
-        step: Step,
+        step: Option<Step>,
         bound: Option<Bound>,
     ) -> AttemptEnd {
         let place = tokio::select! {
@@ -127,7 +131,14 @@ async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> AttemptEnd {
         Ok(result) => AttemptEnd::Returned(result),
         Err(panic) => AttemptEnd::Panicked(panic_message(&*panic).to_owned()),
     });
-    let Some(Bound { timers, timeout, attempt, step }) = bound else { return body.await };
+    match bound {
+        Some(bound) => Box::pin(within(body, bound)).await,
+        None => body.await,
+    }
+}
+
+async fn within(body: impl Future<Output = AttemptEnd>, bound: Bound) -> AttemptEnd {
+    let Bound { timers, timeout, attempt, step } = bound;
     let timer = timers.cancel_after(timeout, attempt.clone());
     let mut body = pin!(body);
     let ended = tokio::select! {

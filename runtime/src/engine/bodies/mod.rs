@@ -51,7 +51,7 @@ pub(crate) use record::Checkpointer;
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
 
 /// Makes the future of an attempt.
-type BeginBody = dyn FnMut(Step, &Json) -> Result<BodyFuture, UnreadableInput> + Send;
+type BeginBody = dyn FnMut(Option<Step>, &Json) -> Result<BodyFuture, UnreadableInput> + Send;
 
 /// The body cannot decode the recorded input, which no later attempt can change.
 pub(crate) struct UnreadableInput(serde_json::Error);
@@ -60,6 +60,8 @@ pub(crate) struct UnreadableInput(serde_json::Error);
 pub(crate) struct StepBody {
     /// `None` while it is on the pool.
     run: Option<Box<BeginBody>>,
+    /// A closure does not: its attempts need no handle.
+    takes_step: bool,
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) blocking: bool,
@@ -74,7 +76,8 @@ impl StepBody {
         Out: Serialize + DeserializeOwned,
         E: Into<BoxError>,
     {
-        StepBody::new(move |step, input| {
+        StepBody::new(true, move |step, input| {
+            let step = step.expect("a body that takes a step is given one");
             let input = input.decode::<In>().map_err(UnreadableInput)?;
             Ok(erase(body(step, input)))
         })
@@ -87,14 +90,15 @@ impl StepBody {
         Out: Serialize + DeserializeOwned,
         E: Into<BoxError>,
     {
-        StepBody::new(move |_, _| Ok(erase(body.clone()())))
+        StepBody::new(false, move |_, _| Ok(erase(body.clone()())))
     }
 
-    fn new<F>(run: F) -> StepBody
+    fn new<F>(takes_step: bool, run: F) -> StepBody
     where
-        F: FnMut(Step, &Json) -> Result<BodyFuture, UnreadableInput> + Send + 'static,
+        F: FnMut(Option<Step>, &Json) -> Result<BodyFuture, UnreadableInput> + Send + 'static,
     {
-        StepBody { run: Some(Box::new(run)), retry: None, timeout: None, blocking: false }
+        let run: Option<Box<BeginBody>> = Some(Box::new(run));
+        StepBody { run, takes_step, retry: None, timeout: None, blocking: false }
     }
 }
 
