@@ -133,9 +133,9 @@ impl App {
         self
     }
 
-    /// How long a run that waits only for timers or children stays in memory: default 60 s. After
-    /// that it takes no memory until the timer fires or the child ends; then the runtime calls the
-    /// workflow again and replays its log, as after a restart of the process.
+    /// How long a run that waits only for timers, children or back-offs of its steps stays in
+    /// memory: default 60 s. After that it takes no memory until the wait is over; then the runtime
+    /// calls the workflow again and replays its log, as after a restart of the process.
     ///
     /// A wait of that length therefore drops the workflow's local values, and the replay makes them
     /// again: whatever they hold outside the log (a guard, a connection, an `Arc` that others

@@ -1,16 +1,19 @@
 //! The alarm: loads a run when its timer is due.
 //!
-//! The file's index of timers is the only list. One task sleeps until the earliest timer of a run
-//! that is not loaded (a loaded run has its own timer), loads the runs that are due then, and looks
-//! for the next timer. While nothing is due it does not wake up.
+//! The file's index of timers is the list of timers. One task sleeps until the earliest timer of a
+//! run that is not loaded (a loaded run has its own timer), loads the runs that are due then, and
+//! looks for the next timer. While nothing is due it does not wake up. Runs that left memory in the
+//! back-off of a step are listed here, because the file has no index of them: the next process loads
+//! them at its start, as every run with an unfinished step.
 //!
 //! Failure: when the file cannot be read, the task reads it again after a pause. It skips the
 //! timers of blocked runs, which fire after a `resume`. Crash: the next process finds the due
 //! timers in the index.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidemill_model::Timestamp;
+use tidemill_model::{RunId, Timestamp};
 use tokio::sync::Notify;
 
 use super::Engine;
@@ -28,6 +31,9 @@ pub(crate) struct Alarm {
     next: Mutex<Option<Timestamp>>,
     /// Notified when the next moment became an earlier one.
     earlier: Notify,
+    /// Runs that left memory in a back-off, and when it ends. A run that was loaded before that for
+    /// another reason stays listed, and loading a loaded run does nothing.
+    back_offs: Mutex<BTreeSet<(Timestamp, RunId)>>,
 }
 
 impl Alarm {
@@ -38,6 +44,28 @@ impl Alarm {
             *next = Some(at);
             self.earlier.notify_one();
         }
+    }
+
+    /// Notes that a run has left memory in a back-off that ends at `at`.
+    pub(crate) fn note_back_off(&self, at: Timestamp, run: &RunId) {
+        self.back_offs().insert((at, run.clone()));
+        self.note(at);
+    }
+
+    /// A run whose back-off is over, and which is no longer listed; otherwise when the next one is
+    /// over, or `None`.
+    fn take_back_off(&self, now: Timestamp) -> Result<RunId, Option<Timestamp>> {
+        let mut back_offs = self.back_offs();
+        let Some(first) = back_offs.first() else { return Err(None) };
+        if first.0 > now {
+            return Err(Some(first.0));
+        }
+        let (_, run) = back_offs.pop_first().expect("there is a first one");
+        Ok(run)
+    }
+
+    fn back_offs(&self) -> MutexGuard<'_, BTreeSet<(Timestamp, RunId)>> {
+        self.back_offs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets the next moment before a look at the file; only later notes count until `settle`.
@@ -84,6 +112,23 @@ impl Engine {
     /// Loads every run that has a due timer and is not loaded. Returns the next moment at which
     /// another timer may be due; `None` if there is none.
     async fn load_due(self: &Arc<Self>) -> Result<Option<Timestamp>, Error> {
+        let back_off = self.load_backed_off().await;
+        let timer = self.load_timers().await?;
+        Ok([back_off, timer].into_iter().flatten().min())
+    }
+
+    /// The same for runs that left memory in a back-off.
+    async fn load_backed_off(self: &Arc<Self>) -> Option<Timestamp> {
+        loop {
+            match self.alarm.take_back_off(self.clock.wall()) {
+                Ok(run) if self.load_paced(&run, Next::Woken).await => {}
+                Ok(_) => return None,
+                Err(next) => return next,
+            }
+        }
+    }
+
+    async fn load_timers(self: &Arc<Self>) -> Result<Option<Timestamp>, Error> {
         let (mut after, mut looked_at) = (None, 0);
         loop {
             let page = self.store.reads().timers(after).await?;

@@ -112,6 +112,7 @@ impl Driver {
                         self.run.inbox.put_back(holding.into_unrecorded());
                         return Next::Gone;
                     }
+                    Control::BackOff => {}
                     Control::Cancel { by } => match self.cancel_from_log(&by).await {
                         Cancelled::Gone => return Next::Gone,
                         Cancelled::No | Cancelled::NotIts => {}

@@ -86,6 +86,14 @@ pub(crate) enum Next {
     Gone,
 }
 
+/// Whether a run left memory.
+enum Leaving {
+    Left,
+    Stays,
+    /// Something came when some of its bodies had been ended already.
+    Disturbed,
+}
+
 impl Next {
     /// The first action for a run whose log has only its creation.
     pub(crate) fn first(seq: Seq, ts: Timestamp, created: Box<RunCreated>) -> Next {
@@ -118,7 +126,7 @@ pub(crate) async fn drive(
         for control in poll_fn(|cx| run.inbox.poll_mail(cx)).await.controls {
             match control {
                 Control::Stop => return,
-                Control::Cancel { .. } => {}
+                Control::Cancel { .. } | Control::BackOff => {}
                 Control::Resume(reply) => {
                     // The caller may have gone.
                     let _ = reply.send(Err(Error::new(ErrorKind::Internal, advice)));
@@ -163,13 +171,15 @@ impl Driver {
 
     async fn live(&mut self, mut live: Live) -> Next {
         loop {
-            // A run with an open step stays in memory.
-            let may_leave = self.bodies.is_empty() && live.core.journal.has_open();
+            // A run whose step runs, or will soon, stays in memory.
+            let waits = self.bodies.values().all(RunningBody::backs_off);
+            let may_leave = waits && live.core.journal.has_open();
             let Some(Mail { inputs, controls, trouble }) = self.mail(may_leave).await else {
-                if self.unload(&live.core.journal) {
-                    return Next::Gone;
+                match self.leave(&live.core.journal) {
+                    Leaving::Left => return Next::Gone,
+                    Leaving::Stays => continue,
+                    Leaving::Disturbed => return Next::Rebuild(None),
                 }
-                continue;
             };
             for control in controls {
                 match control {
@@ -184,7 +194,7 @@ impl Driver {
                         let last = core.last();
                         return self.cancel(core.journal, last, &by).await;
                     }
-                    Control::Cancel { .. } => {}
+                    Control::Cancel { .. } | Control::BackOff => {}
                     Control::Resume(reply) => refuse_resume(reply, &self.run),
                 }
             }
@@ -214,6 +224,31 @@ impl Driver {
             mail = mail(&self.run) => Some(mail),
             () = self.engine.timers.sleep(self.engine.patience()) => None,
         }
+    }
+
+    /// Lets a run leave memory whose bodies are all in back-offs. Whoever loads the run again begins
+    /// their next attempts.
+    fn leave(&mut self, journal: &Journal) -> Leaving {
+        let (mut next, mut disturbed) = (None::<Timestamp>, false);
+        let bodies = self.bodies.len();
+        self.bodies.retain(|_, body| match body.leave() {
+            Some(at) => {
+                next = Some(next.map_or(at, |next| next.min(at)));
+                false
+            }
+            None => {
+                disturbed = true;
+                true
+            }
+        });
+        if !disturbed && self.unload(journal) {
+            if let Some(at) = next {
+                self.engine.alarm.note_back_off(at, &self.run.id);
+            }
+            return Leaving::Left;
+        }
+        // Rebuilding the run begins anew what has just been ended here.
+        if self.bodies.len() < bodies { Leaving::Disturbed } else { Leaving::Stays }
     }
 
     /// Lets the run leave memory, unless something has arrived. Its next timer, the end of a child,

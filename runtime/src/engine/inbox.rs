@@ -42,6 +42,8 @@ pub(crate) enum Control {
     /// End the run as cancelled, because its parent `by` dropped it. Ignored if another run or a
     /// caller started the run of this id.
     Cancel { by: RunId },
+    /// A body waits in a long back-off: look again whether the run can leave memory.
+    BackOff,
     /// Drop the future and end the driver; the next process continues the run.
     Stop,
 }
@@ -54,7 +56,7 @@ impl Control {
                 // The caller may have gone.
                 let _ = reply.send(Err(closed()));
             }
-            Control::Cancel { .. } | Control::Stop => {}
+            Control::Cancel { .. } | Control::BackOff | Control::Stop => {}
         }
     }
 }

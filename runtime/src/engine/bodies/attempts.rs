@@ -1,19 +1,21 @@
 //! Makes all attempts of a step: decides when the next begins, and what ends the step.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
-use tidemill_model::{Event, Failure, FailureKind, Json, OpId, OpName};
+use tidemill_model::{Event, Failure, FailureKind, Json, OpId, OpName, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::execute::AttemptEnd;
+use super::progress::Progress;
 use super::record::{Checkpointer, Entrance, record};
 use super::{StepBody, UnreadableInput};
 use crate::author::result::{failed, failure_of};
 use crate::author::step::{Attempt, Step};
 use crate::engine::app_lock::AppLock;
+use crate::engine::inbox::Control;
 use crate::engine::journal::StepFacts;
 use crate::engine::life::panic_message;
 use crate::engine::{Engine, Run};
@@ -24,8 +26,7 @@ pub(super) struct Work {
     pub(super) run: Arc<Run>,
     pub(super) op: OpId,
     pub(super) name: OpName,
-    /// The attempt in hand, for who asks.
-    pub(super) attempt: Arc<AtomicU32>,
+    pub(super) progress: Arc<Progress>,
     pub(super) token: CancellationToken,
     pub(super) last_checkpoint: Arc<Mutex<Option<Json>>>,
     pub(super) facts: StepFacts,
@@ -76,7 +77,7 @@ impl Work {
         }
         let begins_now = self.body.blocking || (self.facts.begun && self.engine.gate().is_open());
         if self.facts.next_at.is_none() && begins_now {
-            self.attempt.store(self.facts.attempt, Ordering::Relaxed);
+            self.progress.makes(self.facts.attempt);
             return true;
         }
         // Boxed, as all that few steps need: the task of a step is as large as its largest wait.
@@ -84,17 +85,29 @@ impl Work {
     }
 
     async fn ready_later(&mut self) -> bool {
-        if let Some(at) = self.facts.next_at {
-            let waited = self.engine.timers.sleep_until(at);
-            tokio::select! {
-                biased;
-                () = self.token.cancelled() => return false,
-                () = waited => {}
-            }
+        if let Some(at) = self.facts.next_at
+            && !self.back_off(at).await
+        {
+            return false;
         }
-        self.attempt.store(self.facts.attempt, Ordering::Relaxed);
+        self.progress.makes(self.facts.attempt);
         let told = self.facts.begun;
         self.body.blocking || self.entrance().pass(told).await
+    }
+
+    /// Waits until the next attempt begins; `false` if it is not this body's any more. The run can
+    /// leave memory if this is the only thing that it waits for.
+    async fn back_off(&mut self, at: Timestamp) -> bool {
+        if at.since(self.engine.clock.wall()) > self.engine.patience() {
+            self.progress.back_off_until(at);
+            self.run.inbox.control(Control::BackOff);
+        }
+        let waited = self.engine.timers.sleep_until(at);
+        tokio::select! {
+            biased;
+            () = self.token.cancelled() => false,
+            () = waited => self.progress.end_back_off(),
+        }
     }
 
     /// The entrance that the next attempt passes right before its body begins.

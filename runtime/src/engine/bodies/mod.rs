@@ -25,17 +25,17 @@
 
 mod attempts;
 mod execute;
+mod progress;
 mod record;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_model::{Json, OpId, OpName, RunId};
+use tidemill_model::{Json, OpId, OpName, RunId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::app_lock::AppLock;
@@ -46,6 +46,7 @@ use crate::author::result::BoxError;
 use crate::author::retry::Retry;
 use crate::author::step::Step;
 use attempts::Work;
+use progress::Progress;
 pub(crate) use record::Checkpointer;
 
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
@@ -120,8 +121,7 @@ where
 
 /// A body that runs, as its driver sees it.
 pub(crate) struct RunningBody {
-    /// The attempt in hand; 0 before the first.
-    attempt: Arc<AtomicU32>,
+    progress: Arc<Progress>,
     pub(crate) token: CancellationToken,
     run: RunId,
     op: OpId,
@@ -141,7 +141,7 @@ impl RunningBody {
         facts: StepFacts,
         body: StepBody,
     ) -> RunningBody {
-        let attempt = Arc::new(AtomicU32::new(0));
+        let progress = Arc::<Progress>::default();
         let token = CancellationToken::new();
         let blocking = body.blocking;
         let work = Work {
@@ -149,7 +149,7 @@ impl RunningBody {
             run: Arc::clone(run),
             op,
             name: name.clone(),
-            attempt: Arc::clone(&attempt),
+            progress: Arc::clone(&progress),
             token: token.clone(),
             last_checkpoint: Arc::new(Mutex::new(facts.last_checkpoint.clone())),
             facts,
@@ -158,12 +158,25 @@ impl RunningBody {
         };
         let task = engine.runtime.spawn(work.run());
         let (run, lock) = (run.id.clone(), Arc::clone(lock));
-        RunningBody { attempt, token, run, op, name, lock, blocking, task }
+        RunningBody { progress, token, run, op, name, lock, blocking, task }
     }
 
     /// The attempt that it makes, or made last; `None` before the first.
     pub(crate) fn attempt(&self) -> Option<u32> {
-        Some(self.attempt.load(Ordering::Relaxed)).filter(|attempt| *attempt > 0)
+        self.progress.attempt()
+    }
+
+    /// Whether it waits in a long back-off.
+    pub(crate) fn backs_off(&self) -> bool {
+        self.progress.backs_off_until().is_some()
+    }
+
+    /// Ends it in its back-off, because its run leaves memory. Returns when the next attempt begins;
+    /// `None` if the back-off is over, and then the body goes on.
+    pub(crate) fn leave(&self) -> Option<Timestamp> {
+        let at = self.progress.leave()?;
+        self.abort();
+        Some(at)
     }
 
     pub(crate) fn is_finished(&self) -> bool {

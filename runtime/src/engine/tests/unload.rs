@@ -10,7 +10,7 @@ use tidemill_model::{BlockReasonKind, RunId, Seq};
 
 use super::prefixes::{fsck, soon, write_prefix};
 use crate::engine::recovery::Instruments;
-use crate::{App, Ctx, Environment, ErrorKind, Node, Result, RunResult, StartRequest};
+use crate::{App, Ctx, Environment, ErrorKind, Node, Result, Retry, RunResult, StartRequest, Step};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -44,6 +44,20 @@ async fn gives_up(ctx: Ctx, (): ()) -> Result<()> {
     }
 }
 
+/// Two steps at once that fail a few times each, with a back-off of some milliseconds between.
+async fn tries(ctx: Ctx, (failures, millis): (u32, u64)) -> Result<u32> {
+    let delay = Duration::from_millis(millis);
+    let retry = Retry::attempts(failures + 1).initial_delay(delay).max_delay(delay).no_jitter();
+    let one = ctx.step("fails", fails, failures).retry(retry.clone());
+    let other = ctx.step("fails", fails, failures).retry(retry);
+    let (one, other) = tokio::join!(one, other);
+    Ok(one? + other?)
+}
+
+async fn fails(step: Step, failures: u32) -> Result<u32> {
+    if step.attempt() <= failures { Err("on purpose".into()) } else { Ok(step.attempt()) }
+}
+
 fn app() -> App {
     App::new("t")
         .unload_after(Duration::ZERO)
@@ -51,6 +65,7 @@ fn app() -> App {
         .workflow("sleeps", sleeps)
         .workflow("parent", parent)
         .workflow("gives_up", gives_up)
+        .workflow("tries", tries)
 }
 
 fn number(path: &Path, sql: &str) -> u32 {
@@ -296,6 +311,67 @@ async fn who_waits_for_a_run_hears_of_its_end_whether_it_is_in_memory_or_not() {
         soon(waiter).await.unwrap().unwrap().output::<()>().unwrap();
     }
     assert!(calls.load(Ordering::SeqCst) >= 3, "it left memory twice, at each of its waits");
+    node.shutdown().await.unwrap();
+    fsck(&path);
+}
+
+#[tokio::test]
+async fn a_run_whose_steps_are_in_a_back_off_leaves_memory_and_comes_back_when_it_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let node = app().open(&path).await.unwrap();
+    let request = StartRequest::new("tries", (1, 1_000)).unwrap().id("t");
+    node.start(request).await.unwrap();
+    in_the_file(&path, "SELECT count(*) FROM events WHERE kind = 'step_attempt_failed'", 2).await;
+    nothing_loaded(&node).await;
+    let begun = "SELECT count(*) FROM events WHERE kind = 'step_attempt_started'";
+    assert_eq!(number(&path, begun), 0, "it left in the back-off, not after it");
+    // The test does not ask for the result, because that would load the run, too.
+    in_the_file(&path, "SELECT count(*) FROM runs WHERE output = '4'", 1).await;
+    nothing_loaded(&node).await;
+    node.shutdown().await.unwrap();
+    assert_eq!(node.shadow_replays().1, 0);
+    let taken_up = "SELECT count(*) FROM events WHERE kind IN ('run_started', 'step_restarted')";
+    assert_eq!(number(&path, taken_up), 1, "one process took it up and cut nothing off");
+    fsck(&path);
+}
+
+/// Back-offs that end while their run leaves memory: no attempt is lost, and none is made twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_begins_while_its_run_leaves_memory_is_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let node = app().open(&path).await.unwrap();
+    for run in 0..40_u64 {
+        let request = StartRequest::new("tries", (5, 1 + run % 4)).unwrap();
+        node.start(request.id(&format!("t{run}"))).await.unwrap();
+    }
+    in_the_file(&path, "SELECT count(*) FROM runs WHERE output = '12'", 40).await;
+    node.shutdown().await.unwrap();
+    let begun = "SELECT count(*) FROM events WHERE kind = 'step_attempt_started'";
+    assert_eq!(number(&path, begun), 40 * 2 * 5);
+    let failed = "SELECT count(*) FROM events WHERE kind = 'step_attempt_failed'";
+    assert_eq!(number(&path, failed), 40 * 2 * 5);
+    let restarted = "SELECT count(*) FROM events WHERE kind = 'step_restarted'";
+    assert_eq!(number(&path, restarted), 0);
+    fsck(&path);
+}
+
+#[tokio::test]
+async fn a_back_off_that_outlives_its_process_is_found_by_the_next_and_leaves_memory_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workflow.db");
+    let node = app().open(&path).await.unwrap();
+    let request = StartRequest::new("tries", (1, 1_500)).unwrap().id("t");
+    node.start(request).await.unwrap();
+    in_the_file(&path, "SELECT count(*) FROM events WHERE kind = 'step_attempt_failed'", 2).await;
+    nothing_loaded(&node).await;
+    node.shutdown().await.unwrap();
+
+    let node = app().open(&path).await.unwrap();
+    in_the_file(&path, "SELECT count(*) FROM events WHERE kind = 'run_started'", 2).await;
+    nothing_loaded(&node).await;
+    in_the_file(&path, "SELECT count(*) FROM runs WHERE output = '4'", 1).await;
     node.shutdown().await.unwrap();
     fsck(&path);
 }
