@@ -9,7 +9,7 @@ use tidemill_model::{Event, Failure, FailureKind, Json, OpId, OpName, Timestamp}
 use tokio_util::sync::CancellationToken;
 
 use super::execute::AttemptEnd;
-use super::progress::Progress;
+use super::progress::BodyProgress;
 use super::record::{Checkpointer, Entrance, record};
 use super::{StepBody, UnreadableInput};
 use crate::author::result::{failed, failure_of};
@@ -26,7 +26,7 @@ pub(super) struct Work {
     pub(super) run: Arc<Run>,
     pub(super) op: OpId,
     pub(super) name: OpName,
-    pub(super) progress: Arc<Progress>,
+    pub(super) progress: Arc<BodyProgress>,
     pub(super) token: CancellationToken,
     pub(super) last_checkpoint: Arc<Mutex<Option<Json>>>,
     pub(super) facts: StepFacts,

@@ -46,7 +46,7 @@ use crate::author::result::BoxError;
 use crate::author::retry::Retry;
 use crate::author::step::Step;
 use attempts::Work;
-use progress::Progress;
+use progress::BodyProgress;
 pub(crate) use record::Checkpointer;
 
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
@@ -121,7 +121,7 @@ where
 
 /// A body that runs, as its driver sees it.
 pub(crate) struct RunningBody {
-    progress: Arc<Progress>,
+    progress: Arc<BodyProgress>,
     pub(crate) token: CancellationToken,
     run: RunId,
     op: OpId,
@@ -141,7 +141,7 @@ impl RunningBody {
         facts: StepFacts,
         body: StepBody,
     ) -> RunningBody {
-        let progress = Arc::<Progress>::default();
+        let progress = Arc::<BodyProgress>::default();
         let token = CancellationToken::new();
         let blocking = body.blocking;
         let work = Work {

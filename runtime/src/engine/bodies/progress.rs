@@ -20,13 +20,13 @@ enum BackOff {
 
 /// Shared by a body and its driver.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct BodyProgress {
     /// The attempt in hand; 0 before the first.
     attempt: AtomicU32,
     back_off: Mutex<BackOff>,
 }
 
-impl Progress {
+impl BodyProgress {
     /// The body makes this attempt next.
     pub(super) fn makes(&self, attempt: u32) {
         self.attempt.store(attempt, Ordering::Relaxed);
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn the_next_attempt_belongs_to_the_body_or_to_who_took_it_and_never_to_both() {
         let at = Timestamp::from_micros(7).unwrap();
-        let progress = Progress::default();
+        let progress = BodyProgress::default();
         assert_eq!((progress.attempt(), progress.leave()), (None, None), "it is in no back-off");
         progress.back_off_until(at);
         assert!(progress.end_back_off());

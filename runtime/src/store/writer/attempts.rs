@@ -23,11 +23,11 @@ type OpenSteps = FxHashMap<OpId, u32>;
 
 /// The open steps of the remembered runs.
 #[derive(Default)]
-pub(super) struct Attempts {
+pub(super) struct NewestAttempts {
     runs: FxHashMap<RunId, OpenSteps>,
 }
 
-impl Attempts {
+impl NewestAttempts {
     /// Whether this attempt is the newest of a step that is open.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::Setup;
 use super::apply::{Done, answer};
-use super::attempts::Attempts;
+use super::attempts::NewestAttempts;
 use super::condition::Condition;
 use super::failure;
 use super::faults::Faults;
@@ -45,7 +45,7 @@ pub(super) struct Committer {
     /// The newest input or act of unfinished runs that wrote in this process. If an entry is
     /// missing, the file has it.
     pub(super) last: FxHashMap<RunId, Seq>,
-    pub(super) attempts: Attempts,
+    pub(super) attempts: NewestAttempts,
     done: Vec<Done>,
 }
 
@@ -75,7 +75,7 @@ impl Committer {
             condition,
             refusing: false,
             last: FxHashMap::default(),
-            attempts: Attempts::default(),
+            attempts: NewestAttempts::default(),
             done: Vec::new(),
         }
     }
