@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::Checkpoints;
 use tidemill_model::{BlockReason, Epoch, Failure, InstanceId, Json, NodeId, RunId, Seq, WaitsFor};
-use tokio::sync::watch;
 
 use super::recovery::{self, Instruments};
 use super::{Engine, check, closing, start};
@@ -258,11 +257,6 @@ impl Node {
     /// Readers of the file that do not wait behind the engine's.
     pub(crate) fn reads(&self) -> Reads {
         self.engine.store.reads().beside()
-    }
-
-    /// A receiver that shows the newest durable position.
-    pub fn committed(&self) -> watch::Receiver<Seq> {
-        self.engine.store.committed()
     }
 
     /// Follows a run: what is written to it from now on is news.

@@ -30,7 +30,6 @@ use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::RunFilter;
 use tidemill_eventlog::{open_any, waits};
 use tidemill_model::{OpId, RunId, RunState, RunSummary, Seq, Timestamp, WaitsFor};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::clock::Clock;
@@ -88,11 +87,6 @@ impl Store {
     /// Records an event of a step's attempt.
     pub(crate) async fn record(&self, aside: impl FnOnce(Reply) -> Aside) -> Result<(), Error> {
         self.writer.aside(aside).await
-    }
-
-    /// The newest position that is durable.
-    pub(crate) fn committed(&self) -> watch::Receiver<Seq> {
-        self.writer.committed()
     }
 
     /// Follows a run: what is written to it from now on is news.

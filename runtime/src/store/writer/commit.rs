@@ -13,7 +13,6 @@ use rusqlite::Connection;
 use rustc_hash::FxHashMap;
 use tidemill_eventlog::{Appender, host};
 use tidemill_model::{RunId, Seq};
-use tokio::sync::watch;
 
 use super::Setup;
 use super::apply::{Done, answer};
@@ -37,7 +36,6 @@ pub(super) struct Committer {
     pub(super) clock: Clock,
     pace: Pace,
     faults: Faults,
-    told: watch::Sender<Seq>,
     pub(super) followers: Followers,
     condition: Condition,
     /// Whether the last transaction was refused as a whole.
@@ -61,7 +59,6 @@ impl Committer {
     pub(super) fn new(
         setup: Setup,
         appender: Appender,
-        told: watch::Sender<Seq>,
         condition: Condition,
     ) -> Committer {
         Committer {
@@ -70,7 +67,6 @@ impl Committer {
             clock: setup.clock,
             pace: setup.pace,
             faults: setup.faults,
-            told,
             followers: Followers::default(),
             condition,
             refusing: false,
@@ -106,7 +102,6 @@ impl Committer {
         match written {
             Ok(_) => {
                 self.appender.committed();
-                self.told.send_replace(self.appender.head().seq);
                 self.followers.tell(batch.iter().map(Message::run));
                 batch.drain(..).zip(self.done.drain(..)).for_each(|(of, done)| answer(of, done));
                 self.note_written();

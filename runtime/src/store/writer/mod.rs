@@ -38,8 +38,8 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tidemill_eventlog::Appender;
-use tidemill_model::{RunId, Seq};
-use tokio::sync::{oneshot, watch};
+use tidemill_model::RunId;
+use tokio::sync::oneshot;
 
 use commit::Committer;
 use condition::Condition;
@@ -59,7 +59,6 @@ use crate::store::followers::{Followers, Following};
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: Arc<Queue>,
-    committed: watch::Receiver<Seq>,
     followers: Followers,
     condition: Condition,
     thread: Arc<Mutex<Option<JoinHandle<Connection>>>>,
@@ -77,10 +76,9 @@ impl Writer {
     /// Starts the thread.
     pub(crate) fn start(setup: Setup) -> Result<Writer, Error> {
         let appender = Appender::load(&setup.connection)?;
-        let (told, committed) = watch::channel(appender.head().seq);
         let queue = Arc::new(Queue::new());
         let condition = Condition::default();
-        let mut committer = Committer::new(setup, appender, told, condition.clone());
+        let mut committer = Committer::new(setup, appender, condition.clone());
         let followers = committer.followers.clone();
         let messages = Arc::clone(&queue);
         let run = move || {
@@ -112,7 +110,7 @@ impl Writer {
             Error::caused(ErrorKind::Internal, "the writer's thread did not start", e)
         })?;
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Writer { queue, committed, followers, condition, thread })
+        Ok(Writer { queue, followers, condition, thread })
     }
 
     /// Queues a turn; its run's inbox always gets an answer.
@@ -132,11 +130,6 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.queue.push(Message::Aside(aside(reply))).await?;
         answer.await.map_err(|_| closed())?
-    }
-
-    /// The newest position that is durable.
-    pub(crate) fn committed(&self) -> watch::Receiver<Seq> {
-        self.committed.clone()
     }
 
     /// Follows a run: what is written to it from now on is news.

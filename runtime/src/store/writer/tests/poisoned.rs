@@ -13,7 +13,7 @@ use tidemill_model::{
     Durability, EncodedEvent, Event, Json, OpId, OpName, Parent, RunCreated, RunId, Seed, Seq,
     Timestamp,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::super::commit::Committer;
 use super::super::condition::Condition;
@@ -171,8 +171,7 @@ impl Desk {
         let appender = Appender::load(&connection).unwrap();
         let (clock, pace, faults) = (Clock::default(), Pace::default(), Faults::default());
         let setup = Setup { connection, clock, pace, faults };
-        let told = watch::channel(Seq::ZERO).0;
-        let committer = Committer::new(setup, appender, told, Condition::default());
+        let committer = Committer::new(setup, appender, Condition::default());
         let mut desk = Desk { committer, ended: Vec::new(), last: BTreeMap::new(), next_op: 10 };
         for run in 0..RUNS {
             desk.ended.push(false);
