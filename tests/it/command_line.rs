@@ -111,7 +111,7 @@ fn what_a_limit_leaves_out_is_said_with_how_to_go_on() {
     let exactly = run(&["runs", "--from", from, "--limit", "2"]);
     assert_eq!((exactly.code, exactly.stderr.as_str()), (0, ""));
     let first = run(&["runs", "--from", from, "--limit", "1", "--json"]);
-    let go_on = format!("--after {} goes on", all[0]["seq"]);
+    let go_on = format!("--after {} continues", all[0]["seq"]);
     assert!(first.stderr.contains(&go_on), "{first:#?}");
     assert_eq!(first.json()[0], all[0]);
     let after = all[0]["seq"].to_string();
