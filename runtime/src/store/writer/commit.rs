@@ -56,11 +56,7 @@ enum Apart {
 }
 
 impl Committer {
-    pub(super) fn new(
-        setup: Setup,
-        appender: Appender,
-        condition: Condition,
-    ) -> Committer {
+    pub(super) fn new(setup: Setup, appender: Appender, condition: Condition) -> Committer {
         Committer {
             connection: setup.connection,
             appender,
