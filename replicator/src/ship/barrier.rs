@@ -26,8 +26,7 @@
 //! - the head is read before the request to Litestream is sent, so the covered position is a lower
 //!   bound;
 //! - nothing is shipped from a file that does not contain what the last round covered, so the
-//!   covered
-//!   position never goes back;
+//!   covered position never goes back;
 //! - a reply of Litestream's counts only with status `synced` or `no_change`, a shipped txid above
 //!   0, and neither txid below the last accepted; otherwise the round is repeated, and Litestream
 //!   restarted (for a shipped txid of 0, which a failure elsewhere explains, at the third in a

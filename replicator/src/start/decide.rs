@@ -23,11 +23,9 @@
 //! - a copy of a node's folder is another disk: the state file's claims about this boot and this
 //!   machine hold only for the folder that it was written in, which its node lock protects;
 //! - a file of an older epoch than its node's, or of a claim that was lost, is moved aside before
-//!   the
-//!   next claim, because a file at the path *after* a claim may become a base;
+//!   the next claim, because a file at the path *after* a claim may become a base;
 //! - a file is moved aside, or a new one made, only if the bucket holds what this disk knows to
-//!   have
-//!   been covered: an emptied or wrong bucket needs a person;
+//!   have been covered: an emptied or wrong bucket needs a person;
 //! - a node that already has epochs never adopts a file that it did not ship;
 //! - an epoch is continued only from a file that contains the covered position, the last good
 //!   barrier and the base of the epoch, and whose whole log verifies unless a living app has it open;

@@ -1,9 +1,9 @@
 //! The start: gathers facts, claims the node, and gets a file in place that may be shipped.
 //!
 //! - [`decide`] chooses the next action from [`facts`]; [`proof`] decides whether a local file
-//!   holds
-//!   what it must; [`bucket_holds`] decides whether the bucket still has what this disk shipped;
-//!   [`pace`] computes how long a life waits after others that ended badly. None of these does I/O;
+//!   holds what it must; [`bucket_holds`] decides whether the bucket still has what this disk
+//!   shipped; [`pace`] computes how long a life waits after others that ended badly. None of these
+//!   does I/O;
 //! - [`run`] gathers the facts and performs the decisions, with [`claiming`], [`local_file`],
 //!   [`ask_bucket`], [`move_away`] and [`pacing`]; [`patience`] waits for an app, the store or the
 //!   disk; [`refusals`] words the errors; [`not_ready`] answers on the socket meanwhile.

@@ -23,8 +23,7 @@
 //!   `covered`; or the local file, if its log is whole and contains `covered` and everything
 //!   restorable;
 //! - `epoch.json` is created only once: if another instance wrote it, this claim ends; if this
-//!   claim
-//!   wrote it, its base is fixed, whatever would be chosen now;
+//!   claim wrote it, its base is fixed, whatever would be chosen now;
 //! - a restored file is used only if its checksums agree with `covered` and with a fixed base;
 //! - an open break does not constrain the base: it hides a complete commit, and no app wrote after
 //!   it. A break that begins before a base from the bucket is closed at the base, once the file is in

@@ -4,12 +4,10 @@
 //! A durable timer has a moment of the wall clock, and is of one of two kinds:
 //!
 //! - counted: `ctx.sleep` set it for a duration, and its run has been in memory since. It fires
-//!   when
-//!   that time has passed by the boot clock, whatever the wall clock does.
+//!   when that time has passed by the boot clock, whatever the wall clock does.
 //! - of the wall clock: all others. It fires when the wall clock reaches its moment. When that
-//!   clock
-//!   is set, the kernel notifies the thread, which computes the remaining time again: correcting the
-//!   clock makes no timer late.
+//!   clock is set, the kernel notifies the thread, which computes the remaining time again:
+//!   correcting the clock makes no timer late.
 //!
 //! Crash: nothing here outlives the process; timers are set again from the log. Cancellation: a
 //! timer that was cancelled may just have fired, and its receiver ignores it.

@@ -8,14 +8,12 @@
 //!
 //! - Only deaths within one boot count: the page cache keeps the file's content, nothing is synced.
 //! - A clean end clears the file. It belongs to this disk: no restore creates it, no take-over
-//!   moves
-//!   it, and a copy of it (another inode) or a file of another boot is started over.
+//!   moves it, and a copy of it (another inode) or a file of another boot is started over.
 //! - A death counts as one more in a row if the run was at the same input or at the same position
 //!   of its log as in the death before; for a run that got further the count starts again at 1.
 //! - From the second death on a run is a *suspect*: the engine polls it only while it polls no
-//!   other
-//!   suspect, and after a pause that leaves time to the other runs. If a suspect was being polled at
-//!   a death, the other runs that were being polled are not counted.
+//!   other suspect, and after a pause that leaves time to the other runs. If a suspect was being
+//!   polled at a death, the other runs that were being polled are not counted.
 //! - The fifth death blocks the run. `resume` forgets its deaths.
 //!
 //! Failure: without the file (a full disk, a file system that cannot map) deaths are not counted,
