@@ -94,7 +94,7 @@ impl Intake<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_model::{Event, OpId, RunId};
+    use tidemill_model::{Event, Json, OpId, RunId};
     use tokio::sync::oneshot;
 
     use super::super::Aside;
@@ -102,15 +102,14 @@ mod tests {
 
     async fn put(queue: &Queue, messages: usize) {
         for _ in 0..messages {
-            let aside = Aside {
-                run: RunId::new("r").unwrap(),
-                op: OpId::FIRST,
-                attempt: 1,
-                event: Event::RunResumed {}.into(),
-                reply: oneshot::channel().0,
-            };
-            queue.push(Message::Aside(aside)).await.unwrap();
+            put_one(queue, Event::RunResumed {}).await;
         }
+    }
+
+    async fn put_one(queue: &Queue, event: Event) {
+        let (run, op) = (RunId::new("r").unwrap(), OpId::FIRST);
+        let (event, reply) = (event.into(), oneshot::channel().0);
+        queue.push(Message::Aside(Aside { run, op, attempt: 1, event, reply })).await.unwrap();
     }
 
     /// One whose time does not end on a slow machine.
@@ -137,6 +136,18 @@ mod tests {
         let mut intake = unhurried(&queue, &mut Gather::default());
         while intake.more(&mut batch) {}
         assert_eq!(batch.len(), ROWS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_full_after_so_many_bytes_however_few_rows_they_are() {
+        let (queue, mut batch) = (Queue::new(), Vec::new());
+        for _ in 0..16 {
+            let output = Json::of(&"x".repeat(1024 * 1024)).unwrap();
+            put_one(&queue, Event::RunCompleted { output }).await;
+        }
+        let mut intake = unhurried(&queue, &mut Gather::default());
+        while intake.more(&mut batch) {}
+        assert_eq!(batch.len(), 8, "of 1 MiB each");
     }
 
     #[tokio::test]
