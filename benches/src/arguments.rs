@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = slow_sync::parse)]
     pub(crate) slow_sync: Duration,
 
-    /// Rounds: 10 of the table if nobody says, every other one in reverse; 5 of anything else
+    /// Rounds [default: 10 of the table, every other one in reverse; 5 of anything else]
     #[arg(long, value_name = "N", value_parser = up_to(1, 999))]
     pub(crate) rounds: Option<u32>,
 
@@ -46,12 +46,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = up_to(1, 1_000))]
     pub(crate) steps_each: u32,
 
-    /// Instead of the table: one run that starts so many steps at once, and a quarter of them.
+    /// Instead of the table: one run that starts this many steps at once, and a quarter of them.
     /// Goal: linear, 80,000 take four times as long as 20,000
     #[arg(long, value_name = "STEPS", group = "mode", value_parser = up_to(4, 1_000_000))]
     pub(crate) fan_out: Option<u32>,
 
-    /// Instead of the table: take over one run with so many events [50000 if nobody says].
+    /// Instead of the table: replay one run with this many events [default: 50000].
     /// Goal for 50,000: less than a second
     #[arg(
         long,
@@ -63,12 +63,12 @@ pub(crate) struct Arguments {
     )]
     pub(crate) replay: Option<u32>,
 
-    /// Instead of the table: open a file with so many runs that wait. Goals for 1,000,000: open in
+    /// Instead of the table: open a file with this many waiting runs. Goals for 1,000,000: open in
     /// 2 s, 150 MiB, 1 MiB of WAL, a start in 1.2 times what it takes elsewhere, a wake in 50 ms
     #[arg(long, value_name = "RUNS", group = "mode", value_parser = up_to(1, 10_000_000))]
     pub(crate) waiting: Option<u32>,
 
-    /// Instead of the table: a parent with so many children, against as many runs by themselves.
+    /// Instead of the table: a parent with this many children, compared with as many runs alone.
     /// Goals for 10,000: 1.5 times as long, other runs start within 50 ms, 200 MiB
     #[arg(long, value_name = "RUNS", group = "mode", value_parser = up_to(1, 100_000))]
     pub(crate) children: Option<u32>,

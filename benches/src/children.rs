@@ -1,8 +1,8 @@
-//! One parent with very many children, against as many runs that are started by themselves; and
-//! how long others wait meanwhile.
+//! One parent with very many children, compared with the same number of runs without a parent, and
+//! how long the start of another run takes meanwhile.
 //!
-//! The bars, with 10,000: 1.5 times as long as the runs by themselves, no start of another run that
-//! takes 50 ms, and less than 200 MiB.
+//! The goals for 10,000 children: at most 1.5 times as long as the runs without a parent, every
+//! start of another run within 50 ms, and less than 200 MiB.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use tidemill::{App, Ctx, Environment, Node, Result, StartRequest};
 use tidemill_eventlog::Checkpoints;
 
 use crate::measure::process_mib;
-use crate::order::{Site, Work};
+use crate::order::{Site, Workload};
 use crate::spread::Spread;
-use crate::table::{Line, Print, print_lines};
+use crate::table::{Print, PrintedLine, print_lines};
 
 /// What a process measured that ran the parent.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Measured {
+pub(crate) struct ChildrenRound {
     seconds: f64,
     longest_start_ms: f64,
     most_mib: f64,
@@ -45,11 +45,11 @@ pub(crate) struct Children {
     most_mib: Spread,
 }
 
-/// Measures both in processes of their own, by turns.
+/// Measures both alternately, each in a process of its own.
 pub(crate) fn measure(site: &Site, runs: u32, rounds: u32) -> anyhow::Result<Children> {
-    let children = || site.run::<Measured>(Work::Children { runs });
-    let alone = || site.run::<f64>(Work::Alone { runs });
-    let mut done: Vec<(Measured, f64)> = Vec::new();
+    let children = || site.run::<ChildrenRound>(Workload::Children { runs });
+    let alone = || site.run::<f64>(Workload::Alone { runs });
+    let mut done: Vec<(ChildrenRound, f64)> = Vec::new();
     for round in 0..rounds {
         done.push(if round % 2 == 0 {
             (children()?, alone()?)
@@ -58,7 +58,7 @@ pub(crate) fn measure(site: &Site, runs: u32, rounds: u32) -> anyhow::Result<Chi
             (children()?, alone)
         });
     }
-    let of = |value: fn(&(Measured, f64)) -> f64| Spread::of(done.iter().map(value));
+    let of = |value: fn(&(ChildrenRound, f64)) -> f64| Spread::of(done.iter().map(value));
     Ok(Children {
         runs,
         children_s: of(|(children, _)| children.seconds),
@@ -74,11 +74,11 @@ impl Print for Children {
         let Children { runs, children_s, ratio, longest_start_ms, most_mib, .. } = self;
         let longest = "longest start of another run meanwhile, ms";
         print_lines(&[
-            Line::of("children of one parent", runs, ""),
-            Line::spread("until all have ended, s", children_s, 2, ""),
-            Line::spread("against as many runs by themselves", ratio, 2, "< 1.5"),
-            Line::spread(longest, longest_start_ms, 1, "< 50"),
-            Line::spread("most memory of the process, MiB", most_mib, 1, "< 200"),
+            PrintedLine::of("children of one parent", runs, ""),
+            PrintedLine::spread("until all have ended, s", children_s, 2, ""),
+            PrintedLine::spread("against as many runs by themselves", ratio, 2, "< 1.5"),
+            PrintedLine::spread(longest, longest_start_ms, 1, "< 50"),
+            PrintedLine::spread("most memory of the process, MiB", most_mib, 1, "< 200"),
         ]);
     }
 }
@@ -97,9 +97,9 @@ async fn nothing(_: Ctx, (): ()) -> Result<()> {
     Ok(())
 }
 
-/// Runs a parent of so many, while other runs are started.
+/// Runs a parent with `runs` children, and starts other runs meanwhile.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-pub(crate) async fn of_one_parent(db: &Path, runs: u32) -> anyhow::Result<Measured> {
+pub(crate) async fn of_one_parent(db: &Path, runs: u32) -> anyhow::Result<ChildrenRound> {
     let node = open(db).await?;
     let done = Arc::new(AtomicBool::new(false));
     let others = tokio::spawn(others(node.clone(), Arc::clone(&done)));
@@ -112,10 +112,10 @@ pub(crate) async fn of_one_parent(db: &Path, runs: u32) -> anyhow::Result<Measur
     let expected = u64::from(runs) * u64::from(runs.saturating_sub(1)) / 2;
     ensure!(sum == expected, "the children gave {sum}, not {expected}");
     node.shutdown().await?;
-    Ok(Measured { seconds, longest_start_ms, most_mib: process_mib("VmHWM:")? })
+    Ok(ChildrenRound { seconds, longest_start_ms, most_mib: process_mib("VmHWM:")? })
 }
 
-/// Starts so many runs by themselves and waits for all of them; the seconds that this took.
+/// Starts `runs` runs without a parent and waits for them. Returns how many seconds that took.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 pub(crate) async fn alone(db: &Path, runs: u32) -> anyhow::Result<f64> {
     let node = open(db).await?;

@@ -73,7 +73,7 @@ async fn measured(db: &Path, runs: Vec<StartRequest>, steps: u32) -> anyhow::Res
     measured.per_step(done)
 }
 
-/// Opens a file that is there.
+/// Opens an existing file.
 pub(crate) async fn open(db: &Path) -> anyhow::Result<Node> {
     let environment =
         Environment { checkpoints: Checkpoints::ByLitestream, ..Environment::alone(db) };

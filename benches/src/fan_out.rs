@@ -6,9 +6,9 @@
 use serde::Serialize;
 
 use crate::measure::Figures;
-use crate::order::{Site, Work};
+use crate::order::{Site, Workload};
 use crate::spread::Spread;
-use crate::table::{Line, Print, print_lines};
+use crate::table::{Print, PrintedLine, print_lines};
 
 /// What was measured in all rounds.
 #[derive(Debug, Serialize)]
@@ -25,13 +25,13 @@ pub(crate) struct FanOut {
     most_mib: Spread,
 }
 
-/// Measures a quarter and all, by turns.
+/// Measures a quarter of the steps and all of them, alternately.
 pub(crate) fn measure(site: &Site, steps: u32, rounds: u32) -> anyhow::Result<FanOut> {
     let quarter = steps / 4;
     let mut done: Vec<(Figures, Figures)> = Vec::new();
     for _ in 0..rounds {
-        let part = site.run(Work::FanOut { steps: quarter })?;
-        done.push((part, site.run(Work::FanOut { steps })?));
+        let part = site.run(Workload::FanOut { steps: quarter })?;
+        done.push((part, site.run(Workload::FanOut { steps })?));
     }
     let seconds = |steps: u32, figures: &Figures| f64::from(steps) / figures.per_second;
     let parts = done.iter().map(|(part, _)| seconds(quarter, part));
@@ -50,12 +50,12 @@ impl Print for FanOut {
     fn print(&self) {
         let FanOut { steps, seconds, quarter_seconds, times, steps_a_commit, most_mib } = self;
         print_lines(&[
-            Line::of("steps that one run starts at once", steps, ""),
-            Line::spread("until all have ended, s", seconds, 2, ""),
-            Line::spread("until a quarter of as many have, s", quarter_seconds, 2, ""),
-            Line::spread("times as long for four times as many", times, 2, "about 4"),
-            Line::spread("steps a commit", steps_a_commit, 1, ""),
-            Line::spread("most memory of the process, MiB", most_mib, 1, ""),
+            PrintedLine::of("steps that one run starts at once", steps, ""),
+            PrintedLine::spread("until all have ended, s", seconds, 2, ""),
+            PrintedLine::spread("until a quarter of as many have, s", quarter_seconds, 2, ""),
+            PrintedLine::spread("times as long for four times as many", times, 2, "about 4"),
+            PrintedLine::spread("steps a commit", steps_a_commit, 1, ""),
+            PrintedLine::spread("most memory of the process, MiB", most_mib, 1, ""),
         ]);
     }
 }

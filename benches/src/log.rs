@@ -19,15 +19,15 @@ const WAL_PAGES_SOFT_MAX: i32 = 16_384;
 const GAP: Duration = Duration::from_millis(1);
 
 /// A new log and its only writer.
-pub(crate) struct Log {
+pub(crate) struct BenchLog {
     connection: Connection,
     wal_pages: Arc<AtomicI32>,
     seq: u32,
 }
 
-impl Log {
+impl BenchLog {
     /// Makes it.
-    pub(crate) fn create(db: &Path) -> anyhow::Result<Log> {
+    pub(crate) fn create(db: &Path) -> anyhow::Result<BenchLog> {
         create(db).context("create the file of the baseline")?;
         let mut connection = open_writer(db, Checkpoints::ByLitestream)?;
         let wal_pages = Arc::new(AtomicI32::new(0));
@@ -37,7 +37,7 @@ impl Log {
             Ok(())
         };
         connection.wal_hook(Some(hook))?;
-        Ok(Log { connection, wal_pages, seq: 0 })
+        Ok(BenchLog { connection, wal_pages, seq: 0 })
     }
 
     pub(crate) fn begin(&self) -> rusqlite::Result<()> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wal::Wal;
 
-/// What so many steps cost.
+/// What a step cost, as a mean over all steps.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Figures {
     /// Steps per second of the wall clock.

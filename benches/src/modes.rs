@@ -10,15 +10,15 @@ use crate::processors::Processors;
 use crate::table::Print;
 use crate::{children, fan_out, replay, rounds, waiting};
 
-/// Rounds of the table, if nobody says.
+/// The default number of rounds of the table.
 const TABLE_ROUNDS: u32 = 10;
 
-/// Rounds of anything else.
+/// The default number of rounds of every other mode.
 const ROUNDS: u32 = 5;
 
 /// What was measured, and under which conditions: without them, figures say nothing.
 #[derive(Serialize)]
-struct Report<'a, T> {
+struct BenchReport<'a, T> {
     folder: &'a Path,
     /// How many threads run at once on this machine.
     cores: usize,
@@ -63,7 +63,7 @@ fn show<T: Serialize + Print>(
     let cores = std::thread::available_parallelism()?.get();
     if *json {
         let slow_sync_s = slow_sync.as_secs_f64();
-        let report = Report { folder, cores, others, slow_sync_s, rounds, measured };
+        let report = BenchReport { folder, cores, others, slow_sync_s, rounds, measured };
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }

@@ -1,5 +1,5 @@
-//! Each thing is measured by a process of its own: what an earlier one left in memory, or threads
-//! that it still has, are no part of the next one's figures.
+//! One process for each measurement, so that memory and threads left by an earlier measurement do
+//! not change the figures of the next.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,17 +20,17 @@ pub(crate) struct Site {
     pub(crate) slow_sync: Duration,
 }
 
-/// What a process is to measure.
+/// The measurement that a process makes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
     folder: PathBuf,
     slow_sync: Duration,
-    work: Work,
+    work: Workload,
 }
 
-/// One thing to measure.
+/// What is measured.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) enum Work {
+pub(crate) enum Workload {
     /// Steps of two commits, a row each.
     RawHalves {
         steps: u32,
@@ -52,19 +52,19 @@ pub(crate) enum Work {
     FanOut {
         steps: u32,
     },
-    /// A parent of so many runs.
+    /// One parent that starts `runs` children.
     Children {
         runs: u32,
     },
-    /// As many runs by themselves.
+    /// `runs` runs that have no parent.
     Alone {
         runs: u32,
     },
-    /// A file that is there.
+    /// A file that the folder has already.
     Replay {
         steps: u32,
     },
-    /// Two files that are there.
+    /// Two files that the folder has already.
     Waiting {
         runs: u32,
     },
@@ -81,7 +81,7 @@ impl Site {
     ///
     /// # Errors
     /// What that process said before it failed.
-    pub(crate) fn run<T: DeserializeOwned>(&self, work: Work) -> anyhow::Result<T> {
+    pub(crate) fn run<T: DeserializeOwned>(&self, work: Workload) -> anyhow::Result<T> {
         self.run_in(self.folder()?.path(), work)
     }
 
@@ -89,7 +89,7 @@ impl Site {
     pub(crate) fn run_in<T: DeserializeOwned>(
         &self,
         folder: &Path,
-        work: Work,
+        work: Workload,
     ) -> anyhow::Result<T> {
         let order = Order { folder: folder.to_owned(), slow_sync: self.slow_sync, work };
         let output = Command::new(std::env::current_exe()?)
@@ -113,17 +113,19 @@ impl Order {
         slow_sync::delay(self.slow_sync)?;
         let (folder, db) = (&self.folder, self.folder.join("bench.db"));
         let measured = match self.work {
-            Work::RawHalves { steps } => json(&raw::halves(&db, steps)?),
-            Work::Raw { runs, steps } => json(&raw::steps(&db, runs, steps)?),
-            Work::Skeleton { runs, steps } => json(&on_tokio(skeleton::steps(&db, runs, steps))?),
-            Work::Engine { runs, steps, bodies } => {
+            Workload::RawHalves { steps } => json(&raw::halves(&db, steps)?),
+            Workload::Raw { runs, steps } => json(&raw::steps(&db, runs, steps)?),
+            Workload::Skeleton { runs, steps } => {
+                json(&on_tokio(skeleton::steps(&db, runs, steps))?)
+            }
+            Workload::Engine { runs, steps, bodies } => {
                 json(&on_tokio(engine::steps(&db, runs, steps, bodies))?)
             }
-            Work::FanOut { steps } => json(&on_tokio(engine::fan_out(&db, steps))?),
-            Work::Children { runs } => json(&on_tokio(children::of_one_parent(&db, runs))?),
-            Work::Alone { runs } => json(&on_tokio(children::alone(&db, runs))?),
-            Work::Replay { steps } => json(&replay::taken_over(&db, steps)?),
-            Work::Waiting { runs } => json(&on_tokio(waiting::opened(folder, runs))?),
+            Workload::FanOut { steps } => json(&on_tokio(engine::fan_out(&db, steps))?),
+            Workload::Children { runs } => json(&on_tokio(children::of_one_parent(&db, runs))?),
+            Workload::Alone { runs } => json(&on_tokio(children::alone(&db, runs))?),
+            Workload::Replay { steps } => json(&replay::taken_over(&db, steps)?),
+            Workload::Waiting { runs } => json(&on_tokio(waiting::opened(folder, runs))?),
         };
         println!("{}", measured?);
         Ok(())

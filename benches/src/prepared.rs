@@ -5,7 +5,7 @@ use std::path::Path;
 use tidemill_eventlog::{Appender, Checkpoints, create, host, open_writer, projection};
 use tidemill_model::{Durability, Event, Json, OpName, RunCreated, RunId, RunStatus, Seed};
 
-/// A transaction has so many events, or those of one run.
+/// How many events a transaction has at most, unless one run has more.
 const TRANSACTION_EVENTS: usize = 30_000;
 
 /// A run's whole log.

@@ -1,5 +1,6 @@
-//! What others on this machine did meanwhile: whoever waits for a processor is not measured but
-//! its neighbours, and one thread that syncs in a loop waits more than many that take turns.
+//! How much of the processors other processes used during a measurement. A row that waits for a
+//! processor shows its neighbours instead of itself, and a single thread that syncs in a loop waits
+//! longer than many threads that take turns.
 
 use anyhow::Context;
 

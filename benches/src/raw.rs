@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 
-use crate::log::{Log, run_id};
+use crate::log::{BenchLog, run_id};
 use crate::measure::{Figures, Meter};
 use crate::slow_sync;
 
@@ -30,9 +30,9 @@ fn measured(
     db: &Path,
     commits: u32,
     steps: u32,
-    mut insert: impl FnMut(&mut Log, u32) -> rusqlite::Result<()>,
+    mut insert: impl FnMut(&mut BenchLog, u32) -> rusqlite::Result<()>,
 ) -> anyhow::Result<Figures> {
-    let mut log = Log::create(db)?;
+    let mut log = BenchLog::create(db)?;
     let synced_before = slow_sync::syncs();
     let meter = Meter::start(db)?;
     for commit in 0..commits {

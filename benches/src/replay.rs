@@ -1,5 +1,5 @@
-//! One run with a long log that a process takes over: how soon it lives again, and whether others
-//! get their turns meanwhile.
+//! One run with a long log: how soon a process has replayed it, and whether other tasks run
+//! meanwhile.
 //!
 //! The log is that of a run of steps whose last one had not ended. It is opened, replayed, does
 //! that step again, and ends: its result is what is waited for. All of it happens on a runtime with
@@ -21,16 +21,16 @@ use tidemill_model::{Event, Json, OpId, OpName, RunId, RunStatus};
 use crate::engine::{self, Bodies};
 use crate::log::run_id;
 use crate::measure::process_mib;
-use crate::order::{Site, Work};
+use crate::order::{Site, Workload};
 use crate::prepared::{self, RunLog};
 use crate::spread::Spread;
-use crate::table::{Line, Print, print_lines};
+use crate::table::{Print, PrintedLine, print_lines};
 
 const TICK: Duration = Duration::from_millis(1);
 
 /// What one process measured.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Measured {
+pub(crate) struct ReplayRound {
     open_ms: f64,
     result_ms: f64,
     kept_ms: f64,
@@ -39,7 +39,7 @@ pub(crate) struct Measured {
 
 /// What was measured in all rounds.
 #[derive(Debug, Serialize)]
-pub(crate) struct Replay {
+pub(crate) struct ReplayTimes {
     events: u32,
     /// Until the node was open, in milliseconds.
     open_ms: Spread,
@@ -52,16 +52,16 @@ pub(crate) struct Replay {
 }
 
 /// Writes the log and lets a process open it, once a round.
-pub(crate) fn measure(site: &Site, events: u32, rounds: u32) -> anyhow::Result<Replay> {
+pub(crate) fn measure(site: &Site, events: u32, rounds: u32) -> anyhow::Result<ReplayTimes> {
     let steps = (events - 1) / 2;
-    let mut done: Vec<Measured> = Vec::new();
+    let mut done: Vec<ReplayRound> = Vec::new();
     for _ in 0..rounds {
         let folder = site.folder()?;
         prepared::write(&folder.path().join("bench.db"), std::iter::once_with(|| log(steps)))?;
-        done.push(site.run_in(folder.path(), Work::Replay { steps })?);
+        done.push(site.run_in(folder.path(), Workload::Replay { steps })?);
     }
-    let of = |value: fn(&Measured) -> f64| Spread::of(done.iter().map(value));
-    Ok(Replay {
+    let of = |value: fn(&ReplayRound) -> f64| Spread::of(done.iter().map(value));
+    Ok(ReplayTimes {
         events: 2 * steps + 1,
         open_ms: of(|round| round.open_ms),
         result_ms: of(|round| round.result_ms),
@@ -88,7 +88,7 @@ fn log(steps: u32) -> anyhow::Result<RunLog> {
 }
 
 /// Opens the file and waits for the run's end.
-pub(crate) fn taken_over(db: &Path, steps: u32) -> anyhow::Result<Measured> {
+pub(crate) fn taken_over(db: &Path, steps: u32) -> anyhow::Result<ReplayRound> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(1).enable_all().build()?.block_on(async {
         let done = Arc::new(AtomicBool::new(false));
@@ -97,12 +97,12 @@ pub(crate) fn taken_over(db: &Path, steps: u32) -> anyhow::Result<Measured> {
         done.store(true, Ordering::Relaxed);
         let kept_ms = other.await?.as_secs_f64() * 1e3;
         ensure!(kept_ms > 0.0, "the other task never ran");
-        Ok(Measured { kept_ms, ..measured })
+        Ok(ReplayRound { kept_ms, ..measured })
     })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-async fn until_result(db: &Path, steps: u32) -> anyhow::Result<Measured> {
+async fn until_result(db: &Path, steps: u32) -> anyhow::Result<ReplayRound> {
     let before = Instant::now();
     let node = engine::open(db).await?;
     let open_ms = before.elapsed().as_secs_f64() * 1e3;
@@ -112,7 +112,7 @@ async fn until_result(db: &Path, steps: u32) -> anyhow::Result<Measured> {
     let written = std::fs::metadata(Beside::new(db).wal())?.len();
     ensure!(written < 1 << 20, "the run was not replayed but done again: {written} bytes of WAL");
     node.shutdown().await?;
-    Ok(Measured { open_ms, result_ms, kept_ms: 0.0, most_mib: process_mib("VmHWM:")? })
+    Ok(ReplayRound { open_ms, result_ms, kept_ms: 0.0, most_mib: process_mib("VmHWM:")? })
 }
 
 /// Wants to run each millisecond; how late it ran at worst.
@@ -127,15 +127,15 @@ async fn latest_tick(done: Arc<AtomicBool>) -> Duration {
     latest
 }
 
-impl Print for Replay {
+impl Print for ReplayTimes {
     fn print(&self) {
-        let Replay { events, open_ms, result_ms, kept_ms, most_mib } = self;
+        let ReplayTimes { events, open_ms, result_ms, kept_ms, most_mib } = self;
         print_lines(&[
-            Line::of("events of one run", events, ""),
-            Line::spread("until the node is open, ms", open_ms, 1, ""),
-            Line::spread("until the run has replayed and ended, ms", result_ms, 1, "< 1000"),
-            Line::spread("another task was kept from running for, ms", kept_ms, 1, ""),
-            Line::spread("most memory of the process, MiB", most_mib, 1, ""),
+            PrintedLine::of("events of one run", events, ""),
+            PrintedLine::spread("until the node is open, ms", open_ms, 1, ""),
+            PrintedLine::spread("until the run has replayed and ended, ms", result_ms, 1, "< 1000"),
+            PrintedLine::spread("another task was kept from running for, ms", kept_ms, 1, ""),
+            PrintedLine::spread("most memory of the process, MiB", most_mib, 1, ""),
         ]);
     }
 }

@@ -1,14 +1,14 @@
 //! The rows of the table, measured in rounds.
 //!
-//! A ratio is that of two rows of one round, seconds apart, and the middle one of all rounds is
-//! shown: a disk that others slow down for a while slows both. Every other round measures its rows
-//! in reverse, so that no row is always the one after the same other.
+//! A ratio compares two rows of one round, which are measured seconds apart, so that a disk which
+//! is slow for a while slows both. The table shows the median of all rounds. Every other round
+//! measures its rows in reverse order, so that no row always follows the same other row.
 
 use serde::Serialize;
 
 use crate::engine::Bodies;
 use crate::measure::Figures;
-use crate::order::{Site, Work};
+use crate::order::{Site, Workload};
 use crate::spread::Spread;
 
 const RUNS: u32 = 256;
@@ -20,35 +20,35 @@ const SKELETON_GROUP: &str = "skeleton: 256 runs";
 const ENGINE: &str = "engine: 1 run";
 const ENGINE_GROUP: &str = "engine: 256 runs";
 
-/// A row that is to be measured.
-struct Plan {
+/// A row before it is measured.
+struct PlannedRow {
     name: &'static str,
-    work: Work,
+    work: Workload,
     against: Option<Bar>,
     against_skeleton: Option<Bar>,
 }
 
-/// What a row is held against.
+/// The row that another is compared with, and the goal for the ratio.
 struct Bar {
     of: &'static str,
     goal: Option<f64>,
 }
 
-/// A row that was measured: the middle of each figure over all rounds.
+/// A measured row: the median of each figure over all rounds.
 #[derive(Debug, Serialize)]
-pub(crate) struct Row {
+pub(crate) struct MeasuredRow {
     pub(crate) name: &'static str,
     #[serde(flatten)]
     pub(crate) figures: Figures,
-    /// Against the raw loop of the same shape, or what it is compared with instead.
+    /// The ratio to the raw loop of the same shape, or to the row that replaces it.
     pub(crate) ratio: Option<Ratio>,
     pub(crate) ratio_to_skeleton: Option<Ratio>,
 }
 
-/// Steps per second against another row's of the same round.
+/// Steps per second divided by those of another row in the same round.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ratio {
-    /// That row's name.
+    /// The other row's name.
     pub(crate) of: &'static str,
     #[serde(flatten)]
     pub(crate) spread: Spread,
@@ -62,7 +62,7 @@ pub(crate) fn measure(
     steps: u32,
     steps_each: u32,
     rounds: u32,
-) -> anyhow::Result<Vec<Row>> {
+) -> anyhow::Result<Vec<MeasuredRow>> {
     let plans = plans(steps, steps_each);
     let mut done: Vec<Vec<Figures>> = plans.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
@@ -78,33 +78,38 @@ pub(crate) fn measure(
     Ok(rows(&plans, &done))
 }
 
-fn plans(steps: u32, each: u32) -> Vec<Plan> {
-    let engine = |runs, steps, bodies| Work::Engine { runs, steps, bodies };
-    let base = |name, work| Plan { name, work, against: None, against_skeleton: None };
+fn plans(steps: u32, each: u32) -> Vec<PlannedRow> {
+    let engine = |runs, steps, bodies| Workload::Engine { runs, steps, bodies };
+    let base = |name, work| PlannedRow { name, work, against: None, against_skeleton: None };
     let held = |name, work, of, goal| {
         let against = Some(Bar { of, goal });
-        Plan { name, work, against, against_skeleton: None }
+        PlannedRow { name, work, against, against_skeleton: None }
     };
     let whole = |name, work, of, goal, skeleton| {
         let against_skeleton = Some(Bar { of: skeleton, goal: Some(0.95) });
-        Plan { name, work, against: Some(Bar { of, goal: Some(goal) }), against_skeleton }
+        PlannedRow { name, work, against: Some(Bar { of, goal: Some(goal) }), against_skeleton }
     };
     let blocking = |runs, steps| engine(runs, steps, Bodies::Blocking);
     vec![
-        base("raw: a step in 2 commits", Work::RawHalves { steps: steps / 2 }),
-        base(RAW, Work::Raw { runs: 1, steps }),
-        held(SKELETON, Work::Skeleton { runs: 1, steps }, RAW, None),
+        base("raw: a step in 2 commits", Workload::RawHalves { steps: steps / 2 }),
+        base(RAW, Workload::Raw { runs: 1, steps }),
+        held(SKELETON, Workload::Skeleton { runs: 1, steps }, RAW, None),
         whole(ENGINE, engine(1, steps, Bodies::Async), RAW, 0.9, SKELETON),
         held("engine: 1 run, blocking steps", blocking(1, steps), ENGINE, None),
-        base(RAW_GROUP, Work::Raw { runs: RUNS, steps: each }),
-        held(SKELETON_GROUP, Work::Skeleton { runs: RUNS, steps: each }, RAW_GROUP, None),
+        base(RAW_GROUP, Workload::Raw { runs: RUNS, steps: each }),
+        held(SKELETON_GROUP, Workload::Skeleton { runs: RUNS, steps: each }, RAW_GROUP, None),
         whole(ENGINE_GROUP, engine(RUNS, each, Bodies::Async), RAW_GROUP, 0.85, SKELETON_GROUP),
         held("engine: 256 runs, blocking steps", blocking(RUNS, each), ENGINE_GROUP, None),
-        held("engine: 1 run, 1,000 steps at once", Work::FanOut { steps: 1_000 }, RAW_GROUP, None),
+        held(
+            "engine: 1 run, 1,000 steps at once",
+            Workload::FanOut { steps: 1_000 },
+            RAW_GROUP,
+            None,
+        ),
     ]
 }
 
-fn rows(plans: &[Plan], done: &[Vec<Figures>]) -> Vec<Row> {
+fn rows(plans: &[PlannedRow], done: &[Vec<Figures>]) -> Vec<MeasuredRow> {
     let rates = |name: &str| {
         let row = plans.iter().position(|plan| plan.name == name).expect("a row of the table");
         done[row].iter().map(|figures| figures.per_second)
@@ -113,7 +118,7 @@ fn rows(plans: &[Plan], done: &[Vec<Figures>]) -> Vec<Row> {
         let spread = Spread::of(rates(name).zip(rates(of)).map(|(mine, other)| mine / other));
         Ratio { of, spread, goal: *goal }
     };
-    let row = |(plan, done): (&Plan, &Vec<Figures>)| Row {
+    let row = |(plan, done): (&PlannedRow, &Vec<Figures>)| MeasuredRow {
         name: plan.name,
         figures: middle(done),
         ratio: plan.against.as_ref().map(|bar| ratio(plan.name, bar)),
@@ -122,7 +127,7 @@ fn rows(plans: &[Plan], done: &[Vec<Figures>]) -> Vec<Row> {
     plans.iter().zip(done).map(row).collect()
 }
 
-/// The middle of some figures, each by itself.
+/// The median of each figure.
 fn middle(figures: &[Figures]) -> Figures {
     let of = |value: fn(&Figures) -> f64| Spread::of(figures.iter().map(value)).median;
     Figures {
@@ -149,7 +154,7 @@ mod tests {
             most_mib: 1.0,
         };
         // A disk that is ten times as fast in the second round: the medians' ratio would be 0.9.
-        let done = |plan: &Plan| match plan.against {
+        let done = |plan: &PlannedRow| match plan.against {
             None => vec![figures(100.0), figures(1_000.0), figures(100.0)],
             Some(_) => vec![figures(50.0), figures(500.0), figures(90.0)],
         };

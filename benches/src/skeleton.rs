@@ -9,22 +9,22 @@ use anyhow::{Context, anyhow, ensure};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::log::{Log, run_id};
+use crate::log::{BenchLog, run_id};
 use crate::measure::{Figures, Meter};
 
-/// More than there are runs: none waits for a place.
+/// More places than runs, so that no run waits for one.
 const QUEUE_MAX: usize = 1_024;
 
-/// A step that is to be written.
-struct Message {
+/// A step for the writer.
+struct StepMessage {
     run: Arc<str>,
     step: u32,
     reply: oneshot::Sender<()>,
 }
 
-/// Lets `runs` tasks do `steps` steps each, and counts steps.
+/// Runs `runs` tasks of `steps` steps each.
 pub(crate) async fn steps(db: &Path, runs: u32, steps: u32) -> anyhow::Result<Figures> {
-    let log = Log::create(db)?;
+    let log = BenchLog::create(db)?;
     let (writer, messages) = mpsc::channel(QUEUE_MAX);
     let thread = std::thread::spawn(move || write(log, messages));
     let meter = Meter::start(db)?;
@@ -41,11 +41,11 @@ pub(crate) async fn steps(db: &Path, runs: u32, steps: u32) -> anyhow::Result<Fi
     measured.per_step(done)
 }
 
-async fn run(writer: mpsc::Sender<Message>, run: Arc<str>, steps: u32) -> anyhow::Result<u32> {
+async fn run(writer: mpsc::Sender<StepMessage>, run: Arc<str>, steps: u32) -> anyhow::Result<u32> {
     let mut done = 0;
     for step in 0..steps {
         let (reply, written) = oneshot::channel();
-        let message = Message { run: Arc::clone(&run), step, reply };
+        let message = StepMessage { run: Arc::clone(&run), step, reply };
         writer.send(message).await.ok().context("the writer's thread has ended")?;
         written.await?;
         let output = tokio::spawn(async { 42 }).await?;
@@ -54,8 +54,8 @@ async fn run(writer: mpsc::Sender<Message>, run: Arc<str>, steps: u32) -> anyhow
     Ok(done)
 }
 
-/// The writer's thread: all that waits is one transaction.
-fn write(mut log: Log, mut messages: mpsc::Receiver<Message>) -> anyhow::Result<()> {
+/// The writer's thread writes all messages that wait in one transaction.
+fn write(mut log: BenchLog, mut messages: mpsc::Receiver<StepMessage>) -> anyhow::Result<()> {
     let mut batch = Vec::new();
     while messages.blocking_recv_many(&mut batch, QUEUE_MAX) > 0 {
         log.begin()?;

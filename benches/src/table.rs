@@ -1,6 +1,6 @@
 //! What a person sees.
 
-use crate::rounds::{Ratio, Row};
+use crate::rounds::{MeasuredRow, Ratio};
 use crate::spread::Spread;
 
 /// What can be shown to a person.
@@ -9,12 +9,12 @@ pub(crate) trait Print {
     fn print(&self);
 }
 
-impl Print for Vec<Row> {
+impl Print for Vec<MeasuredRow> {
     fn print(&self) {
         print_row(["", "steps", "ratio", "to skeleton", "WAL bytes", "CPU us", "steps", "most"]);
         let ratio = "(quartiles) goal";
         print_row(["", "a second", ratio, ratio, "a step", "a step", "a commit", "MiB"]);
-        for Row { name, figures, ratio, ratio_to_skeleton } in self {
+        for MeasuredRow { name, figures, ratio, ratio_to_skeleton } in self {
             print_row([
                 name,
                 &format!("{:.0}", figures.per_second),
@@ -50,15 +50,15 @@ fn shown(ratio: Option<&Ratio>) -> String {
 }
 
 /// A figure by itself, and what the design asks of it.
-pub(crate) struct Line {
+pub(crate) struct PrintedLine {
     what: &'static str,
     value: String,
     goal: &'static str,
 }
 
-impl Line {
-    pub(crate) fn of(what: &'static str, value: &impl ToString, goal: &'static str) -> Line {
-        Line { what, value: value.to_string(), goal }
+impl PrintedLine {
+    pub(crate) fn of(what: &'static str, value: &impl ToString, goal: &'static str) -> PrintedLine {
+        PrintedLine { what, value: value.to_string(), goal }
     }
 
     /// The median of some rounds, with the least and the most.
@@ -67,16 +67,16 @@ impl Line {
         Spread { min, median, max, .. }: &Spread,
         digits: usize,
         goal: &'static str,
-    ) -> Line {
+    ) -> PrintedLine {
         let value = format!("{median:.digits$} ({min:.digits$}..{max:.digits$})");
-        Line { what, value, goal }
+        PrintedLine { what, value, goal }
     }
 }
 
 /// Some figures, a line each.
-pub(crate) fn print_lines(lines: &[Line]) {
+pub(crate) fn print_lines(lines: &[PrintedLine]) {
     println!("{:<44} {:>26} {:>10}", "", "", "goal");
-    for Line { what, value, goal } in lines {
+    for PrintedLine { what, value, goal } in lines {
         println!("{what:<44} {value:>26} {goal:>10}");
     }
 }

@@ -17,10 +17,10 @@ use tidemill_eventlog::{Beside, Checkpoints, create, host};
 use tidemill_model::{Event, Json, OpId, OpName, RunId, RunStatus, Timestamp};
 
 use crate::measure::process_mib;
-use crate::order::{Site, Work};
+use crate::order::{Site, Workload};
 use crate::prepared::{self, RunLog};
 use crate::spread::Spread;
-use crate::table::{Line, Print, print_lines};
+use crate::table::{Print, PrintedLine, print_lines};
 
 /// How many runs are started in each of the two files.
 const STARTS: usize = 200;
@@ -56,14 +56,14 @@ async fn nothing(_: Ctx, (): ()) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file with so many runs that wait, and an empty one, and lets a process open both.
+/// Writes a file with `runs` waiting runs and an empty file, and lets a process open both.
 pub(crate) fn measure(site: &Site, runs: u32) -> anyhow::Result<Waiting> {
     let folder = site.folder()?;
     let (full, empty) = files(folder.path());
     let year = host::wall_now().saturating_add(Duration::from_secs(365 * 86_400));
     prepared::write(&full, (0..runs).map(|run| sleeping(year, run)))?;
     create(&empty)?;
-    site.run_in(folder.path(), Work::Waiting { runs })
+    site.run_in(folder.path(), Workload::Waiting { runs })
 }
 
 fn files(folder: &Path) -> (PathBuf, PathBuf) {
@@ -145,12 +145,16 @@ impl Print for Waiting {
         let Waiting { runs, open_ms, resident_mib, wal_bytes, wake_ms, .. } = self;
         let ratio = self.start_micros / self.start_micros_empty;
         print_lines(&[
-            Line::of("runs that wait in the file", runs, ""),
-            Line::of("until the node is open, ms", &format!("{open_ms:.1}"), "< 2000"),
-            Line::of("resident a second later, MiB", &format!("{resident_mib:.1}"), "< 150"),
-            Line::of("written to the WAL by the start, bytes", wal_bytes, "< 1048576"),
-            Line::of("starting a run, against an empty file", &format!("{ratio:.2}"), "< 1.2"),
-            Line::of(
+            PrintedLine::of("runs that wait in the file", runs, ""),
+            PrintedLine::of("until the node is open, ms", &format!("{open_ms:.1}"), "< 2000"),
+            PrintedLine::of("resident a second later, MiB", &format!("{resident_mib:.1}"), "< 150"),
+            PrintedLine::of("written to the WAL by the start, bytes", wal_bytes, "< 1048576"),
+            PrintedLine::of(
+                "starting a run, against an empty file",
+                &format!("{ratio:.2}"),
+                "< 1.2",
+            ),
+            PrintedLine::of(
                 "from a timer's moment to its run's end, ms",
                 &format!("{wake_ms:.1}"),
                 "< 50",

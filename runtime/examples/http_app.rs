@@ -34,7 +34,7 @@ async fn count(ctx: Ctx, steps: u32) -> Result<u32> {
     Ok(sum)
 }
 
-/// A step that takes so many milliseconds.
+/// A step that takes this many milliseconds.
 async fn slow(ctx: Ctx, millis: u64) -> Result<u64> {
     let work = async move || {
         tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -43,7 +43,7 @@ async fn slow(ctx: Ctx, millis: u64) -> Result<u64> {
     Ok(ctx.run("work", work).await?)
 }
 
-/// A timer of so many milliseconds.
+/// A timer of this many milliseconds.
 async fn nap(ctx: Ctx, millis: u64) -> Result<u64> {
     ctx.sleep(Duration::from_millis(millis)).await?;
     Ok(millis)
@@ -54,7 +54,7 @@ async fn fails(ctx: Ctx, reason: String) -> Result<()> {
     Ok(ctx.run("fail", async move || Result::<()>::Err(reason.into())).await?)
 }
 
-/// Panics until there is a file of this name: a bug that somebody mends.
+/// Panics until a file of this name exists, as a workflow does until its bug is fixed.
 async fn mendable(_ctx: Ctx, file: String) -> Result<String> {
     assert!(std::path::Path::new(&file).exists(), "not mended yet");
     Ok("mended".to_owned())
