@@ -183,15 +183,29 @@ impl NodeRecord {
 }
 
 #[cfg(test)]
+impl NodeRecord {
+    /// The record of a node in epoch 3 that ships a file in `dir`, with a changed state.
+    pub(crate) async fn in_test(
+        dir: &std::path::Path,
+        change: impl FnOnce(&mut NodeState),
+    ) -> (Arc<Context>, Arc<NodeRecord>) {
+        let context = Context::in_test(dir).await;
+        let mut state = crate::testing::state(Stage::Shipping);
+        change(&mut state);
+        let record = NodeRecord::new(&context, crate::testing::epoch(3), state);
+        (context, Arc::new(record))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::disk::state_file;
-    use crate::testing::{epoch, good, state};
+    use crate::testing::good;
 
-    async fn record(stage: Stage) -> (tempfile::TempDir, Arc<Context>, NodeRecord) {
+    async fn record(stage: Stage) -> (tempfile::TempDir, Arc<Context>, Arc<NodeRecord>) {
         let dir = tempfile::tempdir().unwrap();
-        let context = Context::in_test(dir.path()).await;
-        let record = NodeRecord::new(&context, epoch(3), state(stage));
+        let (context, record) = NodeRecord::in_test(dir.path(), |state| state.stage = stage).await;
         (dir, context, record)
     }
 

@@ -36,6 +36,8 @@ mod gate;
 mod node;
 mod ops;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use author::{App, BoxError, Ctx, Result, Retry, Step, StepError};
 pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started};

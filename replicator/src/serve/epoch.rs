@@ -191,7 +191,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::testing::{epoch, good, ms, state};
+    use crate::testing::{good, ms};
 
     struct Fixture {
         _dir: tempfile::TempDir,
@@ -208,8 +208,7 @@ mod tests {
     impl Fixture {
         async fn new(gate: LeaseGate) -> Fixture {
             let dir = tempfile::tempdir().unwrap();
-            let context = Context::in_test(dir.path()).await;
-            let record = Arc::new(NodeRecord::new(&context, epoch(3), state(Stage::Shipping)));
+            let (context, record) = NodeRecord::in_test(dir.path(), |_| {}).await;
             let (held, lease) = HeldLease::in_test(gate);
             let keeper = EpochKeeper::new(&context, &record, held);
             Fixture { _dir: dir, record, keeper, lease, post: Post::default() }

@@ -243,10 +243,8 @@ impl FileKeeper {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_model::Stage;
 
     use super::*;
-    use crate::testing::{epoch, state};
 
     struct Fixture {
         dir: tempfile::TempDir,
@@ -258,8 +256,7 @@ mod tests {
     impl Fixture {
         async fn new() -> Fixture {
             let dir = tempfile::tempdir().unwrap();
-            let context = Context::in_test(dir.path()).await;
-            let record = Arc::new(NodeRecord::new(&context, epoch(3), state(Stage::Shipping)));
+            let (context, record) = NodeRecord::in_test(dir.path(), |_| {}).await;
             let file = FileKeeper::new(&context, &record, false);
             Fixture { dir, context, file, post: Post::default() }
         }

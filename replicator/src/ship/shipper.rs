@@ -389,13 +389,12 @@ fn refused(refusal: BarrierRefusal, problem: Option<&str>) -> SocketError {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_model::Stage;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::lease::renew::LeaseGate;
     use crate::lease::thread::HeldLease;
-    use crate::testing::{epoch, head, ms, state};
+    use crate::testing::{head, ms};
 
     struct Fixture {
         _dir: tempfile::TempDir,
@@ -409,10 +408,8 @@ mod tests {
         /// The barriers of a new file, which must contain `floor`, without a Litestream.
         async fn new(floor: Option<LogPoint>) -> Fixture {
             let dir = tempfile::tempdir().unwrap();
-            let context = Context::in_test(dir.path()).await;
-            let mut state = state(Stage::Shipping);
-            state.last_good = None;
-            let record = Arc::new(NodeRecord::new(&context, epoch(3), state));
+            let (context, record) =
+                NodeRecord::in_test(dir.path(), |state| state.last_good = None).await;
             let (lease, _) = HeldLease::in_test(LeaseGate::Closed);
             let shipper = Shipper::new(&context, &record, lease.judge(), floor);
             Fixture { _dir: dir, _lease: lease, context, shipper, post: Post::default() }

@@ -190,11 +190,12 @@ impl RunCore {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_model::{Durability, Json, OpId, OpName, Seed};
+    use tidemill_model::{Json, OpId, OpName};
 
     use super::*;
     use crate::engine::bodies::StepBody;
     use crate::store::Record;
+    use crate::testing::created;
 
     fn around(gate_is_open: bool) -> Surroundings {
         Surroundings { now: Timestamp::from_micros(0).unwrap(), gate_is_open }
@@ -205,15 +206,7 @@ mod tests {
     }
 
     fn core() -> RunCore {
-        let created = RunCreated {
-            workflow: name("w"),
-            input: Json::null(),
-            labels: std::collections::BTreeMap::new(),
-            seed: Seed::from_random([0; 16]),
-            parent: None,
-            app_version: "1".to_owned(),
-            durability: Durability::Local,
-        };
+        let created = created();
         let seq = Seq::ZERO.next();
         let event = Event::RunCreated(Box::new(created.clone()));
         let journal = Journal::of(&[Record { seq, ts: around(true).now, event }]).unwrap();

@@ -1,9 +1,9 @@
-use tidemill_model::{DOCUMENT_VERSION, GateState, Stage};
+use tidemill_model::{DOCUMENT_VERSION, GateState};
 use tokio::sync::watch;
 
 use super::super::socket::AskingApp;
 use super::*;
-use crate::testing::{boot, epoch, instance, ms, node, state};
+use crate::testing::{boot, epoch, instance, ms, node};
 
 struct Fixture {
     _dir: tempfile::TempDir,
@@ -14,8 +14,7 @@ struct Fixture {
 impl Fixture {
     async fn new() -> Fixture {
         let dir = tempfile::tempdir().unwrap();
-        let context = Context::in_test(dir.path()).await;
-        let record = Arc::new(NodeRecord::new(&context, epoch(3), state(Stage::Shipping)));
+        let (context, record) = NodeRecord::in_test(dir.path(), |_| {}).await;
         Fixture { _dir: dir, door: AppDoor::new(&context, &record), post: Post::default() }
     }
 

@@ -274,10 +274,9 @@ async fn start(
 #[cfg(test)]
 mod tests {
     use rustix::process::{Pid, Signal, kill_process};
-    use tidemill_model::Stage;
 
     use super::*;
-    use crate::testing::{epoch, good, ms, state};
+    use crate::testing::{good, ms};
 
     struct Fixture {
         _dir: tempfile::TempDir,
@@ -290,10 +289,9 @@ mod tests {
         /// The slot of an epoch under whose prefix a barrier has counted if `shipped`.
         async fn new(shipped: bool) -> Fixture {
             let dir = tempfile::tempdir().unwrap();
-            let context = Context::in_test(dir.path()).await;
-            let mut state = state(Stage::Shipping);
-            state.last_good = shipped.then(|| good(9, 50));
-            let record = Arc::new(NodeRecord::new(&context, epoch(3), state));
+            let last_good = shipped.then(|| good(9, 50));
+            let (context, record) =
+                NodeRecord::in_test(dir.path(), |state| state.last_good = last_good).await;
             let slot = LitestreamSlot::new(&context, &record);
             Fixture { _dir: dir, context, slot, post: Post::default() }
         }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Durability, Event, Json, OpId, OpName, RunCreated, RunId, Seed,
-    Seq,
+    BlockReason, BlockReasonKind, Event, Json, OpId, OpName, RunCreated, RunId, Seq,
 };
 
 use crate::engine::clock::Clock;
@@ -36,15 +35,7 @@ fn log(workflow: &str, second: &str) -> Vec<Record> {
     let json = |text: &str| Json::parse(text).unwrap();
     let name = |text: &str| OpName::new(text).unwrap();
     let (one, two) = (OpId::FIRST, OpId::FIRST.next());
-    let created = RunCreated {
-        workflow: name(workflow),
-        input: Json::null(),
-        labels: std::collections::BTreeMap::new(),
-        seed: Seed::from_random([7; 16]),
-        parent: None,
-        app_version: "1".to_owned(),
-        durability: Durability::Local,
-    };
+    let created = RunCreated { workflow: name(workflow), ..crate::testing::created() };
     let events = [
         Event::RunCreated(Box::new(created)),
         Event::StepStarted { op: one, name: name("first"), input: json("0.0"), queued: false },

@@ -1,6 +1,5 @@
 //! Logs that no engine of this version writes: all code that folds them judges them alike.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -9,8 +8,8 @@ use tidemill_eventlog::{
     Appender, Checkpoints, FindingKind, create, fsck, open_reader, open_writer, projection, query,
 };
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Durability, Event, Failure, FailureKind, Json, OpId, OpName,
-    RunCreated, RunId, RunState, RunStatus, Seed, Seq, Timestamp,
+    BlockReason, BlockReasonKind, Event, Failure, FailureKind, Json, OpId, OpName, RunId, RunState,
+    RunStatus, Seq, Timestamp,
 };
 
 use super::prefixes::soon;
@@ -27,15 +26,7 @@ fn at(micros: i64) -> Timestamp {
 }
 
 fn created() -> Event {
-    Event::RunCreated(Box::new(RunCreated {
-        workflow: OpName::new("w").unwrap(),
-        input: Json::null(),
-        labels: BTreeMap::new(),
-        seed: Seed::from_random([0; 16]),
-        parent: None,
-        app_version: "1".to_owned(),
-        durability: Durability::Local,
-    }))
+    Event::RunCreated(Box::new(crate::testing::created()))
 }
 
 fn failure() -> Failure {

@@ -203,25 +203,17 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_model::{Durability, Json, OpId, OpName, RunCreated, RunId, Seed};
+    use tidemill_model::{Json, OpId, RunCreated, RunId};
     use tokio::sync::oneshot;
 
     use super::super::Aside;
     use super::super::message::NewRun;
     use super::*;
+    use crate::testing::created;
 
     fn create(number: u32) -> Create {
-        let created = RunCreated {
-            workflow: OpName::new("w").unwrap(),
-            input: Json::null(),
-            labels: std::collections::BTreeMap::new(),
-            seed: Seed::from_random([0; 16]),
-            parent: None,
-            app_version: "1".to_owned(),
-            durability: Durability::Local,
-        };
         let id = RunId::new(&format!("r{number}")).unwrap();
-        Create { new: NewRun::new(id, Box::new(created)), reply: oneshot::channel().0 }
+        Create { new: NewRun::new(id, Box::new(created())), reply: oneshot::channel().0 }
     }
 
     fn aside() -> Message {
@@ -268,8 +260,8 @@ mod tests {
     }
 
     fn large(number: u32) -> Create {
-        let mut created = create(number).new.created().clone();
-        created.input = Json::of(&"x".repeat(1024 * 1024)).unwrap();
+        let input = Json::of(&"x".repeat(1024 * 1024)).unwrap();
+        let created = RunCreated { input, ..created() };
         let id = RunId::new(&format!("large{number}")).unwrap();
         Create { new: NewRun::new(id, Box::new(created)), reply: oneshot::channel().0 }
     }

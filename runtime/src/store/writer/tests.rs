@@ -2,7 +2,6 @@
 
 mod poisoned;
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +10,14 @@ use std::sync::atomic::Ordering;
 use rusqlite::Connection;
 use tidemill_eventlog::{Checkpoints, create, open_reader, open_writer, verify};
 use tidemill_model::{
-    Durability, Event, Failure, FailureKind, Json, OpId, OpName, ProcessEnd, RunCreated, RunId,
-    Seed, Seq, Timestamp,
+    Event, Failure, FailureKind, Json, OpId, OpName, ProcessEnd, RunId, Seq, Timestamp,
 };
 
 use super::{Aside, Creation, Faults, NewRun, Pace, Setup, Turn, Writer};
 use crate::engine::clock::Clock;
 use crate::engine::inbox::{Inbox, TurnReply};
 use crate::error::{Error, ErrorKind};
+use crate::testing::created;
 
 fn start(connection: Connection, pace: &Pace, faults: &Faults) -> Writer {
     let (clock, pace, faults) = (Clock::default(), pace.clone(), faults.clone());
@@ -31,16 +30,7 @@ fn file(path: &Path) -> Connection {
 }
 
 async fn new_run(writer: &Writer, id: &str) -> Seq {
-    let created = RunCreated {
-        workflow: OpName::new("w").unwrap(),
-        input: Json::null(),
-        labels: BTreeMap::new(),
-        seed: Seed::from_random([0; 16]),
-        parent: None,
-        app_version: "1".to_owned(),
-        durability: Durability::Local,
-    };
-    let new = NewRun::new(id.parse().unwrap(), Box::new(created));
+    let new = NewRun::new(id.parse().unwrap(), Box::new(created()));
     match writer.create(new).await.unwrap() {
         Creation::Created(seq) => seq,
         Creation::Existing(_) => panic!("`{id}` is there already"),

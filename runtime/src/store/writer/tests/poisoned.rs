@@ -10,8 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 use rusqlite::Connection;
 use tidemill_eventlog::{Appender, fsck, open_reader, verify};
 use tidemill_model::{
-    Durability, EncodedEvent, Event, Json, OpId, OpName, Parent, RunCreated, RunId, Seed, Seq,
-    Timestamp,
+    EncodedEvent, Event, Json, OpId, OpName, Parent, RunCreated, RunId, Seq, Timestamp,
 };
 use tokio::sync::oneshot;
 
@@ -23,6 +22,7 @@ use super::file;
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
 use crate::error::{Error, ErrorKind};
+use crate::testing::created;
 
 /// The number of runs before the first batch; others are created by name.
 const RUNS: u8 = 3;
@@ -148,15 +148,7 @@ fn op(number: u32) -> OpId {
 }
 
 fn new_run(id: &str, input: &str, parent: Option<Parent>) -> NewRun {
-    let created = RunCreated {
-        workflow: name("w"),
-        input: Json::of(&input).unwrap(),
-        labels: BTreeMap::new(),
-        seed: Seed::from_random([0; 16]),
-        parent,
-        app_version: "1".to_owned(),
-        durability: Durability::Local,
-    };
+    let created = RunCreated { input: Json::of(&input).unwrap(), parent, ..created() };
     NewRun::new(run_id(id), Box::new(created))
 }
 
