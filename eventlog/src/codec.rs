@@ -93,8 +93,9 @@ pub(crate) fn hash_stored(scratch: &mut Vec<u8>, row: &rusqlite::Row<'_>) -> rus
     Ok(xxh3_64(scratch))
 }
 
-/// One row of `events` as it is stored; its kind may be of a newer version.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+/// One row of `events` as it is stored; its kind may be of a newer version. [`Row::into_view`] makes
+/// what is shown of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// Its position.
     pub seq: Seq,
