@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Own a node: restore its file, run CMD on it, ship every change to the bucket.
     Sidecar(crate::sidecar::Args),
+    /// Serve an S3-compatible bucket from a folder, for development and tests only.
+    Bucket(crate::bucket::Args),
     /// List the nodes of a fleet: state, epoch, holder, last heartbeat.
     Nodes(crate::nodes::Args),
     /// List the moments of a node that can be opened, across its epochs.
@@ -46,7 +48,8 @@ impl Command {
     pub(crate) fn default_log(&self) -> &'static str {
         match self {
             Command::Sidecar(_) => "info,aws=warn",
-            Command::Nodes(_)
+            Command::Bucket(_)
+            | Command::Nodes(_)
             | Command::Timeline(_)
             | Command::Runs(_)
             | Command::Show(_)
@@ -61,6 +64,7 @@ impl Command {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Sidecar(args) => crate::sidecar::run(args),
+            Command::Bucket(args) => crate::bucket::run(args),
             Command::Nodes(args) => crate::nodes::run(&args),
             Command::Timeline(args) => crate::timeline::run(&args),
             Command::Runs(args) => crate::runs::run(&args),

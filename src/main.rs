@@ -4,6 +4,7 @@
 //! barrier of a sidecar did not count; 75 a sidecar was fenced; a sidecar otherwise ends as its
 //! command did (128 + signal).
 
+mod bucket;
 mod cli;
 mod common;
 mod events;

@@ -1,0 +1,36 @@
+//! An S3-compatible bucket on one local disk, for development and for tests.
+//!
+//! It keeps the promises of S3 on which a lease is built: conditional writes of which one wins, and
+//! nothing lost that was acknowledged, also by `kill -9`; [`store`] says how. It is **not for
+//! production**: one process, one disk, no TLS, one pair of keys that may do everything, no
+//! versions, no access policies, no lifecycle.
+//!
+//! Signatures, aws-chunked bodies and XML are the `s3s` crate's; what is stored, and the conditions
+//! on it, are ours.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use tidemill_devbucket::{Keys, Server};
+//!
+//! let store = tidemill_devbucket::Store::open("./bucket".as_ref())?;
+//! store.create_bucket("dev")?;
+//! let server = Server::bind("127.0.0.1:0".parse()?, store, Keys::development()).await?;
+//! println!("AWS_ENDPOINT_URL=http://{}", server.address());
+//! server.run(std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod api;
+mod conditions;
+mod folder;
+mod listing;
+mod object;
+mod receive;
+mod record;
+mod server;
+mod store;
+mod uploads;
+
+pub use server::{Keys, Server};
+pub use store::{Error, Store};
