@@ -43,9 +43,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Before the first line, so that whoever has read it can end the server cleanly.
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let server = Server::bind(args.listen, store, keys.clone()).await.with_context(|| {
-            format!("cannot listen on {}: choose another --listen", args.listen)
-        })?;
+        let server = Server::bind(args.listen, store, keys.clone())
+            .await
+            .map_err(|error| anyhow!("cannot listen on {}: {error}", args.listen))?;
         let secret = if shown { keys.secret_key.as_str() } else { "…" };
         output::text(&greeting(
             &server.address(),
