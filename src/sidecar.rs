@@ -32,12 +32,18 @@ pub(crate) struct Args {
     /// that a lost disk takes less with it, and more requests
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
     ship_every: Duration,
-    /// How long CMD has to leave after SIGTERM, up to 1h
-    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = duration)]
+    /// How long all of this may take to end after SIGTERM, 1s to 1h: CMD, the last upload, the
+    /// release of the node. Keep it below the time after which your platform kills: docker stop
+    /// 10s, Kubernetes 30s, systemd 90s. CMD gets about 60 % of it, and learns how much from
+    /// TIDEMILL_LEAVE_WITHIN
+    #[arg(
+        long,
+        env = "TIDEMILL_LEAVE_WITHIN",
+        value_name = "TIME",
+        default_value = "25s",
+        value_parser = duration
+    )]
     leave_within: Duration,
-    /// How long the last upload may take, 1s to 1h; after it the lease is left to expire
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
-    final_within: Duration,
     /// The longest wait before a start that follows others which ended badly, up to 1h; each such
     /// start costs the bucket a full copy of the file
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
@@ -57,7 +63,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         ttl: Some(args.ttl),
         poke_every: Some(args.ship_every),
         leave_within: Some(args.leave_within),
-        final_within: Some(args.final_within),
         pace_most: Some(args.pace),
         allow_older: args.allow_older,
         command: args.command,

@@ -60,12 +60,22 @@ pub fn run(settings: Settings) -> Result<RunEnd, Error> {
         .thread_name("sidecar")
         .build()
         .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot start: {e}")))?;
-    runtime.block_on(run_on(settings))
+    let ended = runtime.block_on(run_on(settings));
+    // Work on a thread, such as reading a whole log, must not delay the end: it is only repeated.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn run_on(settings: Settings) -> Result<RunEnd, Error> {
     let mut signals = EndSignals::listen()?;
-    let context = Context::open(settings).await?;
+    let context = tokio::select! {
+        biased;
+        () = signals.asked() => {
+            tracing::info!("a signal asks to end before the node was claimed");
+            return Ok(RunEnd { code: 0 });
+        }
+        opened = Context::open(settings) => opened?,
+    };
     let (socket, mut requests) = AppSocket::listen(context.beside(), &context.node_lock)?;
     let began = tokio::select! {
         biased;

@@ -27,10 +27,8 @@ pub struct Options {
     pub ttl: Option<Duration>,
     /// The shortest time between two uploads, 100 ms to 60 s; `None` for 500 ms.
     pub poke_every: Option<Duration>,
-    /// How long CMD has to leave after SIGTERM, up to 1 h; `None` for 25 s.
+    /// How long this process may take to end after SIGTERM, 1 s to 1 h; `None` for 25 s.
     pub leave_within: Option<Duration>,
-    /// How long the final barrier may take, 1 s to 1 h; `None` for 60 s.
-    pub final_within: Option<Duration>,
     /// The longest wait after lives that ended badly, up to 1 h; `None` for 60 s.
     pub pace_most: Option<Duration>,
     /// Whether a take-over may begin from an older point where the newest cannot be restored.
@@ -50,7 +48,6 @@ impl Options {
             ttl: None,
             poke_every: None,
             leave_within: None,
-            final_within: None,
             pace_most: None,
             allow_older: false,
             command: Vec::new(),
@@ -82,13 +79,13 @@ pub struct Settings {
     pub(crate) window: Duration,
     /// How far back every shipped transaction can be restored.
     pub(crate) exact_window: Duration,
-    /// How long CMD has to leave after SIGTERM: up to 1 h, default 25 s. If it is shorter, a step
-    /// that was almost done is repeated; if it is longer than the platform waits, the platform
-    /// kills the sidecar before the final barrier.
+    /// How long this process may take to end after SIGTERM, or after CMD's own end: 1 s to 1 h,
+    /// default 25 s, which fits into the 30 s of Kubernetes. About 60 % of it are the app's, the
+    /// rest is kept for the final barrier and the release. If it is shorter, a step that was almost
+    /// done is repeated, and the final barrier may be given up: then the next owner waits until the
+    /// lease expires. If it is longer than the platform waits, the platform kills the sidecar
+    /// half-way.
     pub(crate) leave_within: Duration,
-    /// How long the final barrier may take: 1 s to 1 h, default 60 s. After that the sidecar does
-    /// not release the lease, and the next owner waits until it expires.
-    pub(crate) final_within: Duration,
     /// The longest wait before a claim or a cure that follows others which ended badly: up to 1 h,
     /// default 60 s. If it is shorter, a command that fails at once fills the bucket with full
     /// copies; if it is longer, a repaired node comes back later.
@@ -129,11 +126,10 @@ impl Settings {
             idle_every: Duration::from_secs(5),
             window: Config::WINDOW,
             exact_window: Config::EXACT_WINDOW,
-            leave_within: within("--leave-within", options.leave_within, ms(25_000), ms(0), hour)?,
-            final_within: within(
-                "--final-within",
-                options.final_within,
-                ms(60_000),
+            leave_within: within(
+                "--leave-within",
+                options.leave_within,
+                ms(25_000),
                 ms(1000),
                 hour,
             )?,
@@ -211,7 +207,7 @@ mod tests {
         let short = Some(Duration::from_millis(1));
         let said = "invalid --ship-every 1ms: use 100ms to 60s";
         assert_eq!(refused(&|o| o.poke_every = short), said);
-        let said = "invalid --final-within 0s: use 1s to 3600s";
-        assert_eq!(refused(&|o| o.final_within = Some(Duration::ZERO)), said);
+        let said = "invalid --leave-within 0s: use 1s to 3600s";
+        assert_eq!(refused(&|o| o.leave_within = Some(Duration::ZERO)), said);
     }
 }

@@ -29,6 +29,7 @@ mod hostile_text;
 mod http_errors;
 mod idle;
 mod kills;
+mod leave_within;
 mod long_run;
 mod lost_in_a_cure;
 mod lost_state;

@@ -105,7 +105,7 @@ fn a_shutdown_that_cannot_cover_everything_says_so() {
     let proxy = Proxy::new(&bucket);
     let mut vm = machine(&bucket, &ledger, "vm")
         .env("AWS_ENDPOINT_URL", &proxy.endpoint())
-        .sidecar_args(&["--final-within", "2s"]);
+        .sidecar_args(&["--leave-within", "8s"]);
     vm.start().wait_ready();
     vm.api().start("r1", "chain", &json!({ "steps": 60, "millis": 20 }));
     wait::until_true("ten steps", BOUND, || ledger.count("r1", "link", "end") >= 10);

@@ -7,7 +7,7 @@ use super::command::AppChild;
 use crate::child_process::Exit;
 use crate::context::Context;
 use crate::disk::open_by;
-use crate::supervise::{Input, Post, Signal};
+use crate::supervise::{Input, Post, Signal, apps_share};
 use crate::tasks::Tasks;
 
 /// CMD, once it was started.
@@ -35,7 +35,8 @@ impl CmdSlot {
 
     pub(crate) fn start(&mut self, post: &mut Post) {
         let Some(command) = &self.context.settings.command else { return };
-        match AppChild::spawn(command, self.context.beside().db(), &self.socket) {
+        let share = apps_share(self.context.settings.leave_within);
+        match AppChild::spawn(command, self.context.beside().db(), &self.socket, share) {
             Ok(child) => {
                 tracing::info!(pid = child.pid(), "the command runs");
                 let mut end = child.watch();

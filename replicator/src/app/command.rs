@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::watch;
@@ -55,7 +56,8 @@ pub(crate) struct AppChild {
 }
 
 impl AppChild {
-    /// Starts the app with `TIDEMILL_DB` and `TIDEMILL_SIDECAR` in its environment.
+    /// Starts the app with `TIDEMILL_DB`, `TIDEMILL_SIDECAR` and `TIDEMILL_LEAVE_WITHIN` in its
+    /// environment: its file, its sidecar, and how long after SIGTERM it will be killed.
     ///
     /// # Errors
     /// [`AppStartError`]; nothing was started.
@@ -63,12 +65,14 @@ impl AppChild {
         command: &AppCommand,
         db: &Path,
         sidecar: &Path,
+        leave_within: Duration,
     ) -> Result<AppChild, AppStartError> {
         let process = Watched::spawn(
             Command::new(&command.program)
                 .args(&command.args)
                 .env("TIDEMILL_DB", db)
                 .env("TIDEMILL_SIDECAR", sidecar)
+                .env("TIDEMILL_LEAVE_WITHIN", format!("{}ms", leave_within.as_millis()))
                 .process_group(0),
             "app-wait",
         )
@@ -105,22 +109,25 @@ impl AppChild {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn sh(script: &str, dir: &Path) -> AppChild {
         let command = AppCommand { program: "sh".into(), args: vec!["-c".into(), script.into()] };
-        AppChild::spawn(&command, &dir.join("workflow.db"), &dir.join("workflow.db.sock")).unwrap()
+        let (db, socket) = (dir.join("workflow.db"), dir.join("workflow.db.sock"));
+        AppChild::spawn(&command, &db, &socket, Duration::from_millis(4500)).unwrap()
     }
 
     #[tokio::test]
     async fn the_app_is_told_where_its_file_and_sidecar_are() {
         let dir = tempfile::tempdir().unwrap();
-        let app =
-            sh("printf '%s %s' $TIDEMILL_DB $TIDEMILL_SIDECAR > $TIDEMILL_DB.env", dir.path());
+        let app = sh(
+            "printf '%s %s %s' $TIDEMILL_DB $TIDEMILL_SIDECAR $TIDEMILL_LEAVE_WITHIN \
+                > $TIDEMILL_DB.env",
+            dir.path(),
+        );
         assert!(app.process.wait().await == Exit::Code(0));
         let told = std::fs::read_to_string(dir.path().join("workflow.db.env")).unwrap();
         let db = dir.path().join("workflow.db");
-        assert_eq!(told, format!("{0} {0}.sock", db.display()));
+        assert_eq!(told, format!("{0} {0}.sock 4500ms", db.display()));
     }
 
     #[tokio::test]
@@ -156,7 +163,8 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let command = AppCommand { program: "/nowhere/app".into(), args: Vec::new() };
-        let error = AppChild::spawn(&command, Path::new("/d"), Path::new("/s")).unwrap_err();
+        let (db, socket) = (Path::new("/d"), Path::new("/s"));
+        let error = AppChild::spawn(&command, db, socket, Duration::ZERO).unwrap_err();
         assert_eq!(error.exit_code(), 127);
         assert!(error.to_string().starts_with("cannot start the app program=/nowhere/app"));
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_eventlog::host;
 use tidemill_model::{Stage, Txid};
 use tokio::sync::Notify;
 
@@ -97,9 +98,10 @@ impl EpochKeeper {
             }
             EpochEffect::Abandon(why) => self.record.abandon(why),
             EpochEffect::WriteBreak { after, until } => self.write_break(after, until),
-            EpochEffect::Release => {
+            EpochEffect::Release { until } => {
                 let release = self.lease.release();
-                let bound = self.context.settings.ttl.get() + RELEASE_BOUND;
+                let most = self.context.settings.ttl.get() + RELEASE_BOUND;
+                let bound = until.since(host::boot_now()).min(most);
                 self.tasks.spawn(async move {
                     let released = tokio::time::timeout(bound, release).await;
                     EpochDone::Released(released.unwrap_or(false))
@@ -262,7 +264,9 @@ mod tests {
         assert_eq!(fixture.post.take(), None, "the store was asked");
         assert_eq!(fixture.next().await, Some(Input::BreakWritten(false)), "it does not answer");
         // Its thread has ended, and with it the way to the store.
-        fixture.keeper.perform(EpochEffect::Release, &mut fixture.post);
+        fixture
+            .keeper
+            .perform(EpochEffect::Release { until: ms(u64::MAX / 1_000_000) }, &mut fixture.post);
         assert_eq!(fixture.next().await, Some(Input::Released(false)));
     }
 }

@@ -93,7 +93,6 @@ impl Serving {
             last_good: ready.state.last_good.map(|good| good.txid),
             cmd: settings.command.is_some(),
             leave_within: settings.leave_within,
-            final_within: settings.final_within,
             hang_within: settings.ttl.get().max(ATTACH_BOUND),
         };
         Ok(Serving {

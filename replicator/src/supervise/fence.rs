@@ -20,6 +20,7 @@
 
 use tidemill_model::{BootTime, Stage};
 
+use super::leave::LeaveTimes;
 use super::{
     AppEffect, AppPresence, BarriersEffect, Cmd, Effect, EpochEffect, EpochEnding, FENCE_GRACE,
     FileEffect, LOCK_EVERY, LitestreamRun, Phase, Signal, Supervisor, Unfit,
@@ -40,14 +41,25 @@ pub(super) struct FenceStep {
 
 impl FenceStep {
     /// The same step once a signal has asked this process to end.
-    pub(super) fn hurried(self, now: BootTime) -> FenceStep {
-        let give_up_at = self.give_up_at.or(Some(now.saturating_add(FENCE_GRACE * 2)));
-        FenceStep { give_up_at, ..self }
+    pub(super) fn hurried(self, leave: LeaveTimes, now: BootTime) -> FenceStep {
+        let give_up_at = self.give_up_at.or(Some(give_up_at(leave, now)));
+        let kill_at = self.kill_at.map(|at| at.min(leave.app));
+        FenceStep { kill_at, give_up_at, ..self }
+    }
+
+    /// How the epoch ends if the file is left to the next start.
+    pub(super) fn ending(self) -> EpochEnding {
+        if self.gone { EpochEnding::LeaseGone } else { EpochEnding::Fenced }
     }
 
     pub(super) fn wake_at(self) -> Option<BootTime> {
         self.kill_at.into_iter().chain(self.give_up_at).min()
     }
+}
+
+/// When a fence that was told to end leaves the move to the next start.
+fn give_up_at(leave: LeaveTimes, now: BootTime) -> BootTime {
+    leave.ended.min(now.saturating_add(FENCE_GRACE * 2))
 }
 
 impl Supervisor {
@@ -86,8 +98,10 @@ impl Supervisor {
     fn fence(&mut self, gone: bool, now: BootTime, out: &mut Vec<Effect>) {
         // A CMD that ended may have left an app in its group.
         let started = !matches!(self.cmd, Cmd::Absent | Cmd::Waiting);
-        let kill_at = started.then(|| now.saturating_add(FENCE_GRACE));
-        let give_up_at = self.terminating.then(|| now.saturating_add(FENCE_GRACE * 2));
+        let leave = self.terminating.then(|| self.leave_times(now));
+        let grace = now.saturating_add(FENCE_GRACE);
+        let kill_at = started.then(|| leave.map_or(grace, |leave| grace.min(leave.app)));
+        let give_up_at = leave.map(|leave| give_up_at(leave, now));
         self.phase = Phase::Fence(FenceStep { kill_at, give_up_at, moving: false, gone });
         self.kill_litestream(out);
         if !self.holds_app_lock {
@@ -103,7 +117,7 @@ impl Supervisor {
             out.push(Effect::App(AppEffect::SignalCmd(Signal::Kill)));
         }
         if step.give_up_at.is_some_and(|at| now >= at) {
-            self.exit(if step.gone { EpochEnding::LeaseGone } else { EpochEnding::Fenced }, out);
+            self.exit(step.ending(), out);
         }
     }
 

@@ -13,7 +13,8 @@
 //!
 //! Its parts: [`protocol`] has the inputs and effects, [`supervisor`] the state and the dispatch,
 //! [`litestream`] Litestream's process, [`app`] the attachment; [`repair`] makes a file fit to be
-//! opened (the first copy of a process, and the cure); [`drain`] and [`fence`] end the epoch;
+//! opened (the first copy of a process, and the cure); [`drain`] and [`fence`] end the epoch,
+//! within the times that [`leave`] shares out;
 //! [`abandon`] gives up an epoch that cannot be shipped any more.
 //!
 //! Invariants:
@@ -35,6 +36,7 @@ mod abandon;
 mod app;
 mod drain;
 mod fence;
+mod leave;
 mod litestream;
 mod post;
 mod protocol;
@@ -46,6 +48,7 @@ mod supervisor;
 mod tests;
 
 pub(crate) use app::{AppPresence, AttachRefusal};
+pub(crate) use leave::apps_share;
 pub(crate) use post::Post;
 pub(crate) use protocol::{
     AppEffect, AppLockTry, AttachAsked, BarriersEffect, Effect, EntryPoint, EpochEffect,

@@ -21,10 +21,8 @@ pub(crate) struct EpochTerms {
     pub(crate) last_good: Option<Txid>,
     /// Whether there is a CMD to run.
     pub(crate) cmd: bool,
-    /// How long CMD, or an app, has to leave on SIGTERM before it is killed.
+    /// How long the drain may take, from its beginning to the end of the process.
     pub(crate) leave_within: Duration,
-    /// How long the final barrier may take.
-    pub(crate) final_within: Duration,
     /// How long an app that lost its stream may take to attach again before it counts as hung: at
     /// least until its last deadline has passed.
     pub(crate) hang_within: Duration,
@@ -162,7 +160,8 @@ pub(crate) enum Effect {
 pub(crate) enum LitestreamEffect {
     /// Start it and wait until it answers; answer `LitestreamUp` or `LitestreamEnded`.
     Spawn,
-    /// Send it SIGKILL, even while it is still being started; its end is the answer.
+    /// Send it SIGKILL, even while it is still being started or is being stopped; its end is the
+    /// answer.
     Kill,
     /// Send it SIGTERM, then SIGKILL if it takes too long; its end is the answer.
     Stop,
@@ -244,7 +243,10 @@ pub(crate) enum EpochEffect {
         until: Option<Txid>,
     },
     /// Release the lease; answer `Released`.
-    Release,
+    Release {
+        /// When a release that the store has not taken is left to the lease's end.
+        until: BootTime,
+    },
 }
 
 /// Why an epoch cannot continue.

@@ -94,10 +94,11 @@ impl Supervisor {
     }
 
     /// Begins a cure; the caller holds the app's lock. After a signal that asks for the end, the
-    /// cure has only the time of a final barrier; then the next start completes it.
+    /// cure has only the time of the final barrier; then the next start completes it.
     pub(super) fn cure(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         if self.terminating {
-            self.give_up_at.get_or_insert(now.saturating_add(self.start.final_within));
+            let covered = self.leave_times(now).covered;
+            self.give_up_at.get_or_insert(covered);
         }
         out.push(Effect::Barriers(BarriersEffect::Pause));
         self.app = AppPresence::None;

@@ -58,7 +58,6 @@ impl World {
             last_good: None,
             cmd: false,
             leave_within: seconds(25),
-            final_within: seconds(60),
             hang_within: seconds(30),
         };
         let pace = PokePace {

@@ -4,6 +4,7 @@ use tidemill_model::{BootTime, LastGood, SidecarState, Txid};
 
 use super::drain::DrainStep;
 use super::fence::FenceStep;
+use super::leave::LeaveTimes;
 use super::repair::RepairStep;
 use super::{
     AppEffect, AppPresence, Effect, EpochEnding, EpochTerms, ExitCode, FileEffect, Input, Signal,
@@ -66,6 +67,8 @@ pub(crate) struct Supervisor {
     pub(super) mismatched: bool,
     /// Whether the epoch was abandoned, so that Litestream is not started again.
     pub(super) abandoned: bool,
+    /// The moments of the drain; `None` until this process is told to end, or its CMD ends.
+    pub(super) leave: Option<LeaveTimes>,
     /// When a repair stops, once a signal has asked for the end.
     pub(super) give_up_at: Option<BootTime>,
     pub(super) restarts: u32,
@@ -96,6 +99,7 @@ impl Supervisor {
             terminating: false,
             mismatched: false,
             abandoned: false,
+            leave: None,
             give_up_at: None,
             restarts: 0,
             failures: 0,
@@ -151,7 +155,9 @@ impl Supervisor {
             Phase::Fence(step) => step.wake_at(),
             Phase::Ready | Phase::Ended(_) => None,
         };
-        [litestream, phase, self.lock_at, self.hung_at, self.give_up_at].into_iter().flatten().min()
+        let ended = self.leave.map(|times| times.ended);
+        let wakes = [litestream, phase, self.lock_at, self.hung_at, self.give_up_at, ended];
+        wakes.into_iter().flatten().min()
     }
 
     /// Takes one input and gives what it wants done.
@@ -200,6 +206,9 @@ impl Supervisor {
     fn tick(&mut self, now: BootTime, out: &mut Vec<Effect>) {
         if self.phase == Phase::New {
             return self.begin(out);
+        }
+        if self.leave.is_some_and(|times| now >= times.ended) {
+            return self.time_is_over(out);
         }
         if self.give_up_at.is_some_and(|at| now >= at) {
             self.give_up(out);

@@ -8,14 +8,17 @@ use crate::testing::{boot, epoch, good, ms, txid};
 mod any_order;
 
 fn start(from: EntryPoint, cmd: bool) -> Supervisor {
+    leaving(from, cmd, Duration::from_secs(25))
+}
+
+fn leaving(from: EntryPoint, cmd: bool, leave_within: Duration) -> Supervisor {
     Supervisor::new(EpochTerms {
         epoch: epoch(3),
         boot: boot(1),
         from,
         last_good: Some(txid(5)),
         cmd,
-        leave_within: Duration::from_secs(25),
-        final_within: Duration::from_secs(60),
+        leave_within,
         hang_within: Duration::from_secs(30),
     })
 }
@@ -47,7 +50,7 @@ fn show(effect: &Effect) -> String {
         Effect::App(effect) => format!("{effect:?}"),
         Effect::File(effect) => format!("{effect:?}"),
         Effect::Epoch(EpochEffect::Abandon(why)) => format!("AbandonEpoch({why:?})"),
-        Effect::Epoch(effect) => format!("{effect:?}"),
+        Effect::Epoch(EpochEffect::Release { .. }) => "Release".to_owned(),
         Effect::Exit(ending) => format!("Exit({ending:?})"),
     }
 }
@@ -63,7 +66,10 @@ fn check(mut supervisor: Supervisor, script: Vec<(u64, Input)>, expected: &Expec
 
 /// A supervisor that became ready at 6 ms.
 fn ready(cmd: bool) -> Supervisor {
-    let mut supervisor = start(EntryPoint::Base, cmd);
+    made_ready(start(EntryPoint::Base, cmd), cmd)
+}
+
+fn made_ready(mut supervisor: Supervisor, cmd: bool) -> Supervisor {
     let script = [
         Input::Tick,
         Input::AppLock(AppLockTry::Taken),
@@ -79,6 +85,13 @@ fn ready(cmd: bool) -> Supervisor {
         supervisor.handle(Input::CmdStarted, ms(6));
     }
     assert_eq!(supervisor.state(), SidecarState::Ready);
+    supervisor
+}
+
+/// One with this time to leave, whose CMD's app attached at 10 ms.
+fn leaving_ready(leave_within: Duration) -> Supervisor {
+    let mut supervisor = made_ready(leaving(EntryPoint::Base, true, leave_within), true);
+    supervisor.handle(attach(1, None), ms(10));
     supervisor
 }
 
@@ -248,14 +261,14 @@ fn an_app_that_its_command_left_behind_has_the_time_that_the_command_had() {
         vec![
             (100, Input::CmdEnded(0)),
             (110, Input::AppLock(AppLockTry::Busy)),
-            (25_099, Input::Tick),
-            (25_100, Input::Tick),
+            (15_349, Input::Tick),
+            (15_350, Input::Tick),
         ],
         &expect![[r#"
             100 draining SignalCmd(TermGroup), TryAppLock
             110 draining 
-            25099 draining TryAppLock
-            25100 draining SignalCmd(Kill)
+            15349 draining TryAppLock
+            15350 draining SignalCmd(Kill)
         "#]],
     );
 }
@@ -400,8 +413,113 @@ fn a_drain_ends_the_command_covers_everything_and_releases() {
             35 curing break Some(6)-12
             36 curing stage Shipping
             37 draining open, barrier
-            38 draining PauseBarriers, StopLitestream
+            38 draining PauseBarriers, KillLitestream
             39 draining Exit(NotCovered)
+        "#]],
+    );
+}
+
+/// Told to end at 1 s, with 8 s for it; its app is gone.
+fn waiting_for_the_final_barrier() -> Supervisor {
+    let mut supervisor = leaving_ready(Duration::from_secs(8));
+    let script = [
+        Input::Terminate,
+        Input::Detach(session(1)),
+        Input::CmdEnded(0),
+        Input::AppLock(AppLockTry::Taken),
+    ];
+    for (now, input) in (1_000..).zip(script) {
+        supervisor.handle(input, ms(now));
+    }
+    supervisor
+}
+
+/// A store that swallows everything, in the eight seconds that fit into Docker's ten.
+#[test]
+fn a_drain_ends_in_time_wherever_the_store_falls_silent() {
+    // The app hangs, too.
+    check(
+        leaving_ready(Duration::from_secs(8)),
+        vec![
+            (1_000, Input::Terminate),
+            (5_500, Input::Tick),
+            (5_510, Input::CmdEnded(137)),
+            (5_520, Input::AppLock(AppLockTry::Taken)),
+            (5_530, Input::LitestreamEnded),
+            (5_540, Input::StageSaved),
+            (7_500, Input::Tick),
+        ],
+        &expect![[r#"
+            1000 draining SignalCmd(Term)
+            5500 draining SignalCmd(Kill)
+            5510 draining SignalCmd(TermGroup), TryAppLock
+            5520 curing PauseBarriers, KillLitestream
+            5530 curing stage Cure
+            5540 curing break Some(6)-open
+            7500 draining PauseBarriers, Exit(NotCovered)
+        "#]],
+    );
+    check(
+        waiting_for_the_final_barrier(),
+        vec![
+            (7_500, Input::BarrierRefused(BarrierRefusal::TimedOut)),
+            (7_510, Input::LitestreamEnded),
+        ],
+        &expect![[r#"
+            7500 draining PauseBarriers, KillLitestream
+            7510 draining Exit(NotCovered)
+        "#]],
+    );
+}
+
+/// What was covered is not taken back, and what waits for it ends all the same.
+#[test]
+fn a_drain_ends_in_time_once_its_barrier_counted() {
+    // Litestream does not end.
+    check(
+        waiting_for_the_final_barrier(),
+        vec![
+            (1_100, Input::BarrierCounted(good(9, 9))),
+            (7_999, Input::Tick),
+            (8_000, Input::Tick),
+            (8_010, Input::LitestreamEnded),
+            (8_020, Input::Released(true)),
+        ],
+        &expect![[r#"
+            1100 draining PauseBarriers, StopLitestream
+            7999 draining 
+            8000 draining KillLitestream
+            8010 draining Release
+            8020 released Exit(Released(0))
+        "#]],
+    );
+    // Nor can it be killed; or the release gets no answer.
+    check(
+        waiting_for_the_final_barrier(),
+        vec![
+            (1_100, Input::BarrierCounted(good(9, 9))),
+            (8_000, Input::Tick),
+            (8_500, Input::Tick),
+        ],
+        &expect![[r#"
+            1100 draining PauseBarriers, StopLitestream
+            8000 draining KillLitestream
+            8500 draining Exit(NotCovered)
+        "#]],
+    );
+    check(
+        waiting_for_the_final_barrier(),
+        vec![
+            (1_100, Input::BarrierCounted(good(9, 9))),
+            (1_200, Input::LitestreamEnded),
+            (8_499, Input::Tick),
+            (8_500, Input::Tick),
+        ],
+        &expect![[r#"
+            1100 draining PauseBarriers, StopLitestream
+            1200 draining Release
+            8499 draining 
+            8500 draining Exit(NotReleased)
         "#]],
     );
 }
@@ -413,18 +531,18 @@ fn an_app_that_stays_keeps_the_lease_from_being_released() {
         vec![
             (20, Input::Terminate),
             (30, Input::AppLock(AppLockTry::Busy)),
-            (25_020, Input::Tick),
-            (30_020, Input::Tick),
-            (30_030, Input::BarrierCounted(good(9, 9))),
-            (30_040, Input::LitestreamEnded),
+            (15_270, Input::Tick),
+            (18_395, Input::Tick),
+            (18_400, Input::BarrierCounted(good(9, 9))),
+            (18_410, Input::LitestreamEnded),
         ],
         &expect![[r#"
             20 draining TryAppLock
             30 draining 
-            25020 draining TryAppLock
-            30020 draining open, barrier
-            30030 draining PauseBarriers, StopLitestream
-            30040 draining Exit(NotCovered)
+            15270 draining TryAppLock
+            18395 draining open, barrier
+            18400 draining PauseBarriers, StopLitestream
+            18410 draining Exit(NotCovered)
         "#]],
     );
 }
@@ -511,11 +629,11 @@ fn a_first_copy_that_does_not_get_through_is_given_up_when_told_to_end() {
     supervisor.handle(Input::LitestreamUp, ms(4));
     check(
         supervisor,
-        vec![(10, Input::Terminate), (60_010, Input::Tick), (60_020, Input::LitestreamEnded)],
+        vec![(10, Input::Terminate), (21_510, Input::Tick), (21_520, Input::LitestreamEnded)],
         &expect![[r#"
             10 starting 
-            60010 draining PauseBarriers, KillLitestream
-            60020 draining Exit(NotCovered)
+            21510 draining PauseBarriers, KillLitestream
+            21520 draining Exit(NotCovered)
         "#]],
     );
 }
@@ -534,9 +652,9 @@ fn an_end_that_was_asked_for_does_not_wait_for_a_cure_without_a_store() {
             (60, Input::BreakWritten(true)),
             (70, Input::Checkpointed { busy: false }),
             (80, Input::LitestreamUp),
-            (60_039, Input::Tick),
-            (60_040, Input::Tick),
-            (60_050, Input::LitestreamEnded),
+            (21_519, Input::Tick),
+            (21_520, Input::Tick),
+            (21_530, Input::LitestreamEnded),
         ],
         &expect![[r#"
             20 draining SignalCmd(Term)
@@ -548,9 +666,9 @@ fn an_end_that_was_asked_for_does_not_wait_for_a_cure_without_a_store() {
             60 curing Checkpoint
             70 curing SpawnLitestream
             80 curing open copy, barrier
-            60039 curing 
-            60040 draining PauseBarriers, KillLitestream
-            60050 draining Exit(NotCovered)
+            21519 curing 
+            21520 draining PauseBarriers, KillLitestream
+            21530 draining Exit(NotCovered)
         "#]],
     );
 }

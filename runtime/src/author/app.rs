@@ -24,7 +24,7 @@ pub(crate) type WorkflowFuture = Pin<Box<dyn Future<Output = Result<Json, Failur
 
 type BeginWorkflow = dyn Fn(Ctx, &Json) -> Result<WorkflowFuture, serde_json::Error> + Send + Sync;
 
-/// The default grace: enough for a body to finish a request, and well below the 25 s that a sidecar
+/// The default grace: enough for a body to finish a request, and below the 15 s that a sidecar
 /// gives its command and the 90 s that systemd gives a service.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
@@ -82,8 +82,8 @@ pub struct App {
     pub(crate) version: String,
     pub(crate) state: StateMap,
     pub(crate) workflows: BTreeMap<OpName, Workflow>,
-    /// How long bodies have to return once their token is cancelled.
-    pub(crate) grace: Duration,
+    /// How long bodies have to return once their token is cancelled; `None` for the default.
+    pub(crate) grace: Option<Duration>,
     /// How long a waiting run stays in memory.
     pub(crate) unload_after: Duration,
     /// [`App::main`] leaves the process's panic hook alone.
@@ -101,7 +101,7 @@ impl App {
             version: "0".to_owned(),
             state: StateMap::default(),
             workflows: BTreeMap::new(),
-            grace: GRACE,
+            grace: None,
             unload_after: UNLOAD_AFTER,
             keeps_panic_hook: false,
             problems: problems.into_iter().collect(),
@@ -120,17 +120,23 @@ impl App {
     /// override it.
     ///
     /// A node that shuts down exits as soon as its last body has returned. If the grace is too
-    /// short, bodies are cut off and the next process repeats their work. If it is longer than the
-    /// supervisor waits before it kills (a sidecar's `--leave-within`, less a few seconds to close
-    /// the file), a clean stop becomes a crash.
+    /// short, bodies are cut off and the next process repeats their work. Under a sidecar, [`App::main`]
+    /// cuts it to what fits into the sidecar's `--leave-within`, and says so; under another
+    /// supervisor, keep it some seconds below the time after which that kills, or give that time to
+    /// `--leave-within`: else a clean stop becomes a crash.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> App {
         if grace > GRACE_MAX {
             let max = GRACE_MAX.as_secs();
             self.problems.push(format!("App::grace is {grace:?}: use {max}s or less"));
         }
-        self.grace = grace;
+        self.grace = Some(grace);
         self
+    }
+
+    /// How long bodies have to return.
+    pub(crate) fn time_to_return(&self) -> Duration {
+        self.grace.unwrap_or(GRACE)
     }
 
     /// How long a run that waits only for timers, children or back-offs of its steps stays in

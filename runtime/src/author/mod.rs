@@ -12,7 +12,7 @@ mod select;
 pub(crate) mod step;
 
 pub use app::App;
-pub(crate) use app::GRACE_MAX;
+pub(crate) use app::{GRACE, GRACE_MAX};
 pub(crate) use app::{Workflow, WorkflowFuture};
 pub use ctx::Ctx;
 pub(crate) use ctx::payload;

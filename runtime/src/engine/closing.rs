@@ -27,16 +27,17 @@ pub(super) async fn close(engine: &Arc<Engine>) -> Result<(), Error> {
     engine.registry.close();
     engine.drivers.close();
     engine.pool.close();
+    let grace = engine.app.time_to_return();
     let mut ended = pin!(all_ended(engine));
     let in_time = tokio::select! {
         biased;
         () = engine.gate().fenced() => false,
         () = &mut ended => true,
-        () = engine.timers.sleep(engine.app.grace) => false,
+        () = engine.timers.sleep(grace) => false,
     };
     engine.grace_over.cancel();
     if !in_time {
-        tracing::warn!(grace = ?engine.app.grace, "bodies that did not return in time are dropped");
+        tracing::warn!(?grace, "bodies that did not return in time are dropped");
         tokio::select! {
             biased;
             () = ended => {}

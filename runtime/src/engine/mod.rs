@@ -154,7 +154,7 @@ impl Engine {
 
     /// Keeps the body of a dropped step, so that shutdown can end it.
     pub(crate) fn keep_loser(&self, body: RunningBody) {
-        body.drop_after(self.app.grace, &self.timers);
+        body.drop_after(self.app.time_to_return(), &self.timers);
         let mut losers = self.losers.lock().unwrap_or_else(PoisonError::into_inner);
         // Removes ended bodies whenever the list is full, so that the cost is constant for each
         // body.

@@ -361,12 +361,18 @@ impl Machine {
     /// SIGTERM to the sidecar, which ends the app and releases the lease; gives its exit code.
     #[track_caller]
     pub(crate) fn shut_down(&mut self) -> i32 {
+        self.shut_down_within(Duration::from_secs(60))
+    }
+
+    /// [`Self::shut_down`] with another bound.
+    #[track_caller]
+    pub(crate) fn shut_down_within(&mut self, bound: Duration) -> i32 {
         let supervisor = self.supervisor.as_mut().expect("the machine was started");
         supervisor.stop_restarting();
         if let Some(pid) = supervisor.pid() {
             procfs::signal(pid, Signal::TERM);
         }
-        process::code(supervisor.wait_ended(Duration::from_secs(60)))
+        process::code(supervisor.wait_ended(bound))
     }
 
     /// Waits until the command has ended by itself; gives its exit code.

@@ -81,7 +81,7 @@ fn willing() -> Fakes {
         ("epoch", format!("{:?}", stage(Stage::Cure, None)), Input::StageSaved),
         ("epoch", format!("{open:?}"), Input::BreakWritten(true)),
         ("epoch", format!("{closed:?}"), Input::BreakWritten(true)),
-        ("epoch", format!("{:?}", EpochEffect::Release), Input::Released(true)),
+        ("epoch", format!("{:?}", EpochEffect::Release { until: ms(9) }), Input::Released(true)),
         ("app", format!("{:?}", AppEffect::StartCmd), Input::CmdStarted),
     ];
     let answers = answers.into_iter();
@@ -98,7 +98,6 @@ fn routes(cmd: bool) -> Routes {
         last_good: None,
         cmd,
         leave_within: Duration::from_secs(25),
-        final_within: Duration::from_secs(60),
         hang_within: Duration::from_secs(30),
     }))
 }

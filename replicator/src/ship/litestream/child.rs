@@ -137,21 +137,23 @@ impl LitestreamChild {
         gone.unwrap_or(Exit::Unknown)
     }
 
-    /// Asks it to end (SIGTERM), so that the next start is incremental, and kills it 5 s after the
-    /// config's own bound ([`super::config::SHUTDOWN_TIMEOUT`]).
+    /// Asks it to end (SIGTERM), so that the next start is incremental. Kills it 5 s after the
+    /// config's own bound ([`super::config::SHUTDOWN_TIMEOUT`]), or earlier when `hurry` completes.
     ///
     /// # Cancel safety
     /// If it is dropped midway, the child is killed.
-    pub(crate) async fn stop(self) -> Exit {
+    pub(crate) async fn stop(self, hurry: oneshot::Receiver<()>) -> Exit {
         self.process.signal(Signal::TERM);
         let bound = super::config::SHUTDOWN_TIMEOUT + Duration::from_secs(5);
-        match tokio::time::timeout(bound, self.process.wait()).await {
-            Ok(exit) => exit,
-            Err(_) => {
-                tracing::warn!(pid = self.pid(), "litestream did not leave in time, killing it");
-                self.kill().await
-            }
+        tokio::select! {
+            biased;
+            exit = self.process.wait() => return exit,
+            // Without its sender, too: then nobody waits for a polite end any more.
+            _ = hurry => {}
+            () = tokio::time::sleep(bound) => {}
         }
+        tracing::warn!(pid = self.pid(), "litestream did not leave in time, killing it");
+        self.kill().await
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The slot remembers a `Kill` or `Stop` that comes while Litestream starts, and kills it as soon
-//! as it answers. It answers each `Spawn` once, with `LitestreamEnded` or `StateLost`.
+//! as it answers. A `Kill` after a `Stop` ends the stop's patience. It answers each `Spawn` once, with `LitestreamEnded` or `StateLost`.
 //!
 //! Failure: a Litestream that cannot be started, or does not answer as it must, counts as ended.
 //! Cancellation: dropping the slot kills the process.
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tidemill_eventlog::host;
 use tidemill_model::{BootTime, Epoch, Txid};
+use tokio::sync::oneshot;
 
 use super::child::{Launch, LitestreamChild};
 use super::config::Config;
@@ -46,9 +47,15 @@ pub(crate) struct LitestreamSlot {
 
 enum SlotState {
     Empty,
-    Starting { kill: bool },
+    Starting {
+        kill: bool,
+    },
     Running(LitestreamChild),
-    Ending { pid: u32 },
+    Ending {
+        pid: u32,
+        /// Kills it, if its end takes too long.
+        kill: Option<oneshot::Sender<()>>,
+    },
 }
 
 /// The result of a task.
@@ -98,14 +105,21 @@ impl LitestreamSlot {
     fn end(&mut self, politely: bool) {
         match std::mem::replace(&mut self.state, SlotState::Empty) {
             SlotState::Running(child) => {
-                self.state = SlotState::Ending { pid: child.pid() };
+                let (kill, hurry) = oneshot::channel();
+                self.state = SlotState::Ending { pid: child.pid(), kill: politely.then_some(kill) };
                 // The task that waits for the process reports its end.
                 self.tasks.spawn_silent(async move {
                     match politely {
-                        true => child.stop().await,
+                        true => child.stop(hurry).await,
                         false => child.kill().await,
                     };
                 });
+            }
+            SlotState::Ending { pid, kill: Some(kill) } if !politely => {
+                if kill.send(()).is_err() {
+                    tracing::debug!(pid, "litestream had just ended");
+                }
+                self.state = SlotState::Ending { pid, kill: None };
             }
             SlotState::Starting { .. } => self.state = SlotState::Starting { kill: true },
             before @ (SlotState::Empty | SlotState::Ending { .. }) => self.state = before,
@@ -160,7 +174,7 @@ impl LitestreamSlot {
                 self.context
                     .say(Topic::Litestream, format!("litestream ended with {exit}: {last}"));
             }
-            SlotState::Ending { pid: ending } if *ending == pid => {
+            SlotState::Ending { pid: ending, .. } if *ending == pid => {
                 tracing::info!(pid, %exit, "litestream ended");
             }
             // Each end is reported once.

@@ -140,7 +140,7 @@ impl Truth {
             Effect::File(FileEffect::MoveAway) => {
                 prop_assert!(self.is_alone(), "moved too early");
             }
-            Effect::Epoch(EpochEffect::Release) => {
+            Effect::Epoch(EpochEffect::Release { .. }) => {
                 prop_assert!(self.sidecar_has_lock && self.covered_with_lock, "released early");
                 prop_assert!(!self.dirty, "released a replica that is not cured");
                 prop_assert!(!self.abandoned, "released what is not covered");
@@ -202,7 +202,7 @@ impl Truth {
             Effect::App(AppEffect::StartCmd) => Input::CmdStarted,
             Effect::File(FileEffect::MoveAway) => Input::MovedAway,
             Effect::File(FileEffect::AskBucket { .. }) => Input::BucketHolds(true),
-            Effect::Epoch(EpochEffect::Release) => Input::Released(well),
+            Effect::Epoch(EpochEffect::Release { .. }) => Input::Released(well),
             _ => return None,
         })
     }
@@ -261,8 +261,10 @@ proptest! {
     fn nothing_ships_a_dead_apps_commit_and_nothing_moves_or_releases_early(
         acts in prop::collection::vec(act(), 1..300),
         may_lose_state in prop::bool::weighted(0.4),
+        leave_ms in prop::sample::select(vec![1_000_u64, 2_000, 25_000]),
     ) {
-        let mut supervisor = start(EntryPoint::Base, false);
+        let mut supervisor = leaving(EntryPoint::Base, false, Duration::from_millis(leave_ms));
+        let mut told_at = None;
         let mut truth = Truth { may_lose_state, ..Truth::default() };
         let mut now = 1;
         for effect in supervisor.handle(Input::Tick, ms(now)) {
@@ -270,11 +272,23 @@ proptest! {
         }
         for act in acts {
             now += match act { Act::Wait(long) => long, _ => 1 };
+            if matches!(act, Act::Terminate) {
+                told_at.get_or_insert(now);
+            }
             for input in truth.happen(act).into_iter().chain([Input::Tick]) {
                 for effect in supervisor.handle(input, ms(now)) {
                     truth.perform(effect)?;
                 }
             }
+            let late = told_at.is_some_and(|at| now >= at + leave_ms);
+            prop_assert!(!late || truth.ended.is_some(), "it takes longer than it may");
+        }
+        // Nobody answers any more, and still it ends in time.
+        if let Some(at) = told_at {
+            for effect in supervisor.handle(Input::Tick, ms(now.max(at + leave_ms))) {
+                truth.perform(effect)?;
+            }
+            prop_assert!(truth.ended.is_some(), "it never ends");
         }
         // An abandoned epoch ends by itself, whatever its app does.
         for _ in 0..if truth.abandoned { 1000 } else { 0 } {

@@ -7,8 +7,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tidemill_model::Json;
 
-use crate::author::{App, GRACE_MAX};
+use crate::author::{App, GRACE, GRACE_MAX};
 use crate::node::http::duration;
+
+/// What a process needs to end beside the grace of its bodies: two seconds for requests in flight,
+/// two to drop the bodies that remain, and the time to close the file.
+const AROUND_GRACE: Duration = Duration::from_millis(4_500);
 
 /// A program of durable workflows.
 #[derive(Debug, Parser)]
@@ -44,21 +48,43 @@ pub(super) struct File {
     #[arg(long, env = "TIDEMILL_SIDECAR", value_name = "SOCKET")]
     pub(super) sidecar: Option<PathBuf>,
     /// How long step bodies have to return after SIGTERM, such as 30s, up to 60m; the process exits
-    /// as soon as the last one has returned. Keep it some seconds below the time after which your
-    /// supervisor kills (`tidemill sidecar --leave-within`, 25s). Default: the program's own grace,
-    /// or 10s
+    /// as soon as the last one has returned. Default: the program's own grace, or 10s. It is cut to
+    /// what `--leave-within` leaves
     #[arg(long, env = "TIDEMILL_GRACE", value_name = "TIME", value_parser = grace)]
     pub(super) grace: Option<Duration>,
+    /// How long after SIGTERM this process will be killed, such as 90s; the sidecar sets it. Some
+    /// seconds of it are kept for requests in flight and for closing the file
+    #[arg(long, env = "TIDEMILL_LEAVE_WITHIN", value_name = "TIME", value_parser = grace)]
+    pub(super) leave_within: Option<Duration>,
 }
 
 impl File {
     /// The program with the settings of the command line.
     pub(super) fn settle(&self, app: App) -> App {
-        match self.grace {
-            Some(grace) => app.grace(grace),
-            None => app,
+        let wanted = self.grace.or(app.grace);
+        let Some(leave_within) = self.leave_within else {
+            return match wanted {
+                Some(grace) => app.grace(grace),
+                None => app,
+            };
+        };
+        let fits = grace_within(leave_within);
+        // Nobody asked for the default, so nobody misses what is cut from it.
+        if let Some(wanted) = wanted.filter(|wanted| *wanted > fits) {
+            tracing::warn!(
+                ?wanted, given = ?fits, ?leave_within,
+                "step bodies have less time to return than the grace asks for, because this process \
+                 is killed soon after: raise --leave-within of the sidecar or of the supervisor"
+            );
         }
+        app.grace(wanted.unwrap_or(GRACE).min(fits))
     }
+}
+
+/// How much of the time until a process is killed its bodies may take: less what it needs before
+/// and after them, and at least a third.
+fn grace_within(leave_within: Duration) -> Duration {
+    leave_within.saturating_sub(AROUND_GRACE).max(leave_within / 3)
 }
 
 #[derive(Debug, Args)]
@@ -194,11 +220,31 @@ mod tests {
         let parse = |grace| AppCli::try_parse_from(["app", "serve", "--grace", grace]);
         let AppCommand::Serve(serve) = parse("60m").unwrap().command else { panic!("serve") };
         assert_eq!(serve.file.grace, Some(GRACE_MAX));
-        assert_eq!(serve.file.settle(App::new("t")).grace, GRACE_MAX);
+        assert_eq!(serve.file.settle(App::new("t")).time_to_return(), GRACE_MAX);
         for bad in ["61m", "5", "soon", ""] {
             let refused = parse(bad).unwrap_err().to_string();
             assert!(refused.contains("such as 500ms"), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_grace_fits_into_the_time_until_the_kill() {
+        let given = |args: &[&str], app: App| {
+            let args = [&["app", "serve"], args].concat();
+            let AppCommand::Serve(serve) = AppCli::try_parse_from(args).unwrap().command else {
+                panic!("serve")
+            };
+            serve.file.settle(app).time_to_return()
+        };
+        let ms = Duration::from_millis;
+        assert_eq!(given(&[], App::new("t")), ms(10_000));
+        assert_eq!(given(&["--leave-within", "15250ms"], App::new("t")), ms(10_000));
+        assert_eq!(given(&["--leave-within", "9s"], App::new("t")), ms(4_500));
+        assert_eq!(given(&["--leave-within", "4500ms"], App::new("t")), ms(1_500));
+        let patient = App::new("t").grace(ms(60_000));
+        assert_eq!(given(&["--leave-within", "64s"], patient), ms(59_500));
+        let args = ["--leave-within", "64s", "--grace", "5s"];
+        assert_eq!(given(&args, App::new("t").grace(ms(60_000))), ms(5_000));
     }
 
     #[test]

@@ -95,7 +95,8 @@ async fn it_ships_what_was_committed_and_leaves_when_asked() {
         "AWS_SHARED_CREDENTIALS_FILE",
     ];
     assert_eq!(names, expected);
-    assert_eq!(child.stop().await, Exit::Code(0));
+    let (_patient, hurry) = oneshot::channel();
+    assert_eq!(child.stop(hurry).await, Exit::Code(0));
     assert!(!socket.exists());
     drop(node.dir);
 }
