@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tidemill_model::{Error, ErrorKind};
+use tidemill_model::{ApiErrorKind, Error, ErrorKind};
 
 use crate::address::NodeAddress;
 use crate::call::{Answer, Call, CallError, Peer};
@@ -47,7 +47,7 @@ pub struct Pieces<'a> {
 struct NodeRefusal {
     /// `None` for a kind that this version does not know.
     #[serde(default, deserialize_with = "known")]
-    kind: Option<ErrorKind>,
+    kind: Option<ApiErrorKind>,
     message: String,
 }
 
@@ -171,7 +171,7 @@ impl NodeClient {
             _ => "",
         };
         let message = format!("{}: {message}{hint}", self.address);
-        Error::new(kind.unwrap_or(ErrorKind::Internal), message)
+        Error::new(kind.map_or(ErrorKind::Internal, ApiErrorKind::kind), message)
     }
 }
 
@@ -185,7 +185,7 @@ impl Pieces<'_> {
     }
 }
 
-fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ErrorKind>, D::Error> {
+fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ApiErrorKind>, D::Error> {
     let text = String::deserialize(from)?;
     Ok(serde_json::from_value(text.into()).ok())
 }

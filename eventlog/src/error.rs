@@ -21,7 +21,14 @@ pub fn sqlite(what: impl fmt::Display, source: rusqlite::Error) -> Error {
         ) => ErrorKind::Unavailable,
         Some(_) | None => ErrorKind::Internal,
     };
-    Error::caused(kind, what, source)
+    // A person reads what was tried and what is wrong; the statement is only of use to us, and the
+    // source has it.
+    match &source {
+        rusqlite::Error::SqlInputError { msg, .. } => {
+            Error::new(kind, format!("{what}: {msg}")).because(source)
+        }
+        _ => Error::caused(kind, what, source),
+    }
 }
 
 /// What SQLite reported, if it was SQLite: a full disk is not a failed one.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::head;
 use crate::json::Json;
 use crate::name::{Invalid, NodeId, OpName, RunId};
 use crate::position::{Epoch, OpId};
@@ -162,6 +163,55 @@ impl BlockReason {
                 .to_owned(),
         }
     }
+
+    /// The reason as a list shows it: of long texts the beginning.
+    #[must_use]
+    pub fn listed(self) -> BlockReason {
+        let cut = |text: Option<String>| text.map(|text| head(&text));
+        let (logged, asked) = (cut(self.logged), cut(self.asked));
+        BlockReason { logged, asked, advice: head(&self.advice), ..self }
+    }
+
+    /// Why the run is blocked, as one clause for a person, without the advice.
+    pub fn why(&self) -> String {
+        let nothing = "nothing";
+        let (logged, asked) = (self.logged.as_deref(), self.asked.as_deref());
+        match self.kind {
+            BlockReasonKind::UnknownWorkflow if logged.is_none() => {
+                format!("its code asked for {}", asked.unwrap_or(nothing))
+            }
+            BlockReasonKind::UnknownWorkflow => {
+                let (logged, asked) = (logged.unwrap_or(nothing), asked.unwrap_or(nothing));
+                format!("it is a run of {logged}, and this program has {asked}")
+            }
+            BlockReasonKind::Nondeterminism => {
+                let (logged, asked) = (logged.unwrap_or(nothing), asked.unwrap_or(nothing));
+                format!("the log has {logged}, but the code asked for {asked}")
+            }
+            BlockReasonKind::ForeignWait => {
+                let what = asked.or(logged).unwrap_or(nothing);
+                format!("its code waits for {}", what.strip_prefix("to wait for ").unwrap_or(what))
+            }
+            BlockReasonKind::Runaway => {
+                format!("its code asked {}", asked.or(logged).unwrap_or(nothing))
+            }
+            BlockReasonKind::UnreadableLog => {
+                format!("its log cannot be read: {}", logged.or(asked).unwrap_or(nothing))
+            }
+            BlockReasonKind::Misuse
+            | BlockReasonKind::Panic
+            | BlockReasonKind::Poison
+            | BlockReasonKind::Limit
+            | BlockReasonKind::Refused => asked.or(logged).unwrap_or(nothing).to_owned(),
+        }
+    }
+}
+
+/// The cause, then what to do about it.
+impl fmt::Display for BlockReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; what to do: {}", self.why(), self.advice)
+    }
 }
 
 /// The blocked run that another run waits for, directly or through its children.
@@ -213,4 +263,33 @@ impl BlockReasonKind {
         BlockReasonKind::Limit,
         BlockReasonKind::Refused,
     ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_to_be_blocked_is_a_clause_of_its_own_and_says_the_cause_first() {
+        let reason = |kind, logged: Option<&str>, asked: Option<&str>| {
+            let (logged, asked) = (logged.map(str::to_owned), asked.map(str::to_owned));
+            BlockReason { kind, op: None, logged, asked, advice: "mend it".to_owned() }
+        };
+        let said = |kind, logged, asked| reason(kind, logged, asked).why();
+        let diverged = said(BlockReasonKind::Nondeterminism, Some("step 1"), Some("step 2"));
+        assert_eq!(diverged, "the log has step 1, but the code asked for step 2");
+        let misuse = "ctx.step() was called outside the run's own turn";
+        assert_eq!(said(BlockReasonKind::Misuse, None, Some(misuse)), misuse);
+        let foreign = said(BlockReasonKind::ForeignWait, None, Some("to wait for something"));
+        assert_eq!(foreign, "its code waits for something");
+        let unreadable = said(BlockReasonKind::UnreadableLog, Some("event 3: odd"), None);
+        assert_eq!(unreadable, "its log cannot be read: event 3: odd");
+        let panic = reason(BlockReasonKind::Panic, None, Some("the workflow panicked: boom"));
+        assert_eq!(panic.to_string(), "the workflow panicked: boom; what to do: mend it");
+        for kind in BlockReasonKind::ALL {
+            for text in [said(kind, Some("this"), None), said(kind, None, Some("this"))] {
+                assert!(text.contains("this"), "{kind:?}: {text}");
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //! - nothing here panics on what came from outside: parsing returns [`Invalid`] or [`EventError`].
 
 mod activity;
+mod api_error;
 mod attempts;
 mod bucket_docs;
 mod error;
@@ -38,6 +39,7 @@ mod time;
 mod token;
 
 pub use activity::{Activity, NextAttempt};
+pub use api_error::{ApiErrorKind, ApiErrorView};
 pub use attempts::{Attempt, AttemptState, StepRecorder, crashes, failures};
 pub use bucket_docs::{Base, BreakDoc, EpochDoc, GivenUp, LocalHead, Versions};
 pub use error::Error;
@@ -60,7 +62,7 @@ pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
 pub use run_view::{
     AttemptView, Cut, Cuts, EventPage, EventView, OperationPage, OperationView, PageRequest,
-    Payloads, RunPage, RunSummary, RunView, Word, took_ms,
+    Payloads, RunCounts, RunPage, RunSummary, RunView, Word, took_ms,
 };
 pub use socket::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, GateState, LeaseLine,

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use crate::limits::{NAME_BYTES_MAX, SEGMENT_BYTES_MAX};
 use crate::position::OpId;
+use crate::terminal;
 
 /// A text that is not what it has to be: says what it is, the text, and the rule it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,16 +16,22 @@ use crate::position::OpId;
 pub struct Invalid {
     /// What the text was meant to be, such as `run id`.
     pub what: &'static str,
-    /// The text itself, cut to 200 characters.
+    /// The text itself, cut to 80 characters, and what a terminal acts on as `\u{1b}`.
     pub text: String,
     /// The rule that it breaks.
     pub rule: &'static str,
 }
 
 impl Invalid {
-    /// An error for `text`, which is kept up to 200 characters.
+    /// An error for `text`, of which the beginning is kept.
     pub fn new(what: &'static str, text: &str, rule: &'static str) -> Invalid {
-        Invalid { what, text: text.chars().take(200).collect(), rule }
+        const SHOWN: usize = 80;
+        let (mut head, is_cut) =
+            (text.chars().take(SHOWN).collect::<String>(), text.chars().nth(SHOWN).is_some());
+        if is_cut {
+            head.push('…');
+        }
+        Invalid { what, text: terminal::line(&head).into_owned(), rule }
     }
 }
 

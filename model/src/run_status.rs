@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::Invalid;
 
 /// What a run is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     /// Created; no process has taken it up yet.

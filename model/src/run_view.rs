@@ -61,6 +61,12 @@ pub struct RunSummary {
     /// What its code says that it is doing; `None` if it never said.
     #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
     pub custom_status: Option<Json>,
+    /// Its error, once failed or cancelled; of a long one the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// Why it is blocked; of long texts the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<BlockReason>,
     /// The blocked run that it waits for, directly or through its children.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
@@ -76,7 +82,9 @@ impl RunSummary {
     pub fn bytes(&self) -> usize {
         let labels = self.labels.iter().map(|(name, value)| name.len() + value.len());
         let status = self.custom_status.as_ref().map_or(0, |status| status.as_str().len());
-        500 + labels.sum::<usize>() + status
+        let error = self.error.as_ref().map_or(0, |error| error.message.len());
+        let blocked = self.blocked.as_ref().map_or(0, |blocked| blocked.why().len());
+        500 + labels.sum::<usize>() + status + error + blocked
     }
 }
 
@@ -87,7 +95,14 @@ pub struct RunPage {
     pub runs: Vec<RunSummary>,
     /// The `after` of the next page; `None` at the end.
     pub next: Option<Seq>,
+    /// How many runs the node has of each status, whatever the list was filtered by; only on the
+    /// first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<RunCounts>,
 }
+
+/// How many runs there are of each status; a status that no run has is 0.
+pub type RunCounts = BTreeMap<RunStatus, u64>;
 
 /// A run with its operations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -58,7 +58,7 @@ fn a_wrong_start_says_what_is_wrong() {
     for id in ["", "a/b", "a b", "../x", ".x", &"x".repeat(300)] {
         assert_refused(&post(&app, &run(id)), 400, "invalid", &["run id"]);
     }
-    assert_refused(&post(&app, &json!({ "workflow": "chain" })), 400, "invalid", &["input"]);
+    assert_refused(&post(&app, &json!({ "workflow": "chain" })), 400, "invalid", &["`chain`"]);
     let misspelt = json!({ "workflow": "chain", "input": { "stepps": 2 } });
     let words = ["`chain` cannot read this input", "stepps", "steps"];
     assert_refused(&post(&app, &misspelt), 400, "invalid", &words);
@@ -70,7 +70,7 @@ fn a_wrong_start_says_what_is_wrong() {
     let large = json!({ "workflow": "chain", "input": "x".repeat(1_100_000) });
     assert_refused(&post(&app, &large), 400, "invalid", &["1048576"]);
     let larger = json!({ "workflow": "chain", "input": "x".repeat(3_000_000) });
-    assert_refused(&post(&app, &larger), 413, "invalid", &["2097152"]);
+    assert_refused(&post(&app, &larger), 413, "too_large", &["2097152"]);
     let labels: serde_json::Map<String, Value> =
         (0..33).map(|number| (format!("l{number}"), json!("x"))).collect();
     let labelled = json!({ "workflow": "chain", "input": {}, "labels": labels });
@@ -173,5 +173,5 @@ fn an_address_that_others_reach_wants_a_token() {
 
     let app = settings.env("TIDEMILL_TOKEN", "0123456789abcdef").launch_at("0.0.0.0");
     app.api().wait_healthy(wait::SOON);
-    assert_refused(&get(&app, "/v1/runs"), 401, "invalid", &["Authorization: Bearer"]);
+    assert_refused(&get(&app, "/v1/runs"), 401, "unauthorized", &["Authorization: Bearer"]);
 }

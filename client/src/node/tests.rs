@@ -44,7 +44,8 @@ async fn a_refusal_is_told_in_the_nodes_words() {
     let error = refused("418 X", r#"{"kind":"teapot","message":"short and stout"}"#).await;
     assert_eq!(error.kind(), ErrorKind::Internal);
     assert!(error.message().ends_with(": short and stout"), "{error}");
-    let error = refused("401 X", r#"{"kind":"invalid","message":"a token is wanted"}"#).await;
+    let error = refused("401 X", r#"{"kind":"unauthorized","message":"a token is wanted"}"#).await;
+    assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.message().ends_with("a token is wanted: set TIDEMILL_TOKEN to its token"));
     for other in ["<html>", r#""a proxy""#, "{}"] {
         let error = refused("404 Not Found", other).await;

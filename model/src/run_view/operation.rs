@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{RunView, Word, took_ms, value};
 use crate::attempts::Attempt;
 use crate::event_data::ProcessEnd;
-use crate::failure::Failure;
+use crate::failure::{Failure, head};
 use crate::json::Json;
-use crate::limits::{PAYLOAD_HEAD_CHARS_MAX, PAYLOAD_LISTED_BYTES_MAX};
+use crate::limits::PAYLOAD_LISTED_BYTES_MAX;
 use crate::name::{OpName, RunId};
 use crate::operation::{Op, OpKind, OpStatus};
 use crate::position::OpId;
@@ -239,10 +239,6 @@ fn cut_error(error: &mut Option<Failure>) -> Option<Cut> {
 
 fn failure_bytes(error: &Failure) -> usize {
     error.message.len() + error.chain.iter().map(String::len).sum::<usize>()
-}
-
-fn head(text: &str) -> String {
-    text.chars().take(PAYLOAD_HEAD_CHARS_MAX).collect()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -233,6 +233,8 @@ fn a_run_in_a_list() {
         duration_ms: Some(8_000),
         parent: None,
         labels: [("team".to_owned(), "vision".to_owned())].into(),
+        error: None,
+        blocked: None,
         waits_for: None,
         seq: seq(1),
         activity: None,
@@ -246,6 +248,17 @@ fn a_run_in_a_list() {
     is_shown_as("summary_open", &summary);
     summary.custom_status = Some(json(r#""1 of 4""#));
     is_shown_as("summary_with_status", &summary);
+    (summary.custom_status, summary.waits_for, summary.activity) = (None, None, None);
+    summary.status = RunStatus::Blocked;
+    summary.blocked = Some(reason());
+    is_shown_as("summary_blocked", &summary);
+    summary.status = RunStatus::Failed;
+    summary.blocked = None;
+    summary.error = Some(failure(FailureKind::Failed, "`train` failed"));
+    is_shown_as("summary_failed", &summary);
+    let counts = RunStatus::ALL.map(|status| (status, u64::from(status == summary.status)));
+    let page = RunPage { runs: vec![summary], next: Some(seq(1)), counts: Some(counts.into()) };
+    is_shown_as("run_page", &page);
 }
 
 #[test]

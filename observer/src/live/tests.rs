@@ -133,7 +133,7 @@ async fn runs_are_listed_page_by_page_until_there_are_enough() {
         let more = runs.len() > 2;
         runs.truncate(2);
         let next = runs.last().map(|run| run.seq).filter(|_| more);
-        (200, serde_json::to_string(&RunPage { runs, next }).unwrap())
+        (200, serde_json::to_string(&RunPage { runs, next, counts: None }).unwrap())
     };
     let listed = async |filter: RunFilter, answer: &dyn Fn(&str) -> (u16, String)| {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -2,10 +2,7 @@
 
 use super::attempt::{attempt_state, step_state};
 use super::{JSON_CHARS_MAX, json, millis, short};
-use tidemill_model::{
-    AttemptView, BlockReason, BlockReasonKind, Cut, Json, OperationView, RunView, WaitsFor,
-    terminal,
-};
+use tidemill_model::{AttemptView, Cut, Json, OperationView, RunView, WaitsFor, terminal};
 
 /// How much of an error's message a line shows.
 pub(super) const ERROR_CHARS_MAX: usize = 200;
@@ -71,10 +68,10 @@ impl Tree {
                 tree.field("error", &short(&error.message, ERROR_CHARS_MAX));
             }
             if let Some(WaitsFor { run, reason }) = &view.waits_for {
-                tree.field("waits for", &format!("{run}, which is blocked: {}", why(reason)));
+                tree.field("waits for", &format!("{run}, which is blocked: {}", reason.why()));
             }
             if let Some(blocked) = &view.blocked {
-                tree.field("blocked", &why(blocked));
+                tree.field("blocked", &blocked.why());
                 tree.field("advice", &blocked.advice);
             }
         });
@@ -119,33 +116,6 @@ fn payload(value: &Option<Json>, cut: &Option<Cut>) -> Option<String> {
     whole.or_else(|| cut.as_ref().map(|cut| short(&cut.head, JSON_CHARS_MAX)))
 }
 
-/// Why a run is blocked, in a sentence: only a log and code that part are two sides.
-fn why(blocked: &BlockReason) -> String {
-    let nothing = "nothing";
-    let logged = blocked.logged.as_deref();
-    let asked = blocked.asked.as_deref();
-    match blocked.kind {
-        BlockReasonKind::UnknownWorkflow if logged.is_none() => {
-            format!("the code asked for {}", asked.unwrap_or(nothing))
-        }
-        BlockReasonKind::Nondeterminism | BlockReasonKind::UnknownWorkflow => {
-            let (logged, asked) = (logged.unwrap_or(nothing), asked.unwrap_or(nothing));
-            format!("the log has {logged}, the code asked for {asked}")
-        }
-        BlockReasonKind::ForeignWait | BlockReasonKind::Runaway => {
-            format!("the code asked {}", asked.or(logged).unwrap_or(nothing))
-        }
-        BlockReasonKind::UnreadableLog => {
-            format!("the log cannot be read: {}", logged.or(asked).unwrap_or(nothing))
-        }
-        BlockReasonKind::Misuse
-        | BlockReasonKind::Panic
-        | BlockReasonKind::Poison
-        | BlockReasonKind::Limit
-        | BlockReasonKind::Refused => asked.or(logged).unwrap_or(nothing).to_owned(),
-    }
-}
-
 fn op_title(op: &OperationView) -> String {
     let took = op.duration_ms.map_or_else(String::new, |ms| format!("  {}", millis(ms)));
     let (id, kind, name, status) = (op.op, &op.kind, &op.name, &op.status);
@@ -167,30 +137,4 @@ fn op_title(op: &OperationView) -> String {
 
 fn attempt_line(attempt: &AttemptView) -> String {
     format!("attempt {}  {}", attempt.number, attempt_state(attempt))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_reason_to_be_blocked_is_a_sentence() {
-        let said = |kind, logged: Option<&str>, asked: Option<&str>| {
-            let (logged, asked) = (logged.map(str::to_owned), asked.map(str::to_owned));
-            why(&BlockReason { kind, op: None, logged, asked, advice: String::new() })
-        };
-        let diverged = said(BlockReasonKind::Nondeterminism, Some("step 1"), Some("step 2"));
-        assert_eq!(diverged, "the log has step 1, the code asked for step 2");
-        let misuse = "ctx.step() was called outside the run's own turn";
-        assert_eq!(said(BlockReasonKind::Misuse, None, Some(misuse)), misuse);
-        let foreign = said(BlockReasonKind::ForeignWait, None, Some("to wait for something"));
-        assert_eq!(foreign, "the code asked to wait for something");
-        let unreadable = said(BlockReasonKind::UnreadableLog, Some("event 3: odd"), None);
-        assert_eq!(unreadable, "the log cannot be read: event 3: odd");
-        for kind in BlockReasonKind::ALL {
-            for text in [said(kind, Some("this"), None), said(kind, None, Some("this"))] {
-                assert!(text.contains("this"), "{kind:?}: {text}");
-            }
-        }
-    }
 }

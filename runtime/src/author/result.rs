@@ -13,22 +13,47 @@ pub type Result<T, E = BoxError> = std::result::Result<T, E>;
 
 /// Why an operation ended without an output, as the log recorded it.
 ///
-/// It is a standard error, so `?` passes it on. To handle it instead, match on [`StepError::kind`].
+/// It is a standard error, so `?` passes it on: it says which step failed and why, as in
+/// "`charge` failed after 3 attempts: card declined", and its sources continue from there. To
+/// handle it instead, match on [`StepError::kind`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepError {
     step: OpName,
     attempts: u32,
     failure: Failure,
+    wording: Wording,
     cause: Option<Box<Cause>>,
 }
 
+/// Whether a step's error says its reason itself, or leaves it to its source.
+///
+/// Workflows record what an error says (as a step's input, or as their own error), and a replay
+/// compares it, so an error that 0.1 gave to a workflow keeps the words that it had there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wording {
+    /// "`charge` failed after 3 attempts: card declined".
+    WithReason,
+    /// As in 0.1: "`charge` failed after 3 attempts", whose source says "card declined".
+    Bare,
+}
+
 impl StepError {
-    pub(crate) fn new(step: OpName, attempts: u32, failure: Failure) -> StepError {
+    pub(crate) fn new(
+        step: OpName,
+        attempts: u32,
+        failure: Failure,
+        wording: Wording,
+    ) -> StepError {
         let outermost = failure.chain.iter().rev().fold(None, |source, message| {
             Some(Box::new(Cause { message: message.clone(), source }))
         });
-        let cause = Some(Box::new(Cause { message: failure.message.clone(), source: outermost }));
-        StepError { step, attempts, failure, cause }
+        let cause = match wording {
+            Wording::WithReason => outermost,
+            Wording::Bare => {
+                Some(Box::new(Cause { message: failure.message.clone(), source: outermost }))
+            }
+        };
+        StepError { step, attempts, failure, wording, cause }
     }
 
     /// The name of the operation: a step, a timer or a child workflow.
@@ -70,7 +95,10 @@ impl fmt::Display for StepError {
         if self.attempts > 1 {
             write!(f, " after {} attempts", self.attempts)?;
         }
-        Ok(())
+        match self.wording {
+            Wording::WithReason => write!(f, ": {}", self.failure.message),
+            Wording::Bare => Ok(()),
+        }
     }
 }
 
@@ -149,10 +177,13 @@ mod tests {
             message: "no answer".into(),
             chain: vec!["tcp".into(), "route".into()],
         };
-        let error = StepError::new(OpName::new("fetch").unwrap(), 3, failure);
-        assert_eq!(error.to_string(), "`fetch` timed out after 3 attempts");
-        let recorded = failure_of(&error);
-        assert_eq!(recorded.chain, ["no answer", "tcp", "route"]);
+        let fetch = OpName::new("fetch").unwrap();
+        let error = StepError::new(fetch.clone(), 3, failure.clone(), Wording::WithReason);
+        assert_eq!(error.to_string(), "`fetch` timed out after 3 attempts: no answer");
+        assert_eq!(failure_of(&error).chain, ["tcp", "route"], "the reason is told once");
+        let of_0_1 = StepError::new(fetch, 3, failure, Wording::Bare);
+        assert_eq!(of_0_1.to_string(), "`fetch` timed out after 3 attempts");
+        assert_eq!(failure_of(&of_0_1).chain, ["no answer", "tcp", "route"]);
     }
 
     #[test]

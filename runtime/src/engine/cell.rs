@@ -23,6 +23,7 @@ use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, OpName, RunId, S
 use super::bodies::StepBody;
 use super::clock::Clock;
 use super::inbox::Inbox;
+use crate::author::result::Wording;
 
 thread_local! {
     /// The life whose turn this thread is taking; 0 for none.
@@ -71,6 +72,8 @@ pub(crate) struct RunCell {
     inbox: Arc<Inbox>,
     woken: AtomicBool,
     detached: AtomicBool,
+    /// Whether errors of steps have the words of 0.1.
+    bare_errors: AtomicBool,
     state: Mutex<CellState>,
 }
 
@@ -102,6 +105,7 @@ impl RunCell {
             inbox,
             woken: AtomicBool::new(false),
             detached: AtomicBool::new(false),
+            bare_errors: AtomicBool::new(false),
             state: Mutex::new(state),
         })
     }
@@ -118,7 +122,20 @@ impl RunCell {
         self.life
     }
 
+    /// The words of the errors that this life is given now.
+    pub(crate) fn wording(&self) -> Wording {
+        match self.bare_errors.load(Ordering::Relaxed) {
+            true => Wording::Bare,
+            false => Wording::WithReason,
+        }
+    }
+
     // For the driver.
+
+    /// Sets the words of the errors that this life is given from now on.
+    pub(crate) fn set_wording(&self, wording: Wording) {
+        self.bare_errors.store(wording == Wording::Bare, Ordering::Relaxed);
+    }
 
     pub(crate) fn enter(&self) -> TurnGuard {
         TurnGuard { before: TURN.replace(self.life) }

@@ -113,8 +113,8 @@ pub(crate) async fn drive(
     let Err(panic) = AssertUnwindSafe(driver).catch_unwind().await else { return };
     let what = panic_message(&*panic);
     tracing::error!(run = %run.id, what, "the driver of a run panicked: a fault of tidemill");
-    let advice = "this is a fault of tidemill: keep the file, report it, and start the process \
-                  again; nothing that was recorded is lost";
+    let advice = "keep the file, report this fault of tidemill, and start the process again; \
+                  nothing that was recorded is lost";
     run.outcome.send_replace(Some(RunResult::Blocked(BlockReason {
         kind: BlockReasonKind::Panic,
         op: None,

@@ -132,12 +132,11 @@ impl RunResult {
                 Error::new(ErrorKind::Invalid, format!("the output is of another type: {e}"))
             }),
             RunResult::Failed(failure) => {
-                Err(Error::new(ErrorKind::Internal, format!("the run failed: {}", failure.message)))
+                Err(Error::new(ErrorKind::Internal, format!("the run failed: {failure}")))
             }
-            RunResult::Blocked(reason) => Err(Error::new(
-                ErrorKind::Internal,
-                format!("the run is blocked: {}", reason.advice),
-            )),
+            RunResult::Blocked(reason) => {
+                Err(Error::new(ErrorKind::Internal, format!("the run is blocked: {reason}")))
+            }
         }
     }
 }
@@ -288,8 +287,8 @@ impl Node {
         self.engine.refusals.held(run)
     }
 
-    /// The runs whose block could not be written.
-    pub(crate) fn held_blocks(&self) -> Vec<RunId> {
+    /// The runs whose block could not be written, and why they are blocked.
+    pub(crate) fn held_blocks(&self) -> BTreeMap<RunId, BlockReason> {
         self.engine.refusals.all_held()
     }
 

@@ -24,6 +24,7 @@ use tokio::task::Unconstrained;
 
 use super::cell::{Asked, RunCell, foreign_wait};
 use super::polls::{Polls, RunMark};
+use crate::author::result::Wording;
 use crate::author::{Ctx, Workflow, WorkflowFuture};
 
 /// How often a future may wake itself after one input: far above what collections of operations
@@ -64,6 +65,11 @@ impl Life {
         if let Some(noting) = &mut self.noting {
             noting.position = position;
         }
+    }
+
+    /// Sets the words of the errors that the code is given from now on.
+    pub(crate) fn set_wording(&self, wording: Wording) {
+        self.cell.set_wording(wording);
     }
 
     /// The run's mark in the note of polls; `None` if this life notes none.
@@ -208,7 +214,7 @@ fn panicked(panic: &(dyn Any + Send)) -> BlockReason {
         op: None,
         logged: None,
         asked: Some(format!("the workflow panicked: {}", panic_message(panic))),
-        advice: "nothing is lost: deploy code that does not panic here, then resume the run"
+        advice: "deploy code that does not panic here, then resume the run; nothing is lost"
             .to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! Counts runs whose turns the writer refuses for a reason of their own, and keeps the blocks that
 //! could not be written for the same reason, to be shown with the runs.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
@@ -43,9 +44,9 @@ impl Refusals {
     }
 
     /// The runs whose block only memory has.
-    pub(crate) fn all_held(&self) -> Vec<RunId> {
+    pub(crate) fn all_held(&self) -> BTreeMap<RunId, BlockReason> {
         let held = self.lock();
-        held.iter().filter(|(_, reason)| reason.is_some()).map(|(run, _)| run.clone()).collect()
+        held.iter().filter_map(|(run, reason)| Some((run.clone(), reason.clone()?))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, FxHashMap<RunId, Option<BlockReason>>> {
@@ -61,8 +62,8 @@ pub(super) fn refused(error: &Error) -> BlockReason {
         op: None,
         logged: None,
         asked: Some(format!("the file refused its turn {REFUSALS_MAX} times: {error}")),
-        advice: "nothing is lost: fix what refuses it (a trigger or a key of the program's own \
-                 tables, a damaged row: run `tidemill fsck`), then resume the run"
+        advice: "fix what refuses it (a trigger or a key of the program's own tables, a damaged \
+                 row: run `tidemill fsck`), then resume the run; nothing is lost"
             .to_owned(),
     }
 }

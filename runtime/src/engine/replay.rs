@@ -19,6 +19,7 @@ use super::journal::compare;
 use super::life::{Life, Noting};
 use super::polls::{Polls, RunMark};
 use crate::author::near::did_you_mean;
+use crate::author::result::Wording;
 use crate::author::{App, Workflow};
 use crate::store::{self, Record};
 
@@ -37,8 +38,8 @@ pub(crate) struct ReplayContext<'a> {
     pub(crate) run: &'a RunId,
     pub(crate) clock: &'a Clock,
     pub(crate) inbox: &'a Arc<Inbox>,
-    /// The position from which only versions that read floats exactly have written the log; `None`
-    /// if no such position is known.
+    /// The position from which only versions that read floats exactly, and whose errors of steps
+    /// say their reason, have written the log; `None` if no such position is known.
     pub(crate) floats_exact_from: Option<Seq>,
     /// The note of polls; `None` if nothing is executed after the replay.
     pub(crate) polls: Option<&'a Arc<Polls>>,
@@ -90,7 +91,10 @@ impl Replay<'_> {
         for _ in 0..inputs {
             if let Some(asked) = self.next()? {
                 let bodies = std::mem::take(&mut self.bodies);
-                return Ok(self.life.take().map(|life| Replayed { life, bodies, asked }));
+                return Ok(self.life.take().map(|life| {
+                    life.set_wording(Wording::WithReason);
+                    Replayed { life, bodies, asked }
+                }));
             }
         }
         Ok(None)
@@ -102,6 +106,7 @@ impl Replay<'_> {
             return Err(BlockReason::unreadable("it has no input"));
         };
         let Some(life) = &mut self.life else { return Ok(None) };
+        life.set_wording(self.stage.wording(input));
         let mut asked = match &input.event {
             Event::RunCreated(created) => life.begin(self.workflow, &created.input)?,
             end => {
@@ -144,6 +149,15 @@ impl ReplayContext<'_> {
         match self.floats_exact_from {
             Some(from) if input.seq >= from => Floats::Exact,
             Some(_) | None => Floats::Near,
+        }
+    }
+
+    /// The words that the error of a step had when this input was delivered first: 0.1 told no
+    /// reasons, and read floats without care.
+    fn wording(&self, input: &Record) -> Wording {
+        match self.floats(input) {
+            Floats::Exact | Floats::Any => Wording::WithReason,
+            Floats::Near => Wording::Bare,
         }
     }
 

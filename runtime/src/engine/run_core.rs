@@ -181,9 +181,10 @@ impl RunCore {
             op: event.op(),
             logged: None,
             asked: Some(format!("{why}: that was not written")),
-            advice: "this is a fault of tidemill: keep the file and report it; nothing that was \
-                     recorded is lost, and the run is tried again when it is resumed"
-                .to_owned(),
+            advice:
+                "keep the file and report this fault of tidemill; nothing that was recorded is \
+                     lost, and the run is tried again when it is resumed"
+                    .to_owned(),
         })
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun,
     let bytes = input.as_str().len();
     if bytes > PAYLOAD_BYTES_MAX {
         return Err(Error::invalid(format!(
-            "the input has bytes={bytes}, over the limit payload={PAYLOAD_BYTES_MAX}: keep large \
+            "the input has {bytes} bytes, and an input may have {PAYLOAD_BYTES_MAX}: keep large \
              data in your own storage and pass its key"
         )));
     }
@@ -55,13 +55,16 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
     if labels.len() > LABELS_MAX {
         let count = labels.len();
         return Err(Error::invalid(format!(
-            "the run has labels={count}, over the limit labels={LABELS_MAX}"
+            "the request has {count} labels, and a run may have {LABELS_MAX}"
         )));
     }
     for (name, value) in labels {
-        for text in [name, value] {
-            OpName::new(text).map_err(|e| Error::invalid(format!("a label has an {e}")))?;
-        }
+        OpName::new(name).map_err(|e| {
+            Error::invalid(format!("a label has a bad name, `{}`: {}", e.text, e.rule))
+        })?;
+        OpName::new(value).map_err(|e| {
+            Error::invalid(format!("label `{name}` has a bad value, `{}`: {}", e.text, e.rule))
+        })?;
     }
     Ok(())
 }

@@ -95,9 +95,7 @@ impl Engine {
     /// The run's state in the file.
     async fn stored(&self, run: &RunId) -> Result<Stored, Error> {
         let stored = self.store.reads().find(run).await?;
-        stored.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("there is no run `{run}` in this file"))
-        })
+        stored.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no run `{run}`")))
     }
 }
 

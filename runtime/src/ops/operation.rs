@@ -101,7 +101,8 @@ impl<T: DeserializeOwned> Operation<T> {
                 self.resolve(op, end)
             }
             CallState::Unfit(failure) => {
-                let error = StepError::new(self.name.clone(), 0, failure.clone());
+                let error =
+                    StepError::new(self.name.clone(), 0, failure.clone(), self.cell.wording());
                 self.stage = CallState::Done;
                 Poll::Ready(Err(error))
             }
@@ -111,7 +112,9 @@ impl<T: DeserializeOwned> Operation<T> {
     }
 
     fn resolve(&self, op: OpId, end: Event) -> Poll<Result<T, StepError>> {
-        let failed = |error, attempts| Err(StepError::new(self.name.clone(), attempts, error));
+        let failed = |error, attempts| {
+            Err(StepError::new(self.name.clone(), attempts, error, self.cell.wording()))
+        };
         let output = match end {
             Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => output,
             Event::TimerFired { .. } => Json::null(),

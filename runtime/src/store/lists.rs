@@ -1,13 +1,14 @@
 //! Reads runs: lists and states for HTTP and the commands, and due runs for the engine.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{Row, waits};
 use tidemill_model::{
-    BlockReason, Event, OpId, RunId, RunState, RunStatus, RunSummary, Seq, Timestamp, WaitsFor,
+    BlockReason, Event, OpId, RunCounts, RunId, RunState, RunStatus, RunSummary, Seq, Timestamp,
+    WaitsFor,
 };
 
 use crate::engine::RunResult;
@@ -18,7 +19,7 @@ const PAGE: u32 = 1_000;
 
 /// Blocked runs that only this process knows of, because their `run_blocked` could not be written.
 pub(crate) struct HeldBlocks {
-    pub(crate) runs: BTreeSet<RunId>,
+    pub(crate) runs: BTreeMap<RunId, BlockReason>,
 }
 
 impl HeldBlocks {
@@ -31,7 +32,7 @@ impl HeldBlocks {
     ) -> tidemill_eventlog::Result<(Vec<RunSummary>, Option<Seq>)> {
         let mut page = query::runs(file, filter)?;
         if filter.status == Some(RunStatus::Blocked) {
-            for run in &self.runs {
+            for run in self.runs.keys() {
                 page.extend(query::run(file, run)?.filter(|run| {
                     filter.after.is_none_or(|after| run.seq < after)
                         && filter.workflow.as_ref().is_none_or(|of| run.workflow == *of)
@@ -47,14 +48,28 @@ impl HeldBlocks {
         waits::say(file, &mut page)?;
         let next = page.last().map(|run| run.seq).filter(|_| more);
         for run in &mut page {
-            if self.runs.contains(&run.id) {
+            if let Some(reason) = self.runs.get(&run.id) {
                 run.status = RunStatus::Blocked;
+                run.blocked = Some(reason.clone().listed());
             }
         }
         if let Some(status) = filter.status {
             page.retain(|run| run.status == status);
         }
         Ok((page, next))
+    }
+
+    /// The counts that the file would give if it had those blocks.
+    pub(super) fn counts(&self, file: &Connection) -> tidemill_eventlog::Result<RunCounts> {
+        let mut counts = query::counts(file)?;
+        for run in self.runs.keys() {
+            let Some(run) = query::run(file, run)? else { continue };
+            if let Some(others) = counts.get_mut(&run.status).filter(|count| **count > 0) {
+                *others -= 1;
+                *counts.entry(RunStatus::Blocked).or_default() += 1;
+            }
+        }
+        Ok(counts)
     }
 }
 

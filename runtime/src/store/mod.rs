@@ -29,7 +29,7 @@ use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::RunFilter;
 use tidemill_eventlog::{open_any, waits};
-use tidemill_model::{OpId, RunId, RunState, RunSummary, Seq, Timestamp, WaitsFor};
+use tidemill_model::{OpId, RunId, RunPage, RunState, Seq, Timestamp, WaitsFor};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::clock::Clock;
@@ -181,14 +181,20 @@ impl Reads {
         self.lane.read(move |file| lists::children(file, &run)).await
     }
 
-    /// A page of runs, and where the next one begins.
+    /// A page of runs.
     pub(crate) async fn runs(
         &self,
         filter: RunFilter,
         held: HeldBlocks,
         asked: usize,
-    ) -> Result<(Vec<RunSummary>, Option<Seq>), Error> {
-        self.lane.read(move |file| held.page(file, &filter, asked)).await
+    ) -> Result<RunPage, Error> {
+        self.lane
+            .read(move |file| {
+                let counts = filter.after.is_none().then(|| held.counts(file)).transpose()?;
+                let (runs, next) = held.page(file, &filter, asked)?;
+                Ok(RunPage { runs, next, counts })
+            })
+            .await
     }
 
     /// A run, and the blocked run that it waits for; `None` if no run has this id.

@@ -157,7 +157,7 @@ async fn children_are_runs_of_their_own() {
     async fn parent(ctx: Ctx, n: u64) -> Result<(u64, String)> {
         let even = ctx.child::<u64>("half", n).await?;
         let odd = ctx.child::<u64>("half", n + 1).await.unwrap_err();
-        Ok((even, format!("{odd}: {}", odd.message())))
+        Ok((even, odd.to_string()))
     }
     let place = Place::new();
     let node = place.open(App::new("t").workflow("half", half).workflow("parent", parent)).await;

@@ -48,7 +48,13 @@ fn a_start_that_is_wrong_is_refused_with_what_to_do() {
         "not_found",
         "count, echo, fails, mendable, nap, slow",
     );
-    refused(json!({"workflow": "echo"}), 400, "invalid", "missing field `input`");
+    refused(json!([]), 400, "invalid", "it is JSON, but not an object");
+    refused(
+        json!({"workflow": "count"}),
+        400,
+        "invalid",
+        "workflow `count` cannot read this input",
+    );
     refused(json!({"input": 1}), 400, "invalid", "missing field `workflow`");
     refused(
         json!({"workflow": "echo", "input": 1, "lables": {}}),
@@ -71,20 +77,23 @@ fn a_start_that_is_wrong_is_refused_with_what_to_do() {
         json!({"workflow": "echo", "input": 1, "labels": {"a\n": "x"}}),
         400,
         "invalid",
-        "label",
+        "a label has a bad name, `a `: use 1 to 200 bytes without control characters",
     );
+    let ring = format!("\u{7}{}", "x".repeat(300));
+    let cut = format!("label `a` has a bad value, `\\u{{7}}{}…`: use 1 to", "x".repeat(79));
+    refused(json!({"workflow": "echo", "input": 1, "labels": {"a": ring}}), 400, "invalid", &cut);
     refused(json!({"workflow": "echo", "input": 1, "labels": {"a": 1}}), 400, "invalid", "string");
 
     let large = "x".repeat(1024 * 1024);
     refused(json!({"workflow": "echo", "input": large}), 400, "invalid", "1048576");
     let larger = "x".repeat(3 * 1024 * 1024);
-    refused(json!({"workflow": "echo", "input": larger}), 413, "invalid", "2097152 bytes");
+    refused(json!({"workflow": "echo", "input": larger}), 413, "too_large", "2097152 bytes");
 
     let post = |content_type: &str, body: &str| node.post_text("/v1/runs", content_type, body);
     let reply = post("application/json", "{\"workflow\": ");
     assert!(reply.error(400, "invalid").contains("EOF"), "{reply:?}");
     let reply = post("text/plain", r#"{"workflow": "echo", "input": 1}"#);
-    assert!(reply.error(415, "invalid").contains("Content-Type: application/json"));
+    assert!(reply.error(415, "unsupported_media_type").contains("Content-Type: application/json"));
     assert_eq!(node.get("/v1/runs").body["runs"], json!([]), "nothing of it was started");
     node.stop();
 }
@@ -111,7 +120,7 @@ fn what_is_not_there_is_not_found_and_says_where_to_look() {
     let reply = node.get("/v1/rums");
     assert!(reply.error(404, "not_found").contains("there is no /v1/rums"));
     let reply = node.post("/v1/snapshot", &json!({}));
-    assert!(reply.error(405, "invalid").contains("does not take POST"));
+    assert!(reply.error(405, "method_not_allowed").contains("does not take POST"));
     for (path, part) in [
         ("/v1/runs?state=x", "no parameter `state` here: use status, workflow, limit, after"),
         ("/v1/runs?status=swimming", "use pending, running"),
@@ -250,7 +259,9 @@ fn a_result_is_waited_for_and_told_whatever_it_is() {
     node.start_run("f", "fails", &json!("no luck"));
     let failed = node.ended("f");
     assert_eq!(failed["status"], "failed");
-    assert!(failed["error"]["message"].as_str().unwrap().contains("fail"), "{failed}");
+    assert_eq!(failed["error"]["message"], "`fail` failed: no luck");
+    let listed = node.get("/v1/runs?status=failed");
+    assert_eq!(listed.body["runs"][0]["error"]["message"], "`fail` failed: no luck");
     node.stop();
 }
 
@@ -263,6 +274,13 @@ fn a_blocked_run_says_why_and_is_tried_again_when_it_is_resumed() {
     let blocked = node.ended("m");
     assert_eq!(blocked["status"], "blocked");
     assert_eq!(blocked["blocked"]["kind"], "panic");
+    let reply = node.get("/v1/runs/m/result");
+    let message = reply.error(409, "blocked");
+    assert!(message.starts_with("run `m` is blocked: the workflow panicked: not mended yet; what"));
+    let listed = node.get("/v1/runs?status=blocked");
+    assert_eq!(listed.body["runs"][0]["blocked"]["asked"], "the workflow panicked: not mended yet");
+    assert_eq!(listed.body["counts"]["blocked"], 1, "{listed:?}");
+    assert_eq!(listed.body["counts"]["completed"], 0);
     assert!(blocked["blocked"].to_string().contains("not mended yet"), "{blocked}");
 
     node.start_run("c", "count", &json!(1));
@@ -270,11 +288,12 @@ fn a_blocked_run_says_why_and_is_tried_again_when_it_is_resumed() {
     let reply = node.post("/v1/runs/c/resume", &json!({}));
     assert!(reply.error(409, "conflict").contains("`c`"), "{reply:?}");
 
+    let again = node.post("/v1/runs/m/resume?wait=20s", &json!({}));
+    assert_eq!((again.status, &again.body["status"]), (200, &json!("blocked")), "{again:?}");
+    assert_eq!(again.body["blocked"]["kind"], "panic");
     std::fs::write(&mend, "").unwrap();
-    assert_eq!(node.post("/v1/runs/m/resume", &json!({})).status, 200);
-    support::until("the mended run to complete", || {
-        node.get("/v1/runs/m").body["status"] == "completed"
-    });
+    let resumed = node.post("/v1/runs/m/resume?wait=20s", &json!({}));
+    assert_eq!((resumed.status, &resumed.body["status"]), (200, &json!("completed")));
     assert_eq!(node.ended("m")["output"], "mended");
     node.stop();
 }
@@ -318,9 +337,9 @@ fn off_loopback_a_token_is_required() {
     let node = Served::spawn(serving);
     assert_eq!(node.get("/v1/health").status, 200);
     let reply = node.get("/v1/runs");
-    assert!(reply.error(401, "invalid").contains("Authorization: Bearer"));
+    assert!(reply.error(401, "unauthorized").contains("Authorization: Bearer"));
     let node = node.with_token("0123456789abcdef0124");
-    assert!(node.get("/v1/runs").error(401, "invalid").contains("is wrong"));
+    assert!(node.get("/v1/runs").error(401, "unauthorized").contains("is wrong"));
     let reply = node.post("/v1/runs", &json!({"workflow": "echo", "input": 1}));
     assert_eq!(reply.status, 401);
     let node = node.with_token(token);
@@ -342,7 +361,7 @@ fn without_a_token_a_strange_web_page_gets_nothing() {
     let body = json!({"workflow": "echo", "input": 1, "id": "theirs"});
     let strange = |header: &str, value: &str, part: &str| {
         let reply = node.post_with(&[(header, value)], "/v1/runs", &body);
-        let message = reply.error(403, "invalid").to_owned();
+        let message = reply.error(403, "forbidden").to_owned();
         assert!(message.contains(part) && message.contains("TIDEMILL_TOKEN"), "{message}");
     };
     strange("host", "rebound.example:7420", "not to `rebound.example:7420`");
@@ -439,20 +458,21 @@ fn a_run_whose_log_cannot_be_read_is_shown_as_blocked_everywhere() {
     let folder = Folder::new();
     write_two_starts(&folder.join("workflow.db"));
     let node = Served::start(&folder.db());
-    let is_blocked = |reply: &support::Reply| {
-        assert_eq!((reply.status, &reply.body["status"]), (200, &json!("blocked")), "{reply:?}");
+    let is_blocked = |status: u16, reply: &support::Reply| {
+        let said = (reply.status, &reply.body["status"]);
+        assert_eq!(said, (status, &json!("blocked")), "{reply:?}");
         let reason = &reply.body["blocked"];
         assert_eq!(reason["kind"], "unreadable_log", "{reply:?}");
         let logged = reason["logged"].as_str().unwrap();
         assert_eq!(logged, "event 3: operation 1 starts a second time");
     };
-    is_blocked(&node.get("/v1/runs/odd/result?wait=30s"));
+    is_blocked(409, &node.get("/v1/runs/odd/result?wait=30s"));
     let shown = node.get("/v1/runs/odd");
-    is_blocked(&shown);
+    is_blocked(200, &shown);
     assert_eq!(shown.body["operations"][0]["name"], "off", "what fits is shown");
     let resumed = node.post("/v1/runs/odd/resume", &json!({}));
     assert_eq!(resumed.status, 200, "{resumed:?}");
-    is_blocked(&node.get("/v1/runs/odd/result?wait=30s"));
+    is_blocked(409, &node.get("/v1/runs/odd/result?wait=30s"));
     let listed = node.get("/v1/runs?status=blocked");
     assert_eq!(listed.body["runs"][0]["id"], "odd");
     node.stop();
@@ -477,7 +497,7 @@ fn a_block_that_cannot_be_written_is_shown_everywhere() {
     assert_eq!(node.ended("good")["status"], "completed");
     for id in ["bad-1", "bad-2"] {
         let ended = node.get(&format!("/v1/runs/{id}/result?wait=30s"));
-        assert_eq!((ended.status, &ended.body["status"]), (200, &json!("blocked")), "{ended:?}");
+        assert_eq!((ended.status, &ended.body["status"]), (409, &json!("blocked")), "{ended:?}");
         let shown = node.get(&format!("/v1/runs/{id}"));
         assert_eq!(shown.body["blocked"]["kind"], "refused", "{shown:?}");
         let asked = shown.body["blocked"]["asked"].as_str().unwrap();
@@ -493,6 +513,10 @@ fn a_block_that_cannot_be_written_is_shown_everywhere() {
     let (all, next) = listed("");
     assert_eq!((all.as_str(), next), ("bad-2=blocked good=completed bad-1=blocked", None));
     assert_eq!(listed("?status=pending").0, "");
+    let page = node.get("/v1/runs");
+    assert_eq!(page.body["runs"][0]["blocked"]["kind"], "refused", "{page:?}");
+    let counts = &page.body["counts"];
+    assert_eq!((&counts["blocked"], &counts["completed"]), (&json!(2), &json!(1)), "{counts}");
     assert_eq!(listed("?status=blocked").0, "bad-2=blocked bad-1=blocked");
     let (first, next) = listed("?status=blocked&limit=1");
     assert_eq!(first, "bad-2=blocked");

@@ -52,7 +52,7 @@ fn wrong_usage_is_2_and_help_is_0() {
     for args in [
         &[][..],
         &["swim"],
-        &["run", "count"],
+        &["run"],
         &["run", "count", "four"],
         &["serve", "--listen", "here"],
         &["run", "count", "1", "--label", "x"],
@@ -177,4 +177,42 @@ fn sigterm_ends_it_well_and_its_runs_go_on_in_the_next_process() {
     let mut serving = command(&["serve", "--db", &db]);
     serving.env("TIDEMILL_LISTEN", "127.0.0.1:0");
     Served::spawn(serving).stop();
+}
+
+#[test]
+fn resume_says_what_became_of_the_run() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let url = node.url.clone();
+    let mend = folder.join("mended");
+    node.start_run("m", "mendable", &json!(mend.to_str().unwrap()));
+    assert_eq!(node.ended("m")["status"], "blocked");
+    let resume = |wait: &str| call(&["resume", "m", "--wait", wait, "--url", &url]);
+    let output = resume("20s");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(text(&output.stdout), "blocked\n");
+    let said =
+        "error: run m is blocked again: the workflow panicked: not mended yet\n  what to do: ";
+    assert!(text(&output.stderr).starts_with(said), "{output:?}");
+    std::fs::write(&mend, "").unwrap();
+    let output = resume("20s");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "completed\n".to_owned()));
+    node.stop();
+}
+
+#[test]
+fn an_interrupted_run_exits_as_shells_expect_and_goes_on_with_the_same_id() {
+    let folder = Folder::new();
+    let db = folder.db();
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut run = command(&["run", "nap", "1500", "--id", "n", "--db", &db]);
+        let mut child = run.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut said = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        assert_eq!(line, "run n\n");
+        crate::support::signal(signal, child.id());
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
+    assert_eq!(expect(0, &["run", "nap", "1500", "--id", "n", "--db", &db]).0, "1500\n");
 }

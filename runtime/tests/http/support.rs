@@ -171,16 +171,16 @@ impl Served {
         assert_eq!(reply.status, 201, "{reply:?}");
     }
 
-    /// The end of a run.
+    /// The end of a run, or the reason for which it is blocked.
     pub(crate) fn ended(&self, id: &str) -> Value {
         let reply = self.get(&format!("/v1/runs/{id}/result?wait=20s"));
-        assert_eq!(reply.status, 200, "{reply:?}");
+        let is_blocked = reply.body["status"] == "blocked";
+        assert_eq!(reply.status, if is_blocked { 409 } else { 200 }, "{reply:?}");
         reply.body
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+        signal(name, self.child.id());
     }
 
     /// Waits for its end and gives its exit code.
@@ -205,6 +205,11 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal such as `-TERM` to a process.
+pub(crate) fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
 /// Waits for a condition, 20 s at most.

@@ -189,7 +189,7 @@ async fn a_stop_or_a_crash_in_a_back_off_adds_no_attempt() {
         node.shutdown().await.unwrap();
         let node = place.open_an_hour_later().await;
         let RunResult::Failed(failure) = place.ended(&node).await else { panic!("it fails") };
-        assert_eq!(failure.message, "`act` failed after 2 attempts");
+        assert_eq!(failure.message, "`act` failed after 2 attempts: on purpose");
         assert_eq!(place.ledger.begun(), [1, 2]);
         assert_eq!(restarts(&place.path), [""; 0]);
         node.shutdown().await.unwrap();
@@ -266,7 +266,7 @@ async fn failures_are_counted_and_crashes_are_not() {
     place.crash(&node).await;
     let node = place.open().await;
     let RunResult::Failed(failure) = place.ended(&node).await else { panic!("it fails") };
-    assert_eq!(failure.message, "`act` failed after 2 attempts");
+    assert_eq!(failure.message, "`act` failed after 2 attempts: on purpose");
     assert_eq!(place.ledger.begun(), [1, 2, 3]);
     node.shutdown().await.unwrap();
     fsck(&place.path);

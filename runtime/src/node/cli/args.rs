@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use tidemill_model::Json;
 
 use crate::author::{App, GRACE, GRACE_MAX};
-use crate::node::http::duration;
+use crate::node::http::{WAIT_MAX, duration};
 
 /// What a process needs to end beside the grace of its bodies: two seconds for requests in flight,
 /// two to drop the bodies that remain, and the time to close the file.
@@ -119,7 +119,7 @@ pub(super) struct NewRunArgs {
     /// The workflow's name
     pub(super) workflow: String,
     /// Its input as JSON; `-` reads it from stdin
-    #[arg(value_parser = input, allow_negative_numbers = true)]
+    #[arg(value_parser = input, allow_negative_numbers = true, default_value = "null")]
     pub(super) input: Json,
     /// The run's id, so that starting it again is harmless
     #[arg(long)]
@@ -160,6 +160,9 @@ pub(super) struct Start {
 pub(super) struct Resume {
     /// The run's id
     pub(super) run: String,
+    /// How long to wait for what becomes of it, such as 30s, up to 5m: it ends, or is blocked again
+    #[arg(long, value_name = "TIME", value_parser = wait, default_value = "2s")]
+    pub(super) wait: Duration,
     #[command(flatten)]
     pub(super) node: NodeArgs,
 }
@@ -195,6 +198,11 @@ fn input(text: &str) -> Result<Json, String> {
 fn grace(text: &str) -> Result<Duration, String> {
     let time = duration(text).filter(|time| *time <= GRACE_MAX);
     time.ok_or_else(|| "use a time such as 500ms, 30s or 2m, up to 60m".to_owned())
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let time = duration(text).filter(|time| *time <= WAIT_MAX);
+    time.ok_or_else(|| "use a time such as 500ms, 30s or 2m, up to 5m".to_owned())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -261,7 +269,8 @@ mod tests {
         let error = parse(&["run", "w", "hello"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("a text needs its quotes"), "{error}");
-        for bad in [&["run", "w"][..], &["run", "w", "1", "--label", "=x"], &["swim"], &[]] {
+        assert_eq!(run(&["run", "w"]).input.as_str(), "null");
+        for bad in [&["run"][..], &["run", "w", "1", "--label", "=x"], &["swim"], &[]] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad:?}");
         }
     }

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tidemill_model::{BlockReason, RunId};
+use tidemill_model::RunId;
 
 use super::args::{Check, RunArgs};
 use super::serve::{Signals, fenced};
-use super::{CommandResult, print_json, print_line, say};
+use super::{CommandResult, print_json, print_line, say, say_blocked};
 use crate::author::App;
 use crate::engine::{Node, RunResult, StartRequest};
 use crate::error::Error;
@@ -35,12 +35,16 @@ pub(super) async fn run(app: App, args: RunArgs) -> CommandResult {
         biased;
         () = fenced(open.sidecar.as_ref()) => exit_fenced(),
         outcome = to_its_end(&open.node, request) => outcome,
-        () = signals.next() => {
+        signal = signals.next() => {
             say("interrupted: the run stays in the file and continues when it is opened again");
-            Ok(ExitCode::FAILURE)
+            Ok(signal.exit_code())
         }
     };
-    open.close(&side).await?;
+    tokio::select! {
+        biased;
+        closed = open.close(&side) => closed?,
+        signal = signals.next() => signal.exit_now(),
+    }
     outcome
 }
 
@@ -61,15 +65,11 @@ async fn to_its_end(node: &Node, request: StartRequest) -> CommandResult {
             Ok(ExitCode::SUCCESS)
         }
         RunResult::Failed(failure) => {
-            say(&format!("error: run {} failed: {}", started.id, failure.message));
-            for cause in &failure.chain {
-                say(&format!("  caused by: {cause}"));
-            }
+            say(&format!("error: run {} failed: {failure}", started.id));
             Ok(ExitCode::FAILURE)
         }
         RunResult::Blocked(reason) => {
-            say(&format!("error: run {} is blocked: {}", started.id, reason.advice));
-            print_sides(&reason);
+            say_blocked(&format!("error: run {} is blocked", started.id), &reason);
             Ok(ExitCode::FAILURE)
         }
     }
@@ -80,21 +80,9 @@ async fn tell_waits(node: &Node, run: &RunId, told: &mut Option<RunId>) {
     // A read that fails now is tried again a second later.
     let Ok(Some(waits)) = node.waits_for(run).await else { return };
     if told.as_ref() != Some(&waits.run) {
-        say(&format!(
-            "run {run} waits for run {}, which is blocked: {}",
-            waits.run, waits.reason.advice
-        ));
-        print_sides(&waits.reason);
+        let who = format!("run {run} waits for run {}, which is blocked", waits.run);
+        say_blocked(&who, &waits.reason);
         *told = Some(waits.run);
-    }
-}
-
-/// Prints what the log records beside what the code asked for.
-fn print_sides(reason: &BlockReason) {
-    for (what, text) in [("log", &reason.logged), ("code", &reason.asked)] {
-        if let Some(text) = text {
-            say(&format!("  {what}: {text}"));
-        }
     }
 }
 
@@ -132,7 +120,9 @@ pub(super) fn check(app: &App, args: &Check) -> CommandResult {
         return Ok(ExitCode::SUCCESS);
     };
     let at = divergence.op.map(|op| format!(" at operation {op}")).unwrap_or_default();
-    say(&format!("error: run {} and the code part{at}: {}", report.run, divergence.advice));
-    print_sides(divergence);
+    say_blocked(
+        &format!("error: the code does not do what run {} did{at}", report.run),
+        divergence,
+    );
     Ok(ExitCode::FAILURE)
 }

@@ -9,7 +9,8 @@
 //! | `workflows` | lists the program's workflows |
 //! | `check RUN` | replays a run of a file against this program without executing steps |
 //!
-//! Exit codes: 0; 1 error; 2 usage; 75 another owner has the node. Data goes to stdout, everything
+//! Exit codes: 0; 1 error; 2 usage; 75 another owner has the node; 130 or 143 a `run` that SIGINT or
+//! SIGTERM interrupted, and a `serve` that a second one ended at once. Data goes to stdout, everything
 //! else to stderr.
 
 mod args;
@@ -22,7 +23,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tidemill_model::terminal;
+use tidemill_model::{BlockReason, terminal};
 
 use self::args::{AppCli, AppCommand};
 use super::attach::EXIT_FENCED;
@@ -161,6 +162,12 @@ fn print(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints who is blocked and why, and below it what to do about it.
+pub(super) fn say_blocked(who: &str, reason: &BlockReason) {
+    say(&format!("{who}: {}", reason.why()));
+    say(&format!("  what to do: {}", reason.advice));
 }
 
 /// Prints a line for the user on stderr.

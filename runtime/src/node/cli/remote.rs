@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemill_client::{NodeAddress, NodeClient};
-use tidemill_model::{Json, RunId, RunStatus};
+use tidemill_model::{BlockReason, Failure, Json, RunId, RunStatus, WaitsFor};
 
 use super::args::{NodeArgs, Resume, Start};
 use super::serve::token_from_environment;
-use super::{CommandResult, print_json, print_line};
+use super::{CommandResult, print_json, print_line, say, say_blocked};
 use crate::error::{Error, ErrorKind};
 use crate::node::http::Token;
 
@@ -18,6 +18,12 @@ use crate::node::http::Token;
 struct RunAnswer {
     id: RunId,
     status: RunStatus,
+    #[serde(default)]
+    error: Option<Failure>,
+    #[serde(default)]
+    blocked: Option<BlockReason>,
+    #[serde(default)]
+    waits_for: Option<WaitsFor>,
 }
 
 /// `start`: asks the node to start a run and prints its id.
@@ -42,12 +48,26 @@ pub(super) async fn start(args: Start) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `resume`: asks the node to resume a run and prints the run's status.
+/// `resume`: asks the node to resume a run, waits a while, and says what became of it: 0 unless it
+/// failed or is blocked again.
 pub(super) async fn resume(args: Resume) -> CommandResult {
     let run = RunId::new(&args.run).map_err(Error::from)?;
     let node = node(&args.node)?;
-    let told: RunAnswer = node.post(&format!("/v1/runs/{run}/resume"), None).await?;
+    let path = format!("/v1/runs/{run}/resume?wait={}ms", args.wait.as_millis());
+    let told: RunAnswer = node.post(&path, None).await?;
     print_line(told.status.as_str());
+    if let Some(reason) = &told.blocked {
+        say_blocked(&format!("error: run {run} is blocked again"), reason);
+        return Ok(ExitCode::FAILURE);
+    }
+    if let Some(failure) = &told.error {
+        say(&format!("error: run {run} failed: {failure}"));
+        return Ok(ExitCode::FAILURE);
+    }
+    if let Some(waits) = &told.waits_for {
+        let who = format!("run {run} waits for run {}, which is blocked", waits.run);
+        say_blocked(&who, &waits.reason);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -19,9 +19,6 @@ use crate::node::http::{AppInfo, Readiness, Server, Token, check_exposure};
 use crate::node::open::OpenNode;
 use crate::node::side::SideThread;
 
-/// The exit code after a second signal: 128 + SIGTERM, as shells report it.
-const EXIT_IMPATIENT: i32 = 143;
-
 pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
     let token = token_from_environment()?;
     check_exposure(args.listen, token.as_ref())?;
@@ -35,7 +32,7 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
         open = opening => open?,
         // The file is not open yet, or is just being opened. The process's exit frees the lock, and
         // the sidecar sees the stream end.
-        () = signals.next() => return Ok(ExitCode::SUCCESS),
+        _ = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     let (node, environment) = (open.node.clone(), open.environment.clone());
     let shipping = open.sidecar.as_ref().map(|sidecar| sidecar.shipping().clone());
@@ -52,7 +49,7 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
     tokio::select! {
         biased;
         () = fenced(open.sidecar.as_ref()) => exit_fenced(),
-        () = signals.next() => {}
+        _ = signals.next() => {}
     }
     tracing::info!("a signal asks to end: finishing");
     let gate = open.environment.gate.clone();
@@ -64,10 +61,7 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
         biased;
         closed = closing => closed?,
         () = gate.fenced() => exit_fenced(),
-        () = signals.next() => {
-            process_ends();
-            std::process::exit(EXIT_IMPATIENT)
-        }
+        signal = signals.next() => signal.exit_now(),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -115,10 +109,38 @@ impl Signals {
         })
     }
 
-    pub(super) async fn next(&mut self) {
+    pub(super) async fn next(&mut self) -> EndSignal {
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.term.recv() => EndSignal::Term,
+            _ = self.interrupt.recv() => EndSignal::Interrupt,
         }
+    }
+}
+
+/// A signal that asks the process to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndSignal {
+    Term,
+    Interrupt,
+}
+
+impl EndSignal {
+    /// 128 and the signal's number, as shells report it.
+    fn code(self) -> u8 {
+        match self {
+            EndSignal::Interrupt => 130,
+            EndSignal::Term => 143,
+        }
+    }
+
+    /// The exit code of a process whose work it interrupted.
+    pub(super) fn exit_code(self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+
+    /// Ends the process at once: the sidecar, or the next start, recovers as from a crash.
+    pub(super) fn exit_now(self) -> ! {
+        process_ends();
+        std::process::exit(i32::from(self.code()))
     }
 }

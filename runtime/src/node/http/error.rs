@@ -3,82 +3,61 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use tidemill_model::{ApiErrorKind, ApiErrorView};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// An error reply.
 #[derive(Debug)]
-pub(crate) struct ApiError {
-    status: StatusCode,
-    kind: ErrorKind,
-    message: String,
-}
-
-#[derive(serde::Serialize)]
-struct Body<'a> {
-    kind: ErrorKind,
-    message: &'a str,
-}
+pub(crate) struct ApiError(ApiErrorView);
 
 impl ApiError {
-    fn new(status: StatusCode, kind: ErrorKind, message: String) -> ApiError {
-        ApiError { status, kind, message }
+    fn new(kind: ApiErrorKind, message: impl Into<String>) -> ApiError {
+        ApiError(ApiErrorView { kind, message: message.into() })
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> ApiError {
-        ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::Invalid, message.into())
+        ApiError::new(ApiErrorKind::Invalid, message)
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> ApiError {
-        ApiError::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, message.into())
+        ApiError::new(ApiErrorKind::NotFound, message)
     }
 
     pub(crate) fn method(message: String) -> ApiError {
-        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Invalid, message)
+        ApiError::new(ApiErrorKind::MethodNotAllowed, message)
     }
 
     pub(crate) fn unauthorized(message: &str) -> ApiError {
-        ApiError::new(StatusCode::UNAUTHORIZED, ErrorKind::Invalid, message.to_owned())
+        ApiError::new(ApiErrorKind::Unauthorized, message)
     }
 
     pub(crate) fn forbidden(message: String) -> ApiError {
-        ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Invalid, message)
+        ApiError::new(ApiErrorKind::Forbidden, message)
     }
 
     pub(crate) fn too_large(message: String) -> ApiError {
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::Invalid, message)
+        ApiError::new(ApiErrorKind::TooLarge, message)
     }
 
     pub(crate) fn media_type(message: &str) -> ApiError {
-        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorKind::Invalid, message.to_owned())
+        ApiError::new(ApiErrorKind::UnsupportedMediaType, message)
     }
 
     /// The error as a JSON value, for a stream that has begun.
     pub(crate) fn to_json(&self) -> String {
-        let body = Body { kind: self.kind, message: &self.message };
-        serde_json::to_string(&body).expect("a kind and a message have a JSON form")
-    }
-}
-
-/// The status for each kind of error.
-fn status(kind: ErrorKind) -> StatusCode {
-    match kind {
-        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
-        ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        ErrorKind::Conflict => StatusCode::CONFLICT,
-        ErrorKind::Fenced | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorKind::Corrupt | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        serde_json::to_string(&self.0).expect("a kind and a message have a JSON form")
     }
 }
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> ApiError {
-        let status = status(error.kind());
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
+        let kind = ApiErrorKind::from(error.kind());
+        if kind.status() == 500 {
             let source = std::error::Error::source(&error).map(ToString::to_string);
             tracing::error!(error = %error, source, "a request failed");
         }
-        ApiError::new(status, error.kind(), error.to_string())
+        ApiError::new(kind, error.to_string())
     }
 }
 
@@ -88,9 +67,25 @@ impl From<tidemill_model::Invalid> for ApiError {
     }
 }
 
+/// The status of a kind of refusal.
+pub(crate) fn status(kind: ApiErrorKind) -> StatusCode {
+    StatusCode::from_u16(kind.status()).expect("each kind has a status of HTTP's")
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Json(Body { kind: self.kind, message: &self.message }).into_response();
-        (self.status, body).into_response()
+        (status(self.0.kind), Json(self.0)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_refusal_has_a_status_of_an_error() {
+        for kind in ApiErrorKind::ALL {
+            assert!(status(kind).is_client_error() || status(kind).is_server_error(), "{kind:?}");
+        }
     }
 }

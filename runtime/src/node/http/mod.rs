@@ -35,6 +35,7 @@ mod snapshot;
 mod view;
 
 pub(super) use query::duration;
+pub(super) use runs::WAIT_MAX;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -36,12 +36,13 @@ const LIST_MAX: u32 = 1_000;
 
 /// How long a caller may wait for a result in one request: proxies cut idle connections, and asking
 /// again is cheap.
-const WAIT_MAX: Duration = Duration::from_secs(300);
+pub(in crate::node) const WAIT_MAX: Duration = Duration::from_secs(300);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StartBody {
     workflow: String,
+    #[serde(default = "tidemill_model::Json::null")]
     input: tidemill_model::Json,
     #[serde(default)]
     id: Option<String>,
@@ -55,14 +56,25 @@ pub(crate) async fn start(
     request: Request,
 ) -> Result<Response, ApiError> {
     let body = json_body(request).await?;
-    let body: StartBody = serde_json::from_slice(&body).map_err(|e| {
-        ApiError::invalid(format!("the body is not {{workflow, input, id?, labels?}}: {e}"))
+    let body = start_body(&body).map_err(|why| {
+        ApiError::invalid(format!("the body is not {{workflow, input?, id?, labels?}}: {why}"))
     })?;
     let StartBody { workflow, input, id, labels } = body;
     let started = api.node.start(StartRequest { workflow, input, id, labels }).await?;
     let run = shown(&api, started.id).await?;
     let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(run)).into_response())
+}
+
+/// Reads the body of a start. An array has no names, so it is refused even if its values would fit.
+fn start_body(body: &[u8]) -> Result<StartBody, String> {
+    match body.trim_ascii_start().first() {
+        None => Err("it is empty".to_owned()),
+        Some(b'[' | b'"' | b'0'..=b'9' | b'-' | b't' | b'f' | b'n') => {
+            Err("it is JSON, but not an object".to_owned())
+        }
+        Some(_) => serde_json::from_slice(body).map_err(|e| e.to_string()),
+    }
 }
 
 /// The body of a request whose content type is JSON: a browser does not let a foreign web page send
@@ -114,10 +126,9 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<R
         limit: limit + 1,
         bytes_max: Some(PAGE_BYTES_MAX),
     };
-    let held = HeldBlocks { runs: api.node.held_blocks().into_iter().collect() };
+    let held = HeldBlocks { runs: api.node.held_blocks() };
     let asked = usize::try_from(limit).expect("a limit fits in memory");
-    let (runs, next) = api.reads.runs(filter, held, asked).await?;
-    Ok(Json(RunPage { runs, next }))
+    Ok(Json(api.reads.runs(filter, held, asked).await?))
 }
 
 /// `GET /v1/runs/{id}`.
@@ -161,24 +172,27 @@ pub(crate) async fn result(
     let params = Params::read(&uri, &["wait"])?;
     let wait = params.duration("wait", WAIT_MAX)?.unwrap_or_default();
     let id = RunId::new(&id)?;
-    // The wait only finds out when to answer: the answer itself is read from the file.
-    let ended = tokio::select! {
-        biased;
-        ended = tokio::time::timeout(wait, api.node.result(&id)) => ended,
-        () = api.closing.cancelled() => return Err(closed().into()),
-    };
-    let ended = ended.ok().transpose()?;
+    let ended = ended(&api, &id, wait).await?;
     let (state, waits_for) = match (state(&api, id.clone()).await, ended) {
         (Ok(shown), _) => shown,
         // Blocked because this version cannot read the run's log, so there is nothing more to show.
         (Err(_), Some(RunResult::Blocked(reason))) => {
-            return Ok((StatusCode::OK, Json(ResultView::blocked(id, reason))).into_response());
+            return Ok(ResultView::blocked(id, reason).into_response());
         }
         (Err(error), _) => return Err(error),
     };
-    let has_end = state.status.is_final() || state.status == RunStatus::Blocked;
-    let status = if has_end { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(ResultView::of(state, waits_for))).into_response())
+    Ok(ResultView::of(state, waits_for).into_response())
+}
+
+/// Waits until a run has ended or is blocked; `None` if it is neither by then. The wait only finds
+/// out when to answer: the answer itself is read from the file.
+async fn ended(api: &Api, id: &RunId, wait: Duration) -> Result<Option<RunResult>, ApiError> {
+    let ended = tokio::select! {
+        biased;
+        ended = tokio::time::timeout(wait, api.node.result(id)) => ended,
+        () = api.closing.cancelled() => return Err(closed().into()),
+    };
+    Ok(ended.ok().transpose()?)
 }
 
 /// `POST /v1/runs/{id}/resume`.
@@ -187,9 +201,17 @@ pub(crate) async fn resume(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Json<ResultView>, ApiError> {
-    Params::read(request.uri(), &[])?;
+    let params = Params::read(request.uri(), &["wait"])?;
+    let wait = params.duration("wait", WAIT_MAX)?.unwrap_or_default();
     let id = RunId::new(&id)?;
     api.node.resume(&id).await?;
-    let (state, waits_for) = state(&api, id).await?;
+    let ended = ended(&api, &id, wait).await?;
+    let (state, waits_for) = match (state(&api, id.clone()).await, ended) {
+        (Ok(shown), _) => shown,
+        (Err(_), Some(RunResult::Blocked(reason))) => {
+            return Ok(Json(ResultView::blocked(id, reason)));
+        }
+        (Err(error), _) => return Err(error),
+    };
     Ok(Json(ResultView::of(state, waits_for)))
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use tidemill_eventlog::query::RunFilter;
+use tidemill_model::RunPage;
 use tokio::sync::Notify;
 
 use super::*;
@@ -168,7 +169,8 @@ async fn a_list_of_runs_with_long_statuses_is_bounded_in_bytes_and_goes_on_witho
         let filter =
             RunFilter { after, limit: 101, bytes_max: Some(10_000), ..RunFilter::default() };
         let held = HeldBlocks { runs: Default::default() };
-        let (runs, next) = reads.runs(filter, held, 100).await.unwrap();
+        let RunPage { runs, next, counts } = reads.runs(filter, held, 100).await.unwrap();
+        assert_eq!(counts.is_some(), after.is_none(), "they are on the first page");
         sizes.push(runs.len());
         listed.extend(runs.into_iter().map(|run| run.id.to_string()));
         after = next;
