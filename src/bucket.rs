@@ -30,9 +30,9 @@ pub(crate) struct Args {
     secret_key: Option<String>,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let shown = args.secret_key.is_none();
-    let keys = keys(&args)?;
+    let keys = keys(args)?;
     let store = Store::open(&args.dir)?;
     for name in &args.create {
         store.create_bucket(name)?;

@@ -64,7 +64,7 @@ impl Command {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Sidecar(args) => crate::sidecar::run(args),
-            Command::Bucket(args) => crate::bucket::run(args),
+            Command::Bucket(args) => crate::bucket::run(&args),
             Command::Nodes(args) => crate::nodes::run(&args),
             Command::Timeline(args) => crate::timeline::run(&args),
             Command::Runs(args) => crate::runs::run(&args),

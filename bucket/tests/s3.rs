@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod fake;
-mod minio;
+mod server;
 
 use bytes::Bytes;
 use fake::{Lie, Reply};
-use minio::{Minio, Shipper, node_keys, nonce, settings};
+use server::{Shipper, TestServer, node_keys, nonce, settings};
 use tidemill_bucket::{
     Created, Credentials, ErrorKind, LeaseStore, Listed, Litestream, Moment, Put, Rule, Secret,
     Settings, Settled, Store, create_break, create_epoch, examine, list_epochs, list_nodes, probe,
@@ -52,8 +52,8 @@ fn lease(nonce: Nonce) -> LeaseDoc {
 
 #[tokio::test]
 async fn a_conditional_write_happens_or_is_lost() {
-    let minio = Minio::start();
-    let store = minio.store("writes").await;
+    let server = TestServer::start();
+    let store = server.store("writes").await;
     store.check().await.unwrap();
     assert!(store.find("a").await.unwrap().is_none());
     assert_eq!(store.get("a").await.unwrap_err().kind(), ErrorKind::NotFound);
@@ -79,8 +79,8 @@ async fn a_conditional_write_happens_or_is_lost() {
 
 #[tokio::test]
 async fn a_listing_has_all_its_pages() {
-    let minio = Minio::start();
-    let store = minio.store("pages").await;
+    let server = TestServer::start();
+    let store = server.store("pages").await;
     let mut writes = tokio::task::JoinSet::new();
     for n in 0..1_005 {
         let store = store.clone();
@@ -99,17 +99,17 @@ async fn a_listing_has_all_its_pages() {
 
 #[tokio::test]
 async fn a_wrong_setting_is_one_line_that_says_what_to_do() {
-    let minio = Minio::start();
-    minio.store("errors").await;
+    let server = TestServer::start();
+    server.store("errors").await;
     let line = async |bucket: &str, settings: Settings| {
         let error = match Store::connect(bucket, &settings).await {
             Ok(store) => store.check().await.unwrap_err(),
             Err(error) => error,
         };
         assert!(!error.message().contains('\n'));
-        (error.kind(), error.message().replace(minio.endpoint(), "ENDPOINT"))
+        (error.kind(), error.message().replace(server.endpoint(), "ENDPOINT"))
     };
-    let good = settings(minio.endpoint());
+    let good = settings(server.endpoint());
     let (kind, text) = line("no-such-bucket", good.clone()).await;
     assert_eq!(kind, ErrorKind::NotFound);
     assert_eq!(
@@ -129,7 +129,7 @@ async fn a_wrong_setting_is_one_line_that_says_what_to_do() {
         expires_at: None,
     };
     for (id, secret, code) in
-        [("nobody", "x", "InvalidAccessKeyId"), ("minioadmin", "x", "SignatureDoesNotMatch")]
+        [("nobody", "x", "InvalidAccessKeyId"), (server::KEY.0, "x", "SignatureDoesNotMatch")]
     {
         let settings = Settings { credentials: Some(wrong(id, secret)), ..good.clone() };
         let (kind, text) = line("errors", settings).await;
@@ -137,7 +137,7 @@ async fn a_wrong_setting_is_one_line_that_says_what_to_do() {
         assert!(text.contains(code) && text.contains("check AWS_ACCESS_KEY_ID"), "{text}");
     }
 
-    let closed = minio::unused_port();
+    let closed = server::unused_port();
     let nowhere = Settings { endpoint: Some(format!("http://127.0.0.1:{closed}")), ..good.clone() };
     let (kind, text) = line("errors", nowhere.clone()).await;
     assert_eq!(kind, ErrorKind::Unavailable);
@@ -218,8 +218,8 @@ async fn the_probe_refuses_a_store_that_ignores_conditions() {
 
 #[tokio::test]
 async fn the_probe_accepts_a_store_that_keeps_conditions() {
-    let minio = Minio::start();
-    let store = minio.store("probe").await;
+    let server = TestServer::start();
+    let store = server.store("probe").await;
     let keys = node_keys("fleet", "n1");
     for round in 0..3 {
         probe(&store, &fleet(), &keys, &nonce(round)).await.unwrap();
@@ -278,8 +278,8 @@ fn fleet() -> FleetUrl {
 
 #[tokio::test]
 async fn a_lease_is_swapped_only_over_what_was_read() {
-    let minio = Minio::start();
-    let store = minio.store("leases").await;
+    let server = TestServer::start();
+    let store = server.store("leases").await;
     let leases = LeaseStore::new(store, &node_keys("fleet", "n1"));
     assert_eq!(leases.read().await.unwrap(), None);
     assert_eq!(leases.settle(&nonce(1)).await.unwrap(), Settled::Absent);
@@ -298,8 +298,8 @@ async fn a_lease_is_swapped_only_over_what_was_read() {
 
 #[tokio::test]
 async fn an_epoch_begins_once() {
-    let minio = Minio::start();
-    let store = minio.store("epochs").await;
+    let server = TestServer::start();
+    let store = server.store("epochs").await;
     let fleet: FleetUrl = "s3://epochs/team/fleet".parse().unwrap();
     let node = NodeId::new("n1").unwrap();
     let keys = fleet.node(&node);
@@ -347,13 +347,13 @@ async fn an_epoch_begins_once() {
 
 #[tokio::test]
 async fn every_point_is_restored_as_it_was() {
-    let minio = Minio::start();
-    let store = minio.store("points").await;
+    let server = TestServer::start();
+    let store = server.store("points").await;
     let keys = node_keys("fleet", "n1");
     let dir = tempfile::tempdir().unwrap();
-    let litestream = Litestream::at(minio::tool("litestream")).await.unwrap();
+    let litestream = Litestream::at(server::tool("litestream")).await.unwrap();
     let source = dir.path().join("source.db");
-    let db = minio::database(&source);
+    let db = server::database(&source);
     let shipper = Shipper::of(&litestream, &store, &keys.epoch(Epoch::FIRST), &source);
     let mut shipped: Vec<(Txid, i64)> = Vec::new();
     for rows in 1..=4 {
@@ -371,7 +371,7 @@ async fn every_point_is_restored_as_it_was() {
         let into = tempfile::tempdir().unwrap();
         let restored =
             restore(&litestream, &store, &keys, Epoch::FIRST, txid, into.path()).await.unwrap();
-        assert_eq!(minio::count_rows(restored.path()), rows, "{txid}");
+        assert_eq!(server::count_rows(restored.path()), rows, "{txid}");
         drop(restored);
         assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0);
     }
@@ -393,7 +393,7 @@ async fn a_litestream_that_is_missing_or_another_is_named() {
     let missing = Litestream::at(dir.path().join("litestream")).await.unwrap_err();
     assert!(missing.message().contains("install litestream 0.5.18"), "{missing}");
     let other = dir.path().join("other");
-    minio::write_script(&other, "#!/bin/sh\necho v0.5.17\n");
+    server::write_script(&other, "#!/bin/sh\necho v0.5.17\n");
     let error = Litestream::at(other).await.unwrap_err();
     assert!(error.message().contains("is litestream 0.5.17: install litestream 0.5.18"), "{error}");
 }

@@ -22,6 +22,7 @@
 //! ```
 
 mod api;
+mod background;
 mod conditions;
 mod folder;
 mod listing;
@@ -32,5 +33,6 @@ mod server;
 mod store;
 mod uploads;
 
+pub use background::Background;
 pub use server::{Keys, Server};
 pub use store::{Error, Store};

@@ -181,6 +181,12 @@ impl Store {
         }
     }
 
+    /// The keys of a bucket, in order; none if there is no such bucket.
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let bucket = lock_read(&self.inner.buckets).get(bucket).cloned();
+        bucket.map_or_else(Vec::new, |bucket| lock_read(&bucket.objects).keys().cloned().collect())
+    }
+
     pub(crate) fn new_bucket(&self, name: &str) -> Result<(), Refused> {
         if !s3s::path::check_bucket_name(name) {
             return Err(Error::BucketName(name.to_owned()).into());

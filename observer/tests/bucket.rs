@@ -2,13 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "../../bucket/tests/minio/mod.rs"]
+#[path = "../../bucket/tests/server/mod.rs"]
 #[expect(dead_code, reason = "shared with the tests of the bucket crate")]
-mod minio;
+mod server;
 
 use std::path::Path;
 
-use minio::{Minio, Shipper, node_keys, nonce, settings, tool};
+use server::{Shipper, TestServer, node_keys, nonce, settings, tool};
 use tidemill_bucket::{LeaseStore, Litestream, Put, Store, create_epoch};
 use tidemill_eventlog::{Appender, Checkpoints, Head, query};
 use tidemill_model::{
@@ -26,7 +26,7 @@ struct Node {
     points: Vec<(Txid, Head)>,
     access: Access,
     _folders: [tempfile::TempDir; 2],
-    _minio: Minio,
+    _server: TestServer,
 }
 
 fn now() -> Timestamp {
@@ -35,8 +35,8 @@ fn now() -> Timestamp {
 
 impl Node {
     async fn with_runs(bucket: &str, runs: usize) -> Node {
-        let minio = Minio::start();
-        let store = minio.store(bucket).await;
+        let server = TestServer::start();
+        let store = server.store(bucket).await;
         let keys = node_keys("fleet", "n1");
         let (data, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let litestream = Litestream::at(tool("litestream")).await.unwrap();
@@ -54,13 +54,13 @@ impl Node {
         }
         create_epoch(&store, &keys, &epoch_doc()).await.unwrap();
         let access = Access {
-            s3: settings(minio.endpoint()),
+            s3: settings(server.endpoint()),
             cache: Cache::new(cache.path().to_owned()),
             litestream: Some(litestream.path().to_owned()),
             token: None,
             now: now(),
         };
-        Node { store, keys, points, access, _folders: [data, cache], _minio: minio }
+        Node { store, keys, points, access, _folders: [data, cache], _server: server }
     }
 
     fn source(&self, moment: &str) -> Source {

@@ -12,7 +12,7 @@ fn the_provider_is_the_one_asked_for() {
         Ok("env") => Kind::Env,
         Ok("docker") => Kind::Docker,
         Ok("binary") => Kind::Binary,
-        _ => return,
+        _ => Kind::Development,
     };
     assert_eq!(bucket.server().kind, wanted);
 }

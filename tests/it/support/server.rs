@@ -1,16 +1,16 @@
-//! The S3 server, one a test process: an endpoint named in the environment, else MinIO in Docker if
-//! a daemon answers, else the `minio` binary on a free port.
+//! The S3 server, one a test process: `tidemill bucket`, unless `TIDEMILL_TEST_S3` names another.
 //!
-//! `TIDEMILL_TEST_S3=env|docker|binary` forces one, without a fallback. `env` takes
-//! `TIDEMILL_TEST_S3_ENDPOINT` with `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and optionally
-//! `AWS_SESSION_TOKEN` and `AWS_REGION`. The image's name is `TIDEMILL_TEST_MINIO_IMAGE`.
+//! `binary` is the `minio` program on a free port, `docker` MinIO in a container of the image
+//! `TIDEMILL_TEST_MINIO_IMAGE`. `env` takes `TIDEMILL_TEST_S3_ENDPOINT` with `AWS_ACCESS_KEY_ID`,
+//! `AWS_SECRET_ACCESS_KEY` and optionally `AWS_SESSION_TOKEN` and `AWS_REGION`.
 //!
-//! A server ends with the process: the binary carries the scratch folder's path and falls to its
+//! A server ends with the process: a program carries the scratch folder's path and falls to its
 //! reaper; a container has a reaper of its own, started before it. The container's handle and the
 //! client live on a runtime that is the process's, not a test's.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -22,14 +22,16 @@ use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use tokio::runtime::Runtime;
 
-use super::{scratch, tools, unix_http, wait};
+use super::{scratch, tools, wait};
 
-const IMAGE: &str = "minio/minio:RELEASE.2025-02-28T09-55-16Z";
+/// Docker Hub has MinIO's images no more.
+const IMAGE: &str = "quay.io/minio/minio:RELEASE.2025-02-28T09-55-16Z";
 const MINIO_KEY: &str = "minioadmin";
 
 /// Where the server came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Development,
     Env,
     Docker,
     Binary,
@@ -79,6 +81,7 @@ pub(crate) fn server() -> &'static Server {
 impl Server {
     fn start() -> Self {
         match choose() {
+            Kind::Development => development(),
             Kind::Env => foreign(),
             Kind::Docker => container(),
             Kind::Binary => binary(),
@@ -129,13 +132,13 @@ impl Server {
 
 fn choose() -> Kind {
     match variable("TIDEMILL_TEST_S3").as_deref() {
+        None | Some("development") => Kind::Development,
         Some("env") => Kind::Env,
         Some("docker") => Kind::Docker,
         Some("binary") => Kind::Binary,
-        Some(other) => panic!("TIDEMILL_TEST_S3={other}: use env, docker or binary"),
-        None if variable("TIDEMILL_TEST_S3_ENDPOINT").is_some() => Kind::Env,
-        None if docker_answers() => Kind::Docker,
-        None => Kind::Binary,
+        Some(other) => {
+            panic!("TIDEMILL_TEST_S3={other}: use development, binary, docker or env")
+        }
     }
 }
 
@@ -145,15 +148,6 @@ fn variable(name: &str) -> Option<String> {
 
 fn needed(name: &str) -> String {
     variable(name).unwrap_or_else(|| panic!("TIDEMILL_TEST_S3=env needs {name}"))
-}
-
-/// The `docker` command is wanted too: the reaper removes the container with it.
-fn docker_answers() -> bool {
-    let host = variable("DOCKER_HOST").unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
-    let Some(socket) = host.strip_prefix("unix://") else { return false };
-    let ping = unix_http::request(socket.as_ref(), "GET", "/_ping", None, Duration::from_secs(2));
-    let client = Command::new("docker").arg("--version").stdout(Stdio::null()).status();
-    ping.is_ok_and(|reply| reply.status == 200) && client.is_ok_and(|status| status.success())
 }
 
 fn foreign() -> Server {
@@ -196,26 +190,41 @@ fn container() -> Server {
 
 fn binary() -> Server {
     let folder = scratch::folder("minio");
-    let log = folder.join("log");
-    let output = File::create(&log).expect("create MinIO's log");
-    let child = Command::new(tools::minio())
-        .args(["server", "--address", "127.0.0.1:0"])
-        .arg(folder.join("data"))
-        .env_clear()
-        .env("MINIO_BROWSER", "off")
-        .env("HOME", &folder)
+    let mut command = Command::new(tools::minio());
+    command.args(["server", "--address", "127.0.0.1:0"]).arg(folder.join("data"));
+    command.env_clear().env("MINIO_BROWSER", "off").env("HOME", &folder);
+    let (child, endpoint) = start(&mut command, &folder.join("log"), "API: ");
+    minio_server(Kind::Binary, endpoint, Guard::Binary { _child: child })
+}
+
+fn development() -> Server {
+    let folder = scratch::folder("bucket");
+    let mut command = Command::new(tools::tidemill());
+    command.args(["bucket", "--listen", "127.0.0.1:0", "--dir"]).arg(folder.join("data"));
+    let (child, endpoint) = start(&mut command, &folder.join("log"), " at ");
+    let credentials =
+        Secret { key: "tidemill".to_owned(), secret: "tidemill-dev".to_owned(), token: None };
+    let guard = Guard::Binary { _child: child };
+    Server::new(Kind::Development, endpoint, credentials, "us-east-1".to_owned(), guard)
+}
+
+/// Starts a server, and waits for the address that it says after `before`.
+fn start(command: &mut Command, log: &Path, before: &str) -> (Child, String) {
+    let output = File::create(log).expect("create the server's log");
+    let child = command
         .stdin(Stdio::null())
-        .stdout(output.try_clone().expect("share MinIO's log"))
+        .stdout(output.try_clone().expect("share the server's log"))
         .stderr(output)
         .process_group(0)
         .spawn()
-        .expect("start MinIO");
-    let endpoint = wait::until("MinIO to say where it listens", wait::SOON, || {
-        let text = std::fs::read_to_string(&log).ok()?;
+        .expect("start the server");
+    let endpoint = wait::until("the server to say where it listens", wait::SOON, || {
+        let text = std::fs::read_to_string(log).ok()?;
         // A whole line only: the port may still be on its way.
-        let (_, rest) = text.split_once("API: ")?;
+        let (_, rest) = text.split_once(before)?;
         let (line, _) = rest.split_once('\n')?;
-        line.split_whitespace().find(|word| word.contains("//127.0.0.1:")).map(str::to_owned)
+        let found = line.split_whitespace().find(|word| word.contains("//127.0.0.1:"));
+        found.map(|url| url.trim_end_matches(',').to_owned())
     });
-    minio_server(Kind::Binary, endpoint, Guard::Binary { _child: child })
+    (child, endpoint)
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::ship::litestream::config::Config;
 use crate::ship::litestream::control::{LitestreamControl, NotReady, SyncFailureKind};
 use crate::ship::litestream::leftover::take_node_lock;
-use crate::ship::litestream::testing::{Minio, litestream};
+use crate::ship::litestream::testing::{TestServer, litestream};
 use std::os::unix::fs::PermissionsExt;
 use tidemill_eventlog::{Checkpoints, LockError, create, open_writer};
 
@@ -38,7 +38,7 @@ impl Node {
             executable: &litestream(),
             beside: &self.beside,
             node_lock,
-            credentials: &Minio::credentials(),
+            credentials: &TestServer::credentials(),
         };
         LitestreamChild::spawn(&launch).await.unwrap()
     }
@@ -56,8 +56,8 @@ impl Node {
 
 #[tokio::test]
 async fn it_ships_what_was_committed_and_leaves_when_asked() {
-    let minio = Minio::start();
-    let node = Node::new(&minio.endpoint);
+    let server = TestServer::start();
+    let node = Node::new(&server.endpoint);
     let lock = FileLock::take(&node.beside.node_lock()).unwrap();
     let child = node.spawn(&lock).await;
     let control = node.control();
@@ -78,7 +78,7 @@ async fn it_ships_what_was_committed_and_leaves_when_asked() {
     assert!(second.anything_new && second.txid == 2 && second.replicated_txid == 2, "{second:?}");
     let third = control.sync(bound).await.unwrap();
     assert!(!third.anything_new && third.txid == 2, "{third:?}");
-    assert!(minio.objects("fleet/nodes/n1/epochs/0000000001") >= 2);
+    assert!(server.objects("fleet/nodes/n1/epochs/0000000001") >= 2);
 
     let environment = fs::read_to_string(format!("/proc/{}/environ", child.pid())).unwrap();
     let mut names: Vec<_> = environment
@@ -133,8 +133,8 @@ async fn a_child_is_killed_and_reaped_and_its_lock_is_free_then() {
 
 #[tokio::test]
 async fn a_killed_one_is_started_again_and_goes_on_in_its_epoch() {
-    let minio = Minio::start();
-    let node = Node::new(&minio.endpoint);
+    let server = TestServer::start();
+    let node = Node::new(&server.endpoint);
     let lock = FileLock::take(&node.beside.node_lock()).unwrap();
     let bound = Duration::from_secs(10);
     // The app's connection, which stays open as it does when only Litestream dies.
@@ -164,7 +164,7 @@ async fn plays_the_sidecar_when_told_to() {
         executable: &litestream(),
         beside: &beside,
         node_lock: &lock,
-        credentials: &Minio::credentials(),
+        credentials: &TestServer::credentials(),
     };
     let child = LitestreamChild::spawn(&launch).await.unwrap();
     println!("litestream={}", child.pid());
@@ -241,7 +241,7 @@ async fn a_missing_executable_is_named() {
         executable: Path::new("/nowhere/litestream"),
         beside: &node.beside,
         node_lock: &lock,
-        credentials: &Minio::credentials(),
+        credentials: &TestServer::credentials(),
     };
     let error = LitestreamChild::spawn(&launch).await.unwrap_err().to_string();
     assert!(error.starts_with("cannot start litestream executable=/nowhere/litestream"), "{error}");

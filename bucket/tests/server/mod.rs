@@ -1,4 +1,5 @@
-//! A MinIO server for one test, and what the tests make in it.
+//! An S3 server for one test, and what the tests make in it: the development bucket, or MinIO if
+//! `TIDEMILL_TEST_S3` is `binary`.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -7,10 +8,14 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 use tidemill_bucket::{Credentials, Litestream, Secret, Settings, Store};
+use tidemill_devbucket::{Background, Keys};
 use tidemill_model::{FleetUrl, NodeId, NodeKeys, Nonce};
 
-/// Runs the server in the background and ends it when the pipe on stdin closes, that is when the
-/// test ends, however it ends.
+/// The access key of the tests' servers, and its secret.
+pub(crate) const KEY: (&str, &str) = ("tests", "tests-secret");
+
+/// Runs MinIO in the background and ends it when the pipe on stdin closes, that is when the test
+/// ends, however it ends.
 const UNTIL_STDIN_CLOSES: &str = r#"
     "$1" server --address 127.0.0.1:0 "$2" </dev/null & server=$!
     cat >/dev/null
@@ -20,61 +25,88 @@ const UNTIL_STDIN_CLOSES: &str = r#"
 "#;
 
 /// A running server; ends with the value.
-pub(crate) struct Minio {
+pub(crate) struct TestServer {
     endpoint: String,
-    data: TempDir,
-    child: Child,
+    kind: Kind,
+    _data: TempDir,
 }
 
-impl Minio {
-    pub(crate) fn start() -> Minio {
+enum Kind {
+    Development { store: tidemill_devbucket::Store, _server: Background },
+    Minio { data: PathBuf, child: Child },
+}
+
+impl TestServer {
+    pub(crate) fn start() -> TestServer {
         let data = tempfile::tempdir().unwrap();
-        let mut child = Command::new("sh")
-            .args(["-c", UNTIL_STDIN_CLOSES, "sh"])
-            .arg(tool("minio"))
-            .arg(data.path())
-            .env_clear()
-            .envs([("MINIO_BROWSER", "off"), ("PATH", "/usr/bin:/bin")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = child.stderr.take().expect("it is piped");
-        let mut lines = BufReader::new(stderr).lines();
-        let endpoint = loop {
-            let line = lines.next().expect("minio ended without an address").unwrap();
-            if let Some(address) = line.trim().strip_prefix("API: ") {
-                break address.split_whitespace().next().expect("an address").to_owned();
-            }
+        let (endpoint, kind) = match std::env::var("TIDEMILL_TEST_S3").as_deref() {
+            Ok("binary") => minio(data.path()),
+            _ => development(data.path()),
         };
-        // Nobody reads on: the pipe must stay open, and must not fill.
-        std::thread::spawn(move || lines.for_each(drop));
-        Minio { endpoint, data, child }
+        TestServer { endpoint, kind, _data: data }
     }
 
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// A store on a new bucket: MinIO's buckets are the folders of its data.
+    /// A store on a new bucket.
     pub(crate) async fn store(&self, bucket: &str) -> Store {
-        std::fs::create_dir(self.data.path().join(bucket)).unwrap();
+        match &self.kind {
+            Kind::Development { store, .. } => store.create_bucket(bucket).unwrap(),
+            // MinIO's buckets are the folders of its data.
+            Kind::Minio { data, .. } => std::fs::create_dir(data.join(bucket)).unwrap(),
+        }
         Store::connect(bucket, &settings(&self.endpoint)).await.unwrap()
     }
 }
 
-impl Drop for Minio {
+impl Drop for TestServer {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _status = self.child.wait();
+        if let Kind::Minio { child, .. } = &mut self.kind {
+            drop(child.stdin.take());
+            let _status = child.wait();
+        }
     }
+}
+
+fn development(data: &Path) -> (String, Kind) {
+    let store = tidemill_devbucket::Store::open(data).unwrap();
+    let keys = Keys { access_key: KEY.0.to_owned(), secret_key: KEY.1.to_owned() };
+    let server = Background::start(store.clone(), keys).unwrap();
+    (server.endpoint(), Kind::Development { store, _server: server })
+}
+
+fn minio(data: &Path) -> (String, Kind) {
+    let mut child = Command::new("sh")
+        .args(["-c", UNTIL_STDIN_CLOSES, "sh"])
+        .arg(tool("minio"))
+        .arg(data)
+        .env_clear()
+        .envs([("MINIO_BROWSER", "off"), ("PATH", "/usr/bin:/bin")])
+        .envs([("MINIO_ROOT_USER", KEY.0), ("MINIO_ROOT_PASSWORD", KEY.1)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = child.stderr.take().expect("it is piped");
+    let mut lines = BufReader::new(stderr).lines();
+    let endpoint = loop {
+        let line = lines.next().expect("minio ended without an address").unwrap();
+        if let Some(address) = line.trim().strip_prefix("API: ") {
+            break address.split_whitespace().next().expect("an address").to_owned();
+        }
+    };
+    // Nobody reads on: the pipe must stay open, and must not fill.
+    std::thread::spawn(move || lines.for_each(drop));
+    (endpoint, Kind::Minio { data: data.to_owned(), child })
 }
 
 pub(crate) fn settings(endpoint: &str) -> Settings {
     let credentials = Credentials {
-        access_key_id: "minioadmin".into(),
-        secret_access_key: Secret::new("minioadmin"),
+        access_key_id: KEY.0.into(),
+        secret_access_key: Secret::new(KEY.1),
         session_token: None,
         expires_at: None,
     };
@@ -137,7 +169,7 @@ impl Shipper {
             .arg(&self.path)
             .arg(&self.url)
             .env_clear()
-            .envs([("AWS_ACCESS_KEY_ID", "minioadmin"), ("AWS_SECRET_ACCESS_KEY", "minioadmin")])
+            .envs([("AWS_ACCESS_KEY_ID", KEY.0), ("AWS_SECRET_ACCESS_KEY", KEY.1)])
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
