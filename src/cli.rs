@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Sidecar(crate::sidecar::Args),
     /// Serve an S3-compatible bucket from a folder, for development and tests only.
     Bucket(crate::bucket::Args),
+    /// Bring Litestream, which the sidecar and restores need: a release archive, or built with Go.
+    InstallLitestream(crate::install_litestream::Args),
     /// List the nodes of a fleet: state, epoch, holder, last heartbeat.
     Nodes(crate::nodes::Args),
     /// List the moments of a node that can be opened, across its epochs.
@@ -49,6 +51,7 @@ impl Command {
         match self {
             Command::Sidecar(_) => "info,aws=warn",
             Command::Bucket(_)
+            | Command::InstallLitestream(_)
             | Command::Nodes(_)
             | Command::Timeline(_)
             | Command::Runs(_)
@@ -65,6 +68,7 @@ impl Command {
         match self {
             Command::Sidecar(args) => crate::sidecar::run(args),
             Command::Bucket(args) => crate::bucket::run(&args),
+            Command::InstallLitestream(args) => crate::install_litestream::run(&args),
             Command::Nodes(args) => crate::nodes::run(&args),
             Command::Timeline(args) => crate::timeline::run(&args),
             Command::Runs(args) => crate::runs::run(&args),

@@ -9,6 +9,7 @@ mod cli;
 mod common;
 mod events;
 mod fsck;
+mod install_litestream;
 mod interrupt;
 mod log;
 mod nodes;

@@ -9,7 +9,8 @@
 //!
 //! A point's time is when its content was in the bucket, by S3's clock: the earliest time at which
 //! S3 received a file that ends at it. That is an upper bound on when it was committed: late by the
-//! shipping lag, and by the compaction interval once the shipped file itself has expired. Asking
+//! shipping lag, by the compaction interval once the shipped file itself has expired, and by up to a
+//! second where S3 tells whole seconds, as AWS does. Asking
 //! each object for Litestream's own timestamp would cost a request an object and would trust the
 //! clocks of nodes, which step. Along a lineage times never fall (see [`crate::Timeline`]).
 
@@ -27,7 +28,7 @@ pub struct LtxFile {
     pub name: LtxName,
     /// The size in bytes.
     pub size: u64,
-    /// When S3 received it.
+    /// By when S3 had received it.
     pub modified: Timestamp,
 }
 

@@ -18,6 +18,10 @@ pub const LITESTREAM_VERSION: &str = "0.5.18";
 /// The variable that names the binary.
 const VARIABLE: &str = "TIDEMILL_LITESTREAM";
 
+/// What every message says that misses it.
+const WHAT_TO_DO: &str = "run `tidemill install-litestream`, which brings 0.5.18, or set \
+                          TIDEMILL_LITESTREAM to a binary of 0.5.18";
+
 /// How long printing a version may take; a cold binary on a slow disk needs a second or two.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -28,24 +32,41 @@ pub struct Litestream {
 }
 
 impl Litestream {
-    /// Finds it: the file that `TIDEMILL_LITESTREAM` names, else `litestream` on `PATH`.
+    /// Finds it: the file that `TIDEMILL_LITESTREAM` names, else `litestream` on `PATH`, else what
+    /// `tidemill install-litestream` brought.
     ///
     /// # Errors
     /// `Invalid` if there is none, or it has another version: each says what to do.
     pub async fn find() -> Result<Litestream, Error> {
-        match std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
-            Some(path) => Litestream::at(PathBuf::from(path)).await,
-            None => match on_path(std::env::var_os("PATH").as_deref()) {
-                Some(path) => Litestream::at(path).await,
-                None => Err(Error::new(
-                    ErrorKind::Invalid,
-                    format!(
-                        "litestream is not on PATH: install litestream {LITESTREAM_VERSION}, or \
-                         set {VARIABLE} to its binary"
-                    ),
-                )),
-            },
+        if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+            return Litestream::at(PathBuf::from(path)).await;
         }
+        let on_path = match on_path(std::env::var_os("PATH").as_deref()) {
+            Some(path) => Some(Litestream::at(path).await),
+            None => None,
+        };
+        match (on_path, Litestream::cached().filter(|path| path.is_file())) {
+            (Some(Ok(found)), _) => Ok(found),
+            // Another version on PATH is somebody else's.
+            (_, Some(cached)) => Litestream::at(cached).await,
+            (Some(Err(error)), None) => Err(error),
+            (None, None) => {
+                let message = format!("litestream is not on PATH: {WHAT_TO_DO}");
+                Err(Error::new(ErrorKind::Invalid, message))
+            }
+        }
+    }
+
+    /// Where `tidemill install-litestream` and `tools/bootstrap` put it: in the folder
+    /// `TIDEMILL_TOOLS`, or `tidemill/tools` in the user's cache. `None` without a home.
+    pub fn cached() -> Option<PathBuf> {
+        let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let tools = named("TIDEMILL_TOOLS").map(PathBuf::from).or_else(|| {
+            let home = || named("HOME").map(|home| Path::new(&home).join(".cache"));
+            let cache = named("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
+            Some(cache.join("tidemill/tools"))
+        })?;
+        Some(tools.join(format!("litestream-{LITESTREAM_VERSION}")).join("litestream"))
     }
 
     /// Takes the binary at `path` if it has the right version.
@@ -55,10 +76,7 @@ impl Litestream {
     pub async fn at(path: PathBuf) -> Result<Litestream, Error> {
         let invalid = |why: String| {
             let path = path.display();
-            let message = format!(
-                "`{path}` {why}: install litestream {LITESTREAM_VERSION}, or set {VARIABLE} to its \
-                 binary"
-            );
+            let message = format!("`{path}` {why}: {WHAT_TO_DO}");
             Error::new(ErrorKind::Invalid, message)
         };
         let mut command = Command::new(&path);

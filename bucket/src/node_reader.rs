@@ -5,8 +5,9 @@
 //! one where it went, and a break that is written meanwhile is seen rather than missed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use tidemill_model::{BreakDoc, BreakName, Epoch, EpochDoc, Level, LtxName, NodeKeys};
+use tidemill_model::{BreakDoc, BreakName, Epoch, EpochDoc, Level, LtxName, NodeKeys, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::catalogue::{Catalogue, LtxFile};
@@ -84,7 +85,7 @@ fn sort(prefix: &str, listing: &[Listed]) -> BTreeMap<Epoch, Seen> {
             }
             Some((level, name)) => {
                 if let (Ok(level), Ok(name)) = (level.parse::<Level>(), name.parse::<LtxName>()) {
-                    let (size, modified) = (object.size, object.modified);
+                    let (size, modified) = (object.size, by(object.modified));
                     seen.files.push(LtxFile { level, name, size, modified });
                 }
             }
@@ -154,10 +155,19 @@ async fn read_document(
     Ok((epoch, document))
 }
 
+/// By when S3 had received an object. AWS tells whole seconds, and cuts off the rest: what it says
+/// came at :05 may have come at :05.9, and a moment of :05.5 must not show it.
+fn by(told: Timestamp) -> Timestamp {
+    const SECOND: i64 = 1_000_000;
+    if told.as_micros() % SECOND == 0 {
+        return told.saturating_add(Duration::from_micros(999_999));
+    }
+    told
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_model::Timestamp;
 
     #[test]
     fn a_listing_is_sorted_by_epoch_and_strangers_are_passed_over() {
@@ -186,5 +196,12 @@ mod tests {
         assert_eq!((first.files.len(), first.breaks.len(), first.doc), (2, 2, true));
         let second = &epochs[&Epoch::FIRST.next()];
         assert_eq!((second.files.len(), second.breaks.len(), second.doc), (0, 0, true));
+    }
+
+    #[test]
+    fn a_time_in_whole_seconds_means_the_end_of_that_second() {
+        let micros = |micros| Timestamp::from_micros(micros).unwrap();
+        assert_eq!(by(micros(5_000_000)), micros(5_999_999));
+        assert_eq!(by(micros(5_001_000)), micros(5_001_000));
     }
 }

@@ -391,9 +391,12 @@ async fn every_point_is_restored_as_it_was() {
 async fn a_litestream_that_is_missing_or_another_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let missing = Litestream::at(dir.path().join("litestream")).await.unwrap_err();
-    assert!(missing.message().contains("install litestream 0.5.18"), "{missing}");
+    assert!(missing.message().contains("run `tidemill install-litestream`"), "{missing}");
     let other = dir.path().join("other");
     server::write_script(&other, "#!/bin/sh\necho v0.5.17\n");
     let error = Litestream::at(other).await.unwrap_err();
-    assert!(error.message().contains("is litestream 0.5.17: install litestream 0.5.18"), "{error}");
+    assert!(
+        error.message().contains("is litestream 0.5.17: run `tidemill install-litestream`"),
+        "{error}"
+    );
 }

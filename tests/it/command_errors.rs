@@ -85,13 +85,21 @@ fn a_sidecar_without_the_right_litestream() {
     let missing = [("TIDEMILL_LITESTREAM", Some("/nonexistent/litestream"))];
     assert_says(&sidecar(&bucket, &missing, &fleet), 1, &["/nonexistent/litestream", "0.5.18"]);
     let empty = scratch::folder("bin");
-    let nowhere = [("TIDEMILL_LITESTREAM", None), ("PATH", Some(text(&empty)))];
-    assert_says(&sidecar(&bucket, &nowhere, &fleet), 1, &["not on PATH", "0.5.18"]);
+    let nowhere = [
+        ("TIDEMILL_LITESTREAM", None),
+        ("TIDEMILL_TOOLS", Some(text(&empty))),
+        ("PATH", Some(text(&empty))),
+    ];
+    assert_says(
+        &sidecar(&bucket, &nowhere, &fleet),
+        1,
+        &["not on PATH", "tidemill install-litestream"],
+    );
     let other = empty.join("litestream");
     std::fs::write(&other, "#!/bin/sh\necho v0.5.17\n").expect("write a script");
     std::fs::set_permissions(&other, PermissionsExt::from_mode(0o755)).expect("make it a program");
     let older = [("TIDEMILL_LITESTREAM", Some(text(&other)))];
-    assert_says(&sidecar(&bucket, &older, &fleet), 1, &["0.5.17", "install litestream 0.5.18"]);
+    assert_says(&sidecar(&bucket, &older, &fleet), 1, &["0.5.17", "tidemill install-litestream"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod app_process;
 mod attempts;
 mod author_cli;
 mod blocked;
+mod bucket_kills;
 mod chaos;
 mod command_errors;
 mod command_line;
