@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Sql(crate::sql::Args),
     /// Write a moment of a node to a new file and verify it.
     Restore(crate::restore::Args),
+    /// Remove a node that has nothing in the bucket but what a refused start left there.
+    Forget(crate::forget::Args),
     /// Test whether a store keeps the promises that nodes rely on.
     Probe(crate::probe::Args),
     /// Check a file: integrity, checksum of the log, projections against events.
@@ -59,6 +61,7 @@ impl Command {
             | Command::Events(_)
             | Command::Sql(_)
             | Command::Restore(_)
+            | Command::Forget(_)
             | Command::Probe(_)
             | Command::Fsck(_) => "error",
         }
@@ -76,6 +79,7 @@ impl Command {
             Command::Events(args) => crate::events::run(&args),
             Command::Sql(args) => crate::sql::run(&args),
             Command::Restore(args) => crate::restore::run(&args),
+            Command::Forget(args) => crate::forget::run(&args),
             Command::Probe(args) => crate::probe::run(&args),
             Command::Fsck(args) => crate::fsck::run(&args),
         }

@@ -8,6 +8,7 @@ mod bucket;
 mod cli;
 mod common;
 mod events;
+mod forget;
 mod fsck;
 mod install_litestream;
 mod interrupt;

@@ -11,6 +11,7 @@
 //! - `supervise`: what runs when, and what happens when one of Litestream, the app and CMD ends;
 //! - `ship`: barriers, Litestream and the WAL;
 //! - `app`: the app's socket, and CMD;
+//! - `systemd`: what systemd is told;
 //! - `disk`: the files of the node.
 //!
 //! Files that decide do no I/O: time, randomness and results go in, requests come out to the files
@@ -40,6 +41,7 @@ mod shared_status;
 mod ship;
 mod start;
 mod supervise;
+mod systemd;
 mod takeover;
 mod tasks;
 #[cfg(test)]

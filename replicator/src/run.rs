@@ -15,6 +15,7 @@ use crate::serve::Serving;
 use crate::settings::Settings;
 use crate::start::{not_ready, run as starting};
 use crate::supervise::EpochEnding;
+use crate::systemd::ServiceManager;
 
 /// The exit code when the final barrier did not count.
 pub const EXIT_NOT_COVERED: u8 = 74;
@@ -68,6 +69,7 @@ pub fn run(settings: Settings) -> Result<RunEnd, Error> {
 
 async fn run_on(settings: Settings) -> Result<RunEnd, Error> {
     let mut signals = EndSignals::listen()?;
+    let mut manager = ServiceManager::of_environment();
     let context = tokio::select! {
         biased;
         () = signals.asked() => {
@@ -85,12 +87,14 @@ async fn run_on(settings: Settings) -> Result<RunEnd, Error> {
         }
         began = starting::start(&context) => began?,
         () = not_ready::receive(&context, &mut requests) => unreachable!("it ends when dropped"),
+        () = manager.follow_start(&context) => unreachable!("it ends when dropped"),
     };
     match began {
         starting::StartEnd::Fenced(state) => Ok(fenced_early(&context, *state)),
         starting::StartEnd::LeaseGone => Ok(lease_gone_early(&context)),
         starting::StartEnd::Ready(begun) => {
-            let outcome = Serving::new(context, *begun, socket, requests)?.run(signals).await?;
+            let outcome =
+                Serving::new(context, *begun, socket, requests, manager)?.run(signals).await?;
             Ok(RunEnd::of(outcome))
         }
     }

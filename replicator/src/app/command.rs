@@ -20,6 +20,7 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 
 use crate::child_process::{Exit, Watched};
+use crate::systemd;
 
 /// What to start: the program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,8 @@ pub(crate) struct AppChild {
 
 impl AppChild {
     /// Starts the app with `TIDEMILL_DB`, `TIDEMILL_SIDECAR` and `TIDEMILL_LEAVE_WITHIN` in its
-    /// environment: its file, its sidecar, and how long after SIGTERM it will be killed.
+    /// environment: its file, its sidecar, and how long after SIGTERM it will be killed. What
+    /// systemd says to the sidecar is not in it: an app that answered would speak for the sidecar.
     ///
     /// # Errors
     /// [`AppStartError`]; nothing was started.
@@ -67,8 +69,12 @@ impl AppChild {
         sidecar: &Path,
         leave_within: Duration,
     ) -> Result<AppChild, AppStartError> {
+        let mut start = Command::new(&command.program);
+        for variable in systemd::VARIABLES {
+            start.env_remove(variable);
+        }
         let process = Watched::spawn(
-            Command::new(&command.program)
+            start
                 .args(&command.args)
                 .env("TIDEMILL_DB", db)
                 .env("TIDEMILL_SIDECAR", sidecar)

@@ -34,6 +34,7 @@ use crate::ship::shipper::ShippingDone;
 use crate::ship::wal::WalWatch;
 use crate::start::run::ReadyNode;
 use crate::supervise::{EpochEnding, EpochTerms, Input, Signal, Supervisor};
+use crate::systemd::ServiceManager;
 
 mod epoch;
 mod file;
@@ -74,6 +75,7 @@ pub(crate) struct Serving {
     /// Whether a signal has asked this process to end.
     asked: bool,
     progress: Progress,
+    manager: ServiceManager,
 }
 
 impl Serving {
@@ -82,6 +84,7 @@ impl Serving {
         ready: ReadyNode,
         socket: AppSocket,
         requests: mpsc::Receiver<AppRequest>,
+        manager: ServiceManager,
     ) -> Result<Serving, Error> {
         let settings = &context.settings;
         context.status().doing = None;
@@ -103,6 +106,7 @@ impl Serving {
             wal,
             asked: false,
             progress: Progress::default(),
+            manager,
         })
     }
 
@@ -131,6 +135,7 @@ impl Serving {
             let ending = self.routes.deliver(&mut self.node, host::boot_now)?;
             self.progress.note(self.node.state(&self.routes.supervisor), &self.node);
             self.node.tell_app();
+            self.manager.tell(|| self.node.shown(&self.routes.supervisor));
             if let Some(ending) = ending {
                 self.node.say_ending(ending);
                 return Ok(ending);
@@ -167,7 +172,8 @@ impl Serving {
         let good_at = self.progress.wake_at(&self.node.record);
         let replace = self.node.litestream.wake_at(self.node.shipping.is_uploading());
         let supervisor = self.routes.supervisor.wake_at();
-        let wakes = [supervisor, self.node.shipping.wake_at(), replace, good_at];
+        let shipping = self.node.shipping.wake_at();
+        let wakes = [supervisor, shipping, replace, good_at, self.manager.wake_at()];
         let wake = wakes.into_iter().flatten().min();
         let now = host::boot_now();
         wake.map_or(LOOK_EVERY, |at| at.since(now)).min(LOOK_EVERY)

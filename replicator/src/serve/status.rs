@@ -9,6 +9,7 @@ use super::owners::NodeOwners;
 use crate::lease::renew::LeaseGate;
 use crate::ship::wal::wal_bytes;
 use crate::supervise::{AppPresence, EpochEnding, Supervisor};
+use crate::systemd::{HowFar, Shown};
 
 /// A lag below this is normal for every upload, and is not reported to the app.
 const LAG_TOLD_MS: u64 = 1000;
@@ -46,6 +47,27 @@ impl NodeOwners {
         let late = self.shipping.dirty_since().filter(|_| late);
         let line = self.line();
         self.door.tell(line, late);
+    }
+
+    /// What systemd is told.
+    pub(super) fn shown(&self, supervisor: &Supervisor) -> Shown {
+        let state = self.state(supervisor);
+        let attached = matches!(supervisor.app(), AppPresence::Attached { .. });
+        let open = matches!(state, SidecarState::Ready | SidecarState::Stalled);
+        let far = match supervisor.ends_at() {
+            Some(until) => HowFar::Leaving { until },
+            None if attached => HowFar::Up,
+            None if supervisor.cmd_lives() => HowFar::AppStarting,
+            None if open && self.context.settings.command.is_none() => HowFar::Up,
+            None => HowFar::Starting,
+        };
+        let node = &self.context.settings.node;
+        let epoch = self.record.epoch();
+        let status = match self.context.status().problem() {
+            Some(problem) => format!("node {node}: {}: {problem}", state.as_str()),
+            None => format!("node {node}: {} in epoch {epoch}", state.as_str()),
+        };
+        Shown { far, status }
     }
 
     pub(super) fn status(&self, supervisor: &Supervisor) -> SidecarStatus {

@@ -69,6 +69,7 @@ pub(crate) async fn start(context: &Arc<Context>) -> Result<StartEnd, Error> {
     start.failures = Some(pacing::before_claim(context, start.state.as_ref()).await);
     patiently(context, || context.store.check()).await?;
     if start.state.is_none() {
+        start.refuse_early().await?;
         let nonce = Nonce::from_random(host::random()?);
         patiently(context, || {
             probe(&context.store, &context.settings.fleet, &context.keys, &nonce)
@@ -111,6 +112,20 @@ pub(super) struct Starting<'a> {
 }
 
 impl Starting<'_> {
+    /// Refuses what needs no probe to be refused, so that it leaves nothing in the bucket. A store
+    /// that cannot be read yet is not judged here: the probe says what is wrong with it.
+    async fn refuse_early(&self) -> Result<(), Error> {
+        let Ok((facts, _, _)) = self.facts().await else { return Ok(()) };
+        match decide(&facts) {
+            Decision::Refuse(refused) => Err(refusal(self.context, &refused)),
+            Decision::FinishMove
+            | Decision::Verify
+            | Decision::MoveAway(_)
+            | Decision::Forget
+            | Decision::Claim(_) => Ok(()),
+        }
+    }
+
     async fn facts(&self) -> Result<(Facts, Option<Box<LeaseVersion>>, BootTime), Error> {
         let context = self.context;
         let seen = patiently(context, || context.leases.read_known()).await?;

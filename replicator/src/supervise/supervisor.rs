@@ -136,6 +136,11 @@ impl Supervisor {
         &self.app
     }
 
+    /// When this process ends at the latest; `None` until it drains.
+    pub(crate) fn ends_at(&self) -> Option<BootTime> {
+        self.leave.map(|times| times.ended)
+    }
+
     /// Whether the state file must keep its last good barrier: a break that begins there is not
     /// written yet.
     fn keeps_last_good(&self) -> bool {
@@ -279,7 +284,8 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn cmd_lives(&self) -> bool {
+    /// Whether CMD was started and has not ended.
+    pub(crate) fn cmd_lives(&self) -> bool {
         match self.cmd {
             Cmd::Starting | Cmd::Running => true,
             Cmd::Absent | Cmd::Waiting | Cmd::Ended(_) => false,
