@@ -1,12 +1,16 @@
-# Everything a person needs is here; `make help` lists it. Litestream and MinIO are brought by
-# tools/bootstrap, Rust by the toolchain file.
+# Everything a person needs is here; `make help` lists it. Litestream is brought by tools/bootstrap,
+# Rust by the toolchain file. S3=minio runs the demo and the tests on a MinIO server, which
+# tools/bootstrap builds.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Exports the paths of the programs that `wanted` names, or of Litestream and MinIO, for the rest of
-# one recipe line.
+S3 ?= development
+minio = $(if $(filter minio,$(S3)),minio)
+
+# Exports the paths of the programs that `wanted` names for the rest of one recipe line.
+wanted = litestream $(minio)
 tools = tools=$$(tools/bootstrap --print $(wanted)); while read -r line; do export "$$line"; done <<<"$$tools"
 
 .PHONY: help
@@ -15,12 +19,12 @@ help: ## this list
 
 .PHONY: demo
 demo: ## a sweep outlives its machine: kill a node, take it over from S3, look at its past
-	@$(tools); tools/demo
+	@$(tools); tools/demo $(S3)
 
 .PHONY: test
-test: wanted = litestream minio earlier
-test: check ## all gates and all tests; the S3 tests run on the minio binary
-	@$(tools); export TIDEMILL_TEST_S3=$${TIDEMILL_TEST_S3:-binary}; \
+test: wanted = litestream earlier $(minio)
+test: check ## all gates and all tests, with real processes and real kills
+	@$(tools); $(if $(minio),export TIDEMILL_TEST_S3=binary;) \
 	cargo build --workspace --bins && cargo test --workspace --no-fail-fast $(ARGS)
 
 .PHONY: bench
@@ -34,5 +38,5 @@ check: ## formatting, clippy and rustdoc, warnings as errors
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 
 .PHONY: bootstrap
-bootstrap: ## bring Litestream and MinIO
+bootstrap: ## bring Litestream
 	@tools/bootstrap

@@ -150,8 +150,9 @@ fn the_fleet_and_the_past_of_a_node() {
     // A moment of the wall clock, between two things that happened, and more than a second after the
     // first upload: a store may tell whole seconds.
     let ts = "SELECT ts FROM events WHERE kind = 'step_completed' ORDER BY seq LIMIT 1 OFFSET 70";
-    let moment: String =
-        sqlite::read(&end).query_row(ts, [], |row| row.get(0)).expect("it has a hundred completions");
+    let moment: String = sqlite::read(&end)
+        .query_row(ts, [], |row| row.get(0))
+        .expect("it has a hundred completions");
     let file = vm2.restore(&moment);
     let sql = format!("SELECT count(*) FROM events WHERE ts > '{moment}'");
     assert_eq!(sqlite::number(&file, &sql), 0, "a moment shows nothing that came after it");

@@ -21,8 +21,8 @@ pub(crate) const NODE: &str = "sweeper";
 /// How long the lease lasts: short, because the demo waits for it once.
 const TTL: &str = "5s";
 const KEYS: [(&str, &str); 3] = [
-    ("AWS_ACCESS_KEY_ID", "demo-access-key"),
-    ("AWS_SECRET_ACCESS_KEY", "demo-secret-key"),
+    ("AWS_ACCESS_KEY_ID", "tidemill"),
+    ("AWS_SECRET_ACCESS_KEY", "tidemill-dev"),
     ("AWS_REGION", "us-east-1"),
 ];
 
@@ -31,37 +31,35 @@ pub(crate) struct Stage {
     folder: PathBuf,
     programs: PathBuf,
     endpoint: String,
-    _minio: Child,
+    _server: Child,
 }
 
 impl Stage {
-    /// Starts the S3 server on a free port, with one bucket.
+    /// Starts the S3 server on a free port, with one bucket: the MinIO that `TIDEMILL_MINIO` names,
+    /// else `tidemill bucket`.
     pub(crate) fn set(folder: &Path, programs: &Path) -> anyhow::Result<Stage> {
-        let data = folder.join("s3");
-        // MinIO takes a folder of its data folder for a bucket.
-        fs::create_dir_all(data.join("demo"))?;
-        let binary = std::env::var_os("TIDEMILL_MINIO").context("TIDEMILL_MINIO names no MinIO")?;
-        let log = folder.join("minio.log");
-        let mut command = Command::new(binary);
-        command
-            .args(["server", "--address", "127.0.0.1:0"])
-            .arg(&data)
-            .env_clear()
-            .env("HOME", folder)
-            .env("MINIO_BROWSER", "off")
-            .env("MINIO_ROOT_USER", KEYS[0].1)
-            .env("MINIO_ROOT_PASSWORD", KEYS[1].1);
-        let minio = spawn(folder, &mut command, &log)?;
+        let mut command = match std::env::var_os("TIDEMILL_MINIO") {
+            Some(minio) => minio_server(Path::new(&minio), folder)?,
+            None => {
+                let mut command = Command::new(programs.join("tidemill"));
+                command.args(["bucket", "--listen", "127.0.0.1:0", "--create", "demo", "--dir"]);
+                command.arg(folder.join("s3"));
+                command
+            }
+        };
+        let log = folder.join("s3.log");
+        let server = spawn(folder, &mut command, &log)?;
         let endpoint = wait_for("the S3 server", Duration::from_secs(20), || {
             let text = fs::read_to_string(&log)?;
-            let found = text.split_whitespace().find(|word| word.starts_with("http://127.0.0.1:"));
-            Ok(found.map(|url| url.trim_end_matches('/').to_owned()))
+            let mut words = text.split_whitespace();
+            let found = words.find(|word| word.starts_with("http://127.0.0.1:"));
+            Ok(found.map(|url| url.trim_end_matches(['/', ',']).to_owned()))
         })?;
         Ok(Stage {
             folder: folder.to_owned(),
             programs: programs.to_owned(),
             endpoint,
-            _minio: minio,
+            _server: server,
         })
     }
 
@@ -200,6 +198,22 @@ fn kill(pid: u32) -> anyhow::Result<()> {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(e) => Err(e).with_context(|| format!("kill {}", pid.as_raw_nonzero())),
     }
+}
+
+/// MinIO takes a folder of its data folder for a bucket.
+fn minio_server(program: &Path, folder: &Path) -> anyhow::Result<Command> {
+    let data = folder.join("s3");
+    fs::create_dir_all(data.join("demo"))?;
+    let mut command = Command::new(program);
+    command
+        .args(["server", "--address", "127.0.0.1:0"])
+        .arg(&data)
+        .env_clear()
+        .env("HOME", folder)
+        .env("MINIO_BROWSER", "off")
+        .env("MINIO_ROOT_USER", KEYS[0].1)
+        .env("MINIO_ROOT_PASSWORD", KEYS[1].1);
+    Ok(command)
 }
 
 /// Starts a process with both outputs in `log`, in a process group of its own so that a keyboard
