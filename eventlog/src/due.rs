@@ -51,6 +51,27 @@ pub fn unwanted(connection: &Connection, after: Seq, limit: u32) -> Result<Vec<D
     list(connection, sql, (to_sql(after), limit))
 }
 
+/// A run and its descendants; empty if the file does not have the run.
+///
+/// # Errors
+/// As [`in_status`].
+pub fn family(connection: &Connection, run: &RunId) -> Result<Vec<RunId>> {
+    let failed = |e| sqlite(format_args!("list what {run} started"), e);
+    let sql = "WITH RECURSIVE family (run) AS (\
+                 SELECT run FROM tidemill_runs WHERE run = ?1 \
+                 UNION SELECT r.run FROM family f JOIN tidemill_runs r ON r.parent = f.run) \
+               SELECT run FROM family";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query([run.as_str()]).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let id: String = row.get(0).map_err(failed)?;
+        let corrupt = |e| Error::corrupt(format!("run `{id}` in tidemill_runs: {e}"));
+        found.push(RunId::new(&id).map_err(corrupt)?);
+    }
+    Ok(found)
+}
+
 /// Whether a run is a child for which nobody waits.
 ///
 /// # Errors

@@ -11,7 +11,7 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -127,6 +127,25 @@ impl FileLock {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(read_holder(&mut file))),
             Err(e) => Err(failed(e.into())),
         }
+    }
+
+    /// Notes in the lock's file where its holder can be reached, such as `http://127.0.0.1:7420`.
+    ///
+    /// # Errors
+    /// [`LockError::Io`].
+    pub fn announce(&self, address: &str) -> Result<(), LockError> {
+        let failed = |source| LockError::Io { path: self.path.clone(), source };
+        let pid = std::process::id();
+        let started = host::process_started(pid).unwrap_or(0);
+        let text = format!("{pid} {started} {address}\n");
+        self.file.write_all_at(text.as_bytes(), 0).map_err(failed)
+    }
+
+    /// Where the holder of the lock at `path` can be reached, if its file says so. Only of a lock
+    /// that is held: a file keeps the words of its last holder.
+    pub fn announced(path: &Path) -> Option<String> {
+        let text = std::fs::read_to_string(path).ok()?;
+        text.split_ascii_whitespace().nth(2).map(str::to_owned)
     }
 
     /// The identity of the lock file's folder: the lock file is created once and stays.

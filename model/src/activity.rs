@@ -11,6 +11,7 @@ use crate::time::Timestamp;
 
 /// The open steps of a run, counted by the state of their newest attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Activity {
     /// Their bodies run.
     pub running: u32,
@@ -32,6 +33,7 @@ pub struct Activity {
 
 /// An attempt that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NextAttempt {
     /// When it begins at the earliest.
     pub until: Timestamp,

@@ -7,6 +7,7 @@ use crate::error_kind::ErrorKind;
 /// What to do about a refused request. Text: the name in snake case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ApiErrorKind {
     /// 400: the request is not what it has to be: mend it.
     Invalid,
@@ -105,6 +106,7 @@ impl From<ErrorKind> for ApiErrorKind {
 
 /// The body of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApiErrorView {
     /// What to do about it.
     pub kind: ApiErrorKind,

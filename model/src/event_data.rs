@@ -47,6 +47,7 @@ pub struct RunCreated {
 
 /// The operation that started a run as a child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Parent {
     /// The parent's id.
     pub run: RunId,
@@ -57,6 +58,7 @@ pub struct Parent {
 /// How the process ended in which an attempt of a step was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ProcessEnd {
     /// It died: the process, or the machine under it.
     Crash,
@@ -71,6 +73,7 @@ pub enum ProcessEnd {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Durability {
     /// When its commit is on the local disk.
     #[default]
@@ -133,6 +136,7 @@ impl<'de> Deserialize<'de> for Seed {
 
 /// Why a run is blocked, so that a person can fix the cause: the engine guesses and loses nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BlockReason {
     /// What kind of reason it is.
     pub kind: BlockReasonKind,
@@ -216,6 +220,7 @@ impl fmt::Display for BlockReason {
 
 /// The blocked run that another run waits for, directly or through its children.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WaitsFor {
     /// The blocked run.
     pub run: RunId,
@@ -226,6 +231,7 @@ pub struct WaitsFor {
 /// The kinds of reasons for which a run is blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BlockReasonKind {
     /// The code did something other than what the log records.
     Nondeterminism,

@@ -9,6 +9,7 @@ use crate::limits::PAYLOAD_HEAD_CHARS_MAX;
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum FailureKind {
     /// The body returned an error, or panicked, in its last attempt.
     Failed,
@@ -22,6 +23,7 @@ pub enum FailureKind {
 
 /// An error as it is recorded: its kind, its message, and the messages of its sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Failure {
     /// What kind of failure it was.
     pub kind: FailureKind,

@@ -33,6 +33,8 @@ mod position;
 mod run_state;
 mod run_status;
 mod run_view;
+#[cfg(feature = "schema")]
+mod schema;
 mod socket;
 pub mod terminal;
 mod time;

@@ -10,6 +10,7 @@ use crate::name::Invalid;
 /// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RunStatus {
     /// Created; no process has taken it up yet.
     Pending,

@@ -35,6 +35,7 @@ pub type Word = Cow<'static, str>;
 
 /// A run in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunSummary {
     /// Its id.
     pub id: RunId,
@@ -90,6 +91,7 @@ impl RunSummary {
 
 /// A page of a list of runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunPage {
     /// The newest first.
     pub runs: Vec<RunSummary>,
@@ -106,6 +108,7 @@ pub type RunCounts = BTreeMap<RunStatus, u64>;
 
 /// A run with its operations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunView {
     /// Its id.
     pub id: RunId,

@@ -10,6 +10,7 @@ use crate::time::Timestamp;
 
 /// One event, whether or not this version knows its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventView {
     /// Its position.
     pub seq: Seq,
@@ -31,6 +32,7 @@ pub struct EventView {
 
 /// A page of a run's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventPage {
     /// In the order of the log.
     pub events: Vec<EventView>,

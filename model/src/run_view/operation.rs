@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 
 /// An operation of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OperationView {
     /// Its number in its run.
     pub op: OpId,
@@ -70,6 +71,7 @@ pub struct OperationView {
 
 /// An attempt of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttemptView {
     /// Its number, from 1.
     pub number: u32,
@@ -108,6 +110,7 @@ pub struct AttemptView {
 /// What stands in the place of the fields that are too large for a list. A value that is cut is
 /// left out; an error that is cut keeps its kind and the head of its message.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cuts {
     /// Of `input`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,6 +128,7 @@ pub struct Cuts {
 
 /// A value that is too large for a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cut {
     /// The size of the whole as JSON.
     pub bytes: usize,

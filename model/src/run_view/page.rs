@@ -38,6 +38,7 @@ impl PageRequest {
 
 /// A page of a run's operations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OperationPage {
     /// In the order of their ids.
     pub operations: Vec<OperationView>,

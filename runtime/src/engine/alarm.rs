@@ -134,7 +134,7 @@ impl Engine {
             let page = self.store.reads().timers(after).await?;
             let Some(last) = page.last() else { return Ok(None) };
             after = Some(last.place());
-            for timer in page {
+            for timer in page.into_iter().filter(|timer| self.scope_of_runs.has(&timer.run)) {
                 if self.registry.loaded(&timer.run).is_some() {
                     looked_at += 1;
                     if looked_at >= LOOKED_AT_MAX && timer.fire_at > self.clock.wall() {

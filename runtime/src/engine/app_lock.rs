@@ -51,6 +51,11 @@ impl AppLock {
         Ok(lock)
     }
 
+    /// Notes in the lock's file where the holder serves.
+    pub(crate) fn announce(&self, address: &str) -> Result<(), Error> {
+        Ok(self.file.announce(address)?)
+    }
+
     /// Notes a body that cannot be ended from outside, until the note is dropped. The note keeps
     /// the lock.
     pub(crate) fn note(self: &Arc<Self>, run: &RunId, op: OpId, name: &OpName) -> RunningNote {
@@ -84,12 +89,15 @@ impl Drop for RunningNote {
 }
 
 fn refused(path: &Path, error: LockError) -> Error {
-    let LockError::Held { holder: Holder { pid, .. }, .. } = &error else {
+    let LockError::Held { holder, .. } = &error else {
         return error.into();
     };
-    match ours(path).filter(|_| *pid == Some(std::process::id())) {
+    match ours(path).filter(|_| holder.pid == Some(std::process::id())) {
         Some(lock) => Error::new(ErrorKind::Conflict, in_this_process(path, &lock.still_running())),
-        None => error.into(),
+        None => match FileLock::announced(path) {
+            Some(address) => Error::new(ErrorKind::Conflict, served(path, holder, &address)),
+            None => error.into(),
+        },
     }
 }
 
@@ -99,6 +107,15 @@ fn ours(path: &Path) -> Option<Arc<AppLock>> {
     let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut locks = taken.iter().filter_map(Weak::upgrade);
     locks.find(|lock| lock.file.folder().is_ok_and(|id| id == wanted))
+}
+
+fn served(lock: &Path, holder: &Holder, address: &str) -> String {
+    let file = lock.with_extension("");
+    format!(
+        "{} is served by {holder} at {address}: use `start` to start a run there (with `--url \
+         {address}` if that is not the default), or end that process first",
+        file.display()
+    )
 }
 
 fn in_this_process(path: &Path, running: &[String]) -> String {

@@ -36,6 +36,7 @@ impl Feeder {
 impl Engine {
     /// Loads a run whose creation is durable: at once, if few others are being loaded.
     pub(crate) fn adopt(self: &Arc<Self>, id: &RunId, seq: Seq, created: Box<RunCreated>) {
+        self.scope_of_runs.add(id);
         match Arc::clone(&self.loads).try_acquire_owned() {
             Ok(place) => {
                 let first = Next::first(seq, self.clock.wall(), created);

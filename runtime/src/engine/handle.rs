@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tidemill_eventlog::Checkpoints;
 use tidemill_model::{BlockReason, Epoch, Failure, InstanceId, Json, NodeId, RunId, Seq, WaitsFor};
 
-use super::recovery::{self, Instruments};
+use super::recovery::{self, Continues, Instruments};
 use super::{Engine, check, closing, start};
 
 use crate::author::App;
@@ -176,12 +176,22 @@ impl Node {
         Node::open_with(app, environment, Instruments::default()).await
     }
 
+    /// The same, but continues only what `continues` says.
+    pub(crate) async fn open_for(
+        app: App,
+        environment: Environment,
+        continues: Continues,
+    ) -> Result<Node, Error> {
+        let instruments = Instruments::default();
+        Ok(Node { engine: recovery::open(app, environment, instruments, continues).await? })
+    }
+
     pub(crate) async fn open_with(
         app: App,
         environment: Environment,
         instruments: Instruments,
     ) -> Result<Node, Error> {
-        Ok(Node { engine: recovery::open(app, environment, instruments).await? })
+        Ok(Node { engine: recovery::open(app, environment, instruments, Continues::All).await? })
     }
 
     /// Starts a run and returns when that is durable. If a run of the chosen id exists and has the
@@ -295,6 +305,19 @@ impl Node {
     /// The environment that the node was opened in.
     pub fn environment(&self) -> &Environment {
         &self.engine.environment
+    }
+
+    /// The newest event of the file when this node opened it.
+    pub(crate) fn opened_at(&self) -> Seq {
+        self.engine.retries.upto()
+    }
+
+    /// Notes beside the file where this node serves, for whoever finds the file locked.
+    pub(crate) fn announce(&self, address: &str) -> Result<(), Error> {
+        match self.engine.app_lock() {
+            Some(lock) => lock.announce(address),
+            None => Err(closed()),
+        }
     }
 
     /// Sets whether a caller waits for a barrier; while one does, the writer leaves gaps for

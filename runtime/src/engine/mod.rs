@@ -25,11 +25,12 @@ mod live;
 pub(crate) mod polls;
 mod pool;
 mod rebuild;
-mod recovery;
+pub(crate) mod recovery;
 pub(crate) mod refusals;
 pub(crate) mod registry;
 mod replay;
 pub(crate) mod run_core;
+pub(crate) mod scope;
 mod shadow;
 mod start;
 #[cfg(test)]
@@ -66,6 +67,7 @@ use recovery::Retries;
 use refusals::Refusals;
 use registry::Registry;
 pub(crate) use registry::Run;
+use scope::Scope;
 use timers::Timers;
 
 /// How many runs are being loaded at a time, when many have something to do at once.
@@ -104,6 +106,8 @@ pub(crate) struct Engine {
     /// `None` once the node has closed; bodies that still run then hold the lock.
     lock: Mutex<Option<Arc<AppLock>>>,
     pub(crate) registry: Arc<Registry>,
+    /// Which runs this process continues.
+    pub(crate) scope_of_runs: Scope,
     pub(crate) alarm: Alarm,
     pub(crate) feeder: Feeder,
     /// Which blocked runs this process still has to try again.
@@ -127,8 +131,11 @@ impl Engine {
         body.blocking || !self.gate().is_open()
     }
 
-    /// Loads a run that is not loaded.
+    /// Loads a run that is not loaded, unless this process leaves it alone.
     pub(crate) fn load(self: &Arc<Self>, id: &RunId, first: Next) {
+        if !self.scope_of_runs.has(id) {
+            return;
+        }
         self.registry.load(id, |run| self.drive(run, first, None));
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use tidemill_eventlog::Beside;
 use tidemill_eventlog::due::DueRun;
-use tidemill_model::{Parent, RunStatus, Seq};
+use tidemill_model::{Parent, RunId, RunStatus, Seq};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use super::line::Line;
 use super::polls::Polls;
 use super::pool::Pool;
 use super::refusals::Refusals;
+use super::scope::Scope;
 use super::timers::Timers;
 use super::{Engine, Environment, LOADS_MAX, shadow};
 use crate::author::App;
@@ -39,11 +40,22 @@ pub(crate) struct Instruments {
     pub(crate) faults: Faults,
 }
 
+/// Which runs a node continues when it opens its file.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Continues {
+    /// Every run.
+    #[default]
+    All,
+    /// The run of this id and its descendants, if the file has them, and what is started.
+    Only(Option<RunId>),
+}
+
 /// Opens the file and continues its runs.
 pub(super) async fn open(
     mut app: App,
     environment: Environment,
     instruments: Instruments,
+    continues: Continues,
 ) -> Result<Arc<Engine>, Error> {
     app.check()?;
     let runtime = Handle::current();
@@ -58,6 +70,11 @@ pub(super) async fn open(
     let pace = Pace::default();
     file.paced(&pace, environment.checkpoints)?;
     let store = Store::start(file, &environment.path, &clock, (pace.clone(), faults))?;
+    let scope_of_runs = match continues {
+        Continues::All => Scope::All,
+        Continues::Only(None) => Scope::family(Vec::new()),
+        Continues::Only(Some(run)) => Scope::family(store.reads().family(&run).await?),
+    };
     let retries = Retries::of(store.processes().head_before);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let engine = Arc::new(Engine {
@@ -82,6 +99,7 @@ pub(super) async fn open(
         grace_over: CancellationToken::new(),
         lock: Mutex::new(Some(lock)),
         registry: Arc::default(),
+        scope_of_runs,
         alarm: Alarm::default(),
         feeder: Feeder::default(),
         retries,
@@ -121,6 +139,11 @@ impl Retries {
         Retries { upto, done: AtomicU64::new(0) }
     }
 
+    /// The newest event before this process.
+    pub(super) fn upto(&self) -> Seq {
+        self.upto
+    }
+
     /// Whether this process still has to try the blocked run that was created at `seq`.
     pub(super) fn has_yet_to(&self, seq: Seq) -> bool {
         seq <= self.upto && seq.get() > self.done.load(Ordering::Acquire)
@@ -153,6 +176,9 @@ async fn take_up(engine: Arc<Engine>) {
                 if at > engine.retries.upto {
                     // It was created in this process, which has loaded it.
                     break;
+                }
+                if !engine.scope_of_runs.has(&run) {
+                    continue;
                 }
                 let first = match (due, parent) {
                     (Due::Unwanted, Some(Parent { run: by, .. })) => Next::Unwanted { by },

@@ -11,6 +11,7 @@ use tidemill_eventlog::{Checkpoints, LOG_VERSION};
 use super::attach::Sidecar;
 use super::side::SideThread;
 use crate::author::App;
+use crate::engine::recovery::Continues;
 use crate::engine::{Environment, Node};
 use crate::error::Error;
 
@@ -30,13 +31,14 @@ impl OpenNode {
         path: &Path,
         sidecar: Option<PathBuf>,
         side: &SideThread,
+        continues: Continues,
     ) -> Result<OpenNode, Error> {
         let sidecar = match sidecar {
             Some(socket) => Some(side.run(async move { Sidecar::attach(&socket).await }).await?),
             None => None,
         };
         let environment = environment(path, sidecar.as_ref());
-        match Node::open(app, environment.clone()).await {
+        match Node::open_for(app, environment.clone(), continues).await {
             Ok(node) => Ok(OpenNode { node, environment, sidecar }),
             Err(error) => {
                 // This process has nothing open: a goodbye tells the sidecar that it was no crash.

@@ -161,6 +161,12 @@ impl Reads {
         self.lane.read(move |file| lists::due(file, due, after)).await
     }
 
+    /// A run and its descendants; empty if no run has this id.
+    pub(crate) async fn family(&self, run: &RunId) -> Result<Vec<RunId>, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| due::family(file, &run)).await
+    }
+
     /// Whether a run is a child that its parent no longer waits for.
     pub(crate) async fn is_unwanted(&self, run: &RunId) -> Result<bool, Error> {
         let run = run.clone();

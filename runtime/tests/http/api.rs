@@ -118,7 +118,8 @@ fn what_is_not_there_is_not_found_and_says_where_to_look() {
     let reply = node.post("/v1/runs/nobody/resume", &json!({}));
     assert!(reply.error(404, "not_found").contains("`nobody`"));
     let reply = node.get("/v1/rums");
-    assert!(reply.error(404, "not_found").contains("there is no /v1/rums"));
+    let said = reply.error(404, "not_found");
+    assert_eq!(said, "there is no /v1/rums: GET /v1 lists what there is");
     let reply = node.post("/v1/snapshot", &json!({}));
     assert!(reply.error(405, "method_not_allowed").contains("does not take POST"));
     for (path, part) in [
@@ -526,6 +527,37 @@ fn a_block_that_cannot_be_written_is_shown_everywhere() {
     for id in ["bad-1", "bad-2"] {
         assert_eq!(node.post(&format!("/v1/runs/{id}/resume"), &json!({})).status, 200);
         assert_eq!(node.ended(id)["status"], "completed");
+    }
+    node.stop();
+}
+
+#[test]
+fn the_api_says_what_it_is() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let (status, table) = node.bytes("/v1");
+    let table = support::text(&table);
+    assert_eq!(status, 200);
+    assert!(table.starts_with("http-app 1.2.3, a node of Tidemill "), "{table}");
+    assert!(table.contains("\nworkflows: count, echo, "), "{table}");
+    let help = support::text(&support::call(&["serve", "--help"]).stdout);
+    for line in table.lines().skip(3) {
+        assert!(help.contains(line.trim()), "serve --help lacks {line}");
+    }
+    let document = node.get("/v1/openapi.json").body;
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() >= 12, "{paths:?}");
+    for (path, methods) in paths {
+        assert!(table.contains(path.as_str()), "{path}");
+        for method in methods.as_object().unwrap().keys() {
+            let asked = path.replace("{id}", "nobody").replace("{op}", "1");
+            let status = match method.as_str() {
+                "get" => node.bytes(&asked).0,
+                _ => node.post(&asked, &json!({})).status,
+            };
+            assert_ne!(status, 405, "{method} {path}");
+        }
     }
     node.stop();
 }

@@ -216,3 +216,42 @@ fn an_interrupted_run_exits_as_shells_expect_and_goes_on_with_the_same_id() {
     }
     assert_eq!(expect(0, &["run", "nap", "1500", "--id", "n", "--db", &db]).0, "1500\n");
 }
+
+#[test]
+fn run_takes_up_its_own_run_and_leaves_the_others_alone() {
+    let folder = Folder::new();
+    let db = folder.db();
+    let node = Served::start(&db);
+    node.start_run("other", "nap", &json!(1));
+    node.ended("other");
+    node.start_run("waits", "nap", &json!(3_600_000));
+    node.start_run("mine", "nap", &json!(1_000));
+    node.stop();
+    expect(0, &["run", "count", "2", "--db", &db]);
+    let (out, err) = expect(0, &["run", "nap", "1000", "--id", "mine", "--db", &db]);
+    assert_eq!(out, "1000\n");
+    assert!(!err.contains("timer"), "no progress into a pipe: {err}");
+    let node = Served::start(&db);
+    // Its events: created and started by the first process, then taken up by this one alone.
+    let taken_up = |run: &str| {
+        let events = node.get(&format!("/v1/runs/{run}/events")).body["events"].clone();
+        let kinds = events.as_array().unwrap().iter().map(|event| event["kind"].clone());
+        kinds.filter(|kind| kind == "run_started").count()
+    };
+    assert_eq!(taken_up("mine"), 2);
+    assert_eq!(taken_up("waits"), 1, "`run` left it alone");
+    node.stop();
+}
+
+#[test]
+fn beside_a_node_that_serves_run_says_where_to_start_it() {
+    let folder = Folder::new();
+    let db = folder.db();
+    let node = Served::start(&db);
+    let (_, err) = expect(1, &["run", "count", "1", "--db", &db]);
+    let (pid, url) = (node.pid(), &node.url);
+    let said =
+        format!("error: {db} is served by process {pid} at {url}: use `start` to start a run");
+    assert!(err.starts_with(&said), "{err}");
+    node.stop();
+}

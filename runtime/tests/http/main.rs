@@ -5,6 +5,7 @@
 
 mod api;
 mod cli;
+mod contract;
 mod operations;
 mod sidecar;
 mod support;

@@ -109,8 +109,10 @@ impl Served {
     }
 
     pub(crate) fn get(&self, path: &str) -> Reply {
-        let bytes = self.bytes(path);
-        Reply { status: bytes.0, body: serde_json::from_slice(&bytes.1).unwrap() }
+        let (status, bytes) = self.bytes(path);
+        let body = serde_json::from_slice(&bytes).unwrap();
+        crate::contract::check("GET", path, status, &body);
+        Reply { status, body }
     }
 
     pub(crate) fn bytes(&self, path: &str) -> (u16, Vec<u8>) {
@@ -159,10 +161,9 @@ impl Served {
         }
         let mut reply = request.send(body).unwrap();
         let bytes = reply.body_mut().read_to_vec().unwrap();
-        Reply {
-            status: reply.status().as_u16(),
-            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-        }
+        let (status, body) = (reply.status().as_u16(), serde_json::from_slice(&bytes).unwrap());
+        crate::contract::check("POST", path, status, &body);
+        Reply { status, body }
     }
 
     pub(crate) fn start_run(&self, id: &str, workflow: &str, input: &Value) {

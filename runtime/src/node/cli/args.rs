@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tidemill_model::Json;
 
 use crate::author::{App, GRACE, GRACE_MAX};
-use crate::node::http::{WAIT_MAX, duration};
+use crate::node::http::{WAIT_MAX, duration, reference};
 
 /// What a process needs to end beside the grace of its bodies: two seconds for requests in flight,
 /// two to drop the bodies that remain, and the time to close the file.
@@ -20,6 +20,17 @@ const AROUND_GRACE: Duration = Duration::from_millis(4_500);
 pub(super) struct AppCli {
     #[command(subcommand)]
     pub(super) command: AppCommand,
+}
+
+/// Reads the command line of this process.
+pub(super) fn parse() -> Result<AppCli, clap::Error> {
+    AppCli::from_arg_matches(&command().try_get_matches()?)
+}
+
+/// The command line; the help of `serve` ends with the table of its HTTP API.
+fn command() -> clap::Command {
+    let api = format!("HTTP API (docs/http-api.md, GET /v1/openapi.json):\n{}", reference::text());
+    AppCli::command().mut_subcommand("serve", |serve| serve.after_help(api))
 }
 
 #[derive(Debug, Subcommand)]
@@ -214,13 +225,38 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        AppCli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    /// The commands and their options as a table of Markdown.
+    fn markdown() -> String {
+        let mut text = "| command | does | options |\n|---|---|---|\n".to_owned();
+        for command in command().get_subcommands() {
+            let arguments: String = command
+                .get_positionals()
+                .map(|argument| match argument.is_required_set() {
+                    true => format!(" {}", argument.get_id().as_str().to_uppercase()),
+                    false => format!(" [{}]", argument.get_id().as_str().to_uppercase()),
+                })
+                .collect();
+            let flags = command.get_arguments().filter(|it| !it.is_positional());
+            let flags = flags.filter_map(clap::Arg::get_long).filter(|name| *name != "help");
+            let options: Vec<String> = flags.map(|name| format!("`--{name}`")).collect();
+            let (name, does) = (command.get_name(), command.get_about().unwrap_or_default());
+            text.push_str(&format!("| `{name}{arguments}` | {does} | {} |\n", options.join(" ")));
+        }
+        text
+    }
+
+    #[test]
+    fn the_readme_has_the_commands() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        assert!(readme.contains(&markdown()), "README.md lacks this table:\n\n{}", markdown());
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! The commands that need no serving node: `run`, `check`, `workflows`.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tidemill_model::RunId;
+use tidemill_model::{RunId, Seq};
 
 use super::args::{Check, RunArgs};
+use super::progress::Shown;
 use super::serve::{Signals, fenced};
 use super::{CommandResult, print_json, print_line, say, say_blocked};
 use crate::author::App;
-use crate::engine::{Node, RunResult, StartRequest};
+use crate::engine::recovery::Continues;
+use crate::engine::{Node, RunResult, StartRequest, Started};
 use crate::error::Error;
 use crate::node::attach::exit_fenced;
 use crate::node::open::OpenNode;
@@ -24,7 +27,10 @@ pub(super) async fn run(app: App, args: RunArgs) -> CommandResult {
     let mut signals = Signals::listen()?;
     let side = SideThread::start()?;
     let app = args.file.settle(app);
-    let open = OpenNode::open(app, &args.file.db, args.file.sidecar, &side).await?;
+    // The id is checked when the run is started: a bad one names no run of the file.
+    let own = args.new.id.as_deref().and_then(|id| RunId::new(id).ok());
+    let continues = Continues::Only(own);
+    let open = OpenNode::open(app, &args.file.db, args.file.sidecar, &side, continues).await?;
     let request = StartRequest {
         workflow: args.new.workflow,
         input: args.new.input,
@@ -52,13 +58,22 @@ async fn to_its_end(node: &Node, request: StartRequest) -> CommandResult {
     let started = node.start(request).await?;
     say(&format!("run {}", started.id));
     let mut told = None;
+    let shown = Shown::new(node, &started.id, after(node, &started));
+    let mut shown = std::io::stderr().is_terminal().then_some(shown);
     let ended = loop {
+        if let Some(shown) = &mut shown {
+            shown.catch_up().await;
+        }
         tokio::select! {
             biased;
             ended = node.result(&started.id) => break ended?,
+            () = news(shown.as_mut()) => {}
             () = tokio::time::sleep(LOOK_PERIOD) => tell_waits(node, &started.id, &mut told).await,
         }
     };
+    if let Some(mut shown) = shown {
+        shown.catch_up().await;
+    }
     match ended {
         RunResult::Completed(output) => {
             print_json(output.as_str());
@@ -73,6 +88,20 @@ async fn to_its_end(node: &Node, request: StartRequest) -> CommandResult {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Waits until there is more to show; for ever if nothing is shown.
+async fn news(shown: Option<&mut Shown>) {
+    match shown {
+        Some(shown) => shown.news().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The event after which the run is news: all of a new one, and what this process does of one that
+/// an earlier process began.
+fn after(node: &Node, started: &Started) -> Seq {
+    if started.existing { node.opened_at() } else { started.seq }
 }
 
 /// Tells the user, once, which blocked run this run waits for: someone has to resume that one first.

@@ -16,16 +16,16 @@
 mod args;
 mod local;
 mod panics;
+mod progress;
 mod remote;
 mod serve;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tidemill_model::{BlockReason, terminal};
 
-use self::args::{AppCli, AppCommand};
+use self::args::AppCommand;
 use super::attach::EXIT_FENCED;
 use crate::author::App;
 use crate::error::{Error, ErrorKind};
@@ -51,7 +51,7 @@ impl App {
     /// It prints panics as Rust does, but escapes control characters; a program that has its own
     /// panic hook keeps it with [`App::keep_panic_hook`].
     pub fn main(self) -> ExitCode {
-        let cli = match AppCli::try_parse() {
+        let cli = match args::parse() {
             Ok(cli) => cli,
             Err(usage) => {
                 // Help is not an error, and goes to stdout.

@@ -13,6 +13,7 @@ use super::args::Serve;
 use super::{CommandResult, print_line};
 use crate::author::App;
 use crate::engine::polls::process_ends;
+use crate::engine::recovery::Continues;
 use crate::error::{Error, ErrorKind};
 use crate::node::attach::{Sidecar, exit_fenced};
 use crate::node::http::{AppInfo, Readiness, Server, Token, check_exposure};
@@ -26,7 +27,7 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
     let side = SideThread::start()?;
     let info = info(&app);
     let app = args.file.settle(app);
-    let opening = OpenNode::open(app, &args.file.db, args.file.sidecar, &side);
+    let opening = OpenNode::open(app, &args.file.db, args.file.sidecar, &side, Continues::All);
     let open = tokio::select! {
         biased;
         open = opening => open?,
@@ -45,7 +46,12 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
             return Err(error);
         }
     };
-    print_line(&format!("listening on http://{}", server.address()));
+    let address = format!("http://{}", server.address());
+    if let Err(error) = open.node.announce(&address) {
+        // Others who find the file locked are then told the process alone.
+        tracing::warn!(%error, "the address cannot be noted beside the file");
+    }
+    print_line(&format!("listening on {address}"));
     tokio::select! {
         biased;
         () = fenced(open.sidecar.as_ref()) => exit_fenced(),

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Api;
 use super::error::ApiError;
 use super::query::Params;
+use super::reference::Route;
 use super::runs::no_such_run;
 use crate::store::{EventRows, Following, Reads, Stored};
 
@@ -39,7 +40,7 @@ pub(crate) async fn events(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let params = Params::read(&uri, &["after", "limit", "follow"])?;
+    let params = Params::read(&uri, Route::ListEvents)?;
     let limit = params.limit(PAGE_DEFAULT, PAGE_MAX)?;
     let after: Option<Seq> = params.get("after")?;
     let follow: bool = params.get("follow")?.unwrap_or_default();

@@ -32,6 +32,7 @@ pub(crate) struct Readiness {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Health {
     /// `ok`, or what is wrong.
     status: &'static str,
@@ -160,6 +161,7 @@ pub(crate) async fn health(State(api): State<Arc<Api>>) -> (StatusCode, Json<Hea
 
 /// The answer of a living process.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Liveness {
     status: &'static str,
 }

@@ -1,21 +1,9 @@
 //! The node's HTTP API, under `/v1`, on the side thread.
 //!
-//! | request | answer |
-//! |---|---|
-//! | `POST /v1/runs` `{workflow, input, id?, labels?}` | 201 with the run, 200 if it exists with the same input |
-//! | `GET /v1/runs?status=&workflow=&limit=&after=` | `{runs, next}`, the newest first |
-//! | `GET /v1/runs/{id}` | the run with its first 1,000 operations; `operations_next` continues |
-//! | `GET /v1/runs/{id}/operations?after=OP&limit=` | `{operations, next}`, the first first; `whole=true` cuts nothing |
-//! | `GET /v1/runs/{id}/operations/{op}` | one operation, whole |
-//! | `GET /v1/runs/{id}/events?after=SEQ&limit=` | `{events, next}`; with `follow=true` server-sent events |
-//! | `GET /v1/runs/{id}/result?wait=30s` | 200 with the end of the run, 202 while it has none |
-//! | `POST /v1/runs/{id}/resume` | 200; a blocked run is tried again |
-//! | `GET /v1/snapshot` | a consistent copy of the file |
-//! | `GET /v1/health` | 200 while this node can act, record and ship what it did in time, else 503 |
-//! | `GET /v1/live` | 200 as long as this process answers: S3 and the sidecar do not matter to it |
+//! The table of its requests is in [`reference`].
 //!
-//! An error is `{kind, message}`. On any address that is not loopback, every request but the last
-//! two needs the bearer token; a node without a token refuses requests of web pages of other
+//! An error is `{kind, message}`. On any address that is not loopback, every request but those that
+//! ask for health needs the bearer token; a node without a token refuses requests of web pages of other
 //! origins. What a reply reports is durable: it is read from the file, or the writer has confirmed
 //! it.
 //!
@@ -27,9 +15,11 @@ mod auth;
 mod error;
 mod events;
 mod health;
+mod openapi;
 mod operations;
 mod page;
 mod query;
+pub(super) mod reference;
 mod runs;
 mod snapshot;
 mod view;
@@ -42,7 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::extract::State;
+use axum::routing::{MethodRouter, get, post};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::auth::Token;
 use self::error::ApiError;
 pub(crate) use self::health::Readiness;
+use self::reference::{Endpoint, Route};
 use super::side::SideThread;
 use crate::engine::{Environment, Node};
 use crate::error::{Error, ErrorKind};
@@ -174,15 +166,7 @@ async fn bind(side: &SideThread, listen: SocketAddr) -> Result<TcpListener, Erro
 }
 
 fn router(api: Arc<Api>, token: Option<Token>) -> Router {
-    let routes = Router::new()
-        .route("/v1/runs", post(runs::start).get(runs::list))
-        .route("/v1/runs/{id}", get(runs::show))
-        .route("/v1/runs/{id}/operations", get(operations::list))
-        .route("/v1/runs/{id}/operations/{op}", get(operations::show))
-        .route("/v1/runs/{id}/events", get(events::events))
-        .route("/v1/runs/{id}/result", get(runs::result))
-        .route("/v1/runs/{id}/resume", post(runs::resume))
-        .route("/v1/snapshot", get(snapshot::snapshot))
+    let routes = routes_of(|endpoint| !endpoint.open)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method);
     let guarded = match token {
@@ -191,17 +175,50 @@ fn router(api: Arc<Api>, token: Option<Token>) -> Router {
         }
         None => routes.layer(axum::middleware::from_fn(page::check)),
     };
-    Router::new()
-        .route("/v1/health", get(health::health))
-        .route("/v1/live", get(health::live))
-        .merge(guarded)
-        .with_state(api)
+    routes_of(|endpoint| endpoint.open).merge(guarded).with_state(api)
+}
+
+/// The routes of the table that `which` picks.
+fn routes_of(which: impl Fn(&Endpoint) -> bool) -> Router<Arc<Api>> {
+    Route::ALL.into_iter().fold(Router::new(), |router, route| {
+        let endpoint = route.endpoint();
+        if which(&endpoint) { router.route(endpoint.path, handler(route)) } else { router }
+    })
+}
+
+fn handler(route: Route) -> MethodRouter<Arc<Api>> {
+    match route {
+        Route::StartRun => post(runs::start),
+        Route::ListRuns => get(runs::list),
+        Route::ShowRun => get(runs::show),
+        Route::ListOperations => get(operations::list),
+        Route::ShowOperation => get(operations::show),
+        Route::ListEvents => get(events::events),
+        Route::Result => get(runs::result),
+        Route::Resume => post(runs::resume),
+        Route::Snapshot => get(snapshot::snapshot),
+        Route::Index => get(index),
+        Route::OpenApi => get(openapi::document),
+        Route::Health => get(health::health),
+        Route::Live => get(health::live),
+    }
+}
+
+/// `GET /v1`: the table of requests, for a person with `curl`.
+async fn index(State(api): State<Arc<Api>>) -> String {
+    let AppInfo { name, version, workflows } = &api.app;
+    format!(
+        "{name} {version}, a node of Tidemill {}\nworkflows: {}\n\n{}",
+        env!("CARGO_PKG_VERSION"),
+        workflows.join(", "),
+        reference::text()
+    )
 }
 
 async fn no_such_path(uri: axum::http::Uri) -> ApiError {
-    ApiError::not_found(format!("there is no {}: see /v1/runs and /v1/health", uri.path()))
+    ApiError::not_found(format!("there is no {}: GET /v1 lists what there is", uri.path()))
 }
 
 async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> ApiError {
-    ApiError::method(format!("{} does not take {method}", uri.path()))
+    ApiError::method(format!("{} does not take {method}: GET /v1 lists what there is", uri.path()))
 }

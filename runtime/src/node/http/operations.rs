@@ -10,6 +10,7 @@ use tidemill_model::{OpId, OperationPage, OperationView, PageRequest, Payloads, 
 use super::Api;
 use super::error::ApiError;
 use super::query::Params;
+use super::reference::Route;
 use super::runs::state;
 use crate::error::{Error, ErrorKind};
 
@@ -31,7 +32,7 @@ pub(crate) async fn list(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Json<OperationPage>, ApiError> {
-    let params = Params::read(&uri, &["after", "limit", "whole"])?;
+    let params = Params::read(&uri, Route::ListOperations)?;
     let limit = params.limit(OPERATIONS_DEFAULT, OPERATIONS_MAX)?;
     let after = params.get::<After>("after")?.and_then(|after| after.0);
     let whole: bool = params.get("whole")?.unwrap_or_default();
@@ -46,7 +47,7 @@ pub(crate) async fn show(
     Path((id, op)): Path<(String, String)>,
     uri: Uri,
 ) -> Result<Json<OperationView>, ApiError> {
-    Params::read(&uri, &[])?;
+    Params::read(&uri, Route::ShowOperation)?;
     let id = RunId::new(&id)?;
     let After(op) = op.parse().map_err(|e| ApiError::invalid(format!("no operation: {e}")))?;
     let (state, _) = state(&api, id.clone()).await?;

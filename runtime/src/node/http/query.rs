@@ -7,14 +7,19 @@ use std::time::Duration;
 use axum::http::Uri;
 
 use super::error::ApiError;
+use super::reference::Route;
 
 /// The parameters of a request.
 #[derive(Debug)]
 pub(crate) struct Params(BTreeMap<String, String>);
 
 impl Params {
-    /// Reads the query of `uri`, which may have only the parameters in `known`.
-    pub(crate) fn read(uri: &Uri, known: &[&str]) -> Result<Params, ApiError> {
+    /// Reads the query of `uri`, which may have only the parameters that the table gives the route.
+    pub(crate) fn read(uri: &Uri, route: Route) -> Result<Params, ApiError> {
+        Params::of(uri, &route.parameters())
+    }
+
+    fn of(uri: &Uri, known: &[&str]) -> Result<Params, ApiError> {
         let query: axum::extract::Query<Vec<(String, String)>> =
             axum::extract::Query::try_from_uri(uri)
                 .map_err(|e| ApiError::invalid(format!("the query cannot be read: {e}")))?;
@@ -86,7 +91,7 @@ mod tests {
 
     fn params(query: &str) -> Result<Params, ApiError> {
         let uri: Uri = format!("/v1/runs?{query}").parse().unwrap();
-        Params::read(&uri, &["limit", "wait"])
+        Params::of(&uri, &["limit", "wait"])
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::Api;
 use super::error::ApiError;
 use super::operations::{OPERATIONS_DEFAULT, page};
 use super::query::Params;
+use super::reference::Route;
 use super::view::ResultView;
 use crate::engine::{RunResult, StartRequest};
 use crate::error::{Error, ErrorKind, closed};
@@ -38,14 +39,20 @@ const LIST_MAX: u32 = 1_000;
 /// again is cheap.
 pub(in crate::node) const WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// A run to start.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct StartBody {
+pub(super) struct StartBody {
+    /// The workflow's name.
     workflow: String,
+    /// Its input; `null` if left out.
     #[serde(default = "tidemill_model::Json::null")]
     input: tidemill_model::Json,
+    /// The run's id, which makes starting it again harmless; a new UUID if left out.
     #[serde(default)]
     id: Option<String>,
+    /// Names and values to find the run by, at most 32.
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
@@ -116,7 +123,7 @@ async fn read_body(mut body: Body) -> Result<bytes::Bytes, ApiError> {
 
 /// `GET /v1/runs`.
 pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<RunPage>, ApiError> {
-    let params = Params::read(&uri, &["status", "workflow", "limit", "after"])?;
+    let params = Params::read(&uri, Route::ListRuns)?;
     let limit = params.limit(LIST_DEFAULT, LIST_MAX)?;
     // One run more than asked for shows whether there is a next page.
     let filter = RunFilter {
@@ -137,7 +144,7 @@ pub(crate) async fn show(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Json<RunView>, ApiError> {
-    Params::read(&uri, &[])?;
+    Params::read(&uri, Route::ShowRun)?;
     Ok(Json(shown(&api, RunId::new(&id)?).await?))
 }
 
@@ -169,7 +176,7 @@ pub(crate) async fn result(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let params = Params::read(&uri, &["wait"])?;
+    let params = Params::read(&uri, Route::Result)?;
     let wait = params.duration("wait", WAIT_MAX)?.unwrap_or_default();
     let id = RunId::new(&id)?;
     let ended = ended(&api, &id, wait).await?;
@@ -201,7 +208,7 @@ pub(crate) async fn resume(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Json<ResultView>, ApiError> {
-    let params = Params::read(request.uri(), &["wait"])?;
+    let params = Params::read(request.uri(), Route::Resume)?;
     let wait = params.duration("wait", WAIT_MAX)?.unwrap_or_default();
     let id = RunId::new(&id)?;
     api.node.resume(&id).await?;

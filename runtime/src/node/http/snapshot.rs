@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use super::Api;
 use super::error::ApiError;
 use super::query::Params;
+use super::reference::Route;
 use crate::error::{Error, ErrorKind, closed};
 
 /// How much is sent at a time.
@@ -27,7 +28,7 @@ static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new
 
 /// `GET /v1/snapshot`.
 pub(crate) async fn snapshot(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
-    Params::read(&uri, &[])?;
+    Params::read(&uri, Route::Snapshot)?;
     let one = ONE_AT_A_TIME.acquire().await.map_err(|_| closed())?;
     let copy = Beside::new(&api.environment.path).with(".snapshot");
     // The copying continues if the caller disconnects, and keeps its path until it ends.

@@ -12,6 +12,7 @@ use super::error::status;
 
 /// How a run ended, or why it is blocked.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct End {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<Value>,
@@ -33,6 +34,7 @@ impl End {
 
 /// The answer to `result`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ResultView {
     pub(crate) id: RunId,
     pub(crate) status: RunStatus,
@@ -70,6 +72,7 @@ impl ResultView {
 
 /// The answer to `result` while the run is blocked: an error, and what a result has.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct BlockedView {
     kind: ApiErrorKind,
     message: String,

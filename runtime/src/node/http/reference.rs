@@ -1,0 +1,219 @@
+//! The HTTP API as one table: the router, `GET /v1`, `serve --help`, the README, and the OpenAPI
+//! document are made of it or held to it.
+
+use std::fmt::Write as _;
+
+use axum::http::Method;
+
+/// A request that the node answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    StartRun,
+    ListRuns,
+    ShowRun,
+    ListOperations,
+    ShowOperation,
+    ListEvents,
+    Result,
+    Resume,
+    Snapshot,
+    Index,
+    OpenApi,
+    Health,
+    Live,
+}
+
+/// What the table says of a request.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    /// The parameters of its query.
+    pub(crate) parameters: &'static [Parameter],
+    /// The fields of its body; `None` if it takes none.
+    pub(crate) body: Option<&'static str>,
+    /// What it answers, as the tables say it.
+    pub(crate) answer: &'static str,
+    /// Whether it is answered without the bearer token.
+    pub(crate) open: bool,
+}
+
+/// A parameter of a query.
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    /// The value that the tables show; empty if none helps.
+    pub(crate) example: &'static str,
+    /// What it means, its range and its default.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the OpenAPI document is made by a test"))]
+    pub(crate) what: &'static str,
+}
+
+const fn parameter(name: &'static str, example: &'static str, what: &'static str) -> Parameter {
+    Parameter { name, example, what }
+}
+
+const LIST_RUNS: &[Parameter] = &[
+    parameter("status", "", "only runs of this status"),
+    parameter("workflow", "", "only runs of this workflow"),
+    parameter("limit", "", "how many at most, from 1 to 1000; 100 if left out"),
+    parameter("after", "", "the `next` of the page before"),
+];
+const LIST_OPERATIONS: &[Parameter] = &[
+    parameter("after", "", "the `next` of the page before, or 0"),
+    parameter("limit", "", "how many at most, from 1 to 10000; 1000 if left out"),
+    parameter("whole", "", "`true`: cut no payload, however large"),
+];
+const LIST_EVENTS: &[Parameter] = &[
+    parameter("after", "", "only events after this `seq`"),
+    parameter("limit", "", "how many at most, from 1 to 10000; 1000 if left out"),
+    parameter("follow", "", "`true`: server-sent events, until the run has ended"),
+];
+const RESULT: &[Parameter] =
+    &[parameter("wait", "30s", "how long to wait for the end, such as 500ms, 30s or 2m, up to 5m")];
+const RESUME: &[Parameter] =
+    &[parameter("wait", "2s", "how long to wait for what becomes of it, up to 5m")];
+
+impl Route {
+    /// All of them, in the order in which a person meets them.
+    pub(crate) const ALL: [Route; 13] = [
+        Route::StartRun,
+        Route::ListRuns,
+        Route::ShowRun,
+        Route::ListOperations,
+        Route::ShowOperation,
+        Route::ListEvents,
+        Route::Result,
+        Route::Resume,
+        Route::Snapshot,
+        Route::Index,
+        Route::OpenApi,
+        Route::Health,
+        Route::Live,
+    ];
+
+    pub(crate) fn endpoint(self) -> Endpoint {
+        let get = |path, parameters, answer| Endpoint {
+            method: Method::GET,
+            path,
+            parameters,
+            body: None,
+            answer,
+            open: false,
+        };
+        match self {
+            Route::StartRun => Endpoint {
+                method: Method::POST,
+                body: Some("{workflow, input?, id?, labels?}"),
+                ..get("/v1/runs", &[], "201 with the run; 200 if it exists with the same input")
+            },
+            Route::ListRuns => {
+                get("/v1/runs", LIST_RUNS, "`{runs, next, counts?}`: summaries, the newest first")
+            }
+            Route::ShowRun => get("/v1/runs/{id}", &[], "the run with its first 1,000 operations"),
+            Route::ListOperations => get(
+                "/v1/runs/{id}/operations",
+                LIST_OPERATIONS,
+                "`{operations, next}`: a page of them, the first first",
+            ),
+            Route::ShowOperation => {
+                get("/v1/runs/{id}/operations/{op}", &[], "one operation, whole")
+            }
+            Route::ListEvents => get(
+                "/v1/runs/{id}/events",
+                LIST_EVENTS,
+                "`{events, next}`, the first first; with `follow=true` a stream until the run ends",
+            ),
+            Route::Result => get(
+                "/v1/runs/{id}/result",
+                RESULT,
+                "200 with the end of the run, 202 while it has none, 409 with the reason while it \
+                 is blocked",
+            ),
+            Route::Resume => Endpoint {
+                method: Method::POST,
+                ..get(
+                    "/v1/runs/{id}/resume",
+                    RESUME,
+                    "200 with what became of it; a blocked run is tried again",
+                )
+            },
+            Route::Snapshot => get("/v1/snapshot", &[], "a consistent copy of the file"),
+            Route::Index => get("/v1", &[], "this table"),
+            Route::OpenApi => get("/v1/openapi.json", &[], "this API as an OpenAPI 3.1 document"),
+            Route::Health => Endpoint {
+                open: true,
+                ..get(
+                    "/v1/health",
+                    &[],
+                    "200 while the node can act, record and ship in time; else 503",
+                )
+            },
+            Route::Live => Endpoint {
+                open: true,
+                ..get("/v1/live", &[], "200 as long as the process answers")
+            },
+        }
+    }
+
+    /// The names of the parameters that its query may have.
+    pub(crate) fn parameters(self) -> Vec<&'static str> {
+        self.endpoint().parameters.iter().map(|parameter| parameter.name).collect()
+    }
+}
+
+impl Endpoint {
+    /// The request as a person types it: `GET /v1/runs?status=&limit=`.
+    fn request(&self) -> String {
+        let mut text = format!("{} {}", self.method, self.path);
+        for (index, Parameter { name, example, .. }) in self.parameters.iter().enumerate() {
+            let mark = if index == 0 { '?' } else { '&' };
+            write!(text, "{mark}{name}={example}").expect("a string takes it");
+        }
+        text
+    }
+}
+
+/// The table as lines of text, for a terminal.
+pub(crate) fn text() -> String {
+    let mut text = String::new();
+    for endpoint in Route::ALL.map(Route::endpoint) {
+        let body = endpoint.body.map_or_else(String::new, |body| format!(" {body}"));
+        let answer = endpoint.answer.replace('`', "");
+        writeln!(text, "{}{body}\n    {answer}", endpoint.request()).expect("a string takes it");
+    }
+    text
+}
+
+/// The table as Markdown.
+#[cfg(test)]
+fn markdown() -> String {
+    let mut text = "| request | answer |\n|---|---|\n".to_owned();
+    for endpoint in Route::ALL.map(Route::endpoint) {
+        let body = endpoint.body.map_or_else(String::new, |body| format!(" `{body}`"));
+        let row = format!("| `{}`{body} | {} |\n", endpoint.request(), endpoint.answer);
+        text.push_str(&row);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_and_the_document_have_the_table() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for file in ["README.md", "docs/http-api.md"] {
+            let document = std::fs::read_to_string(root.join(file)).unwrap();
+            assert!(document.contains(&markdown()), "{file} lacks this table:\n\n{}", markdown());
+        }
+    }
+
+    #[test]
+    fn a_terminal_gets_the_whole_table() {
+        let text = text();
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        assert!(text.contains("GET /v1/runs/{id}/result?wait=30s\n    200 with the end"), "{text}");
+    }
+}
