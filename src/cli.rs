@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Own a node: restore its file, run CMD on it, ship every change to the bucket.
     Sidecar(crate::sidecar::Args),
+    /// Run an app with a bucket and a sidecar on this machine, and watch its program.
+    Dev(crate::dev::Args),
     /// Serve an S3-compatible bucket from a folder, for development and tests only.
     Bucket(crate::bucket::Args),
     /// Bring Litestream, which the sidecar and restores need: a release archive, or built with Go.
@@ -52,7 +54,8 @@ impl Command {
     pub(crate) fn default_log(&self) -> &'static str {
         match self {
             Command::Sidecar(_) => "info,aws=warn",
-            Command::Bucket(_)
+            Command::Dev(_)
+            | Command::Bucket(_)
             | Command::InstallLitestream(_)
             | Command::Nodes(_)
             | Command::Timeline(_)
@@ -70,6 +73,7 @@ impl Command {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Sidecar(args) => crate::sidecar::run(args),
+            Command::Dev(args) => crate::dev::run(&args),
             Command::Bucket(args) => crate::bucket::run(&args),
             Command::InstallLitestream(args) => crate::install_litestream::run(&args),
             Command::Nodes(args) => crate::nodes::run(&args),

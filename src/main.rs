@@ -7,6 +7,7 @@
 mod bucket;
 mod cli;
 mod common;
+mod dev;
 mod events;
 mod forget;
 mod fsck;

@@ -25,6 +25,15 @@ impl App {
         let (log, floats_exact_from) = store::log_of(path, run)?;
         report(self, &Clock::default(), run, log, floats_exact_from)
     }
+
+    /// [`App::check_run`] of each run of a file that has not ended, the oldest first.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file; otherwise what reading the file says.
+    pub fn check_unfinished(&self, path: &Path) -> Result<Vec<CheckReport>, Error> {
+        let runs = store::unfinished_of(path)?;
+        runs.iter().map(|run| self.check_run(path, run)).collect()
+    }
 }
 
 pub(super) fn report(

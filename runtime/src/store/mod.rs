@@ -27,9 +27,9 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
-use tidemill_eventlog::query::RunFilter;
+use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{open_any, waits};
-use tidemill_model::{OpId, RunId, RunPage, RunState, Seq, Timestamp, WaitsFor};
+use tidemill_model::{OpId, RunId, RunPage, RunState, RunStatus, Seq, Timestamp, WaitsFor};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::clock::Clock;
@@ -259,4 +259,16 @@ pub(crate) fn log_of(path: &Path, run: &RunId) -> Result<(Log, Option<Seq>), Err
     let file = open_any(path)?;
     let exact_from = process::floats_exact_from(&file)?;
     Ok((log::log(&file, run)?, exact_from))
+}
+
+/// The runs of a file that have not ended, the oldest first. It blocks.
+pub(crate) fn unfinished_of(path: &Path) -> Result<Vec<RunId>, Error> {
+    let file = open_any(path)?;
+    let mut found = Vec::new();
+    for status in RunStatus::ALL.into_iter().filter(|status| !status.is_final()) {
+        let filter = RunFilter { status: Some(status), limit: u32::MAX, ..RunFilter::default() };
+        found.extend(query::runs(&file, &filter)?.into_iter().map(|run| (run.seq, run.id)));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, run)| run).collect())
 }

@@ -181,11 +181,15 @@ pub(super) struct Resume {
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// The run's id
-    pub(super) run: String,
+    #[arg(required_unless_present = "all")]
+    pub(super) run: Option<String>,
+    /// Replay every run that has not ended: which of them would this program block?
+    #[arg(long, conflicts_with = "run")]
+    pub(super) all: bool,
     /// The file to read: a node may be using it, and it may be a restored copy
     #[arg(long, env = "TIDEMILL_DB", default_value = "workflow.db")]
     pub(super) db: PathBuf,
-    /// Print the result as JSON
+    /// Print the result as JSON, one line a run
     #[arg(long)]
     pub(super) json: bool,
 }

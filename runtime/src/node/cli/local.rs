@@ -1,4 +1,4 @@
-//! The commands that need no serving node: `run`, `check`, `workflows`.
+//! The commands that need no serving node: `run`, `workflows`.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidemill_model::{RunId, Seq};
 
-use super::args::{Check, RunArgs};
+use super::args::RunArgs;
 use super::progress::Shown;
 use super::serve::{Signals, fenced};
 use super::{CommandResult, print_json, print_line, say, say_blocked};
@@ -122,36 +122,4 @@ pub(super) fn workflows(app: &App) -> CommandResult {
         print_line(&name);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// `check`: 0 if the code does what the log says, 1 if it does not.
-pub(super) fn check(app: &App, args: &Check) -> CommandResult {
-    let run = RunId::new(&args.run).map_err(Error::from)?;
-    let report = app.check_run(&args.db, &run)?;
-    if args.json {
-        let divergence = &report.divergence;
-        let json = serde_json::json!({
-            "run": report.run,
-            "workflow": report.workflow,
-            "events": report.events,
-            "agrees": divergence.is_none(),
-            "divergence": divergence,
-        });
-        print_json(&json.to_string());
-    }
-    let Some(divergence) = &report.divergence else {
-        if !args.json {
-            print_line(&format!(
-                "run {}: {} events, the code does what the log says",
-                report.run, report.events
-            ));
-        }
-        return Ok(ExitCode::SUCCESS);
-    };
-    let at = divergence.op.map(|op| format!(" at operation {op}")).unwrap_or_default();
-    say_blocked(
-        &format!("error: the code does not do what run {} did{at}", report.run),
-        divergence,
-    );
-    Ok(ExitCode::FAILURE)
 }

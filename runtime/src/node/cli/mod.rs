@@ -8,12 +8,14 @@
 //! | `resume RUN` | asks a node to try a blocked run again |
 //! | `workflows` | lists the program's workflows |
 //! | `check RUN` | replays a run of a file against this program without executing steps |
+//! | `check --all` | the same for all runs of a file that have not ended |
 //!
 //! Exit codes: 0; 1 error; 2 usage; 75 another owner has the node; 130 or 143 a `run` that SIGINT or
 //! SIGTERM interrupted, and a `serve` that a second one ended at once. Data goes to stdout, everything
 //! else to stderr.
 
 mod args;
+mod check;
 mod local;
 mod panics;
 mod progress;
@@ -85,7 +87,7 @@ impl App {
             AppCommand::Start(args) => on_small_runtime(remote::start(args)),
             AppCommand::Resume(args) => on_small_runtime(remote::resume(args)),
             AppCommand::Workflows => local::workflows(&self),
-            AppCommand::Check(args) => local::check(&self, &args),
+            AppCommand::Check(args) => check::check(&self, &args),
         }
     }
 }

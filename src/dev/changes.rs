@@ -1,0 +1,157 @@
+//! What a new program thinks of the runs that have not ended.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tidemill_client::{NodeAddress, NodeClient};
+use tidemill_eventlog::query::{self, RunFilter};
+use tidemill_model::RunStatus;
+use tokio::process::Command;
+
+/// How long the check may take: it replays every unfinished run.
+const CHECK_TIME: Duration = Duration::from_secs(60);
+
+/// What `check --all` of the new program said.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    checked: Vec<Checked>,
+    /// The runs that were blocked before.
+    blocked: Vec<String>,
+    /// Why nothing is known.
+    pub(super) unknown: Option<String>,
+}
+
+/// A line of `check --all --json`.
+#[derive(Debug, Deserialize)]
+struct Checked {
+    run: String,
+    agrees: bool,
+    divergence: Option<Divergence>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Divergence {
+    op: Option<u64>,
+    logged: Option<String>,
+    asked: Option<String>,
+    advice: String,
+}
+
+impl Report {
+    /// How many runs were checked.
+    pub(super) fn runs(&self) -> usize {
+        self.checked.len()
+    }
+
+    /// How many of them the new program would block, and did not before.
+    pub(super) fn blocks(&self) -> usize {
+        self.parting().count()
+    }
+
+    /// A line for each run that the new program would block.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.parting().map(describe).collect()
+    }
+
+    /// The blocked runs that the new program fits.
+    pub(super) fn mended(&self) -> Vec<String> {
+        let agree = self.checked.iter().filter(|checked| checked.agrees);
+        let was_blocked = |run: &String| self.blocked.contains(run);
+        agree.map(|checked| checked.run.clone()).filter(was_blocked).collect()
+    }
+
+    fn parting(&self) -> impl Iterator<Item = &Checked> {
+        let new = |checked: &&Checked| !checked.agrees && !self.blocked.contains(&checked.run);
+        self.checked.iter().filter(new)
+    }
+}
+
+fn describe(checked: &Checked) -> String {
+    let Some(divergence) = &checked.divergence else { return checked.run.clone() };
+    let at = divergence.op.map(|op| format!(" at operation {op}")).unwrap_or_default();
+    match (&divergence.logged, &divergence.asked) {
+        (Some(logged), Some(asked)) => {
+            format!("{}{at}: the log has {logged}, the new code asks for {asked}", checked.run)
+        }
+        _ => format!("{}{at}: {}", checked.run, divergence.advice),
+    }
+}
+
+/// Asks the program at `path` about the runs of a file.
+pub(super) async fn check(path: &Path, db: &Path) -> Report {
+    match said(path, db).await {
+        Ok(checked) => Report { checked, blocked: blocked(db), unknown: None },
+        Err(why) => Report { unknown: Some(why), ..Report::default() },
+    }
+}
+
+async fn said(path: &Path, db: &Path) -> Result<Vec<Checked>, String> {
+    let mut command = Command::new(path);
+    command.args(["check", "--all", "--json", "--db"]).arg(db);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(CHECK_TIME, command.output())
+        .await
+        .map_err(|_| format!("`check --all` took longer than {} s", CHECK_TIME.as_secs()))?
+        .map_err(|error| format!("it cannot be run: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let checked: Result<Vec<Checked>, _> = text.lines().map(serde_json::from_str).collect();
+    match checked {
+        Ok(checked) if matches!(output.status.code(), Some(0 | 1)) => Ok(checked),
+        _ => {
+            let error = String::from_utf8_lossy(&output.stderr);
+            Err(format!("`check --all` failed: {}", error.lines().next().unwrap_or("no reason")))
+        }
+    }
+}
+
+/// The runs of a file that are blocked. One that cannot be read is asked about, not offered.
+fn blocked(db: &Path) -> Vec<String> {
+    let filter =
+        RunFilter { status: Some(RunStatus::Blocked), limit: 1000, ..RunFilter::default() };
+    let file = tidemill_eventlog::open_any(db);
+    let runs = file.and_then(|file| query::runs(&file, &filter)).unwrap_or_default();
+    runs.into_iter().map(|run| run.id.to_string()).collect()
+}
+
+/// Asks the node at `url` to try a blocked run again.
+pub(super) async fn resume(url: &str, run: &str) -> anyhow::Result<()> {
+    let token = std::env::var("TIDEMILL_TOKEN").ok().filter(|token| !token.is_empty());
+    let client = NodeClient::new(url.parse::<NodeAddress>()?, token);
+    let _run: serde_json::Value = client.post(&format!("/v1/runs/{run}/resume"), None).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(blocked: &[&str], lines: &[&str]) -> Report {
+        Report {
+            checked: lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect(),
+            blocked: blocked.iter().map(|run| (*run).to_owned()).collect(),
+            unknown: None,
+        }
+    }
+
+    const FITS: &str = r#"{"run":"a","workflow":"w","events":9,"agrees":true,"divergence":null}"#;
+    const PARTS: &str = r#"{"run":"b","workflow":"w","events":9,"agrees":false,"divergence":
+        {"kind":"divergence","op":2,"logged":"step `load`","asked":"step `fetch`","advice":"x"}}"#;
+
+    #[test]
+    fn a_run_that_parts_is_told_with_both_sides() {
+        let report = report(&[], &[FITS, PARTS]);
+        assert_eq!((report.runs(), report.blocks()), (2, 1));
+        assert_eq!(
+            report.lines(),
+            ["b at operation 2: the log has step `load`, the new code asks for step `fetch`"]
+        );
+    }
+
+    #[test]
+    fn a_run_that_was_blocked_is_mended_or_no_news() {
+        assert_eq!(report(&["a"], &[FITS]).mended(), ["a"]);
+        assert_eq!(report(&["b"], &[PARTS]).blocks(), 0);
+    }
+}
