@@ -23,6 +23,12 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{}", terminal::line(line));
 }
 
+/// Prints lines for the user on stderr.
+pub(crate) fn say_lines(lines: &str) {
+    // Nothing is left to do if stderr is closed.
+    let _ = writeln!(io::stderr(), "{}", terminal::lines(lines));
+}
+
 /// Marks a failed write as one to stdout.
 pub(crate) fn written(result: io::Result<()>) -> anyhow::Result<()> {
     result.map_err(|e| {

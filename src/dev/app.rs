@@ -33,6 +33,10 @@ impl App {
             .env("TIDEMILL_DB", state.db())
             .env("TIDEMILL_SIDECAR", state.socket())
             .stdout(Stdio::piped());
+        // What wants a person, and nothing of how it starts, unless somebody asked for it.
+        if ["TIDEMILL_LOG", "RUST_LOG"].iter().all(|name| std::env::var_os(name).is_none()) {
+            child.env("TIDEMILL_LOG", "warn").env("RUST_LOG", "warn");
+        }
         let mut child = Child::start(&mut child)
             .with_context(|| format!("cannot run {}", program.display()))?;
         let (tell, ready) = oneshot::channel();

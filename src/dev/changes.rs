@@ -115,10 +115,27 @@ fn blocked(db: &Path) -> Vec<String> {
     runs.into_iter().map(|run| run.id.to_string()).collect()
 }
 
+/// Those of the runs that the node at `url` still has as blocked: some it tried again by itself.
+pub(super) async fn still_blocked(url: &str, runs: Vec<String>) -> Vec<String> {
+    let Ok(address) = url.parse::<NodeAddress>() else { return Vec::new() };
+    let client = NodeClient::new(address, token());
+    let mut blocked = Vec::new();
+    for run in runs {
+        let view: Result<serde_json::Value, _> = client.get(&format!("/v1/runs/{run}")).await;
+        if view.is_ok_and(|view| view["status"] == "blocked") {
+            blocked.push(run);
+        }
+    }
+    blocked
+}
+
+fn token() -> Option<String> {
+    std::env::var("TIDEMILL_TOKEN").ok().filter(|token| !token.is_empty())
+}
+
 /// Asks the node at `url` to try a blocked run again.
 pub(super) async fn resume(url: &str, run: &str) -> anyhow::Result<()> {
-    let token = std::env::var("TIDEMILL_TOKEN").ok().filter(|token| !token.is_empty());
-    let client = NodeClient::new(url.parse::<NodeAddress>()?, token);
+    let client = NodeClient::new(url.parse::<NodeAddress>()?, token());
     let _run: serde_json::Value = client.post(&format!("/v1/runs/{run}/resume"), None).await?;
     Ok(())
 }

@@ -182,7 +182,7 @@ impl Session<'_> {
                 }
                 Event::Ready(url) => {
                     self.announced = true;
-                    output::say(&words::ready(&words::Ready {
+                    output::say_lines(&words::ready(&words::Ready {
                         url: &url,
                         endpoint: &self.endpoint,
                         state: &self.state.root().display().to_string(),
@@ -241,7 +241,7 @@ impl Session<'_> {
     ) -> anyhow::Result<ControlFlow<()>> {
         self.program.seen();
         let report = changes::check(self.program.path(), &self.state.db()).await;
-        output::say(&words::changed(&report));
+        output::say_lines(&words::changed(&report));
         self.mended = report.mended();
         if self.app.is_some() && report.blocks() > 0 {
             let keep = tokio::select! {
@@ -262,7 +262,7 @@ impl Session<'_> {
 
     /// Offers to resume the blocked runs that the new program fits.
     async fn resume(&mut self, url: &str, interrupted: &mut mpsc::Receiver<()>) -> ControlFlow<()> {
-        let mended = std::mem::take(&mut self.mended);
+        let mended = changes::still_blocked(url, std::mem::take(&mut self.mended)).await;
         if mended.is_empty() {
             return ControlFlow::Continue(());
         }

@@ -29,8 +29,7 @@ pub(super) struct Ready<'a> {
 pub(super) fn ready(ready: &Ready<'_>) -> String {
     let Ready { url, endpoint, state, fleet, command } = ready;
     format!(
-        "ready\n\
-         \n\
+        "\n\
          app       {url}\n\
          bucket    {fleet} at {endpoint}\n\
          state     {state}, which stays when this ends; --fresh begins anew\n\
@@ -39,7 +38,7 @@ pub(super) fn ready(ready: &Ready<'_>) -> String {
          the past  source {state}/env && tidemill timeline {fleet}/dev\n\
          deploy    tidemill sidecar --node NAME --bucket s3://YOUR-BUCKET/fleet --db workflow.db -- {command}\n\
          \n\
-         A new build of the program is checked against the runs, and started. Ctrl-C ends."
+         Ready. A new build of the program is checked against the runs and started. Ctrl-C ends.\n"
     )
 }
 

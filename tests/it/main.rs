@@ -16,6 +16,7 @@ mod command_line;
 mod credentials;
 mod damaged_point;
 mod deadly;
+mod dev;
 mod disks;
 mod earlier_version;
 mod edited_by_hand;
