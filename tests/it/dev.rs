@@ -3,12 +3,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::process::{Process, finish};
 use crate::support::{scratch, tools, wait};
+
+/// A start waits for Litestream and a lease of 3 s, on a machine with other work.
+const LONG: Duration = Duration::from_secs(90);
 
 /// A folder with a program, and a `tidemill dev` in it.
 struct Project {
@@ -55,7 +59,7 @@ impl Project {
         let args = [&bucket[..], args, &app[..]].concat();
         let mut command = self.command(tools::tidemill(), &args);
         let process = Process::spawn("dev", &mut command, &log);
-        let url = wait::until("the app's address", wait::LONG, || {
+        let url = wait::until("the app's address", LONG, || {
             let text = std::fs::read_to_string(&log).ok()?;
             let (_, rest) = text.split_once("app       ")?;
             text.contains("Ready.").then(|| rest.lines().next().unwrap_or_default().to_owned())
@@ -77,7 +81,7 @@ impl Dev {
 
     #[track_caller]
     fn completed(&self, id: &str) {
-        wait::until_true(&format!("the end of {id}"), wait::LONG, || {
+        wait::until_true(&format!("the end of {id}"), LONG, || {
             self.status(id).as_deref() == Some("completed")
         });
     }
@@ -95,7 +99,7 @@ fn a_stop_ships_everything_and_the_next_start_continues() {
     let mut dev = project.start();
     dev.hello(&project, "one", 4);
     dev.process.signal(Signal::INT);
-    assert_eq!(dev.process.wait(wait::LONG).code(), Some(0), "{}", dev.process.log());
+    assert_eq!(dev.process.wait(LONG).code(), Some(0), "{}", dev.process.log());
     assert!(dev.process.log().contains("everything is in"), "{}", dev.process.log());
 
     let mut dev = project.start();
@@ -106,7 +110,7 @@ fn a_stop_ships_everything_and_the_next_start_continues() {
     let timeline = finish("timeline", shell.arg(tools::tidemill())).ok();
     assert!(timeline.contains("epoch"), "{timeline}");
     dev.process.signal(Signal::TERM);
-    assert_eq!(dev.process.wait(wait::LONG).code(), Some(0));
+    assert_eq!(dev.process.wait(LONG).code(), Some(0));
 }
 
 #[test]
@@ -116,11 +120,11 @@ fn two_interrupts_end_at_once_and_lose_nothing() {
     dev.hello(&project, "one", 3);
     dev.process.signal(Signal::INT);
     dev.process.signal(Signal::INT);
-    dev.process.wait(wait::LONG);
+    dev.process.wait(LONG);
     let mut dev = project.start();
     dev.completed("one");
     dev.process.signal(Signal::INT);
-    assert_eq!(dev.process.wait(wait::LONG).code(), Some(0));
+    assert_eq!(dev.process.wait(LONG).code(), Some(0));
 }
 
 #[test]
@@ -132,7 +136,7 @@ fn what_a_killed_one_left_is_ended_and_its_runs_continue() {
     let mut dev = project.start();
     dev.completed("one");
     dev.process.signal(Signal::INT);
-    assert_eq!(dev.process.wait(wait::LONG).code(), Some(0));
+    assert_eq!(dev.process.wait(LONG).code(), Some(0));
 }
 
 #[test]
@@ -150,11 +154,11 @@ fn a_new_build_is_checked_against_the_runs_and_started() {
     let mut project = Project::new();
     let dev = project.start();
     dev.hello(&project, "long", 40);
-    wait::until_true("the run to run", wait::LONG, || dev.status("long").is_some());
+    wait::until_true("the run to run", LONG, || dev.status("long").is_some());
     // It knows no workflow of that name: the run would block, and nobody is there to be asked.
     project.build("sweep");
-    wait::until_true("the check", wait::LONG, || dev.process.log().contains("it would block 1"));
-    wait::until_true("the new app", wait::LONG, || dev.process.log().contains("ready again"));
+    wait::until_true("the check", LONG, || dev.process.log().contains("it would block 1"));
+    wait::until_true("the new app", LONG, || dev.process.log().contains("ready again"));
     assert!(dev.process.log().contains("long: the log has workflow `hello`"));
 }
 
@@ -165,7 +169,7 @@ fn fresh_deletes_only_what_it_made_and_only_if_told_so() {
     dev.hello(&project, "one", 1);
     dev.completed("one");
     dev.process.signal(Signal::INT);
-    dev.process.wait(wait::LONG);
+    dev.process.wait(LONG);
 
     // Nobody can be asked, so nothing is deleted.
     let args = ["dev", "--fresh", "--", "./app", "serve"];

@@ -13,7 +13,6 @@ use super::{CommandResult, print_json, print_line, say, say_blocked};
 use crate::author::App;
 use crate::engine::recovery::Continues;
 use crate::engine::{Node, RunResult, StartRequest, Started};
-use crate::error::Error;
 use crate::node::attach::exit_fenced;
 use crate::node::open::OpenNode;
 use crate::node::side::SideThread;
