@@ -50,10 +50,12 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// What is logged unless `TIDEMILL_LOG` says otherwise.
-    pub(crate) fn default_log(&self) -> &'static str {
+    /// What this process is called in its log, and what is logged unless `TIDEMILL_LOG` says
+    /// otherwise.
+    pub(crate) fn log(&self) -> (&'static str, &'static str) {
         match self {
-            Command::Sidecar(_) => "info,aws=warn",
+            // Litestream tells of each of its uploads at `info`.
+            Command::Sidecar(_) => ("sidecar", "info,aws=warn,litestream=warn"),
             Command::Dev(_)
             | Command::Bucket(_)
             | Command::InstallLitestream(_)
@@ -66,7 +68,7 @@ impl Command {
             | Command::Restore(_)
             | Command::Forget(_)
             | Command::Probe(_)
-            | Command::Fsck(_) => "error",
+            | Command::Fsck(_) => ("tidemill", "error"),
         }
     }
 

@@ -13,7 +13,6 @@ mod forget;
 mod fsck;
 mod install_litestream;
 mod interrupt;
-mod log;
 mod nodes;
 mod output;
 mod probe;
@@ -33,7 +32,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return output::usage(&usage),
     };
-    let ended = log::start(cli.command.default_log()).and_then(|()| cli.command.run());
+    let (process, default) = cli.command.log();
+    let logs = tidemill_telemetry::log::start(process, default).map_err(anyhow::Error::from);
+    let ended = logs.and_then(|()| cli.command.run());
     match ended {
         Ok(code) => code,
         Err(error) => output::fail(&error),

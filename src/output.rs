@@ -19,8 +19,7 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 
 /// Prints a line for the user on stderr.
 pub(crate) fn say(line: &str) {
-    // Nothing is left to do if stderr is closed.
-    let _ = writeln!(io::stderr(), "{}", terminal::line(line));
+    tidemill_telemetry::log::say(line);
 }
 
 /// Prints lines for the user on stderr.

@@ -21,6 +21,7 @@ const SIDECAR: Deciding = Deciding {
         "lease/claim.rs",
         "lease/renew.rs",
         "lease/tests.rs",
+        "metrics.rs",
         "points.rs",
         "problems.rs",
         "serve/routes.rs",
@@ -158,4 +159,41 @@ fn io_is_recognised() {
     ] {
         assert!(offence(&format!("//! Pure.\n{io}\n"), &["crate::run"]).is_some(), "{io}");
     }
+}
+
+/// The first field of a log line that is written by its `Debug`, with its line's number.
+fn debug_field(text: &str) -> Option<String> {
+    let levels = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
+    let mut inside = 0_i32;
+    text.lines().enumerate().find_map(|(number, line)| {
+        let begins = levels.iter().find_map(|level| line.find(&format!("tracing::{level}")));
+        if begins.is_none() && inside == 0 {
+            return None;
+        }
+        let part = if inside > 0 { line } else { &line[begins.unwrap_or(0)..] };
+        let count = |c: char| i32::try_from(part.matches(c).count()).unwrap();
+        inside = (inside + count('(') - count(')')).max(0);
+        let by_debug = part.split([' ', ',', '(']).any(|word| {
+            word.strip_prefix('?').is_some_and(|of| of.starts_with(|c: char| c.is_alphabetic()))
+        });
+        (by_debug || part.contains(":?}")).then(|| format!("line {}: {}", number + 1, line.trim()))
+    })
+}
+
+#[test]
+fn the_log_shows_nothing_as_rust_code() {
+    let all = sources(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").as_path());
+    let crates = ["bucket", "client", "eventlog", "model", "observer", "replicator", "runtime"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let others = crates.iter().flat_map(|name| sources(&root.join(name).join("src")));
+    for file in all.into_iter().chain(others).filter(|file| file.extension().is_some()) {
+        let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        if let Some(found) = debug_field(&text) {
+            panic!("{} logs a field by its Debug: {found}", file.display());
+        }
+    }
+    for wrong in ["tracing::info!(?after, \"x\");", "tracing::warn!(\n    a = ?b, \"x\");"] {
+        assert!(debug_field(wrong).is_some(), "{wrong}");
+    }
+    assert_eq!(debug_field("let x = f(a)?;\ntracing::info!(%a, b, \"why?\");\n"), None);
 }

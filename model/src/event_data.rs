@@ -269,6 +269,22 @@ impl BlockReasonKind {
         BlockReasonKind::Limit,
         BlockReasonKind::Refused,
     ];
+
+    /// The kind's name, as it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BlockReasonKind::Nondeterminism => "nondeterminism",
+            BlockReasonKind::ForeignWait => "foreign_wait",
+            BlockReasonKind::Misuse => "misuse",
+            BlockReasonKind::Panic => "panic",
+            BlockReasonKind::UnknownWorkflow => "unknown_workflow",
+            BlockReasonKind::UnreadableLog => "unreadable_log",
+            BlockReasonKind::Poison => "poison",
+            BlockReasonKind::Runaway => "runaway",
+            BlockReasonKind::Limit => "limit",
+            BlockReasonKind::Refused => "refused",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tidemill_bucket::{Litestream, Store};
 use tidemill_eventlog::{Beside, FileLock, LockError, host};
-use tidemill_model::{BootId, FolderId, MachineId, NodeKeys, NodeState};
+use tidemill_model::{BootId, FolderId, MachineId, NodeKeys, NodeState, SidecarStatus};
 
 use crate::clocks::Clocks;
 use crate::disk::state_file;
 use crate::error::{Error, ErrorKind};
+use crate::figures::Figures;
 use crate::lease::client::LeaseClient;
+use crate::metrics::{self, Shown};
 use crate::problems::Topic;
 use crate::settings::Settings;
 use crate::shared_status::SharedStatus;
@@ -31,6 +34,7 @@ pub(crate) struct Context {
     pub(crate) machine: MachineId,
     pub(crate) folder: FolderId,
     status: Mutex<SharedStatus>,
+    pub(crate) figures: Figures,
 }
 
 impl Context {
@@ -59,6 +63,7 @@ impl Context {
             control: LitestreamControl::new(&litestream_socket, settings.beside.db()),
             litestream_socket,
             status: Mutex::new(SharedStatus::new(host::host_name(), host::boot_id()?)),
+            figures: Figures::default(),
             boot: host::boot_id()?,
             machine: host::machine_id()?,
             folder: node_lock.folder()?,
@@ -79,6 +84,14 @@ impl Context {
     /// What the lease says about this process.
     pub(crate) fn status(&self) -> MutexGuard<'_, SharedStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The page of metrics of a sidecar with this status; `lease_left` as in [`Shown`].
+    pub(crate) fn metrics(&self, status: &SidecarStatus, lease_left: Option<Duration>) -> String {
+        let ttl = self.settings.ttl.get();
+        let (shared, figures) = (self.status(), &self.figures);
+        let problems = &shared.problems;
+        metrics::render(&Shown { status, problems, figures, ttl, lease_left })
     }
 
     /// Notes a problem; returns true if it is new and should be logged.

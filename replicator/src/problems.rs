@@ -30,6 +30,36 @@ pub(crate) enum Topic {
     Upload,
 }
 
+impl Topic {
+    /// All topics, in their order.
+    pub(crate) const ALL: [Topic; 9] = [
+        Topic::Store,
+        Topic::Lease,
+        Topic::TakeOver,
+        Topic::Disk,
+        Topic::File,
+        Topic::Break,
+        Topic::Pace,
+        Topic::Litestream,
+        Topic::Upload,
+    ];
+
+    /// The topic's name in the metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Topic::Store => "store",
+            Topic::Lease => "lease",
+            Topic::TakeOver => "take_over",
+            Topic::Disk => "disk",
+            Topic::File => "file",
+            Topic::Break => "break",
+            Topic::Pace => "pace",
+            Topic::Litestream => "litestream",
+            Topic::Upload => "upload",
+        }
+    }
+}
+
 /// The problems of a process.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(BTreeMap<Topic, String>);

@@ -6,6 +6,7 @@
 //! sidecar drains the node.
 
 use tidemill_model::NodeState;
+use tidemill_telemetry::log::of_node;
 
 use crate::app::socket::AppSocket;
 use crate::context::Context;
@@ -70,6 +71,7 @@ pub fn run(settings: Settings) -> Result<RunEnd, Error> {
 async fn run_on(settings: Settings) -> Result<RunEnd, Error> {
     let mut signals = EndSignals::listen()?;
     let mut manager = ServiceManager::of_environment();
+    of_node(&settings.node, None);
     let context = tokio::select! {
         biased;
         () = signals.asked() => {

@@ -38,6 +38,10 @@ struct LeaseDeadline {
     ahead: AtomicI64,
     /// How many microseconds more than `ahead` the wall clock may gain before the gate closes.
     margin: AtomicI64,
+    /// When it opened last, and when a deadline last passed or the gate was closed: nanoseconds of
+    /// the boot clock, 0 for never.
+    opened: AtomicU64,
+    closed: AtomicU64,
     clock: Clock,
     changed: Notify,
 }
@@ -66,7 +70,8 @@ impl Gate {
 
     fn leased_by(clock: Clock) -> Gate {
         let (deadline, ahead, margin) = (AtomicU64::new(0), AtomicI64::new(UNKNOWN), 0.into());
-        let lease = LeaseDeadline { deadline, ahead, margin, clock, changed: Notify::new() };
+        let (opened, closed, changed) = (0.into(), 0.into(), Notify::new());
+        let lease = LeaseDeadline { deadline, ahead, margin, opened, closed, clock, changed };
         Gate { lease: Some(Arc::new(lease)) }
     }
 
@@ -80,6 +85,7 @@ impl Gate {
             tracing::warn!("the wall clock ran ahead: effects are held back until a renewal");
             self.store(0);
         }
+        lease.note_opening();
         lease.remember_clocks(BootTime::from_nanos(deadline));
         self.store(deadline);
     }
@@ -99,6 +105,9 @@ impl Gate {
 
     fn store(&self, deadline: u64) {
         let Some(lease) = &self.lease else { return };
+        if deadline == 0 || deadline == FENCED {
+            lease.note_closing();
+        }
         let keep = |old| (old != FENCED).then_some(deadline);
         let _ = lease.deadline.fetch_update(Ordering::AcqRel, Ordering::Acquire, keep);
         lease.changed.notify_waiters();
@@ -122,6 +131,23 @@ impl Gate {
     pub fn deadline(&self) -> Option<BootTime> {
         let deadline = self.lease.as_ref()?.deadline.load(Ordering::Acquire);
         (deadline != 0 && deadline != FENCED).then(|| BootTime::from_nanos(deadline))
+    }
+
+    /// Since when it is open, or closed, by the boot clock; `None` where that is not known: without
+    /// a lease, before the first deadline, and while the wall clock runs ahead, which says that the
+    /// machine stood still, but not when.
+    pub fn since(&self) -> Option<BootTime> {
+        let lease = self.lease.as_ref()?;
+        let at = match lease.is_open() {
+            true => lease.opened.load(Ordering::Acquire),
+            false => match self.deadline() {
+                // It closed by the clock, unless the clock is not the reason.
+                Some(deadline) if lease.clock.boot() >= deadline => deadline.as_nanos(),
+                Some(_) => 0,
+                None => lease.closed.load(Ordering::Acquire),
+            },
+        };
+        (at != 0).then(|| BootTime::from_nanos(at))
     }
 
     /// Waits until an effect may be released.
@@ -176,6 +202,22 @@ impl LeaseDeadline {
         deadline != FENCED && self.clock.boot().as_nanos() < deadline && !self.ran_ahead()
     }
 
+    /// Notes that it opens now, unless it is open.
+    fn note_opening(&self) {
+        if !self.is_open() {
+            self.opened.store(self.clock.boot().as_nanos(), Ordering::Release);
+        }
+    }
+
+    /// Notes that it closes now, unless it is closed already: then it closed at its deadline.
+    fn note_closing(&self) {
+        let deadline = self.deadline.load(Ordering::Acquire);
+        if deadline != 0 && deadline != FENCED {
+            let now = self.clock.boot().as_nanos();
+            self.closed.store(now.min(deadline), Ordering::Release);
+        }
+    }
+
     /// Whether the wall clock ran ahead of the boot clock since the deadline was set.
     fn ran_ahead(&self) -> bool {
         let then = self.ahead.load(Ordering::Acquire);
@@ -214,6 +256,28 @@ mod tests {
         gate.opened().await.unwrap();
         gate.set(host::boot_now());
         assert!(!gate.is_open(), "the deadline has passed without any message");
+    }
+
+    #[test]
+    fn it_knows_since_when_it_is_open_or_closed() {
+        let gate = Gate::leased();
+        assert_eq!(gate.since(), None, "it was never open");
+        let before = host::boot_now();
+        gate.set(host::boot_now().saturating_add(Duration::from_secs(60)));
+        let opened = gate.since().unwrap();
+        assert!(opened >= before);
+        gate.set(host::boot_now().saturating_add(Duration::from_secs(90)));
+        assert_eq!(gate.since(), Some(opened), "a renewal is no opening");
+        let deadline = host::boot_now();
+        gate.set(deadline);
+        assert_eq!(gate.since(), Some(deadline), "it closed by the clock");
+        gate.close();
+        assert_eq!(gate.since(), Some(deadline), "it was closed already");
+        gate.set(host::boot_now().saturating_add(Duration::from_secs(60)));
+        assert!(gate.since().unwrap() >= deadline);
+        gate.fence();
+        assert!(gate.since().unwrap() >= deadline);
+        assert_eq!(Gate::always_open().since(), None);
     }
 
     #[tokio::test]

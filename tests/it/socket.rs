@@ -114,7 +114,7 @@ fn wrong_requests_are_refused() {
     let metrics = unix_http::request(&vm.socket(), "GET", "/metrics", None, BOUND);
     let metrics = metrics.expect("it answers").body;
     let text = metrics.as_str().expect("metrics are text");
-    assert!(text.contains("tidemill_state{node=\"n1\",state=\"ready\"} 1"), "{text}");
+    assert!(text.contains("tidemill_sidecar_state{node=\"n1\",state=\"ready\"} 1"), "{text}");
 }
 
 #[test]

@@ -35,7 +35,6 @@ use tokio::task::JoinHandle;
 
 use crate::disk::files::{self, FileError};
 
-mod metrics;
 mod server;
 
 /// How many requests may wait for the sidecar's loop, which answers or stores each in microseconds;
@@ -78,10 +77,15 @@ pub(crate) enum AppRequest {
         /// Where the answer goes.
         reply: ReplyTo<BarrierReply>,
     },
-    /// A caller asks for the sidecar's status, for `/v1/status` or `/metrics`.
+    /// A caller asks for the sidecar's status.
     Status {
         /// Where the answer goes; it cannot be refused.
         reply: oneshot::Sender<Box<SidecarStatus>>,
+    },
+    /// A caller asks for the sidecar's metrics.
+    Metrics {
+        /// Where the page goes; it cannot be refused.
+        reply: oneshot::Sender<String>,
     },
 }
 

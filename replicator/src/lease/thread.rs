@@ -289,10 +289,12 @@ impl RenewalThread {
     /// One line when renewals begin to fail, and one when they succeed again.
     fn log(&mut self, input: &Input, why: Option<String>) {
         if matches!(input, Input::Written(_)) {
+            self.context.figures.renewals.add_one();
             if self.context.status().problems.clear(Topic::Lease) {
                 tracing::info!("the lease is renewed again");
             }
         } else if let Some(why) = why {
+            self.context.figures.renewals_failed.add_one();
             let text = format!("the lease is not renewed: {why}");
             if self.context.status().problems.say(Topic::Lease, text) {
                 tracing::warn!(why, "the lease could not be renewed: trying again");

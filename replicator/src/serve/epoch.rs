@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidemill_eventlog::host;
 use tidemill_model::{Stage, Txid};
 use tokio::sync::Notify;
+use tracing::field::display;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -175,13 +176,14 @@ fn say_marked(after: Option<Txid>, until: Option<Txid>) {
     match until {
         None => {
             tracing::info!(
-                ?after,
+                after = after.map(display),
                 "nothing that is shipped after this is offered until the cure ends"
             );
             failpoint::reached("cure_marked");
         }
         Some(until) => {
-            tracing::info!(?after, %until, "what was shipped in between is marked as not restorable");
+            let after = after.map(display);
+            tracing::info!(after, %until, "what was shipped in between is marked as not restorable");
             failpoint::reached("cure_closed");
         }
     }

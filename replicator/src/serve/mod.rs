@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_eventlog::host;
+use tidemill_telemetry::log::of_node;
 use tokio::sync::mpsc;
 
 use crate::app::socket::{AppRequest, AppSocket};
@@ -88,6 +89,7 @@ impl Serving {
     ) -> Result<Serving, Error> {
         let settings = &context.settings;
         context.status().doing = None;
+        of_node(&settings.node, Some(ready.epoch));
         let wal = WalWatch::start(context.beside())?;
         let terms = EpochTerms {
             epoch: ready.epoch,
@@ -218,6 +220,9 @@ impl Serving {
             AppRequest::Barrier { request, reply } => node.shipping.ask(&request, reply, post),
             AppRequest::Status { reply } => {
                 drop(reply.send(Box::new(node.status(&self.routes.supervisor))));
+            }
+            AppRequest::Metrics { reply } => {
+                drop(reply.send(node.metrics(&self.routes.supervisor)));
             }
         }
         Ok(())

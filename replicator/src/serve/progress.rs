@@ -35,8 +35,7 @@ impl Progress {
             | SidecarState::Released
             | SidecarState::Fenced => None,
         };
-        let (epoch, node) = (node.record.epoch(), &node.context.settings.node);
-        tracing::info!(%node, %epoch, "{}", state.as_str());
+        tracing::info!("{}", state.as_str());
     }
 
     /// When to call [`Progress::forgive_if_due`].

@@ -1,5 +1,7 @@
 //! Reports a ready node's state: to its app on the attach stream, to people in the status.
 
+use std::time::Duration;
+
 use tidemill_eventlog::host;
 use tidemill_model::{
     BarrierReply, BootTime, GateState, LeaseLine, SidecarState, SidecarStatus, unix_ms,
@@ -97,6 +99,16 @@ impl NodeOwners {
             lease_age_ms: Some(unix_ms(host::boot_now().since(self.epoch.lease().last_write))),
             problem,
         }
+    }
+
+    /// The page of metrics.
+    pub(super) fn metrics(&self, supervisor: &Supervisor) -> String {
+        let status = self.status(supervisor);
+        let left = match &self.epoch.lease().gate {
+            LeaseGate::Open { until } => until.since(host::boot_now()),
+            LeaseGate::Closed | LeaseGate::Released | LeaseGate::Fenced { .. } => Duration::ZERO,
+        };
+        self.context.metrics(&status, Some(left))
     }
 }
 

@@ -34,5 +34,10 @@ pub(crate) fn closed(open: &BreakDoc, until: Txid) -> BreakDoc {
 /// # Crash safety
 /// It may be repeated.
 pub(crate) async fn write(context: &Context, epoch: Epoch, doc: &BreakDoc) -> Result<(), Error> {
-    create_break(&context.store, &context.keys, epoch, doc).await.map(drop)
+    create_break(&context.store, &context.keys, epoch, doc).await?;
+    match doc.until {
+        None => context.figures.breaks_opened.add_one(),
+        Some(_) => context.figures.breaks_closed.add_one(),
+    }
+    Ok(())
 }

@@ -47,6 +47,8 @@ pub(crate) struct Shipper {
     next_waiter: u64,
     /// When the head of the round under way was read, at the earliest.
     looked_at: Option<Timestamp>,
+    /// The same by the clock that nobody sets.
+    began: Option<BootTime>,
     /// The end of the WAL at that moment.
     sent_end: Option<WalEnd>,
     /// The end of the WAL for the last round that was shipped.
@@ -89,6 +91,7 @@ impl Shipper {
             callers: HashMap::new(),
             next_waiter: OWN.0 + 1,
             looked_at: None,
+            began: None,
             sent_end: None,
             shipped_end: None,
             shipped_at: None,
@@ -164,7 +167,12 @@ impl Shipper {
                 self.sync_failed(&failure, post);
                 Input::Synced(None)
             }
-            ShippingDone::Lease(shows) => Input::Lease(shows),
+            ShippingDone::Lease(shows) => {
+                if !matches!(shows, LeaseShows::Ours) {
+                    self.context.figures.barriers_failed.add_one();
+                }
+                Input::Lease(shows)
+            }
         };
         self.take(input, post);
     }
@@ -190,6 +198,9 @@ impl Shipper {
                 let LastGood { txid, seq, sum } = good;
                 let covered = Covered { epoch: self.record.epoch(), txid, seq, sum };
                 self.context.status().covered = Some(covered);
+                if let Some(began) = self.began {
+                    self.context.figures.barriers.took(host::boot_now().since(began));
+                }
                 post.tell(supervise::Input::Counted(good));
             }
             Effect::Accept(waiter, good) => self.answer(waiter, Ok(good), post),
@@ -220,6 +231,7 @@ impl Shipper {
 
     fn read_head(&mut self, holding: LogPoint) {
         self.looked_at = Some(host::wall_now());
+        self.began = Some(host::boot_now());
         let (context, earlier) = (Arc::clone(&self.context), self.shipped_end);
         self.tasks.spawn(async move {
             let read = move || {
@@ -271,6 +283,7 @@ impl Shipper {
     }
 
     fn sync_failed(&mut self, failure: &SyncFailure, post: &mut Post) {
+        self.context.figures.barriers_failed.add_one();
         self.context.status().wal_lag_bytes = self.lag_bytes();
         if self.context.say(Topic::Upload, failure.to_string()) {
             tracing::warn!(why = %failure, "an upload failed: trying again");

@@ -23,6 +23,9 @@ pub(crate) async fn receive(context: &Arc<Context>, requests: &mut mpsc::Receive
             AppRequest::Detach { reply, .. } => reply.send(Ok(())),
             AppRequest::Broken { .. } => {}
             AppRequest::Status { reply } => drop(reply.send(Box::new(status(context)))),
+            AppRequest::Metrics { reply } => {
+                drop(reply.send(context.metrics(&status(context), None)));
+            }
         }
     }
     // The socket's server has ended; the loop finds that out.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tidemill_bucket::{list_epochs, probe, read_timeline};
 use tidemill_eventlog::{FileLock, host};
 use tidemill_model::{BootTime, Epoch, Failures, LeaseDoc, NodeState, Nonce, Stage};
+use tidemill_telemetry::log::of_node;
 
 use super::patience::{patiently, take_app_lock};
 use super::refusals::refusal;
@@ -210,7 +211,8 @@ impl Starting<'_> {
         state: NodeState,
         plan: &ClaimPlan,
     ) -> Result<Option<StartEnd>, Error> {
-        tracing::info!(node = %state.node, epoch = %plan.epoch, "the lease is ours");
+        of_node(&state.node, Some(plan.epoch));
+        tracing::info!("the lease is ours");
         failpoint::reached("claimed");
         let doc = claim.seen.doc.clone();
         {

@@ -12,6 +12,7 @@ use tidemill_eventlog::{FileLock, Meta, host, open_log_reader, open_log_snapshot
 use tidemill_model::{
     Base, BreakDoc, DOCUMENT_VERSION, EpochDoc, GivenUp, LogSum, Seq, Ttl, Uncured, Versions,
 };
+use tracing::field::display;
 
 use super::protocol::{Input, Placement, TakeOverTerms};
 use crate::context::Context;
@@ -40,7 +41,12 @@ impl Steps<'_> {
         let (context, Uncured { epoch, after }) = (self.context, of);
         let doc = breaks::open(after);
         breaks::write(context, epoch, &doc).await?;
-        tracing::info!(%epoch, ?after, "an unfinished cure: nothing after this is offered");
+        let after = after.map(display);
+        tracing::info!(
+            of_epoch = epoch.get(),
+            after,
+            "an unfinished cure: nothing after this is offered"
+        );
         Ok(Input::BreakWritten)
     }
 
@@ -52,8 +58,8 @@ impl Steps<'_> {
         let begins_before = |doc: &&BreakDoc| doc.after.is_none_or(|after| after < txid);
         for open in history.breaks.iter().filter(|doc| doc.is_open()).filter(begins_before) {
             breaks::write(context, epoch, &breaks::closed(open, txid)).await?;
-            let after = open.after;
-            tracing::info!(%epoch, ?after, until = %txid, "marked as not restorable");
+            let after = open.after.map(display);
+            tracing::info!(of_epoch = epoch.get(), after, until = %txid, "marked as not restorable");
         }
         Ok(Input::BreaksClosed)
     }
@@ -139,7 +145,8 @@ impl Steps<'_> {
         sweep(context)?;
         let folder = folder(context);
         std::fs::create_dir(&folder).map_err(|e| Error::io("make", &folder, e))?;
-        tracing::info!(epoch = %point.epoch, txid = %point.txid, "restoring from the bucket");
+        let (of_epoch, txid) = (point.epoch.get(), point.txid);
+        tracing::info!(of_epoch, %txid, "restoring from the bucket");
         context.status().doing = Some(format!("restoring epoch {} at {}", point.epoch, point.txid));
         let RestorePoint { epoch, txid } = point;
         let restored =
@@ -172,7 +179,7 @@ impl Steps<'_> {
     ) -> Result<Input, Error> {
         if let Some(given_up) = &given_up {
             tracing::warn!(
-                epoch = %given_up.epoch, txid = %given_up.txid, why = given_up.reason,
+                of_epoch = given_up.epoch.get(), txid = %given_up.txid, why = given_up.reason,
                 "given up, as --allow-older says: this epoch begins from an older point"
             );
         }

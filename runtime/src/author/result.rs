@@ -166,6 +166,24 @@ fn cut(mut message: String) -> String {
     message
 }
 
+/// The longest failure that a line of the log shows: the run's record has it whole.
+const SHOWN_CHARS_MAX: usize = 1_000;
+
+/// A failure in one line of the log: its message, and each cause that the message does not name.
+pub(crate) fn shown_failure(failure: &Failure) -> String {
+    let mut text = failure.message.clone();
+    for cause in &failure.chain {
+        if !text.contains(cause.as_str()) {
+            text.push_str(": ");
+            text.push_str(cause);
+        }
+    }
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +202,17 @@ mod tests {
         let of_0_1 = StepError::new(fetch, 3, failure, Wording::Bare);
         assert_eq!(of_0_1.to_string(), "`fetch` timed out after 3 attempts");
         assert_eq!(failure_of(&of_0_1).chain, ["no answer", "tcp", "route"]);
+    }
+
+    #[test]
+    fn a_failure_in_the_log_names_each_cause_once() {
+        let chain = vec!["card declined".to_owned(), "limit reached".to_owned()];
+        let message = "charge failed: card declined".to_owned();
+        let mut failure = Failure { kind: FailureKind::Failed, message, chain };
+        let shown = shown_failure(&failure);
+        assert_eq!(shown, "charge failed: card declined: limit reached");
+        failure.message = "é".repeat(SHOWN_CHARS_MAX + 1);
+        assert_eq!(shown_failure(&failure).chars().count(), SHOWN_CHARS_MAX + 1);
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Driver {
 
     pub(crate) fn tell_blocked(&self, reason: BlockReason) {
         tracing::error!(
-            run = %self.run.id, kind = ?reason.kind, op = reason.op.map(OpId::get),
+            run = %self.run.id, kind = reason.kind.as_str(), op = reason.op.map(OpId::get),
             logged = reason.logged, asked = reason.asked, advice = reason.advice,
             "a run is blocked"
         );

@@ -11,6 +11,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_model::unix_ms;
+
 use super::Engine;
 use crate::error::{Error, ErrorKind};
 
@@ -37,7 +39,8 @@ pub(super) async fn close(engine: &Arc<Engine>) -> Result<(), Error> {
     };
     engine.grace_over.cancel();
     if !in_time {
-        tracing::warn!(?grace, "bodies that did not return in time are dropped");
+        let grace_ms = unix_ms(grace);
+        tracing::warn!(grace_ms, "bodies that did not return in time are dropped");
         tokio::select! {
             biased;
             () = ended => {}

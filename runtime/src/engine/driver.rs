@@ -42,6 +42,7 @@ use super::timers::TimerKey;
 use super::turn::{Birth, Pending};
 use super::wait::not_blocked;
 use super::{Engine, Run};
+use crate::author::result::shown_failure;
 use crate::error::{Error, ErrorKind};
 use crate::ops::Effect;
 use crate::store::Record;
@@ -398,6 +399,10 @@ impl Driver {
 
     /// Tells all waiters that the run has ended, once that is durable.
     pub(crate) async fn end(&mut self, created: &RunCreated, ended: RunResult) {
+        if let RunResult::Failed(failure) = &ended {
+            let (run, workflow) = (&self.run.id, created.workflow.as_str());
+            tracing::warn!(%run, workflow, error = %shown_failure(failure), "a run failed");
+        }
         if let Some(parent) = &created.parent {
             self.engine.tell_parent(parent, &created.workflow, &ended);
         }

@@ -17,7 +17,7 @@ use super::{Engine, check, closing, start};
 use crate::author::App;
 use crate::error::{Error, ErrorKind, closed};
 use crate::gate::Gate;
-use crate::store::writer::Refusing;
+use crate::store::writer::{QueueSize, Refusing, Tally};
 use crate::store::{Following, Reads};
 
 /// The file of a node, and the identity under which it opens that file.
@@ -285,6 +285,21 @@ impl Node {
     /// long as even its block cannot be written.
     pub fn runs_refused(&self) -> usize {
         self.engine.refusals.count()
+    }
+
+    /// What this process has written.
+    pub(crate) fn tally(&self) -> &Tally {
+        self.engine.store.tally()
+    }
+
+    /// How much waits to be written.
+    pub(crate) fn waiting(&self) -> QueueSize {
+        self.engine.store.waiting()
+    }
+
+    /// How many runs are in memory.
+    pub(crate) fn runs_loaded(&self) -> usize {
+        self.engine.registry.count()
     }
 
     #[cfg(test)]

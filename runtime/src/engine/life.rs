@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Json, OpId, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Json, OpId, Seq, unix_ms};
+use tidemill_telemetry::log::{Doing, while_doing};
 use tokio::task::Unconstrained;
 
 use super::cell::{Asked, RunCell, foreign_wait};
@@ -79,13 +80,16 @@ impl Life {
 
     /// Does `work`, which runs the author's code, and notes it meanwhile.
     fn noted<T>(&mut self, work: impl FnOnce(&mut Life) -> T) -> T {
-        let Some(noting) = self.noting.take() else { return work(self) };
-        let done = {
-            let _noted = noting.polls.note(noting.run, noting.position, self.op);
-            work(self)
-        };
-        self.noting = Some(noting);
-        done
+        let doing = Doing { run: self.cell.run().clone(), op: None };
+        while_doing(doing, || {
+            let Some(noting) = self.noting.take() else { return work(self) };
+            let done = {
+                let _noted = noting.polls.note(noting.run, noting.position, self.op);
+                work(self)
+            };
+            self.noting = Some(noting);
+            done
+        })
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -157,7 +161,7 @@ impl Life {
         }
         let took = tidemill_eventlog::host::boot_now().since(began);
         if took >= TURN_WARN {
-            tracing::warn!(run = %self.cell.run(), ?took, "a turn of a workflow took long");
+            tracing::warn!(run = %self.cell.run(), took_ms = unix_ms(took), "a turn of a workflow took long");
         }
         if !ended && self.cell.open() == 0 {
             return Err(foreign_wait());

@@ -31,7 +31,7 @@ impl Engine {
         let Err(reason) = self.replay_check(run, &log) else { return };
         self.shadow.diverged.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
-            %run, kind = ?reason.kind, logged = reason.logged, asked = reason.asked,
+            %run, kind = reason.kind.as_str(), logged = reason.logged, asked = reason.asked,
             "a replay of this run takes another way than the run itself: its workflow is not \
              deterministic and would be blocked after a crash"
         );

@@ -23,6 +23,7 @@ use tidemill_model::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, BootId, BootTime, DOCUMENT_VERSION,
     DetachRequest, Epoch, GateState, LeaseLine, SessionId, SocketError, SocketErrorKind,
 };
+use tidemill_telemetry::log::of_node;
 use tokio_util::sync::CancellationToken;
 
 use super::shipping::Shipping;
@@ -89,6 +90,8 @@ impl Sidecar {
                 Err(refusal) => return Err(refusal.into()),
             }
         };
+        of_node(&hello.node, Some(hello.epoch));
+        tracing::info!("attached to the sidecar");
         let shared = Arc::new(AttachShared {
             socket,
             session: Mutex::new(hello.session.clone()),
@@ -106,6 +109,11 @@ impl Sidecar {
     /// The sidecar's first line, which names the node and the epoch that own the file.
     pub(crate) fn hello(&self) -> &AttachHello {
         &self.shared.hello
+    }
+
+    /// The sidecar's socket.
+    pub(crate) fn socket(&self) -> Peer {
+        self.shared.socket.clone()
     }
 
     /// The gate that the lease opens and closes.
@@ -166,10 +174,7 @@ impl AttachShared {
 
     /// Closes the gate for ever and makes sure that this process ends.
     fn fence(&self, why: &str) {
-        tracing::error!(
-            node = %self.hello.node, epoch = %self.hello.epoch, why,
-            "another owner has this node: leaving with exit code 75"
-        );
+        tracing::error!(why, "another owner has this node: leaving with exit code 75");
         self.gate.fence();
         self.fenced.cancel();
         tokio::spawn(async {
@@ -353,6 +358,7 @@ async fn follow(shared: Arc<AttachShared>, mut lines: Lines, boot: BootId) {
 
 /// Feeds the gate until the stream ends; returns true if the sidecar said that this app is fenced.
 async fn feed(shared: &AttachShared, lines: &mut Lines, boot: &BootId) -> bool {
+    let mut held_back = false;
     loop {
         let line = match lines.next::<LeaseLine>().await {
             Ok(Some(line)) => line,
@@ -364,9 +370,16 @@ async fn feed(shared: &AttachShared, lines: &mut Lines, boot: &BootId) -> bool {
         };
         shared.shipping.tell(&line);
         match verdict(&line, boot) {
-            GateChange::OpenUntil(deadline) => shared.gate.set(deadline),
+            GateChange::OpenUntil(deadline) => {
+                shared.gate.set(deadline);
+                if std::mem::take(&mut held_back) {
+                    tracing::info!("the lease is renewed again: effects are released");
+                }
+            }
             GateChange::Closed => {
-                tracing::warn!("the lease cannot be renewed: effects are held back");
+                if !std::mem::replace(&mut held_back, true) {
+                    tracing::warn!("the lease cannot be renewed: effects are held back");
+                }
                 shared.gate.close();
             }
             GateChange::Fenced => return true,

@@ -29,7 +29,9 @@ use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{open_any, waits};
-use tidemill_model::{OpId, RunId, RunPage, RunState, RunStatus, Seq, Timestamp, WaitsFor};
+use tidemill_model::{
+    OpId, RunCounts, RunId, RunPage, RunState, RunStatus, Seq, Timestamp, WaitsFor,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::clock::Clock;
@@ -40,7 +42,9 @@ pub(crate) use log::{Log, Record, Unreadable, created};
 pub(crate) use open::OpenFile;
 pub(crate) use process::Processes;
 use readers::Lane;
-use writer::{Aside, Creation, Faults, NewRun, Pace, Refusing, Reply, Setup, Turn, Writer};
+use writer::{
+    Aside, Creation, Faults, NewRun, Pace, QueueSize, Refusing, Reply, Setup, Tally, Turn, Writer,
+};
 
 /// The handle of an open file; clones share it.
 #[derive(Clone)]
@@ -97,6 +101,16 @@ impl Store {
     /// Why the file takes no writes; `None` if the last attempt to write succeeded.
     pub(crate) fn refusing(&self) -> Option<Refusing> {
         self.writer.refusing()
+    }
+
+    /// What this process has written.
+    pub(crate) fn tally(&self) -> &Tally {
+        self.writer.tally()
+    }
+
+    /// How much waits to be written.
+    pub(crate) fn waiting(&self) -> QueueSize {
+        self.writer.waiting()
     }
 
     /// Writes what is queued and ends the writer and the readers. Returns the file for the caller
@@ -179,6 +193,15 @@ impl Reads {
         after: Option<(Timestamp, RunId, OpId)>,
     ) -> Result<Vec<WaitingTimer>, Error> {
         self.lane.read(move |file| lists::timers(file, after.as_ref())).await
+    }
+
+    /// Counts the runs of each status for `keep`, which gets the counts even if the caller has
+    /// dropped this future.
+    pub(crate) async fn counts(
+        &self,
+        keep: impl FnOnce(RunCounts) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.lane.read(move |file| query::counts(file).map(keep)).await
     }
 
     /// The children that a run waits for.

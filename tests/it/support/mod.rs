@@ -6,6 +6,7 @@
 //! - [`app`] the test app without a machine: its own sidecar, or none
 //! - [`ledger`] what step bodies did, written outside every machine; [`witness`] what must not
 //!   happen again after a kill
+//! - [`exposition`] what a node says to Prometheus
 //! - [`timeline`] what the observer offers of a node's past
 //! - [`sqlite`] compare two files; [`corrupt`] and [`ltx`] make replicas that lie
 //!
@@ -17,6 +18,7 @@
 pub(crate) mod app;
 pub(crate) mod bucket;
 pub(crate) mod corrupt;
+pub(crate) mod exposition;
 pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod liar;

@@ -16,14 +16,14 @@ use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_model::{AttachRequest, SidecarStatus, SocketError, SocketErrorKind};
+use tidemill_model::{AttachRequest, SocketError, SocketErrorKind};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Accepted, AppRequest, AttachReply, Attached, ReplyTo, metrics};
+use super::{Accepted, AppRequest, AttachReply, Attached, ReplyTo};
 
 /// The longest request body: real ones have a few hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -123,13 +123,15 @@ async fn answer(
                 .await
                 .map(|reply| json(StatusCode::OK, &reply))
         }
-        (&Method::GET, "/v1/status") => {
-            status(requests).await.map(|status| json(StatusCode::OK, &status))
+        (&Method::GET, "/v1/status") => answered(requests, |reply| AppRequest::Status { reply })
+            .await
+            .map(|status| json(StatusCode::OK, &status)),
+        (&Method::GET, "/metrics") => {
+            answered(requests, |reply| AppRequest::Metrics { reply }).await.map(|page| {
+                let page = Full::from(page).boxed_unsync();
+                with_type(Response::new(page), tidemill_telemetry::metrics::CONTENT_TYPE)
+            })
         }
-        (&Method::GET, "/metrics") => status(requests).await.map(|status| {
-            let text = Full::from(metrics::render(&status)).boxed_unsync();
-            with_type(Response::new(text), "text/plain; version=0.0.4; charset=utf-8")
-        }),
         (method, path) => {
             let known = "POST /v1/attach, /v1/detach, /v1/barrier, GET /v1/status, /metrics";
             Err(invalid(format!("no such endpoint `{method} {path}`: there are {known}")))
@@ -201,9 +203,13 @@ async fn ask<Q: DeserializeOwned, A>(
     answer.await.map_err(|_| ending())?
 }
 
-async fn status(requests: &Requests) -> Result<Box<SidecarStatus>, SocketError> {
+/// Asks what cannot be refused.
+async fn answered<A>(
+    requests: &Requests,
+    message: impl FnOnce(oneshot::Sender<A>) -> AppRequest,
+) -> Result<A, SocketError> {
     let (reply, answer) = oneshot::channel();
-    send(requests, AppRequest::Status { reply }).await?;
+    send(requests, message(reply)).await?;
     answer.await.map_err(|_| ending())
 }
 

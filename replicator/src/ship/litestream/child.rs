@@ -30,6 +30,7 @@ use tidemill_eventlog::{Beside, FileLock, host};
 use tokio::sync::{oneshot, watch};
 
 use super::leftover::PidFile;
+use super::log_line::LogLine;
 use crate::child_process::{Exit, Watched};
 use crate::disk::files::FileError;
 
@@ -275,51 +276,6 @@ fn forward_log(stderr: ChildStderr, last_lines: &LastLines) {
             last.pop_front();
         }
         last.push_back(line.to_owned());
-    }
-}
-
-/// One line of Litestream's log.
-#[derive(Debug, PartialEq, Eq)]
-struct LogLine {
-    level: tracing::Level,
-    message: String,
-    fields: String,
-}
-
-impl LogLine {
-    /// Reads a JSON line; any other text, such as the error at Litestream's end, becomes a message.
-    ///
-    /// Litestream's errors are warnings here: the sidecar repeats what failed, and decides whether
-    /// an operator must act.
-    fn parse(line: &str) -> LogLine {
-        use serde_json::{Map, Value};
-        let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(line) else {
-            let message = line.to_owned();
-            return LogLine { level: tracing::Level::WARN, message, fields: String::new() };
-        };
-        let level = match object.remove("level").as_ref().and_then(Value::as_str) {
-            Some("DEBUG") => tracing::Level::TRACE,
-            Some("INFO") => tracing::Level::DEBUG,
-            _ => tracing::Level::WARN,
-        };
-        object.remove("time");
-        let message = object.remove("msg").and_then(|msg| msg.as_str().map(str::to_owned));
-        let fields =
-            if object.is_empty() { String::new() } else { Value::from(object).to_string() };
-        LogLine { level, message: message.unwrap_or_default(), fields }
-    }
-
-    fn emit(&self) {
-        let LogLine { message: said, fields, .. } = self;
-        match self.level {
-            tracing::Level::WARN => {
-                tracing::warn!(target: "litestream", said, fields, "litestream");
-            }
-            tracing::Level::DEBUG => {
-                tracing::debug!(target: "litestream", said, fields, "litestream");
-            }
-            _ => tracing::trace!(target: "litestream", said, fields, "litestream"),
-        }
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Config {
     /// How far back every shipped transaction can be restored and not only each compaction's last
     /// one. Default 1 h, at least 5 min. Longer costs a listing of more objects.
     pub(crate) exact_window: Duration,
+    /// From which level on Litestream logs; `warn` unless somebody wants to read the rest.
+    pub(crate) log_level: &'static str,
 }
 
 impl Config {
@@ -74,7 +76,7 @@ impl Config {
                 path: path_text("litestream socket", &self.socket)?,
                 permissions: 0o600,
             },
-            logging: Logging { level: "warn", r#type: "json", stderr: true },
+            logging: Logging { level: self.log_level, r#type: "json", stderr: true },
             levels: [ConfigLevel { interval: Span(COMPACTION) }],
             snapshot: ConfigSnapshot {
                 interval: Span(SNAPSHOT_INTERVAL),
@@ -278,6 +280,7 @@ mod tests {
             force_path_style: true,
             window: Config::WINDOW,
             exact_window: Config::EXACT_WINDOW,
+            log_level: "warn",
         }
     }
 

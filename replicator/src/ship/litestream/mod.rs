@@ -12,6 +12,7 @@ pub(crate) mod control;
 pub(crate) mod credentials;
 pub(crate) mod leftover;
 pub(crate) mod local_state;
+mod log_line;
 pub(crate) mod progress;
 pub(crate) mod slot;
 #[cfg(test)]

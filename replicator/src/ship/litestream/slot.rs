@@ -242,6 +242,17 @@ impl<E: std::error::Error> From<E> for NotStarted {
     }
 }
 
+/// The level from which on the log of this process takes Litestream's lines.
+fn log_level() -> &'static str {
+    if tracing::enabled!(target: "litestream", tracing::Level::DEBUG) {
+        "debug"
+    } else if tracing::enabled!(target: "litestream", tracing::Level::INFO) {
+        "info"
+    } else {
+        "warn"
+    }
+}
+
 /// Starts Litestream for `epoch` and waits until it answers. `counted` is the last barrier that
 /// counted under the epoch's prefix.
 async fn start(
@@ -264,6 +275,7 @@ async fn start(
         force_path_style: context.store.endpoint().is_some(),
         window: settings.window,
         exact_window: settings.exact_window,
+        log_level: log_level(),
     };
     config.write(&config_path(context.beside()))?;
     let launch = Launch {

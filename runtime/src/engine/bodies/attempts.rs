@@ -12,7 +12,7 @@ use super::execute::AttemptEnd;
 use super::progress::BodyProgress;
 use super::record::{Checkpointer, Entrance, record};
 use super::{StepBody, UnreadableInput};
-use crate::author::result::{failed, failure_of};
+use crate::author::result::{failed, failure_of, shown_failure};
 use crate::author::step::{Attempt, Step};
 use crate::engine::app_lock::AppLock;
 use crate::engine::inbox::Control;
@@ -61,11 +61,24 @@ impl Work {
                 Err(failed) => match Box::pin(self.next_after(failed)).await {
                     AfterFailure::Again => continue,
                     AfterFailure::Gone => return,
-                    AfterFailure::Failed(end) => end,
+                    AfterFailure::Failed(end) => {
+                        self.say_failed(&end);
+                        end
+                    }
                 },
             };
             self.run.inbox.push(end);
             return;
+        }
+    }
+
+    /// Says that the step failed for good, which the run may handle or not.
+    fn say_failed(&self, end: &Event) {
+        if let Event::StepFailed { error, attempts, .. } = end {
+            tracing::warn!(
+                run = %self.run.id, op = self.op.get(), step = self.name.as_str(), attempts,
+                error = %shown_failure(error), "a step failed for good"
+            );
         }
     }
 

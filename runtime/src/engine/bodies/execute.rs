@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tidemill_eventlog::host;
-use tidemill_model::{Json, OpId, OpName, RunId};
+use tidemill_model::{Json, OpId, OpName, RunId, unix_ms};
+use tidemill_telemetry::log::{Doing, while_doing};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,8 @@ impl Work {
             return Box::pin(self.execute_on_pool(run, step, bound)).await;
         }
         let Some(run) = self.body.run.as_mut() else { return AttemptEnd::LetGo };
-        let body = match run(step, &self.facts.input) {
+        let doing = Doing { run: self.run.id.clone(), op: Some(self.op) };
+        let body = match while_doing(doing, || run(step, &self.facts.input)) {
             Ok(body) => body,
             Err(unreadable) => return AttemptEnd::Unreadable(unreadable),
         };
@@ -87,7 +89,9 @@ impl Work {
                 place.ran(host::boot_now().since(began));
                 ended
             };
-            let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+            let doing = Doing { run: id.clone(), op: Some(op) };
+            let ended =
+                catch_unwind(AssertUnwindSafe(|| while_doing(doing, || runtime.block_on(work))));
             let ended = ended
                 .unwrap_or_else(|panic| AttemptEnd::Panicked(panic_message(&*panic).to_owned()));
             drop(place);
@@ -163,11 +167,12 @@ async fn watched(
     let mut body = pin!(body);
     poll_fn(|cx| {
         let began = host::boot_now();
-        let polled = body.as_mut().poll(cx);
+        let doing = Doing { run: run.clone(), op: Some(op) };
+        let polled = while_doing(doing, || body.as_mut().poll(cx));
         let took = host::boot_now().since(began);
         if took >= POLL_WARN {
             tracing::warn!(
-                %run, %op, %step, ?took,
+                %run, %op, %step, took_ms = unix_ms(took),
                 "a step's body held a worker of the runtime: make it .blocking()"
             );
         }

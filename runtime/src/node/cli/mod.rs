@@ -22,10 +22,10 @@ mod progress;
 mod remote;
 mod serve;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use tidemill_model::{BlockReason, terminal};
+use tidemill_telemetry::log;
 
 use self::args::AppCommand;
 use super::attach::EXIT_FENCED;
@@ -66,7 +66,10 @@ impl App {
                 return ExitCode::from(code);
             }
         };
-        log_to_stderr();
+        if let Err(wrong) = log::start("app", "info") {
+            say(&format!("error: {wrong}"));
+            return ExitCode::FAILURE;
+        }
         if !self.keeps_panic_hook {
             panics::print_safely();
         }
@@ -105,18 +108,6 @@ fn exit_code(kind: ErrorKind) -> ExitCode {
     }
 }
 
-/// Logs to stderr what `RUST_LOG` selects; by default `info` and above.
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // `try_init` fails if the program has set its own subscriber, which then stays.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(|| Stderr)
-        .try_init();
-}
-
 fn on_author_runtime(command: impl Future<Output = CommandResult>) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(no_runtime)?;
@@ -133,21 +124,6 @@ fn on_small_runtime(command: impl Future<Output = CommandResult>) -> CommandResu
 
 fn no_runtime(e: std::io::Error) -> Error {
     Error::caused(ErrorKind::Internal, "cannot start a runtime", e)
-}
-
-/// Stderr, for whole lines that are safe on a terminal.
-struct Stderr;
-
-impl std::io::Write for Stderr {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        let safe = terminal::coloured(&String::from_utf8_lossy(line)).into_owned();
-        std::io::stderr().write_all(safe.as_bytes())?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
-    }
 }
 
 /// Writes a line to stdout; ignores a reader that has closed the pipe (`| head`).
@@ -174,5 +150,5 @@ pub(super) fn say_blocked(who: &str, reason: &BlockReason) {
 
 /// Prints a line for the user on stderr.
 pub(super) fn say(line: &str) {
-    eprintln!("{}", terminal::line(line));
+    log::say(line);
 }

@@ -16,7 +16,7 @@ use crate::engine::polls::process_ends;
 use crate::engine::recovery::Continues;
 use crate::error::{Error, ErrorKind};
 use crate::node::attach::{Sidecar, exit_fenced};
-use crate::node::http::{AppInfo, Readiness, Server, Token, check_exposure};
+use crate::node::http::{AppInfo, Readiness, Scraped, Server, Token, check_exposure};
 use crate::node::open::OpenNode;
 use crate::node::side::SideThread;
 
@@ -36,9 +36,12 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
         _ = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     let (node, environment) = (open.node.clone(), open.environment.clone());
+    let scraped = Scraped::under(open.sidecar.as_ref().map(Sidecar::socket));
     let shipping = open.sidecar.as_ref().map(|sidecar| sidecar.shipping().clone());
     let readiness = Readiness { shipping: shipping.unwrap_or_default(), lag_max: args.health_lag };
-    let server = Server::start(&side, args.listen, token, node, info, environment, readiness).await;
+    let server =
+        Server::start(&side, args.listen, token, node, info, environment, (readiness, scraped));
+    let server = server.await;
     let server = match server {
         Ok(server) => server,
         Err(error) => {

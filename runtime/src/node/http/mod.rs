@@ -3,8 +3,8 @@
 //! The table of its requests is in [`reference`].
 //!
 //! An error is `{kind, message}`. On any address that is not loopback, every request but those that
-//! ask for health needs the bearer token; a node without a token refuses requests of web pages of other
-//! origins. What a reply reports is durable: it is read from the file, or the writer has confirmed
+//! ask for health needs the bearer token; a node without a token refuses requests of web pages of
+//! other origins. What a reply reports is durable: it is read from the file, or the writer has confirmed
 //! it.
 //!
 //! Failure: an internal error is logged with its source and shown without it. Shutdown: the streams
@@ -15,6 +15,7 @@ mod auth;
 mod error;
 mod events;
 mod health;
+mod metrics;
 mod openapi;
 mod operations;
 mod page;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::auth::Token;
 use self::error::ApiError;
 pub(crate) use self::health::Readiness;
+pub(crate) use self::metrics::Scraped;
 use self::reference::{Endpoint, Route};
 use super::side::SideThread;
 use crate::engine::{Environment, Node};
@@ -57,6 +59,7 @@ pub(crate) struct Api {
     environment: Environment,
     readiness: Readiness,
     reads: Reads,
+    scraped: Scraped,
     closing: CancellationToken,
 }
 
@@ -106,7 +109,7 @@ impl Server {
         node: Node,
         app: AppInfo,
         environment: Environment,
-        readiness: Readiness,
+        (readiness, scraped): (Readiness, Scraped),
     ) -> Result<Server, Error> {
         check_exposure(listen, token.as_ref())?;
         let reads = node.reads();
@@ -117,6 +120,7 @@ impl Server {
             environment,
             readiness,
             reads: reads.clone(),
+            scraped,
             closing: closing.clone(),
         };
         let router = router(Arc::new(api), token);
@@ -197,6 +201,7 @@ fn handler(route: Route) -> MethodRouter<Arc<Api>> {
         Route::Result => get(runs::result),
         Route::Resume => post(runs::resume),
         Route::Snapshot => get(snapshot::snapshot),
+        Route::Metrics => get(metrics::metrics),
         Route::Index => get(index),
         Route::OpenApi => get(openapi::document),
         Route::Health => get(health::health),

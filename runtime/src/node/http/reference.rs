@@ -17,6 +17,7 @@ pub(crate) enum Route {
     Result,
     Resume,
     Snapshot,
+    Metrics,
     Index,
     OpenApi,
     Health,
@@ -76,7 +77,7 @@ const RESUME: &[Parameter] =
 
 impl Route {
     /// All of them, in the order in which a person meets them.
-    pub(crate) const ALL: [Route; 13] = [
+    pub(crate) const ALL: [Route; 14] = [
         Route::StartRun,
         Route::ListRuns,
         Route::ShowRun,
@@ -86,6 +87,7 @@ impl Route {
         Route::Result,
         Route::Resume,
         Route::Snapshot,
+        Route::Metrics,
         Route::Index,
         Route::OpenApi,
         Route::Health,
@@ -139,6 +141,9 @@ impl Route {
                 )
             },
             Route::Snapshot => get("/v1/snapshot", &[], "a consistent copy of the file"),
+            Route::Metrics => {
+                get("/metrics", &[], "metrics of the node and of its sidecar, for Prometheus")
+            }
             Route::Index => get("/v1", &[], "this table"),
             Route::OpenApi => get("/v1/openapi.json", &[], "this API as an OpenAPI 3.1 document"),
             Route::Health => Endpoint {

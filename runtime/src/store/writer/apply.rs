@@ -36,6 +36,18 @@ pub(super) struct Appending {
     children: Vec<Option<Seq>>,
 }
 
+impl Appending {
+    /// How many children the turn created; the others' ids were taken.
+    pub(super) fn children_created(&self) -> usize {
+        self.children.iter().flatten().count()
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(last: Seq, children: Vec<Option<Seq>>) -> Appending {
+        Appending { last, children }
+    }
+}
+
 impl Committer {
     pub(super) fn apply(&mut self, message: &Message) -> LogResult<Done> {
         match message {

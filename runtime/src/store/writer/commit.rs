@@ -7,6 +7,7 @@
 //! is refused, and the others get the answers that they would have got without it. If nothing can
 //! be written at all, the writer refuses all of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -23,6 +24,7 @@ use super::faults::Faults;
 use super::keys;
 use super::message::Message;
 use super::pace::Pace;
+use super::tally::Tally;
 use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::store::followers::Followers;
@@ -38,6 +40,7 @@ pub(super) struct Committer {
     faults: Faults,
     pub(super) followers: Followers,
     condition: Condition,
+    pub(super) tally: Arc<Tally>,
     /// Whether the last transaction was refused as a whole.
     refusing: bool,
     /// The newest input or act of unfinished runs that wrote in this process. If an entry is
@@ -65,6 +68,7 @@ impl Committer {
             faults: setup.faults,
             followers: Followers::default(),
             condition,
+            tally: Arc::default(),
             refusing: false,
             last: FxHashMap::default(),
             attempts: NewestAttempts::default(),
@@ -96,8 +100,9 @@ impl Committer {
     /// Answers the messages of a transaction.
     pub(super) fn answer(&mut self, batch: &mut Vec<Message>, written: LogResult<Duration>) {
         match written {
-            Ok(_) => {
+            Ok(took) => {
                 self.appender.committed();
+                self.tally.committed(batch, &self.done, took);
                 self.followers.tell(batch.iter().map(Message::run));
                 batch.drain(..).zip(self.done.drain(..)).for_each(|(of, done)| answer(of, done));
                 self.note_written();
@@ -234,6 +239,7 @@ impl Committer {
 
     fn note_refused(&mut self, error: &Error) -> super::RefusalCause {
         let cause = failure::cause(error);
+        self.tally.refused.add_one();
         self.refusing = true;
         if let Some(refusing) = self.condition.refused(cause, self.clock.wall()) {
             let times = refusing.times;

@@ -30,6 +30,7 @@ mod keys;
 mod message;
 mod pace;
 mod queue;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +51,8 @@ use intake::Intake;
 pub(crate) use message::{Aside, Create, Creation, Message, NewRun, Turn};
 pub(crate) use pace::Pace;
 use queue::Queue;
+pub(crate) use queue::QueueSize;
+pub(crate) use tally::Tally;
 
 use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind, closed};
@@ -61,6 +64,7 @@ pub(crate) struct Writer {
     queue: Arc<Queue>,
     followers: Followers,
     condition: Condition,
+    tally: Arc<Tally>,
     thread: Arc<Mutex<Option<JoinHandle<Connection>>>>,
 }
 
@@ -80,6 +84,7 @@ impl Writer {
         let condition = Condition::default();
         let mut committer = Committer::new(setup, appender, condition.clone());
         let followers = committer.followers.clone();
+        let tally = Arc::clone(&committer.tally);
         let messages = Arc::clone(&queue);
         let run = move || {
             let (mut batch, mut gather) = (Vec::new(), Gather::default());
@@ -110,7 +115,7 @@ impl Writer {
             Error::caused(ErrorKind::Internal, "the writer's thread did not start", e)
         })?;
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Writer { queue, followers, condition, thread })
+        Ok(Writer { queue, followers, condition, tally, thread })
     }
 
     /// Queues a turn; its run's inbox always gets an answer.
@@ -140,6 +145,16 @@ impl Writer {
     /// Why the file takes no writes; `None` if the last attempt to write succeeded.
     pub(crate) fn refusing(&self) -> Option<Refusing> {
         self.condition.refusing()
+    }
+
+    /// What it has done.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How much waits for it.
+    pub(crate) fn waiting(&self) -> QueueSize {
+        self.queue.size()
     }
 
     /// Writes what is queued, ends the thread and returns its connection; `None` if it was closed

@@ -49,13 +49,21 @@ fn add_permits(semaphore: &Semaphore, permits: u32) {
     semaphore.add_permits(usize::try_from(permits).expect("a usize has 32 bits at least"));
 }
 
+/// How much waits in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct QueueSize {
+    pub(crate) messages: usize,
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
 /// Moves messages until they have this many rows or bytes, but at least one if there is any.
-/// Returns their weight.
+/// Returns their weight, and takes their size from `left`.
 fn move_slice(
     from: &mut VecDeque<Message>,
     into: &mut Vec<Message>,
-    rows_max: usize,
-    bytes_max: usize,
+    (rows_max, bytes_max): (usize, usize),
+    left: &mut QueueSize,
 ) -> u32 {
     let (mut rows, mut bytes, mut weights) = (0, 0, 0);
     while rows < rows_max
@@ -67,6 +75,8 @@ fn move_slice(
         weights += weight(&message);
         into.push(message);
     }
+    left.rows -= rows;
+    left.bytes -= bytes;
     weights
 }
 
@@ -76,6 +86,8 @@ struct Lanes {
     /// The creations, in a lane of their own, so that a start does not wait behind ten thousand
     /// turns.
     creations: VecDeque<Message>,
+    /// The size of both; its messages are counted when somebody asks.
+    size: QueueSize,
     closed: bool,
     /// The number of messages that the writer waits for; `None` while it does not wait.
     wanted: Option<usize>,
@@ -135,6 +147,8 @@ impl Queue {
         if state.closed {
             return Err(closed());
         }
+        state.size.rows += message.rows();
+        state.size.bytes += message.bytes();
         match message {
             Message::Create(_) => state.creations.push_back(message),
             Message::Turn(_) | Message::Aside(_) => state.messages.push_back(message),
@@ -176,8 +190,9 @@ impl Queue {
     /// Takes a slice of the waiting messages.
     pub(super) fn take(&self, into: &mut Vec<Message>, slice: Slice) {
         let mut state = self.lock();
-        let creations = move_slice(&mut state.creations, into, slice.creations, slice.bytes);
-        let messages = move_slice(&mut state.messages, into, slice.rows, slice.bytes);
+        let Lanes { messages, creations, size, .. } = &mut *state;
+        let creations = move_slice(creations, into, (slice.creations, slice.bytes), size);
+        let messages = move_slice(messages, into, (slice.rows, slice.bytes), size);
         drop(state);
         add_permits(&self.creations, creations);
         add_permits(&self.places, messages);
@@ -186,6 +201,12 @@ impl Queue {
     /// How many messages wait.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting()
+    }
+
+    /// How much waits.
+    pub(super) fn size(&self) -> QueueSize {
+        let state = self.lock();
+        QueueSize { messages: state.waiting(), ..state.size }
     }
 
     /// Refuses further messages; queued ones are still written.
@@ -238,9 +259,14 @@ mod tests {
         queue.take(&mut taken, Slice::DEFAULT);
         assert!(matches!(taken[0], Message::Create(_)));
         assert_eq!(taken.len(), Slice::DEFAULT.rows + 1);
+        let left = asides - Slice::DEFAULT.rows;
+        let size = queue.size();
+        assert_eq!((size.messages, size.rows), (left, left));
+        assert!(size.bytes > 0);
         while queue.waiting() > 0 {
             queue.take(&mut taken, Slice::DEFAULT);
         }
+        assert_eq!(queue.size(), QueueSize::default());
         assert_eq!(taken.len(), asides + 1);
     }
 

@@ -28,6 +28,7 @@ impl Node {
             force_path_style: true,
             window: Config::WINDOW,
             exact_window: Config::EXACT_WINDOW,
+            log_level: "warn",
         };
         config.write(&crate::ship::litestream::config_path(&beside)).unwrap();
         Node { dir, beside }
@@ -245,15 +246,4 @@ async fn a_missing_executable_is_named() {
     };
     let error = LitestreamChild::spawn(&launch).await.unwrap_err().to_string();
     assert!(error.starts_with("cannot start litestream executable=/nowhere/litestream"), "{error}");
-}
-
-#[test]
-fn a_line_of_the_log_keeps_its_level_and_fields() {
-    let line = LogLine::parse(
-        r#"{"time":"2026-11-21T01:58:03Z","level":"ERROR","msg":"sync error","db":"/d/w.db"}"#,
-    );
-    assert_eq!(line.level, tracing::Level::WARN);
-    assert_eq!(line.message, "sync error");
-    assert_eq!(line.fields, r#"{"db":"/d/w.db"}"#);
-    assert_eq!(LogLine::parse("Error: close store").message, "Error: close store");
 }

@@ -65,6 +65,10 @@ impl Writer {
                 let content = json!({ "application/vnd.sqlite3": { "schema": schema } });
                 vec![Answer { status: 200, what: "an SQLite file", content }]
             }
+            Route::Metrics => {
+                let what = "a page in Prometheus's text format";
+                vec![Answer { status: 200, what, content: text("text/plain") }]
+            }
             Route::Index => {
                 vec![Answer { status: 200, what: "this API as text", content: text("text/plain") }]
             }
