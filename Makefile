@@ -25,7 +25,9 @@ demo: ## a sweep outlives its machine: kill a node, take it over from S3, look a
 test: wanted = litestream earlier $(minio)
 test: check ## all gates and all tests, with real processes and real kills
 	@$(tools); $(if $(minio),export TIDEMILL_TEST_S3=binary;) \
-	cargo build --workspace --bins && cargo test --workspace --no-fail-fast $(ARGS)
+	cargo build --workspace --bins && cargo test --workspace --no-fail-fast $(ARGS) && \
+	cargo test -p tidemill --features otel --lib traces && \
+	cargo test -p tidemill --features otel --test otel
 
 .PHONY: bench
 bench: ## steps per second against the raw disk and a bare skeleton; ARGS=--json for JSON
@@ -35,6 +37,7 @@ bench: ## steps per second against the raw disk and a bare skeleton; ARGS=--json
 check: ## formatting, clippy and rustdoc, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy -p tidemill --features otel --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 
 .PHONY: bootstrap

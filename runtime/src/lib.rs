@@ -38,6 +38,7 @@ mod ops;
 mod store;
 #[cfg(test)]
 mod testing;
+mod traces;
 
 pub use author::{App, BoxError, Ctx, Result, Retry, Step, StepError};
 pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started};

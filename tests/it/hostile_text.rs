@@ -143,5 +143,5 @@ fn an_authors_program_shows_it_as_text() {
     let output = run(&["run", "hostile\u{202e}child", &input]);
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).expect("JSON"), HOSTILE);
     let failed = safe("run", &run(&["run", "hostile", &input]));
-    assert!(failed.contains("caused by: x\\u{1b}[31m"), "{failed}");
+    assert!(failed.contains(" failed: x\\u{1b}[31m"), "{failed}");
 }

@@ -24,7 +24,7 @@ impl NotifySocket {
         match NotifySocket::of(&name) {
             Ok(socket) => Some(socket),
             Err(error) => {
-                tracing::warn!(socket = ?name, %error, "systemd cannot be told anything");
+                tracing::warn!(socket = %name.display(), %error, "systemd cannot be told anything");
                 None
             }
         }

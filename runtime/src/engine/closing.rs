@@ -47,7 +47,9 @@ pub(super) async fn close(engine: &Arc<Engine>) -> Result<(), Error> {
             () = engine.timers.sleep(LAST_MOMENT) => {}
         }
     }
+    engine.traces.drain().await;
     let closed = close_file(engine).await;
+    engine.traces.close().await;
     if let Some(lock) = engine.take_lock() {
         for body in lock.still_running() {
             tracing::warn!(body, "a step's body did not return in time: it keeps the file locked");

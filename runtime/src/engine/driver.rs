@@ -399,6 +399,7 @@ impl Driver {
 
     /// Tells all waiters that the run has ended, once that is durable.
     pub(crate) async fn end(&mut self, created: &RunCreated, ended: RunResult) {
+        self.engine.traces.run_ended(&self.run.id);
         if let RunResult::Failed(failure) = &ended {
             let (run, workflow) = (&self.run.id, created.workflow.as_str());
             tracing::warn!(%run, workflow, error = %shown_failure(failure), "a run failed");
@@ -421,6 +422,7 @@ impl Driver {
         }
         self.release(&journal, std::mem::take(&mut pending.effects));
         if let Some(ended) = pending.ended {
+            self.engine.traces.run_ended(&self.run.id);
             // The parent that would be told is the one that cancelled it.
             self.run.outcome.send_replace(Some(ended));
         }

@@ -53,6 +53,7 @@ use crate::author::App;
 use crate::author::step::{IdempotencyScope, StateMap};
 use crate::gate::Gate;
 use crate::store::Store;
+use crate::traces::Traces;
 use alarm::Alarm;
 use app_lock::AppLock;
 use bodies::{RunningBody, StepBody};
@@ -118,6 +119,7 @@ pub(crate) struct Engine {
     losers: Mutex<Vec<RunningBody>>,
     pub(crate) refusals: Refusals,
     shadow: shadow::Shadow,
+    pub(crate) traces: Traces,
 }
 
 impl Engine {

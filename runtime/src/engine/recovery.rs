@@ -32,6 +32,7 @@ use crate::author::step::IdempotencyScope;
 use crate::error::{Error, ErrorKind};
 use crate::store::writer::{Faults, Pace};
 use crate::store::{Due, OpenFile, Store};
+use crate::traces::Traces;
 
 /// The clocks and faults of a node, which tests replace.
 #[derive(Clone, Default)]
@@ -77,6 +78,7 @@ pub(super) async fn open(
     };
     let retries = Retries::of(store.processes().head_before);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let traces = Traces::start(&app, &environment, store.reads().beside(), &runtime);
     let engine = Arc::new(Engine {
         state: Arc::new(std::mem::take(&mut app.state)),
         app: Arc::new(app),
@@ -107,6 +109,7 @@ pub(super) async fn open(
         losers: Mutex::default(),
         refusals: Refusals::default(),
         shadow: shadow::Shadow::default(),
+        traces,
     });
     engine.drivers.spawn_on(take_up(Arc::clone(&engine)), &engine.runtime);
     engine.drivers.spawn_on(alarm::watch(Arc::clone(&engine)), &engine.runtime);

@@ -202,3 +202,20 @@ pub(super) fn children(file: &Connection, run: &RunId) -> Result<Vec<AwaitedChil
     }
     Ok(children)
 }
+
+/// How many ancestors of a run are looked for: far more than anybody nests.
+#[cfg(feature = "otel")]
+const ANCESTORS_MAX: usize = 1_000;
+
+/// A run and its ancestors up to the root; empty if there is no such run.
+#[cfg(feature = "otel")]
+pub(super) fn lineage(file: &Connection, run: &RunId) -> Result<Vec<RunSummary>, Error> {
+    let (mut family, mut next) = (Vec::new(), Some(run.clone()));
+    while let Some(run) = next.take_if(|_| family.len() < ANCESTORS_MAX)
+        && let Some(found) = query::run(file, &run)?
+    {
+        next = found.parent.as_ref().map(|parent| parent.run.clone());
+        family.push(found);
+    }
+    Ok(family)
+}

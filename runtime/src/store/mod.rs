@@ -204,6 +204,16 @@ impl Reads {
         self.lane.read(move |file| query::counts(file).map(keep)).await
     }
 
+    /// A run and its ancestors up to the root, as lists show them; empty if there is no such run.
+    #[cfg(feature = "otel")]
+    pub(crate) async fn lineage(
+        &self,
+        run: &RunId,
+    ) -> Result<Vec<tidemill_model::RunSummary>, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| lists::lineage(file, &run)).await
+    }
+
     /// The children that a run waits for.
     pub(crate) async fn children(&self, run: &RunId) -> Result<Vec<AwaitedChild>, Error> {
         let run = run.clone();

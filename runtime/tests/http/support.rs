@@ -23,7 +23,7 @@ pub(crate) fn command(args: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEMILL_")) {
         command.env_remove(name);
     }
-    command.env("RUST_LOG", "warn");
+    command.env("TIDEMILL_LOG", "warn");
     command
 }
 

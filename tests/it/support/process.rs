@@ -162,7 +162,9 @@ pub(crate) fn environment(bucket: &Bucket) -> Vec<(String, String)> {
 /// Gives a command this environment, and nothing that the surrounding shell says about AWS.
 pub(crate) fn reach(command: &mut Command, environment: &[(String, String)]) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("AWS_") {
+        let text = name.to_string_lossy();
+        let foreign = ["AWS_", "TIDEMILL_LOG", "RUST_LOG", "OTEL_"];
+        if foreign.iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(name);
         }
     }

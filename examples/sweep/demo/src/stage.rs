@@ -78,7 +78,9 @@ impl Stage {
         let mut command = Command::new(self.programs.join("tidemill"));
         command.envs(KEYS).env("AWS_ENDPOINT_URL", &self.endpoint);
         command.env("TIDEMILL_CACHE", self.folder.join("snapshots"));
-        command.env_remove("RUST_LOG");
+        for log in ["TIDEMILL_LOG", "TIDEMILL_LOG_FORMAT", "RUST_LOG"] {
+            command.env_remove(log);
+        }
         command
     }
 

@@ -19,6 +19,7 @@ use crate::engine::inbox::Control;
 use crate::engine::journal::StepFacts;
 use crate::engine::life::panic_message;
 use crate::engine::{Engine, Run};
+use crate::traces::{AttemptTrace, BodyClock};
 
 /// All attempts of one step.
 pub(super) struct Work {
@@ -32,6 +33,8 @@ pub(super) struct Work {
     pub(super) facts: StepFacts,
     pub(super) body: StepBody,
     pub(super) lock: Arc<AppLock>,
+    /// When the body of the present attempt began, for its span.
+    pub(super) body_clock: BodyClock,
 }
 
 /// How an attempt failed, and whether another may follow.
@@ -55,6 +58,7 @@ impl Work {
                 Some(Err(AttemptFailure { failure, is_final: false }))
             });
             let Some(ended) = ended else { return };
+            self.trace(&ended);
             let end = match ended {
                 Ok(output) => Event::StepCompleted { op: self.op, name: self.name, output },
                 Err(_) if self.token.is_cancelled() => return,
@@ -70,6 +74,23 @@ impl Work {
             self.run.inbox.push(end);
             return;
         }
+    }
+
+    /// Tells the span of the attempt. One that was asked to return and did has none.
+    fn trace(&self, ended: &Result<Json, AttemptFailure>) {
+        let Some(began) = self.body_clock.began() else { return };
+        if ended.is_err() && self.token.is_cancelled() {
+            return;
+        }
+        self.engine.traces.attempt(AttemptTrace {
+            run: self.run.id.clone(),
+            op: self.op,
+            step: self.name.clone(),
+            attempt: self.facts.attempt,
+            began,
+            ended: self.engine.clock.wall(),
+            error: ended.as_ref().err().map(|failed| shown_failure(&failed.failure)),
+        });
     }
 
     /// Says that the step failed for good, which the run may handle or not.
@@ -146,6 +167,7 @@ impl Work {
             None => self.token.clone(),
         };
         let step = self.body.takes_step.then(|| self.step(token.clone()));
+        self.body_clock = self.engine.traces.clock(&self.engine.clock);
         let ended = self.execute(step.clone(), token).await;
         let marked = |mark: fn(&Attempt) -> &AtomicBool| {
             step.as_ref().is_some_and(|step| mark(&step.inner).load(Ordering::Relaxed))

@@ -42,6 +42,7 @@ impl Work {
             return Box::pin(self.execute_on_pool(run, step, bound)).await;
         }
         let Some(run) = self.body.run.as_mut() else { return AttemptEnd::LetGo };
+        self.body_clock.begins();
         let doing = Doing { run: self.run.id.clone(), op: Some(self.op) };
         let body = match while_doing(doing, || run(step, &self.facts.input)) {
             Ok(body) => body,
@@ -71,6 +72,7 @@ impl Work {
         let (done, ended) = oneshot::channel();
         let input = self.facts.input.clone();
         let (runtime, entrance) = (self.engine.runtime.clone(), self.entrance());
+        let body_clock = self.body_clock.clone();
         let (lock, id, op, name) =
             (Arc::clone(&self.lock), self.run.id.clone(), self.op, self.name.clone());
         let job = Box::new(move || {
@@ -81,6 +83,7 @@ impl Work {
                 if !entrance.pass(true).await {
                     return AttemptEnd::LetGo;
                 }
+                body_clock.begins();
                 let began = host::boot_now();
                 let ended = match run(step, &input) {
                     Ok(body) => bounded_body(body, bound).await,

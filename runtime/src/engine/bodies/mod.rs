@@ -45,6 +45,7 @@ use super::{Engine, Run};
 use crate::author::result::BoxError;
 use crate::author::retry::Retry;
 use crate::author::step::Step;
+use crate::traces::BodyClock;
 use attempts::Work;
 use progress::BodyProgress;
 pub(crate) use record::Checkpointer;
@@ -155,6 +156,7 @@ impl RunningBody {
             facts,
             body,
             lock: Arc::clone(lock),
+            body_clock: BodyClock::default(),
         };
         let task = engine.runtime.spawn(work.run());
         let (run, lock) = (run.id.clone(), Arc::clone(lock));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use tidemill_model::Json;
+use tidemill_model::{Json, unix_ms};
 
 use crate::author::{App, GRACE, GRACE_MAX};
 use crate::node::http::{WAIT_MAX, duration, reference};
@@ -83,7 +83,9 @@ impl File {
         // Nobody asked for the default, so nobody misses what is cut from it.
         if let Some(wanted) = wanted.filter(|wanted| *wanted > fits) {
             tracing::warn!(
-                ?wanted, given = ?fits, ?leave_within,
+                wanted_ms = unix_ms(wanted),
+                given_ms = unix_ms(fits),
+                leave_within_ms = unix_ms(leave_within),
                 "step bodies have less time to return than the grace asks for, because this process \
                  is killed soon after: raise --leave-within of the sidecar or of the supervisor"
             );

@@ -4,7 +4,7 @@
 //! it does not come within a second, the page says so and has the rest.
 //!
 //! The runs of the file are counted through an index. The count is kept for some seconds, because
-//! several scrapers may come, and an index of a million entries takes some 50 ms to count.
+//! several scrapers may come, and an index of a million entries takes some 80 ms to count.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
