@@ -45,7 +45,7 @@ pub(super) enum AppCommand {
     Resume(Resume),
     /// List the workflows of this program
     Workflows,
-    /// Replay a run against this program without executing its steps
+    /// Replay a run, or all unfinished ones, against this program without executing their steps
     Check(Check),
 }
 
