@@ -100,8 +100,24 @@ pub(crate) struct Resolved {
     pub(crate) provider: SharedCredentialsProvider,
 }
 
+/// Refuses a machine without certificate authorities, where the S3 client panics, with or without
+/// TLS: a slim container image is often such a machine.
+fn check_authorities() -> Result<(), Error> {
+    let found = rustls_native_certs::load_native_certs();
+    if !found.certs.is_empty() {
+        return Ok(());
+    }
+    let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+    let message = format!(
+        "this machine has no certificate authorities{why}: install the package ca-certificates, or \
+         name a file of them in SSL_CERT_FILE"
+    );
+    Err(Error::new(ErrorKind::Invalid, message))
+}
+
 /// Asks the chain for what the settings leave open.
 pub(crate) async fn resolve(settings: &Settings) -> Result<Resolved, Error> {
+    check_authorities()?;
     let given = settings.endpoint.clone().or_else(endpoint_of_environment);
     let region = match (&settings.region, &given) {
         (Some(region), _) => RegionProviderChain::first_try(Region::new(region.clone())),

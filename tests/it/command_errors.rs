@@ -55,6 +55,15 @@ fn sidecar(bucket: &Bucket, changes: &[(&str, Option<&str>)], fleet: &str) -> Fi
     run(bucket, changes, &[&args[..], &[text(&db), "--", "true"]].concat())
 }
 
+/// As in a slim image.
+#[test]
+fn a_machine_without_certificate_authorities_is_told_what_to_install() {
+    let bucket = Bucket::new();
+    let none = [("SSL_CERT_FILE", Some("/dev/null")), ("SSL_CERT_DIR", None)];
+    let said = sidecar(&bucket, &none, &bucket.fleet());
+    assert_says(&said, 1, &["no certificate authorities", "install the package ca-certificates"]);
+}
+
 #[test]
 fn a_sidecar_that_cannot_use_its_bucket() {
     let bucket = Bucket::new();
