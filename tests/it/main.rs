@@ -33,6 +33,7 @@ mod http_errors;
 mod idle;
 mod kills;
 mod leave_within;
+mod log_reader_gone;
 mod logs;
 mod long_run;
 mod lost_in_a_cure;

@@ -29,11 +29,11 @@ fn check_all(app: &App, args: &Check) -> CommandResult {
         }
     }
     if !args.json {
-        print_line(&format!(
-            "{} unfinished runs: with {} of them the code does what the log says",
-            reports.len(),
-            reports.len() - part
-        ));
+        print_line(&match (reports.len(), part) {
+            (0, _) => "no run is unfinished".to_owned(),
+            (all, 0) => format!("the code does what the logs of all {all} unfinished runs say"),
+            (all, part) => format!("of {all} unfinished runs the code would block {part}"),
+        });
     }
     Ok(code(part == 0))
 }
