@@ -127,12 +127,15 @@ impl std::io::Write for Stderr {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let safe = if is_json() { terminal::json(&text) } else { terminal::coloured(&text) };
-        std::io::stderr().write_all(safe.as_bytes())?;
+        // An error is no news to anybody: tracing would report it with `eprintln!`, which panics
+        // when stderr is closed, and a node would end because its log's reader did.
+        let _ = std::io::stderr().write_all(safe.as_bytes());
         Ok(line.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+        let _ = std::io::stderr().flush();
+        Ok(())
     }
 }
 
