@@ -87,8 +87,9 @@ fn start_and_resume_call_a_node() {
     wait::until_true("the run to be blocked", BOUND, || {
         app.api().status("r2").as_deref() == Some("blocked")
     });
-    finish(&first, &["resume", "r2", "--url", &url]).ok();
     // The code is still the one that does not know it.
+    let said = finish(&first, &["resume", "r2", "--url", &url]).error();
+    assert!(said.contains("run r2 is blocked again"), "{said}");
     wait::until_true("the run to be blocked again", BOUND, || {
         app.api().get("/v1/runs/r2/events").is_ok_and(|reply| {
             let events = reply.body["events"].as_array().cloned().unwrap_or_default();
