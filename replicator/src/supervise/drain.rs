@@ -17,7 +17,7 @@
 //! All of this ends within one time ([`super::leave`]), whatever the app, the store and Litestream
 //! do: the process ends by itself, and not half-way by the SIGKILL of whoever sent SIGTERM.
 
-use tidemill_model::BootTime;
+use tidemill_model::{BootTime, Stage};
 
 use super::leave::LeaveTimes;
 use super::{
@@ -232,7 +232,11 @@ impl Supervisor {
                 AppPresence::Attached { .. } | AppPresence::Orphaned { .. },
             ) => self.cure(now, out),
             (DrainStep::App { .. }, AppPresence::None) => self.final_barrier(false, now, out),
-            (_, _) => {}
+            // It was given up, and died after all: nothing is left of the time for a cure.
+            (_, AppPresence::Attached { .. } | AppPresence::Orphaned { .. }) => {
+                self.cure_untold = true;
+            }
+            (_, AppPresence::None) => {}
         }
     }
 
@@ -320,6 +324,11 @@ impl Supervisor {
     }
 
     pub(super) fn exit(&mut self, outcome: EpochEnding, out: &mut Vec<Effect>) {
+        // The time was over before the cure came to its first step: the next start is told of it.
+        if self.cure_untold && outcome != EpochEnding::Fenced {
+            let (stage, good, hurry) = (Stage::Cure, None, true);
+            out.push(Effect::Epoch(EpochEffect::SaveStage { stage, good, hurry }));
+        }
         self.phase = Phase::Ended(outcome);
         out.push(Effect::Exit(outcome));
     }

@@ -102,6 +102,7 @@ impl Supervisor {
         }
         out.push(Effect::Barriers(BarriersEffect::Pause));
         self.app = AppPresence::None;
+        self.cure_untold = true;
         self.phase = Phase::Repair(RepairStep::new(Kind::Cure, At::LitestreamEnd));
         self.kill_litestream(out);
         if matches!(self.litestream, LitestreamRun::Down { .. }) {
@@ -146,6 +147,7 @@ impl Supervisor {
     }
 
     pub(super) fn stage_saved(&mut self, now: BootTime, out: &mut Vec<Effect>) {
+        self.cure_untold = false;
         match self.phase {
             // The next start completes it, in its own way.
             Phase::Repair(RepairStep { at: At::StageCure, .. }) if self.abandoned => {

@@ -55,6 +55,8 @@ pub(crate) struct Supervisor {
     pub(super) cmd: Cmd,
     pub(super) app: AppPresence,
     pub(super) holds_app_lock: bool,
+    /// An app died uncleanly, and the state file does not say so yet.
+    pub(super) cure_untold: bool,
     pub(super) lock_at: Option<BootTime>,
     /// When the app whose stream broke counts as hung, while CMD runs.
     pub(super) hung_at: Option<BootTime>,
@@ -94,6 +96,7 @@ impl Supervisor {
             cmd,
             app: AppPresence::None,
             holds_app_lock: false,
+            cure_untold: false,
             lock_at: None,
             hung_at: None,
             terminating: false,
