@@ -289,6 +289,7 @@ impl BlockReasonKind {
             BlockReasonKind::Runaway => "runaway",
             BlockReasonKind::Limit => "limit",
             BlockReasonKind::Refused => "refused",
+            BlockReasonKind::Parked => "parked",
         }
     }
 }
