@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 /// Durable workflows on machines that may vanish: the sidecar that ships a node's file to S3, and
 /// commands that look at any node at any moment of its past.
 ///
-/// A SOURCE is a file (./workflow.db), a live node (http://127.0.0.1:7420), or a node in a bucket
+/// The commands that look at something take a SOURCE as the last argument or with --from; else
+/// TIDEMILL_FROM names it, else it is ./workflow.db. A SOURCE is a file (./workflow.db), a live node (http://127.0.0.1:7420), or a node in a bucket
 /// (s3://BUCKET/FLEET/NODE[@MOMENT]), where MOMENT is `latest`, a time (2026-11-20T10:00:00Z),
 /// `-10m` (s, m, h, d), `eN` (the end of epoch N) or `eN:TXID`.
 #[derive(Debug, Parser)]
@@ -107,7 +108,22 @@ mod tests {
         let error = Cli::try_parse_from(["tidemill", "runs", "--from", "s3://b"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("s3://BUCKET/FLEET/NODE"), "{error}");
-        let missing = Cli::try_parse_from(["tidemill", "runs"]).unwrap_err();
-        assert_eq!(missing.exit_code(), 2);
+        let both = ["tidemill", "runs", "a.db", "--from", "b.db"];
+        assert_eq!(Cli::try_parse_from(both).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_source_stands_last_or_after_from_on_every_command_that_looks() {
+        for command in
+            [&["runs"][..], &["show", "r1"], &["events", "r1"], &["events"], &["timeline"]]
+        {
+            for source in [&["./a.db"][..], &["--from", "a.db"], &[]] {
+                let args = [&["tidemill"], command, source].concat();
+                Cli::try_parse_from(&args).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+            }
+        }
+        Cli::try_parse_from(["tidemill", "sql", "SELECT 1", "a.db"]).unwrap();
+        Cli::try_parse_from(["tidemill", "sql", "--schema", "a.db"]).unwrap();
+        assert_eq!(Cli::try_parse_from(["tidemill", "sql"]).unwrap_err().exit_code(), 2);
     }
 }

@@ -1,10 +1,9 @@
-//! What the commands that look at something share: where from, how to reach S3, waiting.
+//! What the commands that look at something share: how to reach S3, waiting.
 
 use tidemill_bucket::Settings;
-use tidemill_observer::{Access, Cache, Snapshot, Source};
+use tidemill_observer::{Access, Cache};
 
 use crate::interrupt;
-use crate::output;
 
 /// How to reach S3.
 #[derive(Debug, clap::Args)]
@@ -13,16 +12,6 @@ pub(crate) struct S3Args {
     /// AWS_ENDPOINT_URL]; credentials and region come from the usual AWS variables and profiles
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
-}
-
-/// Where to look.
-#[derive(Debug, clap::Args)]
-pub(crate) struct FromArgs {
-    /// What to look at: a file, http://HOST:PORT, or s3://BUCKET/FLEET/NODE[@MOMENT]
-    #[arg(long, value_name = "SOURCE")]
-    pub(crate) from: Source,
-    #[command(flatten)]
-    pub(crate) s3: S3Args,
 }
 
 impl S3Args {
@@ -34,18 +23,6 @@ impl S3Args {
             token: std::env::var("TIDEMILL_TOKEN").ok().filter(|token| !token.is_empty()),
             now: tidemill_eventlog::host::wall_now(),
         })
-    }
-}
-
-impl FromArgs {
-    /// Opens the source; for people, says on stderr which moment that is.
-    pub(crate) fn open(&self, json: bool) -> anyhow::Result<Snapshot> {
-        let access = self.s3.access()?;
-        let snapshot = wait(async { Ok(access.open(&self.from).await?) })?;
-        if !json && matches!(self.from, Source::Bucket(_)) {
-            output::say(&snapshot.origin().to_string());
-        }
-        Ok(snapshot)
     }
 }
 

@@ -2,55 +2,131 @@
 
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use tidemill_model::{EventView, RunId, Seq, terminal};
-use tidemill_observer::{for_each_event, render};
+use tidemill_model::{EventView, Invalid, RunId, Seq, terminal};
+use tidemill_observer::{At, EventRange, Source, for_each_event, render};
 
-use crate::common::FromArgs;
-use crate::output::written;
+use crate::common::wait;
+use crate::output::{say, written};
+use crate::source::FromArgs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run; all of the node's events without it
-    run: Option<RunId>,
+    /// The run; all of the node's events without it. What has a `/` in it is the SOURCE
+    #[arg(value_name = "RUN")]
+    first: Option<First>,
     #[command(flatten)]
     from: FromArgs,
     /// Only events after this one
     #[arg(long, value_name = "SEQ", default_value = "0", allow_negative_numbers = true)]
     after: Seq,
+    /// Only events up to this one (its number, or a time of the node's clock)
+    #[arg(long, value_name = "SEQ|TIME", allow_negative_numbers = true)]
+    at: Option<At>,
     /// How many events at most
     #[arg(
         long,
         value_name = "N",
-        default_value_t = u32::MAX,
-        hide_default_value = true,
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..)
     )]
-    limit: u32,
+    limit: Option<u32>,
     /// Print JSON: one array
     #[arg(long)]
     json: bool,
 }
 
+/// The first argument: a run's id has no slash, and a source may.
+#[derive(Debug, Clone)]
+enum First {
+    Run(RunId),
+    Source(Source),
+}
+
+impl FromStr for First {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<First, Invalid> {
+        if text.contains('/') {
+            text.parse().map(First::Source)
+        } else {
+            RunId::new(text).map(First::Run)
+        }
+    }
+}
+
 /// Prints event by event, so that a long log is never in memory as a whole.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let snapshot = args.from.open(args.json)?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let mut before = "[\n  ";
-    let print = |event: EventView| {
-        let line = if args.json {
-            let event = serde_json::to_string(&event)?;
-            std::mem::replace(&mut before, ",\n  ").to_owned() + &terminal::json(&event)
-        } else {
-            render::event_line(&event)
-        };
-        written(out.write_all(line.as_bytes()))
+    let (run, source) = match &args.first {
+        Some(First::Source(source)) => (None, args.from.or_first(source.clone())?),
+        Some(First::Run(run)) => (Some(run), args.from.source()?),
+        None => (None, args.from.source()?),
     };
-    for_each_event(snapshot.connection(), args.run.as_ref(), args.after, args.limit, print)?;
-    if args.json {
-        let end = if before.starts_with('[') { "[]\n" } else { "\n]\n" };
-        written(out.write_all(end.as_bytes()))?;
+    let mut printer = Printer::new(args);
+    // One event more than is shown says whether there are more.
+    let wanted = args.limit.map_or(u32::MAX, |limit| limit.saturating_add(1));
+    // One run's events come from the node itself, which spares a copy of its file.
+    let asked = match run.filter(|_| args.at.is_none()) {
+        Some(run) => {
+            let access = args.from.s3.access()?;
+            let each = |event| printer.print(&event);
+            wait(access.ask_events(&source, run, args.after, wanted, each))?
+        }
+        None => false,
+    };
+    if !asked {
+        let snapshot = args.from.open_source(&source, args.json)?;
+        let until = args.at.map(|at| at.find(snapshot.connection())).transpose()?;
+        let range = EventRange { after: args.after, until, limit: wanted };
+        for_each_event(snapshot.connection(), run, range, |event| printer.print(&event))?;
     }
-    written(out.flush())?;
-    Ok(ExitCode::SUCCESS)
+    printer.finish()
+}
+
+struct Printer {
+    out: BufWriter<io::Stdout>,
+    json: bool,
+    limit: Option<u32>,
+    printed: u32,
+    last: Seq,
+    more: bool,
+}
+
+impl Printer {
+    fn new(args: &Args) -> Printer {
+        let (json, limit) = (args.json, args.limit);
+        let out = BufWriter::new(io::stdout());
+        Printer { out, json, limit, printed: 0, last: args.after, more: false }
+    }
+
+    fn print(&mut self, event: &EventView) -> anyhow::Result<()> {
+        if self.limit.is_some_and(|limit| self.printed >= limit) {
+            self.more = true;
+            return Ok(());
+        }
+        let line = if self.json {
+            let before = if self.printed == 0 { "[\n  " } else { ",\n  " };
+            before.to_owned() + &terminal::json(&serde_json::to_string(event)?)
+        } else {
+            render::event_line(event)
+        };
+        self.printed = self.printed.saturating_add(1);
+        self.last = event.seq;
+        written(self.out.write_all(line.as_bytes()))
+    }
+
+    fn finish(mut self) -> anyhow::Result<ExitCode> {
+        if self.json {
+            let end = if self.printed == 0 { "[]\n" } else { "\n]\n" };
+            written(self.out.write_all(end.as_bytes()))?;
+        }
+        written(self.out.flush())?;
+        if let (true, Some(limit)) = (self.more, self.limit) {
+            let last = self.last;
+            say(&format!(
+                "there are more events than --limit {limit} lets through: --after {last} continues"
+            ));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }

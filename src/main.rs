@@ -18,8 +18,10 @@ mod output;
 mod probe;
 mod restore;
 mod runs;
+mod screen;
 mod show;
 mod sidecar;
+mod source;
 mod sql;
 mod timeline;
 

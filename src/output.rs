@@ -5,10 +5,27 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use tidemill_model::terminal;
+use tidemill_observer::render::Screen;
 
 /// Prints lines to stdout.
 pub(crate) fn text(text: &str) -> anyhow::Result<ExitCode> {
     print(&terminal::lines(text))
+}
+
+/// Prints lines that were made for this screen, with no more than the colours that they were given.
+pub(crate) fn on_screen(text: &str, screen: Screen) -> anyhow::Result<ExitCode> {
+    match screen.colour {
+        true => print(&terminal::coloured(text)),
+        false => print(&terminal::lines(text)),
+    }
+}
+
+/// Prints lines to stdout as they are, unless it is a terminal.
+pub(crate) fn raw(text: &str, screen: Screen) -> anyhow::Result<ExitCode> {
+    match screen {
+        Screen::PIPE => print(text),
+        _ => print(&terminal::lines(text)),
+    }
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

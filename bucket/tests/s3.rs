@@ -312,6 +312,7 @@ async fn an_epoch_begins_once() {
         at: now(),
         base: None,
         ttl: None,
+        host: None,
         given_up: None,
         versions: Versions::new(),
         unknown: serde_json::Map::new(),

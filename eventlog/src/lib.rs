@@ -22,6 +22,8 @@ pub mod host;
 mod lock;
 mod meta;
 mod open;
+mod own_copy;
+mod past;
 mod process;
 pub mod projection;
 pub mod query;
@@ -40,6 +42,8 @@ pub use open::{
     Checkpoints, checkpoint_truncate, create, open_any, open_log_reader, open_log_snapshot,
     open_log_writer, open_reader, open_snapshot, open_writer,
 };
+pub use own_copy::{OwnCopy, make_own};
+pub use past::past;
 pub use process::{Ended, Process};
 pub use schema::{
     APPLICATION_ID, LOG_VERSION, Migrated, SCHEMA_VERSION, SQLITE_VERSION_MIN, migrate,

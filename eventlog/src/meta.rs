@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{Epoch, InstanceId, NodeId};
 
 use crate::error::{Error, Result, sqlite};
+use crate::own_copy::OwnCopy;
 
 /// What the file says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -22,6 +23,9 @@ pub struct Meta {
     pub epoch: Option<Epoch>,
     /// The disk that the epoch belongs to.
     pub instance: Option<InstanceId>,
+    /// What it is a copy of, if `tidemill restore --as` made it a node of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<OwnCopy>,
     /// Whether the file was ever shipped or restored: then it opens for writing only under a
     /// sidecar of the same node and epoch.
     pub shipped: bool,
@@ -35,7 +39,7 @@ fn get(connection: &Connection, key: &str) -> Result<Option<String>> {
     statement.query_row([key], |row| row.get(0)).optional().map_err(failed)
 }
 
-fn put(connection: &Connection, key: &str, value: &str) -> Result<()> {
+pub(crate) fn put(connection: &Connection, key: &str, value: &str) -> Result<()> {
     let failed = |e| sqlite(format_args!("write `{key}` to tidemill_meta"), e);
     let sql = "INSERT INTO tidemill_meta (key, value) VALUES (?1, ?2) \
                ON CONFLICT (key) DO UPDATE SET value = ?2 WHERE value <> ?2";
@@ -59,6 +63,8 @@ impl Meta {
         }
         let missing = |key| move || Error::corrupt(format!("tidemill_meta has no `{key}`"));
         let epoch = parsed::<u64>(connection, "epoch")?.map(Epoch::new).transpose();
+        let copy = get(connection, "copy")?.map(|text| serde_json::from_str(&text));
+        let bad_copy = |e| Error::corrupt(format!("tidemill_meta has a bad `copy`: {e}"));
         Ok(Meta {
             schema: parsed(connection, "schema")?.ok_or_else(missing("schema"))?,
             hash: get(connection, "hash")?.ok_or_else(missing("hash"))?,
@@ -67,6 +73,7 @@ impl Meta {
             node: parsed(connection, "node")?,
             epoch: epoch.map_err(|e| Error::corrupt(format!("tidemill_meta has an {e}")))?,
             instance: parsed(connection, "instance")?,
+            copy: copy.transpose().map_err(bad_copy)?,
             shipped: get(connection, "shipped")?.as_deref() == Some("1"),
         })
     }

@@ -122,7 +122,7 @@ fn create_run(
     execute_one(connection, sql, params)
 }
 
-fn labels_json(labels: &BTreeMap<String, String>) -> String {
+pub(crate) fn labels_json(labels: &BTreeMap<String, String>) -> String {
     serde_json::to_string(labels).expect("a map of strings has a JSON form")
 }
 
@@ -140,6 +140,39 @@ fn execute_one(connection: &Connection, sql: &str, params: impl rusqlite::Params
              something else, or a trigger on a table of ours leaves rows out: run `tidemill fsck`"
         ))),
     }
+}
+
+/// Writes a whole row of `tidemill_runs`, which has none for this run yet.
+pub(crate) fn write_run(connection: &Connection, run: &str, row: &RunRow) -> Result<()> {
+    let sql = "INSERT INTO tidemill_runs (seq, run, workflow, status, created_at, ended_seq, \
+               blocked_seq, parent, parent_op, labels, awaited, custom_status_seq) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    let params = (
+        to_sql(row.seq),
+        run,
+        &row.workflow,
+        &row.status,
+        &row.created_at,
+        row.ended_seq.map(to_sql),
+        row.blocked_seq.map(to_sql),
+        row.parent.as_ref().map(|parent| parent.run.as_str()),
+        row.parent.as_ref().map(|parent| parent.op.get()),
+        &row.labels,
+        row.awaited.unwrap_or(false),
+        row.custom_status_seq.map(to_sql),
+    );
+    execute_one(connection, sql, params)
+}
+
+/// Writes a row of `tidemill_timers`.
+pub(crate) fn write_timer(
+    connection: &Connection,
+    run: &str,
+    op: u32,
+    fire_at: &str,
+) -> Result<()> {
+    let sql = "INSERT INTO tidemill_timers (run, op, fire_at) VALUES (?1, ?2, ?3)";
+    execute_one(connection, sql, (run, op, fire_at))
 }
 
 /// A row of `tidemill_runs`.

@@ -23,6 +23,8 @@ pub struct RunFilter {
     pub status: Option<RunStatus>,
     /// Only those of this workflow.
     pub workflow: Option<OpName>,
+    /// Only those that have each of these labels: names and values.
+    pub labels: Vec<(String, String)>,
     /// Only those that were started before the run with this `seq`: the last of a list, to continue
     /// it.
     pub after: Option<Seq>,
@@ -60,6 +62,14 @@ pub fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunSummar
     if let Some(workflow) = &filter.workflow {
         params.push(workflow.as_str().to_owned().into());
         sql.push_str(&format!(" AND r.workflow = ?{}", params.len()));
+    }
+    for (name, value) in &filter.labels {
+        params.extend([name.clone().into(), value.clone().into()]);
+        let (name, value) = (params.len() - 1, params.len());
+        sql.push_str(&format!(
+            " AND EXISTS (SELECT 1 FROM json_each(r.labels) l \
+             WHERE l.key = ?{name} AND l.value = ?{value})"
+        ));
     }
     sql.push_str(" ORDER BY r.seq DESC LIMIT ?2");
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
@@ -199,7 +209,7 @@ pub fn events_page(
 ) -> Result<(Vec<Row>, bool)> {
     let (mut page, mut bytes, mut more) = (Vec::new(), 0, false);
     // One run more than asked for shows whether there is a next page.
-    walk(connection, Some(run), after, limit.saturating_add(1), |row| {
+    walk_events(connection, Some(run), after, limit.saturating_add(1), |row| {
         more = bytes >= bytes_max || u32::try_from(page.len()).is_ok_and(|found| found >= limit);
         if more {
             return Ok(ControlFlow::Break(()));
@@ -222,10 +232,14 @@ pub fn for_each_event(
     limit: u32,
     mut each: impl FnMut(Row) -> Result<()>,
 ) -> Result<()> {
-    walk(connection, run, after, limit, |row| each(row).map(ControlFlow::Continue))
+    walk_events(connection, run, after, limit, |row| each(row).map(ControlFlow::Continue))
 }
 
-fn walk(
+/// As [`for_each_event`], until `each` breaks off.
+///
+/// # Errors
+/// As there.
+pub fn walk_events(
     connection: &Connection,
     run: Option<&RunId>,
     after: Seq,

@@ -67,6 +67,9 @@ pub struct EpochDoc {
     /// document is gone. `None` in documents of earlier versions.
     #[serde(default, rename = "ttl_ms", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Ttl>,
+    /// The name of the machine that wrote it, for a person. `None` in documents of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// What could not be restored and a person gave up; `None` in the usual case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<GivenUp>,
@@ -204,9 +207,10 @@ mod tests {
         let doc = EpochDoc::parse(golden.as_bytes()).unwrap();
         assert_eq!(doc.ttl, Some(Ttl::default()));
         assert_eq!(serde_json::to_string(&doc).unwrap(), golden.trim());
-        let older = golden.replace("\"ttl_ms\":15000,", "");
+        assert_eq!(doc.host.as_deref(), Some("vm-1"));
+        let older = golden.replace("\"ttl_ms\":15000,", "").replace("\"host\":\"vm-1\",", "");
         let doc = EpochDoc::parse(older.as_bytes()).unwrap();
-        assert_eq!(doc.ttl, None);
+        assert_eq!((doc.ttl, &doc.host), (None, &None));
         assert_eq!(serde_json::to_string(&doc).unwrap(), older.trim());
     }
 

@@ -202,6 +202,9 @@ impl BlockReason {
             BlockReasonKind::UnreadableLog => {
                 format!("its log cannot be read: {}", logged.or(asked).unwrap_or(nothing))
             }
+            BlockReasonKind::Parked => {
+                format!("it is parked: {}", logged.or(asked).unwrap_or(nothing))
+            }
             BlockReasonKind::Misuse
             | BlockReasonKind::Panic
             | BlockReasonKind::Poison
@@ -253,11 +256,13 @@ pub enum BlockReasonKind {
     Limit,
     /// The writer refused the run's turns again and again, for a reason of their own.
     Refused,
+    /// It was copied unfinished into a node of its own: only a person lets it go on.
+    Parked,
 }
 
 impl BlockReasonKind {
     /// Every kind.
-    pub const ALL: [BlockReasonKind; 10] = [
+    pub const ALL: [BlockReasonKind; 11] = [
         BlockReasonKind::Nondeterminism,
         BlockReasonKind::ForeignWait,
         BlockReasonKind::Misuse,
@@ -268,6 +273,7 @@ impl BlockReasonKind {
         BlockReasonKind::Runaway,
         BlockReasonKind::Limit,
         BlockReasonKind::Refused,
+        BlockReasonKind::Parked,
     ];
 
     /// The kind's name, as it is stored.
@@ -283,6 +289,7 @@ impl BlockReasonKind {
             BlockReasonKind::Runaway => "runaway",
             BlockReasonKind::Limit => "limit",
             BlockReasonKind::Refused => "refused",
+            BlockReasonKind::Parked => "parked",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! they keep: a driver those that are open, a view all of them, with their ends.
 
 use crate::event::{Event, EventClass};
-use crate::event_data::BlockReason;
+use crate::event_data::{BlockReason, BlockReasonKind};
 use crate::json::Json;
 use crate::log_order::{self, Phase, Standing};
 use crate::operation::{Op, OpKind};
@@ -95,7 +95,12 @@ impl RunHead {
                 self.resumed = seq;
             }
             Event::StatusSet { value, .. } => self.custom_status = Some(value.clone()),
-            Event::RunBlocked { reason } => self.blocked = Some(reason.clone()),
+            // What blocks a parked run besides does not let it go on.
+            Event::RunBlocked { reason } => {
+                if !self.is_parked() || reason.kind == BlockReasonKind::Parked {
+                    self.blocked = Some(reason.clone());
+                }
+            }
             Event::RunCompleted { .. } | Event::RunFailed { .. } => self.phase = Phase::Ended,
             Event::StepStarted { .. } | Event::TimerStarted { .. } | Event::ChildStarted { .. } => {
                 if let Some((id, op)) = Op::start(event, seq, at) {
@@ -127,6 +132,11 @@ impl RunHead {
             self.last = seq;
         }
         Ok(())
+    }
+
+    /// Whether it stays as it is until a person resumes it.
+    pub fn is_parked(&self) -> bool {
+        self.blocked.as_ref().is_some_and(|reason| reason.kind == BlockReasonKind::Parked)
     }
 
     /// Whether the run has ended.

@@ -232,6 +232,7 @@ mod tests {
             at: Timestamp::from_micros(0).unwrap(),
             base,
             ttl: None,
+            host: None,
             given_up: None,
             versions: Versions::new(),
             unknown: serde_json::Map::new(),

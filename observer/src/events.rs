@@ -1,38 +1,46 @@
 //! The events of a file as a reader sees them, one after another.
 
+use std::ops::ControlFlow;
+
 use rusqlite::Connection;
 use tidemill_eventlog::query;
 use tidemill_model::{EventView, RunId, Seq};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Calls `each` for the events after a position, in order, at most `limit`: those of one run, or
-/// all.
+/// Which events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventRange {
+    /// Those after this one.
+    pub after: Seq,
+    /// Up to this one; `None` for all.
+    pub until: Option<Seq>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Calls `each` for the events of a range, in order: those of one run, or all.
 ///
 /// # Errors
 /// `NotFound` if there is no such run, `Corrupt` if a row is unreadable, and what `each` returns.
 pub fn for_each_event<E: From<Error>>(
     connection: &Connection,
     run: Option<&RunId>,
-    after: Seq,
-    limit: u32,
+    range: EventRange,
     mut each: impl FnMut(EventView) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     if let Some(run) = run {
         require_run(connection, run)?;
     }
-    // An error of `each` ends the walk; it is carried around the walk's own error type.
-    let mut stopped = None;
-    let walked = query::for_each_event(connection, run, after, limit, |row| {
-        each(row.into_view()).map_err(|error| {
-            stopped = Some(error);
-            Error::new(ErrorKind::Internal, "stopped")
-        })
-    });
-    match stopped {
-        Some(error) => Err(error),
-        None => walked.map_err(E::from),
-    }
+    let mut result = Ok(());
+    query::walk_events(connection, run, range.after, range.limit, |row| {
+        if range.until.is_some_and(|until| row.seq > until) {
+            return Ok(ControlFlow::Break(()));
+        }
+        result = each(row.into_view());
+        Ok(if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    result
 }
 
 /// Refuses a run that does not exist.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tidemill_bucket::{EpochHistory, Gap, NodeUrl, Store, Timeline, read_timeline};
 use tidemill_eventlog::{Head, Row};
 use tidemill_model::{
-    Base, BreakDoc, Epoch, Event, InstanceId, NodeId, Seq, Timestamp, Txid, Versions,
+    Base, BreakDoc, Epoch, Event, GivenUp, InstanceId, NodeId, Seq, Timestamp, Txid, Versions,
 };
 
 use crate::error::{Error, ErrorKind, Result};
@@ -46,8 +46,12 @@ pub struct EpochView {
     pub begun_at: Option<Timestamp>,
     /// The disk that wrote it.
     pub instance: Option<InstanceId>,
+    /// The name of the machine that the disk was in; `None` in epochs of earlier versions.
+    pub host: Option<String>,
     /// What it began from; `None` for an empty file.
     pub base: Option<Base>,
+    /// What could not be restored and a person gave up; `None` in the usual case.
+    pub given_up: Option<GivenUp>,
     /// What can be restored.
     pub points: Vec<PointView>,
     /// Where files are missing.
@@ -178,7 +182,9 @@ impl EpochView {
             epoch,
             begun_at: history.doc.as_ref().map(|doc| doc.at),
             instance: history.doc.as_ref().map(|doc| doc.instance.clone()),
+            host: history.doc.as_ref().and_then(|doc| doc.host.clone()),
             base: history.doc.as_ref().and_then(|doc| doc.base),
+            given_up: history.doc.as_ref().and_then(|doc| doc.given_up.clone()),
             points: points.collect(),
             gaps: history.gaps.clone(),
             breaks: history.breaks.clone(),

@@ -11,6 +11,7 @@
 //! - a cached snapshot is never changed, and no two points share a name;
 //! - a file of the user's is never overwritten.
 
+mod at;
 mod bucket_point;
 mod cache;
 mod error;
@@ -18,6 +19,7 @@ mod events;
 mod fleet;
 mod history;
 mod live;
+mod only;
 pub mod render;
 mod restore_to;
 mod show;
@@ -27,14 +29,16 @@ pub mod sql;
 #[cfg(test)]
 mod testing;
 
+pub use at::At;
 pub use cache::Cache;
 pub use error::{Error, ErrorKind, Result};
-pub use events::for_each_event;
+pub use events::{EventRange, for_each_event};
 pub use fleet::{HolderView, NodeView, nodes};
 pub use history::{
     BranchView, BucketHistory, EpochView, FileEpoch, FileHistory, History, PointView,
 };
-pub use restore_to::RestoredFile;
+pub use only::{only_failed, only_operation};
+pub use restore_to::{OwnName, OwnNode, RestoredFile};
 pub use show::show;
 pub use snapshot::{Access, Origin, Snapshot};
 pub use source::Source;

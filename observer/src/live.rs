@@ -10,7 +10,10 @@ use std::pin::Pin;
 
 use tidemill_client::NodeClient;
 use tidemill_eventlog::query::RunFilter;
-use tidemill_model::{Json, OpId, OperationPage, Payloads, RunId, RunPage, RunSummary, RunView};
+use tidemill_model::{
+    EventPage, EventView, Json, OpId, OperationPage, Payloads, RunId, RunPage, RunSummary, RunView,
+    Seq,
+};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
@@ -22,6 +25,9 @@ use crate::source::Source;
 
 /// Operations in a page: as many as a node gives, because it folds the whole run for each page.
 const OPERATIONS_PAGE: u32 = 10_000;
+
+/// Events in a page: as many as a node gives.
+const EVENTS_PAGE: u32 = 1_000;
 
 /// Runs in a page: as many as a node gives.
 const RUNS_PAGE: u32 = 1_000;
@@ -70,6 +76,59 @@ impl Access {
         let Source::Node(address) = source else { return Ok(None) };
         list(&self.node(address), filter).await
     }
+
+    /// Calls `each` for the events of a run as its live node lists them; `false` as for
+    /// [`Access::ask`], before the first call.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such run, `Unavailable` if the node does not answer; else what the
+    /// node says, and what `each` returns.
+    pub async fn ask_events<E: From<Error>>(
+        &self,
+        source: &Source,
+        run: &RunId,
+        after: Seq,
+        limit: u32,
+        each: impl FnMut(EventView) -> std::result::Result<(), E>,
+    ) -> std::result::Result<bool, E> {
+        let Source::Node(address) = source else { return Ok(false) };
+        events(&self.node(address), run, after, limit, each).await
+    }
+}
+
+async fn events<E: From<Error>>(
+    node: &NodeClient,
+    run: &RunId,
+    mut after: Seq,
+    limit: u32,
+    mut each: impl FnMut(EventView) -> std::result::Result<(), E>,
+) -> std::result::Result<bool, E> {
+    let path = format!("/v1/runs/{run}/events");
+    let (mut left, mut has_begun) = (limit, false);
+    loop {
+        let page = left.min(EVENTS_PAGE);
+        let parameters = [("after", after.to_string()), ("limit", page.to_string())];
+        let page = node.get_with::<Json>(&path, &parameters).await;
+        let page = page.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => no_such_run(run),
+            _ => e,
+        })?;
+        let page = match page.decode::<EventPage>() {
+            Ok(page) => page,
+            Err(_) if !has_begun => return Ok(false),
+            Err(e) => {
+                let message = format!("{path}: the node answered in another form: {e}");
+                return Err(Error::new(ErrorKind::Invalid, message).into());
+            }
+        };
+        has_begun = true;
+        left = left.saturating_sub(u32::try_from(page.events.len()).unwrap_or(u32::MAX));
+        page.events.into_iter().try_for_each(&mut each)?;
+        match page.next.filter(|_| left > 0) {
+            Some(next) => after = next,
+            None => return Ok(true),
+        }
+    }
 }
 
 async fn list(node: &NodeClient, filter: &RunFilter) -> Result<Option<Vec<RunSummary>>> {
@@ -85,7 +144,15 @@ async fn list(node: &NodeClient, filter: &RunFilter) -> Result<Option<Vec<RunSum
         parameters.extend(after.map(|after| ("after", after.to_string())));
         parameters.extend(filter.status.map(|status| ("status", status.to_string())));
         parameters.extend(filter.workflow.iter().map(|name| ("workflow", name.to_string())));
-        let page: Json = node.get_with("/v1/runs", &parameters).await?;
+        let label = |(name, value): &(String, String)| ("label", format!("{name}={value}"));
+        parameters.extend(filter.labels.iter().map(label));
+        let page = match node.get_with::<Json>("/v1/runs", &parameters).await {
+            // A node of an earlier version knows no such parameter; its file has the labels.
+            Err(e) if e.kind() == ErrorKind::Invalid && !filter.labels.is_empty() => {
+                return Ok(None);
+            }
+            page => page?,
+        };
         let Ok(page) = page.decode::<RunPage>() else { return Ok(None) };
         runs.extend(page.runs);
         after = page.next;

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use rusqlite::backup::Backup;
 use serde::Serialize;
-use tidemill_eventlog::Head;
+use tidemill_eventlog::{Checkpoints, Head, OwnCopy};
+use tidemill_model::{InstanceId, NodeId};
 
 use crate::bucket_point::BucketPoint;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,10 +32,33 @@ pub struct RestoredFile {
     pub origin: Origin,
     /// The newest event in it, after the whole log was verified.
     pub head: Head,
+    /// The node that it is now, if it is one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnNode>,
+}
+
+/// What a copy became.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OwnNode {
+    /// Which node, and what it is a copy of.
+    #[serde(flatten)]
+    pub copy: OwnCopy,
+    /// How many of its runs are parked: all that had not ended.
+    pub parked: u64,
+}
+
+/// A name for a copy that becomes a node of its own, with what makes it unlike every other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnName {
+    /// The node's name.
+    pub name: NodeId,
+    /// Random.
+    pub id: InstanceId,
 }
 
 impl Access {
-    /// Writes `source` to the new file `to`.
+    /// Writes `source` to the new file `to`: as it was, or as a node of its own whose unfinished runs
+    /// are parked.
     ///
     /// # Errors
     /// `Conflict` if `to` exists, or a WAL beside it; `Corrupt` if what would be written is
@@ -42,19 +66,25 @@ impl Access {
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
-    pub async fn restore_to(&self, source: &Source, to: &Path) -> Result<RestoredFile> {
+    pub async fn restore_to(
+        &self,
+        source: &Source,
+        to: &Path,
+        own: Option<OwnName>,
+    ) -> Result<RestoredFile> {
         refuse_taken(to)?;
         let parent = folder_of(to);
         if !parent.is_dir() {
             let message = format!("there is no folder {}: make it first", parent.display());
             return Err(Error::new(ErrorKind::NotFound, message));
         }
-        let (origin, head) = if let Source::Bucket(url) = source {
+        let (origin, head, own) = if let Source::Bucket(url) = source {
             let point = BucketPoint::find(self, url).await?;
             let restored = point.restore(parent).await?;
             let head = head_of(restored.path())?;
+            let own = self.make_own(restored.path(), own)?;
             place(restored.path(), to)?;
-            (point.origin(), head)
+            (point.origin(), head, own)
         } else {
             let snapshot = self.open(source).await?;
             let folder = tempfile::Builder::new()
@@ -66,10 +96,29 @@ impl Access {
             let connection = tidemill_eventlog::open_snapshot(&copy)?;
             let head = verify_copy(&connection)?;
             drop(connection);
+            let own = self.make_own(&copy, own)?;
             place(&copy, to)?;
-            (snapshot.origin().clone(), head)
+            (snapshot.origin().clone(), head, own)
         };
-        Ok(RestoredFile { path: to.to_owned(), origin, head })
+        Ok(RestoredFile { path: to.to_owned(), origin, head, own })
+    }
+
+    /// Makes a file that has no name yet a node of its own, if that is wanted. After a crash here
+    /// nothing of the wanted name exists.
+    fn make_own(&self, file: &Path, own: Option<OwnName>) -> Result<Option<OwnNode>> {
+        let Some(OwnName { name, id }) = own else { return Ok(None) };
+        let connection = tidemill_eventlog::open_writer(file, Checkpoints::Own)?;
+        tidemill_eventlog::migrate(&connection)?;
+        let (copy, parked) = tidemill_eventlog::make_own(&connection, &name, id, self.now)?;
+        tidemill_eventlog::verify(&connection)?;
+        // Everything has to be in the file: only that gets its name.
+        if !tidemill_eventlog::checkpoint_truncate(&connection)? {
+            let message = format!("{} is in use", file.display());
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        let failed = |(_, e)| tidemill_eventlog::sqlite("close the copy", e);
+        connection.close().map_err(failed)?;
+        Ok(Some(OwnNode { copy, parked }))
     }
 }
 

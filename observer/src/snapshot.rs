@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tidemill_bucket::{NodeUrl, Settings};
 use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_eventlog::Head;
-use tidemill_model::{Epoch, Timestamp, Txid};
+use tidemill_model::{Epoch, Seq, Timestamp, Txid};
 
 use crate::bucket_point::BucketPoint;
 use crate::cache::{Cache, InUse};
@@ -101,6 +101,16 @@ impl Snapshot {
     /// The connection, to restrict it further.
     pub fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection
+    }
+
+    /// The same source as it was when the event `until` was its newest. Only Tidemill's tables are
+    /// in it.
+    ///
+    /// # Errors
+    /// `Corrupt` if an event is not what its columns say.
+    pub fn past(&self, until: Seq) -> Result<Snapshot> {
+        let connection = tidemill_eventlog::past(&self.connection, until)?;
+        Ok(Snapshot { connection, origin: self.origin.clone(), _keeps: Keeps::Nothing })
     }
 
     /// Where it came from.

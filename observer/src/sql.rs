@@ -5,15 +5,25 @@
 //! compiled, so that a refused statement says what was refused before any of it runs. Attaching
 //! another file is such an action: it would write beside this one.
 
+mod forms;
+mod schema;
+
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::ValueRef;
 use serde::Serialize;
 use serde_json::Value;
+use tidemill_eventlog::host::boot_now;
 
 use crate::error::{Error, ErrorKind, Result};
+pub use forms::{JsonTable, to_csv, to_json};
+pub use schema::{ColumnSchema, TableSchema, names, schema};
+
+/// How many of SQLite's instructions pass between two looks at the clock: well under a millisecond.
+const INSTRUCTIONS_A_LOOK: i32 = 10_000;
 
 /// Pragmas that only report. Those that can also set a value report it when they are called
 /// without one.
@@ -67,12 +77,41 @@ pub struct Table {
     pub truncated: bool,
 }
 
-/// Answers one statement with at most `limit` rows.
+/// What an answer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many rows it has at most.
+    pub rows: usize,
+    /// How long it may be computed.
+    pub time: Duration,
+}
+
+/// Answers one statement.
 ///
 /// # Errors
-/// `Invalid` for a statement that does more than read, for several statements, and for wrong SQL;
-/// `Corrupt` if the file is damaged.
-pub fn query(connection: &mut Connection, sql: &str, limit: usize) -> Result<Table> {
+/// `Invalid` for a statement that does more than read, for several statements, for wrong SQL, and
+/// for one that takes longer than the limit; `Corrupt` if the file is damaged.
+pub fn query(connection: &mut Connection, sql: &str, limits: Limits) -> Result<Table> {
+    let began = boot_now();
+    let is_late = move || boot_now().since(began) > limits.time;
+    let failed = |e| tidemill_eventlog::sqlite("prepare to read", e);
+    connection.progress_handler(INSTRUCTIONS_A_LOOK, Some(is_late)).map_err(failed)?;
+    let answer = fenced(connection, sql, limits.rows);
+    connection.progress_handler(0, None::<fn() -> bool>).map_err(failed)?;
+    answer
+        .map_err(|e| if e.kind() == ErrorKind::Unavailable && is_late() { late(limits) } else { e })
+}
+
+fn late(limits: Limits) -> Error {
+    let limit = crate::render::duration(limits.time);
+    let message = format!(
+        "the statement took longer than {limit} and was stopped: a join may lack its condition, or \
+         a recursion its end; --time-limit gives it more time"
+    );
+    Error::new(ErrorKind::Invalid, message)
+}
+
+fn fenced(connection: &mut Connection, sql: &str, limit: usize) -> Result<Table> {
     let refused: Arc<Mutex<Option<String>>> = Arc::default();
     let fence = Arc::clone(&refused);
     let authorize = move |context: AuthContext<'_>| match refusal(&context.action) {
@@ -132,14 +171,26 @@ fn read(connection: &Connection, sql: &str, limit: usize) -> Result<Table> {
 fn wrong(error: rusqlite::Error) -> Error {
     match &error {
         rusqlite::Error::SqlInputError { msg, .. } => {
-            Error::new(ErrorKind::Invalid, format!("the statement is wrong: {msg}"))
+            Error::new(ErrorKind::Invalid, format!("the statement is wrong: {msg}{}", hint(msg)))
         }
         rusqlite::Error::SqliteFailure(code, Some(why))
             if code.code == rusqlite::ErrorCode::Unknown =>
         {
-            Error::new(ErrorKind::Invalid, format!("the statement is wrong: {why}"))
+            Error::new(ErrorKind::Invalid, format!("the statement is wrong: {why}{}", hint(why)))
         }
         _ => tidemill_eventlog::sqlite("run the statement", error),
+    }
+}
+
+/// What there is instead of what was named.
+fn hint(message: &str) -> String {
+    let known = "`tidemill sql --schema` lists their columns";
+    if message.starts_with("no such table: ") {
+        format!("; there are {}, and {known}", names().join(", "))
+    } else if message.starts_with("no such column: ") {
+        "; `tidemill sql --schema` lists the columns of each view".to_owned()
+    } else {
+        String::new()
     }
 }
 
@@ -186,6 +237,10 @@ fn refusal(action: &AuthAction<'_>) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn rows(rows: usize) -> Limits {
+        Limits { rows, time: Duration::from_secs(60) }
+    }
+
     fn memory() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         let setup = "CREATE TABLE t (n INTEGER, s TEXT, r REAL, b BLOB);
@@ -197,7 +252,7 @@ mod tests {
 
     #[test]
     fn values_come_as_json() {
-        let table = query(&mut memory(), "SELECT * FROM t ORDER BY n", 10).unwrap();
+        let table = query(&mut memory(), "SELECT * FROM t ORDER BY n", rows(10)).unwrap();
         assert_eq!(table.columns, ["n", "s", "r", "b"]);
         let rows = serde_json::to_string(&table.rows).unwrap();
         assert_eq!(rows, r#"[[1,"one",1.5,"x'00ff'"],[2,null,null,null]]"#);
@@ -206,7 +261,7 @@ mod tests {
 
     #[test]
     fn rows_beyond_the_limit_are_said_to_be_there() {
-        let table = query(&mut memory(), "SELECT n FROM v", 1).unwrap();
+        let table = query(&mut memory(), "SELECT n FROM v", rows(1)).unwrap();
         assert_eq!((table.rows.len(), table.truncated), (1, true));
     }
 
@@ -224,7 +279,7 @@ mod tests {
             "SELECT 1;",
             "VALUES (1), (2)",
         ] {
-            query(&mut connection, sql, 10).unwrap_or_else(|e| panic!("{sql}: {e}"));
+            query(&mut connection, sql, rows(10)).unwrap_or_else(|e| panic!("{sql}: {e}"));
         }
     }
 
@@ -253,21 +308,35 @@ mod tests {
             ("SELECT load_extension('x')", "load_extension()"),
         ];
         for (sql, what) in cases {
-            let error = query(&mut connection, sql, 10).unwrap_err();
+            let error = query(&mut connection, sql, rows(10)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{sql}: {error}");
             assert!(error.to_string().contains(what), "{sql}: {error}");
         }
-        let rows = query(&mut connection, "SELECT n FROM t", 10).unwrap().rows.len();
+        let rows = query(&mut connection, "SELECT n FROM t", rows(10)).unwrap().rows.len();
         assert_eq!(rows, 2);
     }
 
     #[test]
     fn wrong_sql_says_what_is_wrong() {
-        let error = |sql: &str| query(&mut memory(), sql, 10).unwrap_err().to_string();
+        let error = |sql: &str| query(&mut memory(), sql, rows(10)).unwrap_err().to_string();
         assert_eq!(error("SELEC 1"), "the statement is wrong: near \"SELEC\": syntax error");
-        assert_eq!(error("SELECT x FROM t"), "the statement is wrong: no such column: x");
+        assert!(error("SELECT x FROM t").contains("no such column: x; `tidemill sql --schema`"));
+        let none = error("SELECT * FROM nope");
+        assert!(none.contains("no such table: nope; there are runs, children, steps"), "{none}");
         assert!(error("SELECT 1; SELECT 2").contains("several statements"));
         assert!(error("").contains("no rows"));
         assert!(error("SELECT ?1").contains("parameters"));
+    }
+
+    #[test]
+    fn a_statement_has_a_time() {
+        let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) \
+                       SELECT count(*) FROM c";
+        let mut connection = memory();
+        let limits = Limits { rows: 10, time: Duration::from_millis(20) };
+        let error = query(&mut connection, endless, limits).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("took longer than 0.020s"), "{error}");
+        assert_eq!(query(&mut connection, "SELECT n FROM t", rows(10)).unwrap().rows.len(), 2);
     }
 }

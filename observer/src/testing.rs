@@ -184,6 +184,25 @@ pub(crate) fn file_of_large_output() -> (tempfile::TempDir, std::path::PathBuf) 
     ])
 }
 
+/// A run, `long`, of so many steps, of which some failed.
+pub(crate) fn file_of_steps(steps: u32, failed: &[u32]) -> (tempfile::TempDir, std::path::PathBuf) {
+    let mut log = vec![
+        ("long", created("trial", "0.1", None)),
+        ("long", Event::RunStarted { epoch: None, attempt: 1 }),
+    ];
+    for n in 1..=steps {
+        log.push(("long", step(n, "work", &format!("{{\"item\":{n}}}"))));
+        let (op, name) = (op(n), name("work"));
+        let end = if failed.contains(&n) {
+            Event::StepFailed { op, name, error: failure("no data"), attempts: 1 }
+        } else {
+            Event::StepCompleted { op, name, output: json("1") }
+        };
+        log.push(("long", end));
+    }
+    file_of(log)
+}
+
 fn file_of(
     log: impl IntoIterator<Item = (&'static str, Event)>,
 ) -> (tempfile::TempDir, std::path::PathBuf) {

@@ -104,6 +104,7 @@ fn epoch_doc() -> EpochDoc {
         at: now(),
         base: None,
         ttl: None,
+        host: None,
         given_up: None,
         versions: Versions::new(),
         unknown: serde_json::Map::new(),
@@ -222,7 +223,7 @@ async fn a_file_that_is_not_what_was_covered_is_refused_and_not_kept() {
     assert!(error.contains("it ends at event 2, and lease.json says"), "{error}");
     let to = tempfile::tempdir().unwrap();
     let target = to.path().join("workflow.db");
-    let error = node.access.restore_to(&node.source(""), &target).await.unwrap_err();
+    let error = node.access.restore_to(&node.source(""), &target, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 0);
 }
@@ -246,7 +247,7 @@ async fn a_fleet_and_a_timeline_are_listed_and_the_latest_is_restored() {
     assert!(error.to_string().contains("has nothing in the bucket"), "{error}");
     let to = tempfile::tempdir().unwrap();
     let target = to.path().join("workflow.db");
-    let restored = node.access.restore_to(&node.source(""), &target).await.unwrap();
+    let restored = node.access.restore_to(&node.source(""), &target, None).await.unwrap();
     assert_eq!(restored.head, head);
     assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 1);
 }

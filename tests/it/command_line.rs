@@ -138,8 +138,8 @@ fn arguments_that_cannot_be_say_what_can() {
         (&["runs", "--from", "s3://b1/fleet/n1"], 2, "a bucket's name has 3 to 63 characters"),
         (&["nodes", "s3://Backups/fleet"], 2, "a bucket's name has 3 to 63 characters"),
         (&["runs", "--from", "http://127.0.0.1:99999"], 2, "http://HOST:PORT"),
-        (&["runs", "--from", from, "--limit", "-1"], 2, "not in 0..="),
-        (&["show", "r1", "--from", from, "--at", "-1"], 2, "invalid seq `-1`"),
+        (&["runs", "--from", from, "--limit", "-1"], 2, "not in 1.."),
+        (&["show", "r1", "--from", from, "--at", "-1"], 2, "use an event's number"),
     ];
     for (args, code, said) in cases {
         let finished = run(args);

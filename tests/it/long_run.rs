@@ -34,7 +34,7 @@ fn a_live_node_shows_all_of_a_run_without_a_copy_of_its_file() {
         // A copy would have no place.
         process::finish("tidemill", command.args(args).env("TMPDIR", "/nowhere/at/all"))
     };
-    let show = |args: &[&str]| tidemill(&[&["show", "long"], args].concat());
+    let show = |args: &[&str]| tidemill(&[&["show", "long", "--all"], args].concat());
     let (by_file, by_node) = (show(&["--from", &file]).ok(), show(&["--from", &live]).ok());
     assert_eq!(by_node, by_file);
     assert_eq!(by_file.matches(" step link  completed").count(), 1_100);

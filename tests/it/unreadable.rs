@@ -79,7 +79,7 @@ fn every_command_shows_the_run_and_fsck_finds_the_file_whole() {
     assert!(said.contains("operation 1 starts a second time"), "{said}");
     assert!(said.ends_with("the file is whole; runs that this version cannot read are blocked\n"));
     let said = run(&path, &["show", "odd", "--from"]).ok();
-    let reason = "the log cannot be read: event 3: operation 1 starts a second time";
+    let reason = "log cannot be read: event 3: operation 1 starts a second time";
     assert!(said.contains("blocked") && said.contains(reason), "{said}");
     assert!(said.contains("step off"), "what fits is shown: {said}");
     let said = run(&path, &["runs", "--from"]).ok();

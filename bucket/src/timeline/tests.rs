@@ -28,6 +28,7 @@ fn doc(n: u64, base: Option<Base>) -> EpochDoc {
         at: second(0),
         base,
         ttl: None,
+        host: None,
         given_up: None,
         versions: tidemill_model::Versions::new(),
         unknown: serde_json::Map::new(),

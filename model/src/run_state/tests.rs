@@ -157,3 +157,20 @@ fn an_event_that_does_not_fit_is_named() {
     run.apply(&Event::RunCompleted { output: Json::null() }).unwrap();
     assert!(run.apply(&Event::RunResumed {}).is_err());
 }
+
+/// Whatever blocks a parked run besides, only a person lets it go on.
+#[test]
+fn a_parked_run_stays_parked_until_it_is_resumed() {
+    let reason =
+        |kind| BlockReason { kind, op: None, logged: None, asked: None, advice: "wait".to_owned() };
+    let block = |kind| Event::RunBlocked { reason: reason(kind) };
+    let mut run = Script::new();
+    run.apply(&block(BlockReasonKind::Parked)).unwrap();
+    assert!(run.state.head.is_parked());
+    let unreadable = block(BlockReasonKind::UnreadableLog);
+    assert_eq!(run.apply(&unreadable), Ok(RunStatus::Blocked));
+    assert_eq!(run.state.block_reason(), Some(reason(BlockReasonKind::Parked)));
+    assert_eq!(run.apply(&Event::RunResumed {}), Ok(RunStatus::Pending));
+    run.apply(&unreadable).unwrap();
+    assert!(!run.state.head.is_parked());
+}

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::render::{Fold, Screen};
 use crate::testing::{file, run_id};
 
 /// What a node was asked for, in order.
@@ -102,7 +103,8 @@ async fn what_is_cut_is_asked_for_again_only_if_all_of_it_is_wanted() {
     let (live, asked) = shown("large", Payloads::Heads, node_of(&path, 1_000)).await;
     let live = live.unwrap().unwrap();
     assert_eq!((live.operations[0].output.as_ref(), asked.len()), (None, 1));
-    assert_eq!(crate::render::run(&live), crate::render::run(&by_file), "a line shows no more");
+    let text = |view| crate::render::run(view, &Fold::All, Screen::PIPE);
+    assert_eq!(text(&live), text(&by_file), "a line shows no more");
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use tidemill_model::{Activity, AttemptView, ProcessEnd};
 
+use super::short;
 use super::tree::ERROR_CHARS_MAX;
-use super::{millis, short};
 
 /// The state of an open step, from its newest attempt.
 pub(super) fn step_state(attempt: &AttemptView) -> String {
@@ -21,7 +21,10 @@ pub(super) fn attempt_state(attempt: &AttemptView) -> String {
     if let Some(by) = attempt.cut_off_by {
         return format!("{}{}", cut_off(by), last_sign(attempt));
     }
-    let took = attempt.duration_ms.map_or_else(String::new, |ms| format!(" after {}", millis(ms)));
+    let took = attempt.started_at.zip(attempt.ended_at);
+    let took = took.map_or_else(String::new, |(from, to)| {
+        format!(" after {}", super::duration(to.since(from)))
+    });
     let held = if attempt.state == "held" { "ended, held" } else { &*attempt.state };
     match &attempt.error {
         Some(error) => format!("{held}{took}: {}", short(&error.message, ERROR_CHARS_MAX)),

@@ -2,52 +2,73 @@
 
 use serde_json::Value;
 use tidemill_eventlog::Report;
-use tidemill_model::{EventView, RunSummary, terminal};
+use tidemill_model::{BlockReason, EventView, RunSummary, terminal};
 
 use super::attempt::activity;
-use super::{columns, duration, json, millis, short};
+use super::screen::{Colour, Screen};
+use super::table::{Cell, Column, Cut, table, whole_table};
+use super::{columns, duration, json, millis};
 use crate::fleet::NodeView;
-use crate::restore_to::RestoredFile;
-use crate::sql::Table;
+use crate::restore_to::{OwnNode, RestoredFile};
+use crate::sql::{Table, TableSchema};
 
-/// How wide a cell of an SQL table may be.
-const CELL_CHARS_MAX: usize = 80;
+/// However many columns an SQL table has, a terminal shows this much of each.
+const CELL_CHARS_MIN: usize = 12;
 
 /// Runs as a table.
-pub fn runs(runs: &[RunSummary]) -> String {
+pub fn runs(runs: &[RunSummary], screen: Screen) -> String {
     if runs.is_empty() {
         return "no runs\n".to_owned();
     }
     let says = runs.iter().any(|run| run.custom_status.is_some());
     let waits = runs.iter().any(|run| run.waits_for.is_some());
-    let mut names =
-        vec!["RUN", "WORKFLOW", "STATUS", "STEPS", "CREATED", "TOOK", "PARENT", "LABELS"];
-    names.extend(says.then_some("SAYS"));
-    names.extend(waits.then_some("WAITS FOR"));
+    let mut columns = vec![
+        Column::new("RUN", Cut::Middle(14)),
+        Column::new("WORKFLOW", Cut::End(8)),
+        Column::new("STATUS", Cut::Never),
+        Column::new("STEPS", Cut::End(12)),
+        Column::new("CREATED", Cut::Never),
+        Column::new("TOOK", Cut::Never),
+        // The id of a child begins with that of its parent.
+        Column::new("PARENT", Cut::Middle(8)).spare(),
+        Column::new("LABELS", Cut::End(8)).spare(),
+    ];
+    columns.extend(says.then(|| Column::new("SAYS", Cut::End(8))));
+    columns.extend(waits.then(|| Column::new("WAITS FOR", Cut::Middle(8))));
+    let reasons = runs.iter().any(|run| reason(run).is_some());
+    columns.extend(reasons.then(|| Column::new("REASON", Cut::End(12))));
     let row = |run: &RunSummary| {
         let labels: Vec<String> =
             run.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut row = vec![
-            run.id.to_string(),
-            run.workflow.to_string(),
-            run.status.to_string(),
-            run.activity.as_ref().map_or_else(dash, activity),
-            run.created_at.to_string(),
-            run.ended_at.map_or_else(dash, |end| duration(end.since(run.created_at))),
-            run.parent.as_ref().map_or_else(dash, |parent| parent.run.to_string()),
-            labels.join(" "),
+        let mut row: Vec<Cell> = vec![
+            run.id.to_string().into(),
+            run.workflow.to_string().into(),
+            Cell::coloured(run.status.as_str(), Colour::of_run(run.status)),
+            run.activity.as_ref().map_or_else(dash, activity).into(),
+            screen.time(run.created_at).into(),
+            run.ended_at.map_or_else(dash, |end| duration(end.since(run.created_at))).into(),
+            run.parent.as_ref().map_or_else(dash, |parent| parent.run.to_string()).into(),
+            labels.join(" ").into(),
         ];
         if says {
-            row.push(run.custom_status.as_ref().map_or_else(String::new, json));
+            row.push(run.custom_status.as_ref().map_or_else(String::new, json).into());
         }
         if waits {
-            row.push(
-                run.waits_for.as_ref().map_or_else(String::new, |waits| waits.run.to_string()),
-            );
+            let waits_for = run.waits_for.as_ref();
+            row.push(waits_for.map_or_else(String::new, |waits| waits.run.to_string()).into());
+        }
+        if reasons {
+            row.push(reason(run).unwrap_or_default().into());
         }
         row
     };
-    columns(&names, &runs.iter().map(row).collect::<Vec<_>>())
+    table(columns, runs.iter().map(row).collect(), screen)
+}
+
+/// Why it failed or is blocked.
+fn reason(run: &RunSummary) -> Option<String> {
+    let blocked = run.blocked.as_ref().map(BlockReason::why);
+    blocked.or_else(|| run.error.as_ref().map(|error| error.message.clone()))
 }
 
 fn dash() -> String {
@@ -94,29 +115,68 @@ fn ago(ms: u64) -> String {
 }
 
 /// The answer to a statement as a table.
-pub fn table(table: &Table) -> String {
+pub fn answer(answer: &Table, screen: Screen) -> String {
     let cell = |value: &Value| match value {
         Value::Null => "NULL".to_owned(),
-        Value::String(text) => short(text, CELL_CHARS_MAX),
+        Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let rows: Vec<Vec<String>> =
-        table.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
-    let names: Vec<String> = table.columns.iter().map(|name| short(name, CELL_CHARS_MAX)).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    columns(&names, &rows)
+    let cells = |row: &Vec<Value>| row.iter().map(|it| cell(it).into()).collect();
+    let rows: Vec<Vec<Cell>> = answer.rows.iter().map(cells).collect();
+    let names = answer.columns.iter();
+    let columns: Vec<Column<'_>> =
+        names.map(|name| Column::new(name, Cut::End(CELL_CHARS_MIN))).collect();
+    whole_table(&columns, &rows, screen)
+}
+
+/// What there is to ask for with SQL.
+pub fn schema(tables: &[TableSchema], screen: Screen) -> String {
+    let mut text = String::new();
+    for table in tables {
+        let about = table.about.as_deref().unwrap_or("Your own.");
+        text += &format!("{}  {}\n", terminal::line(&table.name), terminal::line(about));
+        if table.about.is_none() {
+            let names: Vec<&str> = table.columns.iter().map(|column| &*column.name).collect();
+            text += &format!("  {}\n", terminal::line(&names.join(", ")));
+        }
+        let width = table.columns.iter().map(|column| column.name.chars().count()).max();
+        let described = table.columns.iter().filter_map(|it| Some((&it.name, it.about.as_ref()?)));
+        for (name, about) in described {
+            let line = format!("  {name:<width$}  {about}", width = width.unwrap_or(0));
+            text += &format!("{}\n", screen.cut(&terminal::line(&line), 0));
+        }
+        text.push('\n');
+    }
+    text + "Times are text (UTC); input, output, error, value, labels, custom_status and the like are \
+            JSON text: output ->> '$.loss' takes a part of one.\n"
 }
 
 /// What was restored.
 pub fn restored(file: &RestoredFile) -> String {
     let at = file.head.ts.map_or_else(String::new, |ts| format!(" of {ts}"));
-    format!(
+    let mut text = format!(
         "restored {}\n  from       {}\n  up to      event {}{at}\n  verified   integrity, and the \
          checksum of every event\n",
         file.path.display(),
         file.origin,
         file.head.seq,
-    )
+    );
+    if let Some(OwnNode { copy, parked }) = &file.own {
+        text += &format!("  now        node {}, a copy of {}\n", copy.name, copy.origin());
+        text += &match parked {
+            0 => "  parked     nothing: every run had ended\n".to_owned(),
+            1 => "  parked     1 run that had not ended\n".to_owned(),
+            runs => format!("  parked     {runs} runs that had not ended\n"),
+        };
+        text += &format!(
+            "\nYour program opens it with `serve --db {}`. A parked run stays as it is until `resume \
+             RUN`, or\n`serve --unpark` for all: steps that had not ended then run again under other \
+             idempotency keys,\nso what their effects did after the copy was made is done a second \
+             time.\n",
+            file.path.display()
+        );
+    }
+    text
 }
 
 /// What `fsck` found.
@@ -129,7 +189,12 @@ pub fn fsck_report(report: &Report) -> String {
     if let Some(meta) = &report.meta {
         let node = meta.node.as_ref().map_or("none", |node| node.as_str());
         let epoch = meta.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
-        text += &format!("schema {}, node {node}, epoch {epoch}\n", meta.schema);
+        text += &match &meta.copy {
+            Some(copy) if !meta.shipped => {
+                format!("schema {}, node {}, a copy of {}\n", meta.schema, copy.name, copy.origin())
+            }
+            _ => format!("schema {}, node {node}, epoch {epoch}\n", meta.schema),
+        };
     }
     for finding in &report.findings {
         let kind = serde_json::to_value(finding.kind).unwrap_or_default();

@@ -2,26 +2,33 @@
 //! one that a terminal shows as it reads.
 
 mod attempt;
+mod fold;
 mod lists;
+mod screen;
+mod table;
 mod timeline;
 mod tree;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use tidemill_model::terminal;
 
-pub use lists::{event_line, fsck_report, nodes, restored, runs, table};
-pub use timeline::history;
+use table::{Cell, Column, Cut};
+
+pub use fold::Fold;
+pub use lists::{answer, event_line, fsck_report, nodes, restored, runs, schema};
+pub use screen::Screen;
+pub use timeline::{TimelineOptions, history};
 pub use tree::run;
 
 /// How much of a JSON value a line shows.
 const JSON_CHARS_MAX: usize = 100;
 
-/// A duration with the two units that matter: `1.234s`, `2m 05s`, `3h 07m`, `4d 02h`.
+/// A duration with the two units that matter: `850µs`, `1.234s`, `2m 05s`, `3h 07m`, `4d 02h`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
+        0 if duration.as_micros() < 1_000 => format!("{}µs", duration.as_micros()),
         0..60 => format!("{}.{:03}s", seconds, duration.subsec_millis()),
         60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
@@ -47,31 +54,11 @@ pub(crate) fn json(value: &tidemill_model::Json) -> String {
     short(value.as_str(), JSON_CHARS_MAX)
 }
 
-/// Columns under their names, aligned, two spaces apart; no spaces at the ends of lines.
+/// Columns of whole cells.
 pub(crate) fn columns(names: &[&str], rows: &[Vec<String>]) -> String {
-    let names: Vec<Cow<'_, str>> = names.iter().map(|name| terminal::line(name)).collect();
-    let rows: Vec<Vec<Cow<'_, str>>> =
-        rows.iter().map(|row| row.iter().map(|cell| terminal::line(cell)).collect()).collect();
-    let mut widths: Vec<usize> = names.iter().map(|name| name.chars().count()).collect();
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut line = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            line.push_str(cell);
-            let pad = width - cell.chars().count() + 2;
-            line.extend(std::iter::repeat_n(' ', pad));
-        }
-        line.trim_end().to_owned() + "\n"
-    };
-    let mut text = line(&mut names.iter().map(AsRef::as_ref));
-    for row in &rows {
-        text += &line(&mut row.iter().map(AsRef::as_ref));
-    }
-    text
+    let names = names.iter().map(|name| Column::new(name, Cut::Never)).collect();
+    let cells = |row: &Vec<String>| row.iter().cloned().map(Cell::from).collect();
+    table::table(names, rows.iter().map(cells).collect(), Screen::PIPE)
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use tidemill_bucket::Gap;
 use tidemill_eventlog::query::{self, RunFilter};
-use tidemill_model::{Base, BreakDoc, Epoch, LogSum, NodeId, Seq, Txid};
+use tidemill_model::{Base, BreakDoc, Epoch, LogSum, NodeId, OpId, Seq, Txid};
 
+use super::{Fold, Screen, TimelineOptions};
 use crate::history::{BranchView, BucketHistory, EpochView, History, PointView};
 use crate::testing::{at, file, run_id};
-use crate::{Error, NodeView, for_each_event, show, sql};
+use crate::{Error, EventRange, NodeView, for_each_event, show, sql};
+
+const PIPE: Screen = Screen::PIPE;
 
 #[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
 fn check(text: &str, expected: Expect) {
@@ -19,7 +22,7 @@ fn a_run_is_a_tree() {
     let (_dir, path) = file();
     let connection = tidemill_eventlog::open_any(&path).unwrap();
     check(
-        &super::run(&show(&connection, &run_id("sweep"), None).unwrap()),
+        &super::run(&show(&connection, &run_id("sweep"), None).unwrap(), &Fold::Long, PIPE),
         expect![[r#"
             sweep  sweep  suspended
             │  created    1970-01-01T00:00:01.000000Z
@@ -43,7 +46,7 @@ fn a_run_is_a_tree() {
     );
     let then = show(&connection, &run_id("sweep.1"), Some(Seq::new(9).unwrap())).unwrap();
     check(
-        &super::run(&then),
+        &super::run(&then, &Fold::Long, PIPE),
         expect![[r#"
             sweep.1  trial  running
             │  created    1970-01-01T00:00:04.000000Z
@@ -71,7 +74,7 @@ fn runs_are_a_table() {
     let connection = tidemill_eventlog::open_any(&path).unwrap();
     let filter = RunFilter { limit: 10, ..RunFilter::default() };
     check(
-        &super::runs(&query::runs(&connection, &filter).unwrap()),
+        &super::runs(&query::runs(&connection, &filter).unwrap(), PIPE),
         expect![[r#"
             RUN      WORKFLOW  STATUS     STEPS  CREATED                      TOOK    PARENT  LABELS
             sweep.1  trial     completed  -      1970-01-01T00:00:04.000000Z  8.000s  sweep   team=ml
@@ -79,7 +82,7 @@ fn runs_are_a_table() {
         "#]],
     );
     check(
-        &super::runs(&[]),
+        &super::runs(&[], PIPE),
         expect![[r#"
         no runs
     "#]],
@@ -94,7 +97,7 @@ fn what_a_step_does_is_told_in_words() {
     let mut listed = query::runs(&connection, &filter).unwrap();
     query::add_activity(&connection, &mut listed).unwrap();
     check(
-        &super::runs(&listed),
+        &super::runs(&listed, PIPE),
         expect![[r#"
         RUN      WORKFLOW  STATUS   STEPS                                                     CREATED                      TOOK  PARENT  LABELS
         held     trial     running  ended, held                                               1970-01-01T00:00:15.000000Z  -     -       team=ml
@@ -106,7 +109,7 @@ fn what_a_step_does_is_told_in_words() {
     );
     let mut steps = String::from("steps\n");
     for run in ["crashed", "waits", "queued", "runs", "held"] {
-        let tree = super::run(&show(&connection, &run_id(run), None).unwrap());
+        let tree = super::run(&show(&connection, &run_id(run), None).unwrap(), &Fold::Long, PIPE);
         steps += tree.split_once("└─ ").unwrap().1;
     }
     check(
@@ -134,7 +137,8 @@ fn an_event_is_a_line() {
     let connection = tidemill_eventlog::open_any(&path).unwrap();
     let mut text = String::from("events\n");
     let run = run_id("sweep.1");
-    for_each_event::<Error>(&connection, Some(&run), Seq::new(6).unwrap(), 3, |event| {
+    let range = EventRange { after: Seq::new(6).unwrap(), until: None, limit: 3 };
+    for_each_event::<Error>(&connection, Some(&run), range, |event| {
         text += &super::event_line(&event);
         Ok(())
     })
@@ -155,9 +159,10 @@ fn an_answer_is_a_table() {
     let (_dir, path) = file();
     let mut connection = tidemill_eventlog::open_any(&path).unwrap();
     let sql = "SELECT run, status, error, last_checkpoint FROM steps ORDER BY run";
-    let table = sql::query(&mut connection, sql, 10).unwrap();
+    let limits = sql::Limits { rows: 10, time: Duration::from_secs(60) };
+    let table = sql::query(&mut connection, sql, limits).unwrap();
     check(
-        &super::table(&table),
+        &super::answer(&table, PIPE),
         expect![[r#"
         run      status     error                                               last_checkpoint
         sweep    failed     {"kind":"failed","message":"the registry refused"}  NULL
@@ -233,7 +238,9 @@ fn epoch(n: u64, base: Option<Base>, points: u64, lineage: u64) -> EpochView {
         epoch: Epoch::new(n).unwrap(),
         begun_at: Some(at(9)),
         instance: None,
+        host: None,
         base,
+        given_up: None,
         points: (1..=points).map(point).collect(),
         gaps: Vec::new(),
         breaks: Vec::new(),
@@ -269,42 +276,142 @@ fn a_timeline_shows_points_gaps_breaks_and_branches() {
         epochs: vec![first, epoch(2, Some(base), 30, 30)],
     });
     check(
-        &super::history(&history, false),
+        &super::history(&history, TimelineOptions::default(), PIPE),
         expect![[r#"
-            s3://backups/fleet/n1
+            s3://backups/fleet/n1  2 epochs, 33 points
+            latest is @e2:000000000000001e
 
-            epoch 1  began empty at 1970-01-01T00:00:09.000000Z, 3 points
-              @e1:0000000000000001  1970-01-01T00:00:10.000000Z
-              @e1:0000000000000002  1970-01-01T00:00:10.000000Z
-              @e1:0000000000000003  1970-01-01T00:00:10.000000Z  left behind
+            epoch 2  began 1970-01-01T00:00:09.000000Z: taken over, from @e1:0000000000000002 (event 40)  [30 points]
+              @e2:000000000000001e  1970-01-01T00:00:10.000000Z
+              @e2:000000000000001d  1970-01-01T00:00:10.000000Z
+              @e2:000000000000001c  1970-01-01T00:00:10.000000Z
+              @e2:000000000000001b  1970-01-01T00:00:10.000000Z
+              @e2:000000000000001a  1970-01-01T00:00:10.000000Z
+              @e2:0000000000000019  1970-01-01T00:00:10.000000Z
+              @e2:0000000000000018  1970-01-01T00:00:10.000000Z
+              @e2:0000000000000017  1970-01-01T00:00:10.000000Z
+              @e2:0000000000000016  1970-01-01T00:00:10.000000Z
+              @e2:0000000000000015  1970-01-01T00:00:10.000000Z
+              … 20 older, --all shows them
+
+            epoch 1  began 1970-01-01T00:00:09.000000Z: a new node, empty  [3 points, 1 left behind]
               gap     after 0000000000000001: files are missing
               break   between 0000000000000002 and 0000000000000004: the app was killed
               break   after 0000000000000002, until it is repaired: the app was killed
-              branch  epoch 2 began at 0000000000000002
-
-            epoch 2  began at 1970-01-01T00:00:09.000000Z from @e1:0000000000000002 (event 40), 30 points
-              @e2:0000000000000001  1970-01-01T00:00:10.000000Z
-              @e2:0000000000000002  1970-01-01T00:00:10.000000Z
-              @e2:0000000000000003  1970-01-01T00:00:10.000000Z
-              @e2:0000000000000004  1970-01-01T00:00:10.000000Z
-              @e2:0000000000000005  1970-01-01T00:00:10.000000Z
-              … 20 more, --all shows them
-              @e2:000000000000001a  1970-01-01T00:00:10.000000Z
-              @e2:000000000000001b  1970-01-01T00:00:10.000000Z
-              @e2:000000000000001c  1970-01-01T00:00:10.000000Z
-              @e2:000000000000001d  1970-01-01T00:00:10.000000Z
-              @e2:000000000000001e  1970-01-01T00:00:10.000000Z
-
-            latest is @e2:000000000000001e
         "#]],
     );
-    assert_eq!(super::history(&history, true).lines().count(), 44);
+    let all = TimelineOptions { all: true, ..TimelineOptions::default() };
+    let whole = super::history(&history, all, PIPE);
+    assert_eq!(whole.matches("  @e").count(), 33, "{whole}");
+    let turned = TimelineOptions { all: true, oldest_first: true };
+    let turned = super::history(&history, turned, PIPE);
+    let places = ["epoch 1 ", "@e1:0000000000000003", "epoch 2 ", "@e2:0000000000000001 "];
+    let found: Vec<_> = places.iter().map(|place| turned.find(place).unwrap()).collect();
+    assert!(found.is_sorted(), "{turned}");
+}
+
+/// What 34 hand-overs leave is on one screen.
+#[test]
+fn a_timeline_of_many_epochs_is_folded() {
+    let base = |n| Base::Restored {
+        epoch: Epoch::new(n - 1).unwrap(),
+        txid: txid(3),
+        seq: Seq::new(n).unwrap(),
+        sum: LogSum::ZERO,
+    };
+    let epochs = (1..=34).map(|n| epoch(n, (n > 1).then(|| base(n)), 3, 3)).collect();
+    let latest = Some("e34:0000000000000003".to_owned());
+    let node = "s3://backups/fleet/n1".into();
+    let history = History::Bucket(BucketHistory { node, latest, epochs });
+    let text = super::history(&history, TimelineOptions::default(), PIPE);
+    assert_eq!(text.lines().count(), 19, "{text}");
+    assert!(text.contains("… 23 older epochs, --all shows everything"), "{text}");
+    assert!(text.find("epoch 34 ").unwrap() < text.find("epoch 33 ").unwrap(), "{text}");
+}
+
+#[test]
+fn a_long_run_is_folded_around_what_a_person_looks_for() {
+    let (_dir, path) = crate::testing::file_of_steps(200, &[50, 51, 120]);
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    let view = show(&connection, &run_id("long"), None).unwrap();
+    let text = super::run(&view, &Fold::Long, PIPE);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("error")).collect();
+    check(
+        &lines[3..].join("\n"),
+        expect![[r#"
+        │  input      0.1
+        ├─ 1 step work  completed  1.000s
+        │     output     1
+        ├─ 2 step work  completed  1.000s
+        │     output     1
+        ├─ 3 step work  completed  1.000s
+        │     output     1
+        ├─ … 4 to 49: 46 completed; --all shows them
+        ├─ 50 step work  failed  1.000s
+        ├─ 51 step work  failed  1.000s
+        ├─ … 52 to 119: 68 completed; --all shows them
+        ├─ 120 step work  failed  1.000s
+        ├─ … 121 to 192: 72 completed; --all shows them
+        ├─ 193 step work  completed  1.000s
+        │     output     1
+        ├─ 194 step work  completed  1.000s
+        │     output     1
+        ├─ 195 step work  completed  1.000s
+        │     output     1
+        ├─ 196 step work  completed  1.000s
+        │     output     1
+        ├─ 197 step work  completed  1.000s
+        │     output     1
+        ├─ 198 step work  completed  1.000s
+        │     output     1
+        ├─ 199 step work  completed  1.000s
+        │     output     1
+        └─ 200 step work  completed  1.000s
+              output     1"#]],
+    );
+    let all = super::run(&view, &Fold::All, PIPE);
+    assert_eq!(all.matches(" step work").count(), 200);
+    let op = OpId::new(50).unwrap();
+    let mut one = view;
+    crate::only_operation(&mut one, op).unwrap();
+    let text = super::run(&one, &Fold::Operation(op), PIPE);
+    assert!(text.contains("input      {\"item\":50}"), "{text}");
+}
+
+#[test]
+fn the_past_of_a_file_is_what_it_was_then() {
+    let (_dir, path) = file();
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    let filter = RunFilter { limit: 10, ..RunFilter::default() };
+    let newest = tidemill_eventlog::head(&connection).unwrap().seq.get();
+    for until in 1..=newest {
+        let until = Seq::new(until).unwrap();
+        let then = tidemill_eventlog::past(&connection, until).unwrap();
+        assert!(tidemill_eventlog::fsck(&then).unwrap().is_clean(), "at {until}");
+        for run in query::runs(&then, &filter).unwrap() {
+            let shown = show(&connection, &run.id, Some(until)).unwrap();
+            assert_eq!((run.status, run.ended_at), (shown.status, shown.ended_at), "at {until}");
+        }
+    }
+}
+
+#[test]
+fn a_terminal_shows_a_run_in_its_width() {
+    let (_dir, path) = file();
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    let view = show(&connection, &run_id("sweep"), None).unwrap();
+    let narrow = Screen { width: Some(40), colour: true };
+    let text = super::run(&view, &Fold::Long, narrow);
+    assert!(text.contains("\u{1b}[1;31mfailed\u{1b}[0m"), "{text}");
+    assert!(text.contains("the registry refused"), "an error is never cut: {text}");
 }
 
 #[test]
 fn durations_have_two_units() {
     let text = |seconds: u64| super::duration(Duration::from_secs(seconds));
     assert_eq!(super::duration(Duration::from_millis(1_234)), "1.234s");
+    assert_eq!(super::duration(Duration::from_micros(850)), "850µs");
+    assert_eq!(super::duration(Duration::from_micros(1_000)), "0.001s");
     assert_eq!([text(125), text(11_220), text(360_000)], ["2m 05s", "3h 07m", "4d 04h"]);
 }
 

@@ -24,11 +24,49 @@ async fn a_file_is_copied_whole_and_verified() {
     let (_dir, path) = file();
     let out = tempfile::tempdir().unwrap();
     let to = out.path().join("copy.db");
-    let restored = access().restore_to(&Source::File(path), &to).await.unwrap();
+    let restored = access().restore_to(&Source::File(path), &to, None).await.unwrap();
     assert_eq!(restored.head.seq, Seq::new(16).unwrap());
     assert_eq!(names(out.path()), ["copy.db"]);
     let connection = tidemill_eventlog::open_any(&to).unwrap();
     assert!(tidemill_eventlog::fsck(&connection).unwrap().is_clean());
+}
+
+fn own(name: &str) -> Option<OwnName> {
+    Some(OwnName { name: NodeId::new(name).unwrap(), id: InstanceId::from_random([7; 16]) })
+}
+
+#[tokio::test]
+async fn a_copy_of_its_own_is_whole_and_its_unfinished_runs_are_parked() {
+    let (_dir, path) = file();
+    let out = tempfile::tempdir().unwrap();
+    let first = out.path().join("first.db");
+    let made = access().restore_to(&Source::File(path), &first, own("lab")).await.unwrap();
+    let made = made.own.unwrap();
+    assert_eq!((made.parked, made.copy.seq), (1, Seq::new(16).unwrap()), "one run had ended");
+    let again = out.path().join("again.db");
+    let source = Source::File(first.clone());
+    let made = access().restore_to(&source, &again, own("lab2")).await.unwrap();
+    assert_eq!(made.own.unwrap().copy.origin(), "lab up to event 18");
+    assert_eq!(names(out.path()), ["again.db", "first.db"]);
+    for file in [&first, &again] {
+        let connection = tidemill_eventlog::open_any(file).unwrap();
+        assert!(tidemill_eventlog::fsck(&connection).unwrap().is_clean());
+        let sql = "SELECT run || ' ' || (blocked ->> '$.kind') FROM runs WHERE ended_at IS NULL";
+        let parked: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(parked, "sweep parked");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_with_the_name_of_what_it_copies_leaves_nothing() {
+    let (_dir, path) = file();
+    let out = tempfile::tempdir().unwrap();
+    let first = out.path().join("first.db");
+    access().restore_to(&Source::File(path), &first, own("lab")).await.unwrap();
+    let again = out.path().join("again.db");
+    let error = access().restore_to(&Source::File(first), &again, own("lab")).await.unwrap_err();
+    assert!(error.to_string().contains("a copy needs a name of its own"), "{error}");
+    assert_eq!(names(out.path()), ["first.db"]);
 }
 
 #[tokio::test]
@@ -38,14 +76,15 @@ async fn nothing_is_overwritten_nor_given_a_strangers_wal() {
     for beside in ["copy.db", "copy.db-wal", "copy.db-shm"] {
         let out = tempfile::tempdir().unwrap();
         std::fs::write(out.path().join(beside), "mine").unwrap();
-        let error = access().restore_to(&source, &out.path().join("copy.db")).await.unwrap_err();
+        let error =
+            access().restore_to(&source, &out.path().join("copy.db"), None).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.to_string().contains("nothing is overwritten"), "{error}");
         assert_eq!(names(out.path()), [beside]);
         assert_eq!(std::fs::read(out.path().join(beside)).unwrap(), b"mine");
     }
     let nowhere = Path::new("/nonexistent/folder/copy.db");
-    let error = access().restore_to(&source, nowhere).await.unwrap_err();
+    let error = access().restore_to(&source, nowhere, None).await.unwrap_err();
     assert!(error.to_string().contains("there is no folder /nonexistent/folder"), "{error}");
 }
 
@@ -63,7 +102,7 @@ async fn a_damaged_file_leaves_no_copy() {
     drop(connection);
     let out = tempfile::tempdir().unwrap();
     let to = out.path().join("copy.db");
-    let error = access().restore_to(&Source::File(path), &to).await.unwrap_err();
+    let error = access().restore_to(&Source::File(path), &to, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("seq=9"), "{error}");
     assert!(names(out.path()).is_empty());

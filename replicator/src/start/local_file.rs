@@ -71,9 +71,13 @@ fn account(
     let covered = lease.and_then(|lease| lease.covered);
     let marks = state.map(|state| proof::marks(state, covered)).unwrap_or_default();
     let lacks = proof::lack(&marks, |seq| sum_at(&connection, seq))?;
-    let owner: Option<(NodeId, Option<Epoch>)> = meta
-        .shipped
-        .then(|| (meta.node.unwrap_or_else(|| context.settings.node.clone()), meta.epoch));
+    let node = &context.settings.node;
+    // A copy that is a node of its own has not been shipped, and only its own name may ship it.
+    let copy = meta.copy.filter(|copy| !meta.shipped && copy.name != *node);
+    let owner: Option<(NodeId, Option<Epoch>)> = match copy {
+        Some(copy) => Some((copy.name, None)),
+        None => meta.shipped.then(|| (meta.node.unwrap_or_else(|| node.clone()), meta.epoch)),
+    };
     let head = LogPoint { seq: head.seq, sum: head.sum };
     Ok(LocalFile { owner, head, lacks, log: LogRead::Spots })
 }

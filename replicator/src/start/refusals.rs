@@ -15,7 +15,7 @@ pub(super) fn refusal(context: &Context, refused: &Refused) -> Error {
         ),
         Refused::FileOfAnother(other) => format!(
             "{db} belongs to node {other}, not {node}: run it as --node {other}, or choose another \
-             file"
+             file; `tidemill restore {db} --as {node} --to FILE` makes a node {node} of a copy of it"
         ),
         Refused::NotItsHistory => format!(
             "node {node} already has a history in {}, and {db} was never shipped: choose another \

@@ -192,6 +192,7 @@ impl Steps<'_> {
             at: host::wall_now(),
             base,
             ttl: Some(self.ttl),
+            host: Some(host::host_name()),
             given_up: given_up.map(|given_up| *given_up),
             versions: Versions::from([
                 ("litestream".to_owned(), LITESTREAM_VERSION.to_owned()),

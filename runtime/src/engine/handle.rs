@@ -8,8 +8,11 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_eventlog::Checkpoints;
-use tidemill_model::{BlockReason, Epoch, Failure, InstanceId, Json, NodeId, RunId, Seq, WaitsFor};
+use tidemill_eventlog::{Checkpoints, OwnCopy};
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Epoch, Failure, InstanceId, Json, NodeId, RunId, RunStatus, Seq,
+    WaitsFor,
+};
 
 use super::recovery::{self, Continues, Instruments};
 use super::{Engine, check, closing, start};
@@ -18,7 +21,7 @@ use crate::author::App;
 use crate::error::{Error, ErrorKind, closed};
 use crate::gate::Gate;
 use crate::store::writer::{QueueSize, Refusing, Tally};
-use crate::store::{Following, Reads};
+use crate::store::{Due, Following, Reads, Stored};
 
 /// The file of a node, and the identity under which it opens that file.
 #[derive(Debug, Clone)]
@@ -246,6 +249,30 @@ impl Node {
     pub async fn resume(&self, run: &RunId) -> Result<(), Error> {
         self.engine.resume(run).await?;
         self.engine.gate().opened().await
+    }
+
+    /// What the file is a copy of, if it is one that is a node of its own.
+    pub(crate) fn own_copy(&self) -> Option<&OwnCopy> {
+        self.engine.store.own_copy()
+    }
+
+    /// The runs that are parked, the oldest first.
+    pub(crate) async fn parked(&self) -> Result<Vec<RunId>, Error> {
+        let (mut parked, mut after) = (Vec::new(), Seq::ZERO);
+        loop {
+            let page =
+                self.engine.store.reads().due(Due::Status(RunStatus::Blocked), after).await?;
+            let Some(last) = page.last() else { return Ok(parked) };
+            after = last.at;
+            for due in page {
+                if let Some(Stored::Blocked(_, reason)) =
+                    self.engine.store.reads().find(&due.run).await?
+                    && reason.kind == BlockReasonKind::Parked
+                {
+                    parked.push(due.run);
+                }
+            }
+        }
     }
 
     /// Replays a run from its log without executing anything.

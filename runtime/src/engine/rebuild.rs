@@ -45,7 +45,8 @@ impl Driver {
         if journal.head.is_ended() {
             return self.ended_before(&log).await;
         }
-        if woken && journal.head.blocked.is_some() {
+        // A parked run stays blocked through every start, because nobody resumed it either.
+        if journal.head.is_parked() || woken && journal.head.blocked.is_some() {
             return if self.unload(&Journal::default()) { Next::Gone } else { Next::Blocked };
         }
         let last = journal.head.last;

@@ -7,8 +7,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tidemill_eventlog::Beside;
 use tidemill_eventlog::due::DueRun;
+use tidemill_eventlog::{Beside, OwnCopy};
 use tidemill_model::{Parent, RunId, RunStatus, Seq};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -82,10 +82,7 @@ pub(super) async fn open(
     let engine = Arc::new(Engine {
         state: Arc::new(std::mem::take(&mut app.state)),
         app: Arc::new(app),
-        scope: IdempotencyScope {
-            fleet: environment.fleet.as_deref().map(Arc::from),
-            node: environment.node.as_ref().map(|node| Arc::from(node.as_str())),
-        },
+        scope: scope(&environment, store.own_copy()),
         floats_exact_from: store.processes().floats_exact_from,
         store,
         timers: Timers::start(clock.clone())?,
@@ -115,6 +112,21 @@ pub(super) async fn open(
     engine.drivers.spawn_on(alarm::watch(Arc::clone(&engine)), &engine.runtime);
     engine.drivers.spawn_on(feeder::feed(Arc::clone(&engine)), &engine.runtime);
     Ok(engine)
+}
+
+/// What the steps' idempotency keys derive from. A copy that is a node of its own has keys that no
+/// other node has, also not where it was copied from, and keeps them wherever it is run.
+fn scope(environment: &Environment, copy: Option<&OwnCopy>) -> IdempotencyScope {
+    match copy {
+        Some(copy) => {
+            let node = format!("copy {}", copy.id);
+            IdempotencyScope { fleet: None, node: Some(Arc::from(node)) }
+        }
+        None => IdempotencyScope {
+            fleet: environment.fleet.as_deref().map(Arc::from),
+            node: environment.node.as_ref().map(|node| Arc::from(node.as_str())),
+        },
+    }
 }
 
 /// Takes the lock, then opens the file and the note of polls beside it.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::{self, RunFilter};
-use tidemill_eventlog::{open_any, waits};
+use tidemill_eventlog::{OwnCopy, open_any, waits};
 use tidemill_model::{
     OpId, RunCounts, RunId, RunPage, RunState, RunStatus, Seq, Timestamp, WaitsFor,
 };
@@ -52,6 +52,7 @@ pub(crate) struct Store {
     writer: Writer,
     reads: Reads,
     processes: Arc<Processes>,
+    copy: Option<OwnCopy>,
 }
 
 impl Store {
@@ -62,15 +63,20 @@ impl Store {
         clock: &Clock,
         (pace, faults): (Pace, Faults),
     ) -> Result<Store, Error> {
-        let OpenFile { connection, processes } = file;
+        let OpenFile { connection, processes, copy } = file;
         let writer = Writer::start(Setup { connection, clock: clock.clone(), pace, faults })?;
         let reads = Reads { lane: Lane::new(path) };
-        Ok(Store { writer, reads, processes: Arc::new(processes) })
+        Ok(Store { writer, reads, processes: Arc::new(processes), copy })
     }
 
     /// What the file says about the processes that wrote it before this one.
     pub(crate) fn processes(&self) -> &Processes {
         &self.processes
+    }
+
+    /// What the file is a copy of, if it is one that is a node of its own.
+    pub(crate) fn own_copy(&self) -> Option<&OwnCopy> {
+        self.copy.as_ref()
     }
 
     /// The readers of the engine.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tidemill_eventlog::{
-    Appender, Checkpoints, Meta, Migrated, SCHEMA_VERSION, create, migrate, open_reader,
+    Appender, Checkpoints, Meta, Migrated, OwnCopy, SCHEMA_VERSION, create, migrate, open_reader,
     open_writer, projection,
 };
 use tidemill_model::{Event, NodeStarted, Seq};
@@ -19,6 +19,8 @@ use crate::error::{Error, ErrorKind};
 pub(crate) struct OpenFile {
     pub(super) connection: Connection,
     pub(crate) processes: Processes,
+    /// What it is a copy of, if it is one that is a node of its own.
+    pub(crate) copy: Option<OwnCopy>,
 }
 
 impl OpenFile {
@@ -51,7 +53,7 @@ impl OpenFile {
         }
         Meta::set_app(&connection, app)?;
         let processes = note_start(&connection, environment, clock)?;
-        Ok(OpenFile { connection, processes })
+        Ok(OpenFile { connection, processes, copy: meta.copy })
     }
 
     /// Lets `pace` watch the WAL, so that it can slow the writer down.
@@ -93,8 +95,9 @@ fn check_owner(environment: &Environment, meta: &Meta) -> Result<(), Error> {
     };
     let Some(node) = &environment.node else {
         let message = format!(
-            "{} belongs to {owner} and is shipped to a bucket: start it under \
-             `tidemill sidecar`, or take a copy with `tidemill restore`",
+            "{0} belongs to {owner}, which is shipped to a bucket: to go on as that node, start this \
+             program under `tidemill sidecar`; to go on from this file as a node of its own, also if \
+             it is a restored copy, run `tidemill restore {0} --as NAME --to FILE` and open FILE",
             environment.path.display()
         );
         return Err(Error::new(ErrorKind::Conflict, message));

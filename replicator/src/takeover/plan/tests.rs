@@ -148,6 +148,7 @@ impl World {
                         at: Timestamp::from_micros(0).unwrap(),
                         base,
                         ttl: None,
+                        host: None,
                         given_up: None,
                         versions: Versions::new(),
                         unknown: serde_json::Map::new(),

@@ -124,6 +124,10 @@ pub(super) struct Serve {
         value_name = "TIME"
     )]
     pub(super) health_lag: Duration,
+    /// Let the parked runs of a copy go on, which `tidemill restore --as` made: steps that had not
+    /// ended run again under other idempotency keys, whatever became of them where the copy was made
+    #[arg(long)]
+    pub(super) unpark: bool,
 }
 
 /// What to start.

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::Serve;
 use super::{CommandResult, print_line};
 use crate::author::App;
+use crate::engine::Node;
 use crate::engine::polls::process_ends;
 use crate::engine::recovery::Continues;
 use crate::error::{Error, ErrorKind};
@@ -55,6 +56,7 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
         tracing::warn!(%error, "the address cannot be noted beside the file");
     }
     print_line(&format!("listening on {address}"));
+    tell_of_copy(&open.node, args.unpark).await?;
     tokio::select! {
         biased;
         () = fenced(open.sidecar.as_ref()) => exit_fenced(),
@@ -73,6 +75,40 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
         signal = signals.next() => signal.exit_now(),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a copy that is a node of its own is, and unparks its runs if that is wanted.
+async fn tell_of_copy(node: &Node, unpark: bool) -> Result<(), Error> {
+    let Some(copy) = node.own_copy() else { return Ok(()) };
+    let parked = node.parked().await?;
+    let (name, of, runs) = (copy.name.as_str(), copy.origin(), parked.len());
+    if parked.is_empty() {
+        tracing::info!(node = name, of, "this file is a copy that is a node of its own");
+    } else if unpark {
+        tracing::warn!(
+            node = name,
+            of,
+            runs,
+            "unparking runs of a copy: steps that had not ended run again under other idempotency \
+             keys, so what their effects did after the copy was made is done a second time"
+        );
+        for run in &parked {
+            match node.resume(run).await {
+                Ok(()) => {}
+                // Somebody else resumed it, or its parent ended it.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+    } else {
+        tracing::warn!(
+            node = name,
+            of,
+            runs,
+            "runs of a copy are parked: `resume RUN` lets one go on, `serve --unpark` all"
+        );
+    }
+    Ok(())
 }
 
 /// The bearer token. It is not a flag, because other users of the machine can read those.

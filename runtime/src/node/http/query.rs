@@ -9,9 +9,15 @@ use axum::http::Uri;
 use super::error::ApiError;
 use super::reference::Route;
 
+/// The one parameter that may be given several times.
+const LABEL: &str = "label";
+
 /// The parameters of a request.
 #[derive(Debug)]
-pub(crate) struct Params(BTreeMap<String, String>);
+pub(crate) struct Params {
+    once: BTreeMap<String, String>,
+    labels: Vec<String>,
+}
 
 impl Params {
     /// Reads the query of `uri`, which may have only the parameters that the table gives the route.
@@ -23,7 +29,7 @@ impl Params {
         let query: axum::extract::Query<Vec<(String, String)>> =
             axum::extract::Query::try_from_uri(uri)
                 .map_err(|e| ApiError::invalid(format!("the query cannot be read: {e}")))?;
-        let mut params = BTreeMap::new();
+        let (mut params, mut labels) = (BTreeMap::new(), Vec::new());
         for (name, value) in query.0 {
             if !known.contains(&name.as_str()) {
                 let known = known.join(", ");
@@ -32,11 +38,13 @@ impl Params {
                     if known.is_empty() { "none" } else { &known }
                 )));
             }
-            if params.insert(name.clone(), value).is_some() {
+            if name == LABEL {
+                labels.push(value);
+            } else if params.insert(name.clone(), value).is_some() {
                 return Err(ApiError::invalid(format!("the parameter `{name}` is given twice")));
             }
         }
-        Ok(Params(params))
+        Ok(Params { once: params, labels })
     }
 
     /// A parameter as a `T`; `None` if it is absent or empty.
@@ -44,15 +52,30 @@ impl Params {
         &self,
         name: &str,
     ) -> Result<Option<T>, ApiError> {
-        let Some(text) = self.0.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let Some(text) = self.once.get(name).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
         let bad = |e| ApiError::invalid(format!("the parameter `{name}` is wrong: {e}"));
         text.parse().map(Some).map_err(bad)
+    }
+
+    /// The labels that a list is filtered by, `label=NAME=VALUE`, each with its value.
+    pub(crate) fn labels(&self) -> Result<Vec<(String, String)>, ApiError> {
+        let pair = |label: &String| match label.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => {
+                let why = "the parameter `label` is wrong: use label=NAME=VALUE, such as \
+                           label=team=ml";
+                Err(ApiError::invalid(why))
+            }
+        };
+        self.labels.iter().map(pair).collect()
     }
 
     /// A limit from 1 to `max`.
     pub(crate) fn limit(&self, default: u32, max: u32) -> Result<u32, ApiError> {
         let bad = || ApiError::invalid(format!("the parameter `limit` is wrong: use 1 to {max}"));
-        let Some(text) = self.0.get("limit").filter(|text| !text.is_empty()) else {
+        let Some(text) = self.once.get("limit").filter(|text| !text.is_empty()) else {
             return Ok(default);
         };
         text.parse().ok().filter(|limit| (1..=max).contains(limit)).ok_or_else(bad)
@@ -60,7 +83,9 @@ impl Params {
 
     /// A duration such as `30s`, `500ms` or `2m`, up to `max`.
     pub(crate) fn duration(&self, name: &str, max: Duration) -> Result<Option<Duration>, ApiError> {
-        let Some(text) = self.0.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let Some(text) = self.once.get(name).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
         let bad = || {
             ApiError::invalid(format!(
                 "the parameter `{name}` is wrong: use a time such as 500ms, 30s or 2m, up to {}s",

@@ -57,6 +57,11 @@ const fn parameter(name: &'static str, example: &'static str, what: &'static str
 const LIST_RUNS: &[Parameter] = &[
     parameter("status", "", "only runs of this status"),
     parameter("workflow", "", "only runs of this workflow"),
+    parameter(
+        "label",
+        "",
+        "only runs with this label, `NAME=VALUE`; given several times, runs with all of them",
+    ),
     parameter("limit", "", "how many at most, from 1 to 1000; 100 if left out"),
     parameter("after", "", "the `next` of the page before"),
 ];

@@ -132,6 +132,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<R
         after: params.get("after")?,
         limit: limit + 1,
         bytes_max: Some(PAGE_BYTES_MAX),
+        labels: params.labels()?,
     };
     let held = HeldBlocks { runs: api.node.held_blocks() };
     let asked = usize::try_from(limit).expect("a limit fits in memory");

@@ -1,0 +1,116 @@
+//! What text is made for: a terminal of some width, in colour or not, or anything else.
+
+use std::borrow::Cow;
+
+use tidemill_model::{RunStatus, Timestamp};
+
+/// A reader of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Screen {
+    /// How many characters fit in a line. `None` for a pipe or a file, where nothing is cut.
+    pub width: Option<usize>,
+    /// Whether it shows colours.
+    pub colour: bool,
+}
+
+impl Screen {
+    /// A pipe or a file: all of it, in one colour.
+    pub const PIPE: Screen = Screen { width: None, colour: false };
+
+    /// The text in a colour, where there are colours.
+    pub(super) fn paint(self, text: &str, colour: Option<Colour>) -> Cow<'_, str> {
+        match colour.filter(|_| self.colour) {
+            Some(colour) => format!("\u{1b}[{}m{text}\u{1b}[0m", colour.code()).into(),
+            None => text.into(),
+        }
+    }
+
+    /// A time: without what is finer than a second where there is little room.
+    pub(super) fn time(self, at: Timestamp) -> String {
+        let whole = at.to_string();
+        match self.width.and(whole.split_once('.')) {
+            Some((seconds, _)) => format!("{seconds}Z"),
+            None => whole,
+        }
+    }
+
+    /// The text, cut where it would not fit behind `before` characters of its line.
+    pub(super) fn cut(self, text: &str, before: usize) -> Cow<'_, str> {
+        match self.width {
+            Some(width) => cut_end(text, width.saturating_sub(before).max(CUT_CHARS_MIN)),
+            None => text.into(),
+        }
+    }
+}
+
+/// However narrow the terminal is, this much is shown.
+const CUT_CHARS_MIN: usize = 16;
+
+/// The colours that mean something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Colour {
+    /// It ended well.
+    Good,
+    /// Somebody has to look at it.
+    Bad,
+    /// It goes on.
+    Busy,
+    /// It can wait, or is of less interest.
+    Quiet,
+}
+
+impl Colour {
+    fn code(self) -> &'static str {
+        match self {
+            Colour::Good => "32",
+            Colour::Bad => "1;31",
+            Colour::Busy => "36",
+            Colour::Quiet => "2",
+        }
+    }
+
+    /// That of a run's status.
+    pub(super) fn of_run(status: RunStatus) -> Option<Colour> {
+        match status {
+            RunStatus::Completed => Some(Colour::Good),
+            RunStatus::Failed | RunStatus::Blocked => Some(Colour::Bad),
+            RunStatus::Running => Some(Colour::Busy),
+            RunStatus::Cancelled => Some(Colour::Quiet),
+            RunStatus::Pending | RunStatus::Suspended | RunStatus::Paused => None,
+        }
+    }
+
+    /// That of an operation's status.
+    pub(super) fn of_operation(status: &str) -> Option<Colour> {
+        match status {
+            "completed" => Some(Colour::Good),
+            "failed" => Some(Colour::Bad),
+            "open" => Some(Colour::Busy),
+            "dropped" => Some(Colour::Quiet),
+            // A word of a newer version.
+            _ => None,
+        }
+    }
+}
+
+/// The beginning of a text; an ellipsis stands for the rest.
+pub(super) fn cut_end(text: &str, chars_max: usize) -> Cow<'_, str> {
+    if text.chars().count() <= chars_max {
+        return text.into();
+    }
+    let kept: String = text.chars().take(chars_max.saturating_sub(1)).collect();
+    format!("{kept}…").into()
+}
+
+/// The beginning and the end of a text; an ellipsis stands for what is between them.
+pub(super) fn cut_middle(text: &str, chars_max: usize) -> Cow<'_, str> {
+    let count = text.chars().count();
+    if count <= chars_max {
+        return text.into();
+    }
+    let kept = chars_max.saturating_sub(1);
+    let (head, tail) = (kept / 2, kept - kept / 2);
+    let begins: String = text.chars().take(head).collect();
+    let ends: String = text.chars().skip(count - tail).collect();
+    format!("{begins}…{ends}").into()
+}
