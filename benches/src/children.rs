@@ -88,7 +88,7 @@ async fn one_step(ctx: Ctx, n: u32) -> Result<u32> {
 }
 
 async fn parent(ctx: Ctx, children: u32) -> Result<u64> {
-    let children = (0..children).map(|n| ctx.child::<u32>("one_step", n));
+    let children = (0..children).map(|n| ctx.child::<u32, _, _, _>("one_step", n));
     let all = try_join_all(children).await?;
     Ok(all.into_iter().map(u64::from).sum())
 }
@@ -104,7 +104,7 @@ pub(crate) async fn of_one_parent(db: &Path, runs: u32) -> anyhow::Result<Childr
     let done = Arc::new(AtomicBool::new(false));
     let others = tokio::spawn(others(node.clone(), Arc::clone(&done)));
     let before = Instant::now();
-    let run = node.start(StartRequest::new("parent", runs)?).await?.id;
+    let run = node.start_request(StartRequest::new("parent", runs)?).await?.id;
     let sum: u64 = node.result(&run).await?.output()?;
     let seconds = before.elapsed().as_secs_f64();
     done.store(true, Ordering::Relaxed);
@@ -122,7 +122,7 @@ pub(crate) async fn alone(db: &Path, runs: u32) -> anyhow::Result<f64> {
     let before = Instant::now();
     let all = (0..runs).map(async |n| -> anyhow::Result<u32> {
         let request = StartRequest::new("one_step", n)?;
-        let run = node.start(request).await.context("start a run")?.id;
+        let run = node.start_request(request).await.context("start a run")?.id;
         Ok(node.result(&run).await?.output()?)
     });
     try_join_all(all).await?;
@@ -148,7 +148,7 @@ async fn others(node: Node, done: Arc<AtomicBool>) -> anyhow::Result<Duration> {
     let mut longest = Duration::ZERO;
     while !done.load(Ordering::Relaxed) {
         let before = Instant::now();
-        node.start(StartRequest::new("nothing", ())?).await.context("start another run")?;
+        node.start_request(StartRequest::new("nothing", ())?).await.context("start another run")?;
         longest = longest.max(before.elapsed());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

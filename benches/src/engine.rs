@@ -83,7 +83,7 @@ pub(crate) async fn open(db: &Path) -> anyhow::Result<Node> {
 
 async fn one_run(node: &Node, number: u32, request: StartRequest) -> anyhow::Result<u32> {
     let request = request.id(&run_id(number));
-    let started = node.start(request).await.context("start a run")?;
+    let started = node.start_request(request).await.context("start a run")?;
     let result = node.result(&started.id).await.context("wait for a run")?;
     Ok(result.output()?)
 }

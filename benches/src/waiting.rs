@@ -126,7 +126,7 @@ async fn open(path: &Path) -> anyhow::Result<Node> {
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 async fn start(node: &Node) -> anyhow::Result<f64> {
     let before = Instant::now();
-    let run = node.start(StartRequest::new("nothing", ())?).await?.id;
+    let run = node.start_request(StartRequest::new("nothing", ())?).await?.id;
     let took = before.elapsed();
     node.result(&run).await?;
     Ok(took.as_secs_f64() * 1e6)
@@ -135,7 +135,7 @@ async fn start(node: &Node) -> anyhow::Result<f64> {
 /// Lets a run sleep until it has long left memory; how late its end was, in milliseconds.
 async fn wake(node: &Node) -> anyhow::Result<f64> {
     let at = host::wall_now().saturating_add(Duration::from_millis(300));
-    let run = node.start(StartRequest::new("naps", at)?).await?.id;
+    let run = node.start_request(StartRequest::new("naps", at)?).await?.id;
     node.result(&run).await?;
     Ok(host::wall_now().since(at).as_secs_f64() * 1e3)
 }

@@ -94,6 +94,33 @@ impl NodeClient {
         self.document(path, answer).await
     }
 
+    /// As [`NodeClient::post`], with the status of the answer.
+    ///
+    /// # Errors
+    /// As [`NodeClient::get`].
+    pub async fn post_told<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<(u16, T), Error> {
+        let answer = self.send(Call::post(path, body.map(Bytes::from)), path).await?;
+        let status = answer.status().as_u16();
+        Ok((status, self.document(path, answer).await?))
+    }
+
+    /// Gets a JSON document that the node gives with a conflict, too: a blocked run's result.
+    ///
+    /// # Errors
+    /// As [`NodeClient::get`].
+    pub async fn get_or_conflict<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let answer = self.call(Call::get(path)).await?;
+        match answer.status() {
+            StatusCode::CONFLICT => self.document(path, answer).await,
+            status if status.is_success() => self.document(path, answer).await,
+            _ => Err(self.refused(path, answer).await),
+        }
+    }
+
     /// Gets a large answer, in pieces.
     ///
     /// # Errors
@@ -119,13 +146,17 @@ impl NodeClient {
 
     /// Sends a request; returns the answer once its head has arrived, or the error of a refusal.
     async fn send(&self, call: Call<'_>, path: &str) -> Result<Answer, Error> {
-        let call = call.token(self.token.as_deref()).patience(ANSWER_TIMEOUT, PIECE_TIMEOUT);
-        let answer = call.send(&self.peer).await.map_err(|e| self.failed(e))?;
+        let answer = self.call(call).await?;
         if answer.status().is_success() {
             Ok(answer)
         } else {
             Err(self.refused(path, answer).await)
         }
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Answer, Error> {
+        let call = call.token(self.token.as_deref()).patience(ANSWER_TIMEOUT, PIECE_TIMEOUT);
+        call.send(&self.peer).await.map_err(|e| self.failed(e))
     }
 
     fn failed(&self, error: CallError) -> Error {

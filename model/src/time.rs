@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::fmt::StdIoWrite;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -72,6 +72,39 @@ impl Timestamp {
         let printed = MICROSECONDS.print_timestamp(&moment, StdIoWrite(to));
         printed.expect("a moment of the years 0000 to 9999 takes 27 bytes");
         text
+    }
+}
+
+/// What is finer than a microsecond is cut off; a moment outside the range is its nearer end.
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(moment: jiff::Timestamp) -> Timestamp {
+        Timestamp(moment.as_microsecond().clamp(MICROS_MIN, MICROS_MAX))
+    }
+}
+
+/// As from a `jiff::Timestamp`.
+impl From<jiff::Zoned> for Timestamp {
+    fn from(moment: jiff::Zoned) -> Timestamp {
+        moment.timestamp().into()
+    }
+}
+
+/// As from a `jiff::Timestamp`.
+impl From<&jiff::Zoned> for Timestamp {
+    fn from(moment: &jiff::Zoned) -> Timestamp {
+        moment.timestamp().into()
+    }
+}
+
+/// As from a `jiff::Timestamp`.
+impl From<SystemTime> for Timestamp {
+    fn from(moment: SystemTime) -> Timestamp {
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let since_1970 = match moment.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => micros(after),
+            Err(before) => -micros(before.duration()),
+        };
+        Timestamp(since_1970.clamp(MICROS_MIN, MICROS_MAX))
     }
 }
 
@@ -203,6 +236,22 @@ text_type!(FolderId);
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn moments_of_other_types_are_the_same_moments_within_the_range() {
+        let micros = 1_763_632_800_000_001;
+        let ours = Timestamp::from_micros(micros).unwrap();
+        let jiff = jiff::Timestamp::from_microsecond(micros).unwrap();
+        assert_eq!(Timestamp::from(jiff), ours);
+        assert_eq!(Timestamp::from(jiff.to_zoned(jiff::tz::TimeZone::UTC)), ours);
+        let after = Duration::from_micros(u64::try_from(micros).unwrap());
+        assert_eq!(Timestamp::from(SystemTime::UNIX_EPOCH + after), ours);
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(Timestamp::from(before).as_micros(), -1_000_000);
+        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
+        assert_eq!(Timestamp::from(far).as_micros(), MICROS_MAX);
+        assert_eq!(Timestamp::from(jiff::Timestamp::MIN).as_micros(), MICROS_MIN);
+    }
 
     #[test]
     fn the_text_is_rfc_3339_with_six_digits() {

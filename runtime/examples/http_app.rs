@@ -22,14 +22,14 @@ fn main() -> ExitCode {
 
 /// Gives back what it got, through a step.
 async fn echo(ctx: Ctx, input: Value) -> Result<Value> {
-    Ok(ctx.run("echo", async move || Result::<_>::Ok(input)).await?)
+    Ok(ctx.run("echo", async move || Ok(input)).await?)
 }
 
 /// As many steps as it is told.
 async fn count(ctx: Ctx, steps: u32) -> Result<u32> {
     let mut sum = 0;
     for number in 1..=steps {
-        sum += ctx.run("add", async move || Result::<_>::Ok(number)).await?;
+        sum += ctx.run("add", async move || Ok(number)).await?;
     }
     Ok(sum)
 }
@@ -38,7 +38,7 @@ async fn count(ctx: Ctx, steps: u32) -> Result<u32> {
 async fn slow(ctx: Ctx, millis: u64) -> Result<u64> {
     let work = async move || {
         tokio::time::sleep(Duration::from_millis(millis)).await;
-        Result::<_>::Ok(millis)
+        Ok(millis)
     };
     Ok(ctx.run("work", work).await?)
 }

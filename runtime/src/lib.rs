@@ -22,14 +22,15 @@
 //! #[tokio::main]
 //! async fn main() -> Result<()> {
 //!     let node = App::new("shop").workflow("order", order).open("workflow.db").await?;
-//!     let run = node.start(tidemill::StartRequest::new("order", 4200)?).await?;
-//!     println!("{:?}", node.result(&run.id).await?);
+//!     let run = node.start(order, 4200).id("order-17").await?;
+//!     println!("{}", run.result().await?);
 //!     node.shutdown().await?;
 //!     Ok(())
 //! }
 //! ```
 
 mod author;
+mod client;
 mod engine;
 mod error;
 mod gate;
@@ -40,10 +41,15 @@ mod store;
 mod testing;
 mod traces;
 
-pub use author::{App, BoxError, Ctx, Result, Retry, Step, StepError};
+pub use author::WorkflowRef;
+pub use author::{App, BoxError, Ctx, Result, Retry, RunHandle, Start, Step, StepError};
+#[doc(hidden)]
+pub use author::{ByFunction, ByName, WorkflowNames};
+pub use client::Client;
 pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
+pub use node::{ServeSettings, Serving};
 pub use ops::{Call, Child, Sleep};
 pub use store::writer::{RefusalCause, Refusing};
 pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp, WaitsFor};

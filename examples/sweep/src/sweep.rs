@@ -78,7 +78,7 @@ pub(crate) struct Ranking {
 /// The parent: one child per point of the grid, all at once, then the ranking.
 pub(crate) async fn sweep(ctx: Ctx, grid: Grid) -> Result<Ranking> {
     let trials = grid.trials();
-    let children = trials.into_iter().map(|trial| ctx.child::<Outcome>("trial", trial));
+    let children = trials.into_iter().map(|each| ctx.child(trial, each));
     let mut trials = try_join_all(children).await?;
     trials.sort_by(|a, b| {
         let by_accuracy = b.held_out.accuracy.total_cmp(&a.held_out.accuracy);

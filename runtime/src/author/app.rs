@@ -16,6 +16,8 @@ use tidemill_model::{Failure, Json, OpName};
 use super::ctx::{Ctx, payload};
 use super::result::{BoxError, failure_of};
 use super::step::StateMap;
+use super::workflow_ref::WorkflowNames;
+use crate::client::Client;
 use crate::engine::{Environment, Node};
 use crate::error::{Error, ErrorKind};
 
@@ -71,8 +73,8 @@ impl Workflow {
 /// # async fn example() -> Result<()> {
 /// let app = App::new("hello").version("1.0.0").workflow("welcome", welcome);
 /// let node = app.open("workflow.db").await?;
-/// let run = node.start(tidemill::StartRequest::new("welcome", "ada")?).await?;
-/// println!("{:?}", node.result(&run.id).await?);
+/// let run = node.start(welcome, "ada".to_owned()).await?;
+/// println!("{}", run.result().await?);
 /// node.shutdown().await?;
 /// # Ok(())
 /// # }
@@ -82,6 +84,8 @@ pub struct App {
     pub(crate) version: String,
     pub(crate) state: StateMap,
     pub(crate) workflows: BTreeMap<OpName, Workflow>,
+    /// Which function stands for which workflow.
+    pub(crate) names: Arc<WorkflowNames>,
     /// How long bodies have to return once their token is cancelled; `None` for the default.
     pub(crate) grace: Option<Duration>,
     /// How long a waiting run stays in memory.
@@ -101,6 +105,7 @@ impl App {
             version: "0".to_owned(),
             state: StateMap::default(),
             workflows: BTreeMap::new(),
+            names: Arc::default(),
             grace: None,
             unload_after: UNLOAD_AFTER,
             keeps_panic_hook: false,
@@ -201,6 +206,7 @@ impl App {
         let accepts = |input: &Json| input.decode::<In>().map(drop);
         match OpName::new(name) {
             Ok(name) => {
+                Arc::make_mut(&mut self.names).add::<F>(&name);
                 let workflow = Workflow { begin: Box::new(begin), accepts };
                 if self.workflows.insert(name.clone(), workflow).is_some() {
                     self.problems.push(format!("two workflows are named `{name}`"));
@@ -223,6 +229,15 @@ impl App {
     /// If called outside a tokio runtime.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Node, Error> {
         Node::open(self, Environment::alone(path.as_ref())).await
+    }
+
+    /// A client of a node at an address such as `http://127.0.0.1:7420` that serves this program:
+    /// it takes the program's functions for workflows, so the compiler checks inputs and outputs.
+    ///
+    /// # Errors
+    /// `Invalid` if that is no address.
+    pub fn client(&self, url: &str) -> Result<Client, Error> {
+        Ok(Client::new(url)?.knowing(Arc::clone(&self.names)))
     }
 
     /// The name that was given to [`App::new`].

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::limits::PAYLOAD_BYTES_MAX;
-use tidemill_model::{BlockReason, BlockReasonKind, Failure, Json, OpId, OpName, RunId};
+use tidemill_model::{Failure, Json, OpId, OpName, RunId};
 use uuid::Uuid;
 
 use super::result::failed;
 use crate::engine::cell::{Asked, RunCell};
-use crate::ops::Operation;
+use crate::ops::{Operation, bad_name};
 
 /// The context of a run, given to its workflow.
 ///
@@ -94,14 +94,7 @@ impl Ctx {
             Err(_) => what.to_owned(),
         });
         let name = OpName::new(name).unwrap_or_else(|invalid| {
-            self.cell.refuse(BlockReason {
-                kind: BlockReasonKind::Misuse,
-                op,
-                logged: None,
-                asked: Some(format!("{what} with an {invalid}")),
-                advice: "give the operation a name that fits, deploy that, then resume the run"
-                    .to_owned(),
-            });
+            self.cell.refuse(bad_name(what, op, &invalid));
             OpName::new("?").expect("a question mark is a name")
         });
         let asked = op.map(|op| ask(op, name.clone()).map(|asked| (op, asked)));

@@ -8,8 +8,10 @@ mod ctx;
 pub(crate) mod near;
 pub(crate) mod result;
 pub(crate) mod retry;
+mod run_handle;
 mod select;
 pub(crate) mod step;
+mod workflow_ref;
 
 pub use app::App;
 pub(crate) use app::{GRACE, GRACE_MAX};
@@ -18,4 +20,7 @@ pub use ctx::Ctx;
 pub(crate) use ctx::payload;
 pub use result::{BoxError, Result, StepError};
 pub use retry::Retry;
+pub(crate) use run_handle::Caller;
+pub use run_handle::{RunHandle, Start};
 pub use step::Step;
+pub use workflow_ref::{ByFunction, ByName, WorkflowNames, WorkflowRef};

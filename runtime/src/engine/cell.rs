@@ -23,6 +23,7 @@ use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, OpName, RunId, S
 use super::bodies::StepBody;
 use super::clock::Clock;
 use super::inbox::Inbox;
+use crate::author::WorkflowNames;
 use crate::author::result::Wording;
 
 thread_local! {
@@ -37,11 +38,14 @@ pub(crate) struct Asked {
     pub(crate) event: Event,
     /// The body of a step; `None` for other acts.
     pub(crate) body: Option<StepBody>,
+    /// Whether a timer is counted on the boot clock from its start; others fire at a moment of the
+    /// wall clock.
+    pub(crate) counted: bool,
 }
 
 impl From<Event> for Asked {
     fn from(event: Event) -> Asked {
-        Asked { event, body: None }
+        Asked { event, body: None, counted: false }
     }
 }
 
@@ -70,6 +74,7 @@ pub(crate) struct RunCell {
     seed: Seed,
     clock: Clock,
     inbox: Arc<Inbox>,
+    names: Arc<WorkflowNames>,
     woken: AtomicBool,
     detached: AtomicBool,
     /// Whether errors of steps have the words of 0.1.
@@ -94,6 +99,7 @@ impl RunCell {
         seed: Seed,
         clock: Clock,
         inbox: Arc<Inbox>,
+        names: Arc<WorkflowNames>,
         times: FxHashMap<OpId, Timestamp>,
     ) -> Arc<RunCell> {
         let state = CellState { next_op: 1, times, ..CellState::default() };
@@ -103,6 +109,7 @@ impl RunCell {
             seed,
             clock,
             inbox,
+            names,
             woken: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             bare_errors: AtomicBool::new(false),
@@ -112,6 +119,11 @@ impl RunCell {
 
     pub(crate) fn run(&self) -> &RunId {
         &self.run
+    }
+
+    /// Which function stands for which workflow of the program.
+    pub(crate) fn names(&self) -> &WorkflowNames {
+        &self.names
     }
 
     pub(crate) fn seed(&self) -> Seed {

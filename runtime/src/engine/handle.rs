@@ -17,7 +17,7 @@ use tidemill_model::{
 use super::recovery::{self, Continues, Instruments};
 use super::{Engine, check, closing, start};
 
-use crate::author::App;
+use crate::author::{App, Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
 use crate::error::{Error, ErrorKind, closed};
 use crate::gate::Gate;
 use crate::store::writer::{QueueSize, Refusing, Tally};
@@ -83,6 +83,31 @@ impl StartRequest {
         let input = Json::of(&input)
             .map_err(|e| Error::new(ErrorKind::Invalid, format!("the input has no JSON: {e}")))?;
         Ok(StartRequest { workflow: workflow.to_owned(), input, id: None, labels: BTreeMap::new() })
+    }
+
+    /// A request for a run of a workflow that is named by its function or a text.
+    pub(crate) fn of<W, In: Serialize, Out, By>(
+        workflow: &W,
+        input: &In,
+        names: &WorkflowNames,
+    ) -> Result<StartRequest, Error>
+    where
+        W: WorkflowRef<In, Out, By>,
+    {
+        let missing = |what| Error::new(ErrorKind::NotFound, format!("there is no run of {what}"));
+        StartRequest::new(&workflow.registered(names).map_err(missing)?, input)
+    }
+
+    /// The body of `POST /v1/runs`. The input is as it was given, so that a number keeps its digits.
+    pub(crate) fn to_json(&self) -> String {
+        let StartRequest { workflow, input, id, labels } = self;
+        let mut head = serde_json::json!({ "workflow": workflow, "labels": labels });
+        if let (Some(id), Some(head)) = (id, head.as_object_mut()) {
+            head.insert("id".to_owned(), id.as_str().into());
+        }
+        let head = head.to_string();
+        let fields = head.strip_suffix('}').expect("an object ends with a brace");
+        format!("{fields},\"input\":{input}}}")
     }
 
     /// Chooses the run's id, which makes starting idempotent: starting it again with the same
@@ -197,6 +222,35 @@ impl Node {
         Ok(Node { engine: recovery::open(app, environment, instruments, Continues::All).await? })
     }
 
+    /// Starts a run of a workflow, with types: await this for the run's handle, which waits for
+    /// its output. The workflow is its function or its registered name. If a run of the chosen id
+    /// exists and has the same workflow and input, the handle is that run's.
+    ///
+    /// ```no_run
+    /// # async fn square(_: tidemill::Ctx, n: u64) -> tidemill::Result<u64> { Ok(n * n) }
+    /// # async fn example(node: tidemill::Node) -> tidemill::Result<()> {
+    /// let nine = node.start(square, 3).id("nine").await?.result().await?;
+    /// let four: u64 = node.start("square", 2).await?.result().await?;
+    /// # assert_eq!(nine + four, 13);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "given away, as to the workflow itself")]
+    pub fn start<Out, W, In, By>(&self, workflow: W, input: In) -> Start<Out>
+    where
+        W: WorkflowRef<In, Out, By>,
+        In: Serialize,
+    {
+        let request = StartRequest::of(&workflow, &input, &self.engine.app.names);
+        Start::new(Caller::Node(self.clone()), request)
+    }
+
+    /// The handle of a run that was started before. Whether the run exists is found out by what
+    /// the handle is asked.
+    pub fn run<Out>(&self, id: &RunId) -> RunHandle<Out> {
+        RunHandle::of(Caller::Node(self.clone()), id.clone())
+    }
+
     /// Starts a run and returns when that is durable. If a run of the chosen id exists and has the
     /// same workflow and input, this returns the existing run.
     ///
@@ -207,7 +261,7 @@ impl Node {
     ///
     /// # Cancel safety
     /// If the future is dropped while it waits, the run may or may not be started.
-    pub async fn start(&self, request: StartRequest) -> Result<Started, Error> {
+    pub async fn start_request(&self, request: StartRequest) -> Result<Started, Error> {
         if self.engine.closing.is_cancelled() {
             return Err(closed());
         }

@@ -21,6 +21,7 @@ use tidemill_model::{
 use super::cell::Asked;
 use super::life::shown;
 use super::polls::RunMark;
+use crate::ops::timer::is_same_name;
 use crate::store::Record;
 
 /// What the log says about a step, for the body of its next attempt.
@@ -196,12 +197,22 @@ pub(crate) fn compare(
     last: bool,
 ) -> Result<usize, BlockReason> {
     let both = recorded.iter().zip(asked);
-    let known = both.take_while(|(logged, asked)| asked.event.is_same_act(logged, floats)).count();
+    let known = both.take_while(|(logged, asked)| is_same(&asked.event, logged, floats)).count();
     match (recorded.get(known), asked.get(known)) {
         (None, None) => Ok(known),
         (None, Some(_)) if last => Ok(known),
         (Some(_), _) if last && is_imposed_end(&recorded[known..]) => Ok(known),
         (logged, asked) => Err(nondeterminism(logged.copied(), asked.map(|asked| &asked.event))),
+    }
+}
+
+fn is_same(asked: &Event, logged: &Event, floats: Floats) -> bool {
+    match (asked, logged) {
+        (
+            Event::TimerStarted { op, name, .. },
+            Event::TimerStarted { op: logged_op, name: logged_name, .. },
+        ) => op == logged_op && is_same_name(name, logged_name),
+        _ => asked.is_same_act(logged, floats),
     }
 }
 

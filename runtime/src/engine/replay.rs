@@ -66,8 +66,8 @@ impl ReplayContext<'_> {
             _ => None,
         });
         let (run, seed) = (self.run.clone(), created.seed);
-        let cell =
-            RunCell::new(run, seed, self.clock.clone(), Arc::clone(self.inbox), times.collect());
+        let (inbox, names) = (Arc::clone(self.inbox), Arc::clone(&self.app.names));
+        let cell = RunCell::new(run, seed, self.clock.clone(), inbox, names, times.collect());
         let life = Some(Life::new(cell, self.noting(created, log)));
         Ok(Replay { stage: self, workflow, log, rest: log, life, bodies: FxHashMap::default() })
     }
@@ -197,7 +197,7 @@ fn segment(log: &[Record]) -> usize {
 
 /// Keeps the bodies of the steps that the log shows as started and not as dropped.
 fn keep_bodies(known: impl Iterator<Item = Asked>, bodies: &mut FxHashMap<OpId, StepBody>) {
-    for Asked { event, body } in known {
+    for Asked { event, body, .. } in known {
         match (event, body) {
             (Event::StepStarted { op, .. }, Some(body)) => drop(bodies.insert(op, body)),
             (Event::OpDropped { op }, _) => drop(bodies.remove(&op)),

@@ -218,7 +218,8 @@ mod tests {
     fn step(op: u32) -> Asked {
         let body = Some(StepBody::of_closure(async || Ok::<_, crate::BoxError>(())));
         let (op, input) = (OpId::new(op).unwrap(), Json::null());
-        Asked { event: Event::StepStarted { op, name: name("a"), queued: false, input }, body }
+        let event = Event::StepStarted { op, name: name("a"), queued: false, input };
+        Asked { event, body, counted: false }
     }
 
     fn completed(op: u32) -> Event {

@@ -5,6 +5,7 @@
 //! - [`shipping`] keeps what the sidecar last reported about shipping
 //! - [`http`] serves the node's HTTP API
 //! - [`cli`] is `App::main`
+//! - [`serving`] is `App::serve`, for a program with its own `main`
 //!
 //! A node starts in this order: it attaches to the sidecar (if it has one), takes the app's lock,
 //! opens the file, serves HTTP. It stops in the reverse order: HTTP stops and drops its readers, the
@@ -14,5 +15,8 @@ mod attach;
 mod cli;
 mod http;
 mod open;
+mod serving;
 mod shipping;
 mod side;
+
+pub use serving::{ServeSettings, Serving};

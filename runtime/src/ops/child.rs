@@ -22,7 +22,7 @@ use tidemill_model::{
 use super::Operation;
 use crate::author::near::did_you_mean;
 use crate::author::result::{StepError, failed};
-use crate::author::{App, Ctx, payload};
+use crate::author::{App, Ctx, WorkflowRef, payload};
 use crate::engine::driver::{Driver, Next};
 use crate::engine::inbox::Control;
 use crate::engine::journal::Journal;
@@ -36,6 +36,9 @@ impl Ctx {
     /// Starts a run of another workflow, whose output this run can wait for. The child's id is this
     /// run's id, a dot and the operation's number.
     ///
+    /// The workflow is its function, whose input and output the compiler checks, or the name under
+    /// which the program registers it: `let n: u64 = ctx.child("square", 3).await?`.
+    ///
     /// ```
     /// use tidemill::{Ctx, Result};
     ///
@@ -44,18 +47,24 @@ impl Ctx {
     /// }
     ///
     /// async fn squares(ctx: Ctx, up_to: u64) -> Result<u64> {
-    ///     let children = (0..up_to).map(|n| ctx.child::<u64>("square", n));
+    ///     let children = (0..up_to).map(|n| ctx.child(square, n));
     ///     let all = futures_util::future::try_join_all(children).await?;
     ///     Ok(all.into_iter().sum())
     /// }
     /// # let _ = tidemill::App::new("doc").workflow("square", square).workflow("squares", squares);
     /// ```
-    pub fn child<Out: DeserializeOwned>(
-        &self,
-        workflow: &str,
-        input: impl Serialize,
-    ) -> Child<Out> {
-        Child::new(self.operation("ctx.child()", workflow, |op, name| {
+    #[expect(clippy::needless_pass_by_value, reason = "given away, as to the workflow itself")]
+    pub fn child<Out, W, In, By>(&self, workflow: W, input: In) -> Child<Out>
+    where
+        W: WorkflowRef<In, Out, By>,
+        In: Serialize,
+        Out: DeserializeOwned,
+    {
+        let workflow = workflow.registered(self.cell().names()).unwrap_or_else(|what| {
+            self.cell().refuse(not_registered(&what));
+            "?".to_owned()
+        });
+        Child::new(self.operation("ctx.child()", &workflow, |op, name| {
             let input = payload("input", &input)?;
             let child = self.run_id().child(op).map_err(|e| self.too_long(op, &e))?;
             Ok(Event::ChildStarted { op, name, child, input }.into())
@@ -113,6 +122,20 @@ pub(super) fn create(core: &RunCore, event: &Event) -> Result<Option<NewRun>, Bl
         durability: core.created.durability,
     };
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
+}
+
+/// The reason for a run whose code asks for a child of a function that stands for no workflow, or
+/// for several.
+fn not_registered(what: &str) -> BlockReason {
+    BlockReason {
+        kind: BlockReasonKind::UnknownWorkflow,
+        op: None,
+        logged: None,
+        asked: Some(format!("a child of {what}")),
+        advice: "register the function once with App::workflow, or pass the name to ctx.child(), \
+                 deploy that, then resume the run"
+            .to_owned(),
+    }
 }
 
 /// The reason for a run whose code asks for a child of an unknown workflow. Nothing of the call is

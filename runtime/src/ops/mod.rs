@@ -35,7 +35,7 @@ mod now;
 mod operation;
 mod status;
 mod step;
-mod timer;
+pub(crate) mod timer;
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{BlockReason, Event, OpId, OpKind, RunId, Timestamp};
@@ -47,7 +47,7 @@ use crate::engine::journal::Journal;
 use crate::engine::run_core::RunCore;
 use crate::engine::turn::Pending;
 pub use child::Child;
-pub(crate) use operation::Operation;
+pub(crate) use operation::{Operation, bad_name};
 pub use step::Call;
 pub use timer::Sleep;
 
@@ -73,14 +73,13 @@ pub(crate) fn ask(
     asked: Asked,
     gate_is_open: bool,
 ) -> Result<Event, BlockReason> {
-    let Asked { mut event, body } = asked;
+    let Asked { mut event, body, counted } = asked;
     match &event {
         Event::StepStarted { .. } => {
             let body = body.expect("a step is asked for with its body");
             step::ask(pending, &mut event, body, gate_is_open);
         }
-        Event::TimerStarted { op, name, fire_at } => {
-            let counted = timer::is_counted(name);
+        Event::TimerStarted { op, fire_at, .. } => {
             pending.effects.push(Effect::Timer { op: *op, fire_at: *fire_at, counted });
         }
         Event::ChildStarted { .. } => pending.children.extend(child::create(core, &event)?),

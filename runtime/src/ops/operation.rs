@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use serde::de::DeserializeOwned;
-use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Json, OpId, OpName};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Invalid, Json, OpId, OpName};
 
 use crate::author::result::StepError;
 use crate::engine::cell::{Asked, RunCell};
@@ -59,6 +59,24 @@ impl<T: DeserializeOwned> Operation<T> {
             CallState::Open(_) | CallState::Done => {
                 panic!("options of `{}` are set after it was started", self.name)
             }
+        }
+    }
+
+    /// Gives it another name than it was made with; a name that cannot be one blocks the run.
+    ///
+    /// # Panics
+    /// If it has started.
+    pub(crate) fn rename(&mut self, what: &str, name: &str) {
+        match OpName::new(name) {
+            Ok(name) => {
+                if let Some(Asked { event: Event::TimerStarted { name: its, .. }, .. }) =
+                    self.asked()
+                {
+                    its.clone_from(&name);
+                }
+                self.name = name;
+            }
+            Err(invalid) => self.cell.refuse(bad_name(what, None, &invalid)),
         }
     }
 
@@ -132,6 +150,17 @@ impl<T: DeserializeOwned> Operation<T> {
                 Poll::Pending
             }
         }
+    }
+}
+
+/// The reason for a run whose code gives an operation a name that cannot be one.
+pub(crate) fn bad_name(what: &str, op: Option<OpId>, invalid: &Invalid) -> BlockReason {
+    BlockReason {
+        kind: BlockReasonKind::Misuse,
+        op,
+        logged: None,
+        asked: Some(format!("{what} with an {invalid}")),
+        advice: "give the operation a name that fits, deploy that, then resume the run".to_owned(),
     }
 }
 

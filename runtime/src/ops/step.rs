@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tidemill_model::{BlockReason, BlockReasonKind, Event, Json, Op, OpId, Seq, Timestamp};
 
 use super::{Effect, Operation};
-use crate::author::result::{BoxError, StepError};
+use crate::author::result::{BoxError, Result as AuthorResult, StepError};
 use crate::author::{Ctx, Retry, Step, payload};
 use crate::engine::bodies::{RunningBody, StepBody};
 use crate::engine::cell::Asked;
@@ -60,47 +60,37 @@ impl Ctx {
         Call::new(self.operation("ctx.step()", name, |op, name| {
             let event =
                 Event::StepStarted { op, name, queued: false, input: payload("input", &input)? };
-            Ok(Asked { event, body: Some(StepBody::of_step(body)) })
+            Ok(Asked { event, body: Some(StepBody::of_step(body)), counted: false })
         }))
     }
 
-    /// A step without an input: a closure, cloned for each attempt.
+    /// A step without an input: a closure, cloned for each attempt. Its errors are of any type:
+    /// `?` takes them all.
     ///
     /// ```
     /// use tidemill::{Ctx, Result};
     ///
     /// async fn measure(ctx: Ctx, path: String) -> Result<u64> {
-    ///     let size = ctx.run("size", async move || std::fs::metadata(path).map(|m| m.len())).await?;
-    ///     Ok(size)
+    ///     let size = ctx.run("size", async move || {
+    ///         let size = std::fs::metadata(path)?.len();
+    ///         Ok(u64::try_from(size)?)
+    ///     });
+    ///     Ok(size.await?)
     /// }
     /// # let _ = tidemill::App::new("doc").workflow("measure", measure);
     /// ```
     ///
-    /// A closure that only uses `?` or ends with a bare `Ok(…)` leaves its error type open, and the
-    /// compiler asks for annotations (E0282, E0283): name it in the return type, or at the end.
-    ///
-    /// ```
-    /// # use tidemill::{Ctx, Result};
-    /// async fn count(ctx: Ctx, text: String) -> Result<usize> {
-    ///     let words = text.clone();
-    ///     let words = ctx.run("words", async move || -> Result<usize> {
-    ///         Ok(words.split_whitespace().count())
-    ///     });
-    ///     let bytes = ctx.run("bytes", async move || Result::<_>::Ok(text.len()));
-    ///     Ok(words.await? + bytes.await?)
-    /// }
-    /// # let _ = tidemill::App::new("doc").workflow("count", count);
-    /// ```
-    pub fn run<F, Fut, Out, E>(&self, name: &str, body: F) -> Call<Out>
+    /// A function whose error is of another type than [`BoxError`] goes through a `?`, too:
+    /// `async move || Ok(fetch(url).await?)`.
+    pub fn run<F, Fut, Out>(&self, name: &str, body: F) -> Call<Out>
     where
         F: FnOnce() -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<Out, E>> + Send + 'static,
+        Fut: Future<Output = AuthorResult<Out>> + Send + 'static,
         Out: Serialize + DeserializeOwned,
-        E: Into<BoxError>,
     {
         Call::new(self.operation("ctx.run()", name, |op, name| {
             let event = Event::StepStarted { op, name, queued: false, input: Json::null() };
-            Ok(Asked { event, body: Some(StepBody::of_closure(body)) })
+            Ok(Asked { event, body: Some(StepBody::of_closure(body)), counted: false })
         }))
     }
 }
@@ -188,7 +178,7 @@ impl<T: DeserializeOwned> Call<T> {
     /// }
     /// ```
     pub fn blocking(mut self) -> Call<T> {
-        if let Some(Asked { event: Event::StepStarted { queued, .. }, body: Some(body) }) =
+        if let Some(Asked { event: Event::StepStarted { queued, .. }, body: Some(body), .. }) =
             self.0.asked()
         {
             *queued = true;

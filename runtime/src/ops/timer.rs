@@ -20,8 +20,9 @@ use crate::engine::cell::Asked;
 use crate::engine::driver::Driver;
 use crate::engine::journal::Journal;
 
-/// The name of a timer for a duration.
+/// The names of timers that were given none.
 const SLEEP: &str = "sleep";
+const SLEEP_UNTIL: &str = "sleep_until";
 
 impl Ctx {
     /// A timer. The log records the moment at which it fires, so it counts even while no process
@@ -38,10 +39,16 @@ impl Ctx {
     /// # let _ = tidemill::App::new("doc").workflow("remind", remind);
     /// ```
     pub fn sleep(&self, duration: Duration) -> Sleep {
-        Sleep::after(duration, self.timer("ctx.sleep()", SLEEP, self.cell().wall()))
+        let fire_at = self.cell().wall();
+        let operation = self.operation("ctx.sleep()", SLEEP, |op, name| {
+            let event = Event::TimerStarted { op, name, fire_at };
+            Ok(Asked { counted: true, ..event.into() })
+        });
+        Sleep::after(duration, operation)
     }
 
-    /// A timer that fires at a moment of the wall clock.
+    /// A timer that fires at a moment of the wall clock: a [`Timestamp`] as `ctx.now()` gives it, a
+    /// [`SystemTime`](std::time::SystemTime), or a `Timestamp` or `Zoned` of the crate `jiff`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -54,12 +61,11 @@ impl Ctx {
     /// }
     /// # let _ = tidemill::App::new("doc").workflow("tomorrow", tomorrow);
     /// ```
-    pub fn sleep_until(&self, at: Timestamp) -> Sleep {
-        Sleep::until(self.timer("ctx.sleep_until()", "sleep_until", at))
-    }
-
-    fn timer(&self, what: &str, name: &str, fire_at: Timestamp) -> Operation<()> {
-        self.operation(what, name, |op, name| Ok(Event::TimerStarted { op, name, fire_at }.into()))
+    pub fn sleep_until(&self, at: impl Into<Timestamp>) -> Sleep {
+        let fire_at = at.into();
+        Sleep::until(self.operation("ctx.sleep_until()", SLEEP_UNTIL, |op, name| {
+            Ok(Event::TimerStarted { op, name, fire_at }.into())
+        }))
     }
 }
 
@@ -80,6 +86,28 @@ impl Sleep {
     /// A timer that fires at the moment that the operation has.
     pub(crate) fn until(operation: Operation<()>) -> Sleep {
         Sleep { operation, after: None }
+    }
+
+    /// Names it, for people: `show`, SQL and the events say what the run waits for. A run that began
+    /// under code that gave its timer no name continues under code that does, and the other way
+    /// round; another name is another timer.
+    ///
+    /// # Panics
+    /// If the timer was started. A panic blocks the run.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::{Ctx, Result};
+    ///
+    /// async fn retry(ctx: Ctx, _: ()) -> Result<()> {
+    ///     ctx.sleep(Duration::from_secs(300)).named("cool-down").await?;
+    ///     Ok(())
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("retry", retry);
+    /// ```
+    pub fn named(mut self, name: &str) -> Sleep {
+        self.operation.rename("a timer", name);
+        self
     }
 
     /// Starts it now instead of when it is first polled.
@@ -119,10 +147,11 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// Whether a timer that starts is counted on the boot clock, or fires at a moment of the wall
-/// clock.
-pub(super) fn is_counted(name: &OpName) -> bool {
-    name.as_str() == SLEEP
+/// Whether a timer of the code may be the one of the log: by their names, of which one that was
+/// given none fits every name that was given.
+pub(crate) fn is_same_name(asked: &OpName, logged: &OpName) -> bool {
+    let is_given = |name: &OpName| ![SLEEP, SLEEP_UNTIL].contains(&name.as_str());
+    asked == logged || is_given(asked) != is_given(logged)
 }
 
 /// Sets a timer whose start is durable, unless the same turn dropped it.

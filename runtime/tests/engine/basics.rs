@@ -152,17 +152,17 @@ async fn children_are_runs_of_their_own() {
         if n % 2 == 1 {
             return Err(format!("{n} is odd").into());
         }
-        Ok(ctx.run("half", async move || Ok::<_, std::io::Error>(n / 2)).await?)
+        Ok(ctx.run("half", async move || Ok(n / 2)).await?)
     }
     async fn parent(ctx: Ctx, n: u64) -> Result<(u64, String)> {
-        let even = ctx.child::<u64>("half", n).await?;
-        let odd = ctx.child::<u64>("half", n + 1).await.unwrap_err();
+        let even = ctx.child(half, n).await?;
+        let odd = ctx.child::<u64, _, _, _>("half", n + 1).await.unwrap_err();
         Ok((even, odd.to_string()))
     }
     let place = Place::new();
     let node = place.open(App::new("t").workflow("half", half).workflow("parent", parent)).await;
     let request = StartRequest::new("parent", 4).unwrap().id("p");
-    let run = node.start(request).await.unwrap();
+    let run = node.start_request(request).await.unwrap();
     let ended = soon(node.result(&run.id)).await.unwrap();
     let expected = (2, "`half` failed: 5 is odd".to_owned());
     assert_eq!(ended.output::<(u64, String)>().unwrap(), expected);
@@ -179,7 +179,7 @@ async fn a_dropped_child_is_cancelled() {
     }
     async fn impatient(ctx: Ctx, (): ()) -> Result<()> {
         tidemill::select! {
-            ended = ctx.child::<()>("forever", ()) => ended?,
+            ended = ctx.child::<(), _, _, _>("forever", ()) => ended?,
             slept = ctx.sleep(MILLI * 5) => slept?,
         }
         Ok(())
@@ -187,7 +187,8 @@ async fn a_dropped_child_is_cancelled() {
     let place = Place::new();
     let app = App::new("t").workflow("forever", forever).workflow("impatient", impatient);
     let node = place.open(app).await;
-    let run = node.start(StartRequest::new("impatient", ()).unwrap().id("i")).await.unwrap();
+    let run =
+        node.start_request(StartRequest::new("impatient", ()).unwrap().id("i")).await.unwrap();
     soon(node.result(&run.id)).await.unwrap().output::<()>().unwrap();
     let RunResult::Failed(failure) = soon(node.result(&"i.1".parse().unwrap())).await.unwrap()
     else {
@@ -206,14 +207,14 @@ async fn starting_is_idempotent_and_refuses_what_does_not_fit() {
     let place = Place::new();
     let node = place.open(App::new("t").workflow("chain", chain)).await;
     let request = || StartRequest::new("chain", 3).unwrap().id("one").label("team", "a");
-    let first = node.start(request()).await.unwrap();
-    let again = node.start(request()).await.unwrap();
+    let first = node.start_request(request()).await.unwrap();
+    let again = node.start_request(request()).await.unwrap();
     assert!(!first.existing && again.existing);
     assert_eq!(first.seq, again.seq);
     let refused = |request: StartRequest| {
         let node = node.clone();
         async move {
-            let error = node.start(request).await.unwrap_err();
+            let error = node.start_request(request).await.unwrap_err();
             (error.kind(), error.to_string())
         }
     };
@@ -233,7 +234,7 @@ async fn starting_is_idempotent_and_refuses_what_does_not_fit() {
     let nobody = node.result(&"nobody".parse().unwrap()).await.unwrap_err();
     assert_eq!(nobody.kind(), ErrorKind::NotFound);
     node.shutdown().await.unwrap();
-    let closed = node.start(request()).await.unwrap_err();
+    let closed = node.start_request(request()).await.unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::Unavailable);
 }
 
@@ -258,13 +259,13 @@ async fn what_has_not_ended_goes_on_in_the_next_process() {
     async fn nap(ctx: Ctx, ms: u64) -> Result<u64> {
         let n = ctx.step("double", double, 21).await?;
         ctx.sleep(Duration::from_millis(ms)).await?;
-        ctx.child::<u64>("chain", 3).await?;
+        ctx.child::<u64, _, _, _>("chain", 3).await?;
         Ok(n)
     }
     let app = || App::new("t").workflow("nap", nap).workflow("chain", chain);
     let place = Place::new();
     let node = place.open(app()).await;
-    let run = node.start(StartRequest::new("nap", 300).unwrap()).await.unwrap();
+    let run = node.start_request(StartRequest::new("nap", 300).unwrap()).await.unwrap();
     tokio::time::sleep(MILLI * 50).await;
     let waiting = tokio::spawn({
         let (node, id) = (node.clone(), run.id.clone());
@@ -294,7 +295,8 @@ async fn many_runs_share_commits() {
     let starts = (0..256).map(|i| {
         let (node, id) = (node.clone(), format!("r{i}"));
         tokio::spawn(async move {
-            let run = node.start(StartRequest::new("chain", 4).unwrap().id(&id)).await.unwrap();
+            let run =
+                node.start_request(StartRequest::new("chain", 4).unwrap().id(&id)).await.unwrap();
             node.result(&run.id).await.unwrap().output::<u64>().unwrap()
         })
     });
@@ -311,11 +313,11 @@ async fn a_run_that_took_a_childs_id_is_left_alone() {
         Ok(ctx.sleep(Duration::from_secs(3600)).await?)
     }
     async fn gives_up(ctx: Ctx, (): ()) -> Result<()> {
-        drop(ctx.child::<()>("forever", ()).start());
+        drop(ctx.child::<(), _, _, _>("forever", ()).start());
         Ok(ctx.sleep(MILLI).await?)
     }
     async fn waits(ctx: Ctx, (): ()) -> Result<String> {
-        Ok(ctx.child::<()>("forever", ()).await.unwrap_err().message().to_owned())
+        Ok(ctx.child::<(), _, _, _>("forever", ()).await.unwrap_err().message().to_owned())
     }
     let app = || {
         App::new("t")
@@ -327,11 +329,11 @@ async fn a_run_that_took_a_childs_id_is_left_alone() {
         (Place::new(), |workflow: &str, id: &str| StartRequest::new(workflow, ()).unwrap().id(id));
     let node = place.open(app()).await;
     for id in ["a.1", "b.1"] {
-        node.start(start("forever", id)).await.unwrap();
+        node.start_request(start("forever", id)).await.unwrap();
     }
-    let run = node.start(start("gives_up", "a")).await.unwrap();
+    let run = node.start_request(start("gives_up", "a")).await.unwrap();
     soon(node.result(&run.id)).await.unwrap().output::<()>().unwrap();
-    let run = node.start(start("waits", "b")).await.unwrap();
+    let run = node.start_request(start("waits", "b")).await.unwrap();
     let told = soon(node.result(&run.id)).await.unwrap().output::<String>().unwrap();
     assert!(told.contains("`b.1` already, which this run did not start"), "{told}");
     node.shutdown().await.unwrap();

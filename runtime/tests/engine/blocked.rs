@@ -13,7 +13,7 @@ use tidemill_model::{BlockReason, BlockReasonKind as Kind};
 use crate::common::{MILLI, Place, fsck, soon, sql};
 
 async fn start(node: &Node, workflow: &str) -> RunId {
-    node.start(StartRequest::new(workflow, ()).unwrap()).await.unwrap().id
+    node.start_request(StartRequest::new(workflow, ()).unwrap()).await.unwrap().id
 }
 
 async fn blocked(node: &Node, run: &RunId) -> BlockReason {
@@ -96,7 +96,7 @@ async fn operations_outside_the_runs_turn() {
 
     async fn in_a_body(ctx: Ctx, (): ()) -> Result<()> {
         let theirs = ctx.clone();
-        let body = async move || theirs.sleep(MILLI).await;
+        let body = async move || Ok(theirs.sleep(MILLI).await?);
         Ok(ctx.run("a", body).await?)
     }
     let app = App::new("t").workflow("wrong", in_a_body);

@@ -12,11 +12,11 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// A child of a name that only some deployments know, with a step of its own before it.
 async fn parent(ctx: Ctx, name: String) -> Result<u32> {
     ctx.run("first", async || Result::<_>::Ok(())).await?;
-    Ok(ctx.child::<u32>(&name, 20).await?)
+    Ok(ctx.child::<u32, _, _, _>(&name, 20).await?)
 }
 
 async fn grandparent(ctx: Ctx, name: String) -> Result<u32> {
-    Ok(ctx.child::<u32>("parent", name).await?)
+    Ok(ctx.child::<u32, _, _, _>("parent", name).await?)
 }
 
 async fn square(_: Ctx, n: u32) -> Result<u32> {
@@ -41,7 +41,7 @@ async fn a_name_that_is_not_registered_blocks_the_parent_until_it_is() {
     let place = Place::new();
     let node = place.open(app("1")).await;
     let request = StartRequest::new("parent", "sqaure").unwrap().id("p");
-    let run = node.start(request).await.unwrap().id;
+    let run = node.start_request(request).await.unwrap().id;
     let RunResult::Blocked(reason) = soon(node.result(&run)).await.unwrap() else {
         panic!("it is not blocked");
     };
@@ -74,7 +74,7 @@ async fn a_parent_that_waits_for_a_blocked_child_goes_on_waiting_and_says_so() {
     let place = Place::new();
     let node = place.open(app("1").workflow("slow", slow)).await;
     let request = StartRequest::new("grandparent", "slow").unwrap().id("g");
-    let run = node.start(request).await.unwrap().id;
+    let run = node.start_request(request).await.unwrap().id;
     let waiting = "SELECT count(*) FROM runs WHERE status = 'suspended'";
     until(|| sql::<u32>(&place, waiting) == 3).await;
     assert_eq!(node.waits_for(&run).await.unwrap(), None);

@@ -31,7 +31,7 @@ pub(crate) async fn outcome(
     workflow: &str,
     input: impl serde::Serialize,
 ) -> RunResult {
-    let run = node.start(StartRequest::new(workflow, input).unwrap()).await.unwrap();
+    let run = node.start_request(StartRequest::new(workflow, input).unwrap()).await.unwrap();
     soon(node.result(&run.id)).await.unwrap()
 }
 

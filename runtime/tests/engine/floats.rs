@@ -53,7 +53,7 @@ async fn travels(ctx: Ctx, bits: Vec<u64>) -> Result<Vec<f64>> {
     same_bits(&bits, &floats)?;
     let floats = ctx.step("passed_on", passed_on, (bits.clone(), floats)).await?;
     same_bits(&bits, &floats)?;
-    let floats = ctx.child::<Vec<f64>>("child", floats).await?;
+    let floats = ctx.child::<Vec<f64>, _, _, _>("child", floats).await?;
     same_bits(&bits, &floats)?;
     Ok(floats)
 }

@@ -48,7 +48,7 @@ async fn bodies_and_acknowledgements_wait_for_the_gate() {
     let node = Node::open(app, environment(&place, 1, &gate)).await.unwrap();
     let starting = tokio::spawn({
         let node = node.clone();
-        async move { node.start(StartRequest::new("work", ()).unwrap().id("r")).await }
+        async move { node.start_request(StartRequest::new("work", ()).unwrap().id("r")).await }
     });
     until(|| sql::<i64>(&place, "SELECT count(*) FROM events WHERE kind = 'step_started'") == 1)
         .await;
@@ -60,7 +60,7 @@ async fn bodies_and_acknowledgements_wait_for_the_gate() {
     let ended = soon(node.result(&run.id)).await.unwrap();
     assert_eq!(ended.output::<Option<u64>>().unwrap(), Some(1));
     gate.fence();
-    let fenced = node.start(StartRequest::new("work", ()).unwrap()).await.unwrap_err();
+    let fenced = node.start_request(StartRequest::new("work", ()).unwrap()).await.unwrap_err();
     assert_eq!(fenced.kind(), ErrorKind::Fenced);
     node.shutdown().await.unwrap();
     assert_eq!(effects.load(Ordering::SeqCst), 1);

@@ -8,6 +8,7 @@ mod children;
 mod common;
 mod floats;
 mod gate;
+mod handles;
 mod off_turn;
 mod status;
 mod steps;

@@ -42,8 +42,8 @@ async fn timers(ctx: Ctx, (): ()) -> Result<()> {
 
 async fn children(ctx: Ctx, (): ()) -> Result<u32> {
     let theirs = ctx.clone();
-    let off = elsewhere(move || theirs.child::<u32>("healthy", 1).start());
-    let on = ctx.child::<u32>("healthy", 1).start();
+    let off = elsewhere(move || theirs.child::<u32, _, _, _>("healthy", 1).start());
+    let on = ctx.child::<u32, _, _, _>("healthy", 1).start();
     let (off, on) = tokio::join!(off, on);
     Ok(off? + on?)
 }
@@ -88,7 +88,7 @@ async fn healthy(ctx: Ctx, steps: u32) -> Result<u32> {
 }
 
 async fn start(node: &Node, workflow: &str, input: impl serde::Serialize) -> RunId {
-    node.start(StartRequest::new(workflow, input).unwrap().id(workflow)).await.unwrap().id
+    node.start_request(StartRequest::new(workflow, input).unwrap().id(workflow)).await.unwrap().id
 }
 
 async fn blocked(node: &Node, run: &RunId) -> BlockReason {
@@ -170,7 +170,7 @@ async fn what_is_asked_for_on_another_thread_is_of_no_operation() {
     let app = App::new("t").workflow("random", random).workflow("time", time);
     let node = place.open(app).await;
     let started = StartRequest::new("random", true).unwrap().id("on");
-    let on = node.start(started).await.unwrap().id;
+    let on = node.start_request(started).await.unwrap().id;
     soon(node.result(&on)).await.unwrap().output::<()>().unwrap();
     let off = start(&node, "random", false).await;
     let said = blocked(&node, &off).await.asked.unwrap();

@@ -30,7 +30,7 @@ async fn a_run_shows_what_it_said_last_and_goes_on_with_code_that_says_it_otherw
     let place = Place::new();
     let app = |text| App::new("t").workflow("counts", move |ctx, (): ()| counts(ctx, text));
     let node = place.open(app("of 3")).await;
-    let run = node.start(StartRequest::new("counts", ()).unwrap()).await.unwrap().id;
+    let run = node.start_request(StartRequest::new("counts", ()).unwrap()).await.unwrap().id;
     crate::common::until(|| sql::<String>(&place, SAYS) == r#"{"done":3}"#).await;
     let said = "SELECT group_concat(data ->> '$.value', ', ') FROM events \
                 WHERE kind = 'status_set' AND data ->> '$.value' LIKE '%of%'";
@@ -62,7 +62,8 @@ async fn a_status_that_cannot_be_recorded_says_so_and_blocks_nothing() {
     let place = Place::new();
     let node = place.open(App::new("t").workflow("talkative", talkative)).await;
     for (bytes, says) in [(4_094, "xxxx"), (4_095, "bytes=4097, over the limit")] {
-        let run = node.start(StartRequest::new("talkative", bytes).unwrap()).await.unwrap().id;
+        let run =
+            node.start_request(StartRequest::new("talkative", bytes).unwrap()).await.unwrap().id;
         soon(node.result(&run)).await.unwrap().output::<()>().unwrap();
         let status = format!("{SAYS} WHERE run = '{run}'");
         assert!(sql::<String>(&place, &status).contains(says), "{bytes}");

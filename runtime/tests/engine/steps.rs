@@ -120,7 +120,7 @@ async fn an_attempt_that_takes_too_long_ends_before_the_next_begins() {
         let b = ctx.step("blocks", blocks, ()).blocking().timeout(timeout).retry(quick(2)).await?;
         let never = async || {
             std::future::pending::<()>().await;
-            Ok::<(), std::io::Error>(())
+            Ok(())
         };
         let c = ctx.run("never", never).timeout(timeout).await.unwrap_err();
         Ok((a, b, c.kind()))
@@ -186,7 +186,7 @@ async fn what_is_too_large_fails_with_the_limit_in_the_message() {
     async fn work(ctx: Ctx, (): ()) -> Result<Vec<String>> {
         let a = ctx.step("checkpoint", large_checkpoint, ()).await.unwrap_err();
         let b = ctx.step("input", length, "x".repeat(1024 * 1024)).await.unwrap_err();
-        let large = async || Ok::<_, std::io::Error>("x".repeat(1024 * 1024));
+        let large = async || Ok("x".repeat(1024 * 1024));
         let c = ctx.run("output", large).await.unwrap_err();
         let fits = ctx.step("fits", length, "x".repeat(1024 * 1024 - 2)).await?;
         assert_eq!(fits, 1024 * 1024 - 2);
@@ -220,7 +220,7 @@ async fn a_retry_waits_across_a_restart_and_a_crashed_attempt_is_another_attempt
     let app = || App::new("t").state(Arc::clone(&tries)).workflow("work", work);
     let node = place.open(app()).await;
     let request = tidemill::StartRequest::new("work", ()).unwrap();
-    let run = node.start(request).await.unwrap().id;
+    let run = node.start_request(request).await.unwrap().id;
     let failures = "SELECT count(*) FROM events WHERE kind = 'step_attempt_failed'";
     until(|| sql::<i64>(&place, failures) == 1).await;
     node.shutdown().await.unwrap();

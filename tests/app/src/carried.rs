@@ -29,7 +29,7 @@ pub(crate) async fn floats(ctx: Ctx, numbers: Numbers) -> Result<f64> {
     let nap = Duration::from_millis(numbers.nap_millis);
     let made: Vec<f64> = ctx.step("make", make, numbers).await?;
     let passed = ctx.step("pass", pass, made.clone());
-    let kept = ctx.child::<f64>("keep", &(Duration::from_millis(1), &made));
+    let kept = ctx.child::<f64, _, _, _>("keep", &(Duration::from_millis(1), &made));
     let (passed, ()) = try_join(passed, ctx.sleep(nap)).await?;
     let kept = kept.await?;
     let again: Vec<f64> = ctx.step("pass", pass, passed).await?;
@@ -75,7 +75,7 @@ async fn fails_once(step: Step, _: ()) -> Result<u32> {
 
 /// Waits for a child of a workflow that does not exist.
 pub(crate) async fn mistypes(ctx: Ctx, _: ()) -> Result<u64> {
-    Ok(ctx.child::<u64>("chian", &()).await?)
+    Ok(ctx.child::<u64, _, _, _>("chian", &()).await?)
 }
 
 /// Makes its first operation in another thread, which takes no number from the run's own order.

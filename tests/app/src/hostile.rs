@@ -31,7 +31,7 @@ impl std::error::Error for Failed {
 /// In inputs, outputs, checkpoints, names, errors and their causes.
 pub(crate) async fn hostile(ctx: Ctx, text: String) -> Result<()> {
     let text = ctx.step(STEP, echo, text).await?;
-    let text = ctx.child::<String>(CHILD, text).await?;
+    let text = ctx.child::<String, _, _, _>(CHILD, text).await?;
     let cause = Failed { text: text.clone(), source: None };
     let failed = ctx.step("fails", fails, text.clone()).await;
     assert!(failed.is_err(), "the step fails");

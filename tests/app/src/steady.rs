@@ -136,7 +136,7 @@ impl Default for Fan {
 
 /// Gives the sum of all that its children and steps give.
 pub(crate) async fn fan(ctx: Ctx, fan: Fan) -> Result<u64> {
-    let children = (0..fan.width).map(|_| ctx.child::<u64>("chain", &fan.each));
+    let children = (0..fan.width).map(|_| ctx.child::<u64, _, _, _>("chain", &fan.each));
     let steps = (1..=fan.width).map(|number| {
         let Chain { millis, bytes, quiet, .. } = fan.each;
         ctx.step("link", link, Work { number, millis, bytes, quiet })

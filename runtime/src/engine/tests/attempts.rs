@@ -34,7 +34,7 @@ async fn training(ctx: Ctx, blocking: bool) -> Result<u32> {
 async fn train_with(path: &Path, instruments: Instruments, blocking: bool) -> Node {
     let app = App::new("t").workflow("training", training);
     let node = Node::open_with(app, Environment::alone(path), instruments).await.unwrap();
-    node.start(StartRequest::new("training", blocking).unwrap().id("r")).await.unwrap();
+    node.start_request(StartRequest::new("training", blocking).unwrap().id("r")).await.unwrap();
     node
 }
 
@@ -67,7 +67,7 @@ async fn a_checkpoint_waits_while_sqlite_itself_says_that_the_disk_is_full() {
     let app = App::new("t").workflow("large", large).workflow("other", other);
     let environment = Environment::alone(&path);
     let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
-    node.start(StartRequest::new("large", ()).unwrap().id("r")).await.unwrap();
+    node.start_request(StartRequest::new("large", ()).unwrap().id("r")).await.unwrap();
     soon(async {
         while count(&path, "checkpoint") < 3 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -81,7 +81,8 @@ async fn a_checkpoint_waits_while_sqlite_itself_says_that_the_disk_is_full() {
         let mut refused = 0;
         while refused < 20 {
             let input = "x".repeat(50_000);
-            let Err(error) = node.start(StartRequest::new("other", input).unwrap()).await else {
+            let Err(error) = node.start_request(StartRequest::new("other", input).unwrap()).await
+            else {
                 continue;
             };
             assert!(error.to_string().contains("the disk is full"), "{error}");
@@ -173,7 +174,7 @@ async fn what_no_attempt_can_change_is_final_at_the_first() {
     for (reads, why) in [(true, "give it to App::state"), (false, "is not what the step takes")] {
         for blocking in [false, true] {
             let request = StartRequest::new("hopeless", Case { reads, blocking }).unwrap();
-            let run = node.start(request).await.unwrap().id;
+            let run = node.start_request(request).await.unwrap().id;
             let RunResult::Failed(failure) = soon(node.result(&run)).await.unwrap() else {
                 panic!("it cannot succeed");
             };

@@ -95,7 +95,7 @@ impl Place {
 
     async fn start(&self, node: &Node, acts: &str, may_fail: u32, waits: bool) {
         let request = StartRequest::new("tries", (acts, may_fail, waits)).unwrap().id("r");
-        node.start(request).await.unwrap();
+        node.start_request(request).await.unwrap();
     }
 
     /// Continues with a copy of the file as it is now, and drops the process that had it.
@@ -278,7 +278,7 @@ async fn what_waits_for_a_thread_is_queued_and_a_crash_does_not_make_an_attempt_
     let threads = u32::try_from(threads).unwrap();
     let mut place = Place::new();
     let node = place.open().await;
-    node.start(StartRequest::new("queues", ()).unwrap().id("r")).await.unwrap();
+    node.start_request(StartRequest::new("queues", ()).unwrap().id("r")).await.unwrap();
     let full = |state: &RunState| state.activity().running == threads;
     place.until(full).await;
     assert_eq!(place.state().activity().queued, 1);
@@ -347,7 +347,7 @@ fn open_now(gate: &Gate) {
 fn start_unacknowledged(node: &Node, acts: &str) {
     let request = StartRequest::new("tries", (acts, 2, false)).unwrap().id("r");
     let node = node.clone();
-    tokio::spawn(async move { node.start(request).await });
+    tokio::spawn(async move { node.start_request(request).await });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -58,7 +58,8 @@ impl Crashing {
     async fn begin(folder: &Path, checkpoints: bool) -> Crashing {
         let path = folder.join("crash-0.db");
         let node = app().open(&path).await.unwrap();
-        let run = node.start(StartRequest::new("deadly", checkpoints).unwrap()).await.unwrap().id;
+        let run =
+            node.start_request(StartRequest::new("deadly", checkpoints).unwrap()).await.unwrap().id;
         until(&path, "step_started", 1).await;
         if checkpoints {
             until(&path, "checkpoint", 1).await;

@@ -25,7 +25,7 @@ async fn child(ctx: Ctx, (): ()) -> Result<()> {
 /// Starts a child and a step and drops both in one turn, again and again.
 async fn fickle(ctx: Ctx, times: u32) -> Result<()> {
     for _ in 0..times {
-        drop(ctx.child::<()>("child", ()).start());
+        drop(ctx.child::<(), _, _, _>("child", ()).start());
         drop(ctx.step("note", note, ()).start());
         // A turn of its own for each.
         ctx.run("between", async || Result::<()>::Ok(())).await?;
@@ -50,7 +50,8 @@ async fn what_is_dropped_in_the_turn_that_starts_it_never_begins() {
         App::new("t").state(Arc::clone(&begun)).workflow("fickle", fickle).workflow("child", child);
     let node = app.open(&path).await.unwrap();
     let times = 40;
-    let run = node.start(StartRequest::new("fickle", times).unwrap().id("f")).await.unwrap().id;
+    let run =
+        node.start_request(StartRequest::new("fickle", times).unwrap().id("f")).await.unwrap().id;
     soon(node.result(&run)).await.unwrap().output::<()>().unwrap();
     for number in 0..times {
         // Each is the first of three operations.
@@ -68,7 +69,7 @@ async fn what_is_dropped_in_the_turn_that_starts_it_never_begins() {
 
 /// Drops a child and goes on for long.
 async fn patient(ctx: Ctx, (): ()) -> Result<()> {
-    drop(ctx.child::<()>("child", ()).start());
+    drop(ctx.child::<(), _, _, _>("child", ()).start());
     Ok(ctx.sleep(Duration::from_secs(3_600)).await?)
 }
 
@@ -87,7 +88,7 @@ async fn a_child_that_was_dropped_before_a_crash_does_not_begin_after_it() {
     let environment = Environment::alone(&path);
     let node = Node::open_with(patient_app(&begun), environment, instruments.clone()).await;
     let node = node.unwrap();
-    node.start(StartRequest::new("patient", ()).unwrap().id("f")).await.unwrap();
+    node.start_request(StartRequest::new("patient", ()).unwrap().id("f")).await.unwrap();
     soon(async {
         while instruments.faults.counts().1 == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -21,7 +21,7 @@ async fn run_with_faults(folder: &Path, program: &Program, fail: Vec<u64>) -> u6
     let node = Node::open_with(app(&ledger), environment, instruments.clone()).await.unwrap();
     let request = StartRequest::new("program", program).unwrap().id("p");
     let run = loop {
-        match node.start(request.clone()).await {
+        match node.start_request(request.clone()).await {
             Ok(run) => break run,
             Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
         }

@@ -19,7 +19,7 @@ async fn many(node: &Node, runs: u32, steps: u32) {
     let runs = (0..runs).map(|_| {
         let node = node.clone();
         tokio::spawn(async move {
-            let run = node.start(StartRequest::new("chain", steps).unwrap()).await.unwrap();
+            let run = node.start_request(StartRequest::new("chain", steps).unwrap()).await.unwrap();
             soon(node.result(&run.id)).await.unwrap().output::<u32>().unwrap()
         })
     });
@@ -45,7 +45,7 @@ async fn a_sequential_step_takes_one_commit_and_256_runs_share_them() {
     let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
     let commits = || instruments.faults.counts().0;
 
-    let run = node.start(StartRequest::new("chain", 100).unwrap()).await.unwrap();
+    let run = node.start_request(StartRequest::new("chain", 100).unwrap()).await.unwrap();
     soon(node.result(&run.id)).await.unwrap().output::<u32>().unwrap();
     // One for the start, one for the first turn, one for each end of a step.
     assert_eq!(commits(), 102);
@@ -113,11 +113,11 @@ async fn a_start_that_could_not_be_written_is_refused_and_leaves_nothing() {
     let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
     let node = Arc::new(node);
     let request = || StartRequest::new("chain", 1).unwrap().id("r");
-    let refused = node.start(request()).await.unwrap_err();
+    let refused = node.start_request(request()).await.unwrap_err();
     assert_eq!(refused.kind(), crate::ErrorKind::Unavailable);
     let missing = node.result(&"r".parse().unwrap()).await.unwrap_err();
     assert_eq!(missing.kind(), crate::ErrorKind::NotFound);
-    let started = node.start(request()).await.unwrap();
+    let started = node.start_request(request()).await.unwrap();
     assert!(!started.existing);
     soon(node.result(&started.id)).await.unwrap().output::<u32>().unwrap();
     node.shutdown().await.unwrap();
@@ -144,10 +144,10 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing_that_runs() {
     let environment = Environment::alone(&path);
     let node = Node::open_with(app, environment, instruments.clone()).await.unwrap();
     instruments.faults.limit_pages(100);
-    let run = node.start(StartRequest::new("hoard", 60).unwrap()).await.unwrap();
+    let run = node.start_request(StartRequest::new("hoard", 60).unwrap()).await.unwrap();
     let mut accepted = vec![run.id.clone()];
     let refused = loop {
-        match node.start(StartRequest::new("hoard", 0).unwrap()).await {
+        match node.start_request(StartRequest::new("hoard", 0).unwrap()).await {
             Ok(started) => accepted.push(started.id),
             Err(error) => break error,
         }

@@ -37,7 +37,7 @@ async fn naps(ctx: Ctx, millis: u64) -> Result<usize> {
 
 /// Starts a child and drops it in a later part of the same turn.
 async fn thinks_better(ctx: Ctx, (): ()) -> Result<()> {
-    let child = ctx.child::<()>("quick", ()).start();
+    let child = ctx.child::<(), _, _, _>("quick", ()).start();
     let timers: Vec<_> = (0..20).map(|_| ctx.sleep(HOUR).start()).collect();
     drop(child);
     ctx.run("last", async || Result::<_>::Ok(())).await?;
@@ -72,7 +72,7 @@ async fn the_last_part_of_a_turn_says_where_the_run_stands() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("workflow.db");
     let node = app().open(&path).await.unwrap();
-    node.start(StartRequest::new("timers_and_a_step", ()).unwrap()).await.unwrap();
+    node.start_request(StartRequest::new("timers_and_a_step", ()).unwrap()).await.unwrap();
     let started = "SELECT CAST(count(*) AS TEXT) FROM events WHERE kind = 'step_started'";
     in_the_file(&path, started, "2").await;
     assert_eq!(
@@ -95,7 +95,7 @@ async fn a_turn_of_which_only_the_first_parts_were_written_goes_on() {
         let environment = Environment::alone(&path);
         let node = Node::open_with(app(), environment, instruments.clone()).await.unwrap();
         let request = StartRequest::new("naps", 20).unwrap().id("n");
-        let started = soon(node.start(request.clone())).await;
+        let started = soon(node.start_request(request.clone())).await;
         soon(async {
             while instruments.faults.counts().1 == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -109,7 +109,7 @@ async fn a_turn_of_which_only_the_first_parts_were_written_goes_on() {
 
         let node = app().open(&copy).await.unwrap();
         if started.is_err() {
-            node.start(request).await.unwrap();
+            node.start_request(request).await.unwrap();
         }
         let ended = soon(node.result(&"n".parse().unwrap())).await.unwrap();
         assert_eq!(ended.output::<usize>().unwrap(), 30, "after {written} commits");
@@ -127,7 +127,7 @@ async fn a_child_that_a_later_part_of_the_turn_drops_never_begins() {
     let node = app().open(&path).await.unwrap();
     for number in 0..10 {
         let request = StartRequest::new("thinks_better", ()).unwrap().id(&format!("t{number}"));
-        let run = node.start(request).await.unwrap().id;
+        let run = node.start_request(request).await.unwrap().id;
         soon(node.result(&run)).await.unwrap().output::<()>().unwrap();
     }
     let cancelled = "SELECT CAST(count(*) AS TEXT) FROM children WHERE status = 'cancelled'";
@@ -146,7 +146,7 @@ async fn more_runs_than_are_loaded_at_a_time_begin_one_after_another() {
     let path = folder.path().join("workflow.db");
     let node = app().open(&path).await.unwrap();
     let all = crate::engine::LOADS_MAX * 3;
-    let starts = (0..all).map(|_| node.start(StartRequest::new("quick", ()).unwrap()));
+    let starts = (0..all).map(|_| node.start_request(StartRequest::new("quick", ()).unwrap()));
     assert!(join_all(starts).await.iter().all(std::result::Result::is_ok));
     // Nobody asks for their results: that would load them.
     let completed = "SELECT CAST(count(*) AS TEXT) FROM runs WHERE status = 'completed'";

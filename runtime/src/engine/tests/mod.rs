@@ -14,4 +14,5 @@ mod prefixes;
 mod program;
 mod refused;
 mod stops;
+mod timer_names;
 mod unload;

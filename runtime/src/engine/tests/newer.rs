@@ -22,7 +22,7 @@ async fn quick(_: Ctx, number: u32) -> Result<u32> {
 
 /// Waits for a child until it has had enough.
 async fn parent(ctx: Ctx, (): ()) -> Result<bool> {
-    let child = ctx.child::<()>("waits", ());
+    let child = ctx.child::<(), _, _, _>("waits", ());
     let enough = ctx.sleep(Duration::from_millis(200));
     Ok(crate::select! {
         ended = child => ended.is_ok(),
@@ -87,7 +87,7 @@ fn times_blocked(path: &Path) -> String {
 }
 
 async fn start(node: &Node, workflow: &str, id: &str) -> RunId {
-    node.start(StartRequest::new(workflow, ()).unwrap().id(id)).await.unwrap().id
+    node.start_request(StartRequest::new(workflow, ()).unwrap().id(id)).await.unwrap().id
 }
 
 async fn is_blocked(node: &Node, run: &RunId) {
@@ -125,7 +125,7 @@ async fn its_run_is_blocked_in_the_file_once_and_goes_on_with_a_version_that_kno
         soon(node.resume(&run)).await.unwrap();
         is_blocked(&node, &run).await;
         assert_eq!(times_blocked(&path), "1", "the reason is the same");
-        let other = node.start(StartRequest::new("quick", 7).unwrap()).await.unwrap();
+        let other = node.start_request(StartRequest::new("quick", 7).unwrap()).await.unwrap();
         assert_eq!(soon(node.result(&other.id)).await.unwrap().output::<u32>().unwrap(), 7);
         node.shutdown().await.unwrap();
     }
@@ -170,7 +170,7 @@ async fn an_end_that_cannot_be_read_is_an_error_and_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("workflow.db");
     let node = open(&path).await;
-    let run = node.start(StartRequest::new("quick", 1).unwrap().id("q")).await.unwrap().id;
+    let run = node.start_request(StartRequest::new("quick", 1).unwrap().id("q")).await.unwrap().id;
     soon(node.result(&run)).await.unwrap();
     node.shutdown().await.unwrap();
     add_unknown(&path, "q");

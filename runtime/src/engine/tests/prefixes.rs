@@ -37,7 +37,7 @@ async fn live(folder: &Path, program: &Program, stop_after: u64) -> Vec<Row> {
         instruments.faults.watch(move || told.send_modify(|commits| *commits += 1));
         let environment = Environment::alone(&path);
         let node = Node::open_with(app(&ledger), environment, instruments).await.unwrap();
-        let run = node.start(request.clone()).await.unwrap();
+        let run = node.start_request(request.clone()).await.unwrap();
         let ended = tokio::select! {
             biased;
             _ = commits.wait_for(|commits| *commits >= stop_after),

@@ -154,7 +154,9 @@ fn eval(ctx: Ctx, program: Program) -> Value {
                 7
             }
             Program::Random => mix(ctx.random(), u64::from(ctx.uuid().as_bytes()[0])),
-            Program::Child(inner) => ctx.child::<u64>("program", *inner).await.unwrap_or(7),
+            Program::Child(inner) => {
+                ctx.child::<u64, _, _, _>("program", *inner).await.unwrap_or(7)
+            }
             Program::Sequence(all) => {
                 let mut value = 3;
                 for inner in all {

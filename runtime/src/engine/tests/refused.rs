@@ -43,7 +43,7 @@ async fn panics(_: Ctx, (): ()) -> Result<()> {
 
 /// Waits for a child that is blocked, until it has had enough.
 async fn parent(ctx: Ctx, (): ()) -> Result<()> {
-    let child = ctx.child::<()>("panics", ()).start();
+    let child = ctx.child::<(), _, _, _>("panics", ()).start();
     ctx.sleep(HOUR).await?;
     Ok(child.await?)
 }
@@ -79,7 +79,7 @@ fn place() -> Place {
 }
 
 async fn start(node: &Node, workflow: &str, id: &str) -> RunId {
-    node.start(StartRequest::new(workflow, ()).unwrap().id(id)).await.unwrap().id
+    node.start_request(StartRequest::new(workflow, ()).unwrap().id(id)).await.unwrap().id
 }
 
 async fn blocked(node: &Node, run: &RunId) -> BlockReason {
@@ -119,7 +119,7 @@ async fn a_turn_that_is_refused_three_times_blocks_its_run_and_no_other() {
     assert_eq!(instruments.faults.counts().0, 1 + 1 + 3 + 1 + 1, "it is tried three times");
     for n in 0..8 {
         bad.push(start(&node, "forbidden", &format!("bad-{n}")).await);
-        let run = node.start(StartRequest::new("chain", 20).unwrap()).await.unwrap().id;
+        let run = node.start_request(StartRequest::new("chain", 20).unwrap()).await.unwrap().id;
         assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 20);
     }
     for run in &bad {
@@ -189,9 +189,9 @@ async fn a_damaged_row_is_an_error_for_who_asks_for_it_alone() {
         tokio::spawn(async move {
             let request = StartRequest::new("chain", 5).unwrap();
             match n % 2 {
-                0 => node.start(request.id("damaged")).await.map(|_| 0),
+                0 => node.start_request(request.id("damaged")).await.map(|_| 0),
                 _ => {
-                    let run = node.start(request).await?.id;
+                    let run = node.start_request(request).await?.id;
                     soon(node.result(&run)).await?.output::<u32>()
                 }
             }

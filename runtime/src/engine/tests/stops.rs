@@ -65,7 +65,7 @@ async fn result(node: &Node, run: &str) -> RunResult {
 }
 
 async fn start(node: &Node, workflow: &str) {
-    node.start(StartRequest::new(workflow, ()).unwrap().id("r")).await.unwrap();
+    node.start_request(StartRequest::new(workflow, ()).unwrap().id("r")).await.unwrap();
 }
 
 /// Returns when its node stops, as a body does that finishes the request it is in.
@@ -446,7 +446,7 @@ async fn a_held_end_of_a_run_that_is_cancelled_goes_with_it() {
         let parent = move |ctx: Ctx, (): ()| {
             let scene = Arc::clone(&drops);
             async move {
-                let child = ctx.child::<u32>("child", ()).start();
+                let child = ctx.child::<u32, _, _, _>("child", ()).start();
                 while !scene.mended.load(Ordering::Relaxed) {
                     ctx.sleep(Duration::from_millis(2)).await?;
                 }
@@ -490,7 +490,7 @@ async fn a_node_that_is_fenced_waits_for_nobody_and_holds_nothing() {
     let app = breaking(&scene).grace(LONG).workflow("hanging", hanging);
     let node = Node::open(app, environment).await.unwrap();
     block(&node, &scene).await;
-    node.start(StartRequest::new("hanging", ()).unwrap().id("s")).await.unwrap();
+    node.start_request(StartRequest::new("hanging", ()).unwrap().id("s")).await.unwrap();
     until(|| scene.begun.load(Ordering::Relaxed) == 2).await;
     gate.fence();
     // Nobody will read the file that a result would now go to.

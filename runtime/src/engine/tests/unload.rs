@@ -29,14 +29,14 @@ async fn sleeps(ctx: Ctx, (): ()) -> Result<()> {
 }
 
 async fn parent(ctx: Ctx, naps: Vec<u64>) -> Result<u32> {
-    let first = ctx.child::<u32>("naps", &naps).start();
-    let second = ctx.child::<u32>("naps", naps).start();
+    let first = ctx.child::<u32, _, _, _>("naps", &naps).start();
+    let second = ctx.child::<u32, _, _, _>("naps", naps).start();
     Ok(first.await? + second.await?)
 }
 
 /// Waits for a child that takes an hour, but not for long.
 async fn gives_up(ctx: Ctx, (): ()) -> Result<()> {
-    let child = ctx.child::<()>("sleeps", ());
+    let child = ctx.child::<(), _, _, _>("sleeps", ());
     tokio::select! {
         biased;
         done = child => Ok(done?),
@@ -108,7 +108,7 @@ async fn a_run_that_waits_leaves_memory_and_its_timer_brings_it_back() {
     let path = folder.path().join("workflow.db");
     let node = app().open(&path).await.unwrap();
     let request = StartRequest::new("naps", [5, 1, 30, 2]).unwrap().id("n");
-    let run = node.start(request).await.unwrap().id;
+    let run = node.start_request(request).await.unwrap().id;
     assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 4);
     nothing_loaded(&node).await;
     node.shutdown().await.unwrap();
@@ -126,7 +126,7 @@ async fn the_end_of_a_child_brings_its_parent_back() {
     for number in 0..8 {
         let naps = vec![10 + number, 10, number];
         let request = StartRequest::new("parent", naps).unwrap().id(&format!("p{number}"));
-        node.start(request).await.unwrap();
+        node.start_request(request).await.unwrap();
     }
     // The test does not ask for their results, because that would load them, too.
     let done = "SELECT count(*) FROM runs WHERE workflow = 'parent' AND output = '6'";
@@ -141,7 +141,8 @@ async fn a_child_that_is_not_in_memory_is_cancelled_by_who_dropped_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("workflow.db");
     let node = app().open(&path).await.unwrap();
-    let run = node.start(StartRequest::new("gives_up", ()).unwrap().id("g")).await.unwrap().id;
+    let run =
+        node.start_request(StartRequest::new("gives_up", ()).unwrap().id("g")).await.unwrap().id;
     soon(node.result(&run)).await.unwrap().output::<()>().unwrap();
     let RunResult::Failed(failure) = soon(node.result(&id("g.1"))).await.unwrap() else {
         panic!("it was cancelled")
@@ -160,7 +161,7 @@ async fn a_sleep_of_a_run_in_memory_does_not_heed_the_wall_clock() {
     let path = folder.path().join("workflow.db");
     let (app, instruments) = (App::new("t").workflow("naps", naps), Instruments::default());
     let node = Node::open_with(app, Environment::alone(&path), instruments.clone()).await.unwrap();
-    let run = node.start(StartRequest::new("naps", [2_000]).unwrap()).await.unwrap().id;
+    let run = node.start_request(StartRequest::new("naps", [2_000]).unwrap()).await.unwrap().id;
     // Its own timer, and then the one after which it would leave memory.
     soon(async {
         while node.engine().timers.waiting() < 2 {
@@ -182,10 +183,10 @@ async fn a_start_leaves_alone_what_only_waits() {
     let node = app().open(&path).await.unwrap();
     for number in 0..20 {
         let request = StartRequest::new("sleeps", ()).unwrap().id(&format!("s{number}"));
-        node.start(request).await.unwrap();
+        node.start_request(request).await.unwrap();
     }
     // Long enough that a slow machine sees it wait, too.
-    node.start(StartRequest::new("naps", [3_000]).unwrap().id("n")).await.unwrap();
+    node.start_request(StartRequest::new("naps", [3_000]).unwrap().id("n")).await.unwrap();
     in_the_file(&path, "SELECT count(*) FROM runs WHERE status = 'suspended'", 21).await;
     node.shutdown().await.unwrap();
     let newest = "SELECT max(seq) FROM events";
@@ -209,7 +210,7 @@ async fn a_start_finds_the_end_that_a_parent_has_not_observed() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copy) = (folder.path().join("workflow.db"), folder.path().join("crash.db"));
     let node = app().open(&path).await.unwrap();
-    node.start(StartRequest::new("parent", [5]).unwrap().id("p")).await.unwrap();
+    node.start_request(StartRequest::new("parent", [5]).unwrap().id("p")).await.unwrap();
     in_the_file(&path, "SELECT count(*) FROM runs WHERE output = '2'", 1).await;
     node.shutdown().await.unwrap();
     died_before(&copy, &path, |row| row.kind == "child_completed");
@@ -229,7 +230,7 @@ async fn a_start_finds_the_child_for_which_nobody_waits() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copy) = (folder.path().join("workflow.db"), folder.path().join("crash.db"));
     let node = app().open(&path).await.unwrap();
-    node.start(StartRequest::new("gives_up", ()).unwrap().id("g")).await.unwrap();
+    node.start_request(StartRequest::new("gives_up", ()).unwrap().id("g")).await.unwrap();
     let cancelled = "SELECT count(*) FROM runs WHERE run = 'g.1' AND status = 'cancelled'";
     in_the_file(&path, cancelled, 1).await;
     node.shutdown().await.unwrap();
@@ -257,7 +258,7 @@ async fn a_blocked_run_leaves_memory_is_shown_as_blocked_and_can_be_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("workflow.db");
     let node = app().workflow("w", panics).open(&path).await.unwrap();
-    let run = node.start(StartRequest::new("w", ()).unwrap().id("w")).await.unwrap().id;
+    let run = node.start_request(StartRequest::new("w", ()).unwrap().id("w")).await.unwrap().id;
     for _ in 0..3 {
         let RunResult::Blocked(reason) = soon(node.result(&run)).await.unwrap() else {
             panic!("it is blocked")
@@ -272,7 +273,7 @@ async fn a_blocked_run_leaves_memory_is_shown_as_blocked_and_can_be_resumed() {
     // The next process tries it again without a `resume`.
     let node = app().workflow("w", mended).open(&path).await.unwrap();
     assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 7);
-    let sleeping = node.start(StartRequest::new("sleeps", ()).unwrap()).await.unwrap().id;
+    let sleeping = node.start_request(StartRequest::new("sleeps", ()).unwrap()).await.unwrap().id;
     nothing_loaded(&node).await;
     for (run, says) in [(&run, "has ended"), (&sleeping, "is not blocked")] {
         let error = node.resume(run).await.unwrap_err();
@@ -301,7 +302,7 @@ async fn who_waits_for_a_run_hears_of_its_end_whether_it_is_in_memory_or_not() {
         counted(ctx, nap)
     };
     let node = app().workflow("counted", workflow).open(&path).await.unwrap();
-    let run = node.start(StartRequest::new("counted", 400).unwrap()).await.unwrap().id;
+    let run = node.start_request(StartRequest::new("counted", 400).unwrap()).await.unwrap().id;
     let waiters = (0..10).map(|_| {
         let (node, run) = (node.clone(), run.clone());
         tokio::spawn(async move { node.result(&run).await })
@@ -321,7 +322,7 @@ async fn a_run_whose_steps_are_in_a_back_off_leaves_memory_and_comes_back_when_i
     let path = folder.path().join("workflow.db");
     let node = app().open(&path).await.unwrap();
     let request = StartRequest::new("tries", (1, 1_000)).unwrap().id("t");
-    node.start(request).await.unwrap();
+    node.start_request(request).await.unwrap();
     in_the_file(&path, "SELECT count(*) FROM events WHERE kind = 'step_attempt_failed'", 2).await;
     nothing_loaded(&node).await;
     let begun = "SELECT count(*) FROM events WHERE kind = 'step_attempt_started'";
@@ -344,7 +345,7 @@ async fn an_attempt_that_begins_while_its_run_leaves_memory_is_made_once() {
     let node = app().open(&path).await.unwrap();
     for run in 0..40_u64 {
         let request = StartRequest::new("tries", (5, 1 + run % 4)).unwrap();
-        node.start(request.id(&format!("t{run}"))).await.unwrap();
+        node.start_request(request.id(&format!("t{run}"))).await.unwrap();
     }
     in_the_file(&path, "SELECT count(*) FROM runs WHERE output = '12'", 40).await;
     node.shutdown().await.unwrap();
@@ -363,7 +364,7 @@ async fn a_back_off_that_outlives_its_process_is_found_by_the_next_and_leaves_me
     let path = folder.path().join("workflow.db");
     let node = app().open(&path).await.unwrap();
     let request = StartRequest::new("tries", (1, 1_500)).unwrap().id("t");
-    node.start(request).await.unwrap();
+    node.start_request(request).await.unwrap();
     in_the_file(&path, "SELECT count(*) FROM events WHERE kind = 'step_attempt_failed'", 2).await;
     nothing_loaded(&node).await;
     node.shutdown().await.unwrap();

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tidemill_model::{Json, unix_ms};
 
 use crate::author::{App, GRACE, GRACE_MAX};
+use crate::engine::StartRequest;
 use crate::node::http::{WAIT_MAX, duration, reference};
 
 /// What a process needs to end beside the grace of its bodies: two seconds for requests in flight,
@@ -144,6 +145,13 @@ pub(super) struct NewRunArgs {
     /// A label, such as `--label team=search`; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub(super) labels: Vec<(String, String)>,
+}
+
+impl NewRunArgs {
+    pub(super) fn request(self) -> StartRequest {
+        let NewRunArgs { workflow, input, id, labels } = self;
+        StartRequest { workflow, input, id, labels: labels.into_iter().collect() }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -30,12 +30,7 @@ pub(super) async fn run(app: App, args: RunArgs) -> CommandResult {
     let own = args.new.id.as_deref().and_then(|id| RunId::new(id).ok());
     let continues = Continues::Only(own);
     let open = OpenNode::open(app, &args.file.db, args.file.sidecar, &side, continues).await?;
-    let request = StartRequest {
-        workflow: args.new.workflow,
-        input: args.new.input,
-        id: args.new.id,
-        labels: args.new.labels.into_iter().collect(),
-    };
+    let request = args.new.request();
     let outcome = tokio::select! {
         biased;
         () = fenced(open.sidecar.as_ref()) => exit_fenced(),
@@ -54,7 +49,7 @@ pub(super) async fn run(app: App, args: RunArgs) -> CommandResult {
 }
 
 async fn to_its_end(node: &Node, request: StartRequest) -> CommandResult {
-    let started = node.start(request).await?;
+    let started = node.start_request(request).await?;
     say(&format!("run {}", started.id));
     let mut told = None;
     let shown = Shown::new(node, &started.id, after(node, &started));

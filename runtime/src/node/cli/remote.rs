@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
 use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_model::{BlockReason, Failure, Json, RunId, RunStatus, WaitsFor};
 
@@ -29,16 +28,7 @@ struct RunAnswer {
 /// `start`: asks the node to start a run and prints its id.
 pub(super) async fn start(args: Start) -> CommandResult {
     let node = node(&args.node)?;
-    let labels: serde_json::Map<String, Value> =
-        args.new.labels.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
-    // The input is sent as it was typed, so that a number keeps its digits.
-    let mut body = json!({ "workflow": args.new.workflow, "labels": labels });
-    if let (Some(id), Some(body)) = (args.new.id, body.as_object_mut()) {
-        body.insert("id".into(), Value::String(id));
-    }
-    let head = body.to_string();
-    let fields = head.strip_suffix('}').expect("an object ends with a brace");
-    let body = format!("{fields},\"input\":{}}}", args.new.input);
+    let body = args.new.request().to_json();
     let answer: Json = node.post("/v1/runs", Some(body)).await?;
     if args.json {
         print_json(answer.as_str());

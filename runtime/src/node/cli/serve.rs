@@ -14,63 +14,40 @@ use super::{CommandResult, print_line};
 use crate::author::App;
 use crate::engine::Node;
 use crate::engine::polls::process_ends;
-use crate::engine::recovery::Continues;
 use crate::error::{Error, ErrorKind};
 use crate::node::attach::{Sidecar, exit_fenced};
-use crate::node::http::{AppInfo, Readiness, Scraped, Server, Token, check_exposure};
-use crate::node::open::OpenNode;
-use crate::node::side::SideThread;
+use crate::node::http::Token;
+use crate::node::serving::ServeSettings;
 
 pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
-    let token = token_from_environment()?;
-    check_exposure(args.listen, token.as_ref())?;
     let mut signals = Signals::listen()?;
-    let side = SideThread::start()?;
-    let info = info(&app);
-    let app = args.file.settle(app);
-    let opening = OpenNode::open(app, &args.file.db, args.file.sidecar, &side, Continues::All);
-    let open = tokio::select! {
+    let mut settings =
+        ServeSettings::new(&args.file.db).listen(args.listen).health_lag(args.health_lag);
+    if let Some(socket) = &args.file.sidecar {
+        settings = settings.sidecar(socket);
+    }
+    let settings = settings.with_token(token_from_environment()?);
+    let serving = tokio::select! {
         biased;
-        open = opening => open?,
+        serving = args.file.settle(app).serve(settings) => serving?,
         // The file is not open yet, or is just being opened. The process's exit frees the lock, and
         // the sidecar sees the stream end.
         _ = signals.next() => return Ok(ExitCode::SUCCESS),
     };
-    let (node, environment) = (open.node.clone(), open.environment.clone());
-    let scraped = Scraped::under(open.sidecar.as_ref().map(Sidecar::socket));
-    let shipping = open.sidecar.as_ref().map(|sidecar| sidecar.shipping().clone());
-    let readiness = Readiness { shipping: shipping.unwrap_or_default(), lag_max: args.health_lag };
-    let server =
-        Server::start(&side, args.listen, token, node, info, environment, (readiness, scraped));
-    let server = server.await;
-    let server = match server {
-        Ok(server) => server,
-        Err(error) => {
-            open.close(&side).await?;
-            return Err(error);
-        }
-    };
-    let address = format!("http://{}", server.address());
-    if let Err(error) = open.node.announce(&address) {
-        // Others who find the file locked are then told the process alone.
-        tracing::warn!(%error, "the address cannot be noted beside the file");
+    if let Some(address) = serving.address() {
+        print_line(&format!("listening on http://{address}"));
     }
-    print_line(&format!("listening on {address}"));
-    tell_of_copy(&open.node, args.unpark).await?;
+    tell_of_copy(serving.node(), args.unpark).await?;
     tokio::select! {
         biased;
-        () = fenced(open.sidecar.as_ref()) => exit_fenced(),
+        () = serving.fenced() => exit_fenced(),
         _ = signals.next() => {}
     }
     tracing::info!("a signal asks to end: finishing");
-    let gate = open.environment.gate.clone();
-    let closing = async move {
-        server.stop().await;
-        open.close(&side).await
-    };
+    let gate = serving.gate();
     tokio::select! {
         biased;
-        closed = closing => closed?,
+        closed = serving.close() => closed?,
         () = gate.fenced() => exit_fenced(),
         signal = signals.next() => signal.exit_now(),
     }
@@ -120,14 +97,6 @@ pub(super) fn token_from_environment() -> Result<Option<Token>, Error> {
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(Error::new(ErrorKind::Invalid, "TIDEMILL_TOKEN is not text"))
         }
-    }
-}
-
-fn info(app: &App) -> AppInfo {
-    AppInfo {
-        name: app.name().to_owned(),
-        version: app.version.clone(),
-        workflows: app.workflow_names(),
     }
 }
 

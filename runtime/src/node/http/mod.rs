@@ -28,6 +28,7 @@ mod view;
 pub(super) use query::duration;
 pub(super) use runs::WAIT_MAX;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub(crate) use self::health::Readiness;
 pub(crate) use self::metrics::Scraped;
 use self::reference::{Endpoint, Route};
 use super::side::SideThread;
+use crate::author::App;
 use crate::engine::{Environment, Node};
 use crate::error::{Error, ErrorKind};
 use crate::store::Reads;
@@ -63,6 +65,31 @@ pub(crate) struct Api {
     closing: CancellationToken,
 }
 
+impl Api {
+    pub(crate) fn new(
+        node: Node,
+        app: AppInfo,
+        environment: Environment,
+        readiness: Readiness,
+        scraped: Scraped,
+    ) -> Arc<Api> {
+        let (reads, closing) = (node.reads(), CancellationToken::new());
+        Arc::new(Api { node, app, environment, readiness, reads, scraped, closing })
+    }
+
+    /// Ends the streams and closes the readers.
+    pub(crate) async fn close(&self) {
+        self.closing.cancel();
+        self.reads.close().await;
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("app", &self.app).finish_non_exhaustive()
+    }
+}
+
 /// What the API says about the author's program.
 #[derive(Debug, Clone)]
 pub(crate) struct AppInfo {
@@ -71,12 +98,21 @@ pub(crate) struct AppInfo {
     pub(crate) workflows: Vec<String>,
 }
 
+impl AppInfo {
+    pub(crate) fn of(app: &App) -> AppInfo {
+        AppInfo {
+            name: app.name().to_owned(),
+            version: app.version.clone(),
+            workflows: app.workflow_names(),
+        }
+    }
+}
+
 /// A listening API.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
-    reads: Reads,
-    closing: CancellationToken,
+    api: Arc<Api>,
     task: JoinHandle<std::io::Result<()>>,
 }
 
@@ -106,32 +142,18 @@ impl Server {
         side: &SideThread,
         listen: SocketAddr,
         token: Option<Token>,
-        node: Node,
-        app: AppInfo,
-        environment: Environment,
-        (readiness, scraped): (Readiness, Scraped),
+        api: Arc<Api>,
     ) -> Result<Server, Error> {
         check_exposure(listen, token.as_ref())?;
-        let reads = node.reads();
-        let closing = CancellationToken::new();
-        let api = Api {
-            node,
-            app,
-            environment,
-            readiness,
-            reads: reads.clone(),
-            scraped,
-            closing: closing.clone(),
-        };
-        let router = router(Arc::new(api), token);
-        let (stop, bound) = (closing.clone(), bind(side, listen).await?);
+        let router = router(Arc::clone(&api), token, Elsewhere::Refused);
+        let (stop, bound) = (api.closing.clone(), bind(side, listen).await?);
         let address = bound
             .local_addr()
             .map_err(|e| Error::caused(ErrorKind::Internal, "cannot read our address", e))?;
         let task = side.spawn(async move {
             axum::serve(bound, router).with_graceful_shutdown(stop.cancelled_owned()).await
         });
-        Ok(Server { address, reads, closing, task })
+        Ok(Server { address, api, task })
     }
 
     /// The address that the API listens on.
@@ -141,7 +163,7 @@ impl Server {
 
     /// Stops accepting, ends the streams, gives requests in flight a moment and closes the readers.
     pub(crate) async fn stop(mut self) {
-        self.closing.cancel();
+        self.api.closing.cancel();
         match tokio::time::timeout(DRAIN_MAX, &mut self.task).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(e))) => tracing::warn!(error = %e, "the HTTP server ended with an error"),
@@ -151,7 +173,7 @@ impl Server {
                 self.task.abort();
             }
         }
-        self.reads.close().await;
+        self.api.close().await;
     }
 }
 
@@ -169,10 +191,23 @@ async fn bind(side: &SideThread, listen: SocketAddr) -> Result<TcpListener, Erro
     .await
 }
 
-fn router(api: Arc<Api>, token: Option<Token>) -> Router {
-    let routes = routes_of(|endpoint| !endpoint.open)
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method);
+/// What becomes of a request for a path that is not the API's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// It is refused with the API's own words.
+    Refused,
+    /// The router that this one is merged into answers it.
+    Outside,
+}
+
+/// The API, guarded by the token, or without one against foreign web pages.
+pub(super) fn router(api: Arc<Api>, token: Option<Token>, elsewhere: Elsewhere) -> Router {
+    let routes = routes_of(|endpoint| !endpoint.open);
+    let routes = match elsewhere {
+        Elsewhere::Refused => routes.fallback(no_such_path),
+        Elsewhere::Outside => routes,
+    };
+    let routes = routes.method_not_allowed_fallback(no_such_method);
     let guarded = match token {
         Some(token) => {
             routes.layer(axum::middleware::from_fn_with_state(Arc::new(token), auth::check))

@@ -67,7 +67,7 @@ pub(crate) async fn start(
         ApiError::invalid(format!("the body is not {{workflow, input?, id?, labels?}}: {why}"))
     })?;
     let StartBody { workflow, input, id, labels } = body;
-    let started = api.node.start(StartRequest { workflow, input, id, labels }).await?;
+    let started = api.node.start_request(StartRequest { workflow, input, id, labels }).await?;
     let run = shown(&api, started.id).await?;
     let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(run)).into_response())

@@ -65,7 +65,7 @@ async fn node(gate: &Gate, path: &Path) -> Node {
 
 async fn run(node: &Node, workflow: &str, id: &str, input: impl serde::Serialize) -> RunId {
     let request = StartRequest::new(workflow, input).unwrap().id(id);
-    node.start(request).await.unwrap().id
+    node.start_request(request).await.unwrap().id
 }
 
 async fn follow(node: &Node, reads: &Reads, run: &RunId) -> Follower {

@@ -125,7 +125,7 @@ impl Writer {
         for Parameter { name, what, .. } in endpoint.parameters {
             let schema = match *name {
                 "status" => self.of::<RunStatus>(),
-                "workflow" => json!({ "type": "string" }),
+                "workflow" | "label" => json!({ "type": "string" }),
                 "limit" => json!({ "type": "integer", "minimum": 1 }),
                 "after" => json!({ "type": "integer", "minimum": 0 }),
                 "whole" | "follow" => json!({ "type": "boolean" }),

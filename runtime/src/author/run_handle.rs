@@ -1,0 +1,150 @@
+//! Starting a run with types, and the handle of a run: of a node in this process, or over HTTP.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use serde::de::DeserializeOwned;
+use tidemill_model::RunId;
+
+use crate::client::Client;
+use crate::engine::{Node, RunResult, StartRequest};
+use crate::error::{Error, ErrorKind};
+
+/// Who is asked.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    Node(Node),
+    Client(Client),
+}
+
+/// A run to start: set its options, then await it for its handle.
+#[must_use = "a run starts when this is awaited"]
+pub struct Start<Out> {
+    caller: Caller,
+    request: Result<StartRequest, Error>,
+    output: PhantomData<fn() -> Out>,
+}
+
+impl<Out> Start<Out> {
+    pub(crate) fn new(caller: Caller, request: Result<StartRequest, Error>) -> Start<Out> {
+        Start { caller, request, output: PhantomData }
+    }
+
+    /// Chooses the run's id, which makes starting idempotent: starting it again with the same
+    /// input gives the existing run.
+    pub fn id(mut self, id: &str) -> Start<Out> {
+        self.request = self.request.map(|request| request.id(id));
+        self
+    }
+
+    /// Adds a label.
+    pub fn label(mut self, name: &str, value: &str) -> Start<Out> {
+        self.request = self.request.map(|request| request.label(name, value));
+        self
+    }
+}
+
+impl<Out: 'static> IntoFuture for Start<Out> {
+    type Output = Result<RunHandle<Out>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Start { caller, request, output } = self;
+        Box::pin(async move {
+            let request = request?;
+            let (id, existing) = match &caller {
+                Caller::Node(node) => {
+                    let started = node.start_request(request).await?;
+                    (started.id, started.existing)
+                }
+                Caller::Client(client) => client.start_request(request).await?,
+            };
+            Ok(RunHandle { caller, id, existing, output })
+        })
+    }
+}
+
+impl<Out> fmt::Debug for Start<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").field("request", &self.request).finish_non_exhaustive()
+    }
+}
+
+/// A run of a node, whose output is an `Out`. Dropping it changes nothing for the run.
+pub struct RunHandle<Out> {
+    caller: Caller,
+    id: RunId,
+    existing: bool,
+    output: PhantomData<fn() -> Out>,
+}
+
+impl<Out> RunHandle<Out> {
+    /// The handle of a run that may exist.
+    pub(crate) fn of(caller: Caller, id: RunId) -> RunHandle<Out> {
+        RunHandle { caller, id, existing: true, output: PhantomData }
+    }
+
+    /// The run's id.
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Whether the run existed before it was asked for.
+    pub fn existing(&self) -> bool {
+        self.existing
+    }
+
+    /// Waits until the run has ended or is blocked, however long that takes.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such run; `Unavailable` when the node shuts down or cannot be
+    /// reached.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn ended(&self) -> Result<RunResult, Error> {
+        match &self.caller {
+            Caller::Node(node) => node.result(&self.id).await,
+            Caller::Client(client) => client.ended(&self.id).await,
+        }
+    }
+
+    /// Tries the run again if it is blocked, once that is recorded.
+    ///
+    /// # Errors
+    /// `Conflict` if it is not blocked; otherwise as [`RunHandle::ended`].
+    pub async fn resume(&self) -> Result<(), Error> {
+        match &self.caller {
+            Caller::Node(node) => node.resume(&self.id).await,
+            Caller::Client(client) => client.resume(&self.id).await,
+        }
+    }
+}
+
+impl<Out: DeserializeOwned> RunHandle<Out> {
+    /// Waits for the run's output.
+    ///
+    /// # Errors
+    /// `Conflict` if the run failed, was cancelled or is blocked, with the reason; `Invalid` if its
+    /// output is no `Out`; otherwise as [`RunHandle::ended`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn result(&self) -> Result<Out, Error> {
+        let conflict =
+            |how: String| Err(Error::new(ErrorKind::Conflict, format!("run `{}` {how}", self.id)));
+        match self.ended().await? {
+            ended @ RunResult::Completed(_) => ended.output(),
+            RunResult::Failed(failure) => conflict(format!("failed: {failure}")),
+            RunResult::Blocked(reason) => conflict(format!("is blocked: {reason}")),
+        }
+    }
+}
+
+impl<Out> fmt::Debug for RunHandle<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunHandle").field("id", &self.id).finish_non_exhaustive()
+    }
+}

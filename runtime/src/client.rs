@@ -1,0 +1,129 @@
+//! A node over HTTP, for other programs: starts runs and waits for them with types.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tidemill_client::{NodeAddress, NodeClient};
+use tidemill_model::{BlockReason, Failure, Json, RunId, RunStatus};
+
+use crate::author::{Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
+use crate::engine::{RunResult, StartRequest};
+use crate::error::{Error, ErrorKind};
+
+/// How long one request waits for a run's end before the next one asks again: proxies cut idle
+/// connections after a minute.
+const WAIT: &str = "30s";
+
+/// A node to call.
+///
+/// ```no_run
+/// # async fn example() -> tidemill::Result<()> {
+/// let node = tidemill::Client::new("http://127.0.0.1:7420")?;
+/// let run = node.start("hello", ["Ada"]).id("first").label("team", "docs").await?;
+/// let greetings: Vec<String> = run.result().await?;
+/// # drop(greetings);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client {
+    node: NodeClient,
+    address: NodeAddress,
+    names: Arc<WorkflowNames>,
+}
+
+/// The fields of a result.
+#[derive(Deserialize)]
+struct ResultAnswer {
+    status: RunStatus,
+    #[serde(default = "Json::null")]
+    output: Json,
+    #[serde(default)]
+    error: Option<Failure>,
+    #[serde(default)]
+    blocked: Option<BlockReason>,
+}
+
+/// The fields of a run that was started.
+#[derive(Deserialize)]
+struct StartAnswer {
+    id: RunId,
+}
+
+impl Client {
+    /// A node at an address such as `http://127.0.0.1:7420`. A token is added with
+    /// [`Client::token`].
+    ///
+    /// # Errors
+    /// `Invalid` if that is no address.
+    pub fn new(url: &str) -> Result<Client, Error> {
+        let address: NodeAddress = url.parse().map_err(Error::from)?;
+        let node = NodeClient::new(address.clone(), None);
+        Ok(Client { node, address, names: Arc::default() })
+    }
+
+    /// The bearer token that the node requires.
+    #[must_use]
+    pub fn token(self, token: &str) -> Client {
+        Client { node: NodeClient::new(self.address.clone(), Some(token.to_owned())), ..self }
+    }
+
+    /// A client that knows which function stands for which workflow.
+    pub(crate) fn knowing(self, names: Arc<WorkflowNames>) -> Client {
+        Client { names, ..self }
+    }
+
+    /// Starts a run of a workflow: await this for the run's handle. A client that
+    /// [`App::client`](crate::App::client) made takes the workflow's function, too.
+    #[expect(clippy::needless_pass_by_value, reason = "given away, as to the workflow itself")]
+    pub fn start<Out, W, In, By>(&self, workflow: W, input: In) -> Start<Out>
+    where
+        W: WorkflowRef<In, Out, By>,
+        In: Serialize,
+    {
+        let request = StartRequest::of(&workflow, &input, &self.names);
+        Start::new(Caller::Client(self.clone()), request)
+    }
+
+    /// The handle of a run that was started before.
+    ///
+    /// # Errors
+    /// `Invalid` if that is no id. Whether the run exists is found out by what the handle is asked.
+    pub fn run<Out>(&self, id: &str) -> Result<RunHandle<Out>, Error> {
+        Ok(RunHandle::of(Caller::Client(self.clone()), RunId::new(id)?))
+    }
+
+    /// Starts a run; its id, and whether it existed.
+    pub(crate) async fn start_request(
+        &self,
+        request: StartRequest,
+    ) -> Result<(RunId, bool), Error> {
+        let body = request.to_json();
+        let (status, StartAnswer { id }) = self.node.post_told("/v1/runs", Some(body)).await?;
+        Ok((id, status != 201))
+    }
+
+    /// Waits for the end of a run, request after request.
+    pub(crate) async fn ended(&self, run: &RunId) -> Result<RunResult, Error> {
+        let path = format!("/v1/runs/{run}/result?wait={WAIT}");
+        loop {
+            let answer: ResultAnswer = self.node.get_or_conflict(&path).await?;
+            match (answer.status, answer.error, answer.blocked) {
+                (_, _, Some(reason)) => return Ok(RunResult::Blocked(reason)),
+                (_, Some(failure), _) => return Ok(RunResult::Failed(failure)),
+                (RunStatus::Completed, ..) => return Ok(RunResult::Completed(answer.output)),
+                (status, ..) if status.is_final() => {
+                    let message = format!("run `{run}` is {status}, and the node does not say why");
+                    return Err(Error::new(ErrorKind::Internal, message));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) async fn resume(&self, run: &RunId) -> Result<(), Error> {
+        let path = format!("/v1/runs/{run}/resume");
+        let _: ResultAnswer = self.node.post(&path, None).await?;
+        Ok(())
+    }
+}
