@@ -123,7 +123,10 @@ fn what_is_not_there_is_not_found_and_says_where_to_look() {
     let reply = node.post("/v1/snapshot", &json!({}));
     assert!(reply.error(405, "method_not_allowed").contains("does not take POST"));
     for (path, part) in [
-        ("/v1/runs?state=x", "no parameter `state` here: use status, workflow, limit, after"),
+        (
+            "/v1/runs?state=x",
+            "no parameter `state` here: use status, workflow, label, limit, after",
+        ),
         ("/v1/runs?status=swimming", "use pending, running"),
         ("/v1/runs?limit=0", "use 1 to 1000"),
         ("/v1/runs?limit=1001", "use 1 to 1000"),
