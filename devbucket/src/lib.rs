@@ -1,7 +1,7 @@
 //! An S3-compatible bucket on one local disk, for development and for tests.
 //!
 //! It keeps the promises of S3 on which a lease is built: conditional writes of which one wins, and
-//! nothing lost that was acknowledged, also by `kill -9`; [`store`] says how. It is **not for
+//! nothing lost that was acknowledged, also by `kill -9` (`store.rs` says how). It is **not for
 //! production**: one process, one disk, no TLS, one pair of keys that may do everything, no
 //! versions, no access policies, no lifecycle.
 //!

@@ -66,7 +66,7 @@ async fn process() {
     let node = app().open(&file).await.unwrap();
     let request =
         StartRequest { id: Some("r1".into()), ..StartRequest::new("family", ()).unwrap() };
-    let run = node.start(request).await.unwrap().id;
+    let run = node.start_request(request).await.unwrap().id;
     if std::env::var(PART).as_deref() == Ok("1") {
         let begun = "SELECT count(*) FROM steps WHERE name = 'wait' AND status = 'running'";
         for _ in 0..3_000 {
