@@ -33,7 +33,7 @@ impl Sidecar {
         command
             .args(["sidecar", "--node", NODE, "--bucket", FLEET, "--endpoint", endpoint])
             // Nobody else wants the node: a lease that a killed machine left soon runs out.
-            .args(["--ttl", "3s", "--db"])
+            .args(["--ttl", "3s", "--leave-within", "15s", "--db"])
             .arg(state.db())
             .env("AWS_ACCESS_KEY_ID", keys.access_key)
             .env("AWS_SECRET_ACCESS_KEY", keys.secret_key)
