@@ -52,11 +52,14 @@ impl Ledger {
         &self.path
     }
 
-    /// All lines, in the order in which they were written.
+    /// All lines, in the order in which they were written. A line is there when its end is: the
+    /// kernel shows a write that crosses a page in two pieces.
     #[track_caller]
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let text = std::fs::read_to_string(&self.path).expect("read the ledger");
-        text.lines()
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
             .map(|line| {
                 serde_json::from_str(line)
                     .unwrap_or_else(|error| panic!("ledger line {line:?}: {error}"))
