@@ -107,12 +107,7 @@ pub(super) async fn get(store: &Store, input: GetObjectInput) -> Answer<GetObjec
     let (stored, mut file) = blocking(move || store.open_object(&input.bucket, &input.key)).await?;
     let object = &stored.object;
     check_read(&conditions, object)?;
-    let range = match input.range {
-        None => 0..object.size,
-        Some(range) => range
-            .check(object.size)
-            .map_err(|_| s3_error!(InvalidRange, "the object has {} bytes", object.size))?,
-    };
+    let range = span(input.range, object.size)?;
     file.seek(SeekFrom::Start(range.start)).map_err(S3Error::internal_error)?;
     let whole = range == (0..object.size);
     let length = range.end - range.start;
@@ -141,6 +136,13 @@ pub(super) async fn get(store: &Store, input: GetObjectInput) -> Answer<GetObjec
         metadata: Some(object.metadata.clone().into_iter().collect()),
         ..Default::default()
     }))
+}
+
+/// The bytes that a request asks for. Of an empty object no range can be had.
+fn span(asked: Option<s3s::dto::Range>, size: u64) -> S3Result<Range<u64>> {
+    let Some(asked) = asked else { return Ok(0..size) };
+    let span = asked.check(size).ok().filter(|span| !span.is_empty());
+    span.ok_or_else(|| s3_error!(InvalidRange, "the object has {size} bytes"))
 }
 
 fn time(timestamp: Timestamp) -> SystemTime {
@@ -183,12 +185,7 @@ pub(super) fn head(store: &Store, input: HeadObjectInput) -> Answer<HeadObjectOu
         if_unmodified_since: input.if_unmodified_since.map(time),
     };
     check_read(&conditions, object)?;
-    let Range { start, end } = match input.range {
-        None => 0..object.size,
-        Some(range) => range
-            .check(object.size)
-            .map_err(|_| s3_error!(InvalidRange, "the object has {} bytes", object.size))?,
-    };
+    let Range { start, end } = span(input.range, object.size)?;
     let sums = input.checksum_mode.map(|_| object.checksums.clone()).unwrap_or_default();
     let headers = object.headers.clone();
     Ok(S3Response::new(HeadObjectOutput {
@@ -284,4 +281,22 @@ pub(super) async fn delete_many(
         errors: (!errors.is_empty()).then_some(errors),
         ..Default::default()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use s3s::dto::Range as Asked;
+
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_to_the_object_and_none_is_had_of_an_empty_one() {
+        let last = |length| Some(Asked::Suffix { length });
+        assert_eq!(span(None, 0).unwrap(), 0..0);
+        assert_eq!(span(last(30), 10).unwrap(), 0..10);
+        assert_eq!(span(Some(Asked::Int { first: 2, last: None }), 10).unwrap(), 2..10);
+        for (asked, size) in [(last(5), 0), (Some(Asked::Int { first: 10, last: None }), 10)] {
+            assert_eq!(span(asked, size).unwrap_err().code().as_str(), "InvalidRange");
+        }
+    }
 }
