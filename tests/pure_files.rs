@@ -66,6 +66,7 @@ const RUNTIME: Deciding = Deciding {
     files: &[
         "author/near.rs",
         "author/retry.rs",
+        "engine/call_site.rs",
         "engine/journal.rs",
         "engine/journal",
         "engine/run_core.rs",

@@ -27,8 +27,12 @@ struct Dev {
 
 impl Project {
     fn new() -> Project {
+        Project::of("hello")
+    }
+
+    fn of(program: &str) -> Project {
         let project = Project { folder: scratch::folder("dev"), starts: 0 };
-        project.build("hello");
+        project.build(program);
         project
     }
 
@@ -74,8 +78,11 @@ impl Project {
 
 impl Dev {
     fn hello(&self, project: &Project, id: &str, names: usize) {
-        let input = Value::from(vec!["Ada"; names]).to_string();
-        let args = ["start", "hello", &input, "--id", id, "--url", &self.url];
+        self.run(project, ["hello", &Value::from(vec!["Ada"; names]).to_string()], id);
+    }
+
+    fn run(&self, project: &Project, [workflow, input]: [&str; 2], id: &str) {
+        let args = ["start", workflow, input, "--id", id, "--url", &self.url];
         finish("start", &mut project.command(&project.folder.join("app"), &args)).ok();
     }
 
@@ -160,6 +167,21 @@ fn a_new_build_is_checked_against_the_runs_and_started() {
     wait::until_true("the check", LONG, || dev.process.log().contains("it would block 1"));
     wait::until_true("the new app", LONG, || dev.process.log().contains("ready again"));
     assert!(dev.process.log().contains("long: the log has workflow `hello`"));
+}
+
+#[test]
+fn what_failed_is_shown_with_the_line_of_its_call() {
+    let mut project = Project::of("tidemill-test-app");
+    let dev = project.start();
+    dev.run(&project, ["flaky", r#"{"failures": 9, "attempts": 1}"#], "one");
+    for what in ["a step failed for good", "a run failed"] {
+        let line = wait::until(what, LONG, || {
+            dev.process.log().lines().find(|line| line.contains(what)).map(str::to_owned)
+        });
+        let (_, at) = line.split_once(" at=tests/app/src/steady.rs:").expect(&line);
+        let number = at.split_once(' ').and_then(|(number, _)| number.parse::<u32>().ok());
+        assert!(number.is_some_and(|number| number > 0), "{line}");
+    }
 }
 
 #[test]

@@ -103,6 +103,16 @@ fn every_line_of_a_take_over_is_json_and_names_node_and_epoch() {
     assert!(levels.clone().any(|level| litestream.contains(&&level)), "{litestream:?}");
 }
 
+/// The file and line of a call in the workflows of the test app, as the log names it.
+#[track_caller]
+fn call_site(call: &str) -> String {
+    let source = include_str!("../app/src/steady.rs");
+    let lines: Vec<usize> =
+        (1..).zip(source.lines()).filter(|(_, text)| text.contains(call)).map(|(n, _)| n).collect();
+    let [line] = lines[..] else { panic!("{call} is in lines {lines:?}") };
+    format!("tests/app/src/steady.rs:{line}")
+}
+
 #[test]
 fn a_person_reads_the_same_as_text_and_what_failed_is_said_once_with_its_reason() {
     let db = scratch::folder("text").join("workflow.db");
@@ -112,17 +122,21 @@ fn a_person_reads_the_same_as_text_and_what_failed_is_said_once_with_its_reason(
     assert_eq!(app.api().wait_ended("r1", BOUND)["status"], "failed");
     app.api().start("r2", "panics", &json!(null));
     assert_eq!(app.api().wait_ended("r2", BOUND)["status"], "blocked");
+    app.api().start("r3", "delegates", &json!({ "failures": 9, "attempts": 1 }));
+    assert_eq!(app.api().wait_ended("r3", BOUND)["status"], "failed");
     wait::until_true("the block to be logged", BOUND, || app.log().contains("a run is blocked"));
     let log = app.log();
     let with = |log: &str, words: &[&str]| {
         log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
     };
-    assert_eq!(
-        with(&log, &[" WARN app: a step failed for good run=r1 op=", "attempts=2"]),
-        1,
-        "{log}"
-    );
-    assert_eq!(with(&log, &[" WARN app: a run failed run=r1 workflow=flaky error="]), 1, "{log}");
+    let (fetch, child) = (call_site("ctx.step(\"fetch\""), call_site("ctx.child(flaky"));
+    let step = format!("attempts=2 at={fetch} error=");
+    let step = [" WARN app: a step failed for good run=r1 op=", &step];
+    assert_eq!(with(&log, &step), 1, "{log}");
+    let run = format!(" WARN app: a run failed run=r1 workflow=flaky at={fetch} error=");
+    assert_eq!(with(&log, &[&run]), 1, "{log}");
+    let parent = format!(" WARN app: a run failed run=r3 workflow=delegates at={child} error=");
+    assert_eq!(with(&log, &[&parent, "nobody could do it: `flaky` failed: "]), 1, "{log}");
     assert_eq!(with(&log, &["ERROR app: a run is blocked run=r2 kind=panic"]), 1, "{log}");
     assert_eq!(with(&log, &["thread '", "panicked at", "in run r2:"]), 1, "{log}");
     assert_eq!(app.shut_down(), 0);

@@ -11,6 +11,7 @@ use tidemill_model::{Failure, Json, OpId, OpName, RunId};
 use uuid::Uuid;
 
 use super::result::failed;
+use crate::engine::call_site::CallSite;
 use crate::engine::cell::{Asked, RunCell};
 use crate::ops::{Operation, bad_name};
 
@@ -83,6 +84,7 @@ impl Ctx {
     /// Allots an operation id and returns the operation's future. `what` names the call in
     /// messages; `ask` returns what the operation asks of the engine when it starts, or why that
     /// cannot be recorded.
+    #[track_caller]
     pub(crate) fn operation<T: DeserializeOwned>(
         &self,
         what: &str,
@@ -98,7 +100,7 @@ impl Ctx {
             OpName::new("?").expect("a question mark is a name")
         });
         let asked = op.map(|op| ask(op, name.clone()).map(|asked| (op, asked)));
-        Operation::new(&self.cell, name, asked)
+        Operation::new(&self.cell, (name, CallSite::of_caller()), asked)
     }
 }
 

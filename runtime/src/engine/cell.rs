@@ -18,13 +18,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use rustc_hash::FxHashMap;
-use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, OpName, RunId, Seed, Timestamp};
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Event, Failure, OpId, OpName, RunId, Seed, Timestamp,
+};
 
 use super::bodies::StepBody;
+use super::call_site::{CallSite, FailedCalls};
 use super::clock::Clock;
 use super::inbox::Inbox;
-use crate::author::WorkflowNames;
 use crate::author::result::Wording;
+use crate::author::{StepError, WorkflowNames};
 
 thread_local! {
     /// The life whose turn this thread is taking; 0 for none.
@@ -63,6 +66,7 @@ struct CellState {
     open: usize,
     /// The times that the log holds, for `ctx.now()` calls that a replay repeats.
     times: FxHashMap<OpId, Timestamp>,
+    failed: FailedCalls,
     /// The first forbidden thing that this life did, in its turn or outside it.
     trouble: Option<BlockReason>,
 }
@@ -192,6 +196,11 @@ impl RunCell {
         true
     }
 
+    /// Where the operation was called whose error the workflow returned, if that is known.
+    pub(crate) fn behind(&self, failure: &Failure) -> Option<CallSite> {
+        self.lock().failed.behind(failure)
+    }
+
     /// How many operations are started and not ended.
     pub(crate) fn open(&self) -> usize {
         self.lock().open
@@ -311,6 +320,11 @@ impl RunCell {
     /// Notes an act that needs nothing but its record; its id was allotted just now.
     pub(crate) fn note(&self, act: Event) {
         self.lock().asked.push(act.into());
+    }
+
+    /// Notes that the code is given the error of an operation that it called there.
+    pub(crate) fn note_failed(&self, error: &StepError, at: CallSite) {
+        self.lock().failed.note(error, at);
     }
 
     /// The time that the log has for this call; `None` if the call is new.

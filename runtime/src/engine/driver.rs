@@ -28,9 +28,11 @@ use tidemill_model::{
     BlockReason, BlockReasonKind, Event, OpId, RunCreated, RunId, Seq, Timestamp,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::field::display;
 
 use super::app_lock::AppLock;
 use super::bodies::RunningBody;
+use super::call_site::CallSite;
 use super::handle::RunResult;
 use super::inbox::{Control, Mail, TurnReply};
 use super::journal::Journal;
@@ -297,7 +299,8 @@ impl Driver {
             return Err(Next::Blocked);
         }
         let Some(ended) = pending.ended else { return Ok(()) };
-        self.end(&live.core.created, ended).await;
+        let at = live.failed_at(&ended);
+        self.end(&live.core.created, ended, at).await;
         Err(Next::Gone)
     }
 
@@ -397,12 +400,19 @@ impl Driver {
         }
     }
 
-    /// Tells all waiters that the run has ended, once that is durable.
-    pub(crate) async fn end(&mut self, created: &RunCreated, ended: RunResult) {
+    /// Tells all waiters that the run has ended, once that is durable. `at` is where the
+    /// operation was called whose error the run returned, if that is known.
+    pub(crate) async fn end(
+        &mut self,
+        created: &RunCreated,
+        ended: RunResult,
+        at: Option<CallSite>,
+    ) {
         self.engine.traces.run_ended(&self.run.id);
         if let RunResult::Failed(failure) = &ended {
             let (run, workflow) = (&self.run.id, created.workflow.as_str());
-            tracing::warn!(%run, workflow, error = %shown_failure(failure), "a run failed");
+            let at = at.map(display);
+            tracing::warn!(%run, workflow, at, error = %shown_failure(failure), "a run failed");
         }
         if let Some(parent) = &created.parent {
             self.engine.tell_parent(parent, &created.workflow, &ended);

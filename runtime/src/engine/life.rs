@@ -23,6 +23,7 @@ use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Json, OpId, S
 use tidemill_telemetry::log::{Doing, while_doing};
 use tokio::task::Unconstrained;
 
+use super::call_site::CallSite;
 use super::cell::{Asked, RunCell, foreign_wait};
 use super::polls::{Polls, RunMark};
 use crate::author::result::Wording;
@@ -71,6 +72,11 @@ impl Life {
     /// Sets the words of the errors that the code is given from now on.
     pub(crate) fn set_wording(&self, wording: Wording) {
         self.cell.set_wording(wording);
+    }
+
+    /// Where the operation was called whose error the workflow returned, if that is known.
+    pub(crate) fn behind(&self, failure: &Failure) -> Option<CallSite> {
+        self.cell.behind(failure)
     }
 
     /// The run's mark in the note of polls; `None` if this life notes none.

@@ -2,6 +2,8 @@
 
 use tidemill_model::Event;
 
+use super::call_site::CallSite;
+use super::handle::RunResult;
 use super::life::Life;
 use super::run_core::{RunCore, Surroundings};
 use super::turn::Pending;
@@ -13,6 +15,14 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// Where the operation was called whose error the workflow returned, if that is known.
+    pub(crate) fn failed_at(&self, ended: &RunResult) -> Option<CallSite> {
+        match ended {
+            RunResult::Failed(failure) => self.life.behind(failure),
+            RunResult::Completed(_) | RunResult::Blocked(_) => None,
+        }
+    }
+
     /// Delivers the inputs one after another, as many as fit into one turn.
     pub(crate) fn turn(&mut self, inputs: &[Event], around: Surroundings) -> Pending {
         let mut pending = Pending::default();

@@ -9,6 +9,7 @@ pub(crate) mod alarm;
 pub(crate) mod app_lock;
 mod blocked;
 pub(crate) mod bodies;
+pub(crate) mod call_site;
 pub(crate) mod cell;
 mod check;
 pub(crate) mod clock;

@@ -128,7 +128,7 @@ impl Driver {
         };
         if let Ok(created) = store::created(log) {
             let created = created.clone();
-            self.end(&created, ended).await;
+            self.end(&created, ended, None).await;
         }
         Next::Gone
     }
@@ -187,7 +187,8 @@ impl Driver {
         self.run.outcome.send_if_modified(|outcome| outcome.take().is_some());
         self.release(&live.core.journal, resumed);
         if let Some(ended) = pending.ended {
-            self.end(&live.core.created, ended).await;
+            let at = live.failed_at(&ended);
+            self.end(&live.core.created, ended, at).await;
             return Next::Gone;
         }
         if let Err(error) = self.look_for_children(&live.core.journal).await {

@@ -195,6 +195,7 @@ mod tests {
 
     use super::*;
     use crate::engine::bodies::StepBody;
+    use crate::engine::call_site::CallSite;
     use crate::store::Record;
     use crate::testing::created;
 
@@ -216,7 +217,10 @@ mod tests {
     }
 
     fn step(op: u32) -> Asked {
-        let body = Some(StepBody::of_closure(async || Ok::<_, crate::BoxError>(())));
+        let body = Some(StepBody::of_closure(
+            async || Ok::<_, crate::BoxError>(()),
+            CallSite::of_caller(),
+        ));
         let (op, input) = (OpId::new(op).unwrap(), Json::null());
         let event = Event::StepStarted { op, name: name("a"), queued: false, input };
         Asked { event, body, counted: false }

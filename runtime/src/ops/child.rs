@@ -54,6 +54,7 @@ impl Ctx {
     /// # let _ = tidemill::App::new("doc").workflow("square", square).workflow("squares", squares);
     /// ```
     #[expect(clippy::needless_pass_by_value, reason = "given away, as to the workflow itself")]
+    #[track_caller]
     pub fn child<Out, W, In, By>(&self, workflow: W, input: In) -> Child<Out>
     where
         W: WorkflowRef<In, Out, By>,

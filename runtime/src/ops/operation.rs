@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Invalid, Json, OpId, OpName};
 
 use crate::author::result::StepError;
+use crate::engine::call_site::CallSite;
 use crate::engine::cell::{Asked, RunCell};
 
 enum CallState {
@@ -28,6 +29,8 @@ enum CallState {
 pub(crate) struct Operation<T> {
     cell: Arc<RunCell>,
     name: OpName,
+    /// Where the author's code made it.
+    at: CallSite,
     stage: CallState,
     output: PhantomData<fn() -> T>,
 }
@@ -37,7 +40,7 @@ impl<T: DeserializeOwned> Operation<T> {
     /// recorded; `None` if the operation was made outside its run's turn.
     pub(crate) fn new(
         cell: &Arc<RunCell>,
-        name: OpName,
+        (name, at): (OpName, CallSite),
         asked: Option<Result<(OpId, Asked), Failure>>,
     ) -> Operation<T> {
         let stage = match asked {
@@ -45,7 +48,7 @@ impl<T: DeserializeOwned> Operation<T> {
             Some(Err(failure)) => CallState::Unfit(failure),
             None => CallState::Dead,
         };
-        Operation { cell: Arc::clone(cell), name, stage, output: PhantomData }
+        Operation { cell: Arc::clone(cell), name, at, stage, output: PhantomData }
     }
 
     /// What it will ask of the engine when it starts; `None` if it never starts.
@@ -119,8 +122,7 @@ impl<T: DeserializeOwned> Operation<T> {
                 self.resolve(op, end)
             }
             CallState::Unfit(failure) => {
-                let error =
-                    StepError::new(self.name.clone(), 0, failure.clone(), self.cell.wording());
+                let error = self.failed(failure.clone(), 0);
                 self.stage = CallState::Done;
                 Poll::Ready(Err(error))
             }
@@ -130,16 +132,13 @@ impl<T: DeserializeOwned> Operation<T> {
     }
 
     fn resolve(&self, op: OpId, end: Event) -> Poll<Result<T, StepError>> {
-        let failed = |error, attempts| {
-            Err(StepError::new(self.name.clone(), attempts, error, self.cell.wording()))
-        };
         let output = match end {
             Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => output,
             Event::TimerFired { .. } => Json::null(),
             Event::StepFailed { error, attempts, .. } => {
-                return Poll::Ready(failed(error, attempts));
+                return Poll::Ready(Err(self.failed(error, attempts)));
             }
-            Event::ChildFailed { error, .. } => return Poll::Ready(failed(error, 0)),
+            Event::ChildFailed { error, .. } => return Poll::Ready(Err(self.failed(error, 0))),
             other => unreachable!("{} ends no operation", other.kind()),
         };
         match output.decode() {
@@ -150,6 +149,13 @@ impl<T: DeserializeOwned> Operation<T> {
                 Poll::Pending
             }
         }
+    }
+
+    /// The error of an operation that failed.
+    fn failed(&self, failure: Failure, attempts: u32) -> StepError {
+        let error = StepError::new(self.name.clone(), attempts, failure, self.cell.wording());
+        self.cell.note_failed(&error, self.at);
+        error
     }
 }
 

@@ -20,6 +20,7 @@ use super::{Effect, Operation};
 use crate::author::result::{BoxError, Result as AuthorResult, StepError};
 use crate::author::{Ctx, Retry, Step, payload};
 use crate::engine::bodies::{RunningBody, StepBody};
+use crate::engine::call_site::CallSite;
 use crate::engine::cell::Asked;
 use crate::engine::driver::Driver;
 use crate::engine::journal::{Journal, StepFacts};
@@ -49,6 +50,7 @@ impl Ctx {
     /// # let _ = tidemill::App::new("doc").workflow("welcome", welcome);
     /// ```
     #[expect(clippy::needless_pass_by_value, reason = "it is given away, as to the body itself")]
+    #[track_caller]
     pub fn step<F, In, Fut, Out, E>(&self, name: &str, body: F, input: In) -> Call<Out>
     where
         F: Fn(Step, In) -> Fut + Send + 'static,
@@ -57,10 +59,11 @@ impl Ctx {
         Out: Serialize + DeserializeOwned,
         E: Into<BoxError>,
     {
+        let at = CallSite::of_caller();
         Call::new(self.operation("ctx.step()", name, |op, name| {
             let event =
                 Event::StepStarted { op, name, queued: false, input: payload("input", &input)? };
-            Ok(Asked { event, body: Some(StepBody::of_step(body)), counted: false })
+            Ok(Asked { event, body: Some(StepBody::of_step(body, at)), counted: false })
         }))
     }
 
@@ -82,15 +85,17 @@ impl Ctx {
     ///
     /// A function whose error is of another type than [`BoxError`] goes through a `?`, too:
     /// `async move || Ok(fetch(url).await?)`.
+    #[track_caller]
     pub fn run<F, Fut, Out>(&self, name: &str, body: F) -> Call<Out>
     where
         F: FnOnce() -> Fut + Clone + Send + 'static,
         Fut: Future<Output = AuthorResult<Out>> + Send + 'static,
         Out: Serialize + DeserializeOwned,
     {
+        let at = CallSite::of_caller();
         Call::new(self.operation("ctx.run()", name, |op, name| {
             let event = Event::StepStarted { op, name, queued: false, input: Json::null() };
-            Ok(Asked { event, body: Some(StepBody::of_closure(body)), counted: false })
+            Ok(Asked { event, body: Some(StepBody::of_closure(body, at)), counted: false })
         }))
     }
 }

@@ -38,6 +38,7 @@ impl Ctx {
     /// }
     /// # let _ = tidemill::App::new("doc").workflow("remind", remind);
     /// ```
+    #[track_caller]
     pub fn sleep(&self, duration: Duration) -> Sleep {
         let fire_at = self.cell().wall();
         let operation = self.operation("ctx.sleep()", SLEEP, |op, name| {
@@ -61,6 +62,7 @@ impl Ctx {
     /// }
     /// # let _ = tidemill::App::new("doc").workflow("tomorrow", tomorrow);
     /// ```
+    #[track_caller]
     pub fn sleep_until(&self, at: impl Into<Timestamp>) -> Sleep {
         let fire_at = at.into();
         Sleep::until(self.operation("ctx.sleep_until()", SLEEP_UNTIL, |op, name| {

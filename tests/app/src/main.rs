@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         .workflow("fan", steady::fan)
         .workflow("nap", steady::nap)
         .workflow("flaky", steady::flaky)
+        .workflow("delegates", steady::delegates)
         .workflow("voyage", steady::voyage)
         .workflow("foreign_wait", misbehaving::foreign_wait)
         .workflow("panics", misbehaving::panics)

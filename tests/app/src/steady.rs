@@ -176,6 +176,12 @@ pub(crate) async fn flaky(ctx: Ctx, flaky: Flaky) -> Result<u32> {
     Ok(ctx.step("fetch", flaky_body, flaky).retry(retry).await?)
 }
 
+/// Leaves it to a child, and says so when that fails.
+pub(crate) async fn delegates(ctx: Ctx, given: Flaky) -> Result<u32> {
+    let fetched = ctx.child(flaky, given).await;
+    Ok(fetched.map_err(|error| format!("nobody could do it: {error}"))?)
+}
+
 async fn flaky_body(step: Step, flaky: Flaky) -> Result<u32> {
     ledger::note(&step, "begin")?;
     if step.attempt() <= flaky.failures {

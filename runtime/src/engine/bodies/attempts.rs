@@ -98,7 +98,7 @@ impl Work {
         if let Event::StepFailed { error, attempts, .. } = end {
             tracing::warn!(
                 run = %self.run.id, op = self.op.get(), step = self.name.as_str(), attempts,
-                error = %shown_failure(error), "a step failed for good"
+                at = %self.body.at, error = %shown_failure(error), "a step failed for good"
             );
         }
     }

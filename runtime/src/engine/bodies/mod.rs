@@ -39,6 +39,7 @@ use tidemill_model::{Json, OpId, OpName, RunId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::app_lock::AppLock;
+use super::call_site::CallSite;
 use super::journal::StepFacts;
 use super::timers::Timers;
 use super::{Engine, Run};
@@ -64,13 +65,15 @@ pub(crate) struct StepBody {
     run: Option<Box<BeginBody>>,
     /// A closure does not: its attempts need no handle.
     takes_step: bool,
+    /// Where the step was called.
+    at: CallSite,
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) blocking: bool,
 }
 
 impl StepBody {
-    pub(crate) fn of_step<F, In, Fut, Out, E>(body: F) -> StepBody
+    pub(crate) fn of_step<F, In, Fut, Out, E>(body: F, at: CallSite) -> StepBody
     where
         F: Fn(Step, In) -> Fut + Send + 'static,
         In: DeserializeOwned,
@@ -78,29 +81,29 @@ impl StepBody {
         Out: Serialize + DeserializeOwned,
         E: Into<BoxError>,
     {
-        StepBody::new(true, move |step, input| {
+        StepBody::new(true, at, move |step, input| {
             let step = step.expect("a body that takes a step is given one");
             let input = input.decode::<In>().map_err(UnreadableInput)?;
             Ok(erase(body(step, input)))
         })
     }
 
-    pub(crate) fn of_closure<F, Fut, Out, E>(body: F) -> StepBody
+    pub(crate) fn of_closure<F, Fut, Out, E>(body: F, at: CallSite) -> StepBody
     where
         F: FnOnce() -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Out, E>> + Send + 'static,
         Out: Serialize + DeserializeOwned,
         E: Into<BoxError>,
     {
-        StepBody::new(false, move |_, _| Ok(erase(body.clone()())))
+        StepBody::new(false, at, move |_, _| Ok(erase(body.clone()())))
     }
 
-    fn new<F>(takes_step: bool, run: F) -> StepBody
+    fn new<F>(takes_step: bool, at: CallSite, run: F) -> StepBody
     where
         F: FnMut(Option<Step>, &Json) -> Result<BodyFuture, UnreadableInput> + Send + 'static,
     {
         let run: Option<Box<BeginBody>> = Some(Box::new(run));
-        StepBody { run, takes_step, retry: None, timeout: None, blocking: false }
+        StepBody { run, takes_step, at, retry: None, timeout: None, blocking: false }
     }
 }
 
