@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidemill_client::{NodeAddress, NodeClient};
-use tidemill_model::{BlockReason, Failure, Json, RunId, RunStatus};
+use tidemill_model::{BlockReason, Failure, Json, RunId, RunStatus, WaitsFor};
 
 use crate::author::{Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
 use crate::engine::{RunResult, StartRequest};
@@ -42,6 +42,39 @@ struct ResultAnswer {
     error: Option<Failure>,
     #[serde(default)]
     blocked: Option<BlockReason>,
+    #[serde(default)]
+    waits_for: Option<WaitsFor>,
+}
+
+/// What a node knows of a run's result.
+pub(crate) enum ResultSoFar {
+    /// It has ended, or is blocked.
+    Ended(RunResult),
+    /// It has not, perhaps because a blocked run that it waits for has not.
+    Unfinished { waits_for: Option<WaitsFor> },
+}
+
+impl ResultSoFar {
+    /// Asks a node, which answers when the run has ended, or at the latest after `wait`.
+    pub(crate) async fn ask(
+        node: &NodeClient,
+        run: &RunId,
+        wait: &str,
+    ) -> Result<ResultSoFar, Error> {
+        let path = format!("/v1/runs/{run}/result?wait={wait}");
+        let answer: ResultAnswer = node.get_or_conflict(&path).await?;
+        let ended = match (answer.status, answer.error, answer.blocked) {
+            (_, _, Some(reason)) => RunResult::Blocked(reason),
+            (_, Some(failure), _) => RunResult::Failed(failure),
+            (RunStatus::Completed, ..) => RunResult::Completed(answer.output),
+            (status, ..) if status.is_final() => {
+                let message = format!("run `{run}` is {status}, and the node does not say why");
+                return Err(Error::new(ErrorKind::Internal, message));
+            }
+            _ => return Ok(ResultSoFar::Unfinished { waits_for: answer.waits_for }),
+        };
+        Ok(ResultSoFar::Ended(ended))
+    }
 }
 
 /// The fields of a run that was started.
@@ -105,18 +138,9 @@ impl Client {
 
     /// Waits for the end of a run, request after request.
     pub(crate) async fn ended(&self, run: &RunId) -> Result<RunResult, Error> {
-        let path = format!("/v1/runs/{run}/result?wait={WAIT}");
         loop {
-            let answer: ResultAnswer = self.node.get_or_conflict(&path).await?;
-            match (answer.status, answer.error, answer.blocked) {
-                (_, _, Some(reason)) => return Ok(RunResult::Blocked(reason)),
-                (_, Some(failure), _) => return Ok(RunResult::Failed(failure)),
-                (RunStatus::Completed, ..) => return Ok(RunResult::Completed(answer.output)),
-                (status, ..) if status.is_final() => {
-                    let message = format!("run `{run}` is {status}, and the node does not say why");
-                    return Err(Error::new(ErrorKind::Internal, message));
-                }
-                _ => {}
+            if let ResultSoFar::Ended(ended) = ResultSoFar::ask(&self.node, run, WAIT).await? {
+                return Ok(ended);
             }
         }
     }

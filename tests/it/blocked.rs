@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::{App, Settings};
 use crate::support::ledger::Ledger;
+use crate::support::process::Process;
 use crate::support::{scratch, tools, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -154,6 +155,13 @@ fn a_parent_says_for_which_blocked_run_it_waits() {
     assert!(shown.contains("waits for  g.1.1, which is blocked: "), "{shown}");
     let listed = command(&["runs"]);
     assert!(listed.lines().next().is_some_and(|line| line.contains("  WAITS FOR")), "{listed}");
+
+    let start = ["start", "asks", r#"["asks", "retired"]"#, "--id", "g", "--wait", "--url"];
+    let mut start = first.command(&[&start[..], &[app.api().base()]].concat());
+    let start = Process::spawn("start", &mut start, &scratch::folder("start").join("log"));
+    wait::until_true("whoever waits for it to be told", BOUND, || {
+        start.log().contains("run g waits for run g.1.1, which is blocked: ")
+    });
 }
 
 #[test]

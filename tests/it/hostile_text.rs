@@ -113,6 +113,8 @@ fn an_authors_program_shows_it_as_text() {
     for args in [
         vec!["start", "hostile", &input, "--url", &url],
         vec!["start", "hostile", &input, "--url", &url, "--json"],
+        vec!["start", "hostile", &input, "--url", &url, "--wait"],
+        vec!["start", "hostile", &input, "--url", &url, "--wait", "--json"],
         vec!["start", HOSTILE, &input, "--url", &url],
         vec!["start", "chain", &input, "--url", &url],
         vec!["start", "hostile", &input, "--id", HOSTILE, "--url", &url],
@@ -131,6 +133,7 @@ fn an_authors_program_shows_it_as_text() {
     }
     for args in [
         vec!["run", "hostile", &input],
+        vec!["run", "hostile", &input, "--json"],
         vec!["run", "hostile_panics", &input],
         vec!["run", "hostile_misnames", &input],
         vec!["run", "hostile\u{202e}child", &input],

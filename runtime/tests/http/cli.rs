@@ -106,6 +106,62 @@ fn start_and_resume_call_a_node() {
 }
 
 #[test]
+fn start_can_wait_and_ends_as_run_does() {
+    let folder = Folder::new();
+    let node = Served::start(&folder.db());
+    let url = node.url.clone();
+    let wait = |code: i32, args: &[&str]| {
+        expect(code, &[&["start"], args, &["--wait", "--url", &url]].concat())
+    };
+    assert_eq!(wait(0, &["nap", "100", "--id", "n"]), ("100\n".to_owned(), "run n\n".to_owned()));
+    assert_eq!(wait(0, &["nap", "100", "--id", "n"]).0, "100\n", "it exists");
+    let (out, _) = wait(0, &["count", "3", "--json"]);
+    let run: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&run["status"], &run["output"]), (&json!("completed"), &json!(6)));
+    assert_eq!(run["operations"].as_array().unwrap().len(), 3);
+
+    let (out, err) = wait(1, &["fails", "\"no luck\"", "--id", "f"]);
+    assert_eq!(
+        (out.as_str(), err.as_str()),
+        ("", "run f\nerror: run f failed: `fail` failed: no luck\n")
+    );
+    let (out, err) = wait(1, &["mendable", "\"/no/such/file\"", "--id", "m", "--json"]);
+    let run: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&run["id"], &run["status"]), (&json!("m"), &json!("blocked")));
+    assert!(err.contains("error: run m is blocked: ") && err.contains("what to do: "), "{err}");
+    node.stop();
+}
+
+#[test]
+fn run_prints_the_whole_run_as_json_however_it_ends() {
+    let folder = Folder::new();
+    let db = folder.db();
+    let run = |code: i32, args: &[&str]| -> (Value, String) {
+        let (out, err) = expect(code, &[&["run"], args, &["--json", "--db", &db]].concat());
+        (serde_json::from_str(&out).unwrap(), err)
+    };
+    let (completed, _) = run(0, &["count", "2", "--id", "c", "--label", "a=b"]);
+    assert_eq!((&completed["id"], &completed["status"]), (&json!("c"), &json!("completed")));
+    assert_eq!((&completed["output"], &completed["labels"]["a"]), (&json!(3), &json!("b")));
+    let (failed, err) = run(1, &["fails", "\"no luck\""]);
+    assert_eq!(failed["status"], "failed");
+    assert_eq!(failed["error"]["message"], "`fail` failed: no luck");
+    assert!(err.contains("failed: `fail` failed: no luck"), "{err}");
+    let (blocked, err) = run(1, &["mendable", "\"/no/such/file\""]);
+    assert_eq!(
+        (&blocked["status"], &blocked["blocked"]["kind"]),
+        (&json!("blocked"), &json!("panic"))
+    );
+    assert!(err.contains("is blocked: "), "{err}");
+    assert!(!folder.join("workflow.db-wal").exists(), "a file that is closed is one file");
+
+    // It is what a node shows.
+    let node = Served::start(&db);
+    assert_eq!(node.get("/v1/runs/c").body, completed);
+    node.stop();
+}
+
+#[test]
 fn check_replays_without_executing() {
     let folder = Folder::new();
     let db = folder.db();

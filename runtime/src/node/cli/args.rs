@@ -40,7 +40,7 @@ pub(super) enum AppCommand {
     Serve(Serve),
     /// Run a workflow to its end in this process and print its output
     Run(RunArgs),
-    /// Ask a serving node to start a run, and print the run's id
+    /// Ask a serving node to start a run, and print the run's id, or wait for its output
     Start(Start),
     /// Ask a serving node to try a blocked run again
     Resume(Resume),
@@ -158,6 +158,9 @@ impl NewRunArgs {
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) new: NewRunArgs,
+    /// Print the whole run as JSON when it has ended or is blocked, as GET /v1/runs/RUN has it
+    #[arg(long)]
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) file: File,
 }
@@ -176,7 +179,11 @@ pub(super) struct Start {
     pub(super) new: NewRunArgs,
     #[command(flatten)]
     pub(super) node: NodeArgs,
-    /// Print the whole run as JSON
+    /// Wait until the run has ended or is blocked, then print its output and exit as `run` does. The
+    /// run goes on if this command is interrupted
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Print the whole run as JSON, as GET /v1/runs/RUN has it
     #[arg(long)]
     pub(super) json: bool,
 }

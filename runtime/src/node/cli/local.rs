@@ -9,11 +9,13 @@ use tidemill_model::{RunId, Seq};
 use super::args::RunArgs;
 use super::progress::Shown;
 use super::serve::{Signals, fenced};
-use super::{CommandResult, print_json, print_line, say, say_blocked};
+use super::{CommandResult, print_end, print_line, say, say_waits};
 use crate::author::App;
 use crate::engine::recovery::Continues;
-use crate::engine::{Node, RunResult, StartRequest, Started};
+use crate::engine::{Node, StartRequest, Started};
+use crate::error::{Error, ErrorKind};
 use crate::node::attach::exit_fenced;
+use crate::node::http;
 use crate::node::open::OpenNode;
 use crate::node::side::SideThread;
 
@@ -34,7 +36,7 @@ pub(super) async fn run(app: App, args: RunArgs) -> CommandResult {
     let outcome = tokio::select! {
         biased;
         () = fenced(open.sidecar.as_ref()) => exit_fenced(),
-        outcome = to_its_end(&open.node, request) => outcome,
+        outcome = to_its_end(&open.node, request, args.json) => outcome,
         signal = signals.next() => {
             say("interrupted: the run stays in the file and continues when it is opened again");
             Ok(signal.exit_code())
@@ -48,7 +50,7 @@ pub(super) async fn run(app: App, args: RunArgs) -> CommandResult {
     outcome
 }
 
-async fn to_its_end(node: &Node, request: StartRequest) -> CommandResult {
+async fn to_its_end(node: &Node, request: StartRequest, json: bool) -> CommandResult {
     let started = node.start_request(request).await?;
     say(&format!("run {}", started.id));
     let mut told = None;
@@ -68,20 +70,15 @@ async fn to_its_end(node: &Node, request: StartRequest) -> CommandResult {
     if let Some(mut shown) = shown {
         shown.catch_up().await;
     }
-    match ended {
-        RunResult::Completed(output) => {
-            print_json(output.as_str());
-            Ok(ExitCode::SUCCESS)
-        }
-        RunResult::Failed(failure) => {
-            say(&format!("error: run {} failed: {failure}", started.id));
-            Ok(ExitCode::FAILURE)
-        }
-        RunResult::Blocked(reason) => {
-            say_blocked(&format!("error: run {} is blocked", started.id), &reason);
-            Ok(ExitCode::FAILURE)
-        }
-    }
+    let whole = if json { Some(view(node, &started.id).await?) } else { None };
+    Ok(print_end(&started.id, &ended, whole.as_deref()))
+}
+
+/// The whole run as JSON.
+async fn view(node: &Node, run: &RunId) -> Result<String, Error> {
+    let view = http::view(node, &node.reads(), run.clone()).await?;
+    serde_json::to_string(&view)
+        .map_err(|e| Error::caused(ErrorKind::Internal, "the run has no JSON", e))
 }
 
 /// Waits until there is more to show; for ever if nothing is shown.
@@ -98,15 +95,11 @@ fn after(node: &Node, started: &Started) -> Seq {
     if started.existing { node.opened_at() } else { started.seq }
 }
 
-/// Tells the user, once, which blocked run this run waits for: someone has to resume that one first.
+/// Tells the user which blocked run this run waits for.
 async fn tell_waits(node: &Node, run: &RunId, told: &mut Option<RunId>) {
     // A read that fails now is tried again a second later.
     let Ok(Some(waits)) = node.waits_for(run).await else { return };
-    if told.as_ref() != Some(&waits.run) {
-        let who = format!("run {run} waits for run {}, which is blocked", waits.run);
-        say_blocked(&who, &waits.reason);
-        *told = Some(waits.run);
-    }
+    say_waits(run, waits, told);
 }
 
 /// `workflows`: one name a line.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `serve` | opens the file, continues its runs, serves the HTTP API until SIGTERM |
 //! | `run WORKFLOW INPUT` | opens the file itself, starts a run, waits, prints its output |
-//! | `start WORKFLOW INPUT` | asks a node to start a run, prints its id |
+//! | `start WORKFLOW INPUT` | asks a node to start a run, prints its id, or waits and prints its output |
 //! | `resume RUN` | asks a node to try a blocked run again |
 //! | `workflows` | lists the program's workflows |
 //! | `check RUN` | replays a run of a file against this program without executing steps |
@@ -24,12 +24,13 @@ mod serve;
 
 use std::process::ExitCode;
 
-use tidemill_model::{BlockReason, terminal};
+use tidemill_model::{BlockReason, RunId, WaitsFor, terminal};
 use tidemill_telemetry::log;
 
 use self::args::AppCommand;
 use super::attach::EXIT_FENCED;
 use crate::author::App;
+use crate::engine::RunResult;
 use crate::error::{Error, ErrorKind};
 
 /// How a command ended.
@@ -146,6 +147,39 @@ fn print(text: &str) {
 pub(super) fn say_blocked(who: &str, reason: &BlockReason) {
     say(&format!("{who}: {}", reason.why()));
     say(&format!("  what to do: {}", reason.advice));
+}
+
+/// Tells the user, once, which blocked run a run waits for: someone has to resume that one first.
+pub(super) fn say_waits(run: &RunId, waits: WaitsFor, told: &mut Option<RunId>) {
+    if told.as_ref() != Some(&waits.run) {
+        let who = format!("run {run} waits for run {}, which is blocked", waits.run);
+        say_blocked(&who, &waits.reason);
+        *told = Some(waits.run);
+    }
+}
+
+/// Prints how a run ended: on stdout its output, or the whole run if that is what was asked for, and
+/// on stderr why it has no output. Returns the exit code.
+pub(super) fn print_end(run: &RunId, ended: &RunResult, whole: Option<&str>) -> ExitCode {
+    if let Some(whole) = whole {
+        print_json(whole);
+    }
+    match ended {
+        RunResult::Completed(output) => {
+            if whole.is_none() {
+                print_json(output.as_str());
+            }
+            ExitCode::SUCCESS
+        }
+        RunResult::Failed(failure) => {
+            say(&format!("error: run {run} failed: {failure}"));
+            ExitCode::FAILURE
+        }
+        RunResult::Blocked(reason) => {
+            say_blocked(&format!("error: run {run} is blocked"), reason);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Prints a line for the user on stderr.

@@ -8,9 +8,14 @@ use tidemill_model::{BlockReason, Failure, Json, RunId, RunStatus, WaitsFor};
 
 use super::args::{NodeArgs, Resume, Start};
 use super::serve::token_from_environment;
-use super::{CommandResult, print_json, print_line, say, say_blocked};
+use super::{CommandResult, print_end, print_json, print_line, say, say_blocked, say_waits};
+use crate::client::ResultSoFar;
 use crate::error::{Error, ErrorKind};
 use crate::node::http::Token;
+
+/// How long one request waits for the end of a run: then the user is told of a blocked run that it
+/// waits for, and the next request is sent.
+const WAIT: &str = "2s";
 
 /// The fields of an answer that the commands print.
 #[derive(Deserialize)]
@@ -25,17 +30,38 @@ struct RunAnswer {
     waits_for: Option<WaitsFor>,
 }
 
-/// `start`: asks the node to start a run and prints its id.
+/// `start`: asks the node to start a run and prints its id, or waits for its end.
 pub(super) async fn start(args: Start) -> CommandResult {
     let node = node(&args.node)?;
     let body = args.new.request().to_json();
     let answer: Json = node.post("/v1/runs", Some(body)).await?;
+    if args.wait {
+        return to_its_end(&node, &told(&answer)?.id, args.json).await;
+    }
     if args.json {
         print_json(answer.as_str());
     } else {
         print_line(told(&answer)?.id.as_str());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for the end of a run that a node serves, and prints it.
+async fn to_its_end(node: &NodeClient, run: &RunId, json: bool) -> CommandResult {
+    say(&format!("run {run}"));
+    let mut told = None;
+    let ended = loop {
+        match ResultSoFar::ask(node, run, WAIT).await? {
+            ResultSoFar::Ended(ended) => break ended,
+            ResultSoFar::Unfinished { waits_for: Some(waits) } => say_waits(run, waits, &mut told),
+            ResultSoFar::Unfinished { waits_for: None } => {}
+        }
+    };
+    let whole = match json {
+        true => Some(node.get::<Json>(&format!("/v1/runs/{run}")).await?),
+        false => None,
+    };
+    Ok(print_end(run, &ended, whole.as_ref().map(Json::as_str)))
 }
 
 /// `resume`: asks the node to resume a run, waits a while, and says what became of it: 0 unless it
@@ -54,9 +80,8 @@ pub(super) async fn resume(args: Resume) -> CommandResult {
         say(&format!("error: run {run} failed: {failure}"));
         return Ok(ExitCode::FAILURE);
     }
-    if let Some(waits) = &told.waits_for {
-        let who = format!("run {run} waits for run {}, which is blocked", waits.run);
-        say_blocked(&who, &waits.reason);
+    if let Some(waits) = told.waits_for {
+        say_waits(&run, waits, &mut None);
     }
     Ok(ExitCode::SUCCESS)
 }

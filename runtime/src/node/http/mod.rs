@@ -26,7 +26,7 @@ mod snapshot;
 mod view;
 
 pub(super) use query::duration;
-pub(super) use runs::WAIT_MAX;
+pub(super) use runs::{WAIT_MAX, view};
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -21,9 +21,9 @@ use super::operations::{OPERATIONS_DEFAULT, page};
 use super::query::Params;
 use super::reference::Route;
 use super::view::ResultView;
-use crate::engine::{RunResult, StartRequest};
+use crate::engine::{Node, RunResult, StartRequest};
 use crate::error::{Error, ErrorKind, closed};
-use crate::store::HeldBlocks;
+use crate::store::{HeldBlocks, Reads};
 
 /// The largest body of a request: a payload of 1 MiB, with room for JSON escapes and labels.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -150,14 +150,27 @@ pub(crate) async fn show(
 }
 
 async fn shown(api: &Api, id: RunId) -> Result<RunView, ApiError> {
-    let (state, waits_for) = state(api, id).await?;
+    Ok(view(&api.node, &api.reads, id).await?)
+}
+
+/// A run with its first operations, as this API and `run --json` show it.
+pub(in crate::node) async fn view(node: &Node, reads: &Reads, id: RunId) -> Result<RunView, Error> {
+    let (state, waits_for) = find(node, reads, id).await?;
     Ok(RunView::of(state, waits_for, page(None, OPERATIONS_DEFAULT, Payloads::Heads)))
 }
 
 /// A run, and the blocked run that it waits for.
 pub(crate) async fn state(api: &Api, id: RunId) -> Result<(RunState, Option<WaitsFor>), ApiError> {
-    let held = api.node.held_block(&id);
-    let found = api.reads.state(&id).await?;
+    Ok(find(&api.node, &api.reads, id).await?)
+}
+
+async fn find(
+    node: &Node,
+    reads: &Reads,
+    id: RunId,
+) -> Result<(RunState, Option<WaitsFor>), Error> {
+    let held = node.held_block(&id);
+    let found = reads.state(&id).await?;
     let (mut state, waits_for) = found.ok_or_else(|| no_such_run(&id))?;
     if let Some(reason) = held {
         state.status = RunStatus::Blocked;
