@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidemill_eventlog::host;
 use tidemill_model::limits::{LABELS_MAX, PAYLOAD_BYTES_MAX};
-use tidemill_model::{Durability, OpName, RunCreated, RunId, Seed};
+use tidemill_model::{Durability, Json, OpName, RunCreated, RunId, Seed};
 
 use super::Engine;
 use super::handle::{StartRequest, Started};
@@ -31,9 +31,7 @@ pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun,
              data in your own storage and pass its key"
         )));
     }
-    registered.accepts(&input).map_err(|e| {
-        Error::invalid(format!("workflow `{workflow}` cannot read this input: {e}"))
-    })?;
+    registered.accepts(&input).map_err(|e| unfit_input(workflow, &input, &e.to_string()))?;
     check_labels(&labels)?;
     let id = match id {
         Some(id) => RunId::chosen(&id)?,
@@ -49,6 +47,20 @@ pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun,
         durability: Durability::Local,
     };
     Ok(NewRun::new(id, Box::new(created)))
+}
+
+/// The error for an input that the workflow cannot read. `null` stands for an input that was left out.
+fn unfit_input(workflow: &OpName, input: &Json, why: &str) -> Error {
+    if *input != Json::null() {
+        return Error::invalid(format!("workflow `{workflow}` cannot read this input: {why}"));
+    }
+    // Serde's words, without the place in the text, which has one word.
+    let why = why.split(" at line ").next().unwrap_or(why);
+    let why = match why.strip_prefix("invalid type: null, expected ") {
+        Some(expected) => format!("it expects {expected}"),
+        None => why.to_owned(),
+    };
+    Error::invalid(format!("workflow `{workflow}` needs an input, and none was given: {why}"))
 }
 
 fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {

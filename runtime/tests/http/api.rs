@@ -49,12 +49,12 @@ fn a_start_that_is_wrong_is_refused_with_what_to_do() {
         "count, echo, fails, mendable, nap, slow",
     );
     refused(json!([]), 400, "invalid", "it is JSON, but not an object");
-    refused(
-        json!({"workflow": "count"}),
-        400,
-        "invalid",
-        "workflow `count` cannot read this input",
-    );
+    let missing = "workflow `count` needs an input, and none was given: it expects u32";
+    refused(json!({"workflow": "count"}), 400, "invalid", missing);
+    refused(json!({"workflow": "count", "input": null}), 400, "invalid", missing);
+    let unread =
+        "workflow `count` cannot read this input: invalid type: string \"many\", expected u32";
+    refused(json!({"workflow": "count", "input": "many"}), 400, "invalid", unread);
     refused(json!({"input": 1}), 400, "invalid", "missing field `workflow`");
     refused(
         json!({"workflow": "echo", "input": 1, "lables": {}}),
@@ -69,7 +69,6 @@ fn a_start_that_is_wrong_is_refused_with_what_to_do() {
         "invalid",
         "run id",
     );
-    refused(json!({"workflow": "count", "input": "many"}), 400, "invalid", "count");
     let labels: serde_json::Map<String, Value> =
         (0..33).map(|n| (format!("l{n}"), json!("x"))).collect();
     refused(json!({"workflow": "echo", "input": 1, "labels": labels}), 400, "invalid", "32");

@@ -40,7 +40,10 @@ fn a_run_that_does_not_complete_is_an_error_with_its_reason() {
     let (_, err) = expect(1, &["run", "swim", "1", "--db", &db]);
     assert!(err.contains("error: ") && err.contains("count, echo"), "{err}");
     let (_, err) = expect(1, &["run", "count", "\"many\"", "--db", &db]);
-    assert!(err.contains("count"), "{err}");
+    assert!(err.contains("workflow `count` cannot read this input: "), "{err}");
+    let (_, err) = expect(1, &["run", "count", "--db", &db]);
+    let missing = "workflow `count` needs an input, and none was given: it expects u32\n";
+    assert_eq!(err, format!("error: {missing}"));
     let (_, err) = expect(1, &["run", "count", "1", "--id", "../x", "--db", &db]);
     assert!(err.contains("invalid run id `../x`"), "{err}");
     let (_, err) = expect(1, &["run", "count", "1", "--db", "/no/such/folder/workflow.db"]);
@@ -87,6 +90,8 @@ fn start_and_resume_call_a_node() {
     assert!(err.contains("there is a run `c`"), "{err}");
     let (_, err) = expect(1, &["start", "swim", "4", "--url", &url]);
     assert!(err.contains("count, echo"), "{err}");
+    let (_, err) = expect(1, &["start", "count", "--url", &url]);
+    assert!(err.contains("workflow `count` needs an input, and none was given"), "{err}");
 
     let mend = folder.join("mended");
     node.start_run("m", "mendable", &json!(mend.to_str().unwrap()));
