@@ -8,9 +8,10 @@ use clap::{Parser, Subcommand};
 /// commands that look at any node at any moment of its past.
 ///
 /// The commands that look at something take a SOURCE as the last argument or with --from; else
-/// TIDEMILL_FROM names it, else it is ./workflow.db. A SOURCE is a file (./workflow.db), a live node (http://127.0.0.1:7420), or a node in a bucket
-/// (s3://BUCKET/FLEET/NODE[@MOMENT]), where MOMENT is `latest`, a time (2026-11-20T10:00:00Z),
-/// `-10m` (s, m, h, d), `eN` (the end of epoch N) or `eN:TXID`.
+/// TIDEMILL_FROM names it, else it is ./workflow.db. A SOURCE is a file (./workflow.db), a live node
+/// (http://127.0.0.1:7420), or a node in a bucket (s3://BUCKET/FLEET/NODE[@MOMENT]), where MOMENT is
+/// `latest`, a time (2026-11-20T10:00:00Z), `-10m` (s, m, h, d), `eN` (the end of epoch N) or
+/// `eN:TXID` (1 to 16 hexadecimal digits).
 #[derive(Debug, Parser)]
 #[command(name = "tidemill", version)]
 pub(crate) struct Cli {

@@ -1,7 +1,8 @@
 //! How people name a node in a bucket and a moment of its past. Pure.
 //!
 //! `s3://BUCKET/FLEET…/NODE[@MOMENT]`: the last segment is the node. A moment is `latest`, an
-//! RFC 3339 time, `-10m` (s, m, h or d before now), `eN` (the end of epoch N), or `eN:TXID`.
+//! RFC 3339 time, `-10m` (s, m, h or d before now), `eN` (the end of epoch N), or `eN:TXID`, whose
+//! leading zeros may be left out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,7 +42,7 @@ impl FromStr for Moment {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Moment, Invalid> {
         let rule = "use latest, a time such as 2026-11-20T10:00:00Z, -10m (s, m, h, d), eN, or \
-                    eN:TXID with 16 hexadecimal digits";
+                    eN:TXID with 1 to 16 hexadecimal digits";
         let invalid = || Invalid::new("moment", text, rule);
         if text == "latest" {
             return Ok(Moment::Latest);
@@ -57,11 +58,20 @@ impl FromStr for Moment {
             let epoch = Epoch::new(epoch.parse().map_err(|_| invalid())?).map_err(|_| invalid())?;
             return match txid {
                 None => Ok(Moment::EpochEnd(epoch)),
-                Some(txid) => Ok(Moment::Exact(epoch, txid.parse().map_err(|_| invalid())?)),
+                Some(txid) => {
+                    parse_txid(txid).map(|txid| Moment::Exact(epoch, txid)).ok_or_else(invalid)
+                }
             };
         }
         text.parse().map(Moment::Time).map_err(|_| invalid())
     }
+}
+
+/// A txid as a person types it. Everywhere else it has exactly 16 digits.
+fn parse_txid(text: &str) -> Option<Txid> {
+    let digits = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let raw = digits.then(|| u64::from_str_radix(text, 16).ok())?;
+    raw.and_then(|raw| Txid::new(raw).ok())
 }
 
 fn parse_ago(text: &str) -> Option<Duration> {
@@ -141,9 +151,22 @@ mod tests {
     }
 
     #[test]
+    fn a_txid_may_be_typed_without_its_leading_zeros() {
+        for (text, point) in [
+            ("e1:5", "e1:0000000000000005"),
+            ("e1:2a", "e1:000000000000002a"),
+            ("e1:02A", "e1:000000000000002a"),
+            ("e1:ffffffffffffffff", "e1:ffffffffffffffff"),
+        ] {
+            assert_eq!(text.parse::<Moment>().unwrap().to_string(), point);
+        }
+    }
+
+    #[test]
     fn what_is_not_a_moment_is_refused_with_the_forms() {
-        let bad = ["", "now", "-", "-m", "-10", "-+1m", "-10y", "e", "e0", "e1:2a", "e1:", "10m"];
-        for text in bad {
+        let bad = ["", "now", "-", "-m", "-10", "-+1m", "-10y", "e", "e0", "e1:", "10m"];
+        let bad_txids = ["e1:0", "e1:+5", "e1:2g", "e1:00000000000000005", "e1:é"];
+        for text in bad.iter().chain(&bad_txids) {
             let error = text.parse::<Moment>().unwrap_err();
             assert!(error.to_string().contains("use latest"), "{text}: {error}");
         }
