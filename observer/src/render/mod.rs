@@ -2,6 +2,7 @@
 //! one that a terminal shows as it reads.
 
 mod attempt;
+mod columns;
 mod fold;
 mod lists;
 mod screen;

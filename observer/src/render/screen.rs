@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use tidemill_model::{RunStatus, Timestamp};
 
+use super::columns::cut_end;
+
 /// A reader of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Screen {
-    /// How many characters fit in a line. `None` for a pipe or a file, where nothing is cut.
+    /// How many columns a line has. `None` for a pipe or a file, where nothing is cut.
     pub width: Option<usize>,
     /// Whether it shows colours.
     pub colour: bool,
@@ -34,17 +36,17 @@ impl Screen {
         }
     }
 
-    /// The text, cut where it would not fit behind `before` characters of its line.
+    /// The text, cut where it would not fit behind `before` columns of its line.
     pub(super) fn cut(self, text: &str, before: usize) -> Cow<'_, str> {
         match self.width {
-            Some(width) => cut_end(text, width.saturating_sub(before).max(CUT_CHARS_MIN)),
+            Some(width) => cut_end(text, width.saturating_sub(before).max(CUT_COLUMNS_MIN)),
             None => text.into(),
         }
     }
 }
 
 /// However narrow the terminal is, this much is shown.
-const CUT_CHARS_MIN: usize = 16;
+const CUT_COLUMNS_MIN: usize = 16;
 
 /// The colours that mean something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,26 +93,4 @@ impl Colour {
             _ => None,
         }
     }
-}
-
-/// The beginning of a text; an ellipsis stands for the rest.
-pub(super) fn cut_end(text: &str, chars_max: usize) -> Cow<'_, str> {
-    if text.chars().count() <= chars_max {
-        return text.into();
-    }
-    let kept: String = text.chars().take(chars_max.saturating_sub(1)).collect();
-    format!("{kept}…").into()
-}
-
-/// The beginning and the end of a text; an ellipsis stands for what is between them.
-pub(super) fn cut_middle(text: &str, chars_max: usize) -> Cow<'_, str> {
-    let count = text.chars().count();
-    if count <= chars_max {
-        return text.into();
-    }
-    let kept = chars_max.saturating_sub(1);
-    let (head, tail) = (kept / 2, kept - kept / 2);
-    let begins: String = text.chars().take(head).collect();
-    let ends: String = text.chars().skip(count - tail).collect();
-    format!("{begins}…{ends}").into()
 }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use tidemill_model::terminal;
 
-use super::screen::{Colour, Screen, cut_end, cut_middle};
+use super::columns::{columns as columns_of, cut_end, cut_middle};
+use super::screen::{Colour, Screen};
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -15,7 +16,7 @@ const GAP: usize = 2;
 pub(super) enum Cut {
     /// Nothing.
     Never,
-    /// Its end, down to so many characters.
+    /// Its end, down to so many of a terminal's columns.
     End(usize),
     /// Its middle, because both ends tell it from others.
     Middle(usize),
@@ -56,8 +57,8 @@ impl Cell {
         matches!(self.text.as_str(), "" | "-")
     }
 
-    fn chars(&self) -> usize {
-        self.text.chars().count()
+    fn width(&self) -> usize {
+        columns_of(&self.text)
     }
 }
 
@@ -108,8 +109,8 @@ fn kept<T>(items: Vec<T>, keep: impl Fn(usize) -> bool) -> Vec<T> {
 
 /// How wide a column is with nothing cut.
 fn widest(columns: &[Column<'_>], rows: &[Vec<Cell>], place: usize) -> usize {
-    let cells = rows.iter().map(|row| row[place].chars());
-    cells.chain([columns[place].name.chars().count()]).max().unwrap_or(0)
+    let cells = rows.iter().map(|row| row[place].width());
+    cells.chain([columns_of(&columns[place].name)]).max().unwrap_or(0)
 }
 
 /// How wide each column is: as its widest cell, or less until the line fits.
@@ -145,7 +146,7 @@ fn line(columns: &[Column<'_>], cells: &[Cell], widths: &[usize], screen: Screen
         };
         line += &screen.paint(&text, cell.colour);
         if Some(place) != last {
-            let pad = width - text.chars().count() + GAP;
+            let pad = width.saturating_sub(columns_of(&text)) + GAP;
             line.extend(std::iter::repeat_n(' ', pad));
         }
     }
@@ -194,6 +195,24 @@ mod tests {
         assert!(drawn.contains("…5.6.7.8  completed  team="), "{drawn}");
         let narrow = draw(Some(1), false);
         assert!(narrow.contains("completed"), "the status is never cut: {narrow}");
+    }
+
+    #[test]
+    fn wide_and_combining_characters_take_the_room_that_they_need() {
+        let columns = || vec![Column::new("LABELS", Cut::End(6)), Column::new("都", Cut::Never)];
+        let row = |label: &str, city: &str| vec![label.to_owned().into(), city.to_owned().into()];
+        let rows = || vec![row("city=東京都", "x"), row("name=Zoe\u{308}", "y")];
+        let whole = "\
+            LABELS       都\n\
+            city=東京都  x\n\
+            name=Zoe\u{308}     y\n";
+        assert_eq!(table(columns(), rows(), Screen::PIPE), whole);
+        let narrow = "\
+            LABELS     都\n\
+            city=東…   x\n\
+            name=Zoe\u{308}   y\n";
+        let screen = Screen { width: Some(13), colour: false };
+        assert_eq!(table(columns(), rows(), screen), narrow);
     }
 
     #[test]

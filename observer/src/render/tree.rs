@@ -1,6 +1,7 @@
 //! One run as a tree.
 
 use super::attempt::{attempt_state, step_state};
+use super::columns::columns;
 use super::fold::{Fold, Shown};
 use super::screen::{Colour, Screen};
 use super::{JSON_CHARS_MAX, duration, json, short};
@@ -69,7 +70,7 @@ impl Tree<'_> {
 
     /// A line that loses its end where the terminal has no room for it.
     fn cut_line(&mut self, line: &str) {
-        let before = self.indent.chars().count();
+        let before = columns(&self.indent);
         let line = self.screen.cut(&terminal::line(line), before).into_owned();
         self.line(&line);
     }
