@@ -3,16 +3,16 @@
 //! Litestream restores a transaction T from the newest snapshot that ends at or before T, followed
 //! by files that begin at or before the next transaction and end at or before T, until one ends
 //! exactly at T (its `CalcRestorePlan`). So T is a *point* if such a chain exists. What a break
-//! marks is restorable too, and perhaps wrong: it is no point. An open break marks all that follows
-//! it, until a closed one with the same beginning takes its place; what it hides may still be what
-//! a take-over begins from, because each file is a whole commit.
+//! marks could be restored, too, but may be wrong, so it is not a point. An open break marks all
+//! that follows it, until a closed one with the same beginning takes its place; what it hides may
+//! still be what a take-over begins from, because each file is a whole commit.
 //!
 //! A point's time is when its content was in the bucket, by S3's clock: the earliest time at which
 //! S3 received a file that ends at it. That is an upper bound on when it was committed: late by the
-//! shipping lag, by the compaction interval once the shipped file itself has expired, and by up to a
-//! second where S3 tells whole seconds, as AWS does. Asking
-//! each object for Litestream's own timestamp would cost a request an object and would trust the
-//! clocks of nodes, which step. Along a lineage times never fall (see [`crate::Timeline`]).
+//! shipping lag, by the compaction interval once the shipped file itself has expired, and by up to
+//! a second where S3 gives whole seconds, as AWS does. Asking each object for Litestream's own
+//! timestamp would cost a request an object and would trust the clocks of nodes, which step. Along
+//! a lineage times never fall (see [`crate::Timeline`]).
 
 use std::collections::BTreeMap;
 

@@ -26,8 +26,8 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Where the machine keeps its certificate authorities, if it says so: an operator's own counts for
-/// both of us.
+/// The variables that say where the machine keeps its certificate authorities: what an operator
+/// sets holds for Litestream, too.
 pub fn certificates() -> impl Iterator<Item = (&'static str, OsString)> {
     ["SSL_CERT_FILE", "SSL_CERT_DIR"]
         .into_iter()

@@ -12,7 +12,7 @@ use tidemill_model::{BreakDoc, BreakName, Epoch, EpochDoc, FleetUrl, NodeId, Nod
 use crate::error::{Error, ErrorKind, unreadable};
 use crate::store::{Put, Store};
 
-/// How often a create-only write with no clear answer is looked at and sent again.
+/// How often a create-only write without a clear answer is read back and sent again.
 const CREATE_TRIES_MAX: u32 = 5;
 
 /// How long it waits after the first of them; after each a little longer.

@@ -38,8 +38,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// For how long this version had been there when it was read, at least, by the store's own
-    /// clock, which counts whole seconds; `None` if the store does not say.
+    /// How long this version had been there at least when it was read, by the store's own clock,
+    /// which counts whole seconds; `None` if the store does not say.
     pub fn age(&self) -> Option<Duration> {
         let age = self.read_at?.since(self.written_at?);
         Some(age.saturating_sub(Duration::from_secs(1)))
@@ -49,7 +49,8 @@ impl Lease {
     /// was made after this lease was read; by the store's clock. `None` if the lease cannot tell.
     ///
     /// A released node does nothing any more. A holder says until when all that it did was in the
-    /// bucket; its clock is not believed further than the store's own when it received that.
+    /// bucket; that counts at most up to the time at which the store received it, by the store's
+    /// clock.
     pub fn shows_all_until(&self, latest: Place) -> Option<Timestamp> {
         let doc = &self.doc;
         if doc.epoch != latest.epoch {
@@ -96,7 +97,7 @@ impl LeaseStore {
         }
     }
 
-    /// Reads the lease with one request, also one of a version that only newer programs know.
+    /// Reads the lease with one request, even one of a version that only newer programs know.
     ///
     /// # Errors
     /// `Corrupt` if the object is not a lease; else as [`Store::check`].
@@ -112,8 +113,8 @@ impl LeaseStore {
         Ok(Shown::Lease(Box::new(Lease { doc, etag: object.etag, written_at, read_at })))
     }
 
-    /// Writes the lease if it is still the version `over`, or, for `None`, if there is no lease;
-    /// with one request.
+    /// Writes the lease with one request, if it is still the version `over`; with `None`, if there
+    /// is no lease.
     ///
     /// # Errors
     /// Only when it certainly was not written; as [`Store::put_if_absent`].

@@ -18,7 +18,7 @@ pub const LITESTREAM_VERSION: &str = "0.5.18";
 /// The variable that names the binary.
 const VARIABLE: &str = "TIDEMILL_LITESTREAM";
 
-/// What every message says that misses it.
+/// What to do, in every message that says that it is missing.
 const WHAT_TO_DO: &str = "run `tidemill install-litestream`, which brings 0.5.18, or set \
                           TIDEMILL_LITESTREAM to a binary of 0.5.18";
 
@@ -47,7 +47,7 @@ impl Litestream {
         };
         match (on_path, Litestream::cached().filter(|path| path.is_file())) {
             (Some(Ok(found)), _) => Ok(found),
-            // Another version on PATH is somebody else's.
+            // Another version on PATH is there for another purpose, and does no harm.
             (_, Some(cached)) => Litestream::at(cached).await,
             (Some(Err(error)), None) => Err(error),
             (None, None) => {

@@ -155,8 +155,8 @@ async fn read_document(
     Ok((epoch, document))
 }
 
-/// By when S3 had received an object. AWS tells whole seconds, and cuts off the rest: what it says
-/// came at :05 may have come at :05.9, and a moment of :05.5 must not show it.
+/// By when S3 had received an object. AWS gives whole seconds and drops the rest: an object of :05
+/// may have arrived at :05.9, and a moment of :05.5 must not show it.
 fn by(told: Timestamp) -> Timestamp {
     const SECOND: i64 = 1_000_000;
     if told.as_micros() % SECOND == 0 {

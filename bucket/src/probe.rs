@@ -1,4 +1,4 @@
-//! Tests on objects of its own whether a store keeps the promises that leases and restores need.
+//! Tests, on objects of its own, whether a store keeps the promises that leases and restores need.
 //!
 //! A store that answers a conditional write with success although the condition does not hold
 //! would let two machines own one node; one whose listings come late would hide what was shipped
@@ -6,8 +6,8 @@
 //! the first lease is written. The probe's objects are never the lease and carry nothing; an
 //! interrupted probe leaves one behind, which is where the next one begins.
 //!
-//! The race of creates, of which exactly one may succeed, takes a hundred requests. So it is run
-//! once a fleet and remembered in `<fleet>/probe.json`.
+//! The race of creates, of which exactly one may succeed, takes a hundred requests. So it runs once
+//! for a fleet, which `<fleet>/probe.json` remembers.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,8 +24,8 @@ use crate::store::{Put, Store};
 const TRIES_MAX: u32 = 5;
 /// How long it waits after the first of them; after each a little longer.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many creates of one object race: enough that a store which lets a second one succeed by
-/// chance is found out.
+/// How many creates of one object race: enough to expose a store that lets a second one succeed by
+/// chance.
 const RACERS: u32 = 100;
 
 /// A promise that the store must keep.
@@ -74,8 +74,8 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Probes the store before a node's first claim: on the node's `probe.json`, and once a fleet with
-/// a race. `nonce` makes this probe's contents its own.
+/// Probes the store before a node's first claim: on the node's `probe.json`, and once for a fleet
+/// with a race. `nonce` makes this probe's contents its own.
 ///
 /// # Errors
 /// `Invalid` names the first rule that the store breaks; `Unavailable` if it does not answer
@@ -98,8 +98,8 @@ pub async fn probe(
     Ok(())
 }
 
-/// Tries every rule by hand, whatever was proven before, on an object that it deletes again. Gives
-/// the rules that the store breaks.
+/// Tries every rule by hand, whatever was proven before, on an object that it deletes again.
+/// Returns the rules that the store breaks.
 ///
 /// # Errors
 /// `Unavailable` if the store does not answer clearly; else as [`Store::check`].
@@ -144,7 +144,7 @@ async fn on_one_object(store: &Store, key: &str, nonce: &Nonce) -> Result<Vec<Ru
     if let Put::Written(_) = clear(|| store.put_if_absent(key, part(nonce, 1))).await? {
         broken.push(Rule::CreateOnce);
     }
-    // A change by this probe or another one makes the version that this probe holds an old one.
+    // A change by this probe or another one outdates the version that this probe holds.
     let swapped = clear(|| store.put_if_match(key, &stale, part(nonce, 2))).await?;
     if let Put::Lost = swapped
         && store.get(key).await?.etag == stale
@@ -154,7 +154,7 @@ async fn on_one_object(store: &Store, key: &str, nonce: &Nonce) -> Result<Vec<Ru
     if let Put::Written(_) = clear(|| store.put_if_match(key, &stale, part(nonce, 3))).await? {
         broken.push(Rule::OldVersion);
     }
-    // After a write that had to fail, reads prove nothing.
+    // After a write that should have failed and did not, reads prove nothing.
     if broken.is_empty() {
         broken = on_what_was_written(store, key, nonce, &stale).await?;
     }

@@ -22,7 +22,7 @@ impl Background {
     /// Starts the server; when this returns, it answers.
     ///
     /// # Errors
-    /// No port or no thread is to be had.
+    /// If no port is free or the thread cannot be started.
     pub fn start(store: Store, keys: Keys) -> io::Result<Background> {
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = mpsc::sync_channel(1);
@@ -38,7 +38,7 @@ impl Background {
                 Err(error) => drop(tell.send(Err(error))),
                 Ok((runtime, server)) => {
                     drop(tell.send(Ok(server.address())));
-                    // An error means that the handle is gone, which is the sign, too.
+                    // An error means that the handle is gone, which ends the server, too.
                     runtime.block_on(server.run(async { drop(stopped.await) }));
                 }
             }
@@ -58,7 +58,7 @@ impl Drop for Background {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the server has been printed where it happened.
+            // If the server panicked, that was printed when it happened.
             let _panicked = thread.join();
         }
     }

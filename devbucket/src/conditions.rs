@@ -9,7 +9,7 @@ use crate::object::Object;
 /// Why a conditional request may not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unmet {
-    /// 412: the object is not as the request wants it.
+    /// 412: the object is not what the request asks for.
     Failed,
     /// 404: `If-Match` on a write whose key has no object.
     NoObject,
@@ -65,8 +65,8 @@ pub(crate) struct OnRead {
 }
 
 impl OnRead {
-    /// Whether `object` is to be sent. A time counts only where no ETag is named beside it (RFC
-    /// 9110, section 13.2.2).
+    /// Whether to send `object`. A condition on the time counts only without its counterpart on the
+    /// ETag (RFC 9110, section 13.2.2).
     pub(crate) fn check(&self, object: &Object) -> Result<(), Unmet> {
         match (&self.if_match, self.if_unmodified_since) {
             (Some(wanted), _) if !matches(wanted, object) => return Err(Unmet::Failed),

@@ -32,10 +32,11 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Takes a folder, which is made if it is not there.
+    /// Takes a folder, and creates it if it does not exist.
     ///
     /// # Errors
-    /// Another process serves it; it has files that are not ours; the disk refuses.
+    /// If another process serves the folder, if it has files that are not ours, or if the disk
+    /// fails.
     pub(crate) fn take(root: &Path) -> Result<Folder, Error> {
         fs::create_dir_all(root).map_err(Error::disk("create", root))?;
         let root = root.canonicalize().map_err(Error::disk("find", root))?;
@@ -106,7 +107,7 @@ impl Folder {
         format!("{}-{:016x}", hash(key), self.number())
     }
 
-    /// Learns the number of a file that is there.
+    /// Takes note of the number of an existing file.
     pub(crate) fn saw(&self, number: u64) {
         self.next.fetch_max(number.saturating_add(1), Ordering::Relaxed);
     }

@@ -1,12 +1,11 @@
 //! An S3-compatible bucket on one local disk, for development and for tests.
 //!
-//! It keeps the promises of S3 on which a lease is built: conditional writes of which one wins, and
-//! nothing lost that was acknowledged, also by `kill -9` (`store.rs` says how). It is **not for
-//! production**: one process, one disk, no TLS, one pair of keys that may do everything, no
-//! versions, no access policies, no lifecycle.
+//! It keeps the promises of S3 that a lease is built on: of several conditional writes one wins,
+//! and nothing that was acknowledged is lost, even after `kill -9` (`store.rs` says how). It is
+//! **not for production**: one process, one disk, no TLS, one pair of keys that may do everything,
+//! no versions, no access policies, no lifecycle.
 //!
-//! Signatures, aws-chunked bodies and XML are the `s3s` crate's; what is stored, and the conditions
-//! on it, are ours.
+//! The crate `s3s` handles signatures, aws-chunked bodies and XML; storage and conditions are ours.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

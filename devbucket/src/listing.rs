@@ -15,14 +15,14 @@ pub(crate) enum From {
     AfterPrefix(String),
 }
 
-/// What a page is asked for.
+/// What a request asks of a page.
 #[derive(Debug)]
 pub(crate) struct Query<'a> {
     pub(crate) prefix: &'a str,
     /// Keys are rolled up to the first of these after the prefix; empty for none.
     pub(crate) delimiter: &'a str,
     pub(crate) from: From,
-    /// Most keys and prefixes together.
+    /// The most keys and prefixes, counted together.
     pub(crate) limit: usize,
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn page<'a, V>(objects: &'a BTreeMap<String, V>, query: &Query<'_>) -
     page
 }
 
-/// The first key with the prefix from there on.
+/// The first key with the prefix at or after `from`.
 fn next<'a, V>(
     objects: &'a BTreeMap<String, V>,
     prefix: &str,
@@ -80,11 +80,11 @@ fn next<'a, V>(
     key.starts_with(prefix).then_some((key.as_str(), value))
 }
 
-/// The least text that is greater than all with this prefix, in the order of UTF-8.
+/// The smallest text that is greater than every text with this prefix, in the order of UTF-8.
 fn after_all_with(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
-        // A step over the surrogates, which no text has.
+        // Skips the surrogates, which no text contains.
         let next = match last {
             '\u{d7ff}' => Some('\u{e000}'),
             other => char::from_u32(u32::from(other) + 1),
@@ -105,7 +105,7 @@ fn rolled_up<'a>(key: &'a str, query: &Query<'_>) -> Option<&'a str> {
     Some(&key[..query.prefix.len() + found + query.delimiter.len()])
 }
 
-/// A text from which [`resumed`] reads where to go on. It says nothing to a client.
+/// A text that tells [`resumed`] where to continue. Clients do not look into it.
 pub(crate) fn token(from: &From) -> String {
     let (kind, text) = match from {
         From::Start => ('s', ""),
@@ -117,7 +117,7 @@ pub(crate) fn token(from: &From) -> String {
     token
 }
 
-/// Reads a [`token`]; nothing of a text that is none.
+/// Reads a [`token`]; `None` for any other text.
 pub(crate) fn resumed(token: &str) -> Option<From> {
     let mut chars = token.chars();
     let kind = chars.next()?;

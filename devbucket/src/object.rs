@@ -13,7 +13,7 @@ pub(crate) struct Object {
     pub(crate) size: u64,
     /// Without quotes: the MD5 of the body, or of its parts' MD5s with their number.
     pub(crate) etag: String,
-    /// When it was written, in whole seconds since 1970, as S3 tells times.
+    /// When it was written, in whole seconds since 1970, as S3 gives times.
     pub(crate) modified: u64,
     #[serde(default)]
     pub(crate) headers: Headers,

@@ -12,25 +12,25 @@ use crate::object::Checksums;
 use crate::record::Draft;
 use crate::store::{Error, Store};
 
-/// Bytes that are gathered before they are written.
+/// How many bytes are gathered before they are written.
 const BATCH: usize = 1 << 20;
-/// The most bytes of one request, as at AWS.
+/// The most bytes that one request may have, as at AWS.
 const MOST: u64 = 5 << 30;
 
-/// What a client says that its body is.
+/// What the client says about its body.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     /// MD5, in base64.
     pub(crate) md5: Option<String>,
     pub(crate) checksums: Checksums,
-    /// To be computed even if no value is named.
+    /// The checksum to compute even if the client names no value.
     pub(crate) algorithm: Option<ChecksumAlgorithm>,
-    /// Headers that come behind the body, of which some are announced in `x-amz-trailer`.
+    /// Headers that come after the body; `x-amz-trailer` announces some of them.
     pub(crate) trailing: Option<TrailingHeaders>,
     pub(crate) announced: Option<String>,
 }
 
-/// A body that is there and is what its client said.
+/// A body that has arrived and is what the client said.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) draft: Draft,
@@ -85,7 +85,7 @@ async fn append(store: &Store, mut draft: Draft, bytes: Vec<u8>) -> S3Result<Dra
 }
 
 impl Claims {
-    /// Computes what has to be compared, and what the client wants to be kept.
+    /// Computes the digests to compare, and those that the client wants kept.
     fn hasher(&self) -> ChecksumHasher {
         let announced = self.announced.as_deref().unwrap_or_default().to_ascii_lowercase();
         let wanted = |claim: &Option<String>, name: &str| {

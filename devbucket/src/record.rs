@@ -53,8 +53,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Writes what is known of the object behind its body, and all of it to the disk. May be called
-    /// again.
+    /// Writes what is known of the object after its body, and syncs the file. May be called again.
     pub(crate) fn seal(&mut self, object: &Object) -> io::Result<()> {
         let text = serde_json::to_vec(object).map_err(io::Error::other)?;
         let length = u32::try_from(text.len()).map_err(io::Error::other)?;
@@ -77,7 +76,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // What is left is swept at the next start.
+            // The next start deletes what is left.
             let _removed = fs::remove_file(path);
         }
     }

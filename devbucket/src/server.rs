@@ -21,7 +21,7 @@ use crate::store::Store;
 /// How long requests in flight may take when the server ends.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
-/// How long a connection is kept on which nothing is asked.
+/// How long a connection without requests is kept.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The one pair of keys that the server takes. It may do everything.
@@ -69,7 +69,7 @@ impl Server {
     /// Listens on an address; port 0 takes a free one.
     ///
     /// # Errors
-    /// The address is taken or is not this machine's.
+    /// If the address is taken or is not this machine's.
     pub async fn bind(address: SocketAddr, store: Store, keys: Keys) -> io::Result<Server> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -94,14 +94,14 @@ impl Server {
                 () = &mut stop => break,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => serve(stream, service.clone(), &connections),
-                    // Out of descriptors, as a rule: those in use come back.
+                    // Most likely out of descriptors: others free theirs when they end.
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 },
             }
         }
         drop(self.listener);
         let ended = tokio::time::timeout(LAST_REQUESTS, connections.shutdown()).await;
-        // A client that holds its request open for longer has its answer cut off.
+        // A request that takes longer is cut off.
         drop(ended);
     }
 }

@@ -1,10 +1,10 @@
-//! Buckets and their objects: what is stored, and how a write becomes true.
+//! Buckets and their objects: what is stored, and when a write counts.
 //!
-//! A write is true when its file has its name and the folder is synced. That happens under the
+//! A write counts once its file has its name and the folder is synced. That happens under the
 //! bucket's lock, together with the test of its conditions, so of any number of racing writers one
-//! wins. Only then do readers see it, and only then is it acknowledged. The file that it replaces is
-//! deleted afterwards; a process that dies in between leaves both, and the next start keeps the one
-//! with the greater number.
+//! wins. Only then do readers see it, and only then is it acknowledged. The file that it replaces
+//! is deleted afterwards; a process that dies in between leaves both, and the next start keeps the
+//! one with the greater number.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,9 +27,9 @@ pub enum Error {
     /// The disk refused.
     #[error("cannot {doing} {}: {source}", path.display())]
     Disk {
-        /// What was to be done, a verb.
+        /// What was tried, as a verb.
         doing: &'static str,
-        /// With which file or folder.
+        /// On which file or folder.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -75,7 +75,7 @@ pub(crate) enum Refused {
     /// A part that was not uploaded, or has another ETag.
     Part(i32),
     PartOrder,
-    /// A part other than the last that is smaller than S3 takes.
+    /// A part other than the last that is smaller than S3 allows.
     PartTooSmall(i32),
     Store(Error),
     /// An earlier failure left the store unsure of what is on its disk.
@@ -105,8 +105,8 @@ pub(crate) struct Inner {
     pub(crate) folder: Folder,
     buckets: RwLock<BTreeMap<String, Arc<Bucket>>>,
     pub(crate) uploads: crate::uploads::Uploads,
-    /// The newest time given to an object, in seconds: a clock that is set back does not take
-    /// objects back in time.
+    /// The newest time given to an object, in seconds: when the clock is set back, the times of new
+    /// objects do not go back.
     newest: Mutex<u64>,
     broken: OnceLock<String>,
 }
@@ -135,8 +135,8 @@ pub(crate) struct Stored {
 }
 
 impl Store {
-    /// Opens the store in a folder, which is made if it is not there, and holds it until the last
-    /// handle is gone.
+    /// Opens the store in a folder, which it creates if it does not exist, and holds it until the
+    /// last handle is dropped.
     ///
     /// # Errors
     /// See [`Error`]: the folder is served by another process, is not a bucket's, has a damaged
@@ -169,10 +169,10 @@ impl Store {
         self.inner.folder.root()
     }
 
-    /// Makes a bucket if there is none of that name.
+    /// Creates a bucket if there is none of that name.
     ///
     /// # Errors
-    /// The name is not allowed, or the disk refuses.
+    /// If the name is not allowed, or the disk fails.
     pub fn create_bucket(&self, name: &str) -> Result<(), Error> {
         match self.new_bucket(name) {
             Ok(()) | Err(Refused::BucketExists) => Ok(()),
@@ -249,7 +249,7 @@ impl Store {
         objects.get(key).cloned().ok_or(Refused::NoKey)
     }
 
-    /// An object and its file, open: what is written or deleted later does not change it.
+    /// An object and its open file, which no later write or delete changes.
     pub(crate) fn open_object(
         &self,
         bucket: &str,
@@ -259,7 +259,8 @@ impl Store {
             let stored = self.head(bucket, key)?;
             match File::open(&stored.path) {
                 Ok(file) => return Ok((stored, file)),
-                // Replaced or deleted since we looked; or by a stranger, which is an error.
+                // The object was replaced or deleted since we looked; if it was not, a stranger
+                // deleted the file, which is an error.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     if self.head(bucket, key).is_ok_and(|now| Arc::ptr_eq(&now, &stored)) {
                         return Err(Error::disk("open", &stored.path)(error).into());
@@ -299,7 +300,7 @@ impl Store {
         let stored = Arc::new(Stored { object, path });
         lock_write(&bucket.objects).insert(stored.object.key.clone(), Arc::clone(&stored));
         if let Some(old) = current {
-            // Left beside the new one it could come back when that one is deleted.
+            // If it stayed beside the new file, it could come back when that one is deleted.
             fs::remove_file(&old.path)
                 .map_err(|error| self.broke(&Error::disk("delete", &old.path)(error)))?;
         }
@@ -351,7 +352,7 @@ impl Store {
 /// Reads the objects of a bucket's folder, and deletes those that a newer file replaced.
 fn load(folder: &Folder, path: PathBuf) -> Result<Bucket, Error> {
     let mut objects: BTreeMap<String, Arc<Stored>> = BTreeMap::new();
-    // In the order of their names, so of one key the newest comes last.
+    // In the order of their names, so that the newest file of a key comes last.
     for (name, path) in folder::entries(&path)? {
         let damaged = |why: String| Error::Damaged { path: path.clone(), why };
         let number = folder::number_in(&name)

@@ -14,7 +14,7 @@ use crate::object::Object;
 use crate::record::{self, Draft};
 use crate::store::{Error, Refused, Store, Stored, lock};
 
-/// The least bytes of a part that is not the last, as at AWS.
+/// The smallest size of a part that is not the last, as at AWS.
 const LEAST_PART: u64 = 5 << 20;
 /// The file that says what an upload is.
 const BEGIN: &str = "begin";
@@ -45,7 +45,7 @@ impl Uploads {
         let mut by_id = BTreeMap::new();
         for (id, path) in folder::entries(folder)? {
             let begin = path.join(BEGIN);
-            // A start that was cut short: nobody has its id.
+            // A crash cut its beginning short, so nobody has its id.
             if !begin.exists() {
                 fs::remove_dir_all(&path).map_err(Error::disk("delete", &path))?;
                 continue;
@@ -75,7 +75,7 @@ fn load_one(folder: PathBuf, begin: &Path) -> Result<Upload, Error> {
 }
 
 impl Store {
-    /// Begins an upload; its id.
+    /// Begins an upload and returns its id.
     pub(crate) fn begin_upload(&self, bucket: &str, mut object: Object) -> Result<String, Refused> {
         self.check_bucket(bucket)?;
         object.modified = self.now();
@@ -187,7 +187,8 @@ fn find<'a>(
         .ok_or(Refused::NoUpload)
 }
 
-/// The parts that a completion names, if they are there, as it knows them, and in order.
+/// The parts that a completion names, if all of them are stored with these ETags and it names them
+/// in order.
 fn chosen(
     parts: &BTreeMap<i32, Arc<Stored>>,
     wanted: &[(i32, Option<String>)],
@@ -209,7 +210,7 @@ fn chosen(
     Ok(found)
 }
 
-/// The MD5 of the parts' MD5s, and how many they are.
+/// The MD5 of the parts' MD5s, and their number.
 fn etag(parts: &[Arc<Stored>]) -> String {
     let mut md5 = Md5::new();
     for part in parts {

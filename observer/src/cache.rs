@@ -25,8 +25,8 @@ use tidemill_model::{Epoch, Nonce, Txid};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How much the folder holds unless it is said otherwise: 10 GiB, which is ten moments of a large
-/// node and thousands of a small one.
+/// How much the folder holds by default: 10 GiB, which is ten moments of a large node and thousands
+/// of a small one.
 const MIB_MAX: u64 = 10 * 1024;
 
 /// How deep snapshots lie: bucket, the fleet's segments, node, epoch. Deeper files are not ours.
@@ -159,13 +159,14 @@ impl Cache {
             return Ok(None);
         }
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        // In another user's folder it is deleted earlier than it could be: no harm.
+        // This fails in another user's folder; the snapshot is then deleted sooner, which does no
+        // harm.
         let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
         Ok(Some(InUse { _locked: file }))
     }
 
     /// Moves a verified file of this cache's folder to its place, makes it read-only, and deletes
-    /// what then is too much.
+    /// what exceeds the bound.
     ///
     /// # Errors
     /// What the file system says.

@@ -13,7 +13,7 @@ use crate::snapshot::Access;
 /// How many leases are read at a time: enough to hide latency.
 const READS_MAX: usize = 8;
 
-/// How a node is, by its lease.
+/// The state of a node, by its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeView {
     /// The node's name in the fleet.

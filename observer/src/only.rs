@@ -4,7 +4,7 @@ use tidemill_model::{OpId, RunStatus, RunView};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Leaves one operation of the run.
+/// Keeps only one operation of the run.
 ///
 /// # Errors
 /// `NotFound` if the run has none of this number.
@@ -27,8 +27,8 @@ pub fn only_operation(run: &mut RunView, op: OpId) -> Result<()> {
     Err(Error::new(ErrorKind::NotFound, message))
 }
 
-/// Leaves the operations that failed, those with an attempt that failed or was cut off, and the
-/// children in which there is any of it.
+/// Keeps only the operations that failed, those with an attempt that failed or was cut off, and the
+/// children that have such operations.
 pub fn only_failed(run: &mut RunView) {
     for op in &mut run.operations {
         if let Some(child) = &mut op.child_run {
@@ -42,7 +42,7 @@ pub fn only_failed(run: &mut RunView) {
     });
 }
 
-/// Whether a run ended badly or cannot go on, or something that is left of it failed.
+/// Whether a run ended badly or cannot go on, or something that was kept of it failed.
 fn has_failed(run: &RunView) -> bool {
     matches!(run.status, RunStatus::Failed | RunStatus::Blocked | RunStatus::Cancelled)
         || !run.operations.is_empty()

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Access, Origin, verify_copy};
 use crate::source::Source;
 
-/// How many pages are copied between two looks at whether the source was changed.
+/// How many pages are copied between two checks whether the source has changed.
 const PAGES_A_STEP: i32 = 1_024;
 
 /// What was written.

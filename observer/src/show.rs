@@ -44,7 +44,7 @@ fn view(
     Ok(Some(shown))
 }
 
-/// The first blocked run that keeps an open child from its end.
+/// The first blocked run that keeps an open child from ending.
 pub(crate) fn waits_for(operations: &[OperationView]) -> Option<WaitsFor> {
     let open = operations.iter().filter(|op| op.status == "open");
     let mut children = open.filter_map(|op| op.child_run.as_ref());

@@ -31,7 +31,7 @@ pub struct Access {
     pub litestream: Option<PathBuf>,
     /// The token of live nodes, if they ask for one.
     pub token: Option<String>,
-    /// The time, where the store does not say what time it is.
+    /// The time to go by where the store does not tell its own.
     pub now: Timestamp,
 }
 
@@ -140,7 +140,7 @@ impl Access {
         }
     }
 
-    /// A live node, with the token that it may want.
+    /// A live node, with the token that it may require.
     pub(crate) fn node(&self, address: &NodeAddress) -> NodeClient {
         NodeClient::new(address.clone(), self.token.clone())
     }

@@ -77,7 +77,7 @@ pub struct Table {
     pub truncated: bool,
 }
 
-/// What an answer may take.
+/// The limits of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How many rows it has at most.
@@ -182,7 +182,7 @@ fn wrong(error: rusqlite::Error) -> Error {
     }
 }
 
-/// What there is instead of what was named.
+/// What exists instead of the name that was not found.
 fn hint(message: &str) -> String {
     let known = "`tidemill sql --schema` lists their columns";
     if message.starts_with("no such table: ") {
@@ -208,7 +208,7 @@ fn value(stored: ValueRef<'_>) -> Value {
     }
 }
 
-/// What is refused about an action; `None` if it only reads.
+/// What an action would do that is refused; `None` if it only reads.
 fn refusal(action: &AuthAction<'_>) -> Option<String> {
     match action {
         AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => None,

@@ -123,8 +123,8 @@ pub(crate) fn file() -> (tempfile::TempDir, std::path::PathBuf) {
     file_of(log())
 }
 
-/// Runs whose only step stands otherwise in each, by the name of the run. The process that had
-/// those of `crashed` died, and another one has the rest.
+/// Runs with one step, which is in another state in each; the run's name says in which. The process
+/// that had `crashed` died, and another one has the rest.
 pub(crate) fn file_of_states() -> (tempfile::TempDir, std::path::PathBuf) {
     let queued =
         |queued| Event::StepStarted { op: op(1), name: name("train"), input: json("{}"), queued };
@@ -173,7 +173,7 @@ pub(crate) fn file_of_states() -> (tempfile::TempDir, std::path::PathBuf) {
     file
 }
 
-/// A run whose step gave back more than a list of operations shows.
+/// A run whose step returned more than a list of operations shows.
 pub(crate) fn file_of_large_output() -> (tempfile::TempDir, std::path::PathBuf) {
     let large = format!("\"{}\"", "large ".repeat(1_000));
     file_of([

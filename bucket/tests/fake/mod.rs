@@ -67,13 +67,13 @@ fn handle(mut stream: TcpStream, answer: &impl Fn(&Request) -> Reply) -> std::io
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
     None,
-    /// From so many writes on reads show the version before the last.
+    /// After this many writes, reads show the version before the last.
     OldRead(u64),
     /// Reads show the last version's tag and the content before it.
     OldContent,
-    /// Listings know nothing of what was just written.
+    /// Listings do not show what was just written.
     OldListing,
-    /// Listings know what was just written, and another size.
+    /// Listings show what was just written, with another size.
     OldSize,
     /// A range is answered with the whole object.
     WholeForRange,

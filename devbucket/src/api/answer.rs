@@ -8,7 +8,7 @@ use s3s::{S3Error, S3Result, s3_error};
 use crate::conditions::Unmet;
 use crate::store::{Error, Refused};
 
-/// Runs what waits for the disk where it stops nobody else.
+/// Runs work that waits for the disk on a thread that may block.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
 ) -> S3Result<T> {
@@ -66,7 +66,7 @@ pub(super) fn etag(etag: &str) -> ETag {
     ETag::Strong(etag.to_owned())
 }
 
-/// A count or size as the protocol has it.
+/// A count or size in the protocol's own type.
 pub(super) fn signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }

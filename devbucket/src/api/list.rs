@@ -53,7 +53,7 @@ pub(super) fn objects_v2(store: &Store, input: ListObjectsV2Input) -> Answer<Lis
 pub(super) fn objects(store: &Store, input: ListObjectsInput) -> Answer<ListObjectsOutput> {
     let prefix = input.prefix.as_deref().unwrap_or_default();
     let delimiter = input.delimiter.as_deref().unwrap_or_default();
-    // A marker that is a rolled-up prefix stands for all keys with it.
+    // A marker that is a rolled-up prefix stands for all keys that begin with it.
     let from = match input.marker.as_deref() {
         None | Some("") => From::Start,
         Some(marker)

@@ -1,4 +1,4 @@
-//! The requests of S3 that are served, in terms of the store. What is not here answers 501.
+//! The S3 requests that this server knows, in terms of the store. It answers any other with 501.
 
 mod answer;
 mod list;

@@ -86,7 +86,7 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
-/// `aws-chunked` says how the body travelled, and is no property of the object.
+/// `aws-chunked` says how the body was sent. It is not a property of the object.
 pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
     let kept: Vec<String> = encoding?
         .split(',')
@@ -138,7 +138,7 @@ pub(super) async fn get(store: &Store, input: GetObjectInput) -> Answer<GetObjec
     }))
 }
 
-/// The bytes that a request asks for. Of an empty object no range can be had.
+/// The bytes that a request asks for. An empty object has no range that could be read.
 fn span(asked: Option<s3s::dto::Range>, size: u64) -> S3Result<Range<u64>> {
     let Some(asked) = asked else { return Ok(0..size) };
     let span = asked.check(size).ok().filter(|span| !span.is_empty());
@@ -225,7 +225,7 @@ pub(super) async fn copy(store: &Store, input: CopyObjectInput) -> Answer<CopyOb
     check_key(&input.key)?;
     let stored = blocking(move || {
         let (source, mut file) = store.open_object(&bucket, &key)?;
-        // As S3 does: a source that is not modified is an error of the copy.
+        // As in S3, a copy whose source is not modified fails.
         conditions.check(&source.object).map_err(|_| crate::conditions::Unmet::Failed)?;
         let mut object = Object { key: input.key, ..source.object.clone() };
         if replaced {

@@ -17,7 +17,7 @@ use crate::receive::{Claims, receive};
 use crate::store::Store;
 use crate::uploads::UploadId;
 
-/// The greatest number of a part, as at AWS.
+/// The highest number that a part may have, as at AWS.
 const MOST_PARTS: i32 = 10_000;
 
 pub(super) async fn begin(

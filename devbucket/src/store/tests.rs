@@ -57,7 +57,7 @@ fn of_two_files_of_a_key_the_newer_counts_and_the_older_never_comes_back() {
     let kept = store.folder().join("kept");
     fs::copy(&old.path, &kept).unwrap();
     put(&store, "key", "new").unwrap();
-    // As a process leaves it that dies between the rename and the delete.
+    // What a process leaves behind that dies between the rename and the delete.
     fs::rename(&kept, &old.path).unwrap();
     let store = again(store).unwrap();
     assert_eq!(get(&store, "key").as_deref(), Some("new"));

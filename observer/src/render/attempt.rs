@@ -32,7 +32,7 @@ pub(super) fn attempt_state(attempt: &AttemptView) -> String {
     }
 }
 
-/// How long after its start a cut-off attempt recorded something last. Its end is unknown.
+/// How long after its start a cut-off attempt last recorded something. Its end is unknown.
 fn last_sign(attempt: &AttemptView) -> String {
     match (attempt.started_at, attempt.seen_at) {
         (Some(from), Some(seen)) if seen > from => {

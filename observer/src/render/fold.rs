@@ -11,7 +11,7 @@ pub enum Fold {
     All,
     /// The first and the last ones of a long run, and those that a person looks for.
     Long,
-    /// One operation, with its input and all that it recorded last, whole.
+    /// One operation with its input and what it recorded last, all of it whole.
     Operation(OpId),
 }
 
@@ -63,7 +63,7 @@ impl Fold {
     }
 }
 
-/// The places of the operations that a person looks for, at most so many.
+/// The places of the operations that a person looks for, at most [`STRIKING_MAX`].
 fn striking(operations: &[OperationView]) -> Vec<usize> {
     let between = FIRST..operations.len().saturating_sub(LAST);
     let found: Vec<usize> = between.filter(|place| is_striking(&operations[*place])).collect();

@@ -12,7 +12,7 @@ use crate::fleet::NodeView;
 use crate::restore_to::{OwnNode, RestoredFile};
 use crate::sql::{Table, TableSchema};
 
-/// However many columns an SQL table has, a terminal shows this much of each.
+/// A terminal shows at least this much of each column, however many an SQL answer has.
 const CELL_CHARS_MIN: usize = 12;
 
 /// Runs as a table.
@@ -129,7 +129,7 @@ pub fn answer(answer: &Table, screen: Screen) -> String {
     whole_table(&columns, &rows, screen)
 }
 
-/// What there is to ask for with SQL.
+/// The tables that SQL can query, with their columns.
 pub fn schema(tables: &[TableSchema], screen: Screen) -> String {
     let mut text = String::new();
     for table in tables {

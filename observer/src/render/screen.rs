@@ -16,7 +16,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// A pipe or a file: all of it, in one colour.
+    /// A pipe or a file: everything is shown, without colours.
     pub const PIPE: Screen = Screen { width: None, colour: false };
 
     /// The text in a colour, where there are colours.
@@ -27,7 +27,7 @@ impl Screen {
         }
     }
 
-    /// A time: without what is finer than a second where there is little room.
+    /// A time, without fractions of a second where there is little room.
     pub(super) fn time(self, at: Timestamp) -> String {
         let whole = at.to_string();
         match self.width.and(whole.split_once('.')) {
@@ -36,7 +36,7 @@ impl Screen {
         }
     }
 
-    /// The text, cut where it would not fit behind `before` columns of its line.
+    /// The text, cut to fit into its line after `before` columns.
     pub(super) fn cut(self, text: &str, before: usize) -> Cow<'_, str> {
         match self.width {
             Some(width) => cut_end(text, width.saturating_sub(before).max(CUT_COLUMNS_MIN)),
@@ -45,7 +45,7 @@ impl Screen {
     }
 }
 
-/// However narrow the terminal is, this much is shown.
+/// At least this much is shown, however narrow the terminal is.
 const CUT_COLUMNS_MIN: usize = 16;
 
 /// The colours that mean something.
@@ -55,9 +55,9 @@ pub(super) enum Colour {
     Good,
     /// Somebody has to look at it.
     Bad,
-    /// It goes on.
+    /// It is under way.
     Busy,
-    /// It can wait, or is of less interest.
+    /// It is of less interest.
     Quiet,
 }
 
@@ -71,7 +71,7 @@ impl Colour {
         }
     }
 
-    /// That of a run's status.
+    /// The colour of a run's status.
     pub(super) fn of_run(status: RunStatus) -> Option<Colour> {
         match status {
             RunStatus::Completed => Some(Colour::Good),
@@ -82,7 +82,7 @@ impl Colour {
         }
     }
 
-    /// That of an operation's status.
+    /// The colour of an operation's status.
     pub(super) fn of_operation(status: &str) -> Option<Colour> {
         match status {
             "completed" => Some(Colour::Good),

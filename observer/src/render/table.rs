@@ -26,11 +26,11 @@ pub(super) enum Cut {
 pub(super) struct Column<'a> {
     name: Cow<'a, str>,
     cut: Cut,
-    /// Whether a terminal that is too narrow for all does without it.
+    /// Whether it is left out on a terminal that is too narrow for all.
     spare: bool,
 }
 
-/// What stands in a row under a column.
+/// The text of a row in one column.
 pub(super) struct Cell {
     text: String,
     colour: Option<Colour>,
@@ -41,7 +41,7 @@ impl<'a> Column<'a> {
         Column { name: terminal::line(name), cut, spare: false }
     }
 
-    /// A column that a terminal does without if it is too narrow for all.
+    /// Makes it one that is left out on a terminal that is too narrow for all.
     pub(super) fn spare(self) -> Column<'a> {
         Column { spare: true, ..self }
     }
@@ -52,7 +52,7 @@ impl Cell {
         Cell { text: terminal::line(text).into_owned(), colour }
     }
 
-    /// Whether it says that there is nothing to say.
+    /// Whether it says nothing.
     fn is_empty(&self) -> bool {
         matches!(self.text.as_str(), "" | "-")
     }
@@ -68,9 +68,9 @@ impl From<String> for Cell {
     }
 }
 
-/// Columns under their names, aligned; no spaces at the ends of lines. On a terminal a column in
-/// which no row says anything is left out, and so are spare ones, the first first, for which there
-/// is no room.
+/// Aligned columns under their names, without spaces at the ends of lines. A terminal does not get
+/// the columns in which no row says anything; where there is no room for all others, it does not
+/// get the spare ones either, which are left out from the first on.
 pub(super) fn table(columns: Vec<Column<'_>>, rows: Vec<Vec<Cell>>, screen: Screen) -> String {
     let Some(room) = screen.width else { return whole_table(&columns, &rows, screen) };
     let says = |place: usize| rows.iter().any(|row| !row[place].is_empty());

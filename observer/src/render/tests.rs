@@ -126,7 +126,7 @@ fn what_a_step_does_is_told_in_words() {
         1 step train  ended, held after 1.000s: no data
     "#]],
     );
-    // At an event of its past its process lived.
+    // At this earlier event its process was alive.
     let then = show(&connection, &run_id("crashed"), Some(Seq::new(4).unwrap())).unwrap();
     assert_eq!(then.operations[0].attempts[0].state, "running");
 }

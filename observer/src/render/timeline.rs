@@ -54,7 +54,7 @@ fn bucket(history: &BucketHistory, options: TimelineOptions, screen: Screen) -> 
         }
         let before = place.checked_sub(1).map(|before| &history.epochs[before]);
         let with_points = age == 0 || options.all;
-        // What is folded stands together.
+        // No empty line separates folded epochs.
         let apart = if with_points || age == 1 { "\n" } else { "" };
         parts.push(apart.to_owned() + &one_epoch(epoch, before, with_points, options, screen));
     }

@@ -39,7 +39,7 @@ fn run_title(view: &RunView) -> Title {
     }
 }
 
-/// From the one to the other, behind a gap.
+/// The time from the one to the other, after a gap.
 fn took(from: Timestamp, to: Option<Timestamp>) -> String {
     to.map_or_else(String::new, |to| format!("  {}", duration(to.since(from))))
 }
@@ -91,7 +91,7 @@ impl Tree<'_> {
         matches!(self.fold, Fold::Operation(_)) && self.depth == 0
     }
 
-    /// What belongs below a line that is already there.
+    /// Draws what belongs below a line that is already there.
     fn inside(&mut self, mark: &str, draw: impl FnOnce(&mut Self)) {
         let before = self.indent.len();
         self.indent.push_str(mark);
@@ -199,7 +199,7 @@ impl Tree<'_> {
     }
 }
 
-/// A value on a line, of which less is shown than any list has.
+/// The beginning of a value, for a line. A list cuts values, too, but never this short.
 fn payload(value: &Option<Json>, cut: &Option<Cut>) -> Option<String> {
     let whole = value.as_ref().map(json);
     whole.or_else(|| cut.as_ref().map(|cut| short(&cut.head, JSON_CHARS_MAX)))

@@ -21,9 +21,9 @@ const JSON_COLUMNS: &[&str] = &[
     "data",
 ];
 
-/// The answer as JSON, in which a column of JSON text holds the values themselves. A column is one
-/// of JSON if all of its texts are, and it has the name of such a column of the views, or holds
-/// nothing but objects and arrays. All rows of a column have one form.
+/// The answer as JSON, in which a column of JSON text holds the values themselves. A column counts
+/// as JSON if all of its texts are JSON, and it has the name of such a column of the views or holds
+/// only objects and arrays. All rows of a column have the same form.
 pub fn to_json(table: &Table) -> JsonTable<'_> {
     let plain = |row: &'_ Vec<Value>| row.iter().cloned().map(JsonCell::Plain).collect();
     let mut rows: Vec<Vec<JsonCell>> = table.rows.iter().map(plain).collect();
@@ -44,7 +44,7 @@ pub struct JsonTable<'a> {
     truncated: bool,
 }
 
-/// A cell: as SQLite gave it, or what its text says, to the letter.
+/// A cell: as SQLite gave it, or the JSON in its text, unchanged.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum JsonCell {
@@ -52,7 +52,7 @@ enum JsonCell {
     Json(Json),
 }
 
-/// The values of a column of JSON; `None` if it is another one.
+/// The values of a column of JSON; `None` for any other column.
 fn parsed<'a>(name: &str, cells: impl Iterator<Item = &'a Value>) -> Option<Vec<JsonCell>> {
     let named = JSON_COLUMNS.contains(&name);
     let value = |cell: &Value| match cell {
@@ -97,10 +97,11 @@ fn field(value: &Value) -> String {
     }
 }
 
-/// Excel and its kin take a field that begins so for a formula, also a quoted one.
+/// Excel and similar programs take a field that begins like this for a formula, even if it is
+/// quoted.
 fn harmless(text: &str) -> Cow<'_, str> {
     let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    // A JSON column has its numbers as text, and a negative number is none.
+    // A JSON column has numbers as text, and a negative number is not a formula.
     let is_number = || serde_json::from_str::<serde_json::Number>(text).is_ok();
     if runs && !is_number() { format!("'{text}").into() } else { text.into() }
 }

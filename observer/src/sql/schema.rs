@@ -1,5 +1,5 @@
-//! What there is to ask for: the views and the log, with what each column holds, and the tables of
-//! the author's.
+//! What SQL can query: the views and the log, with what each column holds, and the author's own
+//! tables.
 //!
 //! The words are those of `docs/file-format.md`, which tests hold to the schema.
 
@@ -16,7 +16,7 @@ const DOCUMENT: &str = include_str!("../../../docs/file-format.md");
 pub struct TableSchema {
     /// Its name.
     pub name: String,
-    /// What a row of it is; `None` for a table of the author's.
+    /// What a row of it is; `None` for a table of the author's own.
     pub about: Option<String>,
     /// Its columns, in their order.
     pub columns: Vec<ColumnSchema>,
@@ -27,7 +27,7 @@ pub struct TableSchema {
 pub struct ColumnSchema {
     /// Its name.
     pub name: String,
-    /// What it holds; `None` for a column of the author's.
+    /// What it holds; `None` for a column of the author's own.
     pub about: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub fn names() -> Vec<&'static str> {
     documented().into_iter().map(|object| object.name).collect()
 }
 
-/// What a file has to ask for.
+/// What SQL can query in a file.
 ///
 /// # Errors
 /// What SQLite says.
@@ -45,7 +45,7 @@ pub fn schema(connection: &Connection) -> Result<Vec<TableSchema>> {
     let mut found = Vec::new();
     for object in &known {
         let columns = columns(connection, object.name)?;
-        // A file of the author's may lack a view whose name a table of theirs has.
+        // A file lacks a view if the author had a table of that name.
         if !columns.is_empty() {
             found.push(described(object, columns));
         }

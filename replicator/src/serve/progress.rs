@@ -24,7 +24,7 @@ impl Progress {
         }
         self.said = Some(state);
         let good_life = node.context.settings.pace_most;
-        // The store causes a gate to close for a while, not this process.
+        // A gate that closes for a while is the store's doing, not this process's.
         self.good_at = match state {
             SidecarState::Ready | SidecarState::Stalled => {
                 self.good_at.or_else(|| Some(host::boot_now().saturating_add(good_life)))

@@ -23,7 +23,7 @@ pub(crate) use notices::{HowFar, Shown};
 use socket::NotifySocket;
 pub(crate) use socket::VARIABLES;
 
-/// How often a start looks for something to say.
+/// How often a start checks whether there is something to say.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The service manager, if one wants to know.

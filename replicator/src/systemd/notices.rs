@@ -43,7 +43,7 @@ pub(crate) enum HowFar {
     },
 }
 
-/// What there is to say.
+/// What systemd is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
     /// How far the sidecar is.
@@ -52,7 +52,7 @@ pub(crate) struct Shown {
     pub(crate) status: String,
 }
 
-/// What was said.
+/// What systemd was told.
 #[derive(Debug)]
 pub(super) struct Notices {
     watchdog: Option<Duration>,

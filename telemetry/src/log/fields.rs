@@ -5,8 +5,9 @@ use std::fmt::Debug;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 
-/// The name of a field whose value is a JSON object: its fields become the line's own. Events that
-/// another program logged come so, because tracing's fields are fixed where an event is written.
+/// The name of a field whose value is a JSON object: its fields become the line's own. Events of
+/// another program have this form, because tracing fixes the fields of an event in the code that
+/// writes it.
 pub const MORE: &str = "more";
 
 /// The fields of an event in their order, and its message.
@@ -21,7 +22,7 @@ impl EventFields {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
             (MORE, Value::String(text)) => {
-                // What is no object was logged by nobody who knows this field.
+                // Code that knows this field puts an object into it; anything else is left out.
                 if let Ok(object) = serde_json::from_str::<Map<String, Value>>(&text) {
                     self.others.extend(object);
                 }

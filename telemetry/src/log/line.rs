@@ -22,7 +22,7 @@ use super::fields::EventFields;
 /// The target of what Litestream logged, whose lines are its own.
 const LITESTREAM: &str = "litestream";
 
-/// What every line has, which no other field may be called.
+/// The fields that every line has; no other field may have one of these names.
 const RESERVED: [&str; 4] = ["timestamp", "level", "process", "message"];
 
 /// Writes lines.

@@ -44,7 +44,7 @@ static STARTED: OnceLock<(Format, &'static str)> = OnceLock::new();
 /// Why the log cannot be started; says what to set instead.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter is none.
+    /// The text is not a filter.
     #[error(
         "{variable} `{value}` is no filter ({why}): use a level such as debug, or target=level \
          pairs such as info,litestream=debug"
@@ -57,7 +57,7 @@ pub enum LogError {
         /// What tracing says of it.
         why: String,
     },
-    /// The format is none.
+    /// The text is not a format.
     #[error("{FORMAT} `{0}` is no format: use text or json")]
     Format(String),
 }
@@ -127,7 +127,7 @@ impl std::io::Write for Stderr {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let safe = if is_json() { terminal::json(&text) } else { terminal::coloured(&text) };
-        // An error is no news to anybody: tracing would report it with `eprintln!`, which panics
+        // No error is reported from here: tracing would print it with `eprintln!`, which panics
         // when stderr is closed, and a node would end because its log's reader did.
         let _ = std::io::stderr().write_all(safe.as_bytes());
         Ok(line.len())

@@ -84,17 +84,17 @@ const UPLOAD_NANOS: &[u64] = &[
 const SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048];
 
 impl Histogram {
-    /// For how long commits take.
+    /// Bounds for how long commits take.
     pub fn of_commits() -> Histogram {
         Histogram::new(Unit::Seconds, COMMIT_NANOS)
     }
 
-    /// For how long uploads take.
+    /// Bounds for how long uploads take.
     pub fn of_uploads() -> Histogram {
         Histogram::new(Unit::Seconds, UPLOAD_NANOS)
     }
 
-    /// For how much a batch has.
+    /// Bounds for how much a batch has.
     pub fn of_sizes() -> Histogram {
         Histogram::new(Unit::Number, SIZES)
     }

@@ -4,7 +4,7 @@
 //! begin with `tidemill_sidecar_`, so that a node can show them beside its own, whatever version the
 //! sidecar has.
 
-/// What a metric is to Prometheus.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
     /// It only grows, until the process starts again.
@@ -31,7 +31,7 @@ impl MetricKind {
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
-    /// What it is to Prometheus.
+    /// Its type.
     pub kind: MetricKind,
     /// What it means, in one sentence.
     pub help: &'static str,

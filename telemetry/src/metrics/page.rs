@@ -61,7 +61,7 @@ impl Page {
     /// Adds a metric with values for its labels, in their order.
     ///
     /// # Panics
-    /// If these are not as many values as the metric has labels, or it is a histogram: that is a
+    /// If the number of values is not that of the metric's labels, or it is a histogram: that is a
     /// mistake in our code.
     pub fn all<'a, V: Display>(
         &mut self,
