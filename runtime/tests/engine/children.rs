@@ -28,6 +28,14 @@ async fn slow(ctx: Ctx, n: u32) -> Result<u32> {
     Ok(n)
 }
 
+/// A child of its own workflow, by its function, until nothing is left to do.
+async fn countdown(ctx: Ctx, n: u32) -> Result<u32> {
+    match n.checked_sub(1) {
+        Some(less) => Ok(n + ctx.child(countdown, less).await?),
+        None => Ok(0),
+    }
+}
+
 fn app(version: &str) -> App {
     App::new("t")
         .version(version)
@@ -66,6 +74,19 @@ async fn a_name_that_is_not_registered_blocks_the_parent_until_it_is() {
     let version = "SELECT data ->> '$.app_version' FROM events \
                    WHERE run = 'p.2' AND kind = 'run_created'";
     assert_eq!(sql::<String>(&place, version), "2", "that of the program that started it");
+    fsck(&place);
+}
+
+#[tokio::test]
+async fn a_workflow_starts_itself_as_a_child_by_its_function() {
+    let place = Place::new();
+    let node = place.open(App::new("t").workflow("countdown", countdown)).await;
+    let run = node.start(countdown, 4).id("c").await.unwrap();
+    assert_eq!(soon(run.result()).await.unwrap(), 10);
+    node.shutdown().await.unwrap();
+    assert_eq!(node.shadow_replays().1, 0);
+    let runs = "SELECT group_concat(run, ' ') FROM (SELECT run FROM runs ORDER BY length(run))";
+    assert_eq!(sql::<String>(&place, runs), "c c.1 c.1.1 c.1.1.1 c.1.1.1.1");
     fsck(&place);
 }
 
