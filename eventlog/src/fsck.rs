@@ -41,6 +41,10 @@ pub enum FindingKind {
 pub struct Report {
     /// How many events were verified.
     pub events: u64,
+    /// How many events retention removed: the checksums of the rows after them prove them.
+    pub removed: u64,
+    /// In how many stretches they were.
+    pub gaps: u64,
     /// The last good row.
     pub head: Head,
     /// How many runs the file holds.
@@ -82,12 +86,20 @@ impl Report {
 pub fn fsck(connection: &Connection) -> Result<Report> {
     let failed = |e| crate::sqlite("read the file", e);
     let snapshot = connection.unchecked_transaction().map_err(failed)?;
-    let mut report =
-        Report { events: 0, head: Head::default(), runs: 0, meta: None, findings: Vec::new() };
+    let mut report = Report {
+        events: 0,
+        removed: 0,
+        gaps: 0,
+        head: Head::default(),
+        runs: 0,
+        meta: None,
+        findings: Vec::new(),
+    };
     integrity(&snapshot, &mut report);
     match verify::scan(&snapshot) {
         Ok(scan) => {
             report.events = scan.rows;
+            (report.removed, report.gaps) = (scan.removed, scan.gaps);
             report.head = scan.head;
             if let Some(bad) = scan.first_bad {
                 report.add(FindingKind::Log, format!("seq={}: {}", bad.seq, bad.what));

@@ -26,8 +26,9 @@ pub fn past(now: &Connection, until: Seq) -> Result<Connection> {
     then.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(failed)?;
     schema::install(&then).map_err(failed)?;
     then.execute_batch("BEGIN").map_err(failed)?;
+    // Runs that left the file since are missing: only an older copy of the file has them.
     copy(now, &then, "events", "seq, ts, run, kind, op, name, data, sum", until)?;
-    copy(now, &then, "tidemill_gaps", "first, last, sum", until)?;
+    copy(now, &then, "tidemill_gaps", "last, first, sum", until)?;
     if let Some(mut process) = Process::read(now)? {
         process.clean = false;
         process.ends.retain(|end| end.upto < until);

@@ -4,6 +4,7 @@ mod damage;
 mod documented;
 mod files;
 mod migrate;
+mod prune;
 mod script;
 
 use std::path::PathBuf;

@@ -10,12 +10,17 @@ use tidemill_model::{LogSum, Seq};
 use crate::append::Head;
 use crate::codec::{from_sql, hash_stored, sum_from_sql, to_sql};
 use crate::error::{Error, ErrorKind, Result, sqlite};
+use crate::gaps::Gaps;
 
 /// What a scan found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Scan {
     /// How many rows were read.
     pub rows: u64,
+    /// How many rows retention removed before the last good one.
+    pub removed: u64,
+    /// In how many stretches.
+    pub gaps: u64,
     /// The last row that is good.
     pub head: Head,
     /// The first row that is not.
@@ -111,38 +116,13 @@ pub fn scan(connection: &Connection) -> Result<Scan> {
             break;
         }
     }
+    checker.end();
     Ok(checker.scan)
 }
 
 impl Scan {
     fn new() -> Scan {
-        Scan { rows: 0, head: Head::default(), first_bad: None }
-    }
-}
-
-/// What retention removed, in order.
-struct Gaps(std::vec::IntoIter<(i64, i64, LogSum)>);
-
-impl Gaps {
-    fn read(connection: &Connection) -> Result<Gaps> {
-        let failed = |e| sqlite("read the gaps of the log", e);
-        let sql = "SELECT first, last, sum FROM tidemill_gaps ORDER BY first";
-        let mut statement = connection.prepare(sql).map_err(failed)?;
-        let gaps = statement
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, sum_from_sql(row.get(2)?))))
-            .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
-            .map_err(failed)?;
-        Ok(Gaps(gaps.into_iter()))
-    }
-
-    /// The gap that begins at `seq`: where the log continues, and what was removed.
-    fn at(&mut self, seq: Seq) -> Option<(Seq, LogSum)> {
-        let (first, last, sum) = *self.0.as_slice().first()?;
-        if first != to_sql(seq) || last < first {
-            return None;
-        }
-        self.0.next();
-        Some((from_sql(last)?, sum))
+        Scan { rows: 0, removed: 0, gaps: 0, head: Head::default(), first_bad: None }
     }
 }
 
@@ -162,6 +142,18 @@ impl Checker {
         self.scan.first_bad = Some(BadRow { seq, what });
     }
 
+    /// Checks that every gap was passed: one that is left names a row that is there, or rows after
+    /// the newest one, which retention never removes.
+    fn end(&mut self) {
+        if self.scan.first_bad.is_none()
+            && let Some((first, last)) = self.gaps.left()
+        {
+            let seq = from_sql(first).unwrap_or(Seq::ZERO);
+            let what = format!("a gap says that the rows {first} to {last} were removed");
+            self.bad(seq, format!("{what}, which does not fit the rows that are there"));
+        }
+    }
+
     /// Checks one row against the rows before it.
     fn row(&mut self, row: &rusqlite::Row<'_>) -> std::result::Result<(), (Seq, String)> {
         let expected = self.expected();
@@ -172,6 +164,8 @@ impl Checker {
             let Some((last, removed)) = self.gaps.at(at) else {
                 return Err((at, format!("the row is missing, the next is {stored}")));
             };
+            self.scan.removed += last.get() - self.scan.head.seq.get();
+            self.scan.gaps += 1;
             self.scan.head.seq = last;
             self.scan.head.sum = self.scan.head.sum.plus(removed.get());
         }

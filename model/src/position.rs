@@ -33,6 +33,9 @@ impl Seq {
     /// The head of an empty log.
     pub const ZERO: Seq = Seq(0);
 
+    /// After every position that a log can have.
+    pub const MAX: Seq = Seq(i64::MAX.cast_unsigned());
+
     /// A position; at most `i64::MAX`, which is what SQLite stores.
     ///
     /// # Errors

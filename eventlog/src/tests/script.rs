@@ -66,6 +66,20 @@ impl Script {
         Script { file: File::new(), runs: BTreeMap::new(), clock: 0 }
     }
 
+    /// Forgets a run that was removed: its id is free.
+    pub(super) fn forget(&mut self, run: &RunId) {
+        self.runs.remove(run);
+    }
+
+    /// Asserts that the file has these runs as the script wrote them.
+    pub(super) fn check_runs(&self) -> Result<(), TestCaseError> {
+        for (id, run) in &self.runs {
+            let folded = query::run_state(&self.file.connection, id, None).unwrap();
+            prop_assert_eq!(folded.as_ref(), Some(&run.state));
+        }
+        check_views(self)
+    }
+
     /// Runs the choices, `per_commit` events a transaction.
     pub(super) fn play(&mut self, choices: &[(u8, u8)], per_commit: usize) {
         for commit in choices.chunks(per_commit.max(1)) {

@@ -185,6 +185,11 @@ pub fn fsck_report(report: &Report) -> String {
     if let Some(ts) = report.head.ts {
         text += &format!(", up to event {} of {ts}", report.head.seq);
     }
+    if report.removed > 0 {
+        let stretches = if report.gaps == 1 { "stretch" } else { "stretches" };
+        let (removed, gaps) = (report.removed, report.gaps);
+        text += &format!("; {removed} more left with ended runs, in {gaps} {stretches}");
+    }
     text += "\n";
     if let Some(meta) = &report.meta {
         let node = meta.node.as_ref().map_or("none", |node| node.as_str());
