@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Restore(crate::restore::Args),
     /// Remove a node that has nothing in the bucket but what a refused start left there.
     Forget(crate::forget::Args),
+    /// Let ended runs leave a node or a file, by age, number or label.
+    Prune(crate::prune::Args),
     /// Test whether a store keeps the promises that nodes rely on.
     Probe(crate::probe::Args),
     /// Check a file: integrity, checksum of the log, projections against events.
@@ -69,6 +71,7 @@ impl Command {
             | Command::Sql(_)
             | Command::Restore(_)
             | Command::Forget(_)
+            | Command::Prune(_)
             | Command::Probe(_)
             | Command::Fsck(_) => ("tidemill", "error"),
         }
@@ -88,6 +91,7 @@ impl Command {
             Command::Sql(args) => crate::sql::run(&args),
             Command::Restore(args) => crate::restore::run(&args),
             Command::Forget(args) => crate::forget::run(&args),
+            Command::Prune(args) => crate::prune::run(&args),
             Command::Probe(args) => crate::probe::run(&args),
             Command::Fsck(args) => crate::fsck::run(&args),
         }

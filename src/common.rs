@@ -20,10 +20,15 @@ impl S3Args {
             s3: Settings { endpoint: self.endpoint.clone(), ..Settings::default() },
             cache: Cache::of_environment()?,
             litestream: None,
-            token: std::env::var("TIDEMILL_TOKEN").ok().filter(|token| !token.is_empty()),
+            token: token(),
             now: tidemill_eventlog::host::wall_now(),
         })
     }
+}
+
+/// The bearer token of the nodes that are called.
+pub(crate) fn token() -> Option<String> {
+    std::env::var("TIDEMILL_TOKEN").ok().filter(|token| !token.is_empty())
 }
 
 /// Runs a future to its end. A signal drops it, so that what it began is cleaned up.

@@ -16,6 +16,7 @@ mod interrupt;
 mod nodes;
 mod output;
 mod probe;
+mod prune;
 mod restore;
 mod runs;
 mod screen;

@@ -29,6 +29,7 @@ mod past;
 mod process;
 pub mod projection;
 pub mod prune;
+mod prune_file;
 pub mod query;
 mod schema;
 mod verify;
@@ -48,6 +49,7 @@ pub use open::{
 pub use own_copy::{OwnCopy, make_own};
 pub use past::past;
 pub use process::{Ended, Process};
+pub use prune_file::prune_file;
 pub use schema::{
     APPLICATION_ID, LOG_VERSION, Migrated, SCHEMA_VERSION, SQLITE_VERSION_MIN, migrate,
 };

@@ -64,7 +64,7 @@ struct StoredRun {
 
 fn row_of(connection: &Connection, run: &RunId) -> Result<Option<StoredRun>> {
     let failed = |e| sqlite(format_args!("find run {run}"), e);
-    let sql = "SELECT seq, ended_seq IS NOT NULL AND awaited = 0 FROM tidemill_runs WHERE run = ?1";
+    let sql = "SELECT seq, ended_seq IS NOT NULL AND coalesce(awaited, 0) = 0 FROM tidemill_runs WHERE run = ?1";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let row = statement
         .query_row([run.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))

@@ -35,6 +35,7 @@ pub enum Stays {
 
 /// Asks a node to remove ended runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PruneRequest {
     /// The rules; `None` for the node's own.
@@ -47,6 +48,7 @@ pub struct PruneRequest {
 
 /// What left, or would leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PruneReport {
     /// Whether nothing was removed.
     pub dry_run: bool,
@@ -64,8 +66,20 @@ pub struct PruneReport {
     pub more: bool,
 }
 
+impl PruneReport {
+    /// Adds what another part of the same pass found.
+    pub fn join(&mut self, part: &PruneReport) {
+        self.runs += part.runs;
+        self.events += part.events;
+        self.bytes += part.bytes;
+        self.kept += part.kept;
+        self.stays.join(part.stays);
+    }
+}
+
 /// How many families stay for now, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StaysCount {
     /// For [`Stays::NotEnded`].
     pub not_ended: u64,
@@ -76,6 +90,13 @@ pub struct StaysCount {
 }
 
 impl StaysCount {
+    /// Adds another count.
+    pub fn join(&mut self, other: StaysCount) {
+        self.not_ended += other.not_ended;
+        self.compared += other.compared;
+        self.newest += other.newest;
+    }
+
     /// Counts a family.
     pub fn add(&mut self, why: Stays) {
         match why {

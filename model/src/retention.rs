@@ -25,6 +25,7 @@ const RULES_MAX: usize = 64;
 
 /// Rules, in the order in which they are asked. `Default` has none and keeps everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<KeepRule>", into = "Vec<KeepRule>")]
 pub struct Retention(Vec<KeepRule>);
 
@@ -194,7 +195,8 @@ impl fmt::Display for KeepRule {
 fn write_age(f: &mut fmt::Formatter<'_>, age: Duration) -> fmt::Result {
     let seconds = age.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
-    let unit = units.into_iter().find(|(unit, _)| seconds >= *unit && seconds % unit == 0);
+    let unit =
+        units.into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
     let (unit, name) = unit.unwrap_or((1, "s"));
     write!(f, "{}{name}", seconds / unit)
 }

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use crate::json::Json;
 use crate::name::{NodeId, OpName, RunId};
 use crate::position::{Epoch, LogSum, OpId, Seq};
+use crate::retention::KeepRule;
 use crate::time::Timestamp;
 
 /// Gives types a schema that stands where they are used, and has no name of its own.
@@ -38,4 +39,5 @@ inline_schema! {
     Epoch: { "type": "integer", "minimum": 1 }
     LogSum: { "type": "string", "pattern": "^-?[0-9]+$" }
     Json: {}
+    KeepRule: { "type": "string", "examples": ["30d", "1000", "30d,1000", "audit=yes:always"] }
 }

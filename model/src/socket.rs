@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::lease::SidecarState;
 use crate::name::{Fleet, NodeId};
 use crate::position::{Epoch, Seq, Txid};
+use crate::prune::Compared;
 use crate::time::{BootId, BootTime, Timestamp};
 use crate::token::{InstanceId, SessionId};
 
@@ -71,13 +72,25 @@ pub struct LeaseLine {
     /// What a barrier is known to have covered in this epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub covered: Option<BarrierReply>,
+    /// Which positions of the log somebody may still compare: retention leaves their rows alone.
+    /// `None` from a sidecar that does not know or does not tell: then it leaves all alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
 }
 
 impl LeaseLine {
     /// A line about the gate alone.
     pub fn new(boot: BootId, deadline: BootTime, state: GateState) -> LeaseLine {
         let deadline_boottime_ns = deadline;
-        LeaseLine { boot, deadline_boottime_ns, state, lag_ms: None, problem: None, covered: None }
+        LeaseLine {
+            boot,
+            deadline_boottime_ns,
+            state,
+            lag_ms: None,
+            problem: None,
+            covered: None,
+            compared: None,
+        }
     }
 }
 
@@ -207,12 +220,13 @@ mod tests {
             lag_ms: Some(1500),
             problem: Some("S3 is away".to_owned()),
             covered: Some(covered),
+            compared: Some(Compared { base: Some(Seq::ZERO), from: Seq::new(8).unwrap() }),
             ..LeaseLine::new(boot.clone(), deadline, GateState::Open)
         };
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(
             text,
-            r#"{"boot":"boot","deadline_boottime_ns":7,"state":"open","lag_ms":1500,"problem":"S3 is away","covered":{"epoch":3,"txid":"000000000000002a","seq":9}}"#
+            r#"{"boot":"boot","deadline_boottime_ns":7,"state":"open","lag_ms":1500,"problem":"S3 is away","covered":{"epoch":3,"txid":"000000000000002a","seq":9},"compared":{"base":0,"from":8}}"#
         );
         let old = OldLine { boot: boot.clone(), deadline_boottime_ns: deadline, state: line.state };
         assert_eq!(serde_json::from_str::<OldLine>(&text).unwrap(), old);

@@ -46,7 +46,7 @@ pub use author::{App, BoxError, Ctx, Result, Retry, RunHandle, Start, Step, Step
 #[doc(hidden)]
 pub use author::{ByFunction, ByName, WorkflowNames};
 pub use client::Client;
-pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
+pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started, StillCompared};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use node::{ServeSettings, Serving};

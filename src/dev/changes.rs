@@ -10,6 +10,8 @@ use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_model::RunStatus;
 use tokio::process::Command;
 
+use crate::common::token;
+
 /// How long the check may take: it replays every unfinished run.
 const CHECK_TIME: Duration = Duration::from_secs(60);
 
@@ -127,10 +129,6 @@ pub(super) async fn still_blocked(url: &str, runs: Vec<String>) -> Vec<String> {
         }
     }
     blocked
-}
-
-fn token() -> Option<String> {
-    std::env::var("TIDEMILL_TOKEN").ok().filter(|token| !token.is_empty())
 }
 
 /// Asks the node at `url` to try a blocked run again.

@@ -190,6 +190,18 @@ fn a_family_stays_with_a_run_that_goes_on_and_leaves_children_first() {
 }
 
 #[test]
+fn a_family_stays_while_its_process_is_busy_with_one_of_it() {
+    let mut script = Script::new();
+    script.play(&[(0, 1), (0, 5), (4, ENDS), (0, ENDS), (1, 1), (1, ENDS), (2, 1)], 1);
+    let mut judge = Retention::new(vec!["0".parse().unwrap()]).unwrap().judge();
+    let at = ("2100-01-01T00:00:00Z".parse().unwrap(), Seq::MAX);
+    let busy = |run: &RunId| run.as_str() == "r0.1";
+    let found = look(&script.file.connection, &mut judge, at, Compared::NONE, busy).unwrap();
+    let leave: Vec<&str> = found.leavers.iter().map(|leaver| leaver.run.as_str()).collect();
+    assert_eq!((leave, found.report.stays.not_ended), (vec!["r1"], 1));
+}
+
+#[test]
 fn a_child_whose_end_its_parent_has_not_seen_stays() {
     let mut script = Script::new();
     script.play(&[(0, 1), (0, 5), (4, ENDS), (1, 1)], 1);

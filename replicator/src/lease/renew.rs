@@ -192,6 +192,11 @@ impl Renewal {
         self.confirmed.sent.boot
     }
 
+    /// The covered position in the last document that the store confirmed.
+    pub(crate) fn covered(&self) -> Option<Covered> {
+        self.confirmed.seen.doc.covered
+    }
+
     /// Whether this process sent a write with this nonce.
     fn wrote(&self, nonce: &Nonce) -> bool {
         self.own.contains(nonce)

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tidemill_bucket::Store;
 use tidemill_eventlog::host;
-use tidemill_model::{BootTime, ETag, LeaseDoc, Nonce, SidecarState, Ttl};
+use tidemill_model::{BootTime, Covered, ETag, LeaseDoc, Nonce, SidecarState, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::context::{Context, now};
@@ -32,6 +32,9 @@ pub(crate) struct LeaseView {
     pub(crate) gate: LeaseGate,
     /// When the last successful write was first sent.
     pub(crate) last_write: BootTime,
+    /// The covered position that the store is known to have in the document: an unclear write can
+    /// only have made it a later one.
+    pub(crate) covered: Option<Covered>,
 }
 
 enum LeaseCommand {
@@ -139,7 +142,8 @@ impl HeldLease {
     /// calls every document foreign.
     pub(crate) fn in_test(gate: LeaseGate) -> (HeldLease, watch::Sender<LeaseView>) {
         let (commands, _) = mpsc::unbounded_channel();
-        let (tell, view) = watch::channel(LeaseView { gate, last_write: BootTime::from_nanos(0) });
+        let (tell, view) =
+            watch::channel(LeaseView { gate, last_write: BootTime::from_nanos(0), covered: None });
         (HeldLease { commands, view }, tell)
     }
 }
@@ -170,7 +174,11 @@ async fn connect(context: &Context, ttl: Ttl) -> Result<LeaseClient, Error> {
 }
 
 fn view_of(renewal: &Renewal) -> LeaseView {
-    LeaseView { gate: renewal.gate().clone(), last_write: renewal.last_write() }
+    LeaseView {
+        gate: renewal.gate().clone(),
+        last_write: renewal.last_write(),
+        covered: renewal.covered(),
+    }
 }
 
 /// The request under way; there is at most one.

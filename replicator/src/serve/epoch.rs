@@ -237,7 +237,11 @@ mod tests {
             (LeaseGate::Fenced { by: LeaseFound::Newer(2) }, Some(Input::Fenced)),
             (LeaseGate::Fenced { by: LeaseFound::Absent }, Some(Input::LeaseGone)),
         ] {
-            fixture.lease.send_replace(LeaseView { gate: gate.clone(), last_write: ms(1) });
+            fixture.lease.send_replace(LeaseView {
+                gate: gate.clone(),
+                last_write: ms(1),
+                covered: None,
+            });
             assert_eq!(fixture.next().await, told, "{gate:?}");
             assert_eq!(fixture.keeper.lease().gate, gate);
         }

@@ -10,6 +10,7 @@ use tidemill_model::{
 use super::owners::NodeOwners;
 use crate::lease::renew::LeaseGate;
 use crate::ship::wal::wal_bytes;
+use crate::start::proof;
 use crate::supervise::{AppPresence, EpochEnding, Supervisor};
 use crate::systemd::{HowFar, Shown};
 
@@ -39,6 +40,7 @@ impl NodeOwners {
             lag_ms: Some(self.shipping.lag_ms()),
             problem: self.context.status().problem().map(shortened),
             covered: covered.map(|c| BarrierReply { epoch: c.epoch, txid: c.txid, seq: c.seq }),
+            compared: proof::compared(&self.record.state(), self.epoch.lease().covered),
             ..LeaseLine::new(self.context.boot.clone(), deadline, state)
         }
     }

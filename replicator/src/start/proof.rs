@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use tidemill_model::{Base, Covered, LastGood, LogSum, NodeState, Seq};
+use tidemill_model::{Base, Compared, Covered, LastGood, LogSum, NodeState, Seq};
 
 use crate::points::LogPoint;
 
@@ -68,6 +68,18 @@ pub(crate) fn marks(state: &NodeState, covered: Option<Covered>) -> Vec<Mark> {
         state.base.map(Mark::Base),
     ];
     marks.into_iter().flatten().collect()
+}
+
+/// The positions that a later owner of the node may compare, or this process may, and which
+/// retention therefore leaves alone; `None` while that is not known. `in_lease` is what the store is
+/// known to have in the lease.
+///
+/// A taker compares the position in the lease, the next start here the last good one, which during a
+/// cure is the earlier of the two. Both only go forward, and the base stays for the whole epoch.
+pub(crate) fn compared(state: &NodeState, in_lease: Option<Covered>) -> Option<Compared> {
+    let covered = in_lease.filter(|covered| Some(covered.epoch) == state.epoch)?;
+    let from = covered.seq.min(state.last_good?.seq);
+    Some(Compared { base: state.base.map(|base| base.head().0), from })
 }
 
 /// The newest of these positions.
@@ -153,6 +165,39 @@ mod tests {
         let base = Base::Local { local: LocalHead { seq: good(1, 30).seq, sum: sum(30, 0) } };
         (state.last_good, state.base) = (None, Some(base));
         assert_eq!(marks(&state, None), [Mark::Base(base)]);
+    }
+
+    #[test]
+    fn retention_is_told_of_nothing_that_is_still_compared() {
+        let mut state = crate::testing::state(tidemill_model::Stage::Shipping);
+        let base = Base::Local { local: LocalHead { seq: good(1, 30).seq, sum: sum(30, 0) } };
+        (state.last_good, state.base) = (None, Some(base));
+        assert_eq!(compared(&state, Some(covered(3, 9, 50))), None, "no barrier counted here yet");
+        state.last_good = Some(good(9, 50));
+        assert_eq!(compared(&state, None), None);
+        assert_eq!(
+            compared(&state, Some(covered(2, 9, 50))),
+            None,
+            "the lease has another epoch's"
+        );
+        // The lease is behind the state file between renewals, and before it during a cure.
+        for (in_lease, last_good, from) in [(40, 50, 40), (50, 50, 50), (60, 50, 50)] {
+            state.last_good = Some(good(9, last_good));
+            let in_lease = covered(3, 8, in_lease);
+            let told = compared(&state, Some(in_lease)).unwrap();
+            assert_eq!(told, Compared { base: Some(good(1, 30).seq), from: good(1, from).seq });
+            // What this process may have shipped and written since.
+            let newer = covered(3, 12, 70);
+            for lease in [in_lease, newer] {
+                let taker = covered_by(None, Some(lease)).map(Mark::Covered);
+                let here = marks(&state, Some(lease)).into_iter().chain(taker);
+                let own = covered_by(Some(&state), Some(lease)).map(Mark::Covered);
+                for mark in here.chain(own) {
+                    let at = mark.head().seq;
+                    assert!(at >= told.from || Some(at) == told.base, "{mark:?} may be gone");
+                }
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_model::{Failure, Json, OpName};
+use tidemill_model::{Failure, Json, OpName, Retention};
 
 use super::ctx::{Ctx, payload};
 use super::result::{BoxError, failure_of};
@@ -90,6 +90,8 @@ pub struct App {
     pub(crate) grace: Option<Duration>,
     /// How long a waiting run stays in memory.
     pub(crate) unload_after: Duration,
+    /// How long ended runs are kept.
+    pub(crate) retention: Retention,
     /// [`App::main`] leaves the process's panic hook alone.
     pub(crate) keeps_panic_hook: bool,
     /// Mistakes in the calls that built the program, reported when it is opened.
@@ -108,9 +110,31 @@ impl App {
             names: Arc::default(),
             grace: None,
             unload_after: UNLOAD_AFTER,
+            retention: Retention::default(),
             keeps_panic_hook: false,
             problems: problems.into_iter().collect(),
         }
+    }
+
+    /// Lets runs leave the file some time after they have ended: adds a rule, such as `30d`, `1000`
+    /// (the newest thousand are kept), `30d,1000` or `audit=yes:always`. The first rule whose labels
+    /// a run has decides about it, so the one without labels comes last. Without rules every run
+    /// stays. `--keep` and `TIDEMILL_KEEP` replace all of them.
+    ///
+    /// A run leaves with all the runs that it started, once each of them has ended. Its id is then
+    /// free: starting it again begins anew. Under a sidecar a run leaves only when the bucket has it,
+    /// where older moments of the node keep it.
+    #[must_use]
+    pub fn keep(mut self, rule: &str) -> App {
+        let mut rules = self.retention.rules().to_vec();
+        match rule.parse().and_then(|rule| {
+            rules.push(rule);
+            Retention::new(rules)
+        }) {
+            Ok(retention) => self.retention = retention,
+            Err(e) => self.problems.push(format!("App::keep: {e}")),
+        }
+        self
     }
 
     /// The version that each run records; `env!("CARGO_PKG_VERSION")` is a good one. Default `0`.

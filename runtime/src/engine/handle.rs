@@ -5,17 +5,18 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::{Checkpoints, OwnCopy};
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Epoch, Failure, InstanceId, Json, NodeId, RunId, RunStatus, Seq,
-    WaitsFor,
+    BlockReason, BlockReasonKind, Epoch, Failure, InstanceId, Json, NodeId, PruneReport,
+    PruneRequest, RunId, RunStatus, Seq, WaitsFor,
 };
 
 use super::recovery::{self, Continues, Instruments};
-use super::{Engine, check, closing, start};
+use super::{Engine, StillCompared, check, closing, start};
 
 use crate::author::{App, Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
 use crate::error::{Error, ErrorKind, closed};
@@ -32,6 +33,8 @@ pub struct Environment {
     pub checkpoints: Checkpoints,
     /// The gate that releases effects.
     pub gate: Gate,
+    /// The positions of the log that retention leaves alone.
+    pub compared: StillCompared,
     /// The fleet, which idempotency keys include; `None` without a sidecar.
     pub fleet: Option<String>,
     /// The node's name; `None` without a sidecar.
@@ -52,6 +55,7 @@ impl Environment {
             path: path.to_owned(),
             checkpoints: Checkpoints::Own,
             gate: Gate::always_open(),
+            compared: StillCompared::nothing(),
             fleet: None,
             node: None,
             epoch: None,
@@ -303,6 +307,35 @@ impl Node {
     pub async fn resume(&self, run: &RunId) -> Result<(), Error> {
         self.engine.resume(run).await?;
         self.engine.gate().opened().await
+    }
+
+    /// Removes ended runs by the rules of the request, or by the program's own, or counts what
+    /// would leave. `time` bounds the work: then the report says that there is more.
+    ///
+    /// # Errors
+    /// `Invalid` without rules; `Unavailable` while nothing can be written, or while the sidecar
+    /// does not tell what may leave.
+    pub(crate) async fn prune(
+        &self,
+        request: PruneRequest,
+        time: Duration,
+    ) -> Result<PruneReport, Error> {
+        let rules = request.keep.unwrap_or_else(|| self.engine.app.retention.clone());
+        if rules.rules().is_empty() {
+            return Err(Error::invalid(
+                "there is no rule: the program keeps every run, and the request names none; give \
+                 some, such as `--keep 30d` or `{\"keep\": [\"30d\"]}`",
+            ));
+        }
+        let until = self.engine.clock.boot().saturating_add(time);
+        // In a task of its own: what was begun is counted even if the caller goes.
+        let engine = Arc::clone(&self.engine);
+        let pass = async move { engine.prune(&rules, request.dry_run, Some(until)).await };
+        let report = self.engine.runtime.spawn(pass).await;
+        let report =
+            report.map_err(|e| Error::caused(ErrorKind::Internal, "the pass did not end", e))??;
+        self.engine.gate().opened().await?;
+        Ok(report)
     }
 
     /// What the file is a copy of, if it is one that is a node of its own.

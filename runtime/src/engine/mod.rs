@@ -30,6 +30,7 @@ pub(crate) mod recovery;
 pub(crate) mod refusals;
 pub(crate) mod registry;
 mod replay;
+mod retention;
 pub(crate) mod run_core;
 pub(crate) mod scope;
 mod shadow;
@@ -69,6 +70,7 @@ use recovery::Retries;
 use refusals::Refusals;
 use registry::Registry;
 pub(crate) use registry::Run;
+pub use retention::StillCompared;
 use scope::Scope;
 use timers::Timers;
 
@@ -120,6 +122,7 @@ pub(crate) struct Engine {
     losers: Mutex<Vec<RunningBody>>,
     pub(crate) refusals: Refusals,
     shadow: shadow::Shadow,
+    pruning: retention::Pruning,
     pub(crate) traces: Traces,
 }
 
@@ -174,6 +177,12 @@ impl Engine {
             losers.reserve(room);
         }
         losers.push(body);
+    }
+
+    /// Whether the body of a dropped step of this run still runs.
+    fn has_loser(&self, run: &RunId) -> bool {
+        let losers = self.losers.lock().unwrap_or_else(PoisonError::into_inner);
+        losers.iter().any(|loser| loser.run() == run && !loser.is_finished())
     }
 
     /// Waits for the bodies of dropped steps; drops them when the grace is over.

@@ -24,6 +24,7 @@ use super::line::Line;
 use super::polls::Polls;
 use super::pool::Pool;
 use super::refusals::Refusals;
+use super::retention::{self, Pruning};
 use super::scope::Scope;
 use super::timers::Timers;
 use super::{Engine, Environment, LOADS_MAX, shadow};
@@ -79,6 +80,7 @@ pub(super) async fn open(
     let retries = Retries::of(store.processes().head_before);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let traces = Traces::start(&app, &environment, store.reads().beside(), &runtime);
+    let pruning = Pruning::new(&clock);
     let engine = Arc::new(Engine {
         state: Arc::new(std::mem::take(&mut app.state)),
         app: Arc::new(app),
@@ -106,11 +108,15 @@ pub(super) async fn open(
         losers: Mutex::default(),
         refusals: Refusals::default(),
         shadow: shadow::Shadow::default(),
+        pruning,
         traces,
     });
     engine.drivers.spawn_on(take_up(Arc::clone(&engine)), &engine.runtime);
     engine.drivers.spawn_on(alarm::watch(Arc::clone(&engine)), &engine.runtime);
     engine.drivers.spawn_on(feeder::feed(Arc::clone(&engine)), &engine.runtime);
+    if engine.scope_of_runs.is_all() && !engine.app.retention.keeps_all() {
+        engine.drivers.spawn_on(retention::watch(Arc::clone(&engine)), &engine.runtime);
+    }
     Ok(engine)
 }
 

@@ -25,6 +25,11 @@ impl Scope {
         Scope::Only(Mutex::new(of.into_iter().collect()))
     }
 
+    /// Whether the process continues every run of the file.
+    pub(crate) fn is_all(&self) -> bool {
+        matches!(self, Scope::All)
+    }
+
     /// Whether the process may continue this run.
     pub(crate) fn has(&self, run: &RunId) -> bool {
         match self {

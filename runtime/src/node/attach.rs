@@ -27,6 +27,7 @@ use tidemill_telemetry::log::of_node;
 use tokio_util::sync::CancellationToken;
 
 use super::shipping::Shipping;
+use crate::engine::StillCompared;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
 
@@ -65,6 +66,7 @@ struct AttachShared {
     session: Mutex<SessionId>,
     gate: Gate,
     shipping: Shipping,
+    compared: StillCompared,
     /// Cancelled when the goodbye begins: from then on a broken stream is not opened again.
     leaving: CancellationToken,
     /// Cancelled when the goodbye was answered or has failed: the stream may end.
@@ -98,6 +100,7 @@ impl Sidecar {
             hello,
             gate: Gate::leased(),
             shipping: Shipping::default(),
+            compared: StillCompared::unknown(),
             leaving: CancellationToken::new(),
             done: CancellationToken::new(),
             fenced: CancellationToken::new(),
@@ -124,6 +127,11 @@ impl Sidecar {
     /// The sidecar's reports about shipping.
     pub(crate) fn shipping(&self) -> &Shipping {
         &self.shared.shipping
+    }
+
+    /// The positions of the log that retention leaves alone.
+    pub(crate) fn compared(&self) -> &StillCompared {
+        &self.shared.compared
     }
 
     /// Waits until another owner has the node.
@@ -369,6 +377,9 @@ async fn feed(shared: &AttachShared, lines: &mut Lines, boot: &BootId) -> bool {
             }
         };
         shared.shipping.tell(&line);
+        if let Some(compared) = line.compared {
+            shared.compared.tell(compared);
+        }
         match verdict(&line, boot) {
             GateChange::OpenUntil(deadline) => {
                 shared.gate.set(deadline);

@@ -73,6 +73,7 @@ fn environment(path: &Path, sidecar: Option<&Sidecar>) -> Environment {
         path: path.to_owned(),
         checkpoints: Checkpoints::ByLitestream,
         gate: sidecar.gate().clone(),
+        compared: sidecar.compared().clone(),
         fleet: hello.fleet.as_ref().map(ToString::to_string),
         node: Some(hello.node.clone()),
         epoch: Some(hello.epoch),

@@ -4,6 +4,7 @@
 //! | verb | does |
 //! |---|---|
 //! | `commit`, `create`, `record` | append to the log and answer when that is durable |
+//! | `leaving`, `prune` | find the ended runs that leave, and remove them |
 //! | `log` | reads the whole log of a run |
 //! | `find`, `children` | read a run's state, and the children that it waits for |
 //! | `due`, `timers` | list the runs that have something to do, now and next |
@@ -27,10 +28,13 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
+use tidemill_eventlog::leaving::{self, Look};
+use tidemill_eventlog::prune::Leaver;
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{OwnCopy, open_any, waits};
 use tidemill_model::{
-    OpId, RunCounts, RunId, RunPage, RunState, RunStatus, Seq, Timestamp, WaitsFor,
+    Compared, OpId, RetentionJudge, RunCounts, RunId, RunPage, RunState, RunStatus, Seq, Timestamp,
+    WaitsFor,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +47,8 @@ pub(crate) use open::OpenFile;
 pub(crate) use process::Processes;
 use readers::Lane;
 use writer::{
-    Aside, Creation, Faults, NewRun, Pace, QueueSize, Refusing, Reply, Setup, Tally, Turn, Writer,
+    Aside, Creation, Faults, Left, NewRun, Pace, QueueSize, Refusing, Reply, Setup, Tally, Turn,
+    Writer,
 };
 
 /// The handle of an open file; clones share it.
@@ -97,6 +102,15 @@ impl Store {
     /// Records an event of a step's attempt.
     pub(crate) async fn record(&self, aside: impl FnOnce(Reply) -> Aside) -> Result<(), Error> {
         self.writer.aside(aside).await
+    }
+
+    /// Removes ended runs; what became of each of them.
+    pub(crate) async fn prune(
+        &self,
+        leavers: Vec<Leaver>,
+        compared: Compared,
+    ) -> Result<Vec<Left>, Error> {
+        self.writer.prune(leavers, compared).await
     }
 
     /// Follows a run: what is written to it from now on is news.
@@ -268,6 +282,22 @@ impl Reads {
     pub(crate) async fn waits_for(&self, run: &RunId) -> Result<Option<WaitsFor>, Error> {
         let run = run.clone();
         self.lane.read(move |file| waits::waits_for(file, &run)).await
+    }
+
+    /// Looks for ended runs that leave. The judge goes from look to look.
+    pub(crate) async fn leaving(
+        &self,
+        mut judge: RetentionJudge,
+        at: (Timestamp, Seq),
+        compared: Compared,
+        busy: impl Fn(&RunId) -> bool + Send + 'static,
+    ) -> Result<(RetentionJudge, Look), Error> {
+        self.lane
+            .read(move |file| {
+                let found = leaving::look(file, &mut judge, at, compared, busy)?;
+                Ok((judge, found))
+            })
+            .await
     }
 
     /// A copy of the file as of one moment, made at `path`, which is unlinked before it is

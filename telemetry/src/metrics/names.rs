@@ -78,6 +78,10 @@ metrics! {
         "How many runs ended, by how they did.";
     RUNS_BLOCKED = Counter "tidemill_runs_blocked_total" []
         "How often a run was blocked.";
+    RUNS_PRUNED = Counter "tidemill_runs_pruned_total" []
+        "How many ended runs left the file by retention.";
+    EVENTS_PRUNED = Counter "tidemill_events_pruned_total" []
+        "How many events left the file with them.";
     STEPS = Counter "tidemill_steps_total" ["outcome"]
         "How many steps completed or failed for good, and how many attempts failed and are retried.";
     COMMIT_SECONDS = Histogram "tidemill_commit_duration_seconds" []

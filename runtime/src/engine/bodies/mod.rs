@@ -184,6 +184,10 @@ impl RunningBody {
         Some(at)
     }
 
+    pub(crate) fn run(&self) -> &RunId {
+        &self.run
+    }
+
     pub(crate) fn is_finished(&self) -> bool {
         self.task.is_finished()
     }

@@ -13,6 +13,7 @@ mod odd_logs;
 mod prefixes;
 mod program;
 mod refused;
+mod retention;
 mod stops;
 mod timer_names;
 mod unload;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use tidemill_model::{Json, unix_ms};
+use tidemill_model::{Json, KeepRule, Retention, unix_ms};
 
 use crate::author::{App, GRACE, GRACE_MAX};
 use crate::engine::StartRequest;
+use crate::error::Error;
 use crate::node::http::{WAIT_MAX, duration, reference};
 
 /// What a process needs to end beside the grace of its bodies: two seconds for requests in flight,
@@ -101,6 +102,18 @@ fn grace_within(leave_within: Duration) -> Duration {
     leave_within.saturating_sub(AROUND_GRACE).max(leave_within / 3)
 }
 
+impl Serve {
+    /// The program with the settings of the command line.
+    pub(super) fn settle(&self, app: App) -> Result<App, Error> {
+        let mut app = self.file.settle(app);
+        if !self.keep.is_empty() {
+            let bad = |e| Error::invalid(format!("--keep: {e}"));
+            app.retention = Retention::new(self.keep.clone()).map_err(bad)?;
+        }
+        Ok(app)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -125,6 +138,11 @@ pub(super) struct Serve {
         value_name = "TIME"
     )]
     pub(super) health_lag: Duration,
+    /// How long ended runs are kept: `30d`, `1000` (runs), `30d,1000` or `always`, after labels as in
+    /// `audit=yes:always`. May be repeated; the first rule whose labels a run has decides about it.
+    /// Replaces the program's own rules. Default: the program's own, or every run stays
+    #[arg(long, env = "TIDEMILL_KEEP", value_delimiter = ' ', value_name = "RULE")]
+    pub(super) keep: Vec<KeepRule>,
     /// Let the parked runs of a copy go on, which `tidemill restore --as` made: steps that had not
     /// ended run again under other idempotency keys, whatever became of them where the copy was made
     #[arg(long)]

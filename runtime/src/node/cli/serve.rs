@@ -29,7 +29,7 @@ pub(super) async fn serve(app: App, args: Serve) -> CommandResult {
     let settings = settings.with_token(token_from_environment()?);
     let serving = tokio::select! {
         biased;
-        serving = args.file.settle(app).serve(settings) => serving?,
+        serving = args.settle(app)?.serve(settings) => serving?,
         // The file is not open yet, or is just being opened. The process's exit frees the lock, and
         // the sidecar sees the stream end.
         _ = signals.next() => return Ok(ExitCode::SUCCESS),

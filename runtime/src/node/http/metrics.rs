@@ -93,6 +93,8 @@ fn writer(page: &mut Page, api: &Api) {
     ];
     page.by(&names::RUNS_ENDED, ended.map(by));
     page.one(&names::RUNS_BLOCKED, tally.runs_blocked.get());
+    page.one(&names::RUNS_PRUNED, tally.runs_pruned.get());
+    page.one(&names::EVENTS_PRUNED, tally.events_pruned.get());
     let steps = [
         ("completed", &tally.steps_completed),
         ("failed", &tally.steps_failed),

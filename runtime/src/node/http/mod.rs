@@ -12,6 +12,7 @@
 //! accepted. A caller that disconnects cancels nothing.
 
 mod auth;
+mod body;
 mod error;
 mod events;
 mod health;
@@ -19,6 +20,7 @@ mod metrics;
 mod openapi;
 mod operations;
 mod page;
+mod prune;
 mod query;
 pub(super) mod reference;
 mod runs;
@@ -235,6 +237,7 @@ fn handler(route: Route) -> MethodRouter<Arc<Api>> {
         Route::ListEvents => get(events::events),
         Route::Result => get(runs::result),
         Route::Resume => post(runs::resume),
+        Route::Prune => post(prune::prune),
         Route::Snapshot => get(snapshot::snapshot),
         Route::Metrics => get(metrics::metrics),
         Route::Index => get(index),

@@ -16,6 +16,7 @@ pub(crate) enum Route {
     ListEvents,
     Result,
     Resume,
+    Prune,
     Snapshot,
     Metrics,
     Index,
@@ -82,7 +83,7 @@ const RESUME: &[Parameter] =
 
 impl Route {
     /// All of them, in the order in which a person meets them.
-    pub(crate) const ALL: [Route; 14] = [
+    pub(crate) const ALL: [Route; 15] = [
         Route::StartRun,
         Route::ListRuns,
         Route::ShowRun,
@@ -91,6 +92,7 @@ impl Route {
         Route::ListEvents,
         Route::Result,
         Route::Resume,
+        Route::Prune,
         Route::Snapshot,
         Route::Metrics,
         Route::Index,
@@ -108,12 +110,19 @@ impl Route {
             answer,
             open: false,
         };
+        let post = |path, parameters, body, answer| Endpoint {
+            method: Method::POST,
+            body,
+            ..get(path, parameters, answer)
+        };
+        let open = |path, answer| Endpoint { open: true, ..get(path, &[], answer) };
         match self {
-            Route::StartRun => Endpoint {
-                method: Method::POST,
-                body: Some("{workflow, input?, id?, labels?}"),
-                ..get("/v1/runs", &[], "201 with the run; 200 if it exists with the same input")
-            },
+            Route::StartRun => post(
+                "/v1/runs",
+                &[],
+                Some("{workflow, input?, id?, labels?}"),
+                "201 with the run; 200 if it exists with the same input",
+            ),
             Route::ListRuns => {
                 get("/v1/runs", LIST_RUNS, "`{runs, next, counts?}`: summaries, the newest first")
             }
@@ -137,32 +146,28 @@ impl Route {
                 "200 with the end of the run, 202 while it has none, 409 with the reason while it \
                  is blocked",
             ),
-            Route::Resume => Endpoint {
-                method: Method::POST,
-                ..get(
-                    "/v1/runs/{id}/resume",
-                    RESUME,
-                    "200 with what became of it; a blocked run is tried again",
-                )
-            },
+            Route::Resume => post(
+                "/v1/runs/{id}/resume",
+                RESUME,
+                None,
+                "200 with what became of it; a blocked run is tried again",
+            ),
+            Route::Prune => post(
+                "/v1/prune",
+                &[],
+                Some("{keep?, dry_run?}"),
+                "200 with what left or would leave; while `more`, ask again",
+            ),
             Route::Snapshot => get("/v1/snapshot", &[], "a consistent copy of the file"),
             Route::Metrics => {
                 get("/metrics", &[], "metrics of the node and of its sidecar, for Prometheus")
             }
             Route::Index => get("/v1", &[], "this table"),
             Route::OpenApi => get("/v1/openapi.json", &[], "this API as an OpenAPI 3.1 document"),
-            Route::Health => Endpoint {
-                open: true,
-                ..get(
-                    "/v1/health",
-                    &[],
-                    "200 while the node can act, record and ship in time; else 503",
-                )
-            },
-            Route::Live => Endpoint {
-                open: true,
-                ..get("/v1/live", &[], "200 as long as the process answers")
-            },
+            Route::Health => {
+                open("/v1/health", "200 while the node can act, record and ship in time; else 503")
+            }
+            Route::Live => open("/v1/live", "200 as long as the process answers"),
         }
     }
 

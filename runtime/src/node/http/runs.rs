@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
@@ -15,21 +13,15 @@ use tidemill_eventlog::query::RunFilter;
 use tidemill_model::limits::PAGE_BYTES_MAX;
 use tidemill_model::{Payloads, RunId, RunPage, RunState, RunStatus, RunView, WaitsFor};
 
-use super::Api;
 use super::error::ApiError;
 use super::operations::{OPERATIONS_DEFAULT, page};
 use super::query::Params;
 use super::reference::Route;
 use super::view::ResultView;
+use super::{Api, body};
 use crate::engine::{Node, RunResult, StartRequest};
 use crate::error::{Error, ErrorKind, closed};
 use crate::store::{HeldBlocks, Reads};
-
-/// The largest body of a request: a payload of 1 MiB, with room for JSON escapes and labels.
-const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// How much of a body that is too large is read before its connection is cut.
-const BODY_BYTES_DRAINED_MAX: usize = 32 * 1024 * 1024;
 
 /// The default number of runs in a page: a few hundred bytes each.
 const LIST_DEFAULT: u32 = 100;
@@ -62,63 +54,11 @@ pub(crate) async fn start(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body = json_body(request).await?;
-    let body = start_body(&body).map_err(|why| {
-        ApiError::invalid(format!("the body is not {{workflow, input?, id?, labels?}}: {why}"))
-    })?;
-    let StartBody { workflow, input, id, labels } = body;
+    let StartBody { workflow, input, id, labels } = body::object(request, Route::StartRun).await?;
     let started = api.node.start_request(StartRequest { workflow, input, id, labels }).await?;
     let run = shown(&api, started.id).await?;
     let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(run)).into_response())
-}
-
-/// Reads the body of a start. An array has no names, so it is refused even if its values would fit.
-fn start_body(body: &[u8]) -> Result<StartBody, String> {
-    match body.trim_ascii_start().first() {
-        None => Err("it is empty".to_owned()),
-        Some(b'[' | b'"' | b'0'..=b'9' | b'-' | b't' | b'f' | b'n') => {
-            Err("it is JSON, but not an object".to_owned())
-        }
-        Some(_) => serde_json::from_slice(body).map_err(|e| e.to_string()),
-    }
-}
-
-/// The body of a request whose content type is JSON: a browser does not let a foreign web page send
-/// that without asking the node first.
-async fn json_body(request: Request) -> Result<bytes::Bytes, ApiError> {
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_json = content_type
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
-    if !is_json {
-        return Err(ApiError::media_type("send JSON, with `Content-Type: application/json`"));
-    }
-    read_body(request.into_body()).await
-}
-
-/// Reads a body. Reads the rest of a body that is too large for a while and discards it: if the
-/// connection were cut while the caller sends, the caller would never see why.
-async fn read_body(mut body: Body) -> Result<bytes::Bytes, ApiError> {
-    use http_body_util::BodyExt as _;
-    let (mut kept, mut read) = (bytes::BytesMut::new(), 0_usize);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| ApiError::invalid(format!("the body broke off: {e}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        read = read.saturating_add(data.len());
-        if read <= BODY_BYTES_MAX {
-            kept.extend_from_slice(&data);
-        } else if read > BODY_BYTES_DRAINED_MAX {
-            break;
-        }
-    }
-    if read > BODY_BYTES_MAX {
-        return Err(ApiError::too_large(format!(
-            "the body is larger than the limit of {BODY_BYTES_MAX} bytes: put large data into your \
-             own storage and its key into the input"
-        )));
-    }
-    Ok(kept.freeze())
 }
 
 /// `GET /v1/runs`.

@@ -1,10 +1,10 @@
 //! Applies messages to the file within the open transaction, and answers them after its commit.
 
-use tidemill_eventlog::{Appended, projection, query};
+use tidemill_eventlog::{Appended, projection, prune, query};
 use tidemill_model::{EncodedEvent, Event, EventClass, RunId, RunStatus, Seq};
 
 use super::commit::{Committer, LogResult};
-use super::message::{Aside, Creation, Message, NewRun, Turn};
+use super::message::{Aside, Creation, Left, Message, NewRun, Prune, Turn};
 use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
 use crate::ops::child::not_ours;
@@ -21,6 +21,7 @@ pub(super) enum Done {
     },
     Create(Result<Creation, Error>),
     Aside(Result<(), Error>),
+    Prune(Vec<Left>),
     /// The message itself cannot be written.
     Unfit(Error),
     /// Nothing can be written now.
@@ -54,7 +55,19 @@ impl Committer {
             Message::Turn(turn) => self.turn(turn),
             Message::Create(create) => self.create_run(&create.new).map(Done::Create),
             Message::Aside(aside) => self.aside(aside).map(Done::Aside),
+            Message::Prune(prune) => self.prune(prune).map(Done::Prune),
         }
+    }
+
+    fn prune(&mut self, prune: &Prune) -> LogResult<Vec<Left>> {
+        let mut left = Vec::with_capacity(prune.leavers.len());
+        for leaver in &prune.leavers {
+            left.push(prune::remove(&self.connection, leaver, prune.compared)?);
+            // Its id is free now, for a run whose events are others.
+            self.last.remove(&leaver.run);
+            self.attempts.forget(&leaver.run);
+        }
+        Ok(left)
     }
 
     fn turn(&mut self, turn: &Turn) -> LogResult<Done> {
@@ -211,7 +224,7 @@ pub(super) fn answer(message: Message, done: Done) {
                 }
                 Done::Unfit(error) => TurnReply::Unfit(error),
                 Done::Refused(error) => TurnReply::Refused(error),
-                Done::Create(_) | Done::Aside(_) => {
+                Done::Create(_) | Done::Aside(_) | Done::Prune(_) => {
                     unreachable!("a turn is not applied as another")
                 }
             });
@@ -219,12 +232,23 @@ pub(super) fn answer(message: Message, done: Done) {
         Message::Create(create) => drop(create.reply.send(match done {
             Done::Create(created) => created,
             Done::Unfit(error) | Done::Refused(error) => Err(error),
-            Done::Turn { .. } | Done::Aside(_) => unreachable!("a creation is not a turn"),
+            Done::Turn { .. } | Done::Aside(_) | Done::Prune(_) => {
+                unreachable!("a creation is not applied as another")
+            }
         })),
         Message::Aside(aside) => drop(aside.reply.send(match done {
             Done::Aside(recorded) => recorded,
             Done::Unfit(error) | Done::Refused(error) => Err(error),
-            Done::Turn { .. } | Done::Create(_) => unreachable!("an aside is not a turn"),
+            Done::Turn { .. } | Done::Create(_) | Done::Prune(_) => {
+                unreachable!("an aside is not applied as another")
+            }
+        })),
+        Message::Prune(prune) => drop(prune.reply.send(match done {
+            Done::Prune(left) => Ok(left),
+            Done::Unfit(error) | Done::Refused(error) => Err(error),
+            Done::Turn { .. } | Done::Create(_) | Done::Aside(_) => {
+                unreachable!("runs leave by a message of their own")
+            }
         })),
     }
 }

@@ -103,7 +103,7 @@ impl Committer {
             Ok(took) => {
                 self.appender.committed();
                 self.tally.committed(batch, &self.done, took);
-                self.followers.tell(batch.iter().map(Message::run));
+                self.followers.tell(batch.iter().filter_map(Message::run));
                 batch.drain(..).zip(self.done.drain(..)).for_each(|(of, done)| answer(of, done));
                 self.note_written();
                 self.pace.after_commit();
@@ -234,6 +234,8 @@ impl Committer {
                 self.last.remove(&create.new.id);
             }
             Message::Aside(aside) => self.attempts.forget(&aside.run),
+            // Ended runs are not remembered.
+            Message::Prune(_) => {}
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use tidemill_model::{EncodedEvent, Event, OpId, RunCreated, RunId, RunStatus, Seq};
+use tidemill_eventlog::prune::Leaver;
+use tidemill_model::{
+    Compared, EncodedEvent, Event, OpId, RunCreated, RunId, RunStatus, Seq, Stays,
+};
 use tokio::sync::oneshot;
 
 use crate::engine::inbox::Inbox;
@@ -13,23 +16,27 @@ pub(crate) enum Message {
     Turn(Box<Turn>),
     Create(Create),
     Aside(Aside),
+    Prune(Prune),
 }
 
 impl Message {
-    /// The run that it writes to; no stream can follow the runs that it creates yet.
-    pub(super) fn run(&self) -> &RunId {
+    /// The run that it writes to; no stream can follow the runs that it creates yet, and one that
+    /// follows a run that leaves has ended with it.
+    pub(super) fn run(&self) -> Option<&RunId> {
         match self {
-            Message::Turn(turn) => &turn.run,
-            Message::Create(create) => &create.new.id,
-            Message::Aside(aside) => &aside.run,
+            Message::Turn(turn) => Some(&turn.run),
+            Message::Create(create) => Some(&create.new.id),
+            Message::Aside(aside) => Some(&aside.run),
+            Message::Prune(_) => None,
         }
     }
 
-    /// How many rows it adds to the log.
+    /// How many rows it adds to the log, or removes.
     pub(super) fn rows(&self) -> usize {
         match self {
             Message::Turn(turn) => turn.events.len() + turn.children.len(),
             Message::Create(_) | Message::Aside(_) => 1,
+            Message::Prune(prune) => prune.rows(),
         }
     }
 
@@ -42,6 +49,7 @@ impl Message {
             }
             Message::Create(create) => create.new.bytes(),
             Message::Aside(aside) => aside.event.bytes(),
+            Message::Prune(_) => 0,
         }
     }
 }
@@ -112,4 +120,22 @@ pub(crate) struct Aside {
     pub(crate) attempt: u32,
     pub(crate) event: EncodedEvent,
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Ended runs that leave, children before their parents.
+pub(crate) struct Prune {
+    pub(crate) leavers: Vec<Leaver>,
+    /// The positions whose rows stay.
+    pub(crate) compared: Compared,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Left>, Error>>,
+}
+
+/// What became of a run that was to leave.
+pub(crate) type Left = Result<(), Stays>;
+
+impl Prune {
+    fn rows(&self) -> usize {
+        let events = self.leavers.iter().map(|leaver| leaver.events).sum::<u64>();
+        usize::try_from(events).unwrap_or(usize::MAX)
+    }
 }

@@ -39,7 +39,8 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tidemill_eventlog::Appender;
-use tidemill_model::RunId;
+use tidemill_eventlog::prune::Leaver;
+use tidemill_model::{Compared, RunId};
 use tokio::sync::oneshot;
 
 use commit::Committer;
@@ -48,7 +49,7 @@ pub use condition::{RefusalCause, Refusing};
 pub(crate) use faults::Faults;
 use gather::Gather;
 use intake::Intake;
-pub(crate) use message::{Aside, Create, Creation, Message, NewRun, Turn};
+pub(crate) use message::{Aside, Create, Creation, Left, Message, NewRun, Prune, Turn};
 pub(crate) use pace::Pace;
 use queue::Queue;
 pub(crate) use queue::QueueSize;
@@ -134,6 +135,17 @@ impl Writer {
     pub(crate) async fn aside(&self, aside: impl FnOnce(Reply) -> Aside) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         self.queue.push(Message::Aside(aside(reply))).await?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Removes ended runs; what became of each of them.
+    pub(crate) async fn prune(
+        &self,
+        leavers: Vec<Leaver>,
+        compared: Compared,
+    ) -> Result<Vec<Left>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.push(Message::Prune(Prune { leavers, compared, reply })).await?;
         answer.await.map_err(|_| closed())?
     }
 

@@ -151,7 +151,9 @@ impl Queue {
         state.size.bytes += message.bytes();
         match message {
             Message::Create(_) => state.creations.push_back(message),
-            Message::Turn(_) | Message::Aside(_) => state.messages.push_back(message),
+            Message::Turn(_) | Message::Aside(_) | Message::Prune(_) => {
+                state.messages.push_back(message);
+            }
         }
         let there = state.waiting();
         let wake = state.wanted.take_if(|wanted| there >= *wanted).is_some();

@@ -9,7 +9,7 @@ use tidemill_model::{Event, RunStatus};
 use tidemill_telemetry::metrics::{Counter, Histogram};
 
 use super::apply::Done;
-use super::message::{Creation, Message, Turn};
+use super::message::{Creation, Left, Message, Prune, Turn};
 
 /// Counts since the start of the process.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     pub(crate) runs_failed: Counter,
     pub(crate) runs_cancelled: Counter,
     pub(crate) runs_blocked: Counter,
+    pub(crate) runs_pruned: Counter,
+    pub(crate) events_pruned: Counter,
     pub(crate) steps_completed: Counter,
     pub(crate) steps_failed: Counter,
     pub(crate) steps_retried: Counter,
@@ -40,6 +42,8 @@ impl Default for Tally {
             runs_failed: Counter::default(),
             runs_cancelled: Counter::default(),
             runs_blocked: Counter::default(),
+            runs_pruned: Counter::default(),
+            events_pruned: Counter::default(),
             steps_completed: Counter::default(),
             steps_failed: Counter::default(),
             steps_retried: Counter::default(),
@@ -69,13 +73,29 @@ impl Tally {
                     }
                     1
                 }
-                (Message::Turn(_) | Message::Create(_) | Message::Aside(_), _) => 0,
+                (Message::Prune(prune), Done::Prune(left)) => {
+                    self.pruned(prune, left);
+                    0
+                }
+                (
+                    Message::Turn(_) | Message::Create(_) | Message::Aside(_) | Message::Prune(_),
+                    _,
+                ) => 0,
             };
             rows += written;
         }
         self.commits.took(took);
         self.messages.observe(count(batch.len()));
         self.rows.observe(count(rows));
+    }
+
+    /// Counts the runs that left.
+    fn pruned(&self, prune: &Prune, left: &[Left]) {
+        let gone = prune.leavers.iter().zip(left).filter(|(_, left)| left.is_ok());
+        let (runs, events) =
+            gone.fold((0, 0), |(runs, events), (leaver, _)| (runs + 1, events + leaver.events));
+        self.runs_pruned.add(runs);
+        self.events_pruned.add(events);
     }
 
     fn turn(&self, turn: &Turn) {

@@ -4,8 +4,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use tidemill_model::{
-    ApiErrorView, EventPage, EventView, OperationPage, OperationView, RunPage, RunStatus,
-    RunSummary, RunView,
+    ApiErrorView, EventPage, EventView, OperationPage, OperationView, PruneReport, PruneRequest,
+    RunPage, RunStatus, RunSummary, RunView,
 };
 
 use super::DOCUMENT;
@@ -60,6 +60,7 @@ impl Writer {
                 self.json::<BlockedView>(409, "the run is blocked, and why"),
             ],
             Route::Resume => vec![self.json::<ResultView>(200, "what became of the run")],
+            Route::Prune => vec![self.json::<PruneReport>(200, "what left, or would leave")],
             Route::Snapshot => {
                 let schema = json!({ "type": "string", "format": "binary" });
                 let content = json!({ "application/vnd.sqlite3": { "schema": schema } });
@@ -101,7 +102,11 @@ impl Writer {
             "responses": responses,
         });
         if endpoint.body.is_some() {
-            let schema = json!({ "$ref": "#/components/schemas/StartBody" });
+            let body = match route {
+                Route::Prune => "PruneRequest",
+                _ => "StartBody",
+            };
+            let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
             let content = json!({ "application/json": { "schema": schema } });
             operation["requestBody"] = json!({ "required": true, "content": content });
         }
@@ -155,10 +160,8 @@ fn made() -> Value {
         of_path[method.as_str().to_lowercase()] = writer.operation(route);
     }
     let mut schemas = writer.schemas.take_definitions(true);
-    let body = SchemaSettings::draft2020_12().for_deserialize().into_generator();
-    let mut body = body.into_root_schema_for::<StartBody>().to_value();
-    body.as_object_mut().unwrap().retain(|name, _| name != "$schema" && name != "title");
-    schemas.insert("StartBody".to_owned(), body);
+    schemas.insert("StartBody".to_owned(), of_body::<StartBody>());
+    schemas.insert("PruneRequest".to_owned(), of_body::<PruneRequest>());
     schemas.values_mut().for_each(without_rust);
     json!({
         "openapi": "3.1.0",
@@ -176,6 +179,16 @@ fn made() -> Value {
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
         },
     })
+}
+
+/// The schema of what a request carries.
+fn of_body<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_deserialize().with(|settings| {
+        settings.inline_subschemas = true;
+    });
+    let mut body = settings.into_generator().into_root_schema_for::<T>().to_value();
+    body.as_object_mut().unwrap().retain(|name, _| name != "$schema" && name != "title");
+    body
 }
 
 /// Descriptions come from the comments of Rust types; a reader of JSON knows no `None`.

@@ -1,0 +1,263 @@
+//! Retention: ended runs leave by the rules of the program, or by those of a request.
+//!
+//! One pass at a time looks at all ended runs, newest first, through a reader, and hands those that
+//! leave to the writer, some hundred rows a message. `docs/design/retention.md` has the reasons.
+//!
+//! Invariants:
+//! - nothing leaves while it is not known which positions are still compared;
+//! - a run that is in memory stays, and so does one whose body still runs: what that body records
+//!   must not reach a later run of the same id.
+//!
+//! Failure: a pass that cannot read or write ends, and the next one begins anew. A run with a
+//! damaged row stays, and is named once. Crash and closing: what was removed is removed.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidemill_eventlog::prune::Leaver;
+use tidemill_model::{
+    BootTime, Compared, PruneReport, Retention, RunId, Seq, Stays, Timestamp, unix_ms,
+};
+
+use super::Engine;
+use super::clock::Clock;
+use crate::error::{Error, ErrorKind, closed};
+
+/// How often the rules of the program are applied.
+const PASS_EVERY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 60_000 });
+
+/// The pause after a pass is at least so many times as long as the pass was.
+const PAUSE_FACTOR: u32 = 100;
+
+/// About how many events one message removes: as many as a full transaction of runs adds in a
+/// millisecond or two.
+const EVENTS_A_MESSAGE: u64 = 512;
+
+/// The positions of the log that somebody may still compare, so that their rows stay. Clones share
+/// what is told.
+#[derive(Debug, Clone)]
+pub struct StillCompared(Arc<Mutex<Option<Compared>>>);
+
+impl StillCompared {
+    /// No positions: the file was never shipped.
+    pub fn nothing() -> StillCompared {
+        StillCompared(Arc::new(Mutex::new(Some(Compared::NONE))))
+    }
+
+    /// It is not known until it is told, and nothing leaves before.
+    pub fn unknown() -> StillCompared {
+        StillCompared(Arc::new(Mutex::new(None)))
+    }
+
+    /// Takes what the sidecar tells. It only goes forward within an epoch, so what was told stays
+    /// safe when the sidecar is lost.
+    pub(crate) fn tell(&self, compared: Compared) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(compared);
+    }
+
+    /// What was told last; `None` if nothing was.
+    pub(crate) fn known(&self) -> Option<Compared> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The clock by which runs grow old, and whether a pass is under way.
+pub(crate) struct Pruning {
+    clock: Clock,
+    opened: (Timestamp, BootTime),
+    pass: tokio::sync::Mutex<Stuck>,
+}
+
+/// The runs that cannot leave because a row of theirs is damaged, and that were named.
+type Stuck = BTreeSet<RunId>;
+
+impl Pruning {
+    pub(super) fn new(clock: &Clock) -> Pruning {
+        let opened = (clock.wall(), clock.boot());
+        Pruning { clock: clock.clone(), opened, pass: tokio::sync::Mutex::default() }
+    }
+
+    /// The moment by which runs are old. A wall clock that jumps forward while this process lives
+    /// makes no run older than the boot clock does.
+    fn now(&self) -> Timestamp {
+        let (wall, boot) = self.opened;
+        self.clock.wall().min(wall.saturating_add(self.clock.boot().since(boot)))
+    }
+}
+
+/// Applies the rules of the program from time to time, until the node closes.
+pub(super) async fn watch(engine: Arc<Engine>) {
+    let (mut pause, mut told) = (PASS_EVERY, None);
+    loop {
+        tokio::select! {
+            biased;
+            () = engine.closing.cancelled() => return,
+            () = engine.timers.sleep(pause) => {}
+        }
+        if engine.environment.compared.known().is_none() {
+            continue;
+        }
+        let began = engine.clock.boot();
+        match engine.prune(&engine.app.retention, false, None).await {
+            Ok(PruneReport { runs, events, .. }) => {
+                told = None;
+                if runs > 0 {
+                    let took_ms = unix_ms(engine.clock.boot().since(began));
+                    tracing::info!(runs, events, took_ms, "ended runs left");
+                }
+            }
+            Err(_) if engine.closing.is_cancelled() => return,
+            Err(error) => {
+                let text = error.to_string();
+                if told.as_ref() != Some(&text) {
+                    tracing::warn!(%error, "ended runs cannot leave now: trying again");
+                    told = Some(text);
+                }
+            }
+        }
+        pause = PASS_EVERY.max(engine.clock.boot().since(began).saturating_mul(PAUSE_FACTOR));
+    }
+}
+
+impl Engine {
+    /// Removes what these rules let go, or counts it. The pass ends early, with `more`, at `until`.
+    pub(crate) async fn prune(
+        self: &Arc<Self>,
+        rules: &Retention,
+        dry_run: bool,
+        until: Option<BootTime>,
+    ) -> Result<PruneReport, Error> {
+        let mut stuck = self.pruning.pass.lock().await;
+        let now = self.pruning.now();
+        let (mut judge, mut before) = (rules.judge(), Seq::MAX);
+        let mut report = PruneReport { dry_run, ..PruneReport::default() };
+        loop {
+            if self.closing.is_cancelled() {
+                return Err(closed());
+            }
+            let compared = self.environment.compared.known().ok_or_else(unknown)?;
+            let engine = Arc::clone(self);
+            let busy = move |run: &RunId| engine.is_at_work(run);
+            let reads = self.store.reads();
+            let (again, found) = reads.leaving(judge, (now, before), compared, busy).await?;
+            judge = again;
+            if dry_run {
+                report.join(&found.report);
+            } else {
+                report.kept += found.report.kept;
+                report.stays.join(found.report.stays);
+                self.remove(found.leavers, compared, &mut stuck, &mut report).await?;
+            }
+            let Some(next) = found.next else { return Ok(report) };
+            before = next;
+            if until.is_some_and(|until| self.clock.boot() >= until) {
+                report.more = true;
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Removes these runs, a few in each message.
+    async fn remove(
+        &self,
+        leavers: Vec<Leaver>,
+        compared: Compared,
+        stuck: &mut Stuck,
+        report: &mut PruneReport,
+    ) -> Result<(), Error> {
+        for batch in batches(leavers) {
+            match self.store.prune(batch.clone(), compared).await {
+                Ok(left) => tell(report, &batch, left),
+                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+                // One of them has a damaged row: the others leave without it and its parents.
+                Err(_) => {
+                    for leaver in batch {
+                        let alone = vec![leaver.clone()];
+                        match self.store.prune(alone.clone(), compared).await {
+                            Ok(left) => tell(report, &alone, left),
+                            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                                return Err(error);
+                            }
+                            Err(error) => {
+                                let run = leaver.run;
+                                if stuck.insert(run.clone()) {
+                                    tracing::warn!(%run, %error, "an ended run cannot leave");
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this process still does something for a run that has ended.
+    pub(crate) fn is_at_work(&self, run: &RunId) -> bool {
+        self.registry.loaded(run).is_some() || self.has_loser(run)
+    }
+}
+
+fn unknown() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the sidecar has not told yet what is covered, so no run may leave: try again after the \
+         next renewal of the lease; a sidecar before 0.2 never tells",
+    )
+}
+
+fn count(report: &mut PruneReport, leaver: &Leaver) {
+    report.runs += 1;
+    report.events += leaver.events;
+    report.bytes += leaver.bytes;
+}
+
+fn tell(report: &mut PruneReport, batch: &[Leaver], left: Vec<Result<(), Stays>>) {
+    for (leaver, left) in batch.iter().zip(left) {
+        match left {
+            Ok(()) => count(report, leaver),
+            Err(why) => report.stays.add(why),
+        }
+    }
+}
+
+/// The runs in their order, as many together as one message removes.
+fn batches(leavers: Vec<Leaver>) -> Vec<Vec<Leaver>> {
+    let (mut batches, mut events) = (Vec::new(), u64::MAX);
+    for leaver in leavers {
+        if events.saturating_add(leaver.events) > EVENTS_A_MESSAGE {
+            batches.push(Vec::new());
+            events = 0;
+        }
+        events += leaver.events;
+        if let Some(batch) = batches.last_mut() {
+            batch.push(leaver);
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_some_events_and_at_least_one_run_in_their_order() {
+        let leaver = |(at, events): (u64, u64)| Leaver {
+            run: RunId::new(&format!("r{at}")).unwrap(),
+            seq: Seq::new(at).unwrap(),
+            events,
+            bytes: 0,
+        };
+        let sizes = |events: &[u64]| {
+            let leavers: Vec<_> = (0..).zip(events.iter().copied()).map(leaver).collect();
+            let batches = batches(leavers.clone());
+            assert_eq!(batches.concat(), leavers);
+            batches.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[]), Vec::<usize>::new());
+        assert_eq!(sizes(&[200, 200, 112, 1, 9_000, 3]), [3, 1, 1, 1]);
+        assert_eq!(sizes(&[9_000, 9_000]), [1, 1]);
+    }
+}
