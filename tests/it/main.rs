@@ -47,6 +47,7 @@ mod own_copy;
 mod pacing;
 mod probe;
 mod reboot;
+mod retention;
 mod s3_provider;
 mod silence;
 mod slow_store;

@@ -8,6 +8,7 @@
 //!   happen again after a kill
 //! - [`exposition`] what a node says to Prometheus
 //! - [`timeline`] what the observer offers of a node's past
+//! - [`old_runs`] a file with runs that ended long ago
 //! - [`sqlite`] compare two files; [`corrupt`] and [`ltx`] make replicas that lie
 //!
 //! Everything is blocking: a test reads as a list of things done to machines. Every wait has a
@@ -24,6 +25,7 @@ pub(crate) mod ledger;
 pub(crate) mod liar;
 pub(crate) mod ltx;
 pub(crate) mod machine;
+pub(crate) mod old_runs;
 pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod proxy;

@@ -221,3 +221,22 @@ fn a_renewal_keeps_what_is_covered_until_a_barrier_says_more() {
     assert_eq!(renew(6800, 3, Some(covered(2, 1, 41))), Some(covered(2, 1, 41)));
     assert_eq!(renew(10_200, 4, None), Some(covered(2, 1, 41)));
 }
+
+#[test]
+fn the_covered_position_that_the_store_has_is_that_of_the_last_confirmed_write() {
+    let mut claim = Claim { seen: version(1, 1), sent: at(0) };
+    claim.seen.doc.covered = Some(covered(1, 8, 40));
+    let mut renewal = Renewal::new(claim);
+    assert_eq!(renewal.covered(), Some(covered(1, 8, 40)));
+    renewal
+        .handle(Input::Tick(NextWrite { covered: Some(covered(1, 9, 50)), ..fresh(2) }), at(3400));
+    assert_eq!(
+        renewal.covered(),
+        Some(covered(1, 8, 40)),
+        "a taker may still find the earlier one"
+    );
+    renewal.handle(Input::Unclear, at(4400));
+    assert_eq!(renewal.covered(), Some(covered(1, 8, 40)));
+    renewal.handle(Input::Read(seen(2, 2)), at(4500));
+    assert_eq!(renewal.covered(), Some(covered(1, 9, 50)));
+}
