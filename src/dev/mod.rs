@@ -95,12 +95,15 @@ async fn dev(args: &Args) -> anyhow::Result<ExitCode> {
 
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // The terminal was closed: what was started here must not go on without it.
+    let mut hangup = signal(SignalKind::hangup())?;
     let (tell_interrupt, mut interrupted) = mpsc::channel::<()>(4);
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
             }
             if tell_interrupt.send(()).await.is_err() {
                 return;
