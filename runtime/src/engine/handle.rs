@@ -16,6 +16,7 @@ use tidemill_model::{
 };
 
 use super::recovery::{self, Continues, Instruments};
+use super::retention::{Haste, Pass};
 use super::{Engine, StillCompared, check, closing, start};
 
 use crate::author::{App, Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
@@ -330,7 +331,8 @@ impl Node {
         let until = self.engine.clock.boot().saturating_add(time);
         // In a task of its own: what was begun is counted even if the caller goes.
         let engine = Arc::clone(&self.engine);
-        let pass = async move { engine.prune(&rules, request.dry_run, Some(until)).await };
+        let pass = Pass { dry_run: request.dry_run, haste: Haste::Asked, until: Some(until) };
+        let pass = async move { engine.prune(&rules, pass).await };
         let report = self.engine.runtime.spawn(pass).await;
         let report =
             report.map_err(|e| Error::caused(ErrorKind::Internal, "the pass did not end", e))??;

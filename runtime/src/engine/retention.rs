@@ -28,11 +28,39 @@ use crate::error::{Error, ErrorKind, closed};
 const PASS_EVERY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 60_000 });
 
 /// The pause after a pass is at least so many times as long as the pass was.
-const PAUSE_FACTOR: u32 = 100;
+const PAUSE_FACTOR: u32 = 10;
 
-/// About how many events one message removes: as many as a full transaction of runs adds in a
-/// millisecond or two.
-const EVENTS_A_MESSAGE: u64 = 512;
+/// About how many events one message removes: one or two milliseconds of the writer's time, for
+/// which all runs wait.
+const EVENTS_A_MESSAGE: u64 = 128;
+
+/// How much of the writer's time a pass leaves to the runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Haste {
+    /// Nobody waits: after each message it pauses four times as long as that took.
+    None,
+    /// A person waits: half of the time.
+    Asked,
+}
+
+impl Haste {
+    fn pause(self, took: Duration) -> Duration {
+        match self {
+            Haste::None => took.saturating_mul(4),
+            Haste::Asked => took,
+        }
+    }
+}
+
+/// How a pass is to be done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pass {
+    /// Only count what would leave.
+    pub(crate) dry_run: bool,
+    pub(crate) haste: Haste,
+    /// When it ends early, with `more`.
+    pub(crate) until: Option<BootTime>,
+}
 
 /// The positions of the log that somebody may still compare, so that their rows stay. Clones share
 /// what is told.
@@ -99,7 +127,8 @@ pub(super) async fn watch(engine: Arc<Engine>) {
             continue;
         }
         let began = engine.clock.boot();
-        match engine.prune(&engine.app.retention, false, None).await {
+        let pass = Pass { dry_run: false, haste: Haste::None, until: None };
+        match engine.prune(&engine.app.retention, pass).await {
             Ok(PruneReport { runs, events, .. }) => {
                 told = None;
                 if runs > 0 {
@@ -121,13 +150,13 @@ pub(super) async fn watch(engine: Arc<Engine>) {
 }
 
 impl Engine {
-    /// Removes what these rules let go, or counts it. The pass ends early, with `more`, at `until`.
+    /// Removes what these rules let go, or counts it.
     pub(crate) async fn prune(
         self: &Arc<Self>,
         rules: &Retention,
-        dry_run: bool,
-        until: Option<BootTime>,
+        pass: Pass,
     ) -> Result<PruneReport, Error> {
+        let Pass { dry_run, haste, until } = pass;
         let mut stuck = self.pruning.pass.lock().await;
         let now = self.pruning.now();
         let (mut judge, mut before) = (rules.judge(), Seq::MAX);
@@ -147,7 +176,11 @@ impl Engine {
             } else {
                 report.kept += found.report.kept;
                 report.stays.join(found.report.stays);
-                self.remove(found.leavers, compared, &mut stuck, &mut report).await?;
+                for batch in batches(found.leavers) {
+                    let began = self.clock.boot();
+                    self.remove(batch, compared, &mut stuck, &mut report).await?;
+                    self.rest(haste.pause(self.clock.boot().since(began))).await?;
+                }
             }
             let Some(next) = found.next else { return Ok(report) };
             before = next;
@@ -158,34 +191,41 @@ impl Engine {
         }
     }
 
-    /// Removes these runs, a few in each message.
+    /// Waits, so that the runs have the writer meanwhile.
+    async fn rest(&self, pause: Duration) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => Err(closed()),
+            () = self.timers.sleep(pause) => Ok(()),
+        }
+    }
+
+    /// Removes these runs in one message.
     async fn remove(
         &self,
-        leavers: Vec<Leaver>,
+        batch: Vec<Leaver>,
         compared: Compared,
         stuck: &mut Stuck,
         report: &mut PruneReport,
     ) -> Result<(), Error> {
-        for batch in batches(leavers) {
-            match self.store.prune(batch.clone(), compared).await {
-                Ok(left) => tell(report, &batch, left),
+        match self.store.prune(batch.clone(), compared).await {
+            Ok(left) => {
+                tell(report, &batch, left);
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+            // One of them has a damaged row: the others leave without it and its parents.
+            Err(_) => {}
+        }
+        for leaver in batch {
+            let alone = vec![leaver.clone()];
+            match self.store.prune(alone.clone(), compared).await {
+                Ok(left) => tell(report, &alone, left),
                 Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
-                // One of them has a damaged row: the others leave without it and its parents.
-                Err(_) => {
-                    for leaver in batch {
-                        let alone = vec![leaver.clone()];
-                        match self.store.prune(alone.clone(), compared).await {
-                            Ok(left) => tell(report, &alone, left),
-                            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                                return Err(error);
-                            }
-                            Err(error) => {
-                                let run = leaver.run;
-                                if stuck.insert(run.clone()) {
-                                    tracing::warn!(%run, %error, "an ended run cannot leave");
-                                }
-                            }
-                        }
+                Err(error) => {
+                    let run = leaver.run;
+                    if stuck.insert(run.clone()) {
+                        tracing::warn!(%run, %error, "an ended run cannot leave");
                     }
                 }
             }
@@ -257,7 +297,7 @@ mod tests {
             batches.iter().map(Vec::len).collect::<Vec<_>>()
         };
         assert_eq!(sizes(&[]), Vec::<usize>::new());
-        assert_eq!(sizes(&[200, 200, 112, 1, 9_000, 3]), [3, 1, 1, 1]);
+        assert_eq!(sizes(&[50, 50, 28, 1, 9_000, 3]), [3, 1, 1, 1]);
         assert_eq!(sizes(&[9_000, 9_000]), [1, 1]);
     }
 }
