@@ -12,14 +12,14 @@ use crate::error::{Error, Result, sqlite};
 
 /// A stretch of removed rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gap {
+pub(crate) struct Hole {
     pub(crate) first: Seq,
     pub(crate) last: Seq,
     /// The wrapping sum of the hashes of its rows.
     pub(crate) sum: LogSum,
 }
 
-impl Gap {
+impl Hole {
     /// How many rows were removed.
     pub(crate) fn rows(&self) -> u64 {
         self.last.get() - self.first.get() + 1
@@ -63,7 +63,7 @@ pub(crate) fn before(seq: Seq) -> Option<Seq> {
 }
 
 /// The gap whose last position is `last`; `None` if there is none.
-pub(crate) fn ending_at(connection: &Connection, last: Seq) -> Result<Option<Gap>> {
+pub(crate) fn ending_at(connection: &Connection, last: Seq) -> Result<Option<Hole>> {
     // Gaps do not overlap, so the one that begins nearest before a position is the only candidate.
     let sql = "SELECT first, last, sum FROM tidemill_gaps WHERE first <= ?1 \
                ORDER BY first DESC LIMIT 1";
@@ -71,11 +71,11 @@ pub(crate) fn ending_at(connection: &Connection, last: Seq) -> Result<Option<Gap
 }
 
 /// The gap whose first position is `first`; `None` if there is none.
-fn beginning_at(connection: &Connection, first: Seq) -> Result<Option<Gap>> {
+fn beginning_at(connection: &Connection, first: Seq) -> Result<Option<Hole>> {
     one(connection, "SELECT first, last, sum FROM tidemill_gaps WHERE first = ?1", first)
 }
 
-fn one(connection: &Connection, sql: &str, at: Seq) -> Result<Option<Gap>> {
+fn one(connection: &Connection, sql: &str, at: Seq) -> Result<Option<Hole>> {
     let failed = |e| sqlite(format_args!("find a gap of the log at seq={at}"), e);
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let gap = statement.query_row([to_sql(at)], |row| {
@@ -85,22 +85,22 @@ fn one(connection: &Connection, sql: &str, at: Seq) -> Result<Option<Gap>> {
     let ends = from_sql(first).zip(from_sql(last)).filter(|(first, last)| first <= last);
     let bad = || Error::corrupt(format!("tidemill_gaps has a gap from {first} to {last}"));
     let (first, last) = ends.ok_or_else(bad)?;
-    Ok(Some(Gap { first, last, sum: sum_from_sql(sum) }))
+    Ok(Some(Hole { first, last, sum: sum_from_sql(sum) }))
 }
 
 /// Records a stretch whose rows were just removed, joined with the gaps that it touches.
-pub(crate) fn add(connection: &Connection, removed: Gap) -> Result<()> {
+pub(crate) fn add(connection: &Connection, removed: Hole) -> Result<()> {
     let failed = |e| sqlite("record a gap of the log", e);
     let mut gap = removed;
     let touches = before(gap.first).map(|last| ending_at(connection, last)).transpose()?.flatten();
     if let Some(before) = touches {
-        gap = Gap { first: before.first, sum: before.sum.plus(gap.sum.get()), ..gap };
+        gap = Hole { first: before.first, sum: before.sum.plus(gap.sum.get()), ..gap };
     }
     if let Some(after) = beginning_at(connection, gap.last.next())? {
         let sql = "DELETE FROM tidemill_gaps WHERE first = ?1";
         let mut delete = connection.prepare_cached(sql).map_err(failed)?;
         delete.execute([to_sql(after.first)]).map_err(failed)?;
-        gap = Gap { last: after.last, sum: gap.sum.plus(after.sum.get()), ..gap };
+        gap = Hole { last: after.last, sum: gap.sum.plus(after.sum.get()), ..gap };
     }
     let sql = "INSERT INTO tidemill_gaps (first, last, sum) VALUES (?1, ?2, ?3) \
                ON CONFLICT (first) DO UPDATE SET last = ?2, sum = ?3";

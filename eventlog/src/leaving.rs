@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
-use tidemill_model::{Compared, PruneReport, RetentionJudge, RunId, Seq, Stays, Timestamp};
+use tidemill_model::{ComparedSeqs, PruneReport, RetentionJudge, RunId, Seq, Stays, Timestamp};
 
 use crate::codec::{from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
@@ -35,7 +35,7 @@ pub fn look(
     connection: &Connection,
     judge: &mut RetentionJudge,
     (now, before): (Timestamp, Seq),
-    compared: Compared,
+    compared: ComparedSeqs,
     busy: impl Fn(&RunId) -> bool,
 ) -> Result<Look> {
     let roots = ended_roots(connection, before)?;

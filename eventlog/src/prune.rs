@@ -11,11 +11,11 @@
 //! On failure the caller rolls back, and nothing has changed.
 
 use rusqlite::{Connection, OptionalExtension as _};
-use tidemill_model::{Compared, LogSum, RunId, Seq, Stays};
+use tidemill_model::{ComparedSeqs, LogSum, RunId, Seq, Stays};
 
 use crate::codec::{from_sql, hash_stored, sum_from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
-use crate::gaps::{self, Gap};
+use crate::gaps::{self, Hole};
 use crate::verify::{head, sum_at};
 use crate::{due, meta};
 
@@ -39,7 +39,7 @@ pub struct Leaver {
 pub fn family(
     connection: &Connection,
     root: &RunId,
-    compared: Compared,
+    compared: ComparedSeqs,
 ) -> Result<std::result::Result<Vec<Leaver>, Stays>> {
     let mut leavers = Vec::new();
     for run in due::family(connection, root)?.into_iter().rev() {
@@ -95,7 +95,7 @@ fn stays(
     connection: &Connection,
     run: &RunId,
     last: Seq,
-    compared: Compared,
+    compared: ComparedSeqs,
 ) -> Result<Option<Stays>> {
     if last >= compared.from {
         return Ok(Some(Stays::Compared));
@@ -120,7 +120,7 @@ fn stays(
 pub fn remove(
     connection: &Connection,
     leaver: &Leaver,
-    compared: Compared,
+    compared: ComparedSeqs,
 ) -> Result<std::result::Result<(), Stays>> {
     let run = &leaver.run;
     match row_of(connection, run)? {
@@ -142,7 +142,7 @@ pub fn remove(
     meta::put(connection, RETENTION, "1")?;
     let removed = execute("DELETE FROM events WHERE run = ?1", run.as_str())?;
     execute("DELETE FROM tidemill_meta WHERE key = ?1", RETENTION)?;
-    let events: u64 = stretches.iter().map(Gap::rows).sum();
+    let events: u64 = stretches.iter().map(Hole::rows).sum();
     if u64::try_from(removed) != Ok(events) {
         let what = "a trigger on events leaves rows out: drop that trigger";
         let message = format!("remove {run}: {removed} of its {events} events went: {what}");
@@ -165,13 +165,13 @@ fn has_children(connection: &Connection, run: &RunId) -> Result<bool> {
 
 /// The events of a run as stretches without another's event in between, each row proved by its
 /// checksum.
-fn stretches(connection: &Connection, run: &RunId) -> Result<Vec<Gap>> {
+fn stretches(connection: &Connection, run: &RunId) -> Result<Vec<Hole>> {
     let failed = |e| sqlite(format_args!("read the events of {run}"), e);
     let sql = "SELECT seq, ts, run, kind, op, name, data, sum FROM events \
                WHERE run = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let mut rows = statement.query([run.as_str()]).map_err(failed)?;
-    let (mut found, mut scratch): (Vec<Gap>, _) = (Vec::new(), Vec::new());
+    let (mut found, mut scratch): (Vec<Hole>, _) = (Vec::new(), Vec::new());
     // The last row's position, and its running checksum.
     let mut before = (Seq::ZERO, LogSum::ZERO);
     while let Some(row) = rows.next().map_err(failed)? {
@@ -193,9 +193,9 @@ fn stretches(connection: &Connection, run: &RunId) -> Result<Vec<Gap>> {
         }
         match found.last_mut() {
             Some(stretch) if continues => {
-                *stretch = Gap { last: seq, sum: stretch.sum.plus(hash), ..*stretch };
+                *stretch = Hole { last: seq, sum: stretch.sum.plus(hash), ..*stretch };
             }
-            Some(_) | None => found.push(Gap { first: seq, last: seq, sum: LogSum::new(hash) }),
+            Some(_) | None => found.push(Hole { first: seq, last: seq, sum: LogSum::new(hash) }),
         }
         before = (seq, sum);
     }

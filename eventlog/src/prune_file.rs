@@ -1,7 +1,7 @@
 //! Retention on a file that no app has open.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tidemill_model::{Compared, PruneReport, Retention, Seq, Timestamp};
+use tidemill_model::{ComparedSeqs, PruneReport, Retention, Seq, Timestamp};
 
 use crate::error::{Result, sqlite};
 use crate::leaving::{Look, look};
@@ -26,7 +26,7 @@ pub fn prune_file(
     let mut all = PruneReport { dry_run, ..PruneReport::default() };
     loop {
         let Look { leavers, report, next } =
-            look(connection, &mut judge, (now, before), Compared::NONE, |_| false)?;
+            look(connection, &mut judge, (now, before), ComparedSeqs::NONE, |_| false)?;
         if !dry_run {
             take(connection, &leavers)?;
         }
@@ -50,7 +50,7 @@ fn take(connection: &Connection, leavers: &[Leaver]) -> Result<()> {
             && let Some(leaver) = left.next()
         {
             // Nobody else writes, so what may leave by the look may leave now.
-            if let Err(why) = remove(&transaction, leaver, Compared::NONE)? {
+            if let Err(why) = remove(&transaction, leaver, ComparedSeqs::NONE)? {
                 let what = format!("run {} was to leave and stays: {why:?}", leaver.run);
                 return Err(crate::Error::new(crate::ErrorKind::Internal, what));
             }

@@ -62,7 +62,7 @@ pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};
 pub use node_state::{Failures, LastGood, NodeState, Stage, Uncured};
 pub use operation::{CheckpointRecord, Held, Op, OpKind, OpStatus};
 pub use position::{Epoch, LogSum, OpId, Seq, Txid};
-pub use prune::{Compared, PruneReport, PruneRequest, Stays, StaysCount};
+pub use prune::{ComparedSeqs, PruneReport, PruneRequest, Stays, StaysCount};
 pub use retention::{BadRetention, KEPT_AT_LEAST, Keep, KeepRule, Retention, RetentionJudge};
 pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;

@@ -7,7 +7,7 @@ use crate::retention::Retention;
 
 /// Positions of the log that somebody may still compare: their rows stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Compared {
+pub struct ComparedSeqs {
     /// A single one: what the epoch began from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Seq>,
@@ -15,9 +15,9 @@ pub struct Compared {
     pub from: Seq,
 }
 
-impl Compared {
+impl ComparedSeqs {
     /// None: the file was never shipped.
-    pub const NONE: Compared = Compared { base: None, from: Seq::MAX };
+    pub const NONE: ComparedSeqs = ComparedSeqs { base: None, from: Seq::MAX };
 }
 
 /// Why a family of runs that its rule lets go stays for now.

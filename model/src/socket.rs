@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::lease::SidecarState;
 use crate::name::{Fleet, NodeId};
 use crate::position::{Epoch, Seq, Txid};
-use crate::prune::Compared;
+use crate::prune::ComparedSeqs;
 use crate::time::{BootId, BootTime, Timestamp};
 use crate::token::{InstanceId, SessionId};
 
@@ -75,7 +75,7 @@ pub struct LeaseLine {
     /// Which positions of the log somebody may still compare: retention leaves their rows alone.
     /// `None` from a sidecar that does not know or does not tell: then it leaves all alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compared: Option<Compared>,
+    pub compared: Option<ComparedSeqs>,
 }
 
 impl LeaseLine {
@@ -220,7 +220,7 @@ mod tests {
             lag_ms: Some(1500),
             problem: Some("S3 is away".to_owned()),
             covered: Some(covered),
-            compared: Some(Compared { base: Some(Seq::ZERO), from: Seq::new(8).unwrap() }),
+            compared: Some(ComparedSeqs { base: Some(Seq::ZERO), from: Seq::new(8).unwrap() }),
             ..LeaseLine::new(boot.clone(), deadline, GateState::Open)
         };
         let text = serde_json::to_string(&line).unwrap();

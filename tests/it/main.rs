@@ -44,6 +44,7 @@ mod observer;
 mod older_file;
 mod outage;
 mod own_copy;
+mod own_main;
 mod pacing;
 mod probe;
 mod reboot;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -14,7 +15,7 @@ use crate::support::http::Api;
 use crate::support::ledger::Ledger;
 use crate::support::machine::{Machine, free_port};
 use crate::support::process::{self, Process};
-use crate::support::{scratch, wait};
+use crate::support::{old_runs, scratch, tools, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -200,4 +201,38 @@ fn a_plain_copy_is_for_looking_and_names_the_way_on() {
     assert_eq!(other.start().wait_exit(BOUND), 1);
     let way = format!("`tidemill restore {} --as n2 --to FILE`", text(&copy));
     assert!(other.log().contains(&way), "{}", other.log());
+}
+
+#[test]
+fn a_copy_that_is_killed_while_it_is_made_is_no_file_or_a_whole_one() {
+    let folder = scratch::folder("killed-copy");
+    let original = scratch::folder("original").join("workflow.db");
+    old_runs::make(&original, 3_000);
+    let to = folder.join("workflow.db");
+    let args = ["restore", text(&original), "--to", text(&to), "--as", "lab"];
+    let (mut cut_off, mut kills) = (0, 0);
+    while !to.exists() {
+        let mut command = Command::new(tools::tidemill());
+        let mut child = command
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start tidemill restore");
+        // A little later each time, until it is through.
+        wait::pause(Duration::from_millis(20 + kills * 40));
+        kills += 1;
+        child.kill().expect("kill it");
+        cut_off += u64::from(!child.wait().expect("it ends").success() && !to.exists());
+    }
+    assert!(cut_off >= 2, "some were killed half way: {cut_off}");
+    let report = process::finish(
+        "fsck",
+        Command::new(tools::tidemill()).args(["fsck", text(&to), "--json"]),
+    )
+    .json();
+    assert_eq!(report["findings"], json!([]));
+    assert_eq!(report["meta"]["copy"]["name"], "lab", "{report:#}");
+    let again = process::finish("again", Command::new(tools::tidemill()).args(args)).error();
+    assert!(again.contains("exists"), "{again}");
 }

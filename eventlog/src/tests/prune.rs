@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use rusqlite::Connection;
-use tidemill_model::{Compared, Retention, RunId, Seq, Stays, StaysCount};
+use tidemill_model::{ComparedSeqs, Retention, RunId, Seq, Stays, StaysCount};
 
 use super::script::Script;
 use crate::leaving::{Look, look};
@@ -29,7 +29,11 @@ fn count(connection: &Connection, table: &str) -> i64 {
 }
 
 /// Removes runs in one transaction.
-fn take(connection: &Connection, runs: &[Leaver], compared: Compared) -> Vec<Result<(), Stays>> {
+fn take(
+    connection: &Connection,
+    runs: &[Leaver],
+    compared: ComparedSeqs,
+) -> Vec<Result<(), Stays>> {
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     let taken = runs.iter().map(|run| remove(connection, run, compared).unwrap()).collect();
     connection.execute_batch("COMMIT").unwrap();
@@ -37,7 +41,7 @@ fn take(connection: &Connection, runs: &[Leaver], compared: Compared) -> Vec<Res
 }
 
 /// Every family that may leave, when all have ended long ago and no rule keeps any.
-fn leaving(connection: &Connection, compared: Compared) -> Look {
+fn leaving(connection: &Connection, compared: ComparedSeqs) -> Look {
     let rules = vec!["0".parse().unwrap()];
     let mut judge = Retention::new(rules).unwrap().judge();
     let now = "2100-01-01T00:00:00Z".parse().unwrap();
@@ -45,7 +49,7 @@ fn leaving(connection: &Connection, compared: Compared) -> Look {
 }
 
 /// Removes families that may leave, if `picks` has them.
-fn prune(script: &mut Script, compared: Compared, picks: u64) -> StaysCount {
+fn prune(script: &mut Script, compared: ComparedSeqs, picks: u64) -> StaysCount {
     let found = leaving(&script.file.connection, compared);
     assert_eq!(found.next, None);
     let roots = found.leavers.split_inclusive(|leaver| !leaver.run.as_str().contains('.'));
@@ -78,7 +82,7 @@ proptest! {
             script.play(&choices, per_commit);
             let before = rows(&script.file.connection);
             let head = script.file.appender.head();
-            let compared = Compared {
+            let compared = ComparedSeqs {
                 from: seq(head.seq.get() * u64::from(from) / 200),
                 base: Some(seq(u64::from(base) % (head.seq.get() + 1))),
             };
@@ -118,8 +122,8 @@ proptest! {
         let connection = &script.file.connection;
         let before = (rows(connection), projection::stored(connection).unwrap());
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        for run in leaving(connection, Compared::NONE).leavers {
-            remove(connection, &run, Compared::NONE).unwrap().unwrap();
+        for run in leaving(connection, ComparedSeqs::NONE).leavers {
+            remove(connection, &run, ComparedSeqs::NONE).unwrap().unwrap();
         }
         connection.execute_batch("ROLLBACK").unwrap();
         prop_assert_eq!((rows(connection), projection::stored(connection).unwrap()), before);
@@ -137,19 +141,19 @@ fn three() -> Script {
 }
 
 fn leaver(script: &Script, run: &str) -> Result<Vec<Leaver>, Stays> {
-    family(&script.file.connection, &RunId::new(run).unwrap(), Compared::NONE).unwrap()
+    family(&script.file.connection, &RunId::new(run).unwrap(), ComparedSeqs::NONE).unwrap()
 }
 
 #[test]
 fn holes_that_touch_are_one_and_the_newest_row_stays() {
     let mut script = three();
-    assert_eq!(prune(&mut script, Compared::NONE, u64::MAX), StaysCount::default());
+    assert_eq!(prune(&mut script, ComparedSeqs::NONE, u64::MAX), StaysCount::default());
     let connection = &script.file.connection;
     assert_eq!(rows(connection), BTreeSet::from([7, 8]));
     assert_eq!(count(connection, "tidemill_gaps"), 1);
     script.play(&[(2, ENDS)], 1);
     let stays = StaysCount { newest: 1, ..StaysCount::default() };
-    assert_eq!(prune(&mut script, Compared::NONE, u64::MAX), stays);
+    assert_eq!(prune(&mut script, ComparedSeqs::NONE, u64::MAX), stays);
     assert_eq!(rows(&script.file.connection), BTreeSet::from([7, 8, 9]));
 }
 
@@ -159,7 +163,7 @@ fn what_is_compared_stays_up_to_the_very_position() {
         [(6, None, "7 8 4 5 6"), (7, None, "7 8"), (7, Some(2), "7 8 1 2 3"), (3, None, "all")]
     {
         let mut script = three();
-        let compared = Compared { from: seq(from), base: base.map(seq) };
+        let compared = ComparedSeqs { from: seq(from), base: base.map(seq) };
         prune(&mut script, compared, u64::MAX);
         let left: BTreeSet<u64> = match left {
             "all" => (1..=8).collect(),
@@ -180,12 +184,12 @@ fn a_family_stays_with_a_run_that_goes_on_and_leaves_children_first() {
     let ids: Vec<&str> = runs.iter().map(|run| run.run.as_str()).collect();
     assert_eq!(ids, ["r0.1.1", "r0.1", "r0"]);
     assert_eq!(runs.iter().map(|run| run.events).sum::<u64>(), 8);
-    let parent_first = take(&script.file.connection, &runs[2..], Compared::NONE);
+    let parent_first = take(&script.file.connection, &runs[2..], ComparedSeqs::NONE);
     assert_eq!(parent_first, [Err(Stays::NotEnded)], "its children are there");
-    let first = take(&script.file.connection, &runs[..1], Compared::NONE);
+    let first = take(&script.file.connection, &runs[..1], ComparedSeqs::NONE);
     assert_eq!(first, [Ok(())]);
     assert!(fsck(&script.file.connection).unwrap().is_clean(), "also half way through a family");
-    prune(&mut script, Compared::NONE, u64::MAX);
+    prune(&mut script, ComparedSeqs::NONE, u64::MAX);
     assert_eq!(rows(&script.file.connection), BTreeSet::from([7, 10]));
 }
 
@@ -196,7 +200,7 @@ fn a_family_stays_while_its_process_is_busy_with_one_of_it() {
     let mut judge = Retention::new(vec!["0".parse().unwrap()]).unwrap().judge();
     let at = ("2100-01-01T00:00:00Z".parse().unwrap(), Seq::MAX);
     let busy = |run: &RunId| run.as_str() == "r0.1";
-    let found = look(&script.file.connection, &mut judge, at, Compared::NONE, busy).unwrap();
+    let found = look(&script.file.connection, &mut judge, at, ComparedSeqs::NONE, busy).unwrap();
     let leave: Vec<&str> = found.leavers.iter().map(|leaver| leaver.run.as_str()).collect();
     assert_eq!((leave, found.report.stays.not_ended), (vec!["r1"], 1));
 }
@@ -206,7 +210,7 @@ fn a_child_whose_end_its_parent_has_not_seen_stays() {
     let mut script = Script::new();
     script.play(&[(0, 1), (0, 5), (4, ENDS), (1, 1)], 1);
     let child = Leaver { run: RunId::new("r0.1").unwrap(), seq: seq(3), events: 2, bytes: 0 };
-    let taken = take(&script.file.connection, &[child], Compared::NONE);
+    let taken = take(&script.file.connection, &[child], ComparedSeqs::NONE);
     assert_eq!(taken, [Err(Stays::NotEnded)]);
 }
 
@@ -214,13 +218,13 @@ fn a_child_whose_end_its_parent_has_not_seen_stays() {
 fn a_later_run_with_the_same_id_is_another() {
     let mut script = three();
     let old = leaver(&script, "r0").unwrap();
-    assert_eq!(take(&script.file.connection, &old, Compared::NONE), [Ok(())]);
-    assert_eq!(take(&script.file.connection, &old, Compared::NONE), [Err(Stays::NotEnded)]);
+    assert_eq!(take(&script.file.connection, &old, ComparedSeqs::NONE), [Ok(())]);
+    assert_eq!(take(&script.file.connection, &old, ComparedSeqs::NONE), [Err(Stays::NotEnded)]);
     script.forget(&old[0].run);
     script.play(&[(0, 1), (0, ENDS), (2, 1)], 1);
-    assert_eq!(take(&script.file.connection, &old, Compared::NONE), [Err(Stays::NotEnded)]);
+    assert_eq!(take(&script.file.connection, &old, ComparedSeqs::NONE), [Err(Stays::NotEnded)]);
     let new = leaver(&script, "r0").unwrap();
-    assert_eq!(take(&script.file.connection, &new, Compared::NONE), [Ok(())]);
+    assert_eq!(take(&script.file.connection, &new, ComparedSeqs::NONE), [Ok(())]);
 }
 
 #[test]
@@ -234,7 +238,7 @@ fn a_damaged_row_stays_with_its_run() {
         );
         connection.execute_batch(&sql).unwrap();
         let runs = leaver(&script, "r0").unwrap();
-        let error = remove(connection, &runs[0], Compared::NONE).unwrap_err();
+        let error = remove(connection, &runs[0], ComparedSeqs::NONE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains("seq=2"), "{error}");
         assert_eq!(rows(connection).len(), 8);
@@ -255,7 +259,7 @@ fn a_gap_that_does_not_fit_the_rows_is_damage() {
 #[test]
 fn nothing_but_retention_deletes_and_it_leaves_no_door_open() {
     let mut script = three();
-    prune(&mut script, Compared::NONE, u64::MAX);
+    prune(&mut script, ComparedSeqs::NONE, u64::MAX);
     let error = script.file.connection.execute_batch("DELETE FROM events").unwrap_err();
     assert!(error.to_string().contains("append-only"), "{error}");
 }
@@ -271,7 +275,7 @@ fn freed_pages_are_used_again() {
     for _ in 0..30 {
         for _ in 0..20 {
             script.play(&round, 6);
-            prune(&mut script, Compared::NONE, u64::MAX);
+            prune(&mut script, ComparedSeqs::NONE, u64::MAX);
         }
         sizes.push(pages(&script));
     }
@@ -282,7 +286,7 @@ fn freed_pages_are_used_again() {
 #[test]
 fn the_past_lacks_what_has_left_since_and_is_otherwise_as_it_was() {
     let mut script = three();
-    prune(&mut script, Compared { base: None, from: seq(5) }, u64::MAX);
+    prune(&mut script, ComparedSeqs { base: None, from: seq(5) }, u64::MAX);
     let then = past(&script.file.connection, seq(7)).unwrap();
     assert_eq!(rows(&then), (4..=7).collect());
     assert_eq!(verify(&then).unwrap().seq, seq(7));

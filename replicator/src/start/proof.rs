@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use tidemill_model::{Base, Compared, Covered, LastGood, LogSum, NodeState, Seq};
+use tidemill_model::{Base, ComparedSeqs, Covered, LastGood, LogSum, NodeState, Seq};
 
 use crate::points::LogPoint;
 
@@ -76,10 +76,10 @@ pub(crate) fn marks(state: &NodeState, covered: Option<Covered>) -> Vec<Mark> {
 ///
 /// A taker compares the position in the lease, the next start here the last good one, which during a
 /// cure is the earlier of the two. Both only go forward, and the base stays for the whole epoch.
-pub(crate) fn compared(state: &NodeState, in_lease: Option<Covered>) -> Option<Compared> {
+pub(crate) fn compared(state: &NodeState, in_lease: Option<Covered>) -> Option<ComparedSeqs> {
     let covered = in_lease.filter(|covered| Some(covered.epoch) == state.epoch)?;
     let from = covered.seq.min(state.last_good?.seq);
-    Some(Compared { base: state.base.map(|base| base.head().0), from })
+    Some(ComparedSeqs { base: state.base.map(|base| base.head().0), from })
 }
 
 /// The newest of these positions.
@@ -185,7 +185,7 @@ mod tests {
             state.last_good = Some(good(9, last_good));
             let in_lease = covered(3, 8, in_lease);
             let told = compared(&state, Some(in_lease)).unwrap();
-            assert_eq!(told, Compared { base: Some(good(1, 30).seq), from: good(1, from).seq });
+            assert_eq!(told, ComparedSeqs { base: Some(good(1, 30).seq), from: good(1, from).seq });
             // What this process may have shipped and written since.
             let newer = covered(3, 12, 70);
             for lease in [in_lease, newer] {

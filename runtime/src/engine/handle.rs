@@ -333,9 +333,9 @@ impl Node {
         let engine = Arc::clone(&self.engine);
         let pass = Pass { dry_run: request.dry_run, haste: Haste::Asked, until: Some(until) };
         let pass = async move { engine.prune(&rules, pass).await };
-        let report = self.engine.runtime.spawn(pass).await;
-        let report =
-            report.map_err(|e| Error::caused(ErrorKind::Internal, "the pass did not end", e))??;
+        let ended = self.engine.runtime.spawn(pass).await;
+        let (report, _) =
+            ended.map_err(|e| Error::caused(ErrorKind::Internal, "the pass did not end", e))??;
         self.engine.gate().opened().await?;
         Ok(report)
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tidemill_eventlog::prune::Leaver;
 use tidemill_model::{
-    BootTime, Compared, PruneReport, Retention, RunId, Seq, Stays, Timestamp, unix_ms,
+    BootTime, ComparedSeqs, PruneReport, Retention, RunId, Seq, Stays, Timestamp, unix_ms,
 };
 
 use super::Engine;
@@ -27,8 +27,12 @@ use crate::error::{Error, ErrorKind, closed};
 /// How often the rules of the program are applied.
 const PASS_EVERY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 60_000 });
 
-/// The pause after a pass is at least so many times as long as the pass was.
+/// The pause after a pass is at least so many times as long as the pass looked at runs. What it
+/// removed does not count: a node that ends many runs would let ever more of them wait.
 const PAUSE_FACTOR: u32 = 10;
+
+/// A pass that has been removing for this long falls behind what ends, and makes more haste.
+const UNHURRIED_MAX: Duration = Duration::from_secs(20);
 
 /// About how many events one message removes: one or two milliseconds of the writer's time, for
 /// which all runs wait.
@@ -37,17 +41,19 @@ const EVENTS_A_MESSAGE: u64 = 128;
 /// How much of the writer's time a pass leaves to the runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Haste {
-    /// Nobody waits: after each message it pauses four times as long as that took.
+    /// Nobody waits: after each message it pauses four times as long as that took, unless it falls
+    /// behind.
     None,
     /// A person waits: half of the time.
     Asked,
 }
 
 impl Haste {
-    fn pause(self, took: Duration) -> Duration {
+    /// The pause after a message that took so long, in a pass that began so long ago.
+    fn pause(self, took: Duration, since: Duration) -> Duration {
         match self {
-            Haste::None => took.saturating_mul(4),
-            Haste::Asked => took,
+            Haste::None if since < UNHURRIED_MAX => took.saturating_mul(4),
+            Haste::None | Haste::Asked => took,
         }
     }
 }
@@ -65,12 +71,12 @@ pub(crate) struct Pass {
 /// The positions of the log that somebody may still compare, so that their rows stay. Clones share
 /// what is told.
 #[derive(Debug, Clone)]
-pub struct StillCompared(Arc<Mutex<Option<Compared>>>);
+pub struct StillCompared(Arc<Mutex<Option<ComparedSeqs>>>);
 
 impl StillCompared {
     /// No positions: the file was never shipped.
     pub fn nothing() -> StillCompared {
-        StillCompared(Arc::new(Mutex::new(Some(Compared::NONE))))
+        StillCompared(Arc::new(Mutex::new(Some(ComparedSeqs::NONE))))
     }
 
     /// It is not known until it is told, and nothing leaves before.
@@ -80,12 +86,12 @@ impl StillCompared {
 
     /// Takes what the sidecar tells. It only goes forward within an epoch, so what was told stays
     /// safe when the sidecar is lost.
-    pub(crate) fn tell(&self, compared: Compared) {
+    pub(crate) fn tell(&self, compared: ComparedSeqs) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(compared);
     }
 
     /// What was told last; `None` if nothing was.
-    pub(crate) fn known(&self) -> Option<Compared> {
+    pub(crate) fn known(&self) -> Option<ComparedSeqs> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,9 +134,11 @@ pub(super) async fn watch(engine: Arc<Engine>) {
         }
         let began = engine.clock.boot();
         let pass = Pass { dry_run: false, haste: Haste::None, until: None };
+        pause = PASS_EVERY;
         match engine.prune(&engine.app.retention, pass).await {
-            Ok(PruneReport { runs, events, .. }) => {
+            Ok((PruneReport { runs, events, .. }, looked)) => {
                 told = None;
+                pause = pause.max(looked.saturating_mul(PAUSE_FACTOR));
                 if runs > 0 {
                     let took_ms = unix_ms(engine.clock.boot().since(began));
                     tracing::info!(runs, events, took_ms, "ended runs left");
@@ -145,22 +153,23 @@ pub(super) async fn watch(engine: Arc<Engine>) {
                 }
             }
         }
-        pause = PASS_EVERY.max(engine.clock.boot().since(began).saturating_mul(PAUSE_FACTOR));
     }
 }
 
 impl Engine {
-    /// Removes what these rules let go, or counts it.
+    /// Removes what these rules let go, or counts it. Returns how long it looked at runs, too.
     pub(crate) async fn prune(
         self: &Arc<Self>,
         rules: &Retention,
         pass: Pass,
-    ) -> Result<PruneReport, Error> {
+    ) -> Result<(PruneReport, Duration), Error> {
         let Pass { dry_run, haste, until } = pass;
         let mut stuck = self.pruning.pass.lock().await;
         let now = self.pruning.now();
         let (mut judge, mut before) = (rules.judge(), Seq::MAX);
         let mut report = PruneReport { dry_run, ..PruneReport::default() };
+        let (from, mut looked) = (self.clock.boot(), Duration::ZERO);
+        let since = |then: BootTime| self.clock.boot().since(then);
         loop {
             if self.closing.is_cancelled() {
                 return Err(closed());
@@ -168,9 +177,10 @@ impl Engine {
             let compared = self.environment.compared.known().ok_or_else(unknown)?;
             let engine = Arc::clone(self);
             let busy = move |run: &RunId| engine.is_at_work(run);
-            let reads = self.store.reads();
+            let (reads, began) = (self.store.reads(), self.clock.boot());
             let (again, found) = reads.leaving(judge, (now, before), compared, busy).await?;
             judge = again;
+            looked = looked.saturating_add(since(began));
             if dry_run {
                 report.join(&found.report);
             } else {
@@ -179,14 +189,14 @@ impl Engine {
                 for batch in batches(found.leavers) {
                     let began = self.clock.boot();
                     self.remove(batch, compared, &mut stuck, &mut report).await?;
-                    self.rest(haste.pause(self.clock.boot().since(began))).await?;
+                    self.rest(haste.pause(since(began), since(from))).await?;
                 }
             }
-            let Some(next) = found.next else { return Ok(report) };
+            let Some(next) = found.next else { return Ok((report, looked)) };
             before = next;
             if until.is_some_and(|until| self.clock.boot() >= until) {
                 report.more = true;
-                return Ok(report);
+                return Ok((report, looked));
             }
         }
     }
@@ -204,7 +214,7 @@ impl Engine {
     async fn remove(
         &self,
         batch: Vec<Leaver>,
-        compared: Compared,
+        compared: ComparedSeqs,
         stuck: &mut Stuck,
         report: &mut PruneReport,
     ) -> Result<(), Error> {

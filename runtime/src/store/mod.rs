@@ -33,8 +33,8 @@ use tidemill_eventlog::prune::Leaver;
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{OwnCopy, open_any, waits};
 use tidemill_model::{
-    Compared, OpId, RetentionJudge, RunCounts, RunId, RunPage, RunState, RunStatus, Seq, Timestamp,
-    WaitsFor,
+    ComparedSeqs, OpId, RetentionJudge, RunCounts, RunId, RunPage, RunState, RunStatus, Seq,
+    Timestamp, WaitsFor,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -108,7 +108,7 @@ impl Store {
     pub(crate) async fn prune(
         &self,
         leavers: Vec<Leaver>,
-        compared: Compared,
+        compared: ComparedSeqs,
     ) -> Result<Vec<Left>, Error> {
         self.writer.prune(leavers, compared).await
     }
@@ -289,7 +289,7 @@ impl Reads {
         &self,
         mut judge: RetentionJudge,
         at: (Timestamp, Seq),
-        compared: Compared,
+        compared: ComparedSeqs,
         busy: impl Fn(&RunId) -> bool + Send + 'static,
     ) -> Result<(RetentionJudge, Look), Error> {
         self.lane

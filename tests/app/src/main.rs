@@ -7,6 +7,7 @@
 //! - [`hostile`] workflows whose text is not fit for a terminal
 //! - [`deadly`] workflows that end the process
 //! - [`selfish`] workflows that hold their thread
+//! - [`own_main`] the same app without `App::main`
 //! - [`attached`] a process that is no app, but attaches like one
 //!
 //! `TIDEMILL_TEST_CODE=2` makes this process a later deployment of the same app: one workflow is
@@ -18,6 +19,7 @@ mod deadly;
 mod hostile;
 mod ledger;
 mod misbehaving;
+mod own_main;
 mod selfish;
 mod steady;
 
@@ -62,5 +64,5 @@ fn main() -> ExitCode {
         .workflow("changed", misbehaving::changed);
     let app =
         if misbehaving::redeployed() { app } else { app.workflow("retired", misbehaving::retired) };
-    app.main()
+    if own_main::is_wanted() { own_main::main(app) } else { app.main() }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use tidemill_eventlog::{Checkpoints, open_reader, open_writer, query};
-use tidemill_model::{Compared, PruneReport, PruneRequest, Retention, RunId, StaysCount};
+use tidemill_model::{ComparedSeqs, PruneReport, PruneRequest, Retention, RunId, StaysCount};
 
 use super::prefixes::{fsck, soon};
 use crate::engine::recovery::Instruments;
@@ -146,7 +146,7 @@ async fn nothing_leaves_before_it_is_known_what_is_compared_nor_at_or_after_it()
     let error = node.prune(keep("1h"), HOUR).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("sidecar"), "{error}");
-    compared.tell(Compared { base: Some(last_of("a")), from: last_of("c") });
+    compared.tell(ComparedSeqs { base: Some(last_of("a")), from: last_of("c") });
     // By itself: the program has a rule.
     soon(async {
         while runs(&path) != ["a", "c", "last"] {
@@ -156,7 +156,7 @@ async fn nothing_leaves_before_it_is_known_what_is_compared_nor_at_or_after_it()
     .await;
     let report = prune(&node, "1h").await;
     assert_eq!(report.stays, StaysCount { compared: 2, ..StaysCount::default() });
-    compared.tell(Compared { base: None, from: last_of("c").next() });
+    compared.tell(ComparedSeqs { base: None, from: last_of("c").next() });
     assert_eq!(prune(&node, "1h").await.runs, 2);
     node.shutdown().await.unwrap();
     fsck(&path);

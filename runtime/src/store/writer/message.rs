@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidemill_eventlog::prune::Leaver;
 use tidemill_model::{
-    Compared, EncodedEvent, Event, OpId, RunCreated, RunId, RunStatus, Seq, Stays,
+    ComparedSeqs, EncodedEvent, Event, OpId, RunCreated, RunId, RunStatus, Seq, Stays,
 };
 use tokio::sync::oneshot;
 
@@ -126,7 +126,7 @@ pub(crate) struct Aside {
 pub(crate) struct Prune {
     pub(crate) leavers: Vec<Leaver>,
     /// The positions whose rows stay.
-    pub(crate) compared: Compared,
+    pub(crate) compared: ComparedSeqs,
     pub(crate) reply: oneshot::Sender<Result<Vec<Left>, Error>>,
 }
 

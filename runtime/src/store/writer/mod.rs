@@ -40,7 +40,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tidemill_eventlog::Appender;
 use tidemill_eventlog::prune::Leaver;
-use tidemill_model::{Compared, RunId};
+use tidemill_model::{ComparedSeqs, RunId};
 use tokio::sync::oneshot;
 
 use commit::Committer;
@@ -142,7 +142,7 @@ impl Writer {
     pub(crate) async fn prune(
         &self,
         leavers: Vec<Leaver>,
-        compared: Compared,
+        compared: ComparedSeqs,
     ) -> Result<Vec<Left>, Error> {
         let (reply, answer) = oneshot::channel();
         self.queue.push(Message::Prune(Prune { leavers, compared, reply })).await?;
