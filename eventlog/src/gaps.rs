@@ -62,12 +62,21 @@ pub(crate) fn before(seq: Seq) -> Option<Seq> {
     Seq::new(seq.get().checked_sub(1)?).ok().filter(|seq| *seq > Seq::ZERO)
 }
 
+/// The gap that begins nearest before a position: gaps do not overlap, so no other can have it.
+const BEFORE: &str = "SELECT first, last, sum FROM tidemill_gaps WHERE first <= ?1 \
+                      ORDER BY first DESC LIMIT 1";
+
+/// Whether retention removed the event at a position.
+///
+/// # Errors
+/// `Corrupt` if a gap is not what it has to be; otherwise what SQLite says.
+pub fn has_left(connection: &Connection, seq: Seq) -> Result<bool> {
+    Ok(one(connection, BEFORE, seq)?.is_some_and(|gap| gap.last >= seq))
+}
+
 /// The gap whose last position is `last`; `None` if there is none.
 pub(crate) fn ending_at(connection: &Connection, last: Seq) -> Result<Option<Hole>> {
-    // Gaps do not overlap, so the one that begins nearest before a position is the only candidate.
-    let sql = "SELECT first, last, sum FROM tidemill_gaps WHERE first <= ?1 \
-               ORDER BY first DESC LIMIT 1";
-    Ok(one(connection, sql, last)?.filter(|gap| gap.last == last))
+    Ok(one(connection, BEFORE, last)?.filter(|gap| gap.last == last))
 }
 
 /// The gap whose first position is `first`; `None` if there is none.

@@ -40,6 +40,7 @@ pub use beside::Beside;
 pub use codec::{Row, from_sql, sum_from_sql, sum_to_sql, to_sql};
 pub use error::{Error, ErrorKind, Result, sqlite, sqlite_code};
 pub use fsck::{Finding, FindingKind, Report, fsck};
+pub use gaps::has_left;
 pub use lock::{FileLock, Holder, LockError};
 pub use meta::Meta;
 pub use open::{

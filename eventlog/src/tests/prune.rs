@@ -9,7 +9,7 @@ use tidemill_model::{ComparedSeqs, Retention, RunId, Seq, Stays, StaysCount};
 use super::script::Script;
 use crate::leaving::{Look, look};
 use crate::prune::{Leaver, family, remove};
-use crate::{ErrorKind, Head, fsck, past, projection, query, sum_at, verify};
+use crate::{ErrorKind, Head, fsck, has_left, past, projection, query, sum_at, verify};
 
 /// The choice of the script that completes a run.
 const ENDS: u8 = 246;
@@ -150,6 +150,8 @@ fn holes_that_touch_are_one_and_the_newest_row_stays() {
     assert_eq!(prune(&mut script, ComparedSeqs::NONE, u64::MAX), StaysCount::default());
     let connection = &script.file.connection;
     assert_eq!(rows(connection), BTreeSet::from([7, 8]));
+    let left: Vec<u64> = (1..10).filter(|at| has_left(connection, seq(*at)).unwrap()).collect();
+    assert_eq!(left, (1..=6).collect::<Vec<_>>());
     assert_eq!(count(connection, "tidemill_gaps"), 1);
     script.play(&[(2, ENDS)], 1);
     let stays = StaysCount { newest: 1, ..StaysCount::default() };

@@ -38,7 +38,7 @@ use crate::points::LogPoint;
 use crate::points::RestorePoint;
 use crate::start::facts::Candidate;
 
-use super::protocol::{Effect, Input, LocalLog, Placement, Problem, TakeOverTerms};
+use super::protocol::{AtCovered, Effect, Input, LocalLog, Placement, Problem, TakeOverTerms};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TakeOverStep {
@@ -249,12 +249,16 @@ impl TakeOver {
         &mut self,
         point: RestorePoint,
         head: LogPoint,
-        at_covered: Option<LogSum>,
+        at_covered: AtCovered,
     ) -> (TakeOverStep, Effect) {
-        if let Some(covered) = self.terms.covered
-            && at_covered != Some(covered.sum)
-            && !(self.given_up.is_some() && at_covered.is_none())
-        {
+        let holds = |covered: Covered| match at_covered {
+            AtCovered::Sum(sum) => sum == covered.sum,
+            // Rows leave only below what a later barrier of the node had covered. A disk that was
+            // away meanwhile may know of an older one, if the lease is gone.
+            AtCovered::Left => true,
+            AtCovered::Lacks => self.given_up.is_some(),
+        };
+        if let Some(covered) = self.terms.covered.filter(|covered| !holds(*covered)) {
             return (TakeOverStep::Restore(point), Effect::Distrust(point, differs(covered)));
         }
         match (self.terms.candidate, self.terms.local) {

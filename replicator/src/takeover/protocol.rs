@@ -40,6 +40,17 @@ pub(crate) enum LocalLog {
     Whole(LogPoint),
 }
 
+/// What a log that was verified as a whole has at the covered position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtCovered {
+    /// Nothing is covered, or the log does not reach it.
+    Lacks,
+    /// An event with this running checksum.
+    Sum(LogSum),
+    /// The event was there, and retention removed it.
+    Left,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -58,12 +69,12 @@ pub(crate) enum Input {
     },
     /// The running checksum of the local file at the seq that was asked for, if it reaches it.
     LocalSum(Option<LogSum>),
-    /// The restored file, verified as a whole: its head, and its checksum at `covered`'s seq.
+    /// The restored file, verified as a whole: its head, and what it has at `covered`'s seq.
     Restored {
         /// The head of its log.
         head: LogPoint,
-        /// The checksum at `covered.seq`; `None` if its log does not reach it.
-        at_covered: Option<LogSum>,
+        /// What it has at `covered.seq`.
+        at_covered: AtCovered,
     },
     /// The point cannot be restored, and will not be by trying again.
     Damaged {

@@ -8,13 +8,15 @@ use tidemill_bucket::{
     Created, LITESTREAM_VERSION, Restored, create_epoch, look_at_chain, newest_without,
     read_epoch_timeline, read_timeline, restore,
 };
-use tidemill_eventlog::{FileLock, Meta, host, open_log_reader, open_log_snapshot, sum_at, verify};
+use tidemill_eventlog::{
+    FileLock, Meta, has_left, host, open_log_reader, open_log_snapshot, sum_at, verify,
+};
 use tidemill_model::{
     Base, BreakDoc, DOCUMENT_VERSION, EpochDoc, GivenUp, LogSum, Seq, Ttl, Uncured, Versions,
 };
 use tracing::field::display;
 
-use super::protocol::{Input, Placement, TakeOverTerms};
+use super::protocol::{AtCovered, Input, Placement, TakeOverTerms};
 use crate::context::Context;
 use crate::disk::checkpoint::{self, BothLocks};
 use crate::disk::diverged;
@@ -158,8 +160,12 @@ impl Steps<'_> {
             let connection = open_log_snapshot(&path)?;
             let head = verify(&connection)?;
             let at_covered = match covered {
-                Some(covered) => sum_at(&connection, covered.seq)?,
-                None => None,
+                None => AtCovered::Lacks,
+                Some(covered) => match sum_at(&connection, covered.seq)? {
+                    Some(sum) => AtCovered::Sum(sum),
+                    None if has_left(&connection, covered.seq)? => AtCovered::Left,
+                    None => AtCovered::Lacks,
+                },
             };
             Ok::<_, Error>((head, at_covered))
         });

@@ -132,6 +132,7 @@ impl World {
             Effect::Restore(_) => {
                 let log = self.bucket.clone().unwrap();
                 let at_covered = self.covered().and_then(|covered| sum_at(&log, covered.seq));
+                let at_covered = at_covered.map_or(AtCovered::Lacks, AtCovered::Sum);
                 let head = head_of(&log);
                 *restored = Some(log);
                 Input::Restored { head, at_covered }
@@ -252,11 +253,31 @@ fn what_the_bucket_lost_is_said_and_not_papered_over() {
     let last = Some(RestorePoint { epoch: epoch(1), txid: txid(9) });
     core.handle(Input::Listed { last, shipped: true });
     let head = crate::testing::head(5, 0);
-    let effect = core.handle(Input::Restored { head, at_covered: Some(LogSum::new(1)) });
+    let effect = core.handle(Input::Restored { head, at_covered: AtCovered::Sum(LogSum::new(1)) });
     let Effect::Distrust(distrusted, what) = effect else { panic!("{effect:?}") };
     assert!(what.contains(&format!("differs at event {}", covered.seq)), "{what}");
     let answer = Input::Damaged { what: what.clone(), hidden: false };
     assert_eq!(core.handle(answer), Effect::Fail(Problem::Damaged(distrusted, what)));
+}
+
+/// The lease is gone, and this disk, which was away, knows an older covered position than the
+/// bucket's newest owner did when retention removed it.
+#[test]
+fn a_covered_event_that_has_left_the_log_since_is_no_reason_to_distrust_it() {
+    let covered = crate::testing::covered(1, 9, 3);
+    let begin = TakeOverTerms { covered: Some(covered), ..begin() };
+    let restored = |at_covered| {
+        let mut core = TakeOver::new(begin.clone());
+        core.handle(Input::Begin);
+        core.handle(Input::EpochDoc(None));
+        let last = Some(RestorePoint { epoch: epoch(1), txid: txid(9) });
+        core.handle(Input::Listed { last, shipped: true });
+        core.handle(Input::Restored { head: crate::testing::head(50, 0), at_covered })
+    };
+    let effect = restored(AtCovered::Left);
+    assert!(matches!(effect, Effect::CreateEpochDoc(Some(_), None)), "{effect:?}");
+    let effect = restored(AtCovered::Lacks);
+    assert!(matches!(effect, Effect::Distrust(..)), "{effect:?}");
 }
 
 #[test]
@@ -298,14 +319,14 @@ fn an_unfinished_cure_is_marked_first_and_its_break_is_closed_at_a_base_from_the
         core
     };
     let mut core = listed(begin(Candidate::None, LocalLog::None));
-    core.handle(Input::Restored { head, at_covered: None });
+    core.handle(Input::Restored { head, at_covered: AtCovered::Lacks });
     core.handle(Input::DocCreated);
     assert_eq!(core.handle(Input::Placed), Effect::CloseBreaks(point));
     assert!(matches!(core.handle(Input::BreaksClosed), Effect::Done(Some(Base::Restored { .. }))));
 
     // The local file has all of it: the bucket does not show where it begins.
     let mut core = listed(begin(Candidate::Own { last_good: None }, LocalLog::Whole(head)));
-    core.handle(Input::Restored { head, at_covered: None });
+    core.handle(Input::Restored { head, at_covered: AtCovered::Lacks });
     core.handle(Input::LocalSum(Some(head.sum)));
     core.handle(Input::DocCreated);
     assert!(matches!(core.handle(Input::Placed), Effect::Done(Some(Base::Local { .. }))));
@@ -354,7 +375,7 @@ fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_
     assert_eq!(at_newest(false).handle(damaged(true)), Effect::List);
 
     let mut core = at_newest(true);
-    let at_covered = Some(LogSum::new(1));
+    let at_covered = AtCovered::Sum(LogSum::new(1));
     let effect = core.handle(Input::Restored { head: crate::testing::head(5, 0), at_covered });
     assert!(matches!(effect, Effect::Distrust(distrusted, _) if distrusted == point(9)));
     assert_eq!(core.handle(damaged(false)), Effect::List);
@@ -366,7 +387,7 @@ fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_
         Effect::Restore(point(7))
     );
     let head = crate::testing::head(2, 0);
-    let effect = core.handle(Input::Restored { head, at_covered: None });
+    let effect = core.handle(Input::Restored { head, at_covered: AtCovered::Lacks });
     let Effect::CreateEpochDoc(Some(base), Some(given_up)) = effect else {
         panic!("{effect:?}");
     };
@@ -382,7 +403,7 @@ fn a_damaged_point_is_given_up_only_on_a_persons_word_and_a_fixed_base_ends_its_
     for (found, expected) in [(head, true), (crate::testing::head(2, 1), false)] {
         let mut core = TakeOver::new(begin(false));
         core.step = TakeOverStep::RestoreBase(base);
-        let effect = core.handle(Input::Restored { head: found, at_covered: None });
+        let effect = core.handle(Input::Restored { head: found, at_covered: AtCovered::Lacks });
         assert_eq!(effect == Effect::Place(Placement::Restored), expected, "{effect:?}");
         assert_eq!(effect == Effect::Abandon, !expected, "{effect:?}");
     }
@@ -409,9 +430,10 @@ fn a_base_that_reaches_what_was_covered_gives_up_the_damaged_point_alone() {
     let head = crate::testing::head(4, 0);
     let mut differs = core.clone();
     // Another file than the one that was covered is not used, though something is given up.
-    let effect = differs.handle(Input::Restored { head, at_covered: Some(LogSum::new(1)) });
+    let effect =
+        differs.handle(Input::Restored { head, at_covered: AtCovered::Sum(LogSum::new(1)) });
     assert!(matches!(effect, Effect::Distrust(..)), "{effect:?}");
-    let effect = core.handle(Input::Restored { head, at_covered: Some(covered.sum) });
+    let effect = core.handle(Input::Restored { head, at_covered: AtCovered::Sum(covered.sum) });
     let Effect::CreateEpochDoc(Some(base), Some(given_up)) = effect else { panic!("{effect:?}") };
     assert_eq!(base.head(), (head.seq, head.sum));
     assert_eq!((given_up.txid, given_up.covered), (txid(12), None), "the newest of the two");
