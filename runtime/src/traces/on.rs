@@ -72,6 +72,10 @@ impl BodyClock {
 }
 
 impl Traces {
+    /// How long it may take to send the last spans.
+    pub(crate) const ENDS_WITHIN: Duration =
+        DRAIN_WITHIN.saturating_add(CLOSE_WITHIN.saturating_mul(2));
+
     /// Begins, if the environment names an endpoint. An exporter that cannot be made is logged, and
     /// nothing is traced: no run depends on it.
     pub(crate) fn start(

@@ -11,9 +11,10 @@ use crate::author::{App, GRACE, GRACE_MAX};
 use crate::engine::StartRequest;
 use crate::error::Error;
 use crate::node::http::{WAIT_MAX, duration, reference};
+use crate::traces::Traces;
 
-/// What a process needs to end beside the grace of its bodies: two seconds for requests in flight,
-/// two to drop the bodies that remain, and the time to close the file.
+/// What a process needs to end beside the grace of its bodies and the last spans: two seconds for
+/// requests in flight, two to drop the bodies that remain, and the time to close the file.
 const AROUND_GRACE: Duration = Duration::from_millis(4_500);
 
 /// A program of durable workflows.
@@ -99,7 +100,8 @@ impl File {
 /// How much of the time until a process is killed its bodies may take: less what it needs before
 /// and after them, and at least a third.
 fn grace_within(leave_within: Duration) -> Duration {
-    leave_within.saturating_sub(AROUND_GRACE).max(leave_within / 3)
+    let around = AROUND_GRACE.saturating_add(Traces::ENDS_WITHIN);
+    leave_within.saturating_sub(around).max(leave_within / 3)
 }
 
 impl Serve {
