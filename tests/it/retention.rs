@@ -186,3 +186,52 @@ fn a_machine_that_dies_when_runs_have_just_left_continues_its_own_file() {
     witness::assert_sound(&vm, vm.db());
     sqlite::assert_same(&vm.restore("latest"), vm.db());
 }
+
+#[test]
+fn a_request_that_cannot_be_done_says_why() {
+    let file = scratch::folder("asked").join("workflow.db");
+    old_runs::make(&file, 3);
+    let mut app = Settings::alone(&file).start();
+    let ask = |body: &str| {
+        let reply = app.api().post_text("/v1/prune", body).expect("ask it");
+        (reply.status, reply.body)
+    };
+    for (body, why) in [
+        (r#"{"keep": ["30"#, "the body is not {keep?, dry_run?}"),
+        (r#"{"keep": ["x"]}"#, "`x` does not say what to keep"),
+        (r#"{"keep": ["1d", "a=b:2d"]}"#, "`a=b:2d` is never asked"),
+        (r#"{"kept": ["1d"]}"#, "unknown field `kept`"),
+        ("{}", "the program keeps every run, and the request names none"),
+        ("[]", "it is JSON, but not an object"),
+    ] {
+        let (status, answer) = ask(body);
+        assert_eq!((status, &answer["kind"]), (400, &json!("invalid")), "{body}: {answer}");
+        let message = answer["message"].as_str().expect("a message");
+        assert!(message.contains(why), "{body}: {message}");
+    }
+    let (status, report) = ask(r#"{"keep": ["0"], "dry_run": true}"#);
+    assert_eq!((status, &report["runs"], &report["more"]), (200, &json!(3), &json!(false)));
+    assert_eq!(old_runs_in(&file), 3);
+    assert_eq!(app.shut_down(), 0);
+    let mut serve = Settings::alone(&file).command(&["serve", "--keep", "1d", "--keep", "a=b:2d"]);
+    let refused = process::finish("serve", &mut serve).error();
+    assert!(refused.contains("--keep: the rule `a=b:2d` is never asked"), "{refused}");
+}
+
+#[test]
+fn a_command_without_rules_uses_those_of_the_program() {
+    let file = scratch::folder("ruled").join("workflow.db");
+    old_runs::make(&file, 40);
+    let mut app = Settings::alone(&file).env("TIDEMILL_KEEP", "keep=yes:always 1d").start();
+    let api = app.api();
+    let source = api.base().to_owned();
+    let would = tidemill(&["prune", &source, "--dry-run"]).ok();
+    assert!(would.starts_with("would remove 36 runs, 144 events"), "{would}");
+    let did = tidemill(&["prune", &source, "--json"]).json();
+    assert_eq!((&did["runs"], &did["kept"]), (&json!(36), &json!(4)));
+    let page = String::from_utf8(api.bytes("/metrics").expect("the metrics")).expect("text");
+    assert!(page.contains("tidemill_runs_pruned_total 36"), "{page}");
+    assert!(page.contains("tidemill_events_pruned_total 144"), "{page}");
+    assert_eq!(app.shut_down(), 0);
+    assert_eq!(fsck(&file)["findings"], json!([]));
+}
