@@ -168,6 +168,22 @@ fn what_left_is_gone_for_the_next_owner_and_there_in_the_past() {
 }
 
 #[test]
+fn nothing_leaves_that_a_barrier_covered_before_the_lease_says_so() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    // Renewed every 20 s: a taker that comes before that compares what the lease has now.
+    let mut vm = Machine::new(&bucket, "vm", "n1").ledger(&ledger).sidecar_args(&["--ttl", "60s"]);
+    old_runs::make(vm.db(), 20);
+    vm.start().wait_ready();
+    vm.api().start("new", "chain", &json!({ "steps": 2, "millis": 1 }));
+    vm.api().wait_completed("new", BOUND);
+    vm.barrier_ok();
+    let reply = vm.api().post("/v1/prune", &json!({ "keep": ["0"] })).expect("ask it");
+    let lease = bucket.lease("n1").expect("a lease");
+    assert_eq!(lease["covered"], json!(null), "the lease was renewed meanwhile: {lease:#}");
+    assert_eq!((reply.status, old_runs_in(vm.db())), (503, 20), "{}", reply.body);
+}
+
+#[test]
 fn a_machine_that_dies_when_runs_have_just_left_continues_its_own_file() {
     let (bucket, ledger) = (Bucket::new(), Ledger::new());
     let mut vm = machine(&bucket, &ledger, "vm");
