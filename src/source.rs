@@ -35,7 +35,8 @@ impl FromArgs {
     pub(crate) fn source(&self) -> anyhow::Result<Source> {
         let given = self.source.clone().or_else(|| self.from.clone());
         let variable = std::env::var(VARIABLE).ok().filter(|source| !source.is_empty());
-        chosen(given, variable.as_deref(), Path::new(DEFAULT).exists())
+        let ways = "as the last argument or with --from";
+        chosen(given, variable.as_deref(), Path::new(DEFAULT).exists(), ways)
     }
 
     /// The same for a command whose first argument turned out to be the source.
@@ -76,23 +77,25 @@ pub(crate) fn of_file(given: Option<&Path>) -> anyhow::Result<Source> {
         None => Ok(Source::File(path.to_owned())),
     });
     let variable = std::env::var(VARIABLE).ok().filter(|source| !source.is_empty());
-    chosen(given.transpose()?, variable.as_deref(), Path::new(DEFAULT).exists())
+    let there = Path::new(DEFAULT).exists();
+    chosen(given.transpose()?, variable.as_deref(), there, "as the last argument")
 }
 
-/// Of all that may name a source, the nearest one.
+/// Of all that may name a source, the nearest one. `ways` says how the command's own arguments do.
 fn chosen(
     given: Option<Source>,
     variable: Option<&str>,
     default_exists: bool,
+    ways: &str,
 ) -> anyhow::Result<Source> {
     match (given, variable) {
         (Some(source), _) => Ok(source),
         (None, Some(named)) => named.parse().map_err(|e| anyhow::anyhow!("{VARIABLE}: {e}")),
         (None, None) if default_exists => Ok(Source::File(PathBuf::from(DEFAULT))),
         (None, None) => anyhow::bail!(
-            "nothing names what to look at, and there is no {DEFAULT} here: give a SOURCE as the \
-             last argument or with --from, set {VARIABLE}, or go to the folder of a workflow.db; a \
-             SOURCE is a file, http://HOST:PORT, or s3://BUCKET/FLEET/NODE[@MOMENT]"
+            "nothing names what to look at, and there is no {DEFAULT} here: give a SOURCE {ways}, set \
+             {VARIABLE}, or go to the folder of a workflow.db; a SOURCE is a file, http://HOST:PORT, \
+             or s3://BUCKET/FLEET/NODE[@MOMENT]"
         ),
     }
 }
@@ -105,7 +108,8 @@ mod tests {
     fn the_nearest_name_counts() {
         let source = |text: &str| text.parse::<Source>().unwrap();
         let chosen = |given: Option<&str>, variable, default| {
-            chosen(given.map(source), variable, default).map_err(|e| e.to_string())
+            let ways = "as the last argument or with --from";
+            chosen(given.map(source), variable, default, ways).map_err(|e| e.to_string())
         };
         let node = "http://127.0.0.1:7420";
         assert_eq!(chosen(Some("a.db"), Some(node), true), Ok(source("a.db")));
