@@ -67,9 +67,9 @@ fn at_node(address: &NodeAddress, rules: &Retention, dry_run: bool) -> anyhow::R
             all.events += part.events;
             all.bytes += part.bytes;
             (all.kept, all.stays) = (part.kept, part.stays);
-            // A dry run removes nothing, so it would begin at the same place again.
-            all.more = part.more && dry_run;
-            if !part.more || dry_run {
+            // A part that removed nothing would begin at the same place again.
+            all.more = part.more;
+            if !part.more || dry_run || part.runs == 0 {
                 return Ok(all);
             }
         }
