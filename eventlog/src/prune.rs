@@ -4,7 +4,7 @@
 //! entry in `tidemill_gaps`. `docs/design/retention.md` says what may leave, and who would notice.
 //!
 //! Invariants:
-//! - the newest row stays, and so does each row at a position that somebody may still compare;
+//! - the newest row stays, and so does each row at a position that is still compared;
 //! - no run outlives the run that started it, and none loses a part of its events;
 //! - each removed row is hashed again: a damaged one is an error, and its run stays.
 //!
@@ -163,7 +163,7 @@ fn has_children(connection: &Connection, run: &RunId) -> Result<bool> {
     statement.exists([run.as_str()]).map_err(failed)
 }
 
-/// The events of a run as stretches without another's event in between, each row proved by its
+/// Groups the events of a run into stretches of consecutive positions, and checks each row's
 /// checksum.
 fn stretches(connection: &Connection, run: &RunId) -> Result<Vec<Hole>> {
     let failed = |e| sqlite(format_args!("read the events of {run}"), e);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::position::Seq;
 use crate::retention::Retention;
 
-/// Positions of the log that somebody may still compare: their rows stay.
+/// Positions of the log at which a sidecar still compares checksums: retention keeps their rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComparedSeqs {
     /// A single one: what the epoch began from.
@@ -26,8 +26,8 @@ impl ComparedSeqs {
 pub enum Stays {
     /// One of its runs has not ended, or a step body of it still runs.
     NotEnded,
-    /// The position of one of its events may still be compared: no barrier has covered a later one
-    /// yet, as far as the lease says, or the epoch began from it.
+    /// One of its events is at a position that is still compared: the lease does not say yet that a
+    /// barrier covered a later one, or the epoch began from it.
     Compared,
     /// It has the newest event of the log.
     Newest,

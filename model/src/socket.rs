@@ -72,8 +72,8 @@ pub struct LeaseLine {
     /// What a barrier is known to have covered in this epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub covered: Option<BarrierReply>,
-    /// Which positions of the log somebody may still compare: retention leaves their rows alone.
-    /// `None` from a sidecar that does not know or does not tell: then it leaves all alone.
+    /// The positions of the log that are still compared: retention keeps their rows. `None` from a
+    /// sidecar that does not know them yet or does not tell: then retention keeps every row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared: Option<ComparedSeqs>,
 }

@@ -68,8 +68,8 @@ pub(crate) struct Pass {
     pub(crate) until: Option<BootTime>,
 }
 
-/// The positions of the log that somebody may still compare, so that their rows stay. Clones share
-/// what is told.
+/// The positions of the log that are still compared, so that retention keeps their rows. Clones
+/// share what the sidecar tells.
 #[derive(Debug, Clone)]
 pub struct StillCompared(Arc<Mutex<Option<ComparedSeqs>>>);
 
