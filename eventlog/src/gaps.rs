@@ -70,7 +70,7 @@ const BEFORE: &str = "SELECT first, last, sum FROM tidemill_gaps WHERE first <= 
 ///
 /// # Errors
 /// `Corrupt` if a gap is not what it has to be; otherwise what SQLite says.
-pub fn has_left(connection: &Connection, seq: Seq) -> Result<bool> {
+pub fn is_pruned(connection: &Connection, seq: Seq) -> Result<bool> {
     Ok(one(connection, BEFORE, seq)?.is_some_and(|gap| gap.last >= seq))
 }
 

@@ -11,7 +11,7 @@
 //! On failure the caller rolls back, and nothing has changed.
 
 use rusqlite::{Connection, OptionalExtension as _};
-use tidemill_model::{ComparedSeqs, LogSum, RunId, Seq, Stays};
+use tidemill_model::{ComparedSeqs, LogSum, PruneReport, RunId, Seq, Stays};
 
 use crate::codec::{from_sql, hash_stored, sum_from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
@@ -21,7 +21,7 @@ use crate::{due, meta};
 
 /// A run that leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leaver {
+pub struct PrunableRun {
     /// The run.
     pub run: RunId,
     /// The position of its `run_created`: a later run with the same id is another.
@@ -32,6 +32,15 @@ pub struct Leaver {
     pub bytes: u64,
 }
 
+impl PrunableRun {
+    /// Counts it in a report.
+    pub fn count_in(&self, report: &mut PruneReport) {
+        report.runs += 1;
+        report.events += self.events;
+        report.bytes += self.bytes;
+    }
+}
+
 /// A run and all its descendants, children before their parents, or why they stay.
 ///
 /// # Errors
@@ -40,20 +49,20 @@ pub fn family(
     connection: &Connection,
     root: &RunId,
     compared: ComparedSeqs,
-) -> Result<std::result::Result<Vec<Leaver>, Stays>> {
-    let mut leavers = Vec::new();
+) -> Result<std::result::Result<Vec<PrunableRun>, Stays>> {
+    let mut ended_runs = Vec::new();
     for run in due::family(connection, root)?.into_iter().rev() {
         let Some(row) = row_of(connection, &run)? else { return Ok(Err(Stays::NotEnded)) };
         if !row.has_ended {
             return Ok(Err(Stays::NotEnded));
         }
-        let leaver = leaver(connection, run, row.seq)?;
-        if let Some(why) = stays(connection, &leaver.0.run, leaver.1, compared)? {
+        let (ended, last) = prunable_run(connection, run, row.seq)?;
+        if let Some(why) = stays(connection, &ended.run, last, compared)? {
             return Ok(Err(why));
         }
-        leavers.push(leaver.0);
+        ended_runs.push(ended);
     }
-    Ok(Ok(leavers))
+    Ok(Ok(ended_runs))
 }
 
 struct StoredRun {
@@ -76,7 +85,7 @@ fn row_of(connection: &Connection, run: &RunId) -> Result<Option<StoredRun>> {
 }
 
 /// The run as it leaves, and its newest event.
-fn leaver(connection: &Connection, run: RunId, seq: Seq) -> Result<(Leaver, Seq)> {
+fn prunable_run(connection: &Connection, run: RunId, seq: Seq) -> Result<(PrunableRun, Seq)> {
     let failed = |e| sqlite(format_args!("count the events of {run}"), e);
     let sql = "SELECT count(*), coalesce(sum(octet_length(data)), 0), coalesce(max(seq), 0) \
                FROM events WHERE run = ?1";
@@ -87,7 +96,7 @@ fn leaver(connection: &Connection, run: RunId, seq: Seq) -> Result<(Leaver, Seq)
     let (events, bytes, last) = counted.map_err(failed)?;
     let bad = || Error::corrupt(format!("run `{run}` has an event with a negative seq"));
     let last = from_sql(last).ok_or_else(bad)?;
-    Ok((Leaver { run, seq, events: events.unsigned_abs(), bytes: bytes.unsigned_abs() }, last))
+    Ok((PrunableRun { run, seq, events: events.unsigned_abs(), bytes: bytes.unsigned_abs() }, last))
 }
 
 /// Why the events of a run up to `last`, its newest, stay; `None` if they may leave.
@@ -119,12 +128,12 @@ fn stays(
 /// `Corrupt` if a row of it is damaged; otherwise what SQLite says. The caller rolls back.
 pub fn remove(
     connection: &Connection,
-    leaver: &Leaver,
+    ended: &PrunableRun,
     compared: ComparedSeqs,
 ) -> Result<std::result::Result<(), Stays>> {
-    let run = &leaver.run;
+    let run = &ended.run;
     match row_of(connection, run)? {
-        Some(row) if row.has_ended && row.seq == leaver.seq => {}
+        Some(row) if row.has_ended && row.seq == ended.seq => {}
         Some(_) | None => return Ok(Err(Stays::NotEnded)),
     }
     if has_children(connection, run)? {

@@ -4,8 +4,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tidemill_model::{ComparedSeqs, PruneReport, Retention, Seq, Timestamp};
 
 use crate::error::{Result, sqlite};
-use crate::leaving::{Look, look};
-use crate::prune::{Leaver, remove};
+use crate::prunable::{Look, look};
+use crate::prune::{PrunableRun, remove};
 
 /// About how many events one transaction removes: a few MiB of the WAL.
 const EVENTS_A_TRANSACTION: u64 = 20_000;
@@ -25,10 +25,10 @@ pub fn prune_file(
     let (mut judge, mut before) = (rules.judge(), Seq::MAX);
     let mut all = PruneReport { dry_run, ..PruneReport::default() };
     loop {
-        let Look { leavers, report, next } =
+        let Look { ended_runs, report, next } =
             look(connection, &mut judge, (now, before), ComparedSeqs::NONE, |_| false)?;
         if !dry_run {
-            take(connection, &leavers)?;
+            take(connection, &ended_runs)?;
         }
         all.join(&report);
         match next {
@@ -39,22 +39,22 @@ pub fn prune_file(
 }
 
 /// Removes runs, several in each transaction.
-fn take(connection: &Connection, leavers: &[Leaver]) -> Result<()> {
+fn take(connection: &Connection, ended_runs: &[PrunableRun]) -> Result<()> {
     let failed = |e| sqlite("remove ended runs", e);
-    let mut left = leavers.iter().peekable();
+    let mut left = ended_runs.iter().peekable();
     while left.peek().is_some() {
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
         let transaction = transaction.map_err(failed)?;
         let mut events = 0;
         while events < EVENTS_A_TRANSACTION
-            && let Some(leaver) = left.next()
+            && let Some(ended) = left.next()
         {
             // Nobody else writes, so what may leave by the look may leave now.
-            if let Err(why) = remove(&transaction, leaver, ComparedSeqs::NONE)? {
-                let what = format!("run {} was to leave and stays: {why:?}", leaver.run);
+            if let Err(why) = remove(&transaction, ended, ComparedSeqs::NONE)? {
+                let what = format!("run {} was to leave and stays: {why:?}", ended.run);
                 return Err(crate::Error::new(crate::ErrorKind::Internal, what));
             }
-            events += leaver.events;
+            events += ended.events;
         }
         transaction.commit().map_err(failed)?;
     }

@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use tidemill_model::{ComparedSeqs, Retention, RunId, Seq, Stays, StaysCount};
 
 use super::script::Script;
-use crate::leaving::{Look, look};
-use crate::prune::{Leaver, family, remove};
-use crate::{ErrorKind, Head, fsck, has_left, past, projection, query, sum_at, verify};
+use crate::prunable::{Look, look};
+use crate::prune::{PrunableRun, family, remove};
+use crate::{ErrorKind, Head, fsck, is_pruned, past, projection, query, sum_at, verify};
 
 /// The choice of the script that completes a run.
 const ENDS: u8 = 246;
@@ -31,7 +31,7 @@ fn count(connection: &Connection, table: &str) -> i64 {
 /// Removes runs in one transaction.
 fn take(
     connection: &Connection,
-    runs: &[Leaver],
+    runs: &[PrunableRun],
     compared: ComparedSeqs,
 ) -> Vec<Result<(), Stays>> {
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -41,7 +41,7 @@ fn take(
 }
 
 /// Every family that may leave, when all have ended long ago and no rule keeps any.
-fn leaving(connection: &Connection, compared: ComparedSeqs) -> Look {
+fn all_prunable(connection: &Connection, compared: ComparedSeqs) -> Look {
     let rules = vec!["0".parse().unwrap()];
     let mut judge = Retention::new(rules).unwrap().judge();
     let now = "2100-01-01T00:00:00Z".parse().unwrap();
@@ -50,9 +50,9 @@ fn leaving(connection: &Connection, compared: ComparedSeqs) -> Look {
 
 /// Removes families that may leave, if `picks` has them.
 fn prune(script: &mut Script, compared: ComparedSeqs, picks: u64) -> StaysCount {
-    let found = leaving(&script.file.connection, compared);
+    let found = all_prunable(&script.file.connection, compared);
     assert_eq!(found.next, None);
-    let roots = found.leavers.split_inclusive(|leaver| !leaver.run.as_str().contains('.'));
+    let roots = found.ended_runs.split_inclusive(|ended| !ended.run.as_str().contains('.'));
     for (at, runs) in roots.enumerate().filter(|(at, _)| picks >> (at % 64) & 1 == 1) {
         let taken = take(&script.file.connection, runs, compared);
         assert!(taken.iter().all(Result::is_ok), "family {at}: {taken:?}");
@@ -122,7 +122,7 @@ proptest! {
         let connection = &script.file.connection;
         let before = (rows(connection), projection::stored(connection).unwrap());
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        for run in leaving(connection, ComparedSeqs::NONE).leavers {
+        for run in all_prunable(connection, ComparedSeqs::NONE).ended_runs {
             remove(connection, &run, ComparedSeqs::NONE).unwrap().unwrap();
         }
         connection.execute_batch("ROLLBACK").unwrap();
@@ -140,7 +140,7 @@ fn three() -> Script {
     script
 }
 
-fn leaver(script: &Script, run: &str) -> Result<Vec<Leaver>, Stays> {
+fn prunable_family(script: &Script, run: &str) -> Result<Vec<PrunableRun>, Stays> {
     family(&script.file.connection, &RunId::new(run).unwrap(), ComparedSeqs::NONE).unwrap()
 }
 
@@ -150,7 +150,7 @@ fn holes_that_touch_are_one_and_the_newest_row_stays() {
     assert_eq!(prune(&mut script, ComparedSeqs::NONE, u64::MAX), StaysCount::default());
     let connection = &script.file.connection;
     assert_eq!(rows(connection), BTreeSet::from([7, 8]));
-    let left: Vec<u64> = (1..10).filter(|at| has_left(connection, seq(*at)).unwrap()).collect();
+    let left: Vec<u64> = (1..10).filter(|at| is_pruned(connection, seq(*at)).unwrap()).collect();
     assert_eq!(left, (1..=6).collect::<Vec<_>>());
     assert_eq!(count(connection, "tidemill_gaps"), 1);
     script.play(&[(2, ENDS)], 1);
@@ -180,9 +180,9 @@ fn a_family_stays_with_a_run_that_goes_on_and_leaves_children_first() {
     let mut script = Script::new();
     // A run, its child, its grandchild; then the run ends before the child.
     script.play(&[(0, 1), (0, 5), (4, 5), (0, ENDS), (1, 1)], 1);
-    assert_eq!(leaver(&script, "r0").unwrap_err(), Stays::NotEnded);
+    assert_eq!(prunable_family(&script, "r0").unwrap_err(), Stays::NotEnded);
     script.play(&[(4, ENDS), (5, ENDS), (1, 1)], 1);
-    let runs = leaver(&script, "r0").unwrap();
+    let runs = prunable_family(&script, "r0").unwrap();
     let ids: Vec<&str> = runs.iter().map(|run| run.run.as_str()).collect();
     assert_eq!(ids, ["r0.1.1", "r0.1", "r0"]);
     assert_eq!(runs.iter().map(|run| run.events).sum::<u64>(), 8);
@@ -203,7 +203,7 @@ fn a_family_stays_while_its_process_is_busy_with_one_of_it() {
     let at = ("2100-01-01T00:00:00Z".parse().unwrap(), Seq::MAX);
     let busy = |run: &RunId| run.as_str() == "r0.1";
     let found = look(&script.file.connection, &mut judge, at, ComparedSeqs::NONE, busy).unwrap();
-    let leave: Vec<&str> = found.leavers.iter().map(|leaver| leaver.run.as_str()).collect();
+    let leave: Vec<&str> = found.ended_runs.iter().map(|ended| ended.run.as_str()).collect();
     assert_eq!((leave, found.report.stays.not_ended), (vec!["r1"], 1));
 }
 
@@ -211,7 +211,7 @@ fn a_family_stays_while_its_process_is_busy_with_one_of_it() {
 fn a_child_whose_end_its_parent_has_not_seen_stays() {
     let mut script = Script::new();
     script.play(&[(0, 1), (0, 5), (4, ENDS), (1, 1)], 1);
-    let child = Leaver { run: RunId::new("r0.1").unwrap(), seq: seq(3), events: 2, bytes: 0 };
+    let child = PrunableRun { run: RunId::new("r0.1").unwrap(), seq: seq(3), events: 2, bytes: 0 };
     let taken = take(&script.file.connection, &[child], ComparedSeqs::NONE);
     assert_eq!(taken, [Err(Stays::NotEnded)]);
 }
@@ -219,13 +219,13 @@ fn a_child_whose_end_its_parent_has_not_seen_stays() {
 #[test]
 fn a_later_run_with_the_same_id_is_another() {
     let mut script = three();
-    let old = leaver(&script, "r0").unwrap();
+    let old = prunable_family(&script, "r0").unwrap();
     assert_eq!(take(&script.file.connection, &old, ComparedSeqs::NONE), [Ok(())]);
     assert_eq!(take(&script.file.connection, &old, ComparedSeqs::NONE), [Err(Stays::NotEnded)]);
     script.forget(&old[0].run);
     script.play(&[(0, 1), (0, ENDS), (2, 1)], 1);
     assert_eq!(take(&script.file.connection, &old, ComparedSeqs::NONE), [Err(Stays::NotEnded)]);
-    let new = leaver(&script, "r0").unwrap();
+    let new = prunable_family(&script, "r0").unwrap();
     assert_eq!(take(&script.file.connection, &new, ComparedSeqs::NONE), [Ok(())]);
 }
 
@@ -239,7 +239,7 @@ fn a_damaged_row_stays_with_its_run() {
              UPDATE events SET {change} WHERE seq = 2; DELETE FROM tidemill_meta WHERE key = 'retention'"
         );
         connection.execute_batch(&sql).unwrap();
-        let runs = leaver(&script, "r0").unwrap();
+        let runs = prunable_family(&script, "r0").unwrap();
         let error = remove(connection, &runs[0], ComparedSeqs::NONE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains("seq=2"), "{error}");
@@ -286,7 +286,7 @@ fn freed_pages_are_used_again() {
 }
 
 #[test]
-fn the_past_lacks_what_has_left_since_and_is_otherwise_as_it_was() {
+fn the_past_lacks_what_is_pruned_since_and_is_otherwise_as_it_was() {
     let mut script = three();
     prune(&mut script, ComparedSeqs { base: None, from: seq(5) }, u64::MAX);
     let then = past(&script.file.connection, seq(7)).unwrap();

@@ -255,7 +255,7 @@ impl TakeOver {
             AtCovered::Sum(sum) => sum == covered.sum,
             // Rows leave only below what a later barrier of the node had covered. A disk that was
             // away meanwhile may know of an older one, if the lease is gone.
-            AtCovered::Left => true,
+            AtCovered::Pruned => true,
             AtCovered::Lacks => self.given_up.is_some(),
         };
         if let Some(covered) = self.terms.covered.filter(|covered| !holds(*covered)) {

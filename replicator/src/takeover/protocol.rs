@@ -48,7 +48,7 @@ pub(crate) enum AtCovered {
     /// An event with this running checksum.
     Sum(LogSum),
     /// The event was there, and retention removed it.
-    Left,
+    Pruned,
 }
 
 /// What happened.

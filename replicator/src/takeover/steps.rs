@@ -9,7 +9,7 @@ use tidemill_bucket::{
     read_epoch_timeline, read_timeline, restore,
 };
 use tidemill_eventlog::{
-    FileLock, Meta, has_left, host, open_log_reader, open_log_snapshot, sum_at, verify,
+    FileLock, Meta, host, is_pruned, open_log_reader, open_log_snapshot, sum_at, verify,
 };
 use tidemill_model::{
     Base, BreakDoc, DOCUMENT_VERSION, EpochDoc, GivenUp, LogSum, Seq, Ttl, Uncured, Versions,
@@ -163,7 +163,7 @@ impl Steps<'_> {
                 None => AtCovered::Lacks,
                 Some(covered) => match sum_at(&connection, covered.seq)? {
                     Some(sum) => AtCovered::Sum(sum),
-                    None if has_left(&connection, covered.seq)? => AtCovered::Left,
+                    None if is_pruned(&connection, covered.seq)? => AtCovered::Pruned,
                     None => AtCovered::Lacks,
                 },
             };

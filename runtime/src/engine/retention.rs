@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidemill_eventlog::prune::Leaver;
+use tidemill_eventlog::prune::PrunableRun;
 use tidemill_model::{
     BootTime, ComparedSeqs, PruneReport, Retention, RunId, Seq, Stays, Timestamp, unix_ms,
 };
@@ -178,7 +178,7 @@ impl Engine {
             let engine = Arc::clone(self);
             let busy = move |run: &RunId| engine.is_at_work(run);
             let (reads, began) = (self.store.reads(), self.clock.boot());
-            let (again, found) = reads.leaving(judge, (now, before), compared, busy).await?;
+            let (again, found) = reads.prunable(judge, (now, before), compared, busy).await?;
             judge = again;
             looked = looked.saturating_add(since(began));
             if dry_run {
@@ -186,7 +186,7 @@ impl Engine {
             } else {
                 report.kept += found.report.kept;
                 report.stays.join(found.report.stays);
-                for batch in batches(found.leavers) {
+                for batch in batches(found.ended_runs) {
                     let began = self.clock.boot();
                     self.remove(batch, compared, &mut stuck, &mut report).await?;
                     self.rest(haste.pause(since(began), since(from))).await?;
@@ -213,7 +213,7 @@ impl Engine {
     /// Removes these runs in one message.
     async fn remove(
         &self,
-        batch: Vec<Leaver>,
+        batch: Vec<PrunableRun>,
         compared: ComparedSeqs,
         stuck: &mut Stuck,
         report: &mut PruneReport,
@@ -227,13 +227,13 @@ impl Engine {
             // One of them has a damaged row: the others leave without it and its parents.
             Err(_) => {}
         }
-        for leaver in batch {
-            let alone = vec![leaver.clone()];
+        for ended in batch {
+            let alone = vec![ended.clone()];
             match self.store.prune(alone.clone(), compared).await {
                 Ok(left) => tell(report, &alone, left),
                 Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
                 Err(error) => {
-                    let run = leaver.run;
+                    let run = ended.run;
                     if stuck.insert(run.clone()) {
                         tracing::warn!(%run, %error, "an ended run cannot leave");
                     }
@@ -257,32 +257,26 @@ fn unknown() -> Error {
     )
 }
 
-fn count(report: &mut PruneReport, leaver: &Leaver) {
-    report.runs += 1;
-    report.events += leaver.events;
-    report.bytes += leaver.bytes;
-}
-
-fn tell(report: &mut PruneReport, batch: &[Leaver], left: Vec<Result<(), Stays>>) {
-    for (leaver, left) in batch.iter().zip(left) {
+fn tell(report: &mut PruneReport, batch: &[PrunableRun], left: Vec<Result<(), Stays>>) {
+    for (ended, left) in batch.iter().zip(left) {
         match left {
-            Ok(()) => count(report, leaver),
+            Ok(()) => ended.count_in(report),
             Err(why) => report.stays.add(why),
         }
     }
 }
 
 /// The runs in their order, as many together as one message removes.
-fn batches(leavers: Vec<Leaver>) -> Vec<Vec<Leaver>> {
+fn batches(ended_runs: Vec<PrunableRun>) -> Vec<Vec<PrunableRun>> {
     let (mut batches, mut events) = (Vec::new(), u64::MAX);
-    for leaver in leavers {
-        if events.saturating_add(leaver.events) > EVENTS_A_MESSAGE {
+    for ended in ended_runs {
+        if events.saturating_add(ended.events) > EVENTS_A_MESSAGE {
             batches.push(Vec::new());
             events = 0;
         }
-        events += leaver.events;
+        events += ended.events;
         if let Some(batch) = batches.last_mut() {
-            batch.push(leaver);
+            batch.push(ended);
         }
     }
     batches
@@ -294,16 +288,16 @@ mod tests {
 
     #[test]
     fn a_message_has_some_events_and_at_least_one_run_in_their_order() {
-        let leaver = |(at, events): (u64, u64)| Leaver {
+        let ended = |(at, events): (u64, u64)| PrunableRun {
             run: RunId::new(&format!("r{at}")).unwrap(),
             seq: Seq::new(at).unwrap(),
             events,
             bytes: 0,
         };
         let sizes = |events: &[u64]| {
-            let leavers: Vec<_> = (0..).zip(events.iter().copied()).map(leaver).collect();
-            let batches = batches(leavers.clone());
-            assert_eq!(batches.concat(), leavers);
+            let ended_runs: Vec<_> = (0..).zip(events.iter().copied()).map(ended).collect();
+            let batches = batches(ended_runs.clone());
+            assert_eq!(batches.concat(), ended_runs);
             batches.iter().map(Vec::len).collect::<Vec<_>>()
         };
         assert_eq!(sizes(&[]), Vec::<usize>::new());

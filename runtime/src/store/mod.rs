@@ -4,7 +4,7 @@
 //! | verb | does |
 //! |---|---|
 //! | `commit`, `create`, `record` | append to the log and answer when that is durable |
-//! | `leaving`, `prune` | find the ended runs that leave, and remove them |
+//! | `prunable`, `prune` | find the ended runs that leave, and remove them |
 //! | `log` | reads the whole log of a run |
 //! | `find`, `children` | read a run's state, and the children that it waits for |
 //! | `due`, `timers` | list the runs that have something to do, now and next |
@@ -28,8 +28,8 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
-use tidemill_eventlog::leaving::{self, Look};
-use tidemill_eventlog::prune::Leaver;
+use tidemill_eventlog::prunable::{self, Look};
+use tidemill_eventlog::prune::PrunableRun;
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{OwnCopy, open_any, waits};
 use tidemill_model::{
@@ -47,8 +47,8 @@ pub(crate) use open::OpenFile;
 pub(crate) use process::Processes;
 use readers::Lane;
 use writer::{
-    Aside, Creation, Faults, Left, NewRun, Pace, QueueSize, Refusing, Reply, Setup, Tally, Turn,
-    Writer,
+    Aside, Creation, Faults, NewRun, Pace, PruneOutcome, QueueSize, Refusing, Reply, Setup, Tally,
+    Turn, Writer,
 };
 
 /// The handle of an open file; clones share it.
@@ -107,10 +107,10 @@ impl Store {
     /// Removes ended runs; what became of each of them.
     pub(crate) async fn prune(
         &self,
-        leavers: Vec<Leaver>,
+        ended_runs: Vec<PrunableRun>,
         compared: ComparedSeqs,
-    ) -> Result<Vec<Left>, Error> {
-        self.writer.prune(leavers, compared).await
+    ) -> Result<Vec<PruneOutcome>, Error> {
+        self.writer.prune(ended_runs, compared).await
     }
 
     /// Follows a run: what is written to it from now on is news.
@@ -285,7 +285,7 @@ impl Reads {
     }
 
     /// Looks for ended runs that leave. The judge goes from look to look.
-    pub(crate) async fn leaving(
+    pub(crate) async fn prunable(
         &self,
         mut judge: RetentionJudge,
         at: (Timestamp, Seq),
@@ -294,7 +294,7 @@ impl Reads {
     ) -> Result<(RetentionJudge, Look), Error> {
         self.lane
             .read(move |file| {
-                let found = leaving::look(file, &mut judge, at, compared, busy)?;
+                let found = prunable::look(file, &mut judge, at, compared, busy)?;
                 Ok((judge, found))
             })
             .await

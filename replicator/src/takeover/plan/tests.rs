@@ -263,7 +263,7 @@ fn what_the_bucket_lost_is_said_and_not_papered_over() {
 /// The lease is gone, and this disk, which was away, knows an older covered position than the
 /// bucket's newest owner did when retention removed it.
 #[test]
-fn a_covered_event_that_has_left_the_log_since_is_no_reason_to_distrust_it() {
+fn a_covered_event_that_is_pruned_the_log_since_is_no_reason_to_distrust_it() {
     let covered = crate::testing::covered(1, 9, 3);
     let begin = TakeOverTerms { covered: Some(covered), ..begin() };
     let restored = |at_covered| {
@@ -274,7 +274,7 @@ fn a_covered_event_that_has_left_the_log_since_is_no_reason_to_distrust_it() {
         core.handle(Input::Listed { last, shipped: true });
         core.handle(Input::Restored { head: crate::testing::head(50, 0), at_covered })
     };
-    let effect = restored(AtCovered::Left);
+    let effect = restored(AtCovered::Pruned);
     assert!(matches!(effect, Effect::CreateEpochDoc(Some(_), None)), "{effect:?}");
     let effect = restored(AtCovered::Lacks);
     assert!(matches!(effect, Effect::Distrust(..)), "{effect:?}");

@@ -4,7 +4,7 @@ use tidemill_eventlog::{Appended, projection, prune, query};
 use tidemill_model::{EncodedEvent, Event, EventClass, RunId, RunStatus, Seq};
 
 use super::commit::{Committer, LogResult};
-use super::message::{Aside, Creation, Left, Message, NewRun, Prune, Turn};
+use super::message::{Aside, Creation, Message, NewRun, Prune, PruneOutcome, Turn};
 use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
 use crate::ops::child::not_ours;
@@ -21,7 +21,7 @@ pub(super) enum Done {
     },
     Create(Result<Creation, Error>),
     Aside(Result<(), Error>),
-    Prune(Vec<Left>),
+    Prune(Vec<PruneOutcome>),
     /// The message itself cannot be written.
     Unfit(Error),
     /// Nothing can be written now.
@@ -59,13 +59,13 @@ impl Committer {
         }
     }
 
-    fn prune(&mut self, prune: &Prune) -> LogResult<Vec<Left>> {
-        let mut left = Vec::with_capacity(prune.leavers.len());
-        for leaver in &prune.leavers {
-            left.push(prune::remove(&self.connection, leaver, prune.compared)?);
+    fn prune(&mut self, prune: &Prune) -> LogResult<Vec<PruneOutcome>> {
+        let mut left = Vec::with_capacity(prune.ended_runs.len());
+        for ended in &prune.ended_runs {
+            left.push(prune::remove(&self.connection, ended, prune.compared)?);
             // Its id is free now, for a run whose events are others.
-            self.last.remove(&leaver.run);
-            self.attempts.forget(&leaver.run);
+            self.last.remove(&ended.run);
+            self.attempts.forget(&ended.run);
         }
         Ok(left)
     }

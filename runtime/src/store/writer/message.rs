@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_eventlog::prune::Leaver;
+use tidemill_eventlog::prune::PrunableRun;
 use tidemill_model::{
     ComparedSeqs, EncodedEvent, Event, OpId, RunCreated, RunId, RunStatus, Seq, Stays,
 };
@@ -124,18 +124,18 @@ pub(crate) struct Aside {
 
 /// Ended runs that leave, children before their parents.
 pub(crate) struct Prune {
-    pub(crate) leavers: Vec<Leaver>,
+    pub(crate) ended_runs: Vec<PrunableRun>,
     /// The positions whose rows stay.
     pub(crate) compared: ComparedSeqs,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Left>, Error>>,
+    pub(crate) reply: oneshot::Sender<Result<Vec<PruneOutcome>, Error>>,
 }
 
 /// What became of a run that was to leave.
-pub(crate) type Left = Result<(), Stays>;
+pub(crate) type PruneOutcome = Result<(), Stays>;
 
 impl Prune {
     fn rows(&self) -> usize {
-        let events = self.leavers.iter().map(|leaver| leaver.events).sum::<u64>();
+        let events = self.ended_runs.iter().map(|ended| ended.events).sum::<u64>();
         usize::try_from(events).unwrap_or(usize::MAX)
     }
 }

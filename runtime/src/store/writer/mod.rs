@@ -39,7 +39,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tidemill_eventlog::Appender;
-use tidemill_eventlog::prune::Leaver;
+use tidemill_eventlog::prune::PrunableRun;
 use tidemill_model::{ComparedSeqs, RunId};
 use tokio::sync::oneshot;
 
@@ -49,7 +49,7 @@ pub use condition::{RefusalCause, Refusing};
 pub(crate) use faults::Faults;
 use gather::Gather;
 use intake::Intake;
-pub(crate) use message::{Aside, Create, Creation, Left, Message, NewRun, Prune, Turn};
+pub(crate) use message::{Aside, Create, Creation, Message, NewRun, Prune, PruneOutcome, Turn};
 pub(crate) use pace::Pace;
 use queue::Queue;
 pub(crate) use queue::QueueSize;
@@ -141,11 +141,11 @@ impl Writer {
     /// Removes ended runs; what became of each of them.
     pub(crate) async fn prune(
         &self,
-        leavers: Vec<Leaver>,
+        ended_runs: Vec<PrunableRun>,
         compared: ComparedSeqs,
-    ) -> Result<Vec<Left>, Error> {
+    ) -> Result<Vec<PruneOutcome>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.queue.push(Message::Prune(Prune { leavers, compared, reply })).await?;
+        self.queue.push(Message::Prune(Prune { ended_runs, compared, reply })).await?;
         answer.await.map_err(|_| closed())?
     }
 

@@ -9,7 +9,7 @@ use tidemill_model::{Event, RunStatus};
 use tidemill_telemetry::metrics::{Counter, Histogram};
 
 use super::apply::Done;
-use super::message::{Creation, Left, Message, Prune, Turn};
+use super::message::{Creation, Message, Prune, PruneOutcome, Turn};
 
 /// Counts since the start of the process.
 #[derive(Debug)]
@@ -90,10 +90,10 @@ impl Tally {
     }
 
     /// Counts the runs that left.
-    fn pruned(&self, prune: &Prune, left: &[Left]) {
-        let gone = prune.leavers.iter().zip(left).filter(|(_, left)| left.is_ok());
+    fn pruned(&self, prune: &Prune, left: &[PruneOutcome]) {
+        let gone = prune.ended_runs.iter().zip(left).filter(|(_, left)| left.is_ok());
         let (runs, events) =
-            gone.fold((0, 0), |(runs, events), (leaver, _)| (runs + 1, events + leaver.events));
+            gone.fold((0, 0), |(runs, events), (ended, _)| (runs + 1, events + ended.events));
         self.runs_pruned.add(runs);
         self.events_pruned.add(events);
     }

@@ -7,19 +7,19 @@ use tidemill_model::{ComparedSeqs, PruneReport, RetentionJudge, RunId, Seq, Stay
 
 use crate::codec::{from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
-use crate::prune::{Leaver, family};
+use crate::prune::{PrunableRun, family};
 
 /// How many ended runs one look reads.
 const ROOTS_MAX: u32 = 1_000;
 
 /// After so many runs that leave, a look ends.
-const LEAVERS_MAX: usize = 1_000;
+const PRUNABLE_MAX: usize = 1_000;
 
 /// What one look found.
 #[derive(Debug, Default)]
 pub struct Look {
     /// The runs that leave, children before their parents.
-    pub leavers: Vec<Leaver>,
+    pub ended_runs: Vec<PrunableRun>,
     /// The families that were looked at, as a report; nothing of them was removed yet.
     pub report: PruneReport,
     /// Where the next look begins; `None` if every ended run was looked at.
@@ -49,19 +49,15 @@ pub fn look(
         }
         match family(connection, &root.run, compared)? {
             Err(why) => found.report.stays.add(why),
-            Ok(runs) if runs.iter().any(|leaver| busy(&leaver.run)) => {
+            Ok(runs) if runs.iter().any(|ended| busy(&ended.run)) => {
                 found.report.stays.add(Stays::NotEnded);
             }
             Ok(runs) => {
-                for leaver in &runs {
-                    found.report.runs += 1;
-                    found.report.events += leaver.events;
-                    found.report.bytes += leaver.bytes;
-                }
-                found.leavers.extend(runs);
+                runs.iter().for_each(|run| run.count_in(&mut found.report));
+                found.ended_runs.extend(runs);
             }
         }
-        if found.leavers.len() >= LEAVERS_MAX {
+        if found.ended_runs.len() >= PRUNABLE_MAX {
             return Ok(found);
         }
     }
