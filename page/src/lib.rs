@@ -1,0 +1,21 @@
+//! The pages of Tidemill.
+//!
+//! A page is a value that is read from a file's connection, with its JSON form, and a function that
+//! makes HTML of it for a [`Site`]: a node that shows itself, or a source at an observer. This
+//! crate owns what is shown and how; it opens no file, knows no bucket and serves no request.
+//!
+//! Invariants:
+//! - whatever a run holds is text: it reaches a page through maud, which escapes it;
+//! - a page has a bounded size, however long the run and however many the runs;
+//! - a page works without its script, loads nothing from elsewhere, and has no script or style in
+//!   itself;
+//! - charts are computed without randomness: the same file gives the same page.
+
+pub mod assets;
+pub mod payload;
+mod shell;
+mod site;
+pub mod words;
+
+pub use shell::{Tab, error_page, page, plain};
+pub use site::{ObserverLinks, Past, Reader, Shown, Site, with_query};
