@@ -110,6 +110,22 @@ impl Catalogue {
         self.breaks.iter().filter(move |doc| doc.is_open() && !closed(doc))
     }
 
+    /// Whether the points from `from` on are those of the whole epoch, with their times, if the
+    /// only files that may be missing here are shipped ones that end before `from`.
+    ///
+    /// The first point from `from` on is reached without those files, and they add nothing to a
+    /// chain that has reached it. Its own time must not be below that of an earlier point, because
+    /// a missing file could have given that earlier point a lower one.
+    pub(crate) fn is_settled_from(&self, from: Txid) -> bool {
+        let points = self.points();
+        let before = points.partition_point(|point| point.txid < from);
+        let Some(first) = points.get(before) else { return false };
+        let ends = self.files.iter().filter(|file| file.name.max == first.txid);
+        let own = ends.map(|file| file.modified).min();
+        let latest = before.checked_sub(1).and_then(|index| points.get(index));
+        latest.is_none_or(|latest| own.is_some_and(|own| latest.at <= own))
+    }
+
     /// Where files are missing.
     pub fn gaps(&self) -> Vec<Gap> {
         self.sweep(|_| true).1

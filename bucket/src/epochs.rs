@@ -10,6 +10,7 @@ use serde::Serialize;
 use tidemill_model::{BreakDoc, BreakName, Epoch, EpochDoc, FleetUrl, NodeId, NodeKeys};
 
 use crate::error::{Error, ErrorKind, unreadable};
+use crate::objects::Objects;
 use crate::store::{Put, Store};
 
 /// How often a create-only write without a clear answer is read back and sent again.
@@ -32,7 +33,15 @@ pub async fn list_nodes(store: &Store, fleet: &FleetUrl) -> Result<Vec<NodeId>, 
 /// # Errors
 /// As [`Store::check`].
 pub async fn list_epochs(store: &Store, keys: &NodeKeys) -> Result<Vec<Epoch>, Error> {
-    let folders = store.folders(&keys.epochs()).await?;
+    epochs_in(store, keys).await
+}
+
+/// [`list_epochs`] of any bucket.
+pub(crate) async fn epochs_in(
+    objects: &impl Objects,
+    keys: &NodeKeys,
+) -> Result<Vec<Epoch>, Error> {
+    let folders = objects.folders(&keys.epochs()).await?;
     let mut epochs: Vec<Epoch> =
         folders.iter().filter_map(|name| Epoch::from_key(name).ok()).collect();
     epochs.sort_unstable();
@@ -48,8 +57,17 @@ pub async fn read_epoch(
     keys: &NodeKeys,
     epoch: Epoch,
 ) -> Result<Option<EpochDoc>, Error> {
+    epoch_doc_in(store, keys, epoch).await
+}
+
+/// [`read_epoch`] of any bucket.
+pub(crate) async fn epoch_doc_in(
+    objects: &impl Objects,
+    keys: &NodeKeys,
+    epoch: Epoch,
+) -> Result<Option<EpochDoc>, Error> {
     let key = keys.epoch_doc(epoch);
-    let Some(object) = store.find(&key).await? else { return Ok(None) };
+    let Some(object) = objects.find(&key).await? else { return Ok(None) };
     let doc = EpochDoc::parse(&object.body).map_err(|e| unreadable(&key, &e))?;
     if doc.epoch != epoch {
         let message = format!("object `{key}` says that it is of epoch {}", doc.epoch);
@@ -118,13 +136,16 @@ fn shown(txid: Option<tidemill_model::Txid>) -> String {
 
 /// Reads one break, whose ends must be those of its name.
 pub(crate) async fn read_break(
-    store: &Store,
+    objects: &impl Objects,
     keys: &NodeKeys,
     epoch: Epoch,
     name: BreakName,
 ) -> Result<BreakDoc, Error> {
     let key = keys.break_doc(epoch, name);
-    let object = store.get(&key).await?;
+    let object = objects.find(&key).await?.ok_or_else(|| {
+        let message = format!("object `{key}` was listed and is gone: who deletes breaks?");
+        Error::new(ErrorKind::NotFound, message)
+    })?;
     let doc = BreakDoc::parse(&object.body).map_err(|e| unreadable(&key, &e))?;
     if BreakName::of(doc.after, doc.until) != name {
         let message = format!("object `{key}` marks another range than its name says");

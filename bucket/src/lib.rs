@@ -26,9 +26,13 @@ mod litestream;
 mod ltx;
 mod moment;
 mod node_reader;
+mod objects;
 mod probe;
+mod question;
 mod restore;
 mod settings;
+#[cfg(test)]
+mod simulated;
 mod store;
 mod timeline;
 
@@ -40,8 +44,9 @@ pub use error::{Error, ErrorKind};
 pub use lease_store::{Lease, LeaseStore, Settled, Shown};
 pub use litestream::{LITESTREAM_VERSION, Litestream};
 pub use moment::{Moment, NodeUrl};
-pub use node_reader::{read_epoch_timeline, read_timeline};
+pub use node_reader::{read_epoch_timeline, read_for, read_timeline};
 pub use probe::{Rule, examine, probe};
+pub use question::Question;
 pub use restore::{RESTORE_DIR_PREFIX, Restored, restore};
 pub use settings::{Credentials, Secret, Settings};
 pub use store::{Listed, Object, Put, Store};

@@ -18,7 +18,7 @@ use tidemill_model::{DOCUMENT_VERSION, ETag, FleetUrl, NodeKeys, Nonce};
 use tokio::task::JoinSet;
 
 use crate::error::{Error, ErrorKind};
-use crate::store::{Put, Store};
+use crate::store::{Listed, Put, Store};
 
 /// How often an ambiguous answer is tried again before the probe gives up.
 const TRIES_MAX: u32 = 5;
@@ -39,7 +39,7 @@ pub enum Rule {
     PresentVersion,
     /// A read shows the last write.
     ReadBack,
-    /// A listing shows an object that was just written, with its size.
+    /// A listing shows an object that was just written, with its size, also one from a key on.
     Listed,
     /// A read of a range gives exactly that range.
     Range,
@@ -180,7 +180,9 @@ async fn on_what_was_written(
         return Ok(broken);
     };
     let range = store.get_range(key, 5, 14).await;
-    let listed = store.list(key).await?;
+    let all = store.list(key).await?;
+    let before = key.strip_suffix(|_: char| true).unwrap_or_default();
+    let from_there = store.list_after(key, before).await?;
     let read = store.get(key).await?;
     let (last, content) = (read.etag == etag, read.body == body);
     if last != content || read.etag == now {
@@ -188,7 +190,10 @@ async fn on_what_was_written(
     }
     if last {
         let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        if !listed.iter().any(|object| object.key == key && object.size == size) {
+        let shows = |listed: &[Listed]| {
+            listed.iter().any(|object| object.key == key && object.size == size)
+        };
+        if !shows(&all) || !shows(&from_there) {
             broken.push(Rule::Listed);
         }
         if range? != body.slice(5..15) {

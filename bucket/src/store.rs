@@ -338,7 +338,15 @@ impl Store {
     /// # Errors
     /// As [`Store::check`].
     pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Error> {
-        Ok(self.pages(prefix, None).await?.0)
+        Ok(self.pages(prefix, None, None).await?.0)
+    }
+
+    /// [`Store::list`], from the first key after `after` on.
+    ///
+    /// # Errors
+    /// As [`Store::check`].
+    pub async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, Error> {
+        Ok(self.pages(prefix, None, Some(after)).await?.0)
     }
 
     /// The names directly under `prefix` that have further keys below them, without slashes.
@@ -346,7 +354,7 @@ impl Store {
     /// # Errors
     /// As [`Store::check`].
     pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, Error> {
-        let folders = self.pages(prefix, Some("/")).await?.1;
+        let folders = self.pages(prefix, Some("/"), None).await?.1;
         let name = |folder: String| {
             let rest = folder.strip_prefix(prefix)?;
             Some(rest.strip_suffix('/').unwrap_or(rest).to_owned())
@@ -358,6 +366,7 @@ impl Store {
         &self,
         prefix: &str,
         delimiter: Option<&str>,
+        after: Option<&str>,
     ) -> Result<(Vec<Listed>, Vec<String>), Error> {
         let what = format!("list `{prefix}`");
         let (mut objects, mut folders) = (Vec::new(), Vec::new());
@@ -365,6 +374,7 @@ impl Store {
         for _ in 0..PAGES_MAX {
             let request = self.inner.reads.list_objects_v2().bucket(self.bucket()).prefix(prefix);
             let request = request.set_delimiter(delimiter.map(str::to_owned));
+            let request = request.set_start_after(after.map(str::to_owned));
             let request = request.set_continuation_token(token);
             let page = self
                 .within(&what, async { request.send().await.map_err(Sent::of) })

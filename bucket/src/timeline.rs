@@ -5,6 +5,8 @@
 //! the point that its successor began from belongs to the bucket, not to the lineage. Along the
 //! lineage times never fall: a point counts from the latest time seen so far.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use tidemill_model::{Base, BreakDoc, Epoch, EpochDoc, Timestamp, Txid};
 
@@ -83,14 +85,26 @@ pub struct Now {
     pub shipped_until: Option<Timestamp>,
 }
 
-/// A node's past, epochs in ascending order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// A node's past: all of it, or what one [`crate::Question`] needs, which then is the only one that
+/// it answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timeline {
-    /// Those that have any object.
+    /// The epochs that were read, in ascending order; each has some object.
     pub epochs: Vec<EpochHistory>,
+    /// The other epochs of the node, whose files were not listed, each with its `epoch.json` if
+    /// that was read.
+    pub unread: BTreeMap<Epoch, Option<EpochDoc>>,
 }
 
 impl Timeline {
+    /// What every epoch began from, as far as that was read, in ascending order.
+    pub fn docs(&self) -> Vec<&EpochDoc> {
+        let read = self.epochs.iter().filter_map(|history| history.doc.as_ref());
+        let mut docs: Vec<&EpochDoc> = read.chain(self.unread.values().flatten()).collect();
+        docs.sort_by_key(|doc| doc.epoch);
+        docs
+    }
+
     /// One epoch.
     pub fn epoch(&self, epoch: Epoch) -> Option<&EpochHistory> {
         self.epochs.iter().find(|history| history.epoch == epoch)
@@ -105,11 +119,12 @@ impl Timeline {
     /// has one. An open break does not count here: what it hides is a whole commit. Perhaps no
     /// caller was told of it, and no app wrote after it.
     pub fn last_before(&self, epoch: Epoch) -> Option<Place> {
-        let newest = |history: &EpochHistory| {
-            let Point { txid, at } = history.newest?;
-            Some(Place { epoch: history.epoch, txid, at })
-        };
-        self.epochs.iter().rev().filter(|history| history.epoch < epoch).find_map(newest)
+        self.epochs.iter().rev().filter(|history| history.epoch < epoch).find_map(newest_of)
+    }
+
+    /// What a take-over would begin from now: [`Timeline::last_before`] the next epoch.
+    pub fn next_base(&self) -> Option<Place> {
+        self.epochs.iter().rev().find_map(newest_of)
     }
 
     /// The points that lead to [`Timeline::latest`], oldest first.
@@ -190,7 +205,10 @@ impl Timeline {
 
     fn known(&self, epoch: Epoch) -> Result<&EpochHistory, Error> {
         self.epoch(epoch).ok_or_else(|| {
-            let there: Vec<String> = self.epochs.iter().map(|e| format!("e{}", e.epoch)).collect();
+            let mut there: Vec<Epoch> = self.unread.keys().copied().collect();
+            there.extend(self.epochs.iter().map(|history| history.epoch));
+            there.sort_unstable();
+            let there: Vec<String> = there.iter().map(|epoch| format!("e{epoch}")).collect();
             let message = format!("the node has no epoch {epoch}: it has {}", there.join(", "));
             Error::new(ErrorKind::NotFound, message)
         })
@@ -218,6 +236,11 @@ impl Timeline {
             )),
         }
     }
+}
+
+fn newest_of(history: &EpochHistory) -> Option<Place> {
+    let Point { txid, at } = history.newest?;
+    Some(Place { epoch: history.epoch, txid, at })
 }
 
 fn end_of(history: &EpochHistory) -> Option<Place> {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod fake;
+mod newest_first;
 mod server;
 
 use bytes::Bytes;
@@ -46,6 +47,23 @@ fn lease(nonce: Nonce) -> LeaseDoc {
             shipped_until: None,
             unknown: serde_json::Map::new(),
         },
+        unknown: serde_json::Map::new(),
+    }
+}
+
+fn doc(instance: u8) -> EpochDoc {
+    EpochDoc {
+        v: 1,
+        node: NodeId::new("n1").unwrap(),
+        epoch: Epoch::FIRST,
+        instance: InstanceId::from_random([instance; 16]),
+        acquired: nonce(1),
+        at: now(),
+        base: None,
+        ttl: None,
+        host: None,
+        given_up: None,
+        versions: Versions::new(),
         unknown: serde_json::Map::new(),
     }
 }
@@ -95,6 +113,12 @@ async fn a_listing_has_all_its_pages() {
     let keys: Vec<String> = store.list("p/").await.unwrap().into_iter().map(|o| o.key).collect();
     assert_eq!(keys.len(), 1_005);
     assert!(keys.is_sorted());
+    // From a key on, whether it is there or not.
+    for (after, first, count) in [("p/00003", "p/00004", 1_001), ("p/00003.", "p/00004", 1_001)] {
+        let rest = store.list_after("p/", after).await.unwrap();
+        assert_eq!((rest[0].key.as_str(), rest.len()), (first, count));
+    }
+    assert!(store.list_after("p/", "p/01004").await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -303,20 +327,6 @@ async fn an_epoch_begins_once() {
     let fleet: FleetUrl = "s3://epochs/team/fleet".parse().unwrap();
     let node = NodeId::new("n1").unwrap();
     let keys = fleet.node(&node);
-    let doc = |instance: u8| EpochDoc {
-        v: 1,
-        node: node.clone(),
-        epoch: Epoch::FIRST,
-        instance: InstanceId::from_random([instance; 16]),
-        acquired: nonce(1),
-        at: now(),
-        base: None,
-        ttl: None,
-        host: None,
-        given_up: None,
-        versions: Versions::new(),
-        unknown: serde_json::Map::new(),
-    };
     assert_eq!(create_epoch(&store, &keys, &doc(1)).await.unwrap(), Created::Ours);
     assert_eq!(create_epoch(&store, &keys, &doc(1)).await.unwrap(), Created::Ours);
     let other = create_epoch(&store, &keys, &doc(2)).await.unwrap();

@@ -137,6 +137,8 @@ pub struct Level(u8);
 impl Level {
     /// The files as they were shipped.
     pub const SHIPPED: Level = Level(0);
+    /// What Litestream makes of the shipped files, and the only such level of our configuration.
+    pub const COMPACTED: Level = Level(1);
     /// The snapshots.
     pub const SNAPSHOT: Level = Level(9);
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tidemill_bucket::{
     Chain, Damage, EpochHistory, Lease, LeaseStore, Litestream, Moment, NodeUrl, Now, Place,
-    Restored, Store, Timeline, look_at_chain, read_timeline, restore,
+    Question, Restored, Store, Timeline, look_at_chain, read_for, restore,
 };
 use tidemill_model::{Base, Covered, LogSum, Nonce, Seq, Timestamp};
 
@@ -46,9 +46,10 @@ impl BucketPoint {
         let keys = url.keys();
         let lease = LeaseStore::new(store.clone(), &keys).read().await?;
         let covered = lease.as_ref().and_then(|lease| lease.doc.covered);
-        let timeline = read_timeline(&store, &keys).await?;
-        let now = now(lease.as_ref(), &timeline, access.now);
         let moment = url.moment.unwrap_or_default();
+        let at = lease.as_ref().and_then(|lease| lease.read_at).unwrap_or(access.now);
+        let timeline = read_for(&store, &keys, Question::Moment { moment, now: at }).await?;
+        let now = Now { at, shipped_until: shipped_until(lease.as_ref(), &timeline) };
         let node = format!("{}/{}", url.fleet, url.node);
         let place = timeline
             .resolve(&moment, now)
@@ -142,16 +143,14 @@ impl BucketPoint {
     }
 }
 
-/// What the moment is compared with: the store's clock, else our own.
-fn now(lease: Option<&Lease>, timeline: &Timeline, ours: Timestamp) -> Now {
-    let at = lease.and_then(|lease| lease.read_at).unwrap_or(ours);
+/// Until when the newest point shows all that the node did.
+fn shipped_until(lease: Option<&Lease>, timeline: &Timeline) -> Option<Timestamp> {
     let latest = timeline.latest();
     // While a break is open, the newest point on offer lacks some of what the holder shipped.
     let hides =
         |latest: &Place| timeline.epoch(latest.epoch).is_some_and(EpochHistory::hides_its_end);
     let latest = latest.filter(|latest| !hides(latest));
-    let shipped_until = lease.zip(latest).and_then(|(lease, latest)| lease.shows_all_until(latest));
-    Now { at, shipped_until }
+    lease.zip(latest).and_then(|(lease, latest)| lease.shows_all_until(latest))
 }
 
 /// Whether what a barrier covered is there, and an open break hides it: a cure's full copy, before
@@ -180,16 +179,16 @@ fn not_below(latest: Place, covered: Option<Covered>) -> Result<()> {
 /// What the bucket's documents say about a point.
 fn proofs(timeline: &Timeline, place: Place, covered: Option<Covered>) -> Vec<Proof> {
     let mut proofs = Vec::new();
-    for history in &timeline.epochs {
-        let Some(base) = history.doc.as_ref().and_then(|doc| doc.base) else { continue };
-        let own = history.epoch == place.epoch;
+    for doc in timeline.docs() {
+        let Some(base) = doc.base else { continue };
+        let own = doc.epoch == place.epoch;
         let began_here = match base {
             Base::Restored { epoch, txid, .. } => epoch == place.epoch && txid <= place.txid,
             Base::Local { .. } => false,
         };
         if own || began_here {
             let (seq, sum) = base.head();
-            let says = format!("epoch.json of epoch {}", history.epoch);
+            let says = format!("epoch.json of epoch {}", doc.epoch);
             proofs.push(Proof { seq, sum, says });
         }
     }
@@ -203,6 +202,8 @@ fn proofs(timeline: &Timeline, place: Place, covered: Option<Covered>) -> Vec<Pr
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use tidemill_bucket::Catalogue;
     use tidemill_model::{Epoch, EpochDoc, InstanceId, NodeId, Timestamp, Txid, Versions};
@@ -257,7 +258,7 @@ mod tests {
             Some(Base::Restored { epoch, txid, seq: Seq::new(seq).unwrap(), sum: LogSum::ZERO })
         };
         let epochs = vec![history(1, None), history(2, base(4))];
-        let timeline = Timeline { epochs };
+        let timeline = Timeline { epochs, unread: BTreeMap::new() };
         let seqs = |place, covered| -> Vec<u64> {
             proofs(&timeline, place, covered).iter().map(|p| p.seq.get()).collect()
         };

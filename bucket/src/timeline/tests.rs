@@ -47,14 +47,16 @@ fn history(n: u64, base: Option<Base>, seconds: &[i64]) -> EpochHistory {
 }
 
 fn node() -> Timeline {
-    Timeline {
-        epochs: vec![
-            history(1, None, &[10, 20, 30, 40]),
-            history(2, restored(1, 3), &[50, 60]),
-            history(3, restored(1, 2), &[45, 70]),
-            EpochHistory::new(epoch(4), None, Catalogue::default()),
-        ],
-    }
+    whole(vec![
+        history(1, None, &[10, 20, 30, 40]),
+        history(2, restored(1, 3), &[50, 60]),
+        history(3, restored(1, 2), &[45, 70]),
+        EpochHistory::new(epoch(4), None, Catalogue::default()),
+    ])
+}
+
+fn whole(epochs: Vec<EpochHistory>) -> Timeline {
+    Timeline { epochs, unread: BTreeMap::new() }
 }
 
 fn check(timeline: &Timeline, moment: &str, expected: Expect) {
@@ -137,7 +139,7 @@ fn a_transaction_that_is_no_point_names_its_neighbours() {
         breaks: vec![broken(Some(2), Some(5))],
     };
     let epochs = vec![EpochHistory::new(epoch(1), Some(doc(1, None)), catalogue)];
-    let timeline = Timeline { epochs };
+    let timeline = whole(epochs);
     check(&timeline, "e1:0000000000000005", expect!["e1:5 @1"]);
     check(
         &timeline,
@@ -160,7 +162,7 @@ fn a_local_base_continues_the_epoch_before_it() {
     let head = tidemill_model::LocalHead { seq: Seq::ZERO, sum: LogSum::ZERO };
     let epochs =
         vec![history(1, None, &[10, 20]), history(2, Some(Base::Local { local: head }), &[15, 30])];
-    let timeline = Timeline { epochs };
+    let timeline = whole(epochs);
     let lineage: Vec<(u64, u64, i64)> = timeline
         .lineage()
         .iter()
@@ -171,7 +173,7 @@ fn a_local_base_continues_the_epoch_before_it() {
 
 #[test]
 fn a_base_that_points_at_itself_ends_the_chain() {
-    let timeline = Timeline { epochs: vec![history(1, restored(1, 1), &[10])] };
+    let timeline = whole(vec![history(1, restored(1, 1), &[10])]);
     assert_eq!(timeline.lineage().len(), 1);
     assert_eq!(Moment::Ago(Duration::from_secs(1)).to_string(), "-1s");
 }
@@ -181,7 +183,7 @@ fn what_an_open_break_hides_is_not_offered_and_may_be_what_the_next_epoch_begins
     let catalogue =
         |breaks| Catalogue { files: (1..=4).map(|n| file(0, n, n, 10)).collect(), breaks };
     let first = |breaks| EpochHistory::new(epoch(1), Some(doc(1, None)), catalogue(breaks));
-    let open = Timeline { epochs: vec![first(vec![broken(Some(2), None)])] };
+    let open = whole(vec![first(vec![broken(Some(2), None)])]);
     check(&open, "latest", expect!["e1:2 @10"]);
     check(&open, "e1", expect!["e1:2 @10"]);
     check(
@@ -197,7 +199,7 @@ fn what_an_open_break_hides_is_not_offered_and_may_be_what_the_next_epoch_begins
 
     let closed = vec![broken(Some(2), None), broken(Some(2), Some(4))];
     let next = history(2, restored(1, 4), &[20]);
-    let closed = Timeline { epochs: vec![first(closed), next] };
+    let closed = whole(vec![first(closed), next]);
     let lineage: Vec<(u64, u64)> =
         closed.lineage().iter().map(|p| (p.epoch.get(), p.txid.get())).collect();
     assert_eq!(lineage, [(1, 1), (1, 2), (1, 4), (2, 1)]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_bucket::{Timeline, read_timeline};
+use tidemill_bucket::{Question, Timeline, read_for};
 use tidemill_model::{NodeState, Seq};
 
 use crate::context::Context;
@@ -33,18 +33,18 @@ impl Remains {
 
 /// The point from which a take-over would begin.
 pub(crate) fn last_point(timeline: &Timeline) -> Option<RestorePoint> {
-    let next = timeline.epochs.last()?.epoch.next();
-    timeline.last_before(next).map(|last| RestorePoint { epoch: last.epoch, txid: last.txid })
+    timeline.next_base().map(|last| RestorePoint { epoch: last.epoch, txid: last.txid })
 }
 
 /// Lists the bucket, again and again until the store answers.
 pub(crate) async fn ask(context: &Arc<Context>, state: &NodeState) -> Remains {
     let mut said = false;
+    let question = Question::Left { since: state.epoch };
     loop {
-        match read_timeline(&context.store, &context.keys).await {
+        match read_for(&context.store, &context.keys, question).await {
             Ok(timeline) => {
                 let last = last_point(&timeline);
-                let docs = timeline.epochs.iter().filter_map(|history| history.doc.as_ref());
+                let docs = timeline.docs().into_iter();
                 let bases = docs.filter_map(|doc| Some((doc.epoch, doc.base?)));
                 let newest = newest(state, last, bases);
                 return Remains { holds: holds(state, last), newest };

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tidemill_bucket::{list_epochs, probe, read_timeline};
+use tidemill_bucket::{Question, list_epochs, probe, read_for};
 use tidemill_eventlog::{FileLock, host};
 use tidemill_model::{BootTime, Epoch, Failures, LeaseDoc, NodeState, Nonce, Stage};
 use tidemill_telemetry::log::of_node;
@@ -135,7 +135,8 @@ impl Starting<'_> {
         let doc = seen.as_ref().map(|seen| &seen.doc);
         let left = match (doc, epochs.last()) {
             (None, Some(_)) => {
-                let read = || read_timeline(&context.store, &context.keys);
+                let since = epochs.last().copied();
+                let read = || read_for(&context.store, &context.keys, Question::Left { since });
                 last_point(&patiently(context, read).await?)
             }
             (Some(_), _) | (None, None) => None,

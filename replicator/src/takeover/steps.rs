@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidemill_bucket::{
-    Created, LITESTREAM_VERSION, Restored, create_epoch, look_at_chain, newest_without,
-    read_epoch_timeline, read_timeline, restore,
+    Created, LITESTREAM_VERSION, Question, Restored, create_epoch, look_at_chain, newest_without,
+    read_epoch_timeline, read_for, restore,
 };
 use tidemill_eventlog::{
     FileLock, Meta, host, is_pruned, open_log_reader, open_log_snapshot, sum_at, verify,
@@ -73,7 +73,8 @@ impl Steps<'_> {
             let last = last.map(|last| RestorePoint { epoch: last.epoch, txid: last.txid });
             return Ok(Input::Listed { last, shipped: true });
         }
-        let timeline = read_timeline(&self.context.store, &self.context.keys).await?;
+        let (context, question) = (self.context, Question::TakeOver(self.terms.epoch));
+        let timeline = read_for(&context.store, &context.keys, question).await?;
         let last = timeline.last_before(self.terms.epoch);
         let last = last.map(|last| RestorePoint { epoch: last.epoch, txid: last.txid });
         let earlier = timeline.epochs.iter().filter(|history| history.epoch < self.terms.epoch);
