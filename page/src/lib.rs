@@ -12,6 +12,7 @@
 //! - charts are computed without randomness: the same file gives the same page.
 
 pub mod assets;
+pub mod children;
 pub mod curves;
 pub mod payload;
 mod shell;

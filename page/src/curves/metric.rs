@@ -64,8 +64,12 @@ fn coarser(a: Option<char>, b: Option<char>) -> Option<char> {
 
 /// The number that counts the steps: the first of the known names that most checkpoints have and
 /// that never falls within an attempt. `None` if there is none: then points are counted.
-pub(crate) fn axis(numbers: &Numbers, ops: &[OpNumbers]) -> Option<usize> {
-    let checkpoints: u64 = ops.iter().map(|op| u64::from(op.checkpoints)).sum();
+pub(crate) fn axis<'a>(
+    numbers: &Numbers,
+    ops: impl IntoIterator<Item = &'a OpNumbers> + Clone,
+) -> Option<usize> {
+    let each = || ops.clone().into_iter();
+    let checkpoints: u64 = each().map(|op| u64::from(op.checkpoints)).sum();
     if numbers.paths.len() < 2 {
         // A number with nothing else is what there is to see.
         return None;
@@ -75,10 +79,9 @@ pub(crate) fn axis(numbers: &Numbers, ops: &[OpNumbers]) -> Option<usize> {
             numbers.paths.iter().enumerate().filter(|(_, path)| is_named(path, name)).collect();
         named.sort_by_key(|(_, path)| path.len());
         let counts = |id: usize| {
-            let values =
-                ops.iter().filter_map(|op| op.values.get(&id)).map(Vec::len).sum::<usize>();
+            let values = each().filter_map(|op| op.values.get(&id)).map(Vec::len).sum::<usize>();
             u64::try_from(values).is_ok_and(|values| values * 2 > checkpoints)
-                && ops.iter().all(|op| never_falls(op, id))
+                && each().all(|op| never_falls(op, id))
         };
         named.into_iter().map(|(id, _)| id).find(|id| counts(*id))
     })

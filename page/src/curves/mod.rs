@@ -7,7 +7,7 @@
 //! of the screen, and the figures below them are of all points.
 
 pub(crate) mod branches;
-mod build;
+pub(crate) mod build;
 pub(crate) mod chart;
 pub(crate) mod downsample;
 mod html;
