@@ -91,16 +91,17 @@ impl Ctx {
         name: &str,
         ask: impl FnOnce(OpId, OpName) -> Result<Asked, Failure>,
     ) -> Operation<T> {
+        let at = CallSite::of_caller();
         let op = self.cell.allot(|| match OpName::new(name) {
             Ok(name) => format!("{what} `{name}`"),
             Err(_) => what.to_owned(),
         });
         let name = OpName::new(name).unwrap_or_else(|invalid| {
-            self.cell.refuse(bad_name(what, op, &invalid));
+            self.cell.refuse(bad_name(what, op, &invalid), at);
             OpName::new("?").expect("a question mark is a name")
         });
         let asked = op.map(|op| ask(op, name.clone()).map(|asked| (op, asked)));
-        Operation::new(&self.cell, (name, CallSite::of_caller()), asked)
+        Operation::new(&self.cell, (name, at), asked)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Where the author's code called an operation, for the lines of the process's log.
+//! Where the author's code called an operation, for the lines of the process's log and for what a
+//! check finds.
 //!
 //! A call site never gets into the run's log, and no replay compares it: moving a line of code does
 //! not change what the code does.
@@ -12,7 +13,7 @@ use tidemill_model::Failure;
 use crate::author::StepError;
 
 /// The file and line of a call.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct CallSite(&'static Location<'static>);
 
 impl CallSite {
@@ -20,6 +21,12 @@ impl CallSite {
     #[track_caller]
     pub(crate) fn of_caller() -> CallSite {
         CallSite(Location::caller())
+    }
+
+    /// With the column, which tells two calls of a line apart: `src/main.rs:42:9`.
+    pub(crate) fn exact(self) -> String {
+        let CallSite(at) = self;
+        format!("{}:{}:{}", at.file(), at.line(), at.column())
     }
 }
 
@@ -101,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_call_site_is_a_file_and_a_line() {
-        let at = CallSite::of_caller().to_string();
-        assert_eq!(at, format!("{}:{}", file!(), line!() - 1));
+        let at = CallSite::of_caller();
+        assert_eq!(at.to_string(), format!("{}:{}", file!(), line!() - 1));
+        assert_eq!(at.exact(), format!("{}:{}:18", file!(), line!() - 2));
     }
 }

@@ -44,16 +44,19 @@ pub(crate) struct Asked {
     /// Whether a timer is counted on the boot clock from its start; others fire at a moment of the
     /// wall clock.
     pub(crate) counted: bool,
+    /// Where the author's code called the operation; `None` if no call asks for this act.
+    pub(crate) at: Option<CallSite>,
 }
 
 impl From<Event> for Asked {
     fn from(event: Event) -> Asked {
-        Asked { event, body: None, counted: false }
+        Asked { event, body: None, counted: false, at: None }
     }
 }
 
 enum Slot {
-    Open(Waker),
+    /// What to wake at its end, and where it was called.
+    Open(Waker, Option<CallSite>),
     /// The event that ended it.
     Ready(Event),
 }
@@ -69,6 +72,8 @@ struct CellState {
     failed: FailedCalls,
     /// The first forbidden thing that this life did, in its turn or outside it.
     trouble: Option<BlockReason>,
+    /// The call that the trouble concerns, if that is known.
+    trouble_at: Option<CallSite>,
 }
 
 /// The cell of one life.
@@ -185,8 +190,8 @@ impl RunCell {
         let waker = {
             let mut state = self.lock();
             let slot = end.op().and_then(|op| state.slots.get_mut(&op));
-            let Some(slot @ Slot::Open(_)) = slot else { return false };
-            let Slot::Open(waker) = std::mem::replace(slot, Slot::Ready(end.clone())) else {
+            let Some(slot @ Slot::Open(..)) = slot else { return false };
+            let Slot::Open(waker, _) = std::mem::replace(slot, Slot::Ready(end.clone())) else {
                 return false;
             };
             state.open -= 1;
@@ -201,6 +206,21 @@ impl RunCell {
         self.lock().failed.behind(failure)
     }
 
+    /// The call that the trouble of this life concerns, if that is known.
+    pub(crate) fn trouble_at(&self) -> Option<CallSite> {
+        self.lock().trouble_at
+    }
+
+    /// Where the oldest open operation was called; `None` if none is open.
+    pub(crate) fn waits_at(&self) -> Option<CallSite> {
+        let state = self.lock();
+        let open = state.slots.iter().filter_map(|(op, slot)| match slot {
+            Slot::Open(_, at) => Some((*op, *at)),
+            Slot::Ready(_) => None,
+        });
+        open.min_by_key(|(op, _)| *op).and_then(|(_, at)| at)
+    }
+
     /// How many operations are started and not ended.
     pub(crate) fn open(&self) -> usize {
         self.lock().open
@@ -209,7 +229,7 @@ impl RunCell {
     /// The operations that are still open, in the order of their ids.
     pub(crate) fn open_ops(&self) -> Vec<OpId> {
         let state = self.lock();
-        let open = state.slots.iter().filter(|(_, slot)| matches!(slot, Slot::Open(_)));
+        let open = state.slots.iter().filter(|(_, slot)| matches!(slot, Slot::Open(..)));
         let mut ops: Vec<OpId> = open.map(|(op, _)| *op).collect();
         ops.sort_unstable();
         ops
@@ -251,10 +271,14 @@ impl RunCell {
         Some(op)
     }
 
-    /// Notes a request that cannot be carried out; the driver blocks the run after this poll.
-    pub(crate) fn refuse(&self, reason: BlockReason) {
+    /// Notes a request that cannot be carried out, and where it was made; the driver blocks the run
+    /// after this poll.
+    pub(crate) fn refuse(&self, reason: BlockReason, at: CallSite) {
         if self.in_turn() {
-            self.lock().trouble.get_or_insert(reason);
+            let mut state = self.lock();
+            if state.trouble.is_none() {
+                (state.trouble, state.trouble_at) = (Some(reason), Some(at));
+            }
         } else {
             self.report(reason);
         }
@@ -267,7 +291,7 @@ impl RunCell {
             return;
         }
         let mut state = self.lock();
-        state.slots.insert(op, Slot::Open(waker.clone()));
+        state.slots.insert(op, Slot::Open(waker.clone(), asked.at));
         state.open += 1;
         state.asked.push(asked);
     }
@@ -280,8 +304,8 @@ impl RunCell {
         }
         let mut state = self.lock();
         match state.slots.get_mut(&op) {
-            Some(Slot::Open(waker)) if waker.will_wake(cx.waker()) => Poll::Pending,
-            Some(Slot::Open(waker)) => {
+            Some(Slot::Open(waker, _)) if waker.will_wake(cx.waker()) => Poll::Pending,
+            Some(Slot::Open(waker, _)) => {
                 let old = std::mem::replace(waker, cx.waker().clone());
                 // Outside the lock, because a waker may be the last owner of a foreign future.
                 drop(state);
@@ -290,14 +314,15 @@ impl RunCell {
             }
             Some(Slot::Ready(_)) => match state.slots.remove(&op) {
                 Some(Slot::Ready(end)) => Poll::Ready(end),
-                Some(Slot::Open(_)) | None => Poll::Pending,
+                Some(Slot::Open(..)) | None => Poll::Pending,
             },
             None => Poll::Pending,
         }
     }
 
-    /// Notes that the future of a started operation was dropped before it returned its result.
-    pub(crate) fn dropped(&self, op: OpId, name: &OpName) {
+    /// Notes that the future of a started operation, which was called at `at`, was dropped before it
+    /// returned its result.
+    pub(crate) fn dropped(&self, op: OpId, name: &OpName, at: CallSite) {
         if self.is_detached() {
             return;
         }
@@ -308,18 +333,19 @@ impl RunCell {
         let slot = {
             let mut state = self.lock();
             let slot = state.slots.remove(&op);
-            if matches!(slot, Some(Slot::Open(_))) {
+            if matches!(slot, Some(Slot::Open(..))) {
                 state.open -= 1;
-                state.asked.push(Event::OpDropped { op }.into());
+                state.asked.push(Asked { at: Some(at), ..Event::OpDropped { op }.into() });
             }
             slot
         };
         drop(slot);
     }
 
-    /// Notes an act that needs nothing but its record; its id was allotted just now.
-    pub(crate) fn note(&self, act: Event) {
-        self.lock().asked.push(act.into());
+    /// Notes an act that needs nothing but its record, and where it was called; its id was allotted
+    /// just now.
+    pub(crate) fn note(&self, act: Event, at: CallSite) {
+        self.lock().asked.push(Asked { at: Some(at), ..act.into() });
     }
 
     /// Notes that the code is given the error of an operation that it called there.

@@ -185,6 +185,16 @@ pub struct CheckReport {
     pub events: usize,
     /// Where the code and the log differ; `None` if they agree.
     pub divergence: Option<BlockReason>,
+    /// The event of the log at which they part: the first that the code does not do, or else the one
+    /// after which it does something that the log does not have. `None` if they agree, or if nothing
+    /// could be replayed.
+    pub seq: Option<Seq>,
+    /// Where the call is that asks for something else than the log has, such as `src/main.rs:42:9`.
+    /// `None` if no call does: the code waits, ends or panics there, or is not there at all.
+    pub at: Option<String>,
+    /// Where the oldest call is that the code waits for, if it asks for nothing where the log has
+    /// more; `None` in any other case.
+    pub waits_at: Option<String>,
 }
 
 /// An open node: a file, its writer, its runs. Clones share the node.

@@ -187,6 +187,14 @@ impl Journal {
     }
 }
 
+/// The first place where the code's acts after an input are not the log's.
+#[derive(Debug)]
+pub(crate) struct Parting {
+    /// How many acts after the input both have.
+    pub(crate) known: usize,
+    pub(crate) reason: BlockReason,
+}
+
 /// Compares the code's acts after one input with the acts that the log has there. `last` says
 /// that the log ends there: then the log may have fewer acts, or an end that was imposed on the
 /// run. Returns how many of `asked` the log has.
@@ -195,14 +203,17 @@ pub(crate) fn compare(
     asked: &[Asked],
     floats: Floats,
     last: bool,
-) -> Result<usize, BlockReason> {
+) -> Result<usize, Parting> {
     let both = recorded.iter().zip(asked);
     let known = both.take_while(|(logged, asked)| is_same(&asked.event, logged, floats)).count();
     match (recorded.get(known), asked.get(known)) {
         (None, None) => Ok(known),
         (None, Some(_)) if last => Ok(known),
         (Some(_), _) if last && is_imposed_end(&recorded[known..]) => Ok(known),
-        (logged, asked) => Err(nondeterminism(logged.copied(), asked.map(|asked| &asked.event))),
+        (logged, asked) => {
+            let reason = nondeterminism(logged.copied(), asked.map(|asked| &asked.event));
+            Err(Parting { known, reason })
+        }
     }
 }
 

@@ -79,6 +79,16 @@ impl Life {
         self.cell.behind(failure)
     }
 
+    /// The call that the life's trouble concerns, if that is known.
+    pub(crate) fn trouble_at(&self) -> Option<CallSite> {
+        self.cell.trouble_at()
+    }
+
+    /// Where the oldest operation was called that the code waits for; `None` if it waits for none.
+    pub(crate) fn waits_at(&self) -> Option<CallSite> {
+        self.cell.waits_at()
+    }
+
     /// The run's mark in the note of polls; `None` if this life notes none.
     pub(crate) fn mark(&self) -> Option<RunMark> {
         self.noting.as_ref().map(|noting| noting.run)
@@ -149,11 +159,13 @@ impl Life {
             match polled? {
                 Poll::Ready(end) => {
                     self.finish(&mut asked)?;
-                    let end = match end {
-                        Ok(output) => Event::RunCompleted { output },
-                        Err(error) => Event::RunFailed { error },
-                    };
-                    asked.push(end.into());
+                    asked.push(match end {
+                        Ok(output) => Event::RunCompleted { output }.into(),
+                        Err(error) => {
+                            let at = self.behind(&error);
+                            Asked { at, ..Event::RunFailed { error }.into() }
+                        }
+                    });
                     ended = true;
                     break;
                 }

@@ -59,6 +59,7 @@ use crate::traces::Traces;
 use alarm::Alarm;
 use app_lock::AppLock;
 use bodies::{RunningBody, StepBody};
+pub(crate) use check::Checker;
 use clock::Clock;
 use driver::Next;
 use feeder::Feeder;

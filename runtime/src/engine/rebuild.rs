@@ -103,7 +103,7 @@ impl Driver {
         };
         loop {
             match replay.deliver(INPUTS_AT_A_TIME).transpose() {
-                Some(replayed) => return Ok(replayed),
+                Some(replayed) => return Ok(replayed.map_err(|parted| parted.reason)),
                 None => tokio::task::yield_now().await,
             }
             if engine.closing.is_cancelled() {

@@ -12,6 +12,7 @@ use tidemill_model::{
 };
 
 use super::bodies::StepBody;
+use super::call_site::CallSite;
 use super::cell::{Asked, RunCell};
 use super::clock::Clock;
 use super::inbox::Inbox;
@@ -32,6 +33,33 @@ pub(crate) struct Replayed {
     pub(crate) asked: Vec<Asked>,
 }
 
+/// Why a replay cannot go on.
+#[derive(Debug)]
+pub(crate) struct Divergence {
+    /// The reason that blocks the run.
+    pub(crate) reason: BlockReason,
+    /// The first event that the code does not do, or else the input after which it does something
+    /// that the log does not have; `None` if nothing was replayed.
+    pub(crate) seq: Option<Seq>,
+    /// The author's call that it concerns; `None` if none is known.
+    pub(crate) call: Option<PartedAt>,
+}
+
+/// A call of the author's code at which a replay stopped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PartedAt {
+    /// It asked for what the log does not have.
+    Asks(CallSite),
+    /// The code asked for nothing more: this is the oldest call that it waits for.
+    Waits(CallSite),
+}
+
+impl From<BlockReason> for Divergence {
+    fn from(reason: BlockReason) -> Divergence {
+        Divergence { reason, seq: None, call: None }
+    }
+}
+
 /// What a replay needs besides the log.
 pub(crate) struct ReplayContext<'a> {
     pub(crate) app: &'a App,
@@ -47,7 +75,7 @@ pub(crate) struct ReplayContext<'a> {
 
 impl ReplayContext<'_> {
     /// Replays a whole log.
-    pub(crate) fn replay(&self, log: &[Record]) -> Result<Replayed, BlockReason> {
+    pub(crate) fn replay(&self, log: &[Record]) -> Result<Replayed, Divergence> {
         let mut replay = self.begin(log)?;
         loop {
             if let Some(replayed) = replay.deliver(usize::MAX)? {
@@ -87,7 +115,7 @@ pub(crate) struct Replay<'a> {
 impl Replay<'_> {
     /// Delivers a number of inputs. `None` if there are more, so that the caller can yield its
     /// thread during a long log.
-    pub(crate) fn deliver(&mut self, inputs: usize) -> Result<Option<Replayed>, BlockReason> {
+    pub(crate) fn deliver(&mut self, inputs: usize) -> Result<Option<Replayed>, Divergence> {
         for _ in 0..inputs {
             if let Some(asked) = self.next()? {
                 let bodies = std::mem::take(&mut self.bodies);
@@ -101,26 +129,39 @@ impl Replay<'_> {
     }
 
     /// Delivers one input; at the end of the log, returns the acts that the log does not have.
-    fn next(&mut self) -> Result<Option<Vec<Asked>>, BlockReason> {
+    fn next(&mut self) -> Result<Option<Vec<Asked>>, Divergence> {
         let Some((input, after)) = self.rest.split_first() else {
-            return Err(BlockReason::unreadable("it has no input"));
+            return Err(BlockReason::unreadable("it has no input").into());
         };
         let Some(life) = &mut self.life else { return Ok(None) };
         life.set_wording(self.stage.wording(input));
-        let mut asked = match &input.event {
-            Event::RunCreated(created) => life.begin(self.workflow, &created.input)?,
+        let asked = match &input.event {
+            Event::RunCreated(created) => life.begin(self.workflow, &created.input),
             end => {
                 end.op().and_then(|op| self.bodies.remove(&op));
-                life.deliver(end)?
+                life.deliver(end)
             }
         };
+        let mut asked = asked.map_err(|reason| {
+            let call = life.trouble_at().map(PartedAt::Asks);
+            Divergence { reason, seq: Some(input.seq), call }
+        })?;
         let segment = segment(after);
         self.rest = &after[segment..];
-        let acts = after[..segment].iter().map(|record| &record.event);
-        let recorded: Vec<&Event> = acts.filter(|event| event.class() == EventClass::Act).collect();
+        let is_act = |record: &&Record| record.event.class() == EventClass::Act;
+        let acts: Vec<&Record> = after[..segment].iter().filter(is_act).collect();
+        let recorded: Vec<&Event> = acts.iter().map(|record| &record.event).collect();
         let floats = self.stage.floats(input);
-        let known = compare(&recorded, &asked, floats, self.rest.is_empty())
-            .map_err(|reason| self.stage.explained(reason, input, self.log))?;
+        let known =
+            compare(&recorded, &asked, floats, self.rest.is_empty()).map_err(|parting| {
+                let call = match asked.get(parting.known) {
+                    Some(asked) => asked.at.map(PartedAt::Asks),
+                    None => life.waits_at().map(PartedAt::Waits),
+                };
+                let seq = acts.get(parting.known).map_or(input.seq, |act| act.seq);
+                let reason = self.stage.explained(parting.reason, input, self.log);
+                Divergence { reason, seq: Some(seq), call }
+            })?;
         let imposed_end = recorded.len() > known;
         keep_bodies(asked.drain(..known), &mut self.bodies);
         if !self.rest.is_empty() {

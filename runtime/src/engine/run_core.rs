@@ -223,7 +223,7 @@ mod tests {
         ));
         let (op, input) = (OpId::new(op).unwrap(), Json::null());
         let event = Event::StepStarted { op, name: name("a"), queued: false, input };
-        Asked { event, body, counted: false }
+        Asked { body, ..event.into() }
     }
 
     fn completed(op: u32) -> Event {

@@ -48,7 +48,7 @@ impl Engine {
             floats_exact_from: Some(self.floats_exact_from),
             polls: None,
         };
-        stage.replay(log).map(drop)
+        stage.replay(log).map(drop).map_err(|parted| parted.reason)
     }
 
     /// How many finished runs were replayed, and how many of them diverged.

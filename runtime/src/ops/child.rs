@@ -23,6 +23,7 @@ use super::Operation;
 use crate::author::near::did_you_mean;
 use crate::author::result::{StepError, failed};
 use crate::author::{App, Ctx, WorkflowRef, payload};
+use crate::engine::call_site::CallSite;
 use crate::engine::driver::{Driver, Next};
 use crate::engine::inbox::Control;
 use crate::engine::journal::Journal;
@@ -61,26 +62,28 @@ impl Ctx {
         In: Serialize,
         Out: DeserializeOwned,
     {
+        let at = CallSite::of_caller();
         let workflow = workflow.registered(self.cell().names()).unwrap_or_else(|what| {
-            self.cell().refuse(not_registered(&what));
+            self.cell().refuse(not_registered(&what), at);
             "?".to_owned()
         });
         Child::new(self.operation("ctx.child()", &workflow, |op, name| {
             let input = payload("input", &input)?;
-            let child = self.run_id().child(op).map_err(|e| self.too_long(op, &e))?;
+            let child = self.run_id().child(op).map_err(|e| self.too_long(op, &e, at))?;
             Ok(Event::ChildStarted { op, name, child, input }.into())
         }))
     }
 
     /// Blocks a run whose id leaves no room for its child's.
-    fn too_long(&self, op: OpId, why: &ChildIdTooLong) -> Failure {
-        self.cell().refuse(BlockReason {
+    fn too_long(&self, op: OpId, why: &ChildIdTooLong, at: CallSite) -> Failure {
+        let reason = BlockReason {
             kind: BlockReasonKind::Limit,
             op: Some(op),
             logged: None,
             asked: Some(why.to_string()),
             advice: "start the run again with a shorter id".to_owned(),
-        });
+        };
+        self.cell().refuse(reason, at);
         failed(why.to_string())
     }
 }

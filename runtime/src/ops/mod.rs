@@ -73,7 +73,7 @@ pub(crate) fn ask(
     asked: Asked,
     gate_is_open: bool,
 ) -> Result<Event, BlockReason> {
-    let Asked { mut event, body, counted } = asked;
+    let Asked { mut event, body, counted, at: _ } = asked;
     match &event {
         Event::StepStarted { .. } => {
             let body = body.expect("a step is asked for with its body");

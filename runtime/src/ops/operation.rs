@@ -79,7 +79,7 @@ impl<T: DeserializeOwned> Operation<T> {
                 }
                 self.name = name;
             }
-            Err(invalid) => self.cell.refuse(bad_name(what, None, &invalid)),
+            Err(invalid) => self.cell.refuse(bad_name(what, None, &invalid), self.at),
         }
     }
 
@@ -95,6 +95,7 @@ impl<T: DeserializeOwned> Operation<T> {
     pub(crate) fn start(&mut self, waker: &std::task::Waker) {
         match std::mem::replace(&mut self.stage, CallState::Done) {
             CallState::New(op, asked) => {
+                let asked = Asked { at: Some(self.at), ..asked };
                 self.stage = CallState::Open(op);
                 self.cell.start(op, &self.name, asked, waker);
             }
@@ -145,7 +146,7 @@ impl<T: DeserializeOwned> Operation<T> {
             Ok(value) => Poll::Ready(Ok(value)),
             // The code has changed since, so the run waits for code that can read its log.
             Err(error) => {
-                self.cell.refuse(unreadable_output(op, &self.name, &output, &error));
+                self.cell.refuse(unreadable_output(op, &self.name, &output, &error), self.at);
                 Poll::Pending
             }
         }
@@ -191,7 +192,7 @@ fn unreadable_output(
 impl<T> Drop for Operation<T> {
     fn drop(&mut self) {
         if let CallState::Open(op) = self.stage {
-            self.cell.dropped(op, &self.name);
+            self.cell.dropped(op, &self.name, self.at);
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use tidemill_model::{Event, Json};
 
 use crate::author::Ctx;
+use crate::engine::call_site::CallSite;
 
 /// The longest custom status as JSON: 4 KiB, because lists show it.
 const CUSTOM_STATUS_BYTES_MAX: usize = 4 * 1024;
@@ -30,9 +31,11 @@ impl Ctx {
     /// }
     /// # let _ = tidemill::App::new("doc").workflow("index", index);
     /// ```
+    #[track_caller]
     pub fn set_status(&self, status: impl Serialize) {
+        let at = CallSite::of_caller();
         if let Some(op) = self.cell().allot(|| "ctx.set_status()".to_owned()) {
-            self.cell().note(Event::StatusSet { op, value: within_limit(&status) });
+            self.cell().note(Event::StatusSet { op, value: within_limit(&status) }, at);
         }
     }
 }

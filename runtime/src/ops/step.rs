@@ -63,7 +63,7 @@ impl Ctx {
         Call::new(self.operation("ctx.step()", name, |op, name| {
             let event =
                 Event::StepStarted { op, name, queued: false, input: payload("input", &input)? };
-            Ok(Asked { event, body: Some(StepBody::of_step(body, at)), counted: false })
+            Ok(Asked { body: Some(StepBody::of_step(body, at)), ..event.into() })
         }))
     }
 
@@ -95,7 +95,7 @@ impl Ctx {
         let at = CallSite::of_caller();
         Call::new(self.operation("ctx.run()", name, |op, name| {
             let event = Event::StepStarted { op, name, queued: false, input: Json::null() };
-            Ok(Asked { event, body: Some(StepBody::of_closure(body, at)), counted: false })
+            Ok(Asked { body: Some(StepBody::of_closure(body, at)), ..event.into() })
         }))
     }
 }

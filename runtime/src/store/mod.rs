@@ -17,6 +17,7 @@ mod copy;
 mod followers;
 mod lists;
 pub(crate) mod log;
+mod logs;
 mod open;
 mod process;
 mod readers;
@@ -31,10 +32,10 @@ use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::prunable::{self, Look};
 use tidemill_eventlog::prune::PrunableRun;
 use tidemill_eventlog::query::{self, RunFilter};
-use tidemill_eventlog::{OwnCopy, open_any, waits};
+use tidemill_eventlog::{OwnCopy, waits};
 use tidemill_model::{
-    ComparedSeqs, OpId, RetentionJudge, RunCounts, RunId, RunPage, RunState, RunStatus, Seq,
-    Timestamp, WaitsFor,
+    ComparedSeqs, OpId, RetentionJudge, RunCounts, RunId, RunPage, RunState, Seq, Timestamp,
+    WaitsFor,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,7 @@ use crate::error::Error;
 pub(crate) use followers::Following;
 pub(crate) use lists::{AwaitedChild, Due, EventRows, HeldBlocks, Stored};
 pub(crate) use log::{Log, Record, Unreadable, created};
+pub(crate) use logs::Logs;
 pub(crate) use open::OpenFile;
 pub(crate) use process::Processes;
 use readers::Lane;
@@ -320,24 +322,4 @@ impl Reads {
     pub(crate) async fn close(&self) {
         self.lane.close().await;
     }
-}
-
-/// The log of a run in a file that this process does not write, and the position from which its
-/// floats are exact; `None` if no such position is recorded. It blocks.
-pub(crate) fn log_of(path: &Path, run: &RunId) -> Result<(Log, Option<Seq>), Error> {
-    let file = open_any(path)?;
-    let exact_from = process::floats_exact_from(&file)?;
-    Ok((log::log(&file, run)?, exact_from))
-}
-
-/// The runs of a file that have not ended, the oldest first. It blocks.
-pub(crate) fn unfinished_of(path: &Path) -> Result<Vec<RunId>, Error> {
-    let file = open_any(path)?;
-    let mut found = Vec::new();
-    for status in RunStatus::ALL.into_iter().filter(|status| !status.is_final()) {
-        let filter = RunFilter { status: Some(status), limit: u32::MAX, ..RunFilter::default() };
-        found.extend(query::runs(&file, &filter)?.into_iter().map(|run| (run.seq, run.id)));
-    }
-    found.sort();
-    Ok(found.into_iter().map(|(_, run)| run).collect())
 }

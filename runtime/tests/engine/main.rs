@@ -4,6 +4,7 @@
 
 mod basics;
 mod blocked;
+mod checks;
 mod children;
 mod common;
 mod floats;

@@ -79,7 +79,7 @@ fn replay(log: &[Record], floats_exact_from: Option<u64>) -> std::result::Result
         floats_exact_from,
         polls: None,
     };
-    stage.replay(log).map(drop)
+    stage.replay(log).map(drop).map_err(|parted| parted.reason)
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
 use crate::engine::journal::Journal;
 use crate::engine::recovery::Instruments;
-use crate::engine::replay::{ReplayContext, Replayed};
+use crate::engine::replay::{Divergence, ReplayContext, Replayed};
 use crate::store::Record;
 use crate::{App, Environment, Node, StartRequest};
 
@@ -93,7 +93,7 @@ fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize)
     // A replay that yields its thread after each input has the same result.
     let replayed = match prefix % 2 {
         0 => stage.replay(&log[..prefix]),
-        _ => stage.begin(&log[..prefix]).and_then(|mut replay| {
+        _ => stage.begin(&log[..prefix]).map_err(Divergence::from).and_then(|mut replay| {
             loop {
                 if let Some(replayed) = replay.deliver(1)? {
                     return Ok(replayed);
@@ -102,7 +102,7 @@ fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize)
         }),
     };
     let Replayed { mut life, asked, .. } =
-        replayed.unwrap_or_else(|reason| panic!("prefix {prefix}: {reason:?}"));
+        replayed.unwrap_or_else(|parted| panic!("prefix {prefix}: {parted:?}"));
     // The times that the cut log no longer has are asked for again and are other ones.
     let known_times = prefix_times(&log[..prefix]) == prefix_times(log);
     let mut expected: Vec<&Event> = Vec::new();

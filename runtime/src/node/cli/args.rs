@@ -48,7 +48,7 @@ pub(super) enum AppCommand {
     Resume(Resume),
     /// List the workflows of this program
     Workflows,
-    /// Replay a run, or all unfinished ones, against this program without executing their steps
+    /// Replay a run, or many, against this program without executing their steps
     Check(Check),
 }
 
@@ -222,11 +222,15 @@ pub(super) struct Resume {
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// The run's id
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "runs"])]
     pub(super) run: Option<String>,
     /// Replay every run that has not ended: which of them would this program block?
     #[arg(long, conflicts_with = "run")]
     pub(super) all: bool,
+    /// Replay the runs that this file names, one id a line; `-` reads stdin. Runs that have ended
+    /// must reach the same end. `tidemill replay` selects them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "all"])]
+    pub(super) runs: Option<PathBuf>,
     /// The file to read: a node may be using it, and it may be a restored copy
     #[arg(long, env = "TIDEMILL_DB", default_value = "workflow.db")]
     pub(super) db: PathBuf,

@@ -9,6 +9,7 @@
 //! | `workflows` | lists the program's workflows |
 //! | `check RUN` | replays a run of a file against this program without executing steps |
 //! | `check --all` | the same for all runs of a file that have not ended |
+//! | `check --runs FILE` | the same for the runs whose ids a file or stdin has |
 //!
 //! Exit codes: 0; 1 error; 2 usage; 75 another owner has the node; 130 or 143 a `run` that SIGINT or
 //! SIGTERM interrupted, and a `serve` that a second one ended at once. Data goes to stdout, everything
@@ -49,7 +50,9 @@ impl App {
     /// ```
     ///
     /// `serve` runs a node with its HTTP API, `run` one workflow to its end, `start` and `resume`
-    /// call a serving node, `workflows` lists, `check` replays a run without executing it.
+    /// call a serving node, `workflows` lists, `check` replays runs without executing them. What the
+    /// program does before this call, it does before each of them: `check` and `workflows` need no
+    /// client and no secret, so connect where a step first needs it (docs/replay.md has the pattern).
     ///
     /// It prints panics as Rust does, but escapes control characters; a program that has its own
     /// panic hook keeps it with [`App::keep_panic_hook`].
