@@ -24,6 +24,7 @@ pub mod render;
 mod restore_to;
 mod show;
 mod snapshot;
+mod snapshot_file;
 mod source;
 pub mod sql;
 #[cfg(test)]
@@ -41,5 +42,6 @@ pub use only::{only_failed, only_operation};
 pub use restore_to::{OwnName, OwnNode, RestoredFile};
 pub use show::show;
 pub use snapshot::{Access, Origin, Snapshot};
+pub use snapshot_file::SnapshotFile;
 pub use source::Source;
 pub use tidemill_client::NodeAddress;

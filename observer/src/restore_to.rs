@@ -8,9 +8,8 @@
 //! `.tidemill-restore-…` beside it may be left and can be deleted.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rusqlite::backup::Backup;
+use rusqlite::backup::{Backup, StepResult};
 use serde::Serialize;
 use tidemill_eventlog::{Checkpoints, Head, OwnCopy};
 use tidemill_model::{InstanceId, NodeId};
@@ -20,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Access, Origin, verify_copy};
 use crate::source::Source;
 
-/// How many pages are copied between two checks whether the source has changed.
+/// How many pages are copied between two looks at what else is to be done: 4 MiB, a few milliseconds.
 const PAGES_A_STEP: i32 = 1_024;
 
 /// What was written.
@@ -92,7 +91,7 @@ impl Access {
                 .tempdir_in(parent)
                 .map_err(|e| Error::io("make a folder in", parent, e))?;
             let copy = folder.path().join("workflow.db");
-            copy_database(snapshot.connection(), &copy)?;
+            copy_database(snapshot.connection(), &copy).await?;
             let connection = tidemill_eventlog::open_snapshot(&copy)?;
             let head = verify_copy(&connection)?;
             drop(connection);
@@ -157,16 +156,32 @@ fn place(file: &Path, to: &Path) -> Result<()> {
 }
 
 /// A consistent copy of a file that may be written meanwhile.
-fn copy_database(from: &rusqlite::Connection, to: &Path) -> Result<()> {
+///
+/// # Cancel safety
+/// When the future is dropped, the copy is not whole.
+pub(crate) async fn copy_database(from: &rusqlite::Connection, to: &Path) -> Result<()> {
     let failed = |e| tidemill_eventlog::sqlite("copy the file", e);
     let flags =
         rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_CREATE;
     let mut copy = rusqlite::Connection::open_with_flags(to, flags).map_err(failed)?;
     // One read transaction around the copy keeps a writer's commits from restarting it.
     let snapshot = from.unchecked_transaction().map_err(failed)?;
+    snapshot.query_row("SELECT count(*) FROM tidemill_meta", [], |_| Ok(())).map_err(failed)?;
     let backup = Backup::new(&snapshot, &mut copy).map_err(failed)?;
-    backup.run_to_completion(PAGES_A_STEP, Duration::ZERO, None).map_err(failed)?;
+    loop {
+        match backup.step(PAGES_A_STEP).map_err(failed)? {
+            StepResult::Done => break,
+            StepResult::More => {}
+            _ => {
+                let what = "the file was locked while it was copied: try again";
+                return Err(Error::new(ErrorKind::Unavailable, what));
+            }
+        }
+        // A signal ends a copy of many gigabytes, too.
+        tokio::task::yield_now().await;
+    }
     drop(backup);
+    drop(snapshot);
     copy.close().map_err(|(_, e)| failed(e))
 }
 

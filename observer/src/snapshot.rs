@@ -80,7 +80,7 @@ pub struct Snapshot {
     connection: Connection,
     origin: Origin,
     /// Given up when the snapshot is dropped; declared last, so after the connection is closed.
-    _keeps: Keeps,
+    keeps: Keeps,
 }
 
 /// What a snapshot needs as long as it is open.
@@ -89,7 +89,7 @@ enum Keeps {
     /// The file is not ours, or has no name any more.
     Nothing,
     /// A snapshot of the cache, which no process deletes meanwhile.
-    Cached { _held: InUse },
+    Cached { place: PathBuf, _held: InUse },
 }
 
 impl Snapshot {
@@ -110,12 +110,25 @@ impl Snapshot {
     /// `Corrupt` if an event is not what its columns say.
     pub fn past(&self, until: Seq) -> Result<Snapshot> {
         let connection = tidemill_eventlog::past(&self.connection, until)?;
-        Ok(Snapshot { connection, origin: self.origin.clone(), _keeps: Keeps::Nothing })
+        Ok(Snapshot { connection, origin: self.origin.clone(), keeps: Keeps::Nothing })
     }
 
     /// Where it came from.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// A file that its opener keeps.
+    pub(crate) fn of_copy(connection: Connection, origin: Origin) -> Snapshot {
+        Snapshot { connection, origin, keeps: Keeps::Nothing }
+    }
+
+    /// Where the cache keeps it, if it does.
+    pub(crate) fn place(&self) -> Option<&Path> {
+        match &self.keeps {
+            Keeps::Nothing => None,
+            Keeps::Cached { place, .. } => Some(place),
+        }
     }
 }
 
@@ -133,7 +146,7 @@ impl Access {
             Source::File(path) => {
                 let connection = tidemill_eventlog::open_any(path)?;
                 let origin = Origin::File { path: path.clone() };
-                Ok(Snapshot { connection, origin, _keeps: Keeps::Nothing })
+                Ok(Snapshot { connection, origin, keeps: Keeps::Nothing })
             }
             Source::Node(address) => self.open_node(address).await,
             Source::Bucket(url) => self.open_bucket(url).await,
@@ -155,7 +168,7 @@ impl Access {
         let connection = open_nameless(&path, folder)?;
         verify_copy(&connection)?;
         let origin = Origin::Node { address: address.as_str().to_owned() };
-        Ok(Snapshot { connection, origin, _keeps: Keeps::Nothing })
+        Ok(Snapshot { connection, origin, keeps: Keeps::Nothing })
     }
 
     async fn open_bucket(&self, url: &NodeUrl) -> Result<Snapshot> {
@@ -167,7 +180,8 @@ impl Access {
         {
             let connection = tidemill_eventlog::open_snapshot(place)?;
             point.prove(&connection)?;
-            return Ok(Snapshot { connection, origin, _keeps: Keeps::Cached { _held: held } });
+            let keeps = Keeps::Cached { place: place.clone(), _held: held };
+            return Ok(Snapshot { connection, origin, keeps });
         }
         let (folder, restoring) = self.cache.restoring()?;
         let restored = point.restore(folder).await?;
@@ -176,7 +190,7 @@ impl Access {
                 // Opened before others can see it, and so before they could replace it.
                 let connection = tidemill_eventlog::open_snapshot(restored.path())?;
                 let held = self.cache.adopt(restored.path(), &place)?;
-                (connection, Keeps::Cached { _held: held })
+                (connection, Keeps::Cached { place, _held: held })
             }
             None => {
                 let path = restored.path().to_owned();
@@ -184,7 +198,7 @@ impl Access {
             }
         };
         drop(restoring);
-        Ok(Snapshot { connection, origin, _keeps: keeps })
+        Ok(Snapshot { connection, origin, keeps })
     }
 }
 
