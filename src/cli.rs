@@ -41,6 +41,13 @@ pub(crate) enum Command {
     Events(crate::events::Args),
     /// Answer an SQL statement, for reading only.
     Sql(crate::sql::Args),
+    /// Replay real histories against a program: does it still do what they record?
+    ///
+    /// Every operation is answered from the logs: no step runs, and nothing of the source changes. For
+    /// each run that diverges it tells what the log has, what the code asks for, and the line of the
+    /// call. Exit codes: 0 if the code does what the log of every run says; 1 if a run diverges, and
+    /// for any error; 2 for wrong usage.
+    Replay(crate::replay::Args),
     /// Write a moment of a node to a new file and verify it.
     Restore(crate::restore::Args),
     /// Remove a node that has nothing in the bucket but what a refused start left there.
@@ -69,6 +76,7 @@ impl Command {
             | Command::Show(_)
             | Command::Events(_)
             | Command::Sql(_)
+            | Command::Replay(_)
             | Command::Restore(_)
             | Command::Forget(_)
             | Command::Prune(_)
@@ -89,6 +97,7 @@ impl Command {
             Command::Show(args) => crate::show::run(&args),
             Command::Events(args) => crate::events::run(&args),
             Command::Sql(args) => crate::sql::run(&args),
+            Command::Replay(args) => crate::replay::run(&args),
             Command::Restore(args) => crate::restore::run(&args),
             Command::Forget(args) => crate::forget::run(&args),
             Command::Prune(args) => crate::prune::run(&args),
@@ -119,9 +128,15 @@ mod tests {
 
     #[test]
     fn a_source_stands_last_or_after_from_on_every_command_that_looks() {
-        for command in
-            [&["runs"][..], &["show", "r1"], &["events", "r1"], &["events"], &["timeline"]]
-        {
+        for command in [
+            &["runs"][..],
+            &["show", "r1"],
+            &["events", "r1"],
+            &["events"],
+            &["timeline"],
+            &["replay", "--app", "a"],
+            &["replay", "--app", "a", "r1"],
+        ] {
             for source in [&["./a.db"][..], &["--from", "a.db"], &[]] {
                 let args = [&["tidemill"], command, source].concat();
                 Cli::try_parse_from(&args).unwrap_or_else(|e| panic!("{args:?}: {e}"));

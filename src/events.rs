@@ -2,14 +2,13 @@
 
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
-use std::str::FromStr;
 
-use tidemill_model::{EventView, Invalid, RunId, Seq, terminal};
-use tidemill_observer::{At, EventRange, Source, for_each_event, render};
+use tidemill_model::{EventView, Seq, terminal};
+use tidemill_observer::{At, EventRange, for_each_event, render};
 
 use crate::common::wait;
 use crate::output::{say, written};
-use crate::source::FromArgs;
+use crate::source::{First, FromArgs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -37,31 +36,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The first argument: a run's id has no slash, and a source may.
-#[derive(Debug, Clone)]
-enum First {
-    Run(RunId),
-    Source(Source),
-}
-
-impl FromStr for First {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<First, Invalid> {
-        if text.contains('/') {
-            text.parse().map(First::Source)
-        } else {
-            RunId::new(text).map(First::Run)
-        }
-    }
-}
-
 /// Prints event by event, so that a long log is never in memory as a whole.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (run, source) = match &args.first {
-        Some(First::Source(source)) => (None, args.from.or_first(source.clone())?),
-        Some(First::Run(run)) => (Some(run), args.from.source()?),
-        None => (None, args.from.source()?),
-    };
+    let (run, source) = args.from.after(args.first.as_ref())?;
     let mut printer = Printer::new(args);
     // One event more than is shown says whether there are more.
     let wanted = args.limit.map_or(u32::MAX, |limit| limit.saturating_add(1));

@@ -5,6 +5,8 @@
 //! command did (128 + signal).
 
 mod bucket;
+mod checked;
+mod child;
 mod cli;
 mod common;
 mod dev;
@@ -17,6 +19,7 @@ mod nodes;
 mod output;
 mod probe;
 mod prune;
+mod replay;
 mod restore;
 mod runs;
 mod screen;

@@ -1,7 +1,9 @@
 //! Which source a command looks at: an argument, `--from`, `TIDEMILL_FROM`, or `./workflow.db`.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use tidemill_model::{Invalid, RunId};
 use tidemill_observer::{Snapshot, Source};
 
 use crate::common::{S3Args, wait};
@@ -27,7 +29,41 @@ pub(crate) struct FromArgs {
     pub(crate) s3: S3Args,
 }
 
+/// The first argument of a command that takes a run or none: a run's id has no slash, and a source
+/// may.
+#[derive(Debug, Clone)]
+pub(crate) enum First {
+    Run(RunId),
+    Source(Source),
+}
+
+impl FromStr for First {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<First, Invalid> {
+        if text.contains('/') {
+            text.parse().map(First::Source)
+        } else {
+            RunId::new(text).map(First::Run)
+        }
+    }
+}
+
 impl FromArgs {
+    /// The run that is meant, if one is, and the source, of a command that takes a run or none.
+    ///
+    /// # Errors
+    /// As [`FromArgs::source`] and [`FromArgs::or_first`].
+    pub(crate) fn after<'a>(
+        &self,
+        first: Option<&'a First>,
+    ) -> anyhow::Result<(Option<&'a RunId>, Source)> {
+        Ok(match first {
+            Some(First::Source(source)) => (None, self.or_first(source.clone())?),
+            Some(First::Run(run)) => (Some(run), self.source()?),
+            None => (None, self.source()?),
+        })
+    }
+
     /// The source.
     ///
     /// # Errors

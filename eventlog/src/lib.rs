@@ -32,6 +32,7 @@ pub mod prune;
 mod prune_file;
 pub mod query;
 mod schema;
+pub mod selection;
 mod verify;
 pub mod waits;
 

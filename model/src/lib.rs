@@ -63,7 +63,9 @@ pub use node_state::{Failures, LastGood, NodeState, Stage, Uncured};
 pub use operation::{CheckpointRecord, Held, Op, OpKind, OpStatus};
 pub use position::{Epoch, LogSum, OpId, Seq, Txid};
 pub use prune::{ComparedSeqs, PruneReport, PruneRequest, Stays, StaysCount};
-pub use retention::{BadRetention, KEPT_AT_LEAST, Keep, KeepRule, Retention, RetentionJudge};
+pub use retention::{
+    BadRetention, KEPT_AT_LEAST, Keep, KeepRule, Retention, RetentionJudge, age_of,
+};
 pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
 pub use run_view::{

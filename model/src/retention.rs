@@ -158,8 +158,8 @@ fn keep_of(text: &str) -> Option<Keep> {
     Some(keep)
 }
 
-/// An age such as `90s`, `45m`, `12h` or `30d`.
-fn age_of(text: &str) -> Option<Duration> {
+/// An age such as `90s`, `45m`, `12h` or `30d`; `None` for any other text.
+pub fn age_of(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let seconds = match unit {

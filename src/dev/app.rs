@@ -10,8 +10,8 @@ use tokio::process::{ChildStdout, Command};
 use tokio::sync::oneshot;
 
 use super::Event;
-use super::child::Child;
 use super::state::State;
+use crate::child::Child;
 
 /// The line that says that the app serves, before its address.
 const LISTENING: &str = "listening on ";

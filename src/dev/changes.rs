@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_model::RunStatus;
 use tokio::process::Command;
 
+use crate::checked::Checked;
 use crate::common::token;
 
 /// How long the check may take: it replays every unfinished run.
@@ -23,22 +23,6 @@ pub(super) struct Report {
     blocked: Vec<String>,
     /// Why nothing is known.
     pub(super) unknown: Option<String>,
-}
-
-/// A line of `check --all --json`.
-#[derive(Debug, Deserialize)]
-struct Checked {
-    run: String,
-    agrees: bool,
-    divergence: Option<Divergence>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Divergence {
-    op: Option<u64>,
-    logged: Option<String>,
-    asked: Option<String>,
-    advice: String,
 }
 
 impl Report {
@@ -73,11 +57,16 @@ impl Report {
 fn describe(checked: &Checked) -> String {
     let Some(divergence) = &checked.divergence else { return checked.run.clone() };
     let at = divergence.op.map(|op| format!(" at operation {op}")).unwrap_or_default();
-    match (&divergence.logged, &divergence.asked) {
+    let line = match (&divergence.logged, &divergence.asked) {
         (Some(logged), Some(asked)) => {
             format!("{}{at}: the log has {logged}, the new code asks for {asked}", checked.run)
         }
         _ => format!("{}{at}: {}", checked.run, divergence.advice),
+    };
+    match (&checked.at, &checked.waits_at) {
+        (Some(call), _) => format!("{line}, at {call}"),
+        (None, Some(call)) => format!("{line}, and waits at {call}"),
+        (None, None) => line,
     }
 }
 
@@ -158,9 +147,13 @@ mod tests {
     fn a_run_that_parts_is_told_with_both_sides() {
         let report = report(&[], &[FITS, PARTS]);
         assert_eq!((report.runs(), report.blocks()), (2, 1));
+        let said = "b at operation 2: the log has step `load`, the new code asks for step `fetch`";
+        // A program of an earlier version does not tell where.
+        assert_eq!(report.lines(), [said]);
+        let located = PARTS.replace(r#""events":9"#, r#""events":9,"at":"src/main.rs:42:9""#);
         assert_eq!(
-            report.lines(),
-            ["b at operation 2: the log has step `load`, the new code asks for step `fetch`"]
+            self::report(&[], &[&located]).lines(),
+            [format!("{said}, at src/main.rs:42:9")]
         );
     }
 

@@ -12,7 +12,6 @@
 mod app;
 mod ask;
 mod changes;
-mod child;
 mod leftovers;
 mod sidecar;
 mod state;

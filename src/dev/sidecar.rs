@@ -10,9 +10,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::mpsc;
 
-use super::child::Child;
 use super::state::State;
 use super::{Event, FLEET, NODE};
+use crate::child::Child;
 
 /// A running sidecar.
 #[derive(Debug)]

@@ -48,6 +48,7 @@ mod own_main;
 mod pacing;
 mod probe;
 mod reboot;
+mod replay;
 mod retention;
 mod s3_provider;
 mod silence;

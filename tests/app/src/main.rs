@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         .workflow("runaway", misbehaving::runaway)
         .workflow("poison", misbehaving::poison)
         .workflow("asks", misbehaving::asks)
+        .workflow("stalls", misbehaving::stalls)
         .workflow("floats", carried::floats)
         .workflow("keep", carried::keep)
         .workflow("backs_off", carried::backs_off)

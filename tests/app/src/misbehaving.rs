@@ -106,3 +106,13 @@ pub(crate) async fn retired(ctx: Ctx, _: ()) -> Result<()> {
     ctx.sleep(Duration::from_secs(3600)).await?;
     Ok(())
 }
+
+/// Prints, and in the later deployment never ends its turn.
+pub(crate) async fn stalls(ctx: Ctx, _: ()) -> Result<()> {
+    println!("printed by a workflow");
+    while redeployed() {
+        std::thread::park();
+    }
+    ctx.sleep(Duration::from_millis(1)).await?;
+    Ok(())
+}

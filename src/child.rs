@@ -5,11 +5,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
 /// A running child. Dropping it kills its process group.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(crate) struct Child {
     child: tokio::process::Child,
     /// Also the number of its group; `None` when it was waited for.
     group: Option<Pid>,
@@ -17,33 +17,42 @@ pub(super) struct Child {
 
 impl Child {
     /// Starts it with no stdin: the terminal's is for our questions.
-    pub(super) fn start(command: &mut Command) -> io::Result<Child> {
-        let child = command.stdin(Stdio::null()).process_group(0).spawn()?;
+    pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
+        Child::start_with(command, Stdio::null())
+    }
+
+    /// Starts it with this stdin.
+    pub(crate) fn start_with(command: &mut Command, stdin: Stdio) -> io::Result<Child> {
+        let child = command.stdin(stdin).process_group(0).spawn()?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(Child { child, group })
     }
 
     /// Its process id, which is its group's, too; 0 once it has ended.
-    pub(super) fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.group.map_or(0, |group| group.as_raw_nonzero().get())
     }
 
-    pub(super) fn stdout(&mut self) -> Option<ChildStdout> {
+    pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    pub(super) fn stderr(&mut self) -> Option<ChildStderr> {
+    pub(crate) fn stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }
 
-    async fn wait(&mut self) -> io::Result<std::process::ExitStatus> {
+    pub(crate) async fn wait(&mut self) -> io::Result<std::process::ExitStatus> {
         let status = self.child.wait().await?;
         self.group = None;
         Ok(status)
     }
 
     /// Waits until it ends, and says how.
-    pub(super) async fn ended(&mut self) -> String {
+    pub(crate) async fn ended(&mut self) -> String {
         match self.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => format!("in an unknown way ({error})"),
@@ -51,7 +60,7 @@ impl Child {
     }
 
     /// Asks it to end, and kills it after `within`. True if it ended by itself and well.
-    pub(super) async fn end(mut self, within: Duration) -> bool {
+    pub(crate) async fn end(mut self, within: Duration) -> bool {
         if let Some(group) = self.group {
             // It may have ended meanwhile, which the wait below notices.
             let _ended = kill_process_group(group, Signal::TERM);
