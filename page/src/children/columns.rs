@@ -116,7 +116,8 @@ pub(super) fn page(
 
 /// The number that counts the steps of all children.
 fn family_axis(numbers: &Numbers, members: &[Member]) -> Option<usize> {
-    axis(numbers, members.iter().flat_map(|member| &member.ops))
+    let ops: Vec<_> = members.iter().flat_map(|member| &member.ops).collect();
+    axis(numbers, &ops)
 }
 
 /// What was measured: first what is on held-out data.
@@ -158,8 +159,8 @@ fn of_payload<'a>(
     members: &'a [Member],
     payload: impl Fn(&'a Member) -> Option<&'a Value>,
 ) -> Vec<Whole> {
-    let (mut names, mut columns): (HashMap<String, usize>, Vec<(String, Vec<Option<Cell>>)>) =
-        Default::default();
+    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut columns: Vec<(String, Vec<Option<Cell>>)> = Vec::new();
     for (at, member) in members.iter().enumerate() {
         let mut leaves = Vec::new();
         if let Some(value) = payload(member) {
@@ -378,7 +379,7 @@ mod tests {
         let sorted = |desc: bool| {
             let mut sorted: Vec<&Value> = values.iter().collect();
             sorted.sort_by(|a, b| Key::of(a).compare(&Key::of(b), desc));
-            sorted.iter().map(|value| value.to_string()).collect::<Vec<_>>()
+            sorted.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(sorted(false), ["2", "10", "\"a\"", "\"b\"", "null"]);
         assert_eq!(sorted(true), ["\"b\"", "\"a\"", "10", "2", "null"]);

@@ -66,7 +66,7 @@ pub(super) fn page(
     numbers: &Numbers,
     ops: &[OpNumbers],
 ) -> CurvesPage {
-    let axis = axis(numbers, ops);
+    let axis = axis(numbers, &ops.iter().collect::<Vec<_>>());
     let groups = groups(numbers, ops, axis);
     let metrics = groups.iter().map(|group| group.metric.clone()).collect();
     let wanted = |group: &&Group| asked.metric.as_ref().is_none_or(|name| *name == group.metric);

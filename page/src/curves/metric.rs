@@ -64,12 +64,8 @@ fn coarser(a: Option<char>, b: Option<char>) -> Option<char> {
 
 /// The number that counts the steps: the first of the known names that most checkpoints have and
 /// that never falls within an attempt. `None` if there is none: then points are counted.
-pub(crate) fn axis<'a>(
-    numbers: &Numbers,
-    ops: impl IntoIterator<Item = &'a OpNumbers> + Clone,
-) -> Option<usize> {
-    let each = || ops.clone().into_iter();
-    let checkpoints: u64 = each().map(|op| u64::from(op.checkpoints)).sum();
+pub(crate) fn axis(numbers: &Numbers, ops: &[&OpNumbers]) -> Option<usize> {
+    let checkpoints: u64 = ops.iter().map(|op| u64::from(op.checkpoints)).sum();
     if numbers.paths.len() < 2 {
         // A number with nothing else is what there is to see.
         return None;
@@ -79,9 +75,10 @@ pub(crate) fn axis<'a>(
             numbers.paths.iter().enumerate().filter(|(_, path)| is_named(path, name)).collect();
         named.sort_by_key(|(_, path)| path.len());
         let counts = |id: usize| {
-            let values = each().filter_map(|op| op.values.get(&id)).map(Vec::len).sum::<usize>();
+            let values =
+                ops.iter().filter_map(|op| op.values.get(&id)).map(Vec::len).sum::<usize>();
             u64::try_from(values).is_ok_and(|values| values * 2 > checkpoints)
-                && each().all(|op| never_falls(op, id))
+                && ops.iter().all(|op| never_falls(op, id))
         };
         named.into_iter().map(|(id, _)| id).find(|id| counts(*id))
     })
@@ -172,13 +169,20 @@ mod tests {
         let batch: &[(u32, f64)] = &[(0, 1.0), (1, 2.0), (2, 1.0)];
         let epoch: &[(u32, f64)] = &[(0, 1.0), (1, 1.0), (2, 2.0)];
         let names = numbers(&["batch", "progress.Epoch", "loss"]);
-        assert_eq!(axis(&names, &[op(&[(0, 1)], 3, &[batch, epoch, batch])]), Some(1));
+        assert_eq!(axis(&names, &[&op(&[(0, 1)], 3, &[batch, epoch, batch])]), Some(1));
         // Another attempt may begin before the end of the one before.
-        assert_eq!(axis(&numbers(&["batch", "x"]), &[op(&[(0, 1), (2, 2)], 3, &[batch])]), Some(0));
-        assert_eq!(axis(&numbers(&["batch", "x"]), &[op(&[(0, 1)], 3, &[batch])]), None);
-        assert_eq!(axis(&numbers(&["epoch"]), &[op(&[(0, 1)], 3, &[epoch])]), None, "nothing else");
+        assert_eq!(
+            axis(&numbers(&["batch", "x"]), &[&op(&[(0, 1), (2, 2)], 3, &[batch])]),
+            Some(0)
+        );
+        assert_eq!(axis(&numbers(&["batch", "x"]), &[&op(&[(0, 1)], 3, &[batch])]), None);
+        assert_eq!(
+            axis(&numbers(&["epoch"]), &[&op(&[(0, 1)], 3, &[epoch])]),
+            None,
+            "nothing else"
+        );
         let rare: &[(u32, f64)] = &[(0, 1.0)];
-        assert_eq!(axis(&numbers(&["epoch", "x"]), &[op(&[(0, 1)], 3, &[rare])]), None);
+        assert_eq!(axis(&numbers(&["epoch", "x"]), &[&op(&[(0, 1)], 3, &[rare])]), None);
     }
 
     #[test]
