@@ -81,6 +81,7 @@ impl Args {
         let filter = RunFilter {
             status: self.status,
             workflow: self.workflow.clone(),
+            id_part: None,
             labels: self.labels.clone(),
             after: self.after,
             limit: self.limit.saturating_add(1),

@@ -31,6 +31,7 @@ pub mod prunable;
 pub mod prune;
 mod prune_file;
 pub mod query;
+pub mod run_list;
 mod schema;
 pub mod selection;
 mod verify;

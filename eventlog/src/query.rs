@@ -25,6 +25,8 @@ pub struct RunFilter {
     pub workflow: Option<OpName>,
     /// Only those that have each of these labels: names and values.
     pub labels: Vec<(String, String)>,
+    /// Only those whose id has this text in it.
+    pub id_part: Option<String>,
     /// Only those that were started before the run with this `seq`: the last of a list, to continue
     /// it.
     pub after: Option<Seq>,
@@ -52,26 +54,10 @@ const SUMMARY: &str = "SELECT r.run, r.workflow, r.status, r.created_at, \
 /// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
 pub fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary>> {
     let failed = |e| sqlite("list runs", e);
-    let mut sql = format!("{SUMMARY} WHERE r.seq < ?1");
     let before = filter.after.map_or(i64::MAX, to_sql);
     let mut params = vec![Value::from(before), Value::from(i64::from(filter.limit))];
-    if let Some(status) = filter.status {
-        params.push(status.as_str().to_owned().into());
-        sql.push_str(&format!(" AND r.status = ?{}", params.len()));
-    }
-    if let Some(workflow) = &filter.workflow {
-        params.push(workflow.as_str().to_owned().into());
-        sql.push_str(&format!(" AND r.workflow = ?{}", params.len()));
-    }
-    for (name, value) in &filter.labels {
-        params.extend([name.clone().into(), value.clone().into()]);
-        let (name, value) = (params.len() - 1, params.len());
-        sql.push_str(&format!(
-            " AND EXISTS (SELECT 1 FROM json_each(r.labels) l \
-             WHERE l.key = ?{name} AND l.value = ?{value})"
-        ));
-    }
-    sql.push_str(" ORDER BY r.seq DESC LIMIT ?2");
+    let conditions = conditions(filter, &mut params);
+    let sql = format!("{SUMMARY} WHERE r.seq < ?1{conditions} ORDER BY r.seq DESC LIMIT ?2");
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
     let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(failed)?;
     let (mut found, mut bytes) = (Vec::new(), 0);
@@ -85,6 +71,34 @@ pub fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunSummar
         }
     }
     Ok(found)
+}
+
+/// What a filter asks of a row `r` of `tidemill_runs`, each part with ` AND ` before it. Adds the
+/// values to the parameters.
+pub(crate) fn conditions(filter: &RunFilter, params: &mut Vec<Value>) -> String {
+    let mut sql = String::new();
+    let mut one = |condition: &str, value: Value| {
+        params.push(value);
+        sql.push_str(&format!(" AND {}", condition.replace('?', &format!("?{}", params.len()))));
+    };
+    if let Some(status) = filter.status {
+        one("r.status = ?", status.as_str().to_owned().into());
+    }
+    if let Some(workflow) = &filter.workflow {
+        one("r.workflow = ?", workflow.as_str().to_owned().into());
+    }
+    if let Some(part) = &filter.id_part {
+        one("instr(r.run, ?) > 0", part.clone().into());
+    }
+    for (name, value) in &filter.labels {
+        params.extend([name.clone().into(), value.clone().into()]);
+        let (name, value) = (params.len() - 1, params.len());
+        sql.push_str(&format!(
+            " AND EXISTS (SELECT 1 FROM json_each(r.labels) l \
+             WHERE l.key = ?{name} AND l.value = ?{value})"
+        ));
+    }
+    sql
 }
 
 /// One run as a list shows it; `None` if there is no such run.
@@ -274,7 +288,20 @@ pub fn run_state(
     run: &RunId,
     until: Option<Seq>,
 ) -> Result<Option<RunState>> {
-    let mut state = folded(connection, run, until)?;
+    run_state_with(connection, run, until, |_| {})
+}
+
+/// As [`run_state`]; calls `each` for every event up to there, too.
+///
+/// # Errors
+/// As there.
+pub fn run_state_with(
+    connection: &Connection,
+    run: &RunId,
+    until: Option<Seq>,
+    each: impl FnMut(&Row),
+) -> Result<Option<RunState>> {
+    let mut state = folded(connection, run, until, each)?;
     if let Some(state) = &mut state
         && let Some(process) = Process::read(connection)?
     {
@@ -303,7 +330,7 @@ pub fn add_activity(connection: &Connection, runs: &mut [RunSummary]) -> Result<
         };
         left = rest;
         // An event of a newer version is no reason to show no list.
-        let Ok(Some(mut state)) = folded(connection, &run.id, None) else { continue };
+        let Ok(Some(mut state)) = folded(connection, &run.id, None, |_| {}) else { continue };
         if let Some(process) = &process {
             state.cut_off(|seq| process.end_of(seq, None));
         }
@@ -313,35 +340,68 @@ pub fn add_activity(connection: &Connection, runs: &mut [RunSummary]) -> Result<
 }
 
 /// How many events a run has, or `max` if it has at least that many.
-fn count_events(connection: &Connection, run: &RunId, max: u32) -> Result<u32> {
+///
+/// # Errors
+/// What SQLite says.
+pub fn count_events(connection: &Connection, run: &RunId, max: u32) -> Result<u32> {
     let failed = |e| sqlite(format_args!("count the events of {run}"), e);
     let sql = "SELECT count(*) FROM (SELECT 1 FROM events WHERE run = ?1 LIMIT ?2)";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     statement.query_row((run.as_str(), max), |row| row.get(0)).map_err(failed)
 }
 
-fn folded(connection: &Connection, run: &RunId, until: Option<Seq>) -> Result<Option<RunState>> {
+/// How many events a run has up to a position.
+///
+/// # Errors
+/// What SQLite says.
+pub fn event_number(connection: &Connection, run: &RunId, upto: Seq) -> Result<u64> {
+    let failed = |e| sqlite(format_args!("count the events of {run}"), e);
+    let sql = "SELECT count(*) FROM events WHERE run = ?1 AND seq <= ?2";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let found = statement.query_row((run.as_str(), to_sql(upto)), |row| row.get::<_, i64>(0));
+    Ok(u64::try_from(found.map_err(failed)?).unwrap_or(0))
+}
+
+/// The position of the `number`th event of a run, from 1; `None` if it has fewer.
+///
+/// # Errors
+/// What SQLite says.
+pub fn nth_event(connection: &Connection, run: &RunId, number: u64) -> Result<Option<Seq>> {
+    let failed = |e| sqlite(format_args!("find an event of {run}"), e);
+    let Some(offset) = number.checked_sub(1) else { return Ok(None) };
+    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    let sql = "SELECT seq FROM events WHERE run = ?1 ORDER BY seq LIMIT 1 OFFSET ?2";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let found = statement.query_row((run.as_str(), offset), |row| row.get::<_, i64>(0));
+    Ok(found.optional().map_err(failed)?.and_then(from_sql))
+}
+
+fn folded(
+    connection: &Connection,
+    run: &RunId,
+    until: Option<Seq>,
+    mut each: impl FnMut(&Row),
+) -> Result<Option<RunState>> {
     let mut state: Option<RunState> = None;
-    let mut past = false;
-    for_each_event(connection, Some(run), Seq::ZERO, u32::MAX, |row| {
-        past = past || until.is_some_and(|until| row.seq > until);
-        if past {
-            return Ok(());
+    walk_events(connection, Some(run), Seq::ZERO, u32::MAX, |row| {
+        if until.is_some_and(|until| row.seq > until) {
+            return Ok(ControlFlow::Break(()));
         }
+        each(&row);
         let event = row.event().map_err(|e| e.to_string());
         let Some(state) = &mut state else {
             let unreadable = |e| Error::corrupt(format!("event {} of {run}: {e}", row.seq));
             let event = event.map_err(unreadable)?;
             let created = RunState::create(run, row.seq, row.ts, &event);
             state = Some(created.map_err(|e| Error::corrupt(e.to_string()))?);
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         };
         let applied = event
             .and_then(|event| state.apply(row.seq, row.ts, &event).map_err(|misfit| misfit.what));
         if let Err(why) = applied {
             state.pass_over(row.seq, row.ts, &format!("event {}: {why}", row.seq));
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(state)
 }

@@ -5,6 +5,7 @@ mod documented;
 mod files;
 mod migrate;
 mod prune;
+mod run_list;
 mod script;
 
 use std::path::PathBuf;

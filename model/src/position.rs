@@ -118,6 +118,14 @@ impl fmt::Display for OpId {
     }
 }
 
+impl FromStr for OpId {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<OpId, Invalid> {
+        let invalid = || Invalid::new("operation id", text, "use a decimal number from 1");
+        OpId::new(text.parse().map_err(|_| invalid())?).map_err(|_| invalid())
+    }
+}
+
 /// The number of a node's ownership: 1 for the first owner, one more at each take-over.
 ///
 /// Each epoch writes under its own prefix. Text in object keys: 10 digits.

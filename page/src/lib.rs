@@ -14,10 +14,17 @@
 pub mod assets;
 pub mod children;
 pub mod curves;
+mod params;
 pub mod payload;
+pub mod run;
+pub mod runs;
 mod shell;
 mod site;
+mod view;
+pub mod waits;
 pub mod words;
 
+pub use params::Params;
 pub use shell::{Tab, error_page, page, plain};
 pub use site::{ObserverLinks, Past, Reader, Shown, Site, with_query};
+pub use view::{Page, View};

@@ -16,10 +16,10 @@ pub fn duration(ms: u64) -> String {
     };
     match ms {
         0..SECOND => format!("{ms} ms"),
-        ..10_000 => format!("{}.{} s", ms / SECOND, ms % SECOND / 100),
-        ..MINUTE => format!("{} s", ms / SECOND),
-        ..HOUR => two(ms / MINUTE, "min", ms % MINUTE / SECOND, "s"),
-        ..DAY => two(ms / HOUR, "h", ms % HOUR / MINUTE, "min"),
+        SECOND..10_000 => format!("{}.{} s", ms / SECOND, ms % SECOND / 100),
+        10_000..MINUTE => format!("{} s", ms / SECOND),
+        MINUTE..HOUR => two(ms / MINUTE, "min", ms % MINUTE / SECOND, "s"),
+        HOUR..DAY => two(ms / HOUR, "h", ms % HOUR / MINUTE, "min"),
         _ => two(ms / DAY, "d", ms % DAY / HOUR, "h"),
     }
 }

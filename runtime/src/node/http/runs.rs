@@ -69,6 +69,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<R
     let filter = RunFilter {
         status: params.get("status")?,
         workflow: params.get("workflow")?,
+        id_part: None,
         after: params.get("after")?,
         limit: limit + 1,
         bytes_max: Some(PAGE_BYTES_MAX),

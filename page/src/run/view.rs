@@ -1,0 +1,248 @@
+//! The page of a run as HTML.
+
+use maud::{Markup, html};
+use tidemill_model::{Json, RunStatus};
+
+use super::chart::{self, Chart};
+use super::{NameView, Only, OpRow, RunPage, RunParams};
+use crate::payload;
+use crate::site::Site;
+use crate::words;
+
+impl RunPage {
+    /// The content of the page.
+    pub fn html(&self, site: &Site) -> Markup {
+        let run = &self.run;
+        let address = site.run(run.id.as_str());
+        html! {
+            h1 { (run.id) " " (words::status(run.status)) }
+            (self.facts(site))
+            (self.trouble(site))
+            (self.slider(&address))
+            (self.ways(site))
+            h2 #operations { "Operations " small { (words::thousands(self.total)) @if self.is_filtered() { " of " (words::thousands(u64::try_from(run.operations_total).unwrap_or(0))) " · " a href=(RunParams { name: None, only: None, after: None, ..self.params.clone() }.address(&address)) { "show all" } } } }
+            @if self.names.len() > 1 || run.operations_total > super::ROWS { (self.by_name(&address)) }
+            (chart::legend(self))
+            (self.operations(site, &address))
+            h2 { "Input and output" }
+            div.pair {
+                (payload::value("input", &run.input, Some(&part(&address, "input"))))
+                @if let Some(output) = &run.output { (payload::value("output", output, Some(&part(&address, "output")))) }
+            }
+        }
+    }
+
+    /// The rest of the address of this page behind its base.
+    pub fn rest(&self, base: &Site) -> String {
+        let whole = self.params.address(&base.run(self.run.id.as_str()));
+        whole.strip_prefix(&base.base).unwrap_or(&whole).to_owned()
+    }
+
+    fn is_filtered(&self) -> bool {
+        self.params.name.is_some() || self.params.only.is_some()
+    }
+
+    fn facts(&self, site: &Site) -> Markup {
+        let run = &self.run;
+        html! {
+            p.facts {
+                span { "workflow " b { (run.workflow) } }
+                span { "started " b { (words::time(run.created_at)) } " (" (words::ago(run.created_at, site.now)) ")" }
+                @if let Some(ms) = run.duration_ms { span { "took " b { (words::duration(ms)) } } }
+                @if let Some(waits) = &self.waits { span { (waits.html(site.now)) } }
+                @if let Some(parent) = &run.parent {
+                    span { "child of " a href=(site.run(parent.run.as_str())) { (parent.run) } ", operation " (parent.op) }
+                }
+                span { "app " b { (run.app_version) } }
+                span { "effects leave when " b { (durability(run)) } }
+                @if run.attempt > 1 { span { "taken up by " b { (run.attempt) } " processes" } }
+                @for (name, value) in &run.labels { span.tag { (name) "=" (value) } }
+                @if let Some(status) = &run.custom_status { span { "says " (payload::inline(status)) } }
+            }
+        }
+    }
+
+    /// Why it failed or is blocked: what a person on a phone looks for.
+    fn trouble(&self, site: &Site) -> Markup {
+        let run = &self.run;
+        html! {
+            @if let Some(reason) = &run.blocked {
+                div.card.bad role="alert" {
+                    p { strong { "Blocked. " } (reason.why())
+                        @if let Some(op) = reason.op { " (operation " a href=(operation(site, run.id.as_str(), op.get())) { (op) } ")" } }
+                    @if let (Some(logged), Some(asked)) = (&reason.logged, &reason.asked) {
+                        p { "The log has " code { (logged) } ", the code asks for " code { (asked) } "." }
+                    }
+                    p { (reason.advice) }
+                    (self.resume(site))
+                }
+            }
+            @if let Some(waits) = &run.waits_for {
+                p.card.bad { "Waits for " a href=(site.run(waits.run.as_str())) { (waits.run) } ", which is blocked: " (waits.reason.why()) }
+            }
+            @if let Some(error) = &run.error {
+                div.card.bad role="alert" {
+                    @if let Some(failed) = &self.failed {
+                        p { strong { (failed.kind) " " a href=(operation(site, run.id.as_str(), failed.op.get())) { (failed.name) } }
+                            " (operation " (failed.op) ") failed"
+                            @if failed.attempts > 1 { " after " (failed.attempts) " attempts" } ":" }
+                    }
+                    (payload::failure(if run.status == RunStatus::Cancelled { "cancelled" } else { "error" }, error))
+                }
+            } @else if let Some(failed) = &self.failed {
+                p.card { "Its " (failed.kind) " " a href=(operation(site, run.id.as_str(), failed.op.get())) { (failed.name) } " failed, and the run went on."
+                    @if let Some(error) = &failed.error { " " span.error { (error.to_string()) } } }
+            }
+        }
+    }
+
+    fn resume(&self, site: &Site) -> Markup {
+        let Some(token) = site.form_token().filter(|_| self.event == self.events) else {
+            return html! {};
+        };
+        let action = site.at(&["runs", self.run.id.as_str(), "resume"]);
+        html! {
+            form method="post" action=(action) data-ask=(format!("Try {} again?", self.run.id)) {
+                input type="hidden" name="form_token" value=(token);
+                button.main { "Resume" }
+            }
+        }
+    }
+
+    /// The slider through the run's events: everything on the page follows it.
+    fn slider(&self, address: &str) -> Markup {
+        let at = |event: Option<u64>| self.params.at_event(event).address(address);
+        let is_now = self.event == self.events;
+        html! {
+            form.slider.card action=(address) method="get" {
+                label for="event" { "event" }
+                input #event type="range" name="event" min="1" max=(self.events) value=(self.event);
+                output { (words::thousands(self.event)) " of " (words::thousands(self.events)) }
+                span {
+                    @if self.event > 1 { a rel="prev" href=(at(Some(self.event - 1))) title="one event back" { "←" } " " }
+                    @if !is_now { a rel="next" href=(at(Some(self.event + 1))) title="one event on" { "→" } " " a href=(at(None)) { "now" } }
+                    noscript { button { "Show" } }
+                }
+                @if let Some(name) = &self.params.name { input type="hidden" name="name" value=(name); }
+            }
+            @if !is_now {
+                p.card.rewound role="status" {
+                    "As it was after event " b { (words::thousands(self.event)) } " of " (words::thousands(self.events))
+                    ": " code { (self.last.kind) } ", " (words::time(self.last.ts)) ", place " (self.last.seq) " in the log."
+                }
+            }
+        }
+    }
+
+    fn ways(&self, site: &Site) -> Markup {
+        let id = self.run.id.as_str();
+        let has = |kind: &str| self.names.iter().any(|name| name.kind == kind);
+        html! {
+            nav.chips aria-label="More of this run" {
+                a href=(site.at(&["runs", id, "events"])) { "events" }
+                @if has("step") { a href=(site.at(&["runs", id, "curves"])) { "curves" } }
+                @if has("child") { a href=(site.at(&["runs", id, "children"])) { "children" } }
+                a href=(crate::site::with_query(&site.at(&["compare"]), &[("a", Some(id))])) { "compare" }
+                a href=(site.at(&["runs", id, "export.html"])) download { "one HTML file" }
+                a href=(site.at(&["runs", id, "events.jsonl"])) download { "events as JSON Lines" }
+            }
+        }
+    }
+
+    fn by_name(&self, address: &str) -> Markup {
+        let only = |name: &NameView, only: Option<Only>| {
+            let params = RunParams {
+                name: Some(name.name.clone()),
+                only,
+                after: None,
+                ..self.params.clone()
+            };
+            format!("{}#operations", params.address(address))
+        };
+        let ms = |ms: Option<u64>| ms.map(words::duration).unwrap_or_default();
+        html! {
+            details open[self.run.operations_total > super::ROWS] {
+                summary { "By name" }
+                div.scroll { table {
+                    thead { tr { th { "name" } th { "kind" } th.n { "all" } th.n { "open" } th.n { "failed" } th.n { "middle" } th.n { "longest" } } }
+                    tbody { @for name in &self.names { tr {
+                        td { a href=(only(name, None)) { (name.name) } }
+                        td { (name.kind) }
+                        td.n { (words::thousands(name.total)) }
+                        td.n { @if name.open > 0 { a href=(only(name, Some(Only::Open))) { (words::thousands(name.open)) } } }
+                        td.n { @if name.failed > 0 { a.error href=(only(name, Some(Only::Failed))) { (words::thousands(name.failed)) } } }
+                        td.n { (ms(name.p50_ms)) }
+                        td.n { (ms(name.max_ms)) }
+                    } } }
+                } }
+            }
+        }
+    }
+
+    fn operations(&self, site: &Site, address: &str) -> Markup {
+        let chart = Chart::of(self);
+        let on =
+            |after| RunParams { after, ..self.params.clone() }.address(address) + "#operations";
+        html! {
+            @if self.operations.is_empty() { p.card { "There is none." } } @else {
+                table.stack.gantt {
+                    thead { tr { th { "operation" } th { "state" } th.wide { (chart.axis()) } th.n { "took" } } }
+                    tbody { @for row in &self.operations { (self.operation(site, &chart, row)) } }
+                }
+            }
+            nav.pages aria-label="Operations" {
+                @if self.params.after.is_some() { a href=(on(None)) rel="first" { "from the first" } }
+                @if self.next.is_some() { a href=(on(self.next)) rel="next" { "after operation " (self.operations.last().map_or(0, |row| row.op.get())) " →" } }
+            }
+        }
+    }
+
+    fn operation(&self, site: &Site, chart: &Chart, row: &OpRow) -> Markup {
+        html! {
+            tr data-row {
+                td.id {
+                    span.soft { (row.op) " " } a data-open href=(operation(site, self.run.id.as_str(), row.op.get())) { (row.name) }
+                    @if row.kind != "step" { " " span.soft { (row.kind) } }
+                    @if let Some(child) = &row.child { " " a href=(site.run(child.as_str())) { (child) } }
+                }
+                td {
+                    span class={ "status " (status_class(&row.status)) } { (row.status) }
+                    @if row.attempts > 1 { " " span.soft { (row.attempts) " attempts" } }
+                    @if row.checkpoints > 0 { " " span.soft { (words::count(row.checkpoints, "checkpoint")) } }
+                    @if let Some(error) = &row.error { div.error.short { (short(&error.to_string())) } }
+                }
+                td.wide { (chart.row(&row.bars)) }
+                td.n { @if let Some(ms) = row.duration_ms { (words::duration(ms)) } }
+            }
+        }
+    }
+}
+
+fn durability(run: &tidemill_model::RunView) -> String {
+    let word = Json::of(&run.durability).map(|json| json.as_str().trim_matches('"').to_owned());
+    match word.as_deref() {
+        Ok("local") => "committed to the local disk".to_owned(),
+        Ok("replicated") => "in the bucket".to_owned(),
+        Ok(word) => word.to_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+/// The class of an operation's status; an open one has no colour of its own.
+pub(super) fn status_class(status: &str) -> &str {
+    if status == "open" { "running" } else { status }
+}
+
+fn short(text: &str) -> String {
+    const CHARS_MAX: usize = 160;
+    let short: String = text.chars().take(CHARS_MAX).collect();
+    if short.len() < text.len() { short + "…" } else { short }
+}
+
+fn operation(site: &Site, run: &str, op: u32) -> String {
+    site.at(&["runs", run, "operations", &op.to_string()])
+}
+
+fn part(address: &str, part: &str) -> String {
+    format!("{address}/{part}.json")
+}

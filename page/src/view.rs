@@ -1,0 +1,149 @@
+//! What an address asks a source for, and the page that answers: one table for a node that shows
+//! itself and for an observer.
+
+use maud::Markup;
+use rusqlite::Connection;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidemill_eventlog::Result;
+use tidemill_model::{Error, ErrorKind, OpId, RunId, Timestamp};
+
+use crate::run::{EventsPage, EventsParams, OperationShown, RunPage, RunParams};
+use crate::runs::{RunsPage, RunsParams};
+use crate::shell::{self, Tab};
+use crate::site::Site;
+
+/// What an address behind the base of a source asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum View {
+    /// `/runs`.
+    Runs(RunsParams),
+    /// `/runs/{id}`.
+    Run(RunId, RunParams),
+    /// `/runs/{id}/events`.
+    Events(RunId, EventsParams),
+    /// `/runs/{id}/operations/{op}`.
+    Operation(RunId, OpId),
+}
+
+/// The answer to a view: a value that is JSON for programs and a page for people.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Page {
+    /// A list of runs.
+    Runs(Box<RunsPage>),
+    /// A run.
+    Run(Box<RunPage>),
+    /// Its events.
+    Events(Box<EventsPage>),
+    /// One of its operations.
+    Operation(Box<OperationShown>),
+}
+
+impl View {
+    /// Reads an address: its segments behind the base of the source, decoded, and its query. `None`
+    /// if it is no view.
+    ///
+    /// # Errors
+    /// `Invalid` for a name or a parameter that is wrong.
+    pub fn parse(segments: &[&str], query: &str) -> Result<Option<View>> {
+        let run = |id: &str| RunId::new(id).map_err(Error::from);
+        let none = |_: &[&str]| crate::Params::read(query, &[]).map(drop);
+        Ok(Some(match segments {
+            ["runs"] => View::Runs(RunsParams::parse(query)?),
+            ["runs", id] => View::Run(run(id)?, RunParams::parse(query)?),
+            ["runs", id, "events"] => View::Events(run(id)?, EventsParams::parse(query)?),
+            ["runs", id, "operations", op] => {
+                none(segments)?;
+                View::Operation(run(id)?, op.parse::<OpId>().map_err(Error::from)?)
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Reads the page from a file.
+    ///
+    /// # Errors
+    /// `NotFound` for what does not exist in it; `Corrupt` if it is damaged; otherwise what SQLite
+    /// says.
+    pub fn read(&self, connection: &Connection, now: Timestamp) -> Result<Page> {
+        match self {
+            View::Runs(params) => {
+                RunsPage::read(connection, params.clone()).map(|page| Page::Runs(Box::new(page)))
+            }
+            View::Run(run, params) => {
+                let page = RunPage::read(connection, run, params.clone(), now)?;
+                found(page, run).map(|page| Page::Run(Box::new(page)))
+            }
+            View::Events(run, params) => {
+                let page = EventsPage::read(connection, run, params)?;
+                found(page, run).map(|page| Page::Events(Box::new(page)))
+            }
+            View::Operation(run, op) => {
+                let page = OperationShown::read(connection, run, *op)?;
+                let what = format_args!("operation {op} of {run}");
+                found(page, &what).map(|page| Page::Operation(Box::new(page)))
+            }
+        }
+    }
+
+    /// Reads the page from the JSON of another program that answered this view.
+    ///
+    /// # Errors
+    /// `Invalid` if it is in another form: a version that shows it otherwise wrote it.
+    pub fn of_json(&self, text: &str) -> Result<Page> {
+        Ok(match self {
+            View::Runs(_) => Page::Runs(decode(text)?),
+            View::Run(..) => Page::Run(decode(text)?),
+            View::Events(..) => Page::Events(decode(text)?),
+            View::Operation(..) => Page::Operation(decode(text)?),
+        })
+    }
+}
+
+impl Page {
+    /// The value as JSON.
+    ///
+    /// # Errors
+    /// `Internal` if it has no JSON form.
+    pub fn json(&self) -> Result<String> {
+        match self {
+            Page::Runs(page) => encode(page),
+            Page::Run(page) => encode(page),
+            Page::Events(page) => encode(page),
+            Page::Operation(page) => encode(page),
+        }
+    }
+
+    /// The whole page. `rest` is its address behind the base of the source.
+    pub fn html(&self, site: &Site, rest: &str) -> Markup {
+        let (title, content) = match self {
+            Page::Runs(page) => ("Runs".to_owned(), page.html(site)),
+            Page::Run(page) => (page.run.id.to_string(), page.html(site)),
+            Page::Events(page) => (format!("Events of {}", page.run), page.html(site)),
+            Page::Operation(page) => {
+                (format!("{} of {}", page.operation.name, page.run), page.html(site))
+            }
+        };
+        shell::page(site, &title, Tab::Runs, rest, &content)
+    }
+}
+
+fn found<T>(page: Option<T>, what: &dyn std::fmt::Display) -> Result<T> {
+    page.ok_or_else(|| {
+        let message =
+            format!("there is no {what} at this moment: the list of runs has what there is");
+        Error::new(ErrorKind::NotFound, message)
+    })
+}
+
+fn encode<T: Serialize>(page: &T) -> Result<String> {
+    serde_json::to_string(page)
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("a page has no JSON: {e}")))
+}
+
+fn decode<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| {
+        let message = format!("the node shows this in another form, of another version: {e}");
+        Error::new(ErrorKind::Invalid, message)
+    })
+}
