@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Nodes(crate::nodes::Args),
     /// List the moments of a node that can be opened, across its epochs.
     Timeline(crate::timeline::Args),
+    /// Serve pages and an API of fleets and nodes, at any moment of their past.
+    Observe(crate::observe::Args),
     /// List runs, the newest first.
     Runs(crate::runs::Args),
     /// Show a run as a tree: steps, attempts, checkpoints, outputs, children.
@@ -67,6 +69,7 @@ impl Command {
         match self {
             // Litestream tells of each of its uploads at `info`.
             Command::Sidecar(_) => ("sidecar", "info,aws=warn,litestream=warn"),
+            Command::Observe(_) => ("observe", "info,aws=warn,litestream=warn"),
             Command::Dev(_)
             | Command::Bucket(_)
             | Command::InstallLitestream(_)
@@ -93,6 +96,7 @@ impl Command {
             Command::InstallLitestream(args) => crate::install_litestream::run(&args),
             Command::Nodes(args) => crate::nodes::run(&args),
             Command::Timeline(args) => crate::timeline::run(&args),
+            Command::Observe(args) => crate::observe::run(args),
             Command::Runs(args) => crate::runs::run(&args),
             Command::Show(args) => crate::show::run(&args),
             Command::Events(args) => crate::events::run(&args),

@@ -16,6 +16,7 @@ mod fsck;
 mod install_litestream;
 mod interrupt;
 mod nodes;
+mod observe;
 mod output;
 mod probe;
 mod prune;

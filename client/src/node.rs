@@ -113,10 +113,26 @@ impl NodeClient {
     /// # Errors
     /// As [`NodeClient::get`].
     pub async fn get_or_conflict<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.get_also(path, StatusCode::CONFLICT).await
+    }
+
+    /// Gets a JSON document that the node gives while it is not ready, too: its health.
+    ///
+    /// # Errors
+    /// As [`NodeClient::get`].
+    pub async fn get_ready_or_not<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.get_also(path, StatusCode::SERVICE_UNAVAILABLE).await
+    }
+
+    /// Gets a JSON document that the node gives with a status of its own, too.
+    async fn get_also<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        also: StatusCode,
+    ) -> Result<T, Error> {
         let answer = self.call(Call::get(path)).await?;
         match answer.status() {
-            StatusCode::CONFLICT => self.document(path, answer).await,
-            status if status.is_success() => self.document(path, answer).await,
+            status if status == also || status.is_success() => self.document(path, answer).await,
             _ => Err(self.refused(path, answer).await),
         }
     }

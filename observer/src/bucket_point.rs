@@ -16,17 +16,20 @@ use tidemill_model::{Base, Covered, LogSum, Nonce, Seq, Timestamp};
 
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
+use crate::kept::KeptPoint;
 use crate::snapshot::{Access, Origin};
 
 /// A point in a bucket and what must be in it.
-pub(crate) struct BucketPoint {
+#[derive(Debug)]
+pub struct BucketPoint {
     store: Store,
     url: NodeUrl,
     place: Place,
     /// The nonce that claimed the epoch; `None` if no `epoch.json` was written.
     claim: Option<Nonce>,
     proofs: Vec<Proof>,
-    litestream: Option<PathBuf>,
+    /// Up to which event of this point a barrier is known to have covered the log.
+    covered: Option<Seq>,
 }
 
 /// An event that a restored file must hold, with the checksum there.
@@ -61,8 +64,20 @@ impl BucketPoint {
         let doc = timeline.epoch(place.epoch).and_then(|history| history.doc.as_ref());
         let claim = doc.map(|doc| doc.acquired.clone());
         let proofs = proofs(&timeline, place, covered);
-        let litestream = access.litestream.clone();
-        Ok(BucketPoint { store, url: url.clone(), place, claim, proofs, litestream })
+        let covered = covered.filter(|it| (it.epoch, it.txid) <= (place.epoch, place.txid));
+        let covered = covered.map(|covered| covered.seq);
+        Ok(BucketPoint { store, url: url.clone(), place, claim, proofs, covered })
+    }
+
+    /// Where it is in the node's past.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Up to which event of its log a barrier is known to have covered it; `None` if that is not
+    /// known.
+    pub fn covered(&self) -> Option<Seq> {
+        self.covered
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -76,14 +91,28 @@ impl BucketPoint {
 
     /// Where the point's snapshot is kept; `None` if no nonce distinguishes it from every other
     /// point.
-    pub(crate) fn cached(&self, cache: &Cache) -> Result<Option<PathBuf>> {
+    ///
+    /// # Errors
+    /// `Invalid` if the environment names no folder.
+    pub fn cached(&self, cache: &Cache) -> Result<Option<PathBuf>> {
         let Some(claim) = &self.claim else { return Ok(None) };
         cache.path(&self.url, self.place.epoch, claim, self.place.txid).map(Some)
     }
 
+    /// The point as the cache keeps it, whether it is there or not; `None` as for
+    /// [`BucketPoint::cached`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn kept(&self, cache: &Cache) -> Result<Option<KeptPoint>> {
+        let Place { epoch, txid, at } = self.place;
+        let path = self.cached(cache)?;
+        Ok(path.map(|path| KeptPoint::at(&self.url, (epoch, txid), path, at)))
+    }
+
     /// Restores the point into a new folder in `parent` and verifies it.
-    pub(crate) async fn restore(&self, parent: &Path) -> Result<Restored> {
-        let litestream = match &self.litestream {
+    pub(crate) async fn restore(&self, access: &Access, parent: &Path) -> Result<Restored> {
+        let litestream = match &access.litestream {
             Some(path) => Litestream::at(path.clone()).await?,
             None => Litestream::find().await?,
         };
@@ -114,7 +143,10 @@ impl BucketPoint {
     }
 
     /// Whether a file of this point holds what it must hold.
-    pub(crate) fn prove(&self, connection: &Connection) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Corrupt` if it does not; otherwise what SQLite says.
+    pub fn prove(&self, connection: &Connection) -> Result<()> {
         let head = tidemill_eventlog::head(connection)?;
         for proof in &self.proofs {
             if head.seq < proof.seq {

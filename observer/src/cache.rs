@@ -24,6 +24,7 @@ use tidemill_bucket::{NodeUrl, RESTORE_DIR_PREFIX};
 use tidemill_model::{Epoch, Nonce, Txid};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::kept::KeptPoint;
 
 /// How much the folder holds by default: 10 GiB, which is ten moments of a large node and thousands
 /// of a small one.
@@ -48,7 +49,7 @@ pub(crate) struct InUse {
 
 /// A restore under way: as long as this lives no process deletes its folder.
 #[derive(Debug)]
-pub(crate) struct Restoring {
+pub struct Restoring {
     _locked: File,
 }
 
@@ -123,12 +124,30 @@ impl Cache {
         Ok(path)
     }
 
+    /// The snapshots of a node that are kept, in the order of epochs and transactions.
+    ///
+    /// # Errors
+    /// `Invalid` if the environment names no folder.
+    pub fn kept(&self, node: &NodeUrl) -> Result<Vec<KeptPoint>> {
+        let folder = self
+            .root()?
+            .join(node.fleet.bucket())
+            .join(node.fleet.fleet().as_str())
+            .join(node.node.as_str());
+        let mut found = Vec::new();
+        snapshots_below(&folder, 1, &mut found);
+        let mut kept: Vec<KeptPoint> =
+            found.into_iter().filter_map(|it| KeptPoint::of(node, &it.path)).collect();
+        kept.sort_by_key(|it| (it.epoch, it.txid));
+        Ok(kept)
+    }
+
     /// Where a restore may begin: the folder, and what keeps it from being cleared. The folders
     /// that killed restores left are deleted if no other restore is under way.
     ///
     /// # Errors
     /// `Invalid` if the environment names no folder; what the file system says.
-    pub(crate) fn restoring(&self) -> Result<(&Path, Restoring)> {
+    pub fn restoring(&self) -> Result<(&Path, Restoring)> {
         let root = self.folder()?;
         let path = root.join(".restoring");
         let failed = |e: std::io::Error| Error::io("lock", &path, e);

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Access;
 
 /// How many leases are read at a time: enough to hide latency.
-const READS_MAX: usize = 8;
+const READS_MAX: usize = 32;
 
 /// The state of a node, by its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -57,14 +57,28 @@ pub struct HolderView {
 /// is shown, not an error.
 pub async fn nodes(access: &Access, fleet: &FleetUrl) -> Result<Vec<NodeView>> {
     let store = Store::connect(fleet.bucket(), &access.s3).await?;
-    let mut wanted = list_nodes(&store, fleet).await?.into_iter();
+    let names = list_nodes(&store, fleet).await?;
+    read_nodes(&store, fleet, names, access.now).await
+}
+
+/// These nodes of a fleet in the order of their names: one request for each.
+///
+/// # Errors
+/// As [`nodes`].
+pub async fn read_nodes(
+    store: &Store,
+    fleet: &FleetUrl,
+    names: Vec<NodeId>,
+    now: Timestamp,
+) -> Result<Vec<NodeView>> {
+    let mut wanted = names.into_iter();
     let mut views = Vec::new();
     let mut reads: JoinSet<Result<NodeView>> = JoinSet::new();
     loop {
         while reads.len() < READS_MAX {
             let Some(node) = wanted.next() else { break };
             let lease = LeaseStore::new(store.clone(), &fleet.node(&node));
-            reads.spawn(read_node(lease, node, access.now));
+            reads.spawn(read_node(lease, node, now));
         }
         match reads.join_next().await {
             Some(Ok(view)) => views.push(view?),

@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod fleet;
 mod history;
+mod kept;
 mod live;
 mod only;
 pub mod render;
@@ -31,13 +32,15 @@ pub mod sql;
 mod testing;
 
 pub use at::At;
-pub use cache::Cache;
+pub use bucket_point::BucketPoint;
+pub use cache::{Cache, Restoring};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{EventRange, for_each_event};
-pub use fleet::{HolderView, NodeView, nodes};
+pub use fleet::{HolderView, NodeView, nodes, read_nodes};
 pub use history::{
     BranchView, BucketHistory, EpochView, FileEpoch, FileHistory, History, PointView,
 };
+pub use kept::KeptPoint;
 pub use only::{only_failed, only_operation};
 pub use restore_to::{OwnName, OwnNode, RestoredFile};
 pub use show::show;

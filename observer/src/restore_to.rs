@@ -79,7 +79,7 @@ impl Access {
         }
         let (origin, head, own) = if let Source::Bucket(url) = source {
             let point = BucketPoint::find(self, url).await?;
-            let restored = point.restore(parent).await?;
+            let restored = point.restore(self, parent).await?;
             let head = head_of(restored.path())?;
             let own = self.make_own(restored.path(), own)?;
             place(restored.path(), to)?;

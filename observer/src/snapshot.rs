@@ -17,6 +17,7 @@ use tidemill_model::{Epoch, Seq, Timestamp, Txid};
 use crate::bucket_point::BucketPoint;
 use crate::cache::{Cache, InUse};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kept::KeptPoint;
 use crate::live;
 use crate::source::Source;
 
@@ -172,7 +173,27 @@ impl Access {
     }
 
     async fn open_bucket(&self, url: &NodeUrl) -> Result<Snapshot> {
-        let point = BucketPoint::find(self, url).await?;
+        let point = self.find(url).await?;
+        self.open_point(&point, None).await
+    }
+
+    /// Resolves a moment in the bucket to a point, and opens nothing yet.
+    ///
+    /// # Errors
+    /// As [`Access::open`].
+    pub async fn find(&self, url: &NodeUrl) -> Result<BucketPoint> {
+        BucketPoint::find(self, url).await
+    }
+
+    /// Opens a point: from the cache if it is kept there, else restored. `within` is a folder of the
+    /// cache in which the restore happens, for a caller that watches it grow.
+    ///
+    /// # Errors
+    /// As [`Access::open`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn open_point(&self, point: &BucketPoint, within: Option<&Path>) -> Result<Snapshot> {
         let origin = point.origin();
         let place = point.cached(&self.cache)?;
         if let Some(place) = &place
@@ -184,7 +205,7 @@ impl Access {
             return Ok(Snapshot { connection, origin, keeps });
         }
         let (folder, restoring) = self.cache.restoring()?;
-        let restored = point.restore(folder).await?;
+        let restored = point.restore(self, within.unwrap_or(folder)).await?;
         let (connection, keeps) = match place {
             Some(place) => {
                 // Opened before others can see it, and so before they could replace it.
@@ -199,6 +220,20 @@ impl Access {
         };
         drop(restoring);
         Ok(Snapshot { connection, origin, keeps })
+    }
+}
+
+impl Access {
+    /// Opens a snapshot that is kept, without a look at the bucket: it was verified when it was
+    /// restored, and has not changed since. `None` if it is gone.
+    ///
+    /// # Errors
+    /// What SQLite or the file system says.
+    pub fn open_kept(&self, kept: &KeptPoint) -> Result<Option<Snapshot>> {
+        let Some(held) = self.cache.take(&kept.path)? else { return Ok(None) };
+        let connection = tidemill_eventlog::open_snapshot(&kept.path)?;
+        let origin = kept.origin();
+        Ok(Some(Snapshot { connection, origin, _keeps: Keeps::Cached { _held: held } }))
     }
 }
 

@@ -14,12 +14,16 @@
 pub mod assets;
 pub mod children;
 pub mod curves;
+pub mod fleet;
+pub mod needs;
+pub mod overview;
 mod params;
 pub mod payload;
 pub mod run;
 pub mod runs;
 mod shell;
 mod site;
+pub mod timeline;
 mod view;
 pub mod waits;
 pub mod words;

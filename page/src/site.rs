@@ -119,6 +119,11 @@ impl Site {
     }
 }
 
+/// The address of a run behind the base of its source.
+pub(crate) fn run_address(run: &str) -> String {
+    format!("/runs/{}", utf8_percent_encode(run, SEGMENT))
+}
+
 /// An address with parameters: those without a value are left out.
 pub fn with_query(address: &str, parameters: &[(&str, Option<&str>)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());

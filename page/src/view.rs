@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use tidemill_eventlog::Result;
 use tidemill_model::{Error, ErrorKind, OpId, RunId, Timestamp};
 
+use crate::overview::Overview;
 use crate::run::{EventsPage, EventsParams, OperationShown, RunPage, RunParams};
 use crate::runs::{RunsPage, RunsParams};
 use crate::shell::{self, Tab};
@@ -16,6 +17,8 @@ use crate::site::Site;
 /// What an address behind the base of a source asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum View {
+    /// `/`.
+    Overview,
     /// `/runs`.
     Runs(RunsParams),
     /// `/runs/{id}`.
@@ -29,6 +32,8 @@ pub enum View {
 /// The answer to a view: a value that is JSON for programs and a page for people.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Page {
+    /// What the source shows first.
+    Overview(Box<Overview>),
     /// A list of runs.
     Runs(Box<RunsPage>),
     /// A run.
@@ -49,6 +54,10 @@ impl View {
         let run = |id: &str| RunId::new(id).map_err(Error::from);
         let none = |_: &[&str]| crate::Params::read(query, &[]).map(drop);
         Ok(Some(match segments {
+            [] | [""] => {
+                none(segments)?;
+                View::Overview
+            }
             ["runs"] => View::Runs(RunsParams::parse(query)?),
             ["runs", id] => View::Run(run(id)?, RunParams::parse(query)?),
             ["runs", id, "events"] => View::Events(run(id)?, EventsParams::parse(query)?),
@@ -67,6 +76,9 @@ impl View {
     /// says.
     pub fn read(&self, connection: &Connection, now: Timestamp) -> Result<Page> {
         match self {
+            View::Overview => {
+                Overview::read(connection, now).map(|page| Page::Overview(Box::new(page)))
+            }
             View::Runs(params) => {
                 RunsPage::read(connection, params.clone()).map(|page| Page::Runs(Box::new(page)))
             }
@@ -92,6 +104,7 @@ impl View {
     /// `Invalid` if it is in another form: a version that shows it otherwise wrote it.
     pub fn of_json(&self, text: &str) -> Result<Page> {
         Ok(match self {
+            View::Overview => Page::Overview(decode(text)?),
             View::Runs(_) => Page::Runs(decode(text)?),
             View::Run(..) => Page::Run(decode(text)?),
             View::Events(..) => Page::Events(decode(text)?),
@@ -107,6 +120,7 @@ impl Page {
     /// `Internal` if it has no JSON form.
     pub fn json(&self) -> Result<String> {
         match self {
+            Page::Overview(page) => encode(page),
             Page::Runs(page) => encode(page),
             Page::Run(page) => encode(page),
             Page::Events(page) => encode(page),
@@ -116,7 +130,9 @@ impl Page {
 
     /// The whole page. `rest` is its address behind the base of the source.
     pub fn html(&self, site: &Site, rest: &str) -> Markup {
+        let tab = if matches!(self, Page::Overview(_)) { Tab::Overview } else { Tab::Runs };
         let (title, content) = match self {
+            Page::Overview(page) => ("Overview".to_owned(), page.html(site)),
             Page::Runs(page) => ("Runs".to_owned(), page.html(site)),
             Page::Run(page) => (page.run.id.to_string(), page.html(site)),
             Page::Events(page) => (format!("Events of {}", page.run), page.html(site)),
@@ -124,7 +140,7 @@ impl Page {
                 (format!("{} of {}", page.operation.name, page.run), page.html(site))
             }
         };
-        shell::page(site, &title, Tab::Runs, rest, &content)
+        shell::page(site, &title, tab, rest, &content)
     }
 }
 

@@ -12,6 +12,7 @@ use tidemill_model::{RunCounts, RunSummary};
 
 pub use params::RunsParams;
 pub use starts::Starts;
+pub(crate) use view::why;
 
 use crate::waits::WaitView;
 

@@ -1,0 +1,122 @@
+//! The fleets of an observer: every node by its lease, and what needs a human.
+
+use maud::{Markup, html};
+use serde::{Deserialize, Serialize};
+use tidemill_model::{Epoch, RunCounts, Timestamp};
+
+use crate::needs::Needs;
+use crate::site::Reader;
+use crate::{shell, words};
+
+/// What an observer shows first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetsPage {
+    /// What needs a human, of all fleets.
+    pub needs: Needs,
+    /// The fleets.
+    pub fleets: Vec<FleetView>,
+    /// Nodes that are asked directly and belong to none of them.
+    pub nodes: Vec<NodeRow>,
+    /// How often leases are read, in seconds: what is shown is that old at most.
+    pub read_every_s: u64,
+    /// When this was put together.
+    pub now: Timestamp,
+}
+
+/// A fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetView {
+    /// Its name, `s3://BUCKET/FLEET`.
+    pub fleet: String,
+    /// When its leases were read; `None` before the first time.
+    pub read_at: Option<Timestamp>,
+    /// Why they could not be read since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Its nodes.
+    pub nodes: Vec<NodeRow>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its name.
+    pub node: String,
+    /// Its page: the timeline, or the node itself if only it can be asked.
+    pub address: String,
+    /// Its newest moment, or the node itself.
+    pub runs_address: String,
+    /// What the sidecar said it was doing, `expired`, `unclaimed`, or `unreadable`.
+    pub state: String,
+    /// What is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The epoch.
+    pub epoch: Option<Epoch>,
+    /// The machine.
+    pub host: Option<String>,
+    /// When the lease was last written.
+    pub heartbeat_at: Option<Timestamp>,
+    /// How much was not yet shipped then.
+    pub wal_lag_bytes: Option<u64>,
+    /// How many runs it has of each status, as it said last; `None` if it never did.
+    pub runs: Option<RunCounts>,
+    /// The node itself, if it answers now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
+}
+
+impl FleetsPage {
+    /// The whole page.
+    pub fn html(&self, reader: &Reader) -> Markup {
+        let content = html! {
+            h1 { "Nodes" }
+            (self.needs.html(self.now, ""))
+            @for fleet in &self.fleets {
+                h2 { (fleet.fleet) " " small { (words::count(u64::try_from(fleet.nodes.len()).unwrap_or(0), "node"))
+                    @match fleet.read_at { Some(at) => { ", as of " (words::ago(at, self.now)) } None => { ", not read yet" } } } }
+                @if let Some(problem) = &fleet.problem { p.error role="alert" { (problem) } }
+                (self.table(&fleet.nodes))
+            }
+            @if !self.nodes.is_empty() {
+                h2 { "Nodes that are asked directly" }
+                (self.table(&self.nodes))
+            }
+            p.soft { "Leases are read every " (self.read_every_s) " s, so a node that stops is seen that much later." }
+        };
+        shell::plain("Nodes", reader, &content)
+    }
+
+    fn table(&self, nodes: &[NodeRow]) -> Markup {
+        html! {
+            @if nodes.is_empty() { p.card { "No node is there yet." } } @else {
+                div.scroll { table.stack {
+                    thead { tr { th { "node" } th { "state" } th { "runs" } th { "heartbeat" } th.n { "not shipped" } th.n { "epoch" } th { "machine" } th { "" } } }
+                    tbody { @for node in nodes { (self.row(node)) } }
+                } }
+            }
+        }
+    }
+
+    fn row(&self, node: &NodeRow) -> Markup {
+        html! {
+            tr data-row {
+                td.id { a data-open href=(node.address) { (node.node) } }
+                td { span class={ "status " (node.state) } { (node.state) } @if let Some(problem) = &node.problem { " " span.error { (problem) } } }
+                td { @match &node.runs {
+                    Some(runs) => {
+                        @for (status, n) in runs.iter().filter(|(_, n)| **n > 0) {
+                            span class={ "status " (status.as_str()) } { (status.as_str()) " " (words::thousands(*n)) } " "
+                        }
+                    }
+                    None => {}
+                } }
+                td.t data-name="heartbeat" { @if let Some(at) = node.heartbeat_at { (words::ago(at, self.now)) } }
+                td.n data-name="not shipped" { @if let Some(bytes) = node.wal_lag_bytes { (words::bytes(bytes)) } }
+                td.n data-name="epoch" { @if let Some(epoch) = node.epoch { (epoch) } }
+                td.optional { @if let Some(host) = &node.host { (host) } }
+                td { a href=(node.runs_address) { "runs" } @if let Some(live) = &node.live { " · " a href=(live) { "live" } } }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What needs a human: blocked runs, failed runs, nodes without a heartbeat. The oldest first, one
+//! line of cause, one link to its place.
+
+use maud::{Markup, html};
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use tidemill_eventlog::query::RunFilter;
+use tidemill_eventlog::run_list::{self, RunColumn, RunOrder};
+use tidemill_eventlog::{Result, waits};
+use tidemill_model::{RunStatus, RunSummary, Timestamp, Word};
+
+use crate::words;
+
+/// Blocked and failed runs that are listed of one source.
+const RUNS_MAX: u32 = 50;
+
+/// For how long a failed run counts as news.
+const FAILED_IS_NEWS_MS: u64 = 24 * 3_600_000;
+
+/// Something that needs a human.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    /// Since when; `None` if that is not known.
+    pub since: Option<Timestamp>,
+    /// `blocked`, `failed`, `no heartbeat`, `lag`, `unreadable` or `break`.
+    pub kind: Word,
+    /// Where: the node's name, empty on a node itself.
+    pub node: String,
+    /// What: a run, or a node.
+    pub what: String,
+    /// The cause, in one line.
+    pub cause: String,
+    /// The address of its place; on a node, behind the base.
+    pub address: String,
+}
+
+/// What needs a human, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// The oldest first; what has no time comes first.
+    pub all: Vec<Need>,
+}
+
+impl Needs {
+    /// Those of a file: blocked runs, and those that failed in the last day.
+    ///
+    /// # Errors
+    /// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
+    pub fn of_file(connection: &Connection, now: Timestamp) -> Result<Needs> {
+        let mut all = Vec::new();
+        for (status, by) in
+            [(RunStatus::Blocked, RunColumn::Started), (RunStatus::Failed, RunColumn::Ended)]
+        {
+            let filter =
+                RunFilter { status: Some(status), limit: RUNS_MAX, ..RunFilter::default() };
+            let order = RunOrder { by, descending: status == RunStatus::Failed };
+            let mut runs = run_list::sorted(connection, &filter, order, 0)?;
+            waits::say(connection, &mut runs)?;
+            all.extend(runs.iter().filter_map(|run| of_run(run, now)));
+        }
+        Ok(Needs::of(all))
+    }
+
+    /// These, in order.
+    pub fn of(mut all: Vec<Need>) -> Needs {
+        all.sort_by(|a, b| (a.since, &a.node, &a.what).cmp(&(b.since, &b.node, &b.what)));
+        Needs { all }
+    }
+
+    /// The list, or that there is nothing.
+    pub fn html(&self, now: Timestamp, base: &str) -> Markup {
+        if self.all.is_empty() {
+            return html! { p.card.calm { "Nothing needs a human." } };
+        }
+        html! {
+            section.card.needs aria-label="Needs a human" {
+                h2 { "Needs a human " small { (self.all.len()) } }
+                ol {
+                    @for need in &self.all {
+                        li data-row {
+                            span { @if let Some(since) = need.since { (words::ago(since, now)) } }
+                            span class={ "status " (class(&need.kind)) } { (need.kind) }
+                            span {
+                                a data-open href={ (base) (need.address) } { @if !need.node.is_empty() { (need.node) " · " } (need.what) }
+                                " " (need.cause)
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn of_run(run: &RunSummary, now: Timestamp) -> Option<Need> {
+    let address = crate::site::run_address(run.id.as_str());
+    let (since, cause) = match run.status {
+        RunStatus::Blocked => {
+            (run.updated_at, run.blocked.as_ref().map(|reason| reason.why().to_string()))
+        }
+        _ => (run.ended_at?, run.error.as_ref().map(ToString::to_string)),
+    };
+    let is_news =
+        run.status == RunStatus::Blocked || words::ms_between(since, now) <= FAILED_IS_NEWS_MS;
+    is_news.then(|| Need {
+        since: Some(since),
+        kind: run.status.as_str().into(),
+        node: String::new(),
+        what: run.id.to_string(),
+        cause: one_line(&cause.unwrap_or_default()),
+        address,
+    })
+}
+
+fn class(kind: &str) -> &'static str {
+    match kind {
+        "lag" | "break" => "",
+        _ => "failed",
+    }
+}
+
+/// The beginning of a text, in one line.
+pub fn one_line(text: &str) -> String {
+    const CHARS_MAX: usize = 200;
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let short: String = line.chars().take(CHARS_MAX).collect();
+    if short.len() < line.len() { short + "…" } else { short }
+}

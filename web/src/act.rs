@@ -1,0 +1,155 @@
+//! What a person does on a page of a node that answers, and what of its API is passed on.
+//!
+//! Nothing is done anywhere but by the node itself, through its API. The node must still be who the
+//! page said it was: an action carries the node's name and epoch, and another owner is refused.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use serde::Deserialize;
+use tidemill_model::{Error, ErrorKind, Json};
+use tidemill_observer::NodeAddress;
+
+use crate::address::{Address, live_path};
+use crate::answer;
+use crate::auth::Who;
+use crate::live::in_time;
+use crate::service::{Asker, Service};
+
+/// A form has a token and little else.
+const FORM_BYTES_MAX: usize = 16 * 1024;
+
+/// What a form of ours sends.
+#[derive(Debug, Default, Deserialize)]
+struct Sent {
+    form_token: Option<String>,
+}
+
+impl Service {
+    /// Does what a form asks for, if its sender may.
+    pub(crate) async fn post(
+        &self,
+        request: Request,
+        who: &Who,
+        asker: &Asker,
+    ) -> Result<Response, Error> {
+        let (parts, body) = request.into_parts();
+        let Some(Address::Live(node, rest)) = self.known.address(parts.uri.path())? else {
+            let message =
+                "nothing is changed at this address: a node that answers is at /live/HOST:PORT";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        };
+        let sent = form(&parts.headers, body).await?;
+        let refused = self.guard.refuses_change(
+            who,
+            (&parts.uri, &parts.headers),
+            sent.form_token.as_deref(),
+        );
+        if let Some(why) = refused {
+            return Ok(answer::forbidden(&why, asker.wants_page, &asker.reader));
+        }
+        let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
+        let (["runs", run, "resume"] | ["v1", "runs", run, "resume"]) = segments.as_slice() else {
+            let message = format!("a node cannot be asked for /{} here", segments.join("/"));
+            return Err(Error::new(ErrorKind::NotFound, message));
+        };
+        let run = tidemill_model::RunId::new(run)?;
+        self.is_still(&node).await?;
+        tracing::info!(node = %node, %run, "resumed by a reader");
+        let path = format!("/v1/runs/{run}/resume?wait=2s");
+        let client = self.live.client(&node);
+        let became: Json = in_time(client.post(&path, None)).await?;
+        Ok(if asker.wants_page {
+            answer::see(&format!("{}/runs/{run}", live_path(&node)), None)
+        } else {
+            answer::json(StatusCode::OK, became.as_str().to_owned())
+        })
+    }
+
+    /// Refuses if another owner has the node's lease than the one that answers there.
+    async fn is_still(&self, address: &NodeAddress) -> Result<(), Error> {
+        self.live.ask_one(address).await;
+        let said = self.live.said().into_iter().find(|said| said.address == *address);
+        let identity = said.map(|said| said.identity);
+        let unavailable = |why: String| Err(Error::new(ErrorKind::Unavailable, why));
+        let identity = match identity {
+            Some(Ok(identity)) => identity,
+            Some(Err(why)) => return unavailable(why),
+            None => return unavailable(format!("{address} was not asked yet: try again")),
+        };
+        let Some(node) = identity.node else { return Ok(()) };
+        let leases = self.watch.leases_of(&node);
+        if leases.is_empty() || leases.contains(&identity.epoch) {
+            return Ok(());
+        }
+        let message = format!(
+            "{address} says that it is {node} in epoch {}, and the lease has another owner: look at \
+             the node list again",
+            identity.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string())
+        );
+        Err(Error::new(ErrorKind::Conflict, message))
+    }
+
+    /// What of a live node's API is passed on as it comes: its JSON, its stream of events, its file.
+    pub(crate) async fn pass_on(
+        &self,
+        address: &NodeAddress,
+        segments: &[&str],
+        path: &str,
+    ) -> Result<Option<Response>, Error> {
+        let media_type = match segments {
+            ["v1", "runs", _, "events"] if path.contains("follow=true") => "text/event-stream",
+            ["v1", "snapshot"] => "application/vnd.sqlite3",
+            ["v1", "runs", ..] => "application/json",
+            _ => return Ok(None),
+        };
+        let client = self.live.client(address);
+        let path = path.to_owned();
+        let (send, pieces) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(8);
+        let (told, begun) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let mut pieces = match client.pieces(&path).await {
+                Ok(pieces) => pieces,
+                Err(error) => {
+                    let _gone = told.send(Err(error));
+                    return;
+                }
+            };
+            let _gone = told.send(Ok(()));
+            loop {
+                let piece = match pieces.next().await {
+                    Ok(Some(piece)) => Ok(piece),
+                    Ok(None) => return,
+                    Err(error) => Err(std::io::Error::other(error.to_string())),
+                };
+                if send.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        });
+        begun
+            .await
+            .map_err(|_| Error::new(ErrorKind::Internal, "a call to a node ended early"))??;
+        let stream = futures_util::stream::unfold(pieces, |mut pieces| async move {
+            pieces.recv().await.map(|piece| (piece, pieces))
+        });
+        Ok(Some(answer::stream(media_type, Body::from_stream(stream))))
+    }
+}
+
+/// Reads a form; a body of another kind has no token in it.
+async fn form(headers: &axum::http::HeaderMap, body: Body) -> Result<Sent, Error> {
+    let is_form = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let bytes = to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| {
+        Error::new(ErrorKind::Invalid, format!("a form has at most {FORM_BYTES_MAX} bytes"))
+    })?;
+    if !is_form {
+        return Ok(Sent::default());
+    }
+    let pairs = tidemill_page::Params::read(&String::from_utf8_lossy(&bytes), &["form_token"])?;
+    Ok(Sent { form_token: pairs.text("form_token").map(str::to_owned) })
+}

@@ -1,0 +1,257 @@
+//! The watch over fleets: their leases, read every so often, whatever is asked for.
+//!
+//! An idle node costs one request each time, and a fleet one listing every fourth time: at the
+//! default of 30 s that is 150 requests an hour for a fleet of one node.
+//!
+//! On failure: what was read last stays, with when, and with what went wrong since.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tidemill_bucket::{NodeUrl, Store, list_nodes};
+use tidemill_eventlog::host::wall_now;
+use tidemill_model::{Error, FleetUrl, NodeId, Timestamp};
+use tidemill_observer::{Access, NodeView, read_nodes};
+use tidemill_page::fleet::{FleetView, FleetsPage, NodeRow};
+use tidemill_page::needs::{Need, Needs, one_line};
+
+use crate::address::{live_path, node_path};
+use crate::live::{LiveNodes, Said};
+
+/// Every how many-th time the names of nodes are listed again: a new node is seen that much later.
+const LIST_EVERY: u32 = 4;
+
+/// How much of the WAL may wait to be shipped before somebody should look.
+const LAG_BYTES_MAX: u64 = 16 << 20;
+
+/// The watch over all fleets.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    access: Access,
+    pub(crate) fleets: Vec<FleetUrl>,
+    pub(crate) every: Duration,
+    known: RwLock<BTreeMap<String, Known>>,
+}
+
+/// What is known of a fleet.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    read_at: Option<Timestamp>,
+    nodes: Vec<NodeView>,
+    problem: Option<String>,
+}
+
+impl Watch {
+    pub(crate) fn new(access: Access, fleets: Vec<FleetUrl>, every: Duration) -> Watch {
+        Watch { access, fleets, every, known: RwLock::default() }
+    }
+
+    /// Watches one fleet, for ever.
+    pub(crate) async fn fleet(self: Arc<Self>, fleet: FleetUrl) {
+        let mut connected: Option<(Store, Vec<NodeId>)> = None;
+        let mut ticks = tokio::time::interval(self.every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for count in 0_u32.. {
+            ticks.tick().await;
+            let lists = connected.is_none() || count.is_multiple_of(LIST_EVERY);
+            let read = self.read(&fleet, &mut connected, lists).await;
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            let known = known.entry(fleet.to_string()).or_default();
+            match read {
+                Ok(nodes) => {
+                    *known = Known { read_at: Some(wall_now()), nodes, problem: None };
+                }
+                Err(error) => {
+                    if known.problem.is_none() {
+                        tracing::warn!(%error, fleet = %fleet, "the leases of a fleet cannot be read");
+                    }
+                    known.problem = Some(error.to_string());
+                }
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        fleet: &FleetUrl,
+        connected: &mut Option<(Store, Vec<NodeId>)>,
+        lists: bool,
+    ) -> Result<Vec<NodeView>, Error> {
+        let store = match &connected {
+            Some((store, _)) => store.clone(),
+            None => Store::connect(fleet.bucket(), &self.access.s3).await?,
+        };
+        let names = match connected.take().filter(|_| !lists) {
+            Some((_, names)) => names,
+            None => list_nodes(&store, fleet).await?,
+        };
+        *connected = Some((store.clone(), names.clone()));
+        read_nodes(&store, fleet, names, wall_now()).await
+    }
+
+    /// What a lease of a node said last.
+    pub(crate) fn node(&self, node: &NodeUrl) -> Option<NodeView> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let fleet = known.get(&node.fleet.to_string())?;
+        fleet.nodes.iter().find(|view| view.node == node.node).cloned()
+    }
+
+    /// The epochs that the leases of this name have, in every fleet that was read.
+    pub(crate) fn leases_of(&self, node: &NodeId) -> Vec<Option<tidemill_model::Epoch>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let all = known.values().flat_map(|fleet| &fleet.nodes);
+        all.filter(|view| view.node == *node).map(|view| view.epoch).collect()
+    }
+
+    /// Whether every fleet has been read once, or could not be.
+    pub(crate) fn has_looked(&self) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let looked = |fleet: &FleetUrl| {
+            let known = known.get(&fleet.to_string());
+            known.is_some_and(|it| it.read_at.is_some() || it.problem.is_some())
+        };
+        self.fleets.iter().all(looked)
+    }
+
+    /// The page of all fleets.
+    pub(crate) fn page(&self, live: &LiveNodes) -> FleetsPage {
+        let now = wall_now();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (mut needs, mut named) = (Vec::new(), Vec::new());
+        let mut fleets = Vec::new();
+        for fleet in &self.fleets {
+            let known = known.get(&fleet.to_string()).cloned().unwrap_or_default();
+            let mut nodes = Vec::new();
+            for view in known.nodes {
+                let url = NodeUrl { fleet: fleet.clone(), node: view.node.clone(), moment: None };
+                let said = live.node(&view.node, view.epoch);
+                if let Some(said) = &said {
+                    named.push(said.address.to_string());
+                }
+                needs.extend(needs_of(&view, &url));
+                needs.extend(said.iter().flat_map(needs_of_live));
+                nodes.push(row(view, &url, said.as_ref()));
+            }
+            let (read_at, problem) = (known.read_at, known.problem);
+            fleets.push(FleetView { fleet: fleet.to_string(), read_at, problem, nodes });
+        }
+        let alone =
+            live.said().into_iter().filter(|said| !named.contains(&said.address.to_string()));
+        let alone: Vec<Said> = alone.collect();
+        needs.extend(alone.iter().flat_map(needs_of_live));
+        FleetsPage {
+            needs: Needs::of(needs),
+            fleets,
+            nodes: alone.iter().map(row_of_live).collect(),
+            read_every_s: self.every.as_secs(),
+            now,
+        }
+    }
+}
+
+fn row(view: NodeView, url: &NodeUrl, said: Option<&Said>) -> NodeRow {
+    let address = node_path(url);
+    let runs = said.and_then(|said| said.overview.as_ref()).map(|overview| overview.counts.clone());
+    NodeRow {
+        node: view.node.to_string(),
+        runs_address: format!("{address}@latest/runs"),
+        address,
+        state: view.state,
+        problem: view.problem,
+        epoch: view.epoch,
+        host: view.holder.map(|holder| holder.host),
+        heartbeat_at: view.heartbeat_at,
+        wal_lag_bytes: view.wal_lag_bytes,
+        runs,
+        live: said.map(|said| live_path(&said.address) + "/"),
+    }
+}
+
+fn row_of_live(said: &Said) -> NodeRow {
+    let address = live_path(&said.address);
+    let (state, problem, name, epoch) = match &said.identity {
+        Ok(it) => {
+            let name = it.node.as_ref().map_or_else(|| it.app.clone(), ToString::to_string);
+            (it.status.clone(), None, name, it.epoch)
+        }
+        Err(why) => ("silent".to_owned(), Some(why.clone()), said.address.to_string(), None),
+    };
+    NodeRow {
+        node: name,
+        runs_address: format!("{address}/runs"),
+        address: address + "/",
+        state,
+        problem,
+        epoch,
+        host: None,
+        heartbeat_at: None,
+        wal_lag_bytes: None,
+        runs: said.overview.as_ref().map(|overview| overview.counts.clone()),
+        live: None,
+    }
+}
+
+/// What a lease says that a human should see.
+fn needs_of(view: &NodeView, url: &NodeUrl) -> Vec<Need> {
+    let need = |kind: &'static str, cause: String| Need {
+        since: view.heartbeat_at,
+        kind: kind.into(),
+        node: view.node.to_string(),
+        what: "node".to_owned(),
+        cause: one_line(&cause),
+        address: node_path(url),
+    };
+    let mut needs = Vec::new();
+    match view.state.as_str() {
+        "expired" => {
+            let host = view.holder.as_ref().map_or("its machine", |holder| &holder.host);
+            needs.push(need(
+                "no heartbeat",
+                format!("{host} does not renew its lease: start a sidecar for it elsewhere"),
+            ));
+        }
+        "unreadable" => needs.push(need("unreadable", view.problem.clone().unwrap_or_default())),
+        _ => {}
+    }
+    if let Some(lag) =
+        view.wal_lag_bytes.filter(|lag| *lag > LAG_BYTES_MAX && view.state != "released")
+    {
+        needs.push(need(
+            "lag",
+            format!("{} of its log had not been shipped", tidemill_page::words::bytes(lag)),
+        ));
+    }
+    needs
+}
+
+/// What a node that answers says itself.
+fn needs_of_live(said: &Said) -> Vec<Need> {
+    let (base, name) = (
+        live_path(&said.address),
+        match &said.identity {
+            Ok(it) => it.node.as_ref().map_or_else(|| it.app.clone(), ToString::to_string),
+            Err(_) => said.address.to_string(),
+        },
+    );
+    let mut needs: Vec<Need> = said
+        .overview
+        .iter()
+        .flat_map(|overview| overview.needs.all.clone())
+        .map(|need| Need { node: name.clone(), address: format!("{base}{}", need.address), ..need })
+        .collect();
+    let (kind, cause) = match &said.identity {
+        Ok(it) if it.status == "ok" => return needs,
+        Ok(it) => ("not ready", it.status.clone()),
+        Err(why) => ("silent", why.clone()),
+    };
+    needs.push(Need {
+        since: None,
+        kind: kind.into(),
+        node: name,
+        what: "node".to_owned(),
+        cause: one_line(&cause),
+        address: format!("{base}/"),
+    });
+    needs
+}

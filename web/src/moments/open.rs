@@ -1,0 +1,235 @@
+//! One moment: restored by one task, opened by as many connections as are asked at a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidemill_eventlog::host::boot_now;
+use tidemill_model::{BootTime, Error, ErrorKind};
+use tidemill_observer::{Access, BucketPoint, KeptPoint, Snapshot};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Connections to one snapshot at a time: more than there are cores to use.
+const READERS_MAX: usize = 4;
+
+/// After how long without anyone who asks a restore ends. A page that waits asks every second.
+const ABANDONED_AFTER: Duration = Duration::from_secs(20);
+
+/// How often a restore looks whether somebody still waits.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A moment and what became of it so far.
+#[derive(Debug)]
+pub(super) struct Slot {
+    state: watch::Receiver<State>,
+    asked_at: Arc<Mutex<BootTime>>,
+    began_at: BootTime,
+    folder: Arc<Mutex<Option<PathBuf>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Restoring,
+    Open(Arc<OpenMoment>),
+    Failed(ErrorKind, String),
+}
+
+/// How far a restore is.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(crate) struct Progress {
+    /// How much of the file is on the disk; the whole is known only at the end.
+    pub(crate) bytes: u64,
+    /// For how long it has been going on, in milliseconds.
+    pub(crate) since_ms: u64,
+}
+
+impl Slot {
+    /// A slot whose task restores and opens a point.
+    pub(super) fn of_point(access: &Access, point: &Arc<BucketPoint>) -> Slot {
+        let (access, point) = (access.clone(), Arc::clone(point));
+        Slot::begin(move |folder| async move { open_point(&access, &point, &folder).await })
+    }
+
+    /// A slot whose task opens a snapshot that is kept.
+    pub(super) fn of_kept(access: &Access, kept: KeptPoint) -> Slot {
+        let access = access.clone();
+        Slot::begin(move |_| async move {
+            let snapshot = access.open_kept(&kept)?.ok_or_else(|| gone(&kept.path))?;
+            Ok(OpenMoment::new(access, snapshot, Some(kept)))
+        })
+    }
+
+    fn begin<F>(work: impl FnOnce(Arc<Mutex<Option<PathBuf>>>) -> F) -> Slot
+    where
+        F: Future<Output = Result<OpenMoment, Error>> + Send + 'static,
+    {
+        let (tell, state) = watch::channel(State::Restoring);
+        let (asked_at, folder) = (Arc::new(Mutex::new(boot_now())), Arc::default());
+        let (asked, opening) = (Arc::clone(&asked_at), work(Arc::clone(&folder)));
+        let task = tokio::spawn(async move {
+            let became = tokio::select! {
+                opened = opening => match opened {
+                    Ok(open) => State::Open(Arc::new(open)),
+                    Err(error) => State::Failed(error.kind(), error.to_string()),
+                },
+                () = abandoned(&asked) => {
+                    tracing::info!("a restore ends: nobody waits for it any more");
+                    State::Failed(ErrorKind::Unavailable, "nobody waited for this restore: ask again".to_owned())
+                }
+            };
+            tell.send_replace(became);
+        });
+        let task = AbortOnDropHandle::new(task);
+        Slot { state, asked_at, began_at: boot_now(), folder, _task: task }
+    }
+
+    /// Waits until it is open; `None` if it is not by then.
+    pub(super) async fn wait(&self, patience: Duration) -> Result<Option<Arc<OpenMoment>>, Error> {
+        let mut state = self.state.clone();
+        let known =
+            tokio::time::timeout(patience, state.wait_for(|it| !matches!(it, State::Restoring)));
+        let became = match known.await {
+            Ok(Ok(became)) => became.clone(),
+            Ok(Err(_)) => {
+                State::Failed(ErrorKind::Internal, "a restore ended without a word".to_owned())
+            }
+            Err(_) => State::Restoring,
+        };
+        self.note_asked();
+        match became {
+            State::Open(open) => Ok(Some(open)),
+            State::Restoring => Ok(None),
+            State::Failed(kind, message) => Err(Error::new(kind, message)),
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let bytes = folder.map_or(0, |folder| size_below(&folder, 3));
+        let since_ms =
+            u64::try_from(boot_now().since(self.began_at).as_millis()).unwrap_or(u64::MAX);
+        Progress { bytes, since_ms }
+    }
+
+    pub(super) fn note_asked(&self) {
+        *self.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = boot_now();
+    }
+
+    pub(super) fn asked_at(&self) -> BootTime {
+        *self.asked_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn abandoned(asked_at: &Mutex<BootTime>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let asked_at = *asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if boot_now().since(asked_at) > ABANDONED_AFTER {
+            return;
+        }
+    }
+}
+
+/// Restores into a folder of its own, so that its growth can be watched. Dropping the future
+/// removes the folder.
+async fn open_point(
+    access: &Access,
+    point: &BucketPoint,
+    watched: &Mutex<Option<PathBuf>>,
+) -> Result<OpenMoment, Error> {
+    let kept = point.kept(&access.cache)?;
+    if let Some(kept) = &kept
+        && let Some(snapshot) = access.open_kept(kept)?
+    {
+        point.prove(snapshot.connection())?;
+        return Ok(OpenMoment::new(access.clone(), snapshot, Some(kept.clone())));
+    }
+    let (root, _restoring) = access.cache.restoring()?;
+    let folder = tempfile::Builder::new()
+        .prefix(tidemill_bucket::RESTORE_DIR_PREFIX)
+        .tempdir_in(root)
+        .map_err(|e| Error::io("make a restore folder in", root, e))?;
+    *watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.path().to_owned());
+    let snapshot = access.open_point(point, Some(folder.path())).await?;
+    Ok(OpenMoment::new(access.clone(), snapshot, kept))
+}
+
+fn gone(path: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{} is gone: ask again", path.display()))
+}
+
+/// How large the files below a folder are; what vanishes meanwhile counts nothing.
+fn size_below(folder: &Path, depth: u32) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok()?;
+            let below = meta.is_dir() && depth > 0;
+            Some(if below { size_below(&entry.path(), depth - 1) } else { meta.len() })
+        })
+        .sum()
+}
+
+/// A snapshot and its connections.
+#[derive(Debug)]
+pub(crate) struct OpenMoment {
+    access: Access,
+    /// Where further connections open it. `None` for a point that the cache cannot name: then there
+    /// is one connection.
+    kept: Option<KeptPoint>,
+    idle: Mutex<Vec<Snapshot>>,
+    readers: Semaphore,
+}
+
+impl OpenMoment {
+    fn new(access: Access, snapshot: Snapshot, kept: Option<KeptPoint>) -> OpenMoment {
+        let readers = Semaphore::new(if kept.is_some() { READERS_MAX } else { 1 });
+        OpenMoment { access, kept, idle: Mutex::new(vec![snapshot]), readers }
+    }
+
+    /// Reads from the snapshot on a thread where that may take its time.
+    ///
+    /// # Errors
+    /// What `read` returns, and what opening a further connection says.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&mut Snapshot) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let this = Arc::clone(self);
+        let ended = |e: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::Internal, format!("a read ended early: {e}"))
+        };
+        let _permit = self.readers.acquire().await.map_err(|e| ended(&e))?;
+        let work = tokio::task::spawn_blocking(move || {
+            let mut snapshot = this.connection()?;
+            let read = read(&mut snapshot);
+            this.idle.lock().unwrap_or_else(PoisonError::into_inner).push(snapshot);
+            read
+        });
+        work.await.map_err(|e| ended(&e))?
+    }
+
+    /// The file, to be read as it is.
+    ///
+    /// # Errors
+    /// `Unavailable` for a point that the cache cannot name: it has no file any more.
+    pub(crate) fn file(&self) -> Result<std::fs::File, Error> {
+        let kept = self.kept.as_ref().ok_or_else(|| {
+            let message = "this moment has no file of its own: take it with `tidemill restore`";
+            Error::new(ErrorKind::Unavailable, message)
+        })?;
+        std::fs::File::open(&kept.path).map_err(|e| Error::io("open the snapshot", &kept.path, e))
+    }
+
+    fn connection(&self) -> Result<Snapshot, Error> {
+        if let Some(snapshot) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(snapshot);
+        }
+        let kept = self.kept.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "the snapshot is being read: ask again")
+        })?;
+        self.access.open_kept(kept)?.ok_or_else(|| gone(&kept.path))
+    }
+}

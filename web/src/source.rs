@@ -1,0 +1,196 @@
+//! A view of a source: the moment or the node is opened, the page read, and shown where it stands.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::html;
+use tidemill_bucket::NodeUrl;
+use tidemill_eventlog::host::wall_now;
+use tidemill_model::{Error, ErrorKind, RunId};
+use tidemill_observer::NodeAddress;
+use tidemill_page::run::{Part, payload};
+use tidemill_page::{ObserverLinks, Page, Past, Reader, Shown, Site, View, plain, words};
+
+use crate::address::{MomentAddress, exact, live_path, node_path};
+use crate::answer;
+use crate::moments::{Asked, OpenMoment, Progress, Where};
+use crate::service::{Asker, Service};
+use crate::v1;
+
+impl Service {
+    /// A view of a node at a moment.
+    pub(crate) async fn moment(
+        &self,
+        at: &MomentAddress,
+        query: &str,
+        asker: &Asker,
+    ) -> Result<Response, Error> {
+        if matches!(at.rest.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), [] | [""]) {
+            return Ok(answer::see(&format!("{}@{}/runs", node_path(&at.node), at.asked), None));
+        }
+        let asked = self.moments.ask(&at.node, !asker.wants_page).await?;
+        let (open, place) = match asked {
+            Asked::Open(open, place) => (open, place),
+            Asked::Restoring(progress) => return Ok(restoring(at, progress, asker)),
+        };
+        let segments: Vec<&str> = at.rest.iter().map(String::as_str).collect();
+        if let Some(answer) = v1::answer(&open, &segments, query).await? {
+            return Ok(answer);
+        }
+        if let Some(answer) = file(&open, &segments).await? {
+            return Ok(answer);
+        }
+        let view = View::parse(&segments, query)?.ok_or_else(|| no_view(&segments))?;
+        let upto = place.at;
+        let page = open.read(move |snapshot| view.read(snapshot.connection(), upto)).await?;
+        let site = self.site_of(at, &place, asker.reader.clone());
+        Ok(shown(&page, &site, &rest(&segments, query), asker))
+    }
+
+    fn site_of(&self, at: &MomentAddress, place: &Where, reader: Reader) -> Site {
+        let node = node_path(&at.node);
+        let lease = self.watch.node(&at.node);
+        let live = lease.and_then(|lease| self.live.node(&lease.node, lease.epoch));
+        let (earlier, later) = self.timelines.beside(&node, &exact(place.epoch, place.txid));
+        Site {
+            base: format!("{node}@{}", at.asked),
+            name: at.node.node.to_string(),
+            shown: Shown::Past(Past {
+                asked: at.asked.clone(),
+                epoch: place.epoch,
+                txid: place.txid,
+                at: place.at,
+                covered: place.covered,
+                earlier,
+                later,
+                unknown: place.unknown.clone(),
+            }),
+            observer: Some(ObserverLinks {
+                node: Some(node.clone()),
+                moments: Some(node),
+                live: live.map(|said| live_path(&said.address)),
+            }),
+            reader,
+            now: wall_now(),
+        }
+    }
+
+    /// A view of a node that answers.
+    pub(crate) async fn live(
+        &self,
+        address: &NodeAddress,
+        rest_segments: &[String],
+        query: &str,
+        asker: &Asker,
+    ) -> Result<Response, Error> {
+        let segments: Vec<&str> = rest_segments.iter().map(String::as_str).collect();
+        let path = rest(&segments, query);
+        let path = if path.is_empty() { "/".to_owned() } else { path };
+        if let Some(answer) = self.pass_on(address, &segments, &path).await? {
+            return Ok(answer);
+        }
+        let view = View::parse(&segments, query)?.ok_or_else(|| no_view(&segments))?;
+        let page = self.live.page(address, &view, &path).await?;
+        let site = self.site_of_live(address, asker.reader.clone());
+        Ok(shown(&page, &site, &path, asker))
+    }
+
+    pub(crate) fn site_of_live(&self, address: &NodeAddress, reader: Reader) -> Site {
+        let said = self.live.said().into_iter().find(|said| said.address == *address);
+        let identity = said.and_then(|said| said.identity.ok());
+        let name = identity.as_ref().and_then(|it| it.node.as_ref()).map(ToString::to_string);
+        let in_bucket = identity.as_ref().and_then(|it| {
+            let node = it.node.clone()?;
+            let urls = self.watch.fleets.iter().map(|fleet| NodeUrl {
+                fleet: fleet.clone(),
+                node: node.clone(),
+                moment: None,
+            });
+            let same =
+                |url: &NodeUrl| self.watch.node(url).is_some_and(|lease| lease.epoch == it.epoch);
+            urls.into_iter().find(same)
+        });
+        let node = in_bucket.as_ref().map(node_path);
+        Site {
+            base: live_path(address),
+            name: name.or(identity.map(|it| it.app)).unwrap_or_else(|| address.to_string()),
+            shown: Shown::Live,
+            observer: Some(ObserverLinks { node: node.clone(), moments: node, live: None }),
+            reader,
+            now: wall_now(),
+        }
+    }
+}
+
+fn shown(page: &Page, site: &Site, rest: &str, asker: &Asker) -> Response {
+    if asker.wants_page {
+        return answer::page(StatusCode::OK, page.html(site, rest));
+    }
+    match page.json() {
+        Ok(json) => answer::json(StatusCode::OK, json),
+        Err(error) => answer::error(&error, false, &asker.reader),
+    }
+}
+
+/// What of an address is behind the base of its source.
+fn rest(segments: &[&str], query: &str) -> String {
+    let mut rest: String = segments
+        .iter()
+        .map(|segment| {
+            let encoded =
+                percent_encoding::utf8_percent_encode(segment, percent_encoding::NON_ALPHANUMERIC);
+            format!("/{encoded}")
+        })
+        .collect();
+    if !query.is_empty() {
+        rest.push('?');
+        rest.push_str(query);
+    }
+    rest
+}
+
+/// The files that a run can be taken as.
+async fn file(open: &Arc<OpenMoment>, segments: &[&str]) -> Result<Option<Response>, Error> {
+    let (run, op, part) = match segments {
+        ["runs", run, part] => (run, None, part),
+        ["runs", run, "operations", op, part] => (run, Some(op), part),
+        _ => return Ok(None),
+    };
+    let Some(part_of) = Part::of_file(part) else { return Ok(None) };
+    let (run, op) = (RunId::new(run)?, op.map(|op| op.parse()).transpose()?);
+    let name = format!("{run}-{part}");
+    let found =
+        open.read(move |snapshot| payload(snapshot.connection(), &run, op, part_of)).await?;
+    let json = found.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("there is no {name} at this moment"))
+    })?;
+    Ok(Some(answer::download("application/json", &name, Body::from(json.as_str().to_owned()))))
+}
+
+fn no_view(segments: &[&str]) -> Error {
+    let message = format!("there is no view /{}: /runs lists the runs", segments.join("/"));
+    Error::new(ErrorKind::NotFound, message)
+}
+
+/// The page of a moment that is not open yet: it looks again by itself.
+fn restoring(at: &MomentAddress, progress: Progress, asker: &Asker) -> Response {
+    if !asker.wants_page {
+        let body = serde_json::json!({
+            "kind": "unavailable",
+            "message": "the moment is still being restored: ask again",
+            "restoring": progress,
+        });
+        return answer::value(StatusCode::SERVICE_UNAVAILABLE, &body);
+    }
+    let content = html! {
+        h1 { "Restoring " (at.node.node) "@" (at.asked) }
+        div.card data-again="1000" {
+            p { (words::bytes(progress.bytes)) " are here, after " (words::duration(progress.since_ms)) ". The page shows when it is open." }
+            progress {}
+            noscript { p { a href="" { "Look again" } } }
+        }
+    };
+    answer::page(StatusCode::ACCEPTED, plain("Restoring", &asker.reader, &content))
+}
