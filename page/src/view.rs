@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use tidemill_eventlog::Result;
 use tidemill_model::{Error, ErrorKind, OpId, RunId, Timestamp};
 
+use crate::children::{ChildrenPage, ChildrenQuery};
+use crate::curves::{CurvesPage, CurvesQuery};
 use crate::overview::Overview;
 use crate::run::{EventsPage, EventsParams, OperationShown, RunPage, RunParams};
 use crate::runs::{RunsPage, RunsParams};
@@ -27,6 +29,10 @@ pub enum View {
     Events(RunId, EventsParams),
     /// `/runs/{id}/operations/{op}`.
     Operation(RunId, OpId),
+    /// `/runs/{id}/curves`.
+    Curves(RunId, CurvesQuery),
+    /// `/runs/{id}/children`.
+    Children(RunId, ChildrenQuery),
 }
 
 /// The answer to a view: a value that is JSON for programs and a page for people.
@@ -42,6 +48,10 @@ pub enum Page {
     Events(Box<EventsPage>),
     /// One of its operations.
     Operation(Box<OperationShown>),
+    /// The numbers in its checkpoints.
+    Curves(Box<CurvesPage>),
+    /// Its children as a table.
+    Children(Box<ChildrenPage>),
 }
 
 impl View {
@@ -61,6 +71,8 @@ impl View {
             ["runs"] => View::Runs(RunsParams::parse(query)?),
             ["runs", id] => View::Run(run(id)?, RunParams::parse(query)?),
             ["runs", id, "events"] => View::Events(run(id)?, EventsParams::parse(query)?),
+            ["runs", id, "curves"] => View::Curves(run(id)?, CurvesQuery::parse(query)?),
+            ["runs", id, "children"] => View::Children(run(id)?, ChildrenQuery::parse(query)?),
             ["runs", id, "operations", op] => {
                 none(segments)?;
                 View::Operation(run(id)?, op.parse::<OpId>().map_err(Error::from)?)
@@ -90,6 +102,14 @@ impl View {
                 let page = EventsPage::read(connection, run, params)?;
                 found(page, run).map(|page| Page::Events(Box::new(page)))
             }
+            View::Curves(run, params) => {
+                let page = CurvesPage::read(connection, run, None, params)?;
+                Ok(Page::Curves(Box::new(page)))
+            }
+            View::Children(run, params) => {
+                let page = ChildrenPage::read(connection, run, None, params)?;
+                Ok(Page::Children(Box::new(page)))
+            }
             View::Operation(run, op) => {
                 let page = OperationShown::read(connection, run, *op)?;
                 let what = format_args!("operation {op} of {run}");
@@ -109,6 +129,8 @@ impl View {
             View::Run(..) => Page::Run(decode(text)?),
             View::Events(..) => Page::Events(decode(text)?),
             View::Operation(..) => Page::Operation(decode(text)?),
+            View::Curves(..) => Page::Curves(decode(text)?),
+            View::Children(..) => Page::Children(decode(text)?),
         })
     }
 }
@@ -125,6 +147,8 @@ impl Page {
             Page::Run(page) => encode(page),
             Page::Events(page) => encode(page),
             Page::Operation(page) => encode(page),
+            Page::Curves(page) => encode(page),
+            Page::Children(page) => encode(page),
         }
     }
 
@@ -136,6 +160,8 @@ impl Page {
             Page::Runs(page) => ("Runs".to_owned(), page.html(site)),
             Page::Run(page) => (page.run.id.to_string(), page.html(site)),
             Page::Events(page) => (format!("Events of {}", page.run), page.html(site)),
+            Page::Curves(page) => (format!("Curves of {}", page.run), page.html(site)),
+            Page::Children(page) => (format!("Children of {}", page.run), page.html(site)),
             Page::Operation(page) => {
                 (format!("{} of {}", page.operation.name, page.run), page.html(site))
             }
