@@ -233,7 +233,11 @@ impl Access {
         let Some(held) = self.cache.take(&kept.path)? else { return Ok(None) };
         let connection = tidemill_eventlog::open_snapshot(&kept.path)?;
         let origin = kept.origin();
-        Ok(Some(Snapshot { connection, origin, _keeps: Keeps::Cached { _held: held } }))
+        Ok(Some(Snapshot {
+            connection,
+            origin,
+            keeps: Keeps::Cached { place: kept.path.clone(), _held: held },
+        }))
     }
 }
 
