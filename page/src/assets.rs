@@ -1,7 +1,7 @@
 //! The files that pages refer to, and what the browser may do with a page. All of it is in the
 //! program: a page loads nothing from elsewhere.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 /// A file that pages refer to.
 #[derive(Debug, Clone, Copy)]
@@ -57,15 +57,36 @@ pub fn mark() -> Markup {
     html! { img src=(MARK.address()) alt="" width="22" height="22"; }
 }
 
-/// The style as a part of a page that stands for itself.
-pub(crate) fn inline_style() -> Markup {
-    html! { style { (PreEscaped(STYLE.content)) } }
-}
-
 /// What a browser may do with a page, as the header `Content-Security-Policy` says it: load our own
 /// files, send forms to us, and nothing else. No script and no style stands in a page itself.
 pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The headers of every answer: what a browser may do with it, and that it keeps no copy.
+pub const HEADERS: [(&str, &str); 5] = [
+    ("content-security-policy", POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "same-origin"),
+    ("cache-control", "no-store"),
+    ("vary", "accept, cookie"),
+];
+
+/// The header of an asset instead: its address changes with its content.
+pub const KEPT: (&str, &str) = ("cache-control", "public, max-age=31536000, immutable");
+
+/// Whether a request with this `Accept` asks for a page: browsers do, and what is no browser gets
+/// JSON.
+pub fn wants_page(accept: &str) -> bool {
+    accept.contains("text/html")
+}
+
+/// The header that makes an answer a file of this name. Of a name, which may come from a run, what
+/// a header or a file system could misread is replaced.
+pub fn attachment(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let safe: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    format!("attachment; filename=\"{safe}\"")
+}
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,8 @@
 pub mod assets;
 pub mod children;
 pub mod curves;
+mod export;
+mod file;
 pub mod fleet;
 pub mod needs;
 pub mod overview;
@@ -28,7 +30,8 @@ mod view;
 pub mod waits;
 pub mod words;
 
+pub use file::{File, FileContent};
 pub use params::Params;
 pub use shell::{Tab, error_page, page, plain};
 pub use site::{ObserverLinks, Past, Reader, Shown, Site, with_query};
-pub use view::{Page, View};
+pub use view::{Page, View, segments};

@@ -2,6 +2,7 @@
 //! itself and for an observer.
 
 use maud::Markup;
+use percent_encoding::percent_decode_str;
 use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -79,6 +80,15 @@ impl View {
             }
             _ => return Ok(None),
         }))
+    }
+
+    /// Reads a path and its query. `None` if it is no view.
+    ///
+    /// # Errors
+    /// As [`View::parse`].
+    pub fn of_path(path: &str, query: &str) -> Result<Option<View>> {
+        let segments = segments(path)?;
+        View::parse(&segments.iter().map(String::as_str).collect::<Vec<_>>(), query)
     }
 
     /// Reads the page from a file.
@@ -168,6 +178,20 @@ impl Page {
         };
         shell::page(site, &title, tab, rest, &content)
     }
+}
+
+/// The segments of a path, decoded.
+///
+/// # Errors
+/// `Invalid` if it is not UTF-8.
+pub fn segments(path: &str) -> Result<Vec<String>> {
+    let decode = |segment: &str| {
+        percent_decode_str(segment)
+            .decode_utf8()
+            .map(Into::into)
+            .map_err(|_| Error::new(ErrorKind::Invalid, "the address is not UTF-8 after decoding"))
+    };
+    path.split('/').skip(1).map(decode).collect()
 }
 
 fn found<T>(page: Option<T>, what: &dyn std::fmt::Display) -> Result<T> {

@@ -103,6 +103,8 @@ impl Service {
             ["v1", "runs", _, "events"] if path.contains("follow=true") => "text/event-stream",
             ["v1", "snapshot"] => "application/vnd.sqlite3",
             ["v1", "runs", ..] => "application/json",
+            ["runs", _, "export.html"] => "text/html; charset=utf-8",
+            ["runs", .., file] if file.ends_with(".json") => "application/json",
             _ => return Ok(None),
         };
         let client = self.live.client(address);

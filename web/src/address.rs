@@ -10,7 +10,6 @@
 //! An address is the source as commands take it, with `/` for `://`. Only what the configuration
 //! names can be addressed: nobody makes the service call elsewhere.
 
-use percent_encoding::percent_decode_str;
 use tidemill_bucket::{Moment, NodeUrl};
 use tidemill_model::{Error, ErrorKind, FleetUrl};
 use tidemill_observer::NodeAddress;
@@ -53,10 +52,7 @@ impl Known {
     /// `Invalid` for a source that is wrong, `NotFound` for one that the configuration does not
     /// name.
     pub(crate) fn address(&self, path: &str) -> Result<Option<Address>, Error> {
-        let segments: Vec<String> = (path.split('/').skip(1))
-            .map(|segment| percent_decode_str(segment).decode_utf8().map(Into::into))
-            .collect::<Result<_, _>>()
-            .map_err(|_| Error::new(ErrorKind::Invalid, "the address is not UTF-8"))?;
+        let segments = tidemill_page::segments(path)?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match segments.as_slice() {
             [""] => Ok(Some(Address::Home)),

@@ -2,8 +2,7 @@
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION,
-    REFERRER_POLICY, SET_COOKIE, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, LOCATION, SET_COOKIE,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -14,7 +13,7 @@ use tidemill_page::{Reader, assets, error_page};
 /// Whether a request asks for a page: browsers do, and what is no browser gets JSON.
 pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accept.into_iter().any(|accept| accept.contains("text/html"))
+    accept.into_iter().any(assets::wants_page)
 }
 
 /// A page.
@@ -41,14 +40,8 @@ pub(crate) fn value<T: serde::Serialize>(status: StatusCode, value: &T) -> Respo
 /// A file to be kept, under this name.
 pub(crate) fn download(media_type: &str, name: &str, body: Body) -> Response {
     let mut response = answer(StatusCode::OK, media_type, body);
-    // A name of a run is hostile text: what a header or a file system could misread is replaced.
-    let safe: String = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
-        .collect();
-    let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{safe}\""));
-    if let Ok(disposition) = disposition {
-        response.headers_mut().insert("content-disposition", disposition);
+    if let Ok(disposition) = HeaderValue::from_str(&assets::attachment(name)) {
+        response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
     }
     response
 }
@@ -62,8 +55,8 @@ pub(crate) fn stream(media_type: &str, body: Body) -> Response {
 pub(crate) fn asset(path: &str) -> Option<Response> {
     let asset = assets::Asset::ALL.into_iter().find(|asset| asset.path == path)?;
     let mut response = answer(StatusCode::OK, asset.media_type, Body::from(asset.content));
-    let kept = HeaderValue::from_static("public, max-age=31536000, immutable");
-    response.headers_mut().insert(CACHE_CONTROL, kept);
+    let (name, kept) = assets::KEPT;
+    response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(kept));
     Some(response)
 }
 
@@ -141,15 +134,8 @@ fn answer(status: StatusCode, media_type: &str, body: Body) -> Response {
     if let Ok(media_type) = HeaderValue::from_str(media_type) {
         headers.insert(CONTENT_TYPE, media_type);
     }
-    let fixed: [(HeaderName, &'static str); 5] = [
-        (CONTENT_SECURITY_POLICY, assets::POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "same-origin"),
-        (CACHE_CONTROL, "no-store"),
-        (VARY, "accept, cookie"),
-    ];
-    for (name, value) in fixed {
-        headers.insert(name, HeaderValue::from_static(value));
+    for (name, value) in assets::HEADERS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     response
 }

@@ -1,21 +1,20 @@
 //! A view of a source: the moment or the node is opened, the page read, and shown where it stands.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::html;
 use tidemill_bucket::NodeUrl;
 use tidemill_eventlog::host::wall_now;
-use tidemill_model::{Error, ErrorKind, RunId};
-use tidemill_observer::NodeAddress;
-use tidemill_page::run::{Part, payload};
-use tidemill_page::{ObserverLinks, Page, Past, Reader, Shown, Site, View, plain, words};
+use tidemill_model::{Error, ErrorKind};
+use tidemill_observer::{NodeAddress, Snapshot};
+use tidemill_page::{
+    File, FileContent, ObserverLinks, Page, Past, Reader, Shown, Site, View, plain, words,
+};
 
 use crate::address::{MomentAddress, exact, live_path, node_path};
 use crate::answer;
-use crate::moments::{Asked, OpenMoment, Progress, Where};
+use crate::moments::{Asked, Progress, Where};
 use crate::service::{Asker, Service};
 use crate::v1;
 
@@ -39,13 +38,17 @@ impl Service {
         if let Some(answer) = v1::answer(&open, &segments, query).await? {
             return Ok(answer);
         }
-        if let Some(answer) = file(&open, &segments).await? {
-            return Ok(answer);
+        let site = self.site_of(at, &place, asker.reader.clone());
+        if let Some(file) = File::parse(&segments, query)? {
+            let (shown, upto) = (site.clone(), place.at);
+            let read =
+                move |snapshot: &mut Snapshot| file.read(snapshot.connection(), &shown, upto);
+            let FileContent { name, media_type, content } = open.read(read).await?;
+            return Ok(answer::download(media_type, &name, Body::from(content)));
         }
         let view = View::parse(&segments, query)?.ok_or_else(|| no_view(&segments))?;
         let upto = place.at;
         let page = open.read(move |snapshot| view.read(snapshot.connection(), upto)).await?;
-        let site = self.site_of(at, &place, asker.reader.clone());
         Ok(shown(&page, &site, &rest(&segments, query), asker))
     }
 
@@ -149,24 +152,6 @@ fn rest(segments: &[&str], query: &str) -> String {
         rest.push_str(query);
     }
     rest
-}
-
-/// The files that a run can be taken as.
-async fn file(open: &Arc<OpenMoment>, segments: &[&str]) -> Result<Option<Response>, Error> {
-    let (run, op, part) = match segments {
-        ["runs", run, part] => (run, None, part),
-        ["runs", run, "operations", op, part] => (run, Some(op), part),
-        _ => return Ok(None),
-    };
-    let Some(part_of) = Part::of_file(part) else { return Ok(None) };
-    let (run, op) = (RunId::new(run)?, op.map(|op| op.parse()).transpose()?);
-    let name = format!("{run}-{part}");
-    let found =
-        open.read(move |snapshot| payload(snapshot.connection(), &run, op, part_of)).await?;
-    let json = found.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("there is no {name} at this moment"))
-    })?;
-    Ok(Some(answer::download("application/json", &name, Body::from(json.as_str().to_owned()))))
 }
 
 fn no_view(segments: &[&str]) -> Error {

@@ -151,6 +151,17 @@ impl RunPage {
         params: RunParams,
         now: Timestamp,
     ) -> Result<Option<RunPage>> {
+        RunPage::read_rows(connection, run, params, now, ROWS)
+    }
+
+    /// As [`RunPage::read`], with this many operations at most.
+    pub(crate) fn read_rows(
+        connection: &Connection,
+        run: &RunId,
+        params: RunParams,
+        now: Timestamp,
+        rows: usize,
+    ) -> Result<Option<RunPage>> {
         let until = until(connection, run, &params)?;
         let (mut lives, mut last) = (Vec::new(), None);
         let each = |row: &Row| {
@@ -175,7 +186,7 @@ impl RunPage {
             None => waits::waits_for(connection, run)?,
             Some(_) => None,
         };
-        let shown = Shown::of(&params, &state, upto);
+        let shown = Shown::of(&params, &state, upto, rows);
         let Shown { names, failed, total, operations, next, busy } = shown;
         let waits = WaitView::of(&state);
         let request = PageRequest { after: None, limit: Some(0), payloads: Payloads::Heads };
@@ -210,7 +221,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(params: &RunParams, state: &RunState, upto: Timestamp) -> Shown {
+    fn of(params: &RunParams, state: &RunState, upto: Timestamp, rows: usize) -> Shown {
         let mut names = names::Names::default();
         let (mut busy, mut failed, mut total) = (Vec::new(), None, 0);
         let (mut operations, mut next) = (Vec::new(), None);
@@ -228,7 +239,7 @@ impl Shown {
             if params.after.is_some_and(|after| *id <= after) {
                 continue;
             }
-            if operations.len() == ROWS {
+            if operations.len() == rows {
                 next = next.or(operations.last().map(|row: &OpRow| row.op));
                 continue;
             }

@@ -47,6 +47,16 @@ impl Part {
             _ => None,
         }
     }
+
+    /// The name of the file that has it.
+    pub fn file(self) -> &'static str {
+        match self {
+            Part::Input => "input.json",
+            Part::Output => "output.json",
+            Part::Error => "error.json",
+            Part::LastCheckpoint => "last_checkpoint.json",
+        }
+    }
 }
 
 /// A payload, whole; `None` if there is no such run or operation, or it has none.

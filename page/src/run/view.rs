@@ -144,7 +144,9 @@ impl RunPage {
                 @if has("child") { a href=(site.at(&["runs", id, "children"])) { "children" } }
                 a href=(crate::site::with_query(&site.at(&["compare"]), &[("a", Some(id))])) { "compare" }
                 a href=(site.at(&["runs", id, "export.html"])) download { "one HTML file" }
-                a href=(site.at(&["runs", id, "events.jsonl"])) download { "events as JSON Lines" }
+                @if matches!(site.shown, crate::site::Shown::Past(_)) {
+                    a href=(site.at(&["runs", id, "events.jsonl"])) download { "events as JSON Lines" }
+                }
             }
         }
     }

@@ -242,6 +242,14 @@ impl Reads {
         self.lane.read(move |file| lists::children(file, &run)).await
     }
 
+    /// What a page shows of the file.
+    pub(crate) async fn shown<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.lane.read(read).await
+    }
+
     /// A page of runs.
     pub(crate) async fn runs(
         &self,

@@ -20,10 +20,6 @@ impl ApiError {
         ApiError::new(ApiErrorKind::Invalid, message)
     }
 
-    pub(crate) fn not_found(message: impl Into<String>) -> ApiError {
-        ApiError::new(ApiErrorKind::NotFound, message)
-    }
-
     pub(crate) fn method(message: String) -> ApiError {
         ApiError::new(ApiErrorKind::MethodNotAllowed, message)
     }

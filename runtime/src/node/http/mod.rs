@@ -20,6 +20,7 @@ mod metrics;
 mod openapi;
 mod operations;
 mod page;
+mod pages;
 mod prune;
 mod query;
 pub(super) mod reference;
@@ -65,6 +66,8 @@ pub(crate) struct Api {
     reads: Reads,
     scraped: Scraped,
     closing: CancellationToken,
+    /// What the forms of this process's pages carry.
+    form_token: String,
 }
 
 impl Api {
@@ -76,7 +79,8 @@ impl Api {
         scraped: Scraped,
     ) -> Arc<Api> {
         let (reads, closing) = (node.reads(), CancellationToken::new());
-        Arc::new(Api { node, app, environment, readiness, reads, scraped, closing })
+        let form_token = uuid::Uuid::new_v4().to_string();
+        Arc::new(Api { node, app, environment, readiness, reads, scraped, closing, form_token })
     }
 
     /// Ends the streams and closes the readers.
@@ -147,7 +151,7 @@ impl Server {
         api: Arc<Api>,
     ) -> Result<Server, Error> {
         check_exposure(listen, token.as_ref())?;
-        let router = router(Arc::clone(&api), token, Elsewhere::Refused);
+        let router = router(Arc::clone(&api), token, Elsewhere::Ours);
         let (stop, bound) = (api.closing.clone(), bind(side, listen).await?);
         let address = bound
             .local_addr()
@@ -196,8 +200,8 @@ async fn bind(side: &SideThread, listen: SocketAddr) -> Result<TcpListener, Erro
 /// What becomes of a request for a path that is not the API's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Elsewhere {
-    /// It is refused with the API's own words.
-    Refused,
+    /// It is a page of the node, or refused.
+    Ours,
     /// The router that this one is merged into answers it.
     Outside,
 }
@@ -206,7 +210,7 @@ pub(super) enum Elsewhere {
 pub(super) fn router(api: Arc<Api>, token: Option<Token>, elsewhere: Elsewhere) -> Router {
     let routes = routes_of(|endpoint| !endpoint.open);
     let routes = match elsewhere {
-        Elsewhere::Refused => routes.fallback(no_such_path),
+        Elsewhere::Ours => routes.fallback(pages::any),
         Elsewhere::Outside => routes,
     };
     let routes = routes.method_not_allowed_fallback(no_such_method);
@@ -256,10 +260,6 @@ async fn index(State(api): State<Arc<Api>>) -> String {
         workflows.join(", "),
         reference::text()
     )
-}
-
-async fn no_such_path(uri: axum::http::Uri) -> ApiError {
-    ApiError::not_found(format!("there is no {}: GET /v1 lists what there is", uri.path()))
 }
 
 async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> ApiError {
