@@ -13,6 +13,7 @@
 
 pub mod assets;
 pub mod children;
+pub mod compare;
 pub mod curves;
 mod export;
 mod file;

@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 use tidemill_eventlog::{Appender, Checkpoints, projection};
 use tidemill_model::{
-    Durability, Event, Json, OpId, OpName, Parent, RunCreated, RunId, RunStatus, Seed, Timestamp,
+    Columns, Durability, Event, Json, OpId, OpName, Parent, RunCreated, RunId, RunStatus, Seed,
+    Timestamp,
 };
 
 use crate::site::{Reader, Shown, Site};
@@ -123,6 +124,15 @@ impl File {
 
     pub(crate) fn completed(&mut self, run: &str, output: &str) {
         self.put(run, &Event::RunCompleted { output: json(output) });
+    }
+
+    /// An event of a kind that this version does not know.
+    pub(crate) fn unknown(&mut self, run: &str, kind: &str, id: u32, data: &str) {
+        self.clock += 1;
+        let (op, name, data) = (Some(op(id)), Some("train"), Some(data.into()));
+        let columns = Columns { kind, op, name, data };
+        let (run, now) = (run_id(run), at(self.clock));
+        self.appender.append_columns(&self.connection, now, Some(&run), &columns).unwrap();
     }
 
     pub(crate) fn done(mut self) -> Written {
