@@ -12,7 +12,8 @@ use crate::source::{First, FromArgs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run; all of the node's events without it. What has a `/` in it is the SOURCE
+    /// The run; all of the node's events without it. What has a `/` in it or ends with `.db` is the
+    /// SOURCE
     #[arg(value_name = "RUN")]
     first: Option<First>,
     #[command(flatten)]

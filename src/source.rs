@@ -29,8 +29,8 @@ pub(crate) struct FromArgs {
     pub(crate) s3: S3Args,
 }
 
-/// The first argument of a command that takes a run or none: a run's id has no slash, and a source
-/// may.
+/// The first argument of a command that takes a run or none: a run's id has no slash, and whoever
+/// types `workflow.db` means the file.
 #[derive(Debug, Clone)]
 pub(crate) enum First {
     Run(RunId),
@@ -40,7 +40,7 @@ pub(crate) enum First {
 impl FromStr for First {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<First, Invalid> {
-        if text.contains('/') {
+        if text.contains('/') || text.ends_with(".db") {
             text.parse().map(First::Source)
         } else {
             RunId::new(text).map(First::Run)
@@ -139,6 +139,15 @@ fn chosen(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_first_argument_is_a_run_unless_it_looks_like_a_file_or_an_address() {
+        let is_source = |text: &str| matches!(text.parse(), Ok(First::Source(_)));
+        for source in ["w.db", "./w", "http://127.0.0.1:7420", "s3://bucket/fleet/n1@-10m"] {
+            assert!(is_source(source), "{source}");
+        }
+        assert!(matches!("digits.9".parse(), Ok(First::Run(run)) if run.as_str() == "digits.9"));
+    }
 
     #[test]
     fn the_nearest_name_counts() {

@@ -1,17 +1,17 @@
 //! `tidemill replay`: real histories against a program that is yet to be deployed.
 //!
 //! The runs are selected here, from a source as of one moment. The program itself replays them
-//! (`program.rs`): it alone has the workflows. Nothing is executed, and nothing of the source changes.
-//! Crash: a copy of the source may be left in the folder for temporary files.
+//! (`program.rs`): it alone has the workflows. Nothing is executed, and nothing of the source
+//! changes. Crash: a copy of the source may be left in the folder for temporary files.
 
+mod heard;
 mod junit;
 mod program;
 mod select;
 mod words;
 
-use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{IsTerminal as _, Write as _, stderr};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,13 +19,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
-use tidemill_eventlog::host::boot_now;
 use tidemill_eventlog::selection::{self, NamedRun};
-use tidemill_model::{BootTime, OpName, RunId, Timestamp, terminal};
+use tidemill_model::{OpName, RunId, Timestamp, terminal};
 use tidemill_observer::{Origin, Snapshot, Source};
 
+use self::heard::Heard;
 use self::junit::Head;
-use self::program::Listener;
 use self::select::Since;
 use crate::checked::Checked;
 use crate::common::wait;
@@ -34,15 +33,12 @@ use crate::{output, sidecar};
 
 /// The rule of a sample, for a person.
 const RULE: &str =
-    "a sample by the hashes of their ids, the same each time, with every workflow in it";
-
-/// How often the progress is drawn anew.
-const DRAWN_EVERY: Duration = Duration::from_millis(100);
+    "a sample by the hashes of their ids, the same each time, one of each workflow first";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run, with all the runs that it started; every run of the source without it. What has a `/`
-    /// in it is the SOURCE
+    /// The run, with all the runs that it started; every run of the source without it. What has a
+    /// `/` in it or ends with `.db` is the SOURCE
     #[arg(value_name = "RUN")]
     first: Option<First>,
     #[command(flatten)]
@@ -131,6 +127,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
+    /// All of it in one future, so that a signal at any time removes what it made.
     fn replayed(
         &self,
         app: &Path,
@@ -138,26 +135,30 @@ impl Args {
         run: Option<&RunId>,
     ) -> anyhow::Result<Replayed> {
         let access = self.from.s3.access()?;
-        let opened = wait(async { Ok(access.open_file(source).await?) })?;
-        let origin = opened.snapshot().origin();
-        let (runs, selection) = self.select(opened.snapshot(), run)?;
-        if !self.json {
-            output::say(&format!("{origin}: {}", words::chosen(&selection)));
-        }
-        let heard = Heard::new(runs.len());
-        let replay = program::replay(app, opened.path(), &runs, &heard);
-        let replayed = wait(async {
-            let Some(timeout) = self.timeout else { return replay.await };
-            let in_time = tokio::time::timeout(timeout, replay).await;
-            in_time.unwrap_or_else(|_| Err(heard.too_long(&runs, timeout)))
-        });
-        heard.clear();
-        replayed?;
-        let runs = heard.runs.into_inner();
-        let diverge = runs.iter().filter(|run| !run.agrees).count();
-        let agree = runs.len().saturating_sub(diverge);
-        let (source, app) = (origin.clone(), app.to_owned());
-        Ok(Replayed { source, app, selection, agree, diverge, runs })
+        wait(async {
+            let opened = access.open_file(source).await?;
+            let origin = opened.snapshot().origin();
+            let (runs, selection) = self.select(opened.snapshot(), run)?;
+            if !self.json {
+                output::say(&format!("{origin}: {}", words::chosen(&selection)));
+            }
+            let heard = Heard::new(runs.len());
+            let replay = program::replay(app, opened.path(), &runs, &heard);
+            let replayed = match self.timeout {
+                None => replay.await,
+                Some(timeout) => {
+                    let in_time = tokio::time::timeout(timeout, replay).await;
+                    in_time.unwrap_or_else(|_| Err(heard.too_long(&runs, timeout)))
+                }
+            };
+            heard.clear();
+            replayed?;
+            let runs = heard.into_runs();
+            let diverge = runs.iter().filter(|run| !run.agrees).count();
+            let agree = runs.len().saturating_sub(diverge);
+            let (source, app) = (origin.clone(), app.to_owned());
+            Ok(Replayed { source, app, selection, agree, diverge, runs })
+        })
     }
 
     /// The runs to replay, the oldest first.
@@ -220,65 +221,6 @@ fn program_of(app: &Path) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// What was heard so far, and the line on a terminal that tells how far it is.
-struct Heard {
-    of: usize,
-    runs: RefCell<Vec<Checked>>,
-    part: Cell<usize>,
-    draws: bool,
-    drawn_at: Cell<Option<BootTime>>,
-}
-
-impl Heard {
-    fn new(of: usize) -> Heard {
-        let draws = stderr().is_terminal();
-        Heard { of, runs: RefCell::default(), part: Cell::new(0), draws, drawn_at: Cell::new(None) }
-    }
-
-    fn draw(&self) {
-        let now = boot_now();
-        let is_fresh = self.drawn_at.get().is_some_and(|at| now.since(at) < DRAWN_EVERY);
-        if !self.draws || is_fresh {
-            return;
-        }
-        self.drawn_at.set(Some(now));
-        let line = words::progress(self.runs.borrow().len(), self.of, self.part.get());
-        // Nothing is left to do if stderr is closed.
-        let _ = write!(stderr(), "\r\u{1b}[K{}", terminal::line(&line));
-    }
-
-    /// Removes the line.
-    fn clear(&self) {
-        if self.drawn_at.take().is_some() {
-            let _ = write!(stderr(), "\r\u{1b}[K");
-        }
-    }
-
-    fn too_long(&self, runs: &[NamedRun], timeout: Duration) -> anyhow::Error {
-        let done = self.runs.borrow().len();
-        let at = runs.get(done).map(|run| format!(", at run {}", run.id)).unwrap_or_default();
-        let of = self.of;
-        anyhow::anyhow!(
-            "the replay took longer than --timeout {timeout:?}: {done} of {of} runs were replayed{at}"
-        )
-    }
-}
-
-impl Listener for Heard {
-    fn replayed(&self, run: Checked) {
-        if !run.agrees {
-            self.part.set(self.part.get().saturating_add(1));
-        }
-        self.runs.borrow_mut().push(run);
-        self.draw();
-    }
-
-    fn printed(&self, line: &str) {
-        self.clear();
-        output::say(line);
-    }
-}
-
 /// The file of `--junit`.
 struct JunitFile<'a> {
     path: &'a Path,
@@ -299,22 +241,31 @@ impl JunitFile<'_> {
     }
 }
 
+/// The source as an argument that names the same moment again, as far as there is one.
+fn again(origin: &Origin) -> String {
+    match origin {
+        Origin::File { path } => path.display().to_string(),
+        Origin::Node { address } => address.clone(),
+        Origin::Bucket { node, epoch, txid, .. } => format!("{node}@e{epoch}:{txid}"),
+    }
+}
+
 fn print(replayed: &Replayed, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         output::json(replayed)?;
     } else {
         let mut lines = String::new();
-        for run in replayed.runs.iter().filter(|run| !run.agrees) {
-            // What a run put into its texts stays in its line.
-            for line in words::divergence(run) {
-                lines.push_str(&terminal::line(&line));
-                lines.push('\n');
-            }
+        // What a run put into its texts stays in its line.
+        for line in words::divergences(&replayed.runs) {
+            lines.push_str(&terminal::line(&line));
             lines.push('\n');
         }
         lines.push_str(&words::summary(&replayed.selection, replayed.diverge));
         lines.push('\n');
         output::text(&lines)?;
+        if let Some(hint) = words::look(&replayed.runs, &again(&replayed.source)) {
+            output::say(&hint);
+        }
     }
     Ok(if replayed.diverge == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

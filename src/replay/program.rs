@@ -90,6 +90,8 @@ impl Life {
         command.args(["check", "--runs", "-", "--json", "--db"]).arg(file);
         // A replay belongs to no node and to no sidecar, whatever the environment says of one.
         command.env_remove("TIDEMILL_DB").env_remove("TIDEMILL_SIDECAR");
+        // Its lines are read, and written anew in the form that this process has.
+        command.env_remove("TIDEMILL_LOG_FORMAT");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Child::start_with(&mut command, Stdio::piped()).map_err(|e| {
             anyhow!(

@@ -1,7 +1,59 @@
 //! What a replay says to a person. Pure.
 
+use std::collections::BTreeMap;
+
 use super::Selection;
 use crate::checked::Checked;
+
+/// How many runs are named that diverge as another one does.
+const NAMED_MAX: usize = 5;
+
+/// All divergences, a blank line after each. Runs of a workflow that diverge at the same call are told
+/// once: a changed line parts from each of a thousand histories in the same way.
+pub(super) fn divergences(runs: &[Checked]) -> Vec<String> {
+    let mut alike: Vec<Vec<&Checked>> = Vec::new();
+    let mut places = BTreeMap::new();
+    for run in runs.iter().filter(|run| !run.agrees) {
+        let place = *places.entry(place(run)).or_insert(alike.len());
+        match alike.get_mut(place) {
+            Some(others) => others.push(run),
+            None => alike.push(vec![run]),
+        }
+    }
+    let mut lines = Vec::new();
+    for (first, others) in alike.iter().filter_map(|alike| alike.split_first()) {
+        lines.extend(divergence(first));
+        lines.extend(in_the_same_way(others));
+        lines.push(String::new());
+    }
+    lines
+}
+
+/// What runs have in common that diverge in the same way: the call, or the operation where none is
+/// known.
+fn place(run: &Checked) -> (&str, Option<&str>, Option<&str>, Option<u64>) {
+    let kind = run.divergence.as_ref().map(|divergence| divergence.kind.as_str());
+    let call = run.at.as_deref().or(run.waits_at.as_deref());
+    let op = run.divergence.as_ref().and_then(|divergence| divergence.op);
+    (&run.workflow, kind, call, op.filter(|_| call.is_none()))
+}
+
+fn in_the_same_way(others: &[&Checked]) -> Option<String> {
+    let named: Vec<&str> = others.iter().take(NAMED_MAX).map(|run| run.run.as_str()).collect();
+    let (named, dots) = (named.join(", "), if others.len() > NAMED_MAX { ", …" } else { "" });
+    match others.len() {
+        0 => None,
+        1 => Some(format!("  and another run in the same way: {named}")),
+        more => Some(format!("  and {more} more runs in the same way: {named}{dots}")),
+    }
+}
+
+/// How to look at the first run that diverges, where that is known.
+pub(super) fn look(runs: &[Checked], source: &str) -> Option<String> {
+    let first = runs.iter().find(|run| run.divergence.is_some() && run.seq.is_some())?;
+    let seq = first.seq?;
+    Some(format!("`tidemill show {} --at {seq} {source}` shows it as it was there", first.run))
+}
 
 /// A run's divergence: a line that names it, and what the log has and the code does below it.
 pub(super) fn divergence(run: &Checked) -> Vec<String> {
@@ -118,6 +170,38 @@ mod tests {
         };
         assert_eq!(divergence(&run)[0], "r1  w  diverges");
         assert_eq!(divergence(&run)[3], "  what to do      x");
+    }
+
+    #[test]
+    fn runs_that_diverge_in_the_same_way_are_told_once() {
+        let run = |id: &str, at: Option<&str>, op: u64| -> Checked {
+            let place = serde_json::json!({ "run": id, "workflow": "w", "agrees": false, "at": at,
+                "seq": 7, "divergence": { "kind": "nondeterminism", "op": op, "advice": "x" } });
+            serde_json::from_value(place).unwrap()
+        };
+        let mut runs = vec![run("a", Some("m.rs:1:1"), 1), run("b", None, 2)];
+        runs.extend((0..7).map(|n| run(&format!("a{n}"), Some("m.rs:1:1"), n)));
+        runs.push(run("c", None, 2));
+        runs.push(run("d", None, 3));
+        let lines = divergences(&runs);
+        let told: Vec<&str> = lines.iter().map(String::as_str).collect();
+        assert_eq!(
+            told,
+            [
+                "a  w  diverges at event 7, operation 1",
+                "  at              m.rs:1:1",
+                "  and 7 more runs in the same way: a0, a1, a2, a3, a4, …",
+                "",
+                "b  w  diverges at event 7, operation 2",
+                "  and another run in the same way: c",
+                "",
+                "d  w  diverges at event 7, operation 3",
+                "",
+            ]
+        );
+        let hint = look(&runs, "w.db").unwrap();
+        assert_eq!(hint, "`tidemill show a --at 7 w.db` shows it as it was there");
+        assert_eq!(look(&[], "w.db"), None);
     }
 
     #[test]

@@ -99,6 +99,22 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a test path in UTF-8")
 }
 
+/// The snapshots below a folder, and whatever SQLite may have put beside them.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("list a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.to_string_lossy().contains(".db") {
+            let bytes = std::fs::read(&path).expect("read a file");
+            found.push((path, bytes));
+        }
+    }
+    found.sort();
+    found
+}
+
 /// How many elements of each name a document has, and the counts of its root.
 fn junit(path: &Path) -> (Vec<(String, usize)>, [u32; 3]) {
     let document = std::fs::read_to_string(path).expect("read the document");
@@ -177,6 +193,7 @@ fn a_changed_program_diverges_with_both_sides_and_the_line_of_the_call() {
     let line = 1 + source.lines().position(|line| line.contains("ctx.run(name")).expect("a call");
     assert!(at.starts_with(&format!("{line}:")), "{at} is not line {line}");
     assert_eq!(lines.last(), Some(&"replayed all 7 runs: 6 agree, 1 diverge"));
+    assert!(replayed.stderr.contains("`tidemill show changed --at "), "{replayed:#?}");
 
     let (elements, counts) = junit(&report);
     assert_eq!(counts, [7, 1, 0]);
@@ -215,13 +232,14 @@ fn a_moment_in_the_bucket_and_a_serving_node_are_sources() {
     });
     vm.barrier_ok();
 
-    let temporary = scratch::folder("tmp");
+    let (temporary, cache) = (scratch::folder("tmp"), scratch::folder("cache"));
     let replay = |source: &str, code: &str| {
         let mut command = Command::new(tools::tidemill());
         process::reach(&mut command, &process::environment(&bucket));
         command.args(["replay", "--app", text(&tools::test_app()), source]);
         command.env("TIDEMILL_TEST_LEDGER", ledger.path()).env("TIDEMILL_TEST_CODE", code);
-        process::finish("replay", command.env("TMPDIR", &temporary))
+        command.env("TMPDIR", &temporary).env("TIDEMILL_CACHE", &cache);
+        process::finish("replay", &mut command)
     };
     let bodies = ledger.entries().len();
     let node = vm.api().base().to_owned();
@@ -232,8 +250,11 @@ fn a_moment_in_the_bucket_and_a_serving_node_are_sources() {
     let replayed = replay(&earlier, "2");
     assert!(replayed.stderr.contains(&format!("@e{epoch}:{txid:016x}")), "{replayed:#?}");
     assert_eq!(replayed.ok(), "replayed the only run: the code does what the log says\n");
-    // From the cache.
+    // From the cache, in which nothing changes.
+    let cached = files(&cache);
+    assert_eq!(cached.len(), 1, "{:?}", cached.iter().map(|(path, _)| path).collect::<Vec<_>>());
     replay(&earlier, "2").ok();
+    assert!(files(&cache) == cached, "the snapshot is as it was");
     let latest = replay(&format!("{}@latest", vm.source()), "2");
     assert!(latest.code == 1 && latest.stdout.contains("`second`"), "{latest:#?}");
     assert_eq!(ledger.entries().len(), bodies, "no step ran");
@@ -253,6 +274,9 @@ fn workflow_code_that_ends_the_process_or_prints_does_not_hide_other_runs() {
     run(&earlier, "prints", "stalls", "null");
     run(&later, "exits", "deadly", r#"{"how":"exit","after_millis":1}"#);
     run(&later, "aborts", "deadly", r#"{"how":"abort"}"#);
+    let blocked =
+        process::finish("run", &mut earlier.command(&["run", "panics", "--id", "panics"]));
+    assert_eq!(blocked.code, 1, "{blocked:#?}");
     run(&earlier, "last", "chain", r#"{"steps":1,"millis":1}"#);
 
     let mut command = Command::new(tools::tidemill());
@@ -267,10 +291,40 @@ fn workflow_code_that_ends_the_process_or_prints_does_not_hide_other_runs() {
         .iter()
         .map(|run| (run["run"].as_str().expect("an id"), run["agrees"] == true))
         .collect();
-    assert_eq!(runs, [("prints", true), ("exits", false), ("aborts", false), ("last", true)]);
+    let parted = ["exits", "aborts", "panics"].map(|id| (id, false));
+    assert_eq!(runs, [&[("prints", true)], &parted[..], &[("last", true)]].concat());
+    assert_eq!(told["runs"][3]["divergence"]["kind"], "panic");
+    assert!(replayed.stderr.contains("tests/app/src/misbehaving.rs:"), "where: {replayed:#?}");
     assert_eq!(told["runs"][1]["divergence"]["kind"], "died");
     let how = told["runs"][2]["divergence"]["asked"].as_str().expect("how it ended");
     assert!(how.contains("signal: 6"), "{how}");
+}
+
+#[test]
+fn text_that_is_not_fit_for_a_terminal_is_fit_for_a_report() {
+    let db = scratch::folder("hostile").join("workflow.db");
+    let settings = Settings::alone(&db);
+    let input = json!("]]> <a b='\"&'>\u{1b}[2J\u{202e}\u{ffff}").to_string();
+    let failed = process::finish("run", &mut settings.command(&["run", "hostile", &input]));
+    assert_eq!(failed.code, 1, "{failed:#?}");
+    let report = scratch::folder("junit").join("report.xml");
+    // It knows none of the workflows.
+    let other = tools::tidemill().with_file_name("sweep");
+    let replay = |app: &Path| {
+        let mut command = Command::new(tools::tidemill());
+        command.args(["replay", "--app", text(app), "--junit", text(&report), text(&db)]);
+        process::finish("replay", &mut command)
+    };
+    let agrees = replay(&tools::test_app());
+    assert_eq!(agrees.code, 0, "{agrees:#?}");
+    let parts = replay(&other);
+    assert_eq!(parts.code, 1, "{parts:#?}");
+    let fit = |text: &str| !text.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}');
+    assert!(fit(&parts.stdout) && fit(&parts.stderr), "{parts:#?}");
+    assert!(parts.stdout.contains("the log has     workflow `hostile`"), "{parts:#?}");
+    let (elements, counts) = junit(&report);
+    assert_eq!((counts, count(&elements, "failure")), ([2, 2, 0], 2));
+    assert!(fit(&std::fs::read_to_string(&report).expect("read the report")));
 }
 
 /// The processes of a program that replays the file of this process's folder.
@@ -332,6 +386,7 @@ fn what_cannot_be_replayed_says_what_to_do() {
         (&["--app", "/bin/cat", &from], 1, "/bin/cat"),
         (&[&from], 2, "--app <PROGRAM>"),
         (&["--app", app, &absent], 1, "absent.db"),
+        (&["--app", app, "absent.db"], 1, "absent.db"),
         (&["--app", app, "http://127.0.0.1:1"], 1, "127.0.0.1:1"),
         (&["--app", app, "nobody", "--from", &from], 1, "there is no run nobody in"),
         (&["--app", app, &from, "--workflow", "chian"], 1, "has no runs of `chian`"),
