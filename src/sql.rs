@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         snapshot = snapshot.past(at.find(snapshot.connection())?)?;
     }
     let statement = args.statement.as_deref().unwrap_or_default();
-    let limits = Limits { rows: args.limit, time: args.time_limit };
+    let limits = Limits { rows: args.limit, bytes: usize::MAX, time: args.time_limit };
     let table = sql::query(snapshot.connection_mut(), statement, limits)?;
     let screen = screen::of_stdout();
     let printed = if args.json {

@@ -82,6 +82,8 @@ pub struct Table {
 pub struct Limits {
     /// How many rows it has at most.
     pub rows: usize,
+    /// The answer ends after the row with which its texts reach this many bytes.
+    pub bytes: usize,
     /// How long it may be computed.
     pub time: Duration,
 }
@@ -96,7 +98,7 @@ pub fn query(connection: &mut Connection, sql: &str, limits: Limits) -> Result<T
     let is_late = move || boot_now().since(began) > limits.time;
     let failed = |e| tidemill_eventlog::sqlite("prepare to read", e);
     connection.progress_handler(INSTRUCTIONS_A_LOOK, Some(is_late)).map_err(failed)?;
-    let answer = fenced(connection, sql, limits.rows);
+    let answer = fenced(connection, sql, limits);
     connection.progress_handler(0, None::<fn() -> bool>).map_err(failed)?;
     answer
         .map_err(|e| if e.kind() == ErrorKind::Unavailable && is_late() { late(limits) } else { e })
@@ -111,7 +113,7 @@ fn late(limits: Limits) -> Error {
     Error::new(ErrorKind::Invalid, message)
 }
 
-fn fenced(connection: &mut Connection, sql: &str, limit: usize) -> Result<Table> {
+fn fenced(connection: &mut Connection, sql: &str, limits: Limits) -> Result<Table> {
     let refused: Arc<Mutex<Option<String>>> = Arc::default();
     let fence = Arc::clone(&refused);
     let authorize = move |context: AuthContext<'_>| match refusal(&context.action) {
@@ -124,7 +126,7 @@ fn fenced(connection: &mut Connection, sql: &str, limit: usize) -> Result<Table>
     let failed = |e| tidemill_eventlog::sqlite("prepare to read", e);
     connection.execute_batch("PRAGMA query_only = ON").map_err(failed)?;
     connection.authorizer(Some(authorize)).map_err(failed)?;
-    let answer = read(connection, sql, limit);
+    let answer = read(connection, sql, limits);
     let unfence: Option<fn(AuthContext<'_>) -> Authorization> = None;
     connection.authorizer(unfence).map_err(failed)?;
     let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -137,7 +139,7 @@ fn fenced(connection: &mut Connection, sql: &str, limit: usize) -> Result<Table>
     }
 }
 
-fn read(connection: &Connection, sql: &str, limit: usize) -> Result<Table> {
+fn read(connection: &Connection, sql: &str, limits: Limits) -> Result<Table> {
     let invalid = |why: String| Error::new(ErrorKind::Invalid, why);
     let mut statement = connection.prepare(sql).map_err(|e| match e {
         rusqlite::Error::MultipleStatement => {
@@ -156,14 +158,16 @@ fn read(connection: &Connection, sql: &str, limit: usize) -> Result<Table> {
     }
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut table = Table { columns, rows: Vec::new(), truncated: false };
-    let mut rows = statement.query([]).map_err(wrong)?;
+    let (mut rows, mut bytes) = (statement.query([]).map_err(wrong)?, 0);
     while let Some(row) = rows.next().map_err(wrong)? {
-        if table.rows.len() == limit {
+        if table.rows.len() == limits.rows || bytes >= limits.bytes {
             table.truncated = true;
             break;
         }
         let values = (0..table.columns.len()).map(|at| row.get_ref(at).map(value));
-        table.rows.push(values.collect::<rusqlite::Result<_>>().map_err(wrong)?);
+        let values: Vec<Value> = values.collect::<rusqlite::Result<_>>().map_err(wrong)?;
+        bytes += values.iter().filter_map(Value::as_str).map(str::len).sum::<usize>();
+        table.rows.push(values);
     }
     Ok(table)
 }
@@ -238,7 +242,7 @@ mod tests {
     use super::*;
 
     fn rows(rows: usize) -> Limits {
-        Limits { rows, time: Duration::from_secs(60) }
+        Limits { rows, bytes: usize::MAX, time: Duration::from_secs(60) }
     }
 
     fn memory() -> Connection {
@@ -263,6 +267,15 @@ mod tests {
     fn rows_beyond_the_limit_are_said_to_be_there() {
         let table = query(&mut memory(), "SELECT n FROM v", rows(1)).unwrap();
         assert_eq!((table.rows.len(), table.truncated), (1, true));
+    }
+
+    #[test]
+    fn texts_end_an_answer_by_their_bytes() {
+        let sql =
+            "SELECT s, s FROM (SELECT 'four' AS s UNION ALL SELECT 'five' UNION ALL SELECT '')";
+        let limits = Limits { bytes: 16, ..rows(10) };
+        let table = query(&mut memory(), sql, limits).unwrap();
+        assert_eq!((table.rows.len(), table.truncated), (2, true));
     }
 
     #[test]
@@ -333,7 +346,7 @@ mod tests {
         let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) \
                        SELECT count(*) FROM c";
         let mut connection = memory();
-        let limits = Limits { rows: 10, time: Duration::from_millis(20) };
+        let limits = Limits { time: Duration::from_millis(20), ..rows(10) };
         let error = query(&mut connection, endless, limits).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains("took longer than 0.020s"), "{error}");

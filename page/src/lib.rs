@@ -26,6 +26,7 @@ pub mod run;
 pub mod runs;
 mod shell;
 mod site;
+pub mod sql;
 pub mod timeline;
 mod view;
 pub mod waits;

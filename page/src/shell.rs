@@ -93,7 +93,7 @@ fn header(site: &Site, tab: Tab) -> Markup {
                 @if site.observer.is_none() { (link(Tab::Overview, site.at(&[]), "Overview")) }
                 (link(Tab::Runs, site.at(&["runs"]), "Runs"))
                 (link(Tab::Compare, site.at(&["compare"]), "Compare"))
-                (link(Tab::Sql, site.at(&["sql"]), "SQL"))
+                @if matches!(site.shown, Shown::Past(_)) { (link(Tab::Sql, site.at(&["sql"]), "SQL")) }
                 @if site.shown == Shown::Live { span.live { "live" } }
             }
         }

@@ -26,6 +26,7 @@ mod service;
 mod settings;
 mod sign_in;
 mod source;
+mod sql;
 mod timelines;
 mod v1;
 

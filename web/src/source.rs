@@ -9,13 +9,15 @@ use tidemill_eventlog::host::wall_now;
 use tidemill_model::{Error, ErrorKind};
 use tidemill_observer::{NodeAddress, Snapshot};
 use tidemill_page::{
-    File, FileContent, ObserverLinks, Page, Past, Reader, Shown, Site, View, plain, words,
+    File, FileContent, ObserverLinks, Page, Past, Reader, Shown, Site, Tab, View,
+    page as whole_page, plain, words,
 };
 
 use crate::address::{MomentAddress, exact, live_path, node_path};
 use crate::answer;
 use crate::moments::{Asked, Progress, Where};
 use crate::service::{Asker, Service};
+use crate::sql;
 use crate::v1;
 
 impl Service {
@@ -45,6 +47,26 @@ impl Service {
                 move |snapshot: &mut Snapshot| file.read(snapshot.connection(), &shown, upto);
             let FileContent { name, media_type, content } = open.read(read).await?;
             return Ok(answer::download(media_type, &name, Body::from(content)));
+        }
+        match segments.as_slice() {
+            ["sql"] => {
+                let page = sql::page(&open, query).await?;
+                if !asker.wants_page {
+                    return Ok(answer::value(StatusCode::OK, &page));
+                }
+                let content = page.html(&site);
+                let html = whole_page(&site, "SQL", Tab::Sql, &rest(&segments, query), &content);
+                return Ok(answer::page(StatusCode::OK, html));
+            }
+            ["sql.csv"] => {
+                let csv = sql::csv(&open, query).await?;
+                return Ok(answer::download(
+                    "text/csv; charset=utf-8",
+                    "answer.csv",
+                    Body::from(csv),
+                ));
+            }
+            _ => {}
         }
         let view = View::parse(&segments, query)?.ok_or_else(|| no_view(&segments))?;
         let upto = place.at;

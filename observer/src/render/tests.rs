@@ -159,7 +159,7 @@ fn an_answer_is_a_table() {
     let (_dir, path) = file();
     let mut connection = tidemill_eventlog::open_any(&path).unwrap();
     let sql = "SELECT run, status, error, last_checkpoint FROM steps ORDER BY run";
-    let limits = sql::Limits { rows: 10, time: Duration::from_secs(60) };
+    let limits = sql::Limits { rows: 10, bytes: usize::MAX, time: Duration::from_secs(60) };
     let table = sql::query(&mut connection, sql, limits).unwrap();
     check(
         &super::answer(&table, PIPE),

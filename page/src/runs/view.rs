@@ -17,7 +17,7 @@ impl RunsPage {
             h1 { "Runs " small { (words::count(self.total, "run")) } }
             (self.chips(&list))
             (self.filters(&list))
-            @if let Some(starts) = &self.starts { (starts.html()) }
+            @if let Some(starts) = self.starts.as_ref().filter(|starts| starts.bars.len() > 1) { (starts.html()) }
             @if let Some(took) = self.durations {
                 p.facts {
                     span { "Took " b { (words::duration(took.p50)) } " in the middle" }
