@@ -202,6 +202,7 @@ mod tests {
                 at: second(at),
                 wal_lag_bytes: 0,
                 shipped_until: shipped_until.map(second),
+                runs: None,
                 unknown: serde_json::Map::new(),
             },
             unknown: serde_json::Map::new(),

@@ -45,6 +45,7 @@ fn lease(nonce: Nonce) -> LeaseDoc {
             at: now(),
             wal_lag_bytes: 0,
             shipped_until: None,
+            runs: None,
             unknown: serde_json::Map::new(),
         },
         unknown: serde_json::Map::new(),

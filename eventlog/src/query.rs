@@ -134,6 +134,44 @@ pub fn counts(connection: &Connection) -> Result<RunCounts> {
     Ok(counts)
 }
 
+/// How many blocked runs [`oldest_blocked`] looks at: as many again cost a millisecond or two.
+const BLOCKED_LOOKED_AT_MAX: u32 = 1_000;
+
+/// The run that has been blocked for the longest time, of the first 1,000 blocked runs by their
+/// start: with its time and, if this version can read it, the reason. `None` if no run is blocked.
+///
+/// # Errors
+/// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
+pub fn oldest_blocked(
+    connection: &Connection,
+) -> Result<Option<(RunId, Timestamp, Option<BlockReason>)>> {
+    let failed = |e| sqlite("look for blocked runs", e);
+    let sql = format!(
+        "SELECT r.run, b.ts, b.data -> '$.reason' \
+         FROM (SELECT run, blocked_seq FROM tidemill_runs \
+               WHERE status = 'blocked' ORDER BY seq LIMIT {BLOCKED_LOOKED_AT_MAX}) r \
+         JOIN events b ON b.seq = r.blocked_seq ORDER BY b.seq LIMIT 1"
+    );
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let row = statement
+        .query_row([], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, Option<String>>(2)?,
+            ))
+        })
+        .optional()
+        .map_err(failed)?;
+    let Some((run, since, reason)) = row else { return Ok(None) };
+    let corrupt = |what: &dyn std::fmt::Display| {
+        Error::corrupt(format!("the blocked run `{run}` is unreadable: {what}"))
+    };
+    let id = RunId::new(&run).map_err(|e| corrupt(&e))?;
+    let since = since.parse().map_err(|e| corrupt(&e))?;
+    Ok(Some((id, since, reason.and_then(|reason| serde_json::from_str(&reason).ok()))))
+}
+
 /// Why a run is blocked, as the file says; `None` if it is not, or if this version cannot read why.
 ///
 /// # Errors

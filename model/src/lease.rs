@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{Invalid, NodeId};
 use crate::position::{Epoch, LogSum, Seq, Txid};
+use crate::run_figures::RunFigures;
 use crate::time::{BootId, Timestamp};
 use crate::token::{InstanceId, Nonce};
 
@@ -189,6 +190,14 @@ pub struct LeaseStatus {
     /// the first upload of the holder's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shipped_until: Option<Timestamp>,
+    /// What the node's runs do, as its app told last; kept after its end. `None` if none told this
+    /// process. Whatever is wrong with it, the lease stays readable.
+    #[serde(
+        default,
+        deserialize_with = "crate::run_figures::if_readable",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub runs: Option<RunFigures>,
     /// Fields of a newer version, kept as they are.
     #[serde(flatten)]
     pub unknown: serde_json::Map<String, serde_json::Value>,
@@ -202,6 +211,26 @@ pub fn unix_ms(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lease_is_stored_as_its_golden_file_says_and_an_older_one_is_read() {
+        let golden = include_str!("../golden/lease.json");
+        let doc = LeaseDoc::parse(golden.as_bytes()).unwrap();
+        assert!(doc.status.unknown.is_empty() && doc.unknown.is_empty());
+        assert_eq!(doc.status.runs.as_ref().and_then(|runs| runs.blocked), Some(2));
+        assert_eq!(format!("{}\n", serde_json::to_string_pretty(&doc).unwrap()), golden);
+
+        let mut older: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let status = older["status"].as_object_mut().unwrap();
+        status.remove("runs");
+        let read = LeaseDoc::parse(older.to_string().as_bytes()).unwrap();
+        assert_eq!(read.status.runs, None);
+        assert_eq!(serde_json::to_value(&read).unwrap(), older);
+        // What a newer version tells of runs never hides whose the node is.
+        older["status"]["runs"] = serde_json::json!({ "by_status": ["another", "shape"] });
+        let read = LeaseDoc::parse(older.to_string().as_bytes()).unwrap();
+        assert_eq!((read.status.runs, read.epoch), (None, doc.epoch));
+    }
 
     #[test]
     fn a_newer_version_is_told_apart_from_what_is_no_lease() {

@@ -32,6 +32,7 @@ mod operation;
 mod position;
 mod prune;
 mod retention;
+mod run_figures;
 mod run_state;
 mod run_status;
 mod run_view;
@@ -66,6 +67,7 @@ pub use prune::{ComparedSeqs, PruneReport, PruneRequest, Stays, StaysCount};
 pub use retention::{
     BadRetention, KEPT_AT_LEAST, Keep, KeepRule, Retention, RetentionJudge, age_of,
 };
+pub use run_figures::{OldestBlocked, RunFigures};
 pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
 pub use run_view::{
@@ -73,8 +75,8 @@ pub use run_view::{
     Payloads, RunCounts, RunPage, RunSummary, RunView, Word, took_ms,
 };
 pub use socket::{
-    AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, GateState, LeaseLine,
-    SidecarStatus, SocketError, SocketErrorKind,
+    AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, FiguresRequest,
+    GateState, LeaseLine, SidecarStatus, SocketError, SocketErrorKind,
 };
 pub use time::{BootId, BootTime, FolderId, MachineId, Timestamp};
 pub use token::{ETag, InstanceId, Nonce, SessionId};

@@ -5,6 +5,7 @@
 //! | `POST /v1/attach` [`AttachRequest`] | a stream of lines: one [`AttachHello`], then [`LeaseLine`]s |
 //! | `POST /v1/detach` [`DetachRequest`] | empty |
 //! | `POST /v1/barrier` [`BarrierRequest`] | [`BarrierReply`] |
+//! | `POST /v1/figures` [`FiguresRequest`] | empty |
 //! | `GET /v1/status` | [`SidecarStatus`] |
 //!
 //! A refusal is a [`SocketError`] with a status of 400 or above.
@@ -15,6 +16,7 @@ use crate::lease::SidecarState;
 use crate::name::{Fleet, NodeId};
 use crate::position::{Epoch, Seq, Txid};
 use crate::prune::ComparedSeqs;
+use crate::run_figures::RunFigures;
 use crate::time::{BootId, BootTime, Timestamp};
 use crate::token::{InstanceId, SessionId};
 
@@ -111,6 +113,16 @@ pub enum GateState {
 pub struct DetachRequest {
     /// The attachment that ends.
     pub session: SessionId,
+}
+
+/// An app tells what its runs do, for the heartbeat. A sidecar that does not know this request
+/// refuses it as `invalid`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FiguresRequest {
+    /// The attachment of the app that tells.
+    pub session: SessionId,
+    /// What its runs do.
+    pub runs: RunFigures,
 }
 
 /// Asks that everything committed before this request be in the bucket.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tidemill_bucket::{Lease, LeaseStore, Store, list_nodes};
 use tidemill_model::{
-    Covered, Epoch, FleetUrl, InstanceId, NodeId, SidecarState, Timestamp, unix_ms,
+    Covered, Epoch, FleetUrl, InstanceId, NodeId, RunFigures, SidecarState, Timestamp, unix_ms,
 };
 use tokio::task::JoinSet;
 
@@ -35,6 +35,8 @@ pub struct NodeView {
     pub wal_lag_bytes: Option<u64>,
     /// What a barrier is known to have covered.
     pub covered: Option<Covered>,
+    /// What the node's runs do, as its app told last; `None` if that is not known.
+    pub runs: Option<RunFigures>,
 }
 
 /// The holder of a lease.
@@ -134,6 +136,7 @@ impl NodeView {
             heartbeat_age_ms: Some(unix_ms(age)),
             wal_lag_bytes: Some(lease.status.wal_lag_bytes),
             covered: lease.covered,
+            runs: lease.status.runs,
         }
     }
 
@@ -148,6 +151,7 @@ impl NodeView {
             heartbeat_age_ms: None,
             wal_lag_bytes: None,
             covered: None,
+            runs: None,
         }
     }
 }
@@ -182,6 +186,7 @@ mod tests {
                 at: second(holder),
                 wal_lag_bytes: 0,
                 shipped_until: None,
+                runs: None,
                 unknown: serde_json::Map::new(),
             },
             unknown: serde_json::Map::new(),

@@ -132,6 +132,7 @@ fn lease(covered: Covered) -> LeaseDoc {
             at: Timestamp::from_micros(0).unwrap(),
             wal_lag_bytes: 0,
             shipped_until: None,
+            runs: None,
             unknown: serde_json::Map::new(),
         },
         unknown: serde_json::Map::new(),

@@ -2,7 +2,7 @@
 //! it.
 
 use tidemill_eventlog::host;
-use tidemill_model::{BootId, Covered, Epoch, LeaseStatus, SidecarState, Timestamp};
+use tidemill_model::{BootId, Covered, Epoch, LeaseStatus, RunFigures, SidecarState, Timestamp};
 
 use crate::problems::Problems;
 
@@ -40,6 +40,8 @@ pub(crate) struct SharedStatus {
     pub(crate) wal_lag_bytes: u64,
     /// When the sidecar read the head of the log that the last accepted upload shipped.
     pub(crate) shipped_until: Option<Timestamp>,
+    /// What the runs do, as the app told last; kept when it has gone, because the time is in it.
+    pub(crate) runs: Option<RunFigures>,
     /// What the last barrier that counted in this process covered.
     pub(crate) covered: Option<Covered>,
 }
@@ -58,6 +60,7 @@ impl SharedStatus {
             litestream_version: None,
             wal_lag_bytes: 0,
             shipped_until: None,
+            runs: None,
             covered: None,
         }
     }
@@ -78,6 +81,7 @@ impl SharedStatus {
             at: host::wall_now(),
             wal_lag_bytes: self.wal_lag_bytes,
             shipped_until: self.shipped_until,
+            runs: self.runs.clone(),
             unknown: serde_json::Map::new(),
         }
     }

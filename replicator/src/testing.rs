@@ -84,6 +84,7 @@ pub(crate) fn status() -> LeaseStatus {
         at: Timestamp::from_micros(0).unwrap(),
         wal_lag_bytes: 0,
         shipped_until: None,
+        runs: None,
         unknown: serde_json::Map::new(),
     }
 }

@@ -27,6 +27,7 @@ mod frozen;
 mod ghost;
 mod group_commit;
 mod harness;
+mod heartbeat;
 mod holes;
 mod hostile_text;
 mod http_errors;

@@ -233,6 +233,15 @@ proptest! {
             prop_assert_eq!(listed.ended_at, run.state.ended_at);
             prop_assert_eq!(&listed.custom_status, &run.state.head.custom_status);
         }
+        let blocked = script.runs.iter().filter(|(_, run)| run.state.status == RunStatus::Blocked);
+        let expected = blocked.min_by_key(|(_, run)| run.blocked_seq).map(|(id, _)| id.clone());
+        let oldest = query::oldest_blocked(connection).unwrap();
+        prop_assert_eq!(oldest.as_ref().map(|(id, _, _)| id), expected.as_ref());
+        if let Some((id, since, reason)) = oldest {
+            let state = &script.runs[&id].state;
+            prop_assert_eq!(reason.as_ref(), state.head.blocked.as_ref());
+            prop_assert!(since <= state.updated_at);
+        }
         check_views(&script)?;
     }
 }

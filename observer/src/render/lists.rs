@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tidemill_eventlog::Report;
-use tidemill_model::{BlockReason, EventView, RunSummary, terminal};
+use tidemill_model::{BlockReason, EventView, RunFigures, RunStatus, RunSummary, terminal};
 
 use super::attempt::activity;
 use super::screen::{Colour, Screen};
@@ -102,11 +102,45 @@ pub fn nodes(nodes: &[NodeView]) -> String {
                 holder.map_or_else(dash, |holder| format!("{}:{}", holder.host, holder.pid)),
                 node.heartbeat_age_ms.map_or_else(dash, ago),
                 node.wal_lag_bytes.map_or_else(dash, |bytes| format!("{bytes} B")),
-                node.problem.clone().unwrap_or_default(),
+                node.runs.as_ref().map_or_else(dash, runs_in_short),
+                node.problem.clone().or_else(|| oldest_blocked(node)).unwrap_or_default(),
             ]
         })
         .collect();
-    columns(&["NODE", "STATE", "EPOCH", "HOLDER", "HEARTBEAT", "UNSHIPPED", "PROBLEM"], &rows)
+    columns(
+        &["NODE", "STATE", "EPOCH", "HOLDER", "HEARTBEAT", "UNSHIPPED", "RUNS", "PROBLEM"],
+        &rows,
+    )
+}
+
+/// How many runs have each status, blocked ones first and ended ones together.
+fn runs_in_short(runs: &RunFigures) -> String {
+    let of = |status: &RunStatus| runs.by_status.get(status).copied().unwrap_or(0);
+    let live = [
+        RunStatus::Blocked,
+        RunStatus::Running,
+        RunStatus::Suspended,
+        RunStatus::Paused,
+        RunStatus::Pending,
+    ];
+    let live = live.iter().map(|status| (of(status), status.as_str()));
+    let ended = RunStatus::ALL.iter().filter(|status| status.is_final()).map(of).sum();
+    let some: Vec<String> = live
+        .chain([(ended, "ended")])
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if some.is_empty() { "none".to_owned() } else { some.join(", ") }
+}
+
+fn oldest_blocked(node: &NodeView) -> Option<String> {
+    let oldest = node.runs.as_ref()?.oldest.as_ref()?;
+    let since = oldest.since.map_or_else(String::new, |since| format!(" since {since}"));
+    let why = oldest
+        .reason
+        .as_ref()
+        .map_or_else(String::new, |reason| format!(": {}", terminal::line(reason)));
+    Some(format!("{} is blocked{since}{why}", oldest.run))
 }
 
 /// The store's clock shows whole seconds.

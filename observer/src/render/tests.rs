@@ -3,7 +3,10 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use tidemill_bucket::Gap;
 use tidemill_eventlog::query::{self, RunFilter};
-use tidemill_model::{Base, BreakDoc, Epoch, LogSum, NodeId, OpId, Seq, Txid};
+use tidemill_model::{
+    Base, BreakDoc, Epoch, LogSum, NodeId, OldestBlocked, OpId, RunFigures, RunId, RunStatus, Seq,
+    Txid,
+};
 
 use super::{Fold, Screen, TimelineOptions};
 use crate::history::{BranchView, BucketHistory, EpochView, History, PointView};
@@ -211,14 +214,34 @@ fn nodes_are_a_table() {
         heartbeat_age_ms: epoch.map(|_| 1_250),
         wal_lag_bytes: epoch.map(|_| 4_120),
         covered: None,
+        runs: None,
     };
-    let nodes = [node("n1", "ready", Some(3)), node("batch-7", "unclaimed", None)];
+    let figures = |counts: &[(RunStatus, u64)], oldest| {
+        Some(RunFigures::new(at(1), counts.iter().copied().collect(), oldest, 0))
+    };
+    let blocked = OldestBlocked {
+        run: RunId::new("r1").unwrap(),
+        since: Some(at(1)),
+        reason: Some("the workflow gave up".to_owned()),
+    };
+    let counts = [
+        (RunStatus::Running, 5),
+        (RunStatus::Blocked, 2),
+        (RunStatus::Completed, 1_200),
+        (RunStatus::Failed, 4),
+    ];
+    let nodes = [
+        NodeView { runs: figures(&counts, Some(blocked)), ..node("n1", "ready", Some(3)) },
+        NodeView { runs: figures(&[], None), ..node("n2", "expired", Some(1)) },
+        node("batch-7", "unclaimed", None),
+    ];
     check(
         &super::nodes(&nodes),
         expect![[r#"
-            NODE     STATE      EPOCH  HOLDER  HEARTBEAT  UNSHIPPED  PROBLEM
-            n1       ready      3      -       1s ago     4120 B
-            batch-7  unclaimed  -      -       -          -
+            NODE     STATE      EPOCH  HOLDER  HEARTBEAT  UNSHIPPED  RUNS                              PROBLEM
+            n1       ready      3      -       1s ago     4120 B     2 blocked, 5 running, 1204 ended  r1 is blocked since 1970-01-01T00:00:01.000000Z: the workflow gave up
+            n2       expired    1      -       1s ago     4120 B     none
+            batch-7  unclaimed  -      -       -          -          -
         "#]],
     );
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tidemill_eventlog::host;
 use tidemill_model::{
-    AttachHello, AttachRequest, BootTime, LeaseLine, SessionId, SocketError, SocketErrorKind,
+    AttachHello, AttachRequest, BootTime, FiguresRequest, LeaseLine, SessionId, SocketError,
+    SocketErrorKind,
 };
 
 use super::socket::{AttachReply, Attachment};
@@ -111,6 +112,16 @@ impl AppDoor {
             }
         };
         reply.refuse(SocketError { kind, message });
+    }
+
+    /// Notes what the attached app's runs do, for the next renewal of the lease.
+    pub(crate) fn figures(&self, told: FiguresRequest) -> Result<(), SocketError> {
+        if self.attachment.as_ref().is_none_or(|held| *held.session() != told.session) {
+            let message = "this app is not attached any more".to_owned();
+            return Err(SocketError { kind: SocketErrorKind::Conflict, message });
+        }
+        self.context.status().runs = Some(told.runs.bounded());
+        Ok(())
     }
 
     /// Sends the app a line if something changed since the last one. The app counts a growing lag

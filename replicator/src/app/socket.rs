@@ -26,8 +26,8 @@ use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tidemill_eventlog::{Beside, FileLock};
 use tidemill_model::{
-    AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, LeaseLine, SessionId,
-    SidecarStatus, SocketError,
+    AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, FiguresRequest,
+    LeaseLine, SessionId, SidecarStatus, SocketError,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -76,6 +76,13 @@ pub(crate) enum AppRequest {
         request: BarrierRequest,
         /// Where the answer goes.
         reply: ReplyTo<BarrierReply>,
+    },
+    /// An app tells what its runs do.
+    Figures {
+        /// What it said.
+        request: FiguresRequest,
+        /// Where the answer goes.
+        reply: ReplyTo<()>,
     },
     /// A caller asks for the sidecar's status.
     Status {

@@ -218,6 +218,7 @@ impl Serving {
                 reply.send(Ok(()));
             }
             AppRequest::Barrier { request, reply } => node.shipping.ask(&request, reply, post),
+            AppRequest::Figures { request, reply } => reply.send(node.door.figures(request)),
             AppRequest::Status { reply } => {
                 drop(reply.send(Box::new(node.status(&self.routes.supervisor))));
             }

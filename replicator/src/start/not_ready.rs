@@ -19,6 +19,7 @@ pub(crate) async fn receive(context: &Arc<Context>, requests: &mut mpsc::Receive
         match request {
             AppRequest::Attach { request, reply, .. } => reply.refuse(refusal(context, &request)),
             AppRequest::Barrier { reply, .. } => reply.send(Err(not_ready(context))),
+            AppRequest::Figures { reply, .. } => reply.send(Err(not_ready(context))),
             // No app is attached here, so this goodbye was meant for a sidecar that died.
             AppRequest::Detach { reply, .. } => reply.send(Ok(())),
             AppRequest::Broken { .. } => {}

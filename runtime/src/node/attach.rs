@@ -21,7 +21,8 @@ use tidemill_client::{Answer, Call, CallError, Peer};
 use tidemill_eventlog::host;
 use tidemill_model::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, BootId, BootTime, DOCUMENT_VERSION,
-    DetachRequest, Epoch, GateState, LeaseLine, SessionId, SocketError, SocketErrorKind,
+    DetachRequest, Epoch, FiguresRequest, GateState, LeaseLine, RunFigures, SessionId, SocketError,
+    SocketErrorKind,
 };
 use tidemill_telemetry::log::of_node;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,9 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// How long a goodbye may take; the sidecar normally answers at once.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the sidecar may take to note figures, which it does at once; they come again.
+const FIGURES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of an answer is read: real answers are a few hundred bytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -139,6 +143,23 @@ impl Sidecar {
         self.shared.fenced.cancelled().await;
     }
 
+    /// The attachment, another one after the sidecar was replaced.
+    pub(crate) fn session(&self) -> SessionId {
+        self.shared.session().clone()
+    }
+
+    /// Tells the sidecar what the runs do.
+    pub(crate) async fn tell_runs(&self, session: &SessionId, runs: &RunFigures) -> Heard {
+        let body = json(&FiguresRequest { session: session.clone(), runs: runs.clone() });
+        let call = call(&self.shared.socket, "/v1/figures", body);
+        match tokio::time::timeout(FIGURES_TIMEOUT, call).await {
+            Ok(Ok(_)) => Heard::Yes,
+            Ok(Err(refusal)) if refusal.is_of_another_version() => Heard::Never,
+            Ok(Err(refusal)) => Heard::NotNow(refusal.to_string()),
+            Err(_) => Heard::NotNow("it did not answer".to_owned()),
+        }
+    }
+
     /// Waits until everything committed so far is in the bucket and a later look at the lease still
     /// shows this owner.
     #[cfg_attr(
@@ -173,6 +194,17 @@ impl Sidecar {
         })?;
         Ok(answer.map(drop)?)
     }
+}
+
+/// What became of figures for the sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It has them.
+    Yes,
+    /// It did not take them this time, and why.
+    NotNow(String),
+    /// It does not know what they are.
+    Never,
 }
 
 impl AttachShared {
@@ -231,6 +263,15 @@ impl Refusal {
                     false
                 }
             },
+        }
+    }
+
+    /// Whether the sidecar does not know the request.
+    fn is_of_another_version(&self) -> bool {
+        match self {
+            Refusal::Call(_) => false,
+            Refusal::Nonsense(_) => true,
+            Refusal::Refused(error) => error.kind == SocketErrorKind::Invalid,
         }
     }
 

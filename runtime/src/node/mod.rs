@@ -3,6 +3,7 @@
 //! - [`attach`] gets the sidecar's permission and follows its lease
 //! - [`open`] opens a file alone or under a sidecar
 //! - [`shipping`] keeps what the sidecar last reported about shipping
+//! - [`figures`] tells the sidecar what the runs do, for the heartbeat
 //! - [`http`] serves the node's HTTP API
 //! - [`cli`] is `App::main`
 //! - [`serving`] is `App::serve`, for a program with its own `main`
@@ -13,6 +14,7 @@
 
 mod attach;
 mod cli;
+mod figures;
 mod http;
 mod open;
 mod serving;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 
 use super::attach::Sidecar;
+use super::figures::Figures;
 use super::http::{
     Api, AppInfo, Elsewhere, Readiness, Scraped, Server, Token, check_exposure, duration, router,
 };
@@ -154,7 +155,9 @@ impl App {
         let scraped = Scraped::under(open.sidecar.as_ref().map(Sidecar::socket));
         let (node, environment) = (open.node.clone(), open.environment.clone());
         let api = Api::new(node, info, environment, readiness, scraped);
-        let mut serving = Serving { side, open, api, token, server: None };
+        let figures = open.sidecar.as_ref();
+        let figures = figures.map(|sidecar| Figures::start(&side, &open.node, sidecar));
+        let mut serving = Serving { side, open, api, token, server: None, figures };
         if let Some(listen) = listen
             && let Err(error) = serving.listen(listen).await
         {
@@ -175,6 +178,7 @@ pub struct Serving {
     api: Arc<Api>,
     token: Option<Token>,
     server: Option<Server>,
+    figures: Option<Figures>,
 }
 
 impl Serving {
@@ -227,7 +231,10 @@ impl Serving {
     /// # Errors
     /// As [`Node::shutdown`].
     pub async fn close(self) -> Result<(), Error> {
-        let Serving { side, open, api, server, .. } = self;
+        let Serving { side, open, api, server, figures, .. } = self;
+        if let Some(figures) = figures {
+            figures.stop().await;
+        }
         match server {
             Some(server) => server.stop().await,
             None => api.close().await,

@@ -7,8 +7,8 @@ use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{Row, waits};
 use tidemill_model::{
-    BlockReason, Event, OpId, RunCounts, RunId, RunState, RunStatus, RunSummary, Seq, Timestamp,
-    WaitsFor,
+    BlockReason, Event, OldestBlocked, OpId, RunCounts, RunId, RunState, RunStatus, RunSummary,
+    Seq, Timestamp, WaitsFor,
 };
 
 use crate::engine::RunResult;
@@ -57,6 +57,18 @@ impl HeldBlocks {
             page.retain(|run| run.status == status);
         }
         Ok((page, next))
+    }
+
+    /// The run that has been blocked for the longest time: by the file, else one of those blocks.
+    pub(super) fn oldest(
+        &self,
+        file: &Connection,
+    ) -> tidemill_eventlog::Result<Option<OldestBlocked>> {
+        if let Some((run, since, reason)) = query::oldest_blocked(file)? {
+            return Ok(Some(OldestBlocked::new(run, Some(since), reason.as_ref())));
+        }
+        let held = self.runs.first_key_value();
+        Ok(held.map(|(run, reason)| OldestBlocked::new(run.clone(), None, Some(reason))))
     }
 
     /// The counts that the file would give if it had those blocks.

@@ -34,8 +34,8 @@ use tidemill_eventlog::prune::PrunableRun;
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{OwnCopy, waits};
 use tidemill_model::{
-    ComparedSeqs, OpId, RetentionJudge, RunCounts, RunId, RunPage, RunState, Seq, Timestamp,
-    WaitsFor,
+    ComparedSeqs, OldestBlocked, OpId, RetentionJudge, RunCounts, RunId, RunPage, RunState, Seq,
+    Timestamp, WaitsFor,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -224,6 +224,14 @@ impl Reads {
         keep: impl FnOnce(RunCounts) + Send + 'static,
     ) -> Result<(), Error> {
         self.lane.read(move |file| query::counts(file).map(keep)).await
+    }
+
+    /// How many runs have each status, and the one that has been blocked for the longest time.
+    pub(crate) async fn figures(
+        &self,
+        held: HeldBlocks,
+    ) -> Result<(RunCounts, Option<OldestBlocked>), Error> {
+        self.lane.read(move |file| Ok((held.counts(file)?, held.oldest(file)?))).await
     }
 
     /// A run and its ancestors up to the root, as lists show them; empty if there is no such run.

@@ -1,4 +1,4 @@
-use tidemill_model::{DOCUMENT_VERSION, GateState};
+use tidemill_model::{DOCUMENT_VERSION, GateState, OldestBlocked, RunFigures, RunId, RunStatus};
 use tokio::sync::watch;
 
 use super::super::socket::AskingApp;
@@ -134,4 +134,33 @@ async fn an_app_is_told_what_changed_and_a_lag_when_it_begins_to_matter_and_when
     assert_eq!(told(lagging(20, 0), None), Some(lagging(20, 0)), "it is over");
     let closed = LeaseLine { state: GateState::Closed, ..lagging(20, 0) };
     assert_eq!(told(closed.clone(), None), Some(closed));
+}
+
+#[tokio::test]
+async fn what_the_attached_app_tells_of_its_runs_is_in_the_next_lease_and_stays_when_it_goes() {
+    let mut fixture = Fixture::new().await;
+    let (session, _lines) = fixture.attached();
+    let context = Arc::clone(&fixture.door.context);
+    assert_eq!(context.status().lease_status().runs, None);
+    let at = tidemill_model::Timestamp::from_micros(1).unwrap();
+    let reason = Some("\u{1b}[2J".repeat(1_000));
+    let oldest = OldestBlocked { run: RunId::new("r1").unwrap(), since: None, reason };
+    let runs = RunFigures {
+        at,
+        by_status: [(RunStatus::Blocked, 1)].into(),
+        blocked: Some(1),
+        oldest: Some(oldest),
+        steps_per_minute: 3,
+    };
+    let told = FiguresRequest { session: session.clone(), runs: runs.clone() };
+    fixture.door.figures(told.clone()).unwrap();
+    let in_lease = context.status().lease_status().runs;
+    assert_eq!(in_lease, Some(runs.bounded()), "a sidecar keeps the bounds itself");
+    // Another app's, and those of one that has gone.
+    let other = SessionId::from_random([9; 16]);
+    let refused = fixture.door.figures(FiguresRequest { session: other, ..told.clone() });
+    assert_eq!(refused.unwrap_err().kind, SocketErrorKind::Conflict);
+    fixture.door.broken(session, &mut fixture.post);
+    assert!(fixture.door.figures(told).is_err());
+    assert_eq!(context.status().lease_status().runs, in_lease);
 }

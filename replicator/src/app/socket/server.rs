@@ -123,6 +123,11 @@ async fn answer(
                 .await
                 .map(|reply| json(StatusCode::OK, &reply))
         }
+        (&Method::POST, "/v1/figures") => {
+            ask(request, requests, |request, reply| AppRequest::Figures { request, reply })
+                .await
+                .map(|()| Response::new(ReplyBody::default()))
+        }
         (&Method::GET, "/v1/status") => answered(requests, |reply| AppRequest::Status { reply })
             .await
             .map(|status| json(StatusCode::OK, &status)),
@@ -133,7 +138,8 @@ async fn answer(
             })
         }
         (method, path) => {
-            let known = "POST /v1/attach, /v1/detach, /v1/barrier, GET /v1/status, /metrics";
+            let known =
+                "POST /v1/attach, /v1/detach, /v1/barrier, /v1/figures, GET /v1/status, /metrics";
             Err(invalid(format!("no such endpoint `{method} {path}`: there are {known}")))
         }
     };

@@ -165,6 +165,7 @@ async fn what_cannot_be_read_is_refused_with_what_to_do() {
     for (method, uri, body, part) in [
         ("GET", "/v1/attach", String::new(), "no such endpoint"),
         ("POST", "/v1/barrier", "{}".to_owned(), "missing field `timeout_ms`"),
+        ("POST", "/v1/figures", "{}".to_owned(), "missing field `session`"),
         ("POST", "/v1/attach", attach_body(1), "the app itself must hold the connection"),
         ("POST", "/v1/attach", newer, "v=2 is not known"),
         ("POST", "/v1/detach", "x".repeat(70_000), "length limit exceeded"),

@@ -248,3 +248,39 @@ async fn a_refusal_for_good_is_an_error_with_the_sidecars_words() {
         assert_eq!(error.to_string(), "the sidecar: not so");
     }
 }
+
+#[tokio::test]
+async fn figures_are_told_with_the_session_and_a_sidecar_that_does_not_know_them_says_so() {
+    let scripted = ScriptedSidecar::new();
+    let socket = scripted.socket();
+    let attaching = tokio::spawn(async move { Sidecar::attach(&socket).await });
+    let (_, _stream) = scripted.grant(3, 5).await;
+    let sidecar = attaching.await.unwrap().unwrap();
+    let at = tidemill_model::Timestamp::from_micros(1).unwrap();
+    let runs = RunFigures::new(at, [(tidemill_model::RunStatus::Running, 2)].into(), None, 7);
+    let tell = || {
+        let (sidecar, runs) = (sidecar.clone(), runs.clone());
+        tokio::spawn(async move { sidecar.tell_runs(&sidecar.session(), &runs).await })
+    };
+    let telling = tell();
+    let (first, body, mut answer) = scripted.request().await;
+    assert_eq!(first, "POST /v1/figures HTTP/1.1");
+    let told: FiguresRequest = serde_json::from_str(&body).unwrap();
+    assert_eq!(told, FiguresRequest { session: sidecar.session(), runs: runs.clone() });
+    answer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    assert_eq!(telling.await.unwrap(), Heard::Yes);
+    for (kind, expected) in [
+        (SocketErrorKind::Unavailable, Heard::NotNow("not so".to_owned())),
+        (SocketErrorKind::Conflict, Heard::NotNow("not so".to_owned())),
+        (SocketErrorKind::Invalid, Heard::Never),
+    ] {
+        let telling = tell();
+        scripted.refuse(kind).await;
+        assert_eq!(telling.await.unwrap(), expected);
+    }
+    // What no sidecar of ours answers.
+    let telling = tell();
+    let (_, _, mut answer) = scripted.request().await;
+    answer.write_all(b"HTTP/1.1 404 X\r\ncontent-length: 4\r\n\r\nnone").await.unwrap();
+    assert_eq!(telling.await.unwrap(), Heard::Never);
+}
