@@ -250,22 +250,33 @@ fn again(origin: &Origin) -> String {
     }
 }
 
+/// The exit code tells what was found, also to a script whose `head` has closed the pipe.
 fn print(replayed: &Replayed, json: bool) -> anyhow::Result<ExitCode> {
-    if json {
-        output::json(replayed)?;
-    } else {
-        let mut lines = String::new();
-        // What a run put into its texts stays in its line.
-        for line in words::divergences(&replayed.runs) {
-            lines.push_str(&terminal::line(&line));
-            lines.push('\n');
-        }
-        lines.push_str(&words::summary(&replayed.selection, replayed.diverge));
-        lines.push('\n');
-        output::text(&lines)?;
-        if let Some(hint) = words::look(&replayed.runs, &again(&replayed.source)) {
-            output::say(&hint);
-        }
+    let printed = match json {
+        true => output::json(replayed),
+        false => print_text(replayed),
+    };
+    if replayed.diverge == 0 {
+        return printed;
     }
-    Ok(if replayed.diverge == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if let Err(error) = printed {
+        output::fail(&error);
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+fn print_text(replayed: &Replayed) -> anyhow::Result<ExitCode> {
+    let mut lines = String::new();
+    // What a run put into its texts stays in its line.
+    for line in words::divergences(&replayed.runs) {
+        lines.push_str(&terminal::line(&line));
+        lines.push('\n');
+    }
+    lines.push_str(&words::summary(&replayed.selection, replayed.diverge));
+    lines.push('\n');
+    let printed = output::text(&lines)?;
+    if let Some(hint) = words::look(&replayed.runs, &again(&replayed.source)) {
+        output::say(&hint);
+    }
+    Ok(printed)
 }

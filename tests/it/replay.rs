@@ -207,6 +207,13 @@ fn a_changed_program_diverges_with_both_sides_and_the_line_of_the_call() {
     assert_eq!(parts[0]["divergence"]["kind"], "nondeterminism");
     assert!(parts[0]["seq"].as_u64() > Some(1) && parts[0]["at"].is_string(), "{parts:?}");
 
+    // A reader that has enough does not make it pass.
+    let (reader, writer) = std::io::pipe().expect("make a pipe");
+    drop(reader);
+    let mut command = history.command(text(history.db()), &[]);
+    let status = command.env("TIDEMILL_TEST_CODE", "2").stdout(writer).status().expect("run it");
+    assert_eq!(status.code(), Some(1));
+
     // What `check` of the program itself says of the same run.
     let later = history.settings.clone().env("TIDEMILL_TEST_CODE", "2");
     let said = process::finish("check", &mut later.command(&["check", "changed"]));
