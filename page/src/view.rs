@@ -113,11 +113,11 @@ impl View {
                 found(page, run).map(|page| Page::Events(Box::new(page)))
             }
             View::Curves(run, params) => {
-                let page = CurvesPage::read(connection, run, None, params)?;
+                let page = CurvesPage::read(connection, run, params)?;
                 Ok(Page::Curves(Box::new(page)))
             }
             View::Children(run, params) => {
-                let page = ChildrenPage::read(connection, run, None, params)?;
+                let page = ChildrenPage::read(connection, run, params)?;
                 Ok(Page::Children(Box::new(page)))
             }
             View::Operation(run, op) => {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tidemill_model::{RunId, Seq};
+use tidemill_model::RunId;
 
 use super::best::{best, less_is_better};
 use super::curves::curves;
@@ -74,12 +74,7 @@ struct Whole {
     cells: Vec<Option<Cell>>,
 }
 
-pub(super) fn page(
-    run: &RunId,
-    until: Option<Seq>,
-    asked: &ChildrenQuery,
-    family: &Family,
-) -> ChildrenPage {
+pub(super) fn page(run: &RunId, asked: &ChildrenQuery, family: &Family) -> ChildrenPage {
     let Family { members, numbers, children } = family;
     let axis = family_axis(numbers, members);
     let metrics = metrics(numbers, axis);
@@ -100,7 +95,6 @@ pub(super) fn page(
     };
     ChildrenPage {
         run: run.clone(),
-        until,
         query: asked.clone(),
         children: *children,
         not_read: children.saturating_sub(u64::try_from(members.len()).unwrap_or(u64::MAX)),

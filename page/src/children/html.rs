@@ -19,7 +19,7 @@ impl ChildrenPage {
             h1 { "Children of " a href=(site.run(self.run.as_str())) { (self.run) } }
             div.facts {
                 span { b { (children(self.children)) } }
-                @if let Some(until) = self.until { span { "up to event " b { (until) } } }
+                @if let Some(seq) = self.query.seq { span { "up to event " b { (seq) } } }
             }
             @if self.not_read > 0 {
                 p.warn { "The newest " (words::thousands(self.not_read)) " are not shown." }
@@ -40,12 +40,12 @@ impl ChildrenPage {
 
     /// The address of this table with other parameters.
     fn address(&self, site: &Site, asked: &ChildrenQuery) -> String {
-        let until = self.until.map(|until| until.to_string());
+        let seq = self.query.seq.map(|seq| seq.to_string());
         let page = (asked.page > 1).then(|| asked.page.to_string());
         with_query(
             &site.at(&["runs", self.run.as_str(), "children"]),
             &[
-                ("until", until.as_deref()),
+                ("seq", seq.as_deref()),
                 ("sort", asked.sort.as_deref()),
                 ("dir", asked.desc.then_some("desc")),
                 ("show", asked.show.map(ColumnOf::as_str)),

@@ -12,17 +12,23 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroUsize;
+
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidemill_eventlog::{Error, ErrorKind, Result, query};
 use tidemill_model::{RunId, RunStatus, Seq, Timestamp};
 
+use crate::Params;
+
 pub use columns::ColumnOf;
 
 /// What is asked of the children of a run: the parameters of their address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildrenQuery {
+    /// `seq=SEQ`: as it was at this event. `None` for what is now.
+    pub seq: Option<Seq>,
     /// `sort=COLUMN`: a column's key, such as `duration`, `input.rate` or `best.val.loss`. `None`
     /// for the order in which the children were started.
     pub sort: Option<String>,
@@ -38,41 +44,27 @@ pub struct ChildrenQuery {
 
 impl Default for ChildrenQuery {
     fn default() -> ChildrenQuery {
-        ChildrenQuery { sort: None, desc: false, show: None, metric: None, page: 1 }
+        ChildrenQuery { seq: None, sort: None, desc: false, show: None, metric: None, page: 1 }
     }
 }
 
 impl ChildrenQuery {
-    /// Reads the query of an address; what is not of the children is passed over.
+    /// Reads the query of an address.
     ///
     /// # Errors
-    /// `Invalid` for a parameter that is not what it has to be.
+    /// `Invalid` for a parameter that is unknown or not what it has to be.
     pub fn parse(query: &str) -> Result<ChildrenQuery> {
-        let mut asked = ChildrenQuery::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(_, v)| !v.is_empty())
-        {
-            let wrong = |rule| {
-                let shown: String = value.chars().take(40).collect();
-                Error::new(ErrorKind::Invalid, format!("{name}=`{shown}`: {rule}"))
-            };
-            match (&*name, &*value) {
-                ("sort", _) => asked.sort = Some(value.into_owned()),
-                ("dir", "asc") => asked.desc = false,
-                ("dir", "desc") => asked.desc = true,
-                ("dir", _) => return Err(wrong("give asc or desc")),
-                ("show", text) => {
-                    let found = ColumnOf::ALL.into_iter().find(|of| of.as_str() == text);
-                    asked.show = Some(found.ok_or_else(|| wrong("give input, output or best"))?);
-                }
-                ("metric", _) => asked.metric = Some(value.into_owned()),
-                ("page", text) => {
-                    let page = text.parse().ok().filter(|page| *page > 0);
-                    asked.page = page.ok_or_else(|| wrong("give a number from 1"))?;
-                }
-                _ => {}
-            }
-        }
-        Ok(asked)
+        let known = ["seq", "sort", "dir", "show", "metric", "page"];
+        let params = Params::read(query, &known)?;
+        let origins = ColumnOf::ALL.map(|of| (of.as_str(), of));
+        Ok(ChildrenQuery {
+            seq: params.get("seq")?,
+            sort: params.text("sort").map(str::to_owned),
+            desc: params.one_of("dir", &[("asc", false), ("desc", true)])?.unwrap_or(false),
+            show: params.one_of("show", &origins)?,
+            metric: params.text("metric").map(str::to_owned),
+            page: params.get::<NonZeroUsize>("page")?.map_or(1, NonZeroUsize::get),
+        })
     }
 }
 
@@ -80,8 +72,8 @@ impl ChildrenQuery {
 ///
 /// ```json
 /// {
-///   "run": "sweep", "until": null,
-///   "query": {"sort": "best.val.loss", "desc": false, "show": null, "metric": null, "page": 1},
+///   "run": "sweep",
+///   "query": {"seq": null, "sort": "best.val.loss", "desc": false, "show": null, "metric": null, "page": 1},
 ///   "children": 500, "not_read": 0, "pages": 5, "cut": false,
 ///   "columns": [
 ///     {"key": "input.rate", "of": "input", "name": "rate", "differs": true, "less": null},
@@ -109,8 +101,6 @@ impl ChildrenQuery {
 pub struct ChildrenPage {
     /// The parent.
     pub run: RunId,
-    /// Up to which event it is shown; `None` for all.
-    pub until: Option<Seq>,
     /// What was asked for.
     pub query: ChildrenQuery,
     /// How many children it has.
@@ -220,13 +210,12 @@ impl ChildrenPage {
     pub fn read(
         connection: &Connection,
         run: &RunId,
-        until: Option<Seq>,
         asked: &ChildrenQuery,
     ) -> Result<ChildrenPage> {
         if query::run(connection, run)?.is_none() {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")));
         }
-        let family = read::family(connection, run, until)?;
-        Ok(columns::page(run, until, asked, &family))
+        let family = read::family(connection, run, asked.seq)?;
+        Ok(columns::page(run, asked, &family))
     }
 }

@@ -5,7 +5,7 @@ use crate::curves::testing::{File, HOSTILE, Written, assert_harmless, elements, 
 
 fn page(file: &Written, query: &str) -> ChildrenPage {
     let asked = ChildrenQuery::parse(query).unwrap();
-    let page = ChildrenPage::read(&file.connection, &run_id("sweep"), None, &asked).unwrap();
+    let page = ChildrenPage::read(&file.connection, &run_id("sweep"), &asked).unwrap();
     let json = serde_json::to_string(&page).unwrap();
     assert_eq!(serde_json::from_str::<ChildrenPage>(&json).unwrap(), page, "as JSON and back");
     page
@@ -128,11 +128,7 @@ fn what_was_recorded_again_is_not_the_best() {
 #[test]
 fn until_an_event_nothing_later_is_shown() {
     let file = small();
-    let asked = ChildrenQuery::default();
-    let until = |seq| {
-        let seq = tidemill_model::Seq::new(seq).unwrap();
-        ChildrenPage::read(&file.connection, &run_id("sweep"), Some(seq), &asked).unwrap()
-    };
+    let until = |seq: u64| page(&file, &format!("seq={seq}"));
     assert_eq!(until(2).rows.len(), 0);
     let running = until(7);
     assert_eq!((running.rows.len(), running.rows[0].status.as_str()), (1, "running"));
@@ -147,9 +143,9 @@ fn a_run_without_children_says_so() {
     let html = page(&file, "").html(&site()).into_string();
     assert!(html.contains("This run has started no child."));
     let asked = ChildrenQuery::default();
-    let none = ChildrenPage::read(&file.connection, &run_id("gone"), None, &asked);
+    let none = ChildrenPage::read(&file.connection, &run_id("gone"), &asked);
     assert_eq!(none.unwrap_err().to_string(), "there is no run gone");
-    for query in ["dir=up", "show=all", "page=0"] {
+    for query in ["dir=up", "show=all", "page=0", "seq=x", "more=1"] {
         assert!(ChildrenQuery::parse(query).is_err(), "{query}");
     }
 }

@@ -11,11 +11,7 @@ use crate::words;
 impl ComparePage {
     /// What asks for two runs.
     pub fn form(site: &Site) -> Markup {
-        html! {
-            h1 { "Compare two runs" }
-            p.soft { "From which event on their histories differ, and what differs in them." }
-            (form(site, &CompareQuery::default()))
-        }
+        asking(site, &CompareQuery::default())
     }
 
     /// The content of the page, of two runs of one source.
@@ -29,8 +25,8 @@ impl ComparePage {
         let asked = CompareQuery {
             a: Some(self.a.run.clone()),
             b: Some(self.b.run.clone()),
-            a_until: self.a.until,
-            b_until: self.b.until,
+            a_seq: self.a.seq,
+            b_seq: self.b.seq,
         };
         html! {
             h1 { "Compare" }
@@ -117,13 +113,21 @@ impl ComparePage {
     }
 }
 
+pub(super) fn asking(site: &Site, asked: &CompareQuery) -> Markup {
+    html! {
+        h1 { "Compare two runs" }
+        p.soft { "From which event on their histories differ, and what differs in them." }
+        (form(site, asked))
+    }
+}
+
 fn form(site: &Site, asked: &CompareQuery) -> Markup {
     html! {
         form.filters action=(site.at(&["compare"])) {
             label { "run A" input name="a" required value=[asked.a.as_ref()]; }
             label { "run B" input name="b" required value=[asked.b.as_ref()]; }
-            label { "A up to event" input name="a_until" inputmode="numeric" size="9" placeholder="all" value=[asked.a_until]; }
-            label { "B up to event" input name="b_until" inputmode="numeric" size="9" placeholder="all" value=[asked.b_until]; }
+            label { "A up to event" input name="a_seq" inputmode="numeric" size="9" placeholder="all" value=[asked.a_seq]; }
+            label { "B up to event" input name="b_seq" inputmode="numeric" size="9" placeholder="all" value=[asked.b_seq]; }
             button.main { "Compare" }
         }
     }
@@ -136,7 +140,7 @@ fn line(what: &str, differs: bool, a: &Markup, b: &Markup) -> Markup {
 fn run(site: &Site, head: &Head) -> Markup {
     html! {
         a href=(site.run(head.run.as_str())) { (head.run) }
-        @if let Some(until) = head.until { " up to event " (until) }
+        @if let Some(seq) = head.seq { " up to event " (seq) }
     }
 }
 

@@ -14,10 +14,13 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use maud::Markup;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use tidemill_eventlog::{Error, ErrorKind, Result};
+use tidemill_eventlog::Result;
 use tidemill_model::{OpName, RunId, RunStatus, Seq, Timestamp};
+
+use crate::{Params, Site};
 
 pub use divergence::What;
 pub use fields::{Field, Fields};
@@ -34,40 +37,58 @@ pub struct CompareQuery {
     pub a: Option<RunId>,
     /// `b=RUN`: the second run. `None` if it is to be asked for.
     pub b: Option<RunId>,
-    /// `a_until=SEQ`: up to which event of the first run.
-    pub a_until: Option<Seq>,
-    /// `b_until=SEQ`: up to which event of the second run.
-    pub b_until: Option<Seq>,
+    /// `a_seq=SEQ`: up to which event of the first run.
+    pub a_seq: Option<Seq>,
+    /// `b_seq=SEQ`: up to which event of the second run.
+    pub b_seq: Option<Seq>,
 }
 
 impl CompareQuery {
-    /// Reads the query of an address; what is not of the comparison is passed over.
+    /// Reads the query of an address.
     ///
     /// # Errors
-    /// `Invalid` for a parameter that is not what it has to be.
+    /// `Invalid` for a parameter that is unknown or not what it has to be.
     pub fn parse(query: &str) -> Result<CompareQuery> {
-        let mut asked = CompareQuery::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(_, v)| !v.is_empty())
-        {
-            let run = || {
-                RunId::new(value.trim())
-                    .map_err(|e| Error::new(ErrorKind::Invalid, format!("{name}: {e}")))
-            };
-            let seq = || {
-                let seq = value.parse().ok().and_then(|seq| Seq::new(seq).ok());
-                let shown: String = value.chars().take(40).collect();
-                let message = format!("{name}=`{shown}`: give the number of an event");
-                seq.ok_or_else(|| Error::new(ErrorKind::Invalid, message))
-            };
-            match &*name {
-                "a" => asked.a = Some(run()?),
-                "b" => asked.b = Some(run()?),
-                "a_until" => asked.a_until = Some(seq()?),
-                "b_until" => asked.b_until = Some(seq()?),
-                _ => {}
-            }
+        let params = Params::read(query, &["a", "b", "a_seq", "b_seq"])?;
+        Ok(CompareQuery {
+            a: params.get("a")?,
+            b: params.get("b")?,
+            a_seq: params.get("a_seq")?,
+            b_seq: params.get("b_seq")?,
+        })
+    }
+}
+
+/// What is shown of two runs of one source: the comparison, or what asks for them. As JSON:
+/// `{"query": {"a": "r1", "b": "r2", "a_seq": null, "b_seq": null}, "found": …}`, where `found`
+/// is a [`ComparePage`], or `null` until both runs are named.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compare {
+    /// What was asked for.
+    pub query: CompareQuery,
+    /// The comparison; `None` until both runs are named.
+    pub found: Option<ComparePage>,
+}
+
+impl Compare {
+    /// Compares the runs that were asked for, if both are named.
+    ///
+    /// # Errors
+    /// As [`ComparePage::read`].
+    pub fn read(connection: &Connection, asked: &CompareQuery) -> Result<Compare> {
+        let sides = asked.a.as_ref().zip(asked.b.as_ref());
+        let found = sides.map(|(a, b)| {
+            ComparePage::read((connection, a, asked.a_seq), (connection, b, asked.b_seq))
+        });
+        Ok(Compare { query: asked.clone(), found: found.transpose()? })
+    }
+
+    /// The content of the page.
+    pub fn html(&self, site: &Site) -> Markup {
+        match &self.found {
+            Some(found) => found.html(site),
+            None => html::asking(site, &self.query),
         }
-        Ok(asked)
     }
 }
 
@@ -75,9 +96,9 @@ impl CompareQuery {
 ///
 /// ```json
 /// {
-///   "a": {"run": "r1", "until": null, "workflow": "train", "status": "completed",
+///   "a": {"run": "r1", "seq": null, "workflow": "train", "status": "completed",
 ///         "started": "2026-11-20T10:00:00.000000Z", "duration_ms": 1200, "events": 40},
-///   "b": {"run": "r2", "until": null, "workflow": "train", "status": "failed",
+///   "b": {"run": "r2", "seq": null, "workflow": "train", "status": "failed",
 ///         "started": "2026-11-20T11:00:00.000000Z", "duration_ms": 900, "events": 12},
 ///   "same_events": 11,
 ///   "divergence": {"what": "kind", "position": 12, "a": {"seq": 30, "ts": "…",
@@ -122,7 +143,7 @@ pub struct Head {
     /// The run.
     pub run: RunId,
     /// Up to which event it is compared; `None` for all.
-    pub until: Option<Seq>,
+    pub seq: Option<Seq>,
     /// Its workflow.
     pub workflow: OpName,
     /// Its status at that event, or now.

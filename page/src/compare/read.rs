@@ -95,11 +95,11 @@ fn summary(connection: &Connection, run: &RunId) -> Result<RunSummary> {
     query::run(connection, run)?.ok_or_else(missing)
 }
 
-fn head(run: RunSummary, until: Option<Seq>, story: &Story) -> Head {
+fn head(run: RunSummary, seq: Option<Seq>, story: &Story) -> Head {
     let ended = story.end.map(|end| end.1);
     Head {
         run: run.id,
-        until,
+        seq,
         workflow: run.workflow,
         // A status that is no end is the newest one.
         status: match story.end {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tidemill_model::{Event, Seq};
 
-use super::{ComparePage, CompareQuery, What};
+use super::{Compare, ComparePage, CompareQuery, What};
 use crate::curves::testing::{
     File, HOSTILE, Written, assert_harmless, at, elements, json, name, op, run_id, site,
 };
@@ -157,13 +157,21 @@ fn an_event_of_a_newer_version_is_compared_as_text() {
 fn two_runs_are_asked_for() {
     let form = ComparePage::form(&site()).into_string();
     assert!(form.contains(r#"action="/n1/compare""#) && form.contains(r#"name="b""#), "{form}");
-    let asked = CompareQuery::parse("a=x&b=%20y&a_until=7&at=z").unwrap();
+    let asked = CompareQuery::parse("a=x&b=y&a_seq=7&b_seq=").unwrap();
     assert_eq!((asked.a, asked.b), (Some(run_id("x")), Some(run_id("y"))));
-    assert_eq!((asked.a_until, asked.b_until), (Seq::new(7).ok(), None));
-    for query in ["a=%3Cx%3E/", "a_until=x", "b_until=-1"] {
+    assert_eq!((asked.a_seq, asked.b_seq), (Seq::new(7).ok(), None));
+    for query in ["a=%3Cx%3E/", "a_seq=x", "b_seq=-1", "c=x"] {
         assert!(CompareQuery::parse(query).is_err(), "{query}");
     }
-    let file = File::new().done();
+    let mut file = File::new();
+    run(&mut file, "x", "1", &[]);
+    let file = file.done();
+    let compare = |query: &str| {
+        Compare::read(&file.connection, &CompareQuery::parse(query).unwrap()).unwrap()
+    };
+    let asking = compare("a=x").html(&site()).into_string();
+    assert!(asking.contains(r#"name="a" required value="x""#), "{asking}");
+    assert!(compare("a=x&b=x").html(&site()).into_string().contains("same to their ends"));
     let gone = run_id("gone");
     let side = (&file.connection, &gone, None);
     assert_eq!(ComparePage::read(side, side).unwrap_err().to_string(), "there is no run gone");

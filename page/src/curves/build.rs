@@ -1,6 +1,6 @@
 //! Which numbers share a chart, which lines it has, and what of them is drawn. Pure.
 
-use tidemill_model::{RunId, Seq};
+use tidemill_model::RunId;
 
 use super::branches::{Branches, Point, Stretch};
 use super::chart::{self, COLUMNS_MAX};
@@ -61,7 +61,6 @@ struct WholeChart<'a> {
 
 pub(super) fn page(
     run: &RunId,
-    until: Option<Seq>,
     asked: &CurvesQuery,
     numbers: &Numbers,
     ops: &[OpNumbers],
@@ -83,7 +82,6 @@ pub(super) fn page(
     split(&mut charts);
     CurvesPage {
         run: run.clone(),
-        until,
         query: asked.clone(),
         axis: axis.and_then(|axis| numbers.paths.get(axis)).cloned(),
         checkpoints: numbers.checkpoints,

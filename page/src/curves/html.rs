@@ -20,7 +20,7 @@ impl CurvesPage {
             div.facts {
                 span { b { (words::count(self.checkpoints, "checkpoint")) } }
                 span { "by " b { (self.axis()) } }
-                @if let Some(until) = self.until { span { "up to event " b { (until) } } }
+                @if let Some(seq) = self.query.seq { span { "up to event " b { (seq) } } }
                 @if self.unreadable > 0 {
                     span.warn { (words::thousands(self.unreadable)) " cannot be read" }
                 }
@@ -56,13 +56,13 @@ impl CurvesPage {
 
     /// The address of these curves with other parameters.
     fn address(&self, site: &Site, asked: &CurvesQuery) -> String {
-        let until = self.until.map(|until| until.to_string());
+        let seq = self.query.seq.map(|seq| seq.to_string());
         let op = asked.op.map(|op| op.to_string());
         let page = (asked.page > 1).then(|| asked.page.to_string());
         with_query(
             &site.at(&["runs", self.run.as_str(), "curves"]),
             &[
-                ("until", until.as_deref()),
+                ("seq", seq.as_deref()),
                 ("op", op.as_deref()),
                 ("metric", asked.metric.as_deref()),
                 ("y", asked.log.then_some("log")),
@@ -201,7 +201,7 @@ impl CurvesPage {
                     @for op in &drawn.ops_left_out { " " a href=(only(*op)) { (op) } }
                 }
                 form.filters action=(site.at(&["runs", self.run.as_str(), "curves"])) {
-                    @if let Some(until) = self.until { input type="hidden" name="until" value=(until); }
+                    @if let Some(seq) = self.query.seq { input type="hidden" name="seq" value=(seq); }
                     @if self.query.log { input type="hidden" name="y" value="log"; }
                     label { "step" input name="op" inputmode="numeric" size="8"; }
                     button { "Show" }

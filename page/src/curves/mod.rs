@@ -19,16 +19,21 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroUsize;
+
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use tidemill_eventlog::{Error, ErrorKind, Result, query};
 use tidemill_model::{RunId, Seq};
 
+use crate::Params;
 use numbers::Numbers;
 
 /// What is asked of the curves of a run: the parameters of their address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurvesQuery {
+    /// `seq=SEQ`: only what was recorded up to this event. `None` for all of it.
+    pub seq: Option<Seq>,
     /// `op=N`: only the step that is this operation. `None` for all steps.
     pub op: Option<u32>,
     /// `metric=NAME`: only the chart of this metric. `None` for all, a few on a page.
@@ -40,35 +45,19 @@ pub struct CurvesQuery {
 }
 
 impl CurvesQuery {
-    /// Reads the query of an address; what is not of the curves is passed over.
+    /// Reads the query of an address.
     ///
     /// # Errors
-    /// `Invalid` for a parameter that is not what it has to be.
+    /// `Invalid` for a parameter that is unknown or not what it has to be.
     pub fn parse(query: &str) -> Result<CurvesQuery> {
-        let mut asked = CurvesQuery { page: 1, ..CurvesQuery::default() };
-        for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(_, v)| !v.is_empty())
-        {
-            let wrong = |rule| {
-                let shown: String = value.chars().take(40).collect();
-                Error::new(ErrorKind::Invalid, format!("{name}=`{shown}`: {rule}"))
-            };
-            match &*name {
-                "op" => {
-                    let op = value.parse();
-                    asked.op = Some(op.map_err(|_| wrong("give the number of a step"))?);
-                }
-                "metric" => asked.metric = Some(value.into_owned()),
-                "y" if value == "log" => asked.log = true,
-                "y" if value == "linear" => asked.log = false,
-                "y" => return Err(wrong("give log or linear")),
-                "page" => {
-                    let page = value.parse().ok().filter(|page| *page > 0);
-                    asked.page = page.ok_or_else(|| wrong("give a number from 1"))?;
-                }
-                _ => {}
-            }
-        }
-        Ok(asked)
+        let params = Params::read(query, &["seq", "op", "metric", "y", "page"])?;
+        Ok(CurvesQuery {
+            seq: params.get("seq")?,
+            op: params.get("op")?,
+            metric: params.text("metric").map(str::to_owned),
+            log: params.one_of("y", &[("log", true), ("linear", false)])?.unwrap_or(false),
+            page: params.get::<NonZeroUsize>("page")?.map_or(1, NonZeroUsize::get),
+        })
     }
 }
 
@@ -76,8 +65,8 @@ impl CurvesQuery {
 ///
 /// ```json
 /// {
-///   "run": "r1", "until": null,
-///   "query": {"op": null, "metric": null, "log": false, "page": 1},
+///   "run": "r1",
+///   "query": {"seq": null, "op": null, "metric": null, "log": false, "page": 1},
 ///   "axis": "epoch",
 ///   "checkpoints": 300000, "unreadable": 0, "cut": false,
 ///   "metrics": ["loss"], "metrics_cut": false, "pages": 1,
@@ -101,8 +90,6 @@ impl CurvesQuery {
 pub struct CurvesPage {
     /// The run.
     pub run: RunId,
-    /// Up to which event it is shown; `None` for all.
-    pub until: Option<Seq>,
     /// What was asked for.
     pub query: CurvesQuery,
     /// The path of the number that counts the steps; `None` where checkpoints are counted, from 1.
@@ -181,21 +168,16 @@ pub struct Part {
 }
 
 impl CurvesPage {
-    /// Reads the curves of a run, up to an event or all of them.
+    /// Reads the curves of a run.
     ///
     /// # Errors
     /// `NotFound` if there is no such run; otherwise what SQLite says.
-    pub fn read(
-        connection: &Connection,
-        run: &RunId,
-        until: Option<Seq>,
-        asked: &CurvesQuery,
-    ) -> Result<CurvesPage> {
+    pub fn read(connection: &Connection, run: &RunId, asked: &CurvesQuery) -> Result<CurvesPage> {
         if query::run(connection, run)?.is_none() {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")));
         }
         let mut numbers = Numbers::default();
-        let ops = numbers.read(connection, run, until, asked.op)?;
-        Ok(build::page(run, until, asked, &numbers, &ops))
+        let ops = numbers.read(connection, run, asked.seq, asked.op)?;
+        Ok(build::page(run, asked, &numbers, &ops))
     }
 }

@@ -5,7 +5,7 @@ use super::{CurvesPage, CurvesQuery};
 
 fn curves(file: &Written, query: &str) -> CurvesPage {
     let asked = CurvesQuery::parse(query).unwrap();
-    let page = CurvesPage::read(&file.connection, &run_id("r"), None, &asked).unwrap();
+    let page = CurvesPage::read(&file.connection, &run_id("r"), &asked).unwrap();
     let json = serde_json::to_string(&page).unwrap();
     assert_eq!(serde_json::from_str::<CurvesPage>(&json).unwrap(), page, "as JSON and back");
     page
@@ -111,17 +111,18 @@ fn a_run_without_numbers_says_so() {
     assert!(empty(&curves(&file, "")).contains("no numbers"));
     assert!(empty(&curves(&file, "op=7")).contains("This step has recorded no checkpoint"));
     let asked = CurvesQuery::default();
-    let none = CurvesPage::read(&file.connection, &run_id("gone"), None, &asked);
+    let none = CurvesPage::read(&file.connection, &run_id("gone"), &asked);
     assert_eq!(none.unwrap_err().to_string(), "there is no run gone");
 }
 
 #[test]
 fn parameters_that_make_no_sense_are_refused() {
-    for query in ["op=x", "op=-1", "y=sqrt", "page=0", "page=x"] {
+    for query in ["op=x", "op=-1", "y=sqrt", "page=0", "page=x", "seq=x", "more=1"] {
         assert!(CurvesQuery::parse(query).is_err(), "{query}");
     }
-    let asked = CurvesQuery::parse("op=&metric=a%20b&until=7&page=2").unwrap();
-    let expected = CurvesQuery { op: None, metric: Some("a b".into()), log: false, page: 2 };
+    let asked = CurvesQuery::parse("op=&metric=a%20b&seq=7&page=2").unwrap();
+    let seq = tidemill_model::Seq::new(7).ok();
+    let expected = CurvesQuery { seq, op: None, metric: Some("a b".into()), log: false, page: 2 };
     assert_eq!(asked, expected);
 }
 
@@ -132,11 +133,9 @@ fn until_an_event_nothing_later_is_shown() {
         file.checkpoint("r", 1, 1, &format!(r#"{{"step":{step},"loss":1}}"#));
     }
     let file = file.done();
-    let until = tidemill_model::Seq::new(5).unwrap();
-    let asked = CurvesQuery::default();
-    let page = CurvesPage::read(&file.connection, &run_id("r"), Some(until), &asked).unwrap();
+    let page = curves(&file, "seq=5");
     assert_eq!(page.checkpoints, 2);
-    assert!(page.html(&site()).into_string().contains("curves?until=5"));
+    assert!(page.html(&site()).into_string().contains("curves?seq=5"));
 }
 
 #[test]
