@@ -10,6 +10,7 @@ use tidemill_eventlog::Result;
 use tidemill_model::{Error, ErrorKind, OpId, RunId, Timestamp};
 
 use crate::children::{ChildrenPage, ChildrenQuery};
+use crate::compare::{Compare, CompareQuery};
 use crate::curves::{CurvesPage, CurvesQuery};
 use crate::overview::Overview;
 use crate::run::{EventsPage, EventsParams, OperationShown, RunPage, RunParams};
@@ -34,6 +35,8 @@ pub enum View {
     Curves(RunId, CurvesQuery),
     /// `/runs/{id}/children`.
     Children(RunId, ChildrenQuery),
+    /// `/compare`.
+    Compare(CompareQuery),
 }
 
 /// The answer to a view: a value that is JSON for programs and a page for people.
@@ -53,6 +56,8 @@ pub enum Page {
     Curves(Box<CurvesPage>),
     /// Its children as a table.
     Children(Box<ChildrenPage>),
+    /// Two runs beside each other, or what asks for them.
+    Compare(Box<Compare>),
 }
 
 impl View {
@@ -70,6 +75,7 @@ impl View {
                 View::Overview
             }
             ["runs"] => View::Runs(RunsParams::parse(query)?),
+            ["compare"] => View::Compare(CompareQuery::parse(query)?),
             ["runs", id] => View::Run(run(id)?, RunParams::parse(query)?),
             ["runs", id, "events"] => View::Events(run(id)?, EventsParams::parse(query)?),
             ["runs", id, "curves"] => View::Curves(run(id)?, CurvesQuery::parse(query)?),
@@ -120,6 +126,9 @@ impl View {
                 let page = ChildrenPage::read(connection, run, params)?;
                 Ok(Page::Children(Box::new(page)))
             }
+            View::Compare(params) => {
+                Compare::read(connection, params).map(|page| Page::Compare(Box::new(page)))
+            }
             View::Operation(run, op) => {
                 let page = OperationShown::read(connection, run, *op)?;
                 let what = format_args!("operation {op} of {run}");
@@ -141,6 +150,7 @@ impl View {
             View::Operation(..) => Page::Operation(decode(text)?),
             View::Curves(..) => Page::Curves(decode(text)?),
             View::Children(..) => Page::Children(decode(text)?),
+            View::Compare(_) => Page::Compare(decode(text)?),
         })
     }
 }
@@ -159,12 +169,17 @@ impl Page {
             Page::Operation(page) => encode(page),
             Page::Curves(page) => encode(page),
             Page::Children(page) => encode(page),
+            Page::Compare(page) => encode(page),
         }
     }
 
     /// The whole page. `rest` is its address behind the base of the source.
     pub fn html(&self, site: &Site, rest: &str) -> Markup {
-        let tab = if matches!(self, Page::Overview(_)) { Tab::Overview } else { Tab::Runs };
+        let tab = match self {
+            Page::Overview(_) => Tab::Overview,
+            Page::Compare(_) => Tab::Compare,
+            _ => Tab::Runs,
+        };
         let (title, content) = match self {
             Page::Overview(page) => ("Overview".to_owned(), page.html(site)),
             Page::Runs(page) => ("Runs".to_owned(), page.html(site)),
@@ -172,6 +187,7 @@ impl Page {
             Page::Events(page) => (format!("Events of {}", page.run), page.html(site)),
             Page::Curves(page) => (format!("Curves of {}", page.run), page.html(site)),
             Page::Children(page) => (format!("Children of {}", page.run), page.html(site)),
+            Page::Compare(page) => ("Compare".to_owned(), page.html(site)),
             Page::Operation(page) => {
                 (format!("{} of {}", page.operation.name, page.run), page.html(site))
             }
