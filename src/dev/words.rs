@@ -34,8 +34,8 @@ pub(super) fn ready(ready: &Ready<'_>) -> String {
          bucket    {fleet} at {endpoint}\n\
          state     {state}, which stays when this ends; --fresh begins anew\n\
          \n\
-         look      tidemill runs --from {url}\n\
-         the past  source {state}/env && tidemill timeline {fleet}/dev\n\
+         look      {url}/ in a browser, or tidemill runs --from {url}\n\
+         the past  source {state}/env && tidemill observe --bucket {fleet} --node-url {url}\n\
          deploy    tidemill sidecar --node NAME --bucket s3://YOUR-BUCKET/fleet --db workflow.db -- {command}\n\
          \n\
          Ready. A new build of the program is checked against the runs and started. Ctrl-C ends.\n"

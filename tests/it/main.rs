@@ -41,6 +41,7 @@ mod looking;
 mod lost_in_a_cure;
 mod lost_state;
 mod metrics;
+mod observe;
 mod observer;
 mod older_file;
 mod outage;

@@ -79,15 +79,15 @@ impl Service {
             Some(Err(why)) => return unavailable(why),
             None => return unavailable(format!("{address} was not asked yet: try again")),
         };
-        let Some(node) = identity.node else { return Ok(()) };
-        let leases = self.watch.leases_of(&node);
-        if leases.is_empty() || leases.contains(&identity.epoch) {
+        // A node without a sidecar has no lease that another could have.
+        let (Some(node), Some(epoch)) = (identity.node, identity.epoch) else { return Ok(()) };
+        let epochs = self.watch.epochs_now(&node).await?;
+        if epochs.is_empty() || epochs.contains(&epoch) {
             return Ok(());
         }
         let message = format!(
-            "{address} says that it is {node} in epoch {}, and the lease has another owner: look at \
-             the node list again",
-            identity.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string())
+            "{address} says that it is {node} in epoch {epoch}, and the lease has another owner: look \
+             at the list of nodes again"
         );
         Err(Error::new(ErrorKind::Conflict, message))
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidemill_bucket::{NodeUrl, Store, list_nodes};
 use tidemill_eventlog::host::wall_now;
-use tidemill_model::{Error, FleetUrl, NodeId, Timestamp};
+use tidemill_model::{Epoch, Error, FleetUrl, NodeId, Timestamp};
 use tidemill_observer::{Access, NodeView, read_nodes};
 use tidemill_page::fleet::{FleetView, FleetsPage, NodeRow};
 use tidemill_page::needs::{Need, Needs, one_line};
@@ -97,11 +97,18 @@ impl Watch {
         fleet.nodes.iter().find(|view| view.node == node.node).cloned()
     }
 
-    /// The epochs that the leases of this name have, in every fleet that was read.
-    pub(crate) fn leases_of(&self, node: &NodeId) -> Vec<Option<tidemill_model::Epoch>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let all = known.values().flat_map(|fleet| &fleet.nodes);
-        all.filter(|view| view.node == *node).map(|view| view.epoch).collect()
+    /// The epochs that the leases of this name have now, in every fleet that has such a node.
+    ///
+    /// # Errors
+    /// `Unavailable` if the bucket does not answer.
+    pub(crate) async fn epochs_now(&self, node: &NodeId) -> Result<Vec<Epoch>, Error> {
+        let mut epochs = Vec::new();
+        for fleet in &self.fleets {
+            let store = Store::connect(fleet.bucket(), &self.access.s3).await?;
+            let views = read_nodes(&store, fleet, vec![node.clone()], wall_now()).await?;
+            epochs.extend(views.into_iter().filter_map(|view| view.epoch));
+        }
+        Ok(epochs)
     }
 
     /// Whether every fleet has been read once, or could not be.

@@ -39,6 +39,14 @@ impl Api {
         Ok(Reply { status: reply.status().as_u16(), body: unix_http::parse(&body) })
     }
 
+    /// What a browser gets: a page, if there is one.
+    pub(crate) fn page(&self, path: &str) -> Result<Reply, ureq::Error> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let mut reply = request.header("accept", "text/html").call()?;
+        let body = reply.body_mut().with_config().limit(256 << 20).read_to_vec()?;
+        Ok(Reply { status: reply.status().as_u16(), body: unix_http::parse(&body) })
+    }
+
     /// The raw body, for a snapshot.
     pub(crate) fn bytes(&self, path: &str) -> Result<Vec<u8>, ureq::Error> {
         let mut reply = self.agent.get(format!("{}{path}", self.base)).call()?;
