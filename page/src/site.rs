@@ -120,7 +120,7 @@ impl Site {
 }
 
 /// The address of a run behind the base of its source.
-pub(crate) fn run_address(run: &str) -> String {
+pub fn run_address(run: &str) -> String {
     format!("/runs/{}", utf8_percent_encode(run, SEGMENT))
 }
 

@@ -15,6 +15,7 @@ use tidemill_model::{Epoch, Error, FleetUrl, NodeId, Timestamp};
 use tidemill_observer::{Access, NodeView, read_nodes};
 use tidemill_page::fleet::{FleetView, FleetsPage, NodeRow};
 use tidemill_page::needs::{Need, Needs, one_line};
+use tidemill_page::{run_address, words};
 
 use crate::address::{live_path, node_path};
 use crate::live::{LiveNodes, Said};
@@ -137,7 +138,10 @@ impl Watch {
                     named.push(said.address.to_string());
                 }
                 needs.extend(needs_of(&view, &url));
-                needs.extend(said.iter().flat_map(needs_of_live));
+                match &said {
+                    Some(said) => needs.extend(needs_of_live(said)),
+                    None => needs.extend(needs_of_figures(&view, &url)),
+                }
                 nodes.push(row(view, &url, said.as_ref()));
             }
             let (read_at, problem) = (known.read_at, known.problem);
@@ -159,7 +163,9 @@ impl Watch {
 
 fn row(view: NodeView, url: &NodeUrl, said: Option<&Said>) -> NodeRow {
     let address = node_path(url);
-    let runs = said.and_then(|said| said.overview.as_ref()).map(|overview| overview.counts.clone());
+    let asked =
+        said.and_then(|said| said.overview.as_ref()).map(|overview| overview.counts.clone());
+    let runs = asked.or_else(|| view.runs.as_ref().map(|figures| figures.by_status.clone()));
     NodeRow {
         node: view.node.to_string(),
         runs_address: format!("{address}@latest/runs"),
@@ -224,12 +230,27 @@ fn needs_of(view: &NodeView, url: &NodeUrl) -> Vec<Need> {
     if let Some(lag) =
         view.wal_lag_bytes.filter(|lag| *lag > LAG_BYTES_MAX && view.state != "released")
     {
-        needs.push(need(
-            "lag",
-            format!("{} of its log had not been shipped", tidemill_page::words::bytes(lag)),
-        ));
+        needs.push(need("lag", format!("{} of its log had not been shipped", words::bytes(lag))));
     }
     needs
+}
+
+/// What the heartbeat of a node says of its runs, of one that is not asked itself.
+fn needs_of_figures(view: &NodeView, url: &NodeUrl) -> Option<Need> {
+    let figures = view.runs.as_ref()?;
+    let (blocked, oldest) = (figures.blocked?, figures.oldest.as_ref()?);
+    let more = match blocked {
+        0 | 1 => String::new(),
+        blocked => format!(" (and {} more)", words::thousands(blocked - 1)),
+    };
+    Some(Need {
+        since: oldest.since,
+        kind: "blocked".into(),
+        node: view.node.to_string(),
+        what: oldest.run.to_string(),
+        cause: one_line(oldest.reason.as_deref().unwrap_or_default()) + &more,
+        address: format!("{}@latest{}", node_path(url), run_address(oldest.run.as_str())),
+    })
 }
 
 /// What a node that answers says itself.

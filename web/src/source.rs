@@ -1,21 +1,24 @@
 //! A view of a source: the moment or the node is opened, the page read, and shown where it stands.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::html;
 use tidemill_bucket::NodeUrl;
 use tidemill_eventlog::host::wall_now;
-use tidemill_model::{Error, ErrorKind};
+use tidemill_model::{Error, ErrorKind, RunId};
 use tidemill_observer::{NodeAddress, Snapshot};
+use tidemill_page::compare::ComparePage;
 use tidemill_page::{
-    File, FileContent, ObserverLinks, Page, Past, Reader, Shown, Site, Tab, View,
+    File, FileContent, ObserverLinks, Page, Params, Past, Reader, Shown, Site, Tab, View,
     page as whole_page, plain, words,
 };
 
 use crate::address::{MomentAddress, exact, live_path, node_path};
 use crate::answer;
-use crate::moments::{Asked, Progress, Where};
+use crate::moments::{Asked, OpenMoment, Progress, Where};
 use crate::service::{Asker, Service};
 use crate::sql;
 use crate::v1;
@@ -58,6 +61,9 @@ impl Service {
                 let html = whole_page(&site, "SQL", Tab::Sql, &rest(&segments, query), &content);
                 return Ok(answer::page(StatusCode::OK, html));
             }
+            ["compare"] if query.contains("b_at=") => {
+                return self.two_moments(at, &open, &site, query, asker).await;
+            }
             ["sql.csv"] => {
                 let csv = sql::csv(&open, query).await?;
                 return Ok(answer::download(
@@ -72,6 +78,44 @@ impl Service {
         let upto = place.at;
         let page = open.read(move |snapshot| view.read(snapshot.connection(), upto)).await?;
         Ok(shown(&page, &site, &rest(&segments, query), asker))
+    }
+
+    /// A run at two moments: the second one is `b_at`.
+    async fn two_moments(
+        &self,
+        at: &MomentAddress,
+        open: &Arc<OpenMoment>,
+        site: &Site,
+        query: &str,
+        asker: &Asker,
+    ) -> Result<Response, Error> {
+        let params = Params::read(query, &["a", "b", "a_seq", "b_seq", "b_at"])?;
+        let other = params.text("b_at").unwrap_or("latest");
+        let node = NodeUrl { moment: Some(other.parse()?), ..at.node.clone() };
+        let other = MomentAddress { node, asked: other.to_owned(), rest: Vec::new() };
+        let (second, place) = match self.moments.ask(&other.node, !asker.wants_page).await? {
+            Asked::Open(open, place) => (open, place),
+            Asked::Restoring(progress) => return Ok(restoring(&other, progress, asker)),
+        };
+        let (a, b): (Option<RunId>, Option<RunId>) = (params.get("a")?, params.get("b")?);
+        let (a_seq, b_seq) = (params.get("a_seq")?, params.get("b_seq")?);
+        let named = a.clone().or_else(|| b.clone()).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "name the run: ?a=RUN&b_at=MOMENT")
+        })?;
+        let (a, b) = (a.unwrap_or_else(|| named.clone()), b.unwrap_or(named));
+        let page = open
+            .read_with(&second, move |first, second| {
+                let (first, second) = (first.connection(), second.connection());
+                ComparePage::read((first, &a, a_seq), (second, &b, b_seq))
+            })
+            .await?;
+        if !asker.wants_page {
+            return Ok(answer::value(StatusCode::OK, &page));
+        }
+        let content = page.html_of(site, &self.site_of(&other, &place, asker.reader.clone()));
+        let html =
+            whole_page(site, "Compare", Tab::Compare, &format!("/compare?{query}"), &content);
+        Ok(answer::page(StatusCode::OK, html))
     }
 
     fn site_of(&self, at: &MomentAddress, place: &Where, reader: Reader) -> Site {

@@ -211,6 +211,26 @@ impl OpenMoment {
         work.await.map_err(|e| ended(&e))?
     }
 
+    /// Reads from two snapshots, this one and another.
+    ///
+    /// # Errors
+    /// As [`OpenMoment::read`].
+    pub(crate) async fn read_with<T: Send + 'static>(
+        self: &Arc<Self>,
+        other: &Arc<OpenMoment>,
+        read: impl FnOnce(&Snapshot, &Snapshot) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let other = Arc::clone(other);
+        self.read(move |first| {
+            // Not under the other's permit: two readers that wait for each other would wait for ever.
+            let second = other.connection()?;
+            let read = read(first, &second);
+            other.idle.lock().unwrap_or_else(PoisonError::into_inner).push(second);
+            read
+        })
+        .await
+    }
+
     /// The file, to be read as it is.
     ///
     /// # Errors
