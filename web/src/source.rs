@@ -99,9 +99,10 @@ impl Service {
         };
         let (a, b): (Option<RunId>, Option<RunId>) = (params.get("a")?, params.get("b")?);
         let (a_seq, b_seq) = (params.get("a_seq")?, params.get("b_seq")?);
-        let named = a.clone().or_else(|| b.clone()).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "name the run: ?a=RUN&b_at=MOMENT")
-        })?;
+        let named = a
+            .clone()
+            .or_else(|| b.clone())
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, "name the run: ?a=RUN&b_at=MOMENT"))?;
         let (a, b) = (a.unwrap_or_else(|| named.clone()), b.unwrap_or(named));
         let page = open
             .read_with(&second, move |first, second| {

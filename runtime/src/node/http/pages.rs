@@ -108,7 +108,7 @@ fn wants_page(headers: &HeaderMap) -> bool {
 }
 
 fn no_such_path(path: &str) -> Error {
-    let message = format!("there is no {path}: GET /v1 lists what there is, and / is a page");
+    let message = format!("there is no {path}: GET /v1 lists what there is");
     Error::new(ErrorKind::NotFound, message)
 }
 
