@@ -44,7 +44,7 @@ pub use error::{Error, ErrorKind};
 pub use lease_store::{Lease, LeaseStore, Settled, Shown};
 pub use litestream::{LITESTREAM_VERSION, Litestream};
 pub use moment::{Moment, NodeUrl};
-pub use node_reader::{read_epoch_timeline, read_for, read_timeline};
+pub use node_reader::{read_breaks, read_epoch_timeline, read_for, read_timeline};
 pub use probe::{Rule, examine, probe};
 pub use question::Question;
 pub use restore::{RESTORE_DIR_PREFIX, Restored, restore};

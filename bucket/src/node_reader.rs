@@ -72,6 +72,19 @@ pub async fn read_epoch_timeline(
     read_whole(store, keys, epoch).await
 }
 
+/// The breaks of an epoch, without those open ones that a closed one has taken the place of.
+///
+/// # Errors
+/// As [`read_timeline`].
+pub async fn read_breaks(
+    store: &Store,
+    keys: &NodeKeys,
+    epoch: Epoch,
+) -> Result<Vec<BreakDoc>, Error> {
+    let listing = store.list(&keys.breaks(epoch)).await?;
+    Ok(read_listed(store, keys, epoch, &listing).await?.breaks)
+}
+
 /// Lists one epoch's files and reads its breaks.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use server::{Shipper, TestServer, node_keys, nonce, settings};
 use tidemill_bucket::{
     Created, Credentials, ErrorKind, LeaseStore, Listed, Litestream, Moment, Put, Rule, Secret,
     Settings, Settled, Store, create_break, create_epoch, examine, list_epochs, list_nodes, probe,
-    read_timeline, restore,
+    read_breaks, read_timeline, restore,
 };
 use tidemill_model::{
     BootId, BreakDoc, Epoch, EpochDoc, FleetUrl, InstanceId, LeaseDoc, LeaseStatus, NodeId, Nonce,
@@ -352,7 +352,9 @@ async fn an_epoch_begins_once() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("this range is not marked"), "{error}");
     let timeline = read_timeline(&store, &keys).await.unwrap();
-    assert_eq!(timeline.epochs[0].breaks, [broken]);
+    assert_eq!(timeline.epochs[0].breaks, std::slice::from_ref(&broken));
+    assert_eq!(read_breaks(&store, &keys, Epoch::FIRST).await.unwrap(), [broken]);
+    assert_eq!(read_breaks(&store, &keys, Epoch::FIRST.next()).await.unwrap(), []);
     assert_eq!(list_nodes(&store, &fleet).await.unwrap(), [node]);
     assert_eq!(list_epochs(&store, &keys).await.unwrap(), [Epoch::FIRST]);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidemill_bucket::{
     Created, LITESTREAM_VERSION, Question, Restored, create_epoch, look_at_chain, newest_without,
-    read_epoch_timeline, read_for, restore,
+    read_breaks, read_epoch_timeline, read_for, restore,
 };
 use tidemill_eventlog::{
     FileLock, Meta, host, is_pruned, open_log_reader, open_log_snapshot, sum_at, verify,
@@ -56,9 +56,9 @@ impl Steps<'_> {
     /// cure.
     pub(super) async fn close_breaks(&self, base: RestorePoint) -> Result<Input, Error> {
         let (context, RestorePoint { epoch, txid }) = (self.context, base);
-        let history = read_epoch_timeline(&context.store, &context.keys, epoch).await?;
+        let there = read_breaks(&context.store, &context.keys, epoch).await?;
         let begins_before = |doc: &&BreakDoc| doc.after.is_none_or(|after| after < txid);
-        for open in history.breaks.iter().filter(|doc| doc.is_open()).filter(begins_before) {
+        for open in there.iter().filter(|doc| doc.is_open()).filter(begins_before) {
             breaks::write(context, epoch, &breaks::closed(open, txid)).await?;
             let after = open.after.map(display);
             tracing::info!(of_epoch = epoch.get(), after, until = %txid, "marked as not restorable");
