@@ -5,10 +5,11 @@ mod starts;
 mod view;
 
 use rusqlite::Connection;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{Result, run_list, waits};
-use tidemill_model::{RunCounts, RunSummary};
+use tidemill_model::{Json, RunCounts, RunSummary};
 
 pub use params::RunsParams;
 pub use starts::Starts;
@@ -48,7 +49,7 @@ pub struct RunsPage {
 }
 
 /// A run of the list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunRow {
     /// As every list shows it.
     #[serde(flatten)]
@@ -56,6 +57,21 @@ pub struct RunRow {
     /// What it waits for; `None` if it has ended or its history is too long for a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<WaitView>,
+}
+
+impl<'de> Deserialize<'de> for RunRow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        /// What stands beside the fields of the run.
+        #[derive(Deserialize)]
+        struct Beside {
+            waits: Option<WaitView>,
+        }
+        // A flattened value cannot hold JSON as it was written, which a run's own status is.
+        let row = Json::deserialize(deserializer)?;
+        let run = serde_json::from_str(row.as_str()).map_err(D::Error::custom)?;
+        let Beside { waits } = serde_json::from_str(row.as_str()).map_err(D::Error::custom)?;
+        Ok(RunRow { run, waits })
+    }
 }
 
 /// How long runs took, in milliseconds.
