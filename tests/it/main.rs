@@ -48,6 +48,7 @@ mod outage;
 mod own_copy;
 mod own_main;
 mod pacing;
+mod pages;
 mod probe;
 mod reboot;
 mod replay;

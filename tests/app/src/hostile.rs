@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
 use tidemill::{BoxError, Ctx, Result, Step};
 
 /// Names may not hold control characters; a mark of direction they may.
@@ -60,4 +61,30 @@ pub(crate) async fn panics(_: Ctx, text: String) -> Result<()> {
 /// In the name of a step, which no step may have.
 pub(crate) async fn misnames(ctx: Ctx, text: String) -> Result<()> {
     Ok(ctx.run(&text, async || Ok::<(), BoxError>(())).await?)
+}
+
+/// In names and keys, too: its status, a step and a child are named by the text, and numbers of the
+/// child's input, output and checkpoints. Fails in the end.
+pub(crate) async fn everywhere(ctx: Ctx, text: String) -> Result<()> {
+    ctx.set_status(&text);
+    let name: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
+    ctx.step(&name, echo, text.clone()).await?;
+    ctx.child::<Value, _, _, _>("hostile_keys", &json!({ &text: 1, "text": text })).await?;
+    let failed = ctx.step(&name, fails, text.clone()).await;
+    let cause = Failed { text: text.clone(), source: None };
+    assert!(failed.is_err(), "the step fails");
+    Err(Failed { text, source: Some(Box::new(cause)) }.into())
+}
+
+/// The child of [`everywhere`].
+pub(crate) async fn keys(ctx: Ctx, input: Value) -> Result<Value> {
+    Ok(ctx.step("measures", measures, input).await?)
+}
+
+async fn measures(step: Step, input: Value) -> Result<Value> {
+    let text = input["text"].as_str().unwrap_or_default().to_owned();
+    for epoch in 1..=3 {
+        step.checkpoint(&json!({ "epoch": epoch, &text: epoch })).await?;
+    }
+    Ok(json!({ &text: 2, "text": text }))
 }

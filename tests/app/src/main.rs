@@ -4,7 +4,8 @@
 //! - [`steady`] workflows that must complete whatever happens to their machine
 //! - [`carried`] workflows whose runs an older version began
 //! - [`misbehaving`] workflows that must be stopped with a message that says what to do
-//! - [`hostile`] workflows whose text is not fit for a terminal
+//! - [`hostile`] workflows whose text is not fit for a terminal or a page
+//! - [`learning`] a search over numbers, with numbers in its checkpoints
 //! - [`deadly`] workflows that end the process
 //! - [`selfish`] workflows that hold their thread
 //! - [`own_main`] the same app without `App::main`
@@ -17,6 +18,7 @@ mod attached;
 mod carried;
 mod deadly;
 mod hostile;
+mod learning;
 mod ledger;
 mod misbehaving;
 mod own_main;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         .workflow("voyage", steady::voyage)
         .workflow("foreign_wait", misbehaving::foreign_wait)
         .workflow("panics", misbehaving::panics)
+        .workflow("wants_file", misbehaving::wants_file)
         .workflow("gives_up", misbehaving::gives_up)
         .workflow("spawns", misbehaving::spawns)
         .workflow("joins", misbehaving::joins)
@@ -60,6 +63,10 @@ fn main() -> ExitCode {
         .workflow("hostile_panics", hostile::panics)
         .workflow("hostile_misnames", hostile::misnames)
         .workflow(hostile::CHILD, hostile::child)
+        .workflow("hostile_everywhere", hostile::everywhere)
+        .workflow("hostile_keys", hostile::keys)
+        .workflow("tune", learning::tune)
+        .workflow("learn", learning::learn)
         .workflow("hog", selfish::hog)
         .workflow("slow_turn", selfish::slow_turn)
         .workflow("changed", misbehaving::changed);

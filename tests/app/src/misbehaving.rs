@@ -26,6 +26,14 @@ pub(crate) async fn panics(ctx: Ctx, _: ()) -> Result<()> {
     panic!("the workflow gave up");
 }
 
+/// Panics as long as this file does not exist, which no workflow should look for.
+pub(crate) async fn wants_file(ctx: Ctx, path: String) -> Result<()> {
+    ctx.sleep(Duration::from_millis(1)).await?;
+    assert!(std::path::Path::new(&path).exists(), "there is no file yet");
+    ctx.sleep(Duration::from_millis(1)).await?;
+    Ok(())
+}
+
 /// Panics while one of its steps runs, which ends a number of milliseconds later.
 pub(crate) async fn gives_up(ctx: Ctx, millis: u64) -> Result<()> {
     let slow = ctx.step("slow", slow_body, millis).start();

@@ -8,6 +8,8 @@
 //!   happen again after a kill
 //! - [`exposition`] what a node says to Prometheus
 //! - [`timeline`] what the observer offers of a node's past
+//! - [`observing`] a running observer, and [`browser`] a person who looks at its pages
+//!   [`foreign_site`] is where else that person has been
 //! - [`old_runs`] a file with runs that ended long ago
 //! - [`sqlite`] compare two files; [`corrupt`] and [`ltx`] make replicas that lie
 //!
@@ -17,14 +19,17 @@
 //! test process itself is killed.
 
 pub(crate) mod app;
+pub(crate) mod browser;
 pub(crate) mod bucket;
 pub(crate) mod corrupt;
 pub(crate) mod exposition;
+pub(crate) mod foreign_site;
 pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod liar;
 pub(crate) mod ltx;
 pub(crate) mod machine;
+pub(crate) mod observing;
 pub(crate) mod old_runs;
 pub(crate) mod process;
 pub(crate) mod procfs;

@@ -64,6 +64,22 @@ pub(crate) fn minio() -> &'static Path {
     &PATH
 }
 
+/// Chromium, which the system has: `TIDEMILL_TEST_CHROMIUM` names another.
+pub(crate) fn chromium() -> PathBuf {
+    if let Some(named) = std::env::var_os("TIDEMILL_TEST_CHROMIUM").filter(|it| !it.is_empty()) {
+        let named = PathBuf::from(named);
+        assert!(named.is_file(), "TIDEMILL_TEST_CHROMIUM={}: no such file", named.display());
+        return named;
+    }
+    let usual = PathBuf::from("/usr/bin/chromium");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join("chromium"));
+    std::iter::once(usual).chain(in_path).find(|it| it.is_file()).expect(
+        "the tests of pages need a browser: `apt-get install chromium fonts-dejavu-core`, or name \
+         one with TIDEMILL_TEST_CHROMIUM=/path/of/chromium",
+    )
+}
+
 /// Asks `tools/bootstrap`, which also checks a binary that the environment names.
 fn bring(tool: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bootstrap");

@@ -19,6 +19,19 @@ pub(crate) fn until<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> O
     }
 }
 
+/// [`until`] whose caller says what is wrong: `None` when `bound` has passed.
+#[expect(clippy::disallowed_methods, reason = "a bounded wait with another message")]
+pub(crate) fn until_or<T>(bound: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    while start.elapsed() < bound {
+        if let Some(value) = probe() {
+            return Some(value);
+        }
+        pause(Duration::from_millis(10));
+    }
+    None
+}
+
 /// [`until`] for a condition without a value.
 #[track_caller]
 pub(crate) fn until_true(what: &str, bound: Duration, mut condition: impl FnMut() -> bool) {

@@ -1,0 +1,13 @@
+//! The pages in a real browser: what a person sees, clicks and types, and what a
+//! foreign page cannot do.
+
+mod acts;
+mod browser_hears;
+mod fleet;
+mod looks;
+mod moments;
+mod numbers;
+mod run;
+mod runs;
+mod sign_in;
+mod world;
