@@ -110,6 +110,8 @@ fn a_page_shows_it_as_text() {
     tab.open(&format!("{live}/runs/tags"));
     let shown = tab.text("main");
     assert!(shown.contains("<script>window.hacked=1</script>"), "{shown}");
+    let isolates = "getComputedStyle(document.querySelector('td.id a')).unicodeBidi";
+    assert_eq!(tab.eval::<String>(isolates), "isolate", "a name turns nothing but itself");
     tab.picture("hostile-run");
     tab.open(&format!("{live}/runs"));
     tab.picture("hostile-runs");
