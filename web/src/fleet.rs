@@ -163,8 +163,7 @@ impl Watch {
 
 fn row(view: NodeView, url: &NodeUrl, said: Option<&Said>) -> NodeRow {
     let address = node_path(url);
-    let asked =
-        said.and_then(|said| said.overview.as_ref()).map(|overview| overview.counts.clone());
+    let asked = said.and_then(Said::shown).map(|overview| overview.counts.clone());
     let runs = asked.or_else(|| view.runs.as_ref().map(|figures| figures.by_status.clone()));
     NodeRow {
         node: view.node.to_string(),
@@ -200,7 +199,7 @@ fn row_of_live(said: &Said) -> NodeRow {
         host: None,
         heartbeat_at: None,
         wal_lag_bytes: None,
-        runs: said.overview.as_ref().map(|overview| overview.counts.clone()),
+        runs: said.shown().map(|overview| overview.counts.clone()),
         live: None,
     }
 }
@@ -262,16 +261,16 @@ fn needs_of_live(said: &Said) -> Vec<Need> {
             Err(_) => said.address.to_string(),
         },
     );
-    let mut needs: Vec<Need> = said
-        .overview
-        .iter()
-        .flat_map(|overview| overview.needs.all.clone())
+    let shown = said.shown().into_iter().flat_map(|overview| overview.needs.all.clone());
+    let mut needs: Vec<Need> = shown
         .map(|need| Need { node: name.clone(), address: format!("{base}{}", need.address), ..need })
         .collect();
-    let (kind, cause) = match &said.identity {
-        Ok(it) if it.status == "ok" => return needs,
-        Ok(it) => ("not ready", it.status.clone()),
-        Err(why) => ("silent", why.clone()),
+    let (kind, cause) = match (&said.identity, &said.overview) {
+        (Err(why), _) => ("silent", why.clone()),
+        // What is not known is not "nothing".
+        (Ok(_), Some(Err(why))) => ("unreadable", format!("its runs cannot be read: {why}")),
+        (Ok(it), _) if it.status != "ok" => ("not ready", it.status.clone()),
+        (Ok(_), _) => return needs,
     };
     needs.push(Need {
         since: None,

@@ -28,8 +28,16 @@ pub(crate) struct Said {
     pub(crate) address: NodeAddress,
     /// Who it is; why it does not answer otherwise.
     pub(crate) identity: Result<Identity, String>,
-    /// What it shows first; `None` for a node of a version that has no pages.
-    pub(crate) overview: Option<Overview>,
+    /// What it shows first; why that cannot be known otherwise. `None` for a node that does not
+    /// answer at all.
+    pub(crate) overview: Option<Result<Overview, String>>,
+}
+
+impl Said {
+    /// What it shows first, if that is known.
+    pub(crate) fn shown(&self) -> Option<&Overview> {
+        self.overview.as_ref()?.as_ref().ok()
+    }
 }
 
 /// Who a node is.
@@ -70,7 +78,10 @@ impl LiveNodes {
         let client = self.client(address);
         let identity = in_time(client.get_ready_or_not::<Identity>("/v1/health")).await;
         let overview = match &identity {
-            Ok(_) => in_time(client.get::<Overview>("/")).await.ok(),
+            Ok(_) => {
+                let overview = in_time(client.get::<Overview>("/")).await;
+                Some(overview.map_err(|error| error.to_string()))
+            }
             Err(_) => None,
         };
         let identity = identity.map_err(|error| error.to_string());

@@ -96,7 +96,7 @@ impl OperationShown {
     /// Reads an operation; `None` if there is no such run or operation.
     ///
     /// # Errors
-    /// As [`payload`].
+    /// As [`payload()`].
     pub fn read(connection: &Connection, run: &RunId, op: OpId) -> Result<Option<OperationShown>> {
         let state = query::run_state(connection, run, None)?;
         let operation = state.and_then(|state| view(&state, op));
