@@ -220,14 +220,23 @@ fn an_abandoned_restore_ends() {
     let reply = observer.page(&address);
     assert_eq!(reply.status, 202, "{}", reply.body);
     assert!(reply.body.to_string().contains("Restoring"), "{}", reply.body);
-    let children = || procfs::children(observer.process.pid());
-    assert_eq!(children().len(), 1, "Litestream restores");
-    wait::until_true("the restore to end", BOUND, || children().is_empty());
+    let children = || procfs::children(observer.process.pid()).len();
+    assert_eq!(children(), 1, "Litestream restores");
+    // A program waits for another moment all the time: nobody abandons that one.
+    let waited = std::thread::scope(|scope| {
+        let other = path_of(&bucket, "n1", &format!("{}/runs", exact(points[1])));
+        let (api, asked) = (observer.api.clone(), other.clone());
+        let program = scope.spawn(move || api.get(&asked).expect("an answer"));
+        wait::until_true("its restore to begin", BOUND, || children() == 2);
+        wait::until_true("the other one to end", BOUND, || children() == 1);
+        proxy.set(Line::Good);
+        program.join().expect("it ended")
+    });
+    assert_eq!(waited.status, 200, "{}", waited.body);
     let left = || std::fs::read_dir(&observer.cache).expect("a folder").filter_map(Result::ok);
     wait::until_true("its folder to go", BOUND, || {
         !left().any(|it| it.file_name().to_string_lossy().starts_with(".tidemill-restore-"))
     });
-    proxy.set(Line::Good);
     wait::until_true("it to open after all", BOUND, || observer.page(&address).status == 200);
     observer.end();
 }

@@ -1,6 +1,7 @@
 //! One moment: restored by one task, opened by as many connections as are asked at a time.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,10 +24,55 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Slot {
     state: watch::Receiver<State>,
-    asked_at: Arc<Mutex<BootTime>>,
+    asked: Arc<Asked>,
     began_at: BootTime,
     folder: Arc<Mutex<Option<PathBuf>>>,
     _task: AbortOnDropHandle<()>,
+}
+
+/// Who asks for a slot.
+#[derive(Debug)]
+struct Asked {
+    /// When somebody asked last, or went away.
+    at: Mutex<BootTime>,
+    /// How many wait for it now.
+    waiting: AtomicUsize,
+}
+
+/// Somebody who waits, until this is dropped.
+struct Waiting<'a>(&'a Asked);
+
+impl Asked {
+    fn note(&self) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = boot_now();
+    }
+
+    fn at(&self) -> BootTime {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
+    }
+
+    /// Until nobody has waited for a while.
+    async fn abandoned(&self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let waits = self.waiting.load(Ordering::SeqCst) > 0;
+            if !waits && boot_now().since(self.at()) > ABANDONED_AFTER {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.note();
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -66,15 +112,16 @@ impl Slot {
         F: Future<Output = Result<OpenMoment, Error>> + Send + 'static,
     {
         let (tell, state) = watch::channel(State::Restoring);
-        let (asked_at, folder) = (Arc::new(Mutex::new(boot_now())), Arc::default());
-        let (asked, opening) = (Arc::clone(&asked_at), work(Arc::clone(&folder)));
+        let asked = Asked { at: Mutex::new(boot_now()), waiting: AtomicUsize::new(0) };
+        let (asked, folder) = (Arc::new(asked), Arc::default());
+        let (told, opening) = (Arc::clone(&asked), work(Arc::clone(&folder)));
         let task = tokio::spawn(async move {
             let became = tokio::select! {
                 opened = opening => match opened {
                     Ok(open) => State::Open(Arc::new(open)),
                     Err(error) => State::Failed(error.kind(), error.to_string()),
                 },
-                () = abandoned(&asked) => {
+                () = told.abandoned() => {
                     tracing::info!("a restore ends: nobody waits for it any more");
                     State::Failed(ErrorKind::Unavailable, "nobody waited for this restore: ask again".to_owned())
                 }
@@ -82,11 +129,12 @@ impl Slot {
             tell.send_replace(became);
         });
         let task = AbortOnDropHandle::new(task);
-        Slot { state, asked_at, began_at: boot_now(), folder, _task: task }
+        Slot { state, asked, began_at: boot_now(), folder, _task: task }
     }
 
     /// Waits until it is open; `None` if it is not by then.
     pub(super) async fn wait(&self, patience: Duration) -> Result<Option<Arc<OpenMoment>>, Error> {
+        let _waiting = self.asked.wait();
         let mut state = self.state.clone();
         let known =
             tokio::time::timeout(patience, state.wait_for(|it| !matches!(it, State::Restoring)));
@@ -97,7 +145,6 @@ impl Slot {
             }
             Err(_) => State::Restoring,
         };
-        self.note_asked();
         match became {
             State::Open(open) => Ok(Some(open)),
             State::Restoring => Ok(None),
@@ -114,21 +161,11 @@ impl Slot {
     }
 
     pub(super) fn note_asked(&self) {
-        *self.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = boot_now();
+        self.asked.note();
     }
 
     pub(super) fn asked_at(&self) -> BootTime {
-        *self.asked_at.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn abandoned(asked_at: &Mutex<BootTime>) {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let asked_at = *asked_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if boot_now().since(asked_at) > ABANDONED_AFTER {
-            return;
-        }
+        self.asked.at()
     }
 }
 
