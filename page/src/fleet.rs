@@ -8,6 +8,9 @@ use crate::needs::Needs;
 use crate::site::Reader;
 use crate::{shell, words};
 
+/// Nodes that are listed of a fleet, those that need a look first; the JSON has all.
+const NODES_MAX: usize = 120;
+
 /// What an observer shows first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetsPage {
@@ -66,6 +69,14 @@ pub struct NodeRow {
     pub live: Option<String>,
 }
 
+/// The nodes that are listed: those that are not ready first, each group by name.
+fn first(nodes: &[NodeRow]) -> Vec<&NodeRow> {
+    let mut first: Vec<&NodeRow> = nodes.iter().collect();
+    first.sort_by_key(|node| (node.state == "ready", node.node.as_str()));
+    first.truncate(NODES_MAX);
+    first
+}
+
 impl FleetsPage {
     /// The whole page.
     pub fn html(&self, reader: &Reader) -> Markup {
@@ -92,8 +103,11 @@ impl FleetsPage {
             @if nodes.is_empty() { p.card { "No node is there yet." } } @else {
                 div.scroll { table.stack {
                     thead { tr { th { "node" } th { "state" } th { "runs" } th { "heartbeat" } th.n { "not shipped" } th.n { "epoch" } th { "machine" } th { "" } } }
-                    tbody { @for node in nodes { (self.row(node)) } }
+                    tbody { @for node in first(nodes) { (self.row(node)) } }
                 } }
+                @if nodes.len() > NODES_MAX {
+                    p.soft { "These are " (NODES_MAX) " of " (words::thousands(u64::try_from(nodes.len()).unwrap_or(0))) ", those that are not ready first: " code { "/s3/BUCKET/FLEET/NODE" } " shows any by its name." }
+                }
             }
         }
     }

@@ -27,6 +27,8 @@ pub mod runs;
 mod shell;
 mod site;
 pub mod sql;
+#[cfg(test)]
+mod testing;
 pub mod timeline;
 mod view;
 pub mod waits;

@@ -14,6 +14,9 @@ use crate::words;
 /// Blocked and failed runs that are listed of one source.
 const RUNS_MAX: u32 = 50;
 
+/// Needs that are listed.
+const LISTED_MAX: usize = 100;
+
 /// For how long a failed run counts as news.
 const FAILED_IS_NEWS_MS: u64 = 24 * 3_600_000;
 
@@ -76,7 +79,7 @@ impl Needs {
             section.card.needs aria-label="Needs a human" {
                 h2 { "Needs a human " small { (self.all.len()) } }
                 ol {
-                    @for need in &self.all {
+                    @for need in self.all.iter().take(LISTED_MAX) {
                         li data-row {
                             span { @if let Some(since) = need.since { (words::ago(since, now)) } }
                             span class={ "status " (class(&need.kind)) } { (need.kind) }
@@ -87,6 +90,7 @@ impl Needs {
                         }
                     }
                 }
+                @if self.all.len() > LISTED_MAX { p.soft { "These are the oldest " (LISTED_MAX) "." } }
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 use serde_json::Value;
-use tidemill_model::limits::PAYLOAD_LISTED_BYTES_MAX;
+use tidemill_model::limits::{PAYLOAD_HEAD_CHARS_MAX, PAYLOAD_LISTED_BYTES_MAX};
 use tidemill_model::{Cut, Failure, Json};
 
 use crate::words;
@@ -18,12 +18,14 @@ const DEPTH_MAX: u32 = 12;
 /// Short values are shown in their line, without a fold.
 const INLINE_CHARS_MAX: usize = 60;
 
+/// Who points at one that was cut sees so much of it.
+const TITLE_CHARS_MAX: usize = 300;
+
 /// A value under a heading. `whole` is the address of all of it.
 pub fn value(heading: &str, value: &Json, whole: Option<&str>) -> Markup {
     let text = value.as_str();
     if text.len() > PAYLOAD_LISTED_BYTES_MAX {
-        let head: String =
-            text.chars().take(tidemill_model::limits::PAYLOAD_HEAD_CHARS_MAX).collect();
+        let head: String = text.chars().take(PAYLOAD_HEAD_CHARS_MAX).collect();
         return cut(heading, &Cut { bytes: text.len(), head }, whole);
     }
     html! {
@@ -49,8 +51,14 @@ pub fn cut(heading: &str, cut: &Cut, whole: Option<&str>) -> Markup {
     }
 }
 
-/// A failure: its message, then its causes, one a line.
-pub fn failure(heading: &str, failure: &Failure) -> Markup {
+/// A failure: its message, then its causes, one a line; of a long one the beginning. `whole` is the
+/// address of all of it.
+pub fn failure(heading: &str, failure: &Failure, whole: Option<&str>) -> Markup {
+    let bytes = failure.message.len() + failure.chain.iter().map(String::len).sum::<usize>();
+    if bytes > PAYLOAD_LISTED_BYTES_MAX {
+        let cut = Cut { bytes, head: short(&failure.message, PAYLOAD_HEAD_CHARS_MAX) };
+        return self::cut(heading, &cut, whole);
+    }
     let text = failure.to_string();
     html! {
         div.payload {
@@ -73,8 +81,14 @@ pub fn copy(text: &str) -> Markup {
 /// A value in one line of a table.
 pub fn inline(value: &Json) -> Markup {
     let text = value.as_str();
-    let short: String = text.chars().take(INLINE_CHARS_MAX).collect();
-    html! { code title=[(short.len() < text.len()).then_some(text)] { (short) @if short.len() < text.len() { "…" } } }
+    let is_cut = text.len() > INLINE_CHARS_MAX;
+    html! { code title=[is_cut.then(|| short(text, TITLE_CHARS_MAX))] { (short(text, INLINE_CHARS_MAX)) } }
+}
+
+/// The beginning of a text, with a mark if there is more.
+pub fn short(text: &str, chars_max: usize) -> String {
+    let short: String = text.chars().take(chars_max).collect();
+    if short.len() < text.len() { short + "…" } else { short }
 }
 
 /// A value as a tree that folds.

@@ -99,10 +99,27 @@ impl SqlPage {
             }
             div.scroll { table {
                 thead { tr { @for column in &answer.columns { th { (column) } } } }
-                tbody { @for row in &answer.rows { tr { @for value in row { (cell(value)) } } } }
+                tbody { @for row in shown(&answer.rows) { tr { @for value in row { (cell(value)) } } } }
             } }
+            @if shown(&answer.rows).len() < answer.rows.len() {
+                p.soft { "The first " (shown(&answer.rows).len()) " of them; the CSV has all." }
+            }
         }
     }
+}
+
+/// The rows that fit on a page: a browser lays out so many cells at once, and so much text.
+fn shown(rows: &[Vec<Value>]) -> &[Vec<Value>] {
+    const CELLS_MAX: usize = 2_000;
+    const CHARS_IN_ALL_MAX: usize = 100_000;
+    let (mut cells, mut chars) = (0, 0);
+    let fits = |row: &&Vec<Value>| {
+        cells += row.len() + 1;
+        let text = |value: &Value| value.as_str().map_or(8, |it| it.len().min(CHARS_MAX));
+        chars += row.iter().map(text).sum::<usize>();
+        cells <= CELLS_MAX && chars <= CHARS_IN_ALL_MAX
+    };
+    &rows[..rows.iter().take_while(fits).count()]
 }
 
 fn cell(value: &Value) -> Markup {

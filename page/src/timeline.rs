@@ -20,8 +20,17 @@ const POINTS_MAX: usize = 400;
 /// Epochs that are drawn: the newest.
 const EPOCHS_MAX: usize = 60;
 
-/// Points that an epoch lists.
+/// Points that the newest epochs list.
 const LISTED_MAX: usize = 40;
+
+/// Epochs that list their points; the others list their last.
+const LISTING_EPOCHS_MAX: usize = 3;
+
+/// Holes of an epoch that are told.
+const HOLES_MAX: usize = 5;
+
+/// Epochs that are listed.
+const ROWS_MAX: usize = 100;
 
 /// A node's timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +99,12 @@ impl TimelinePage {
             (self.chart(now))
             p #chosen.soft aria-live="polite" { "Point at the chart to see a moment, click or drag to open it. Grey points were left behind by a take-over." }
             h2 { "Epochs" }
-            @for epoch in self.epochs.iter().rev() { (self.epoch(epoch, now)) }
+            @for (back, epoch) in self.epochs.iter().rev().take(ROWS_MAX).enumerate() {
+                (self.epoch(epoch, if back < LISTING_EPOCHS_MAX { LISTED_MAX } else { 1 }, now))
+            }
+            @if self.epochs.len() > ROWS_MAX {
+                p.soft { (words::thousands(u64::try_from(self.epochs.len() - ROWS_MAX).unwrap_or(0))) " older epochs: type a moment, or " code { "eN" } " for the end of one" }
+            }
         }
     }
 
@@ -117,15 +131,15 @@ impl TimelinePage {
         html! {
             @if skipped > 0 { p.soft { "The newest " (EPOCHS_MAX) " epochs are drawn; " (skipped) " older ones are listed below." } }
             svg.chart.timeline viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label="restorable points by time and epoch" data-timeline="chosen" data-base=(self.address) {
-                @for (row, epoch) in (0_i64..).zip(drawn) { (lane(self, drawn, epoch, row, each, &x)) }
+                @for (row, epoch) in (0_i64..).zip(drawn) { (lane(drawn, epoch, row, each, &x)) }
                 text x=(LEFT) y=(height - 6) { (words::clock(first)) }
                 text x=(WIDTH - 4) y=(height - 6) text-anchor="end" { "now, " (words::clock(now)) }
             }
         }
     }
 
-    fn epoch(&self, epoch: &EpochRow, now: Timestamp) -> Markup {
-        let shown = epoch.points.iter().rev().take(LISTED_MAX);
+    fn epoch(&self, epoch: &EpochRow, listed: usize, now: Timestamp) -> Markup {
+        let shown = epoch.points.iter().rev().take(listed);
         html! {
             details.card open[self.epochs.last() == Some(epoch)] {
                 summary {
@@ -135,7 +149,8 @@ impl TimelinePage {
                     ", " (words::count(u64::try_from(epoch.points.len()).unwrap_or(0), "point"))
                 }
                 @if let Some(given_up) = &epoch.given_up { p.warn { (given_up) } }
-                @for hole in &epoch.holes { p.warn { (hole) } }
+                @for hole in epoch.holes.iter().take(HOLES_MAX) { p.warn { (hole) } }
+                @if epoch.holes.len() > HOLES_MAX { p.warn { (epoch.holes.len() - HOLES_MAX) " more" } }
                 @if let Some(base) = &epoch.base_moment { p { "It began from " a href=(self.at(base, "/runs")) { code { (base) } } "." } }
                 ul.points {
                     @for point in shown {
@@ -143,7 +158,7 @@ impl TimelinePage {
                             @if !point.lineage { " " span.soft { "left behind by a take-over" } } }
                     }
                 }
-                @if epoch.points.len() > LISTED_MAX { p.soft { (words::thousands(u64::try_from(epoch.points.len() - LISTED_MAX).unwrap_or(0))) " older points: choose them on the chart, or by time" } }
+                @if epoch.points.len() > listed { p.soft { (words::thousands(u64::try_from(epoch.points.len() - listed).unwrap_or(0))) " older points: choose them on the chart, or by time" } }
             }
         }
     }
@@ -151,7 +166,6 @@ impl TimelinePage {
 
 /// One epoch of the chart: its line, its points, and the arc from where it began.
 fn lane(
-    page: &TimelinePage,
     drawn: &[EpochRow],
     epoch: &EpochRow,
     row: i64,
@@ -167,13 +181,12 @@ fn lane(
         @if let (Some(from), Some(to)) = (from, to) { line.grid x1=(x(from)) x2=(x(to).max(x(from) + 1)) y1=(y) y2=(y) {} }
         @if let Some(arc) = arc(drawn, epoch, y, x) { path.base d=(arc) { title { "epoch " (epoch.epoch) " began from " (epoch.base_moment.as_deref().unwrap_or_default()) } } }
         @if !epoch.holes.is_empty() { @if let (Some(from), Some(to)) = (from, to) {
-            rect.break x=(x(from)) y=(y - 8) width=((x(to) - x(from)).max(4)) height="16" { title { (epoch.holes.join("; ")) } }
+            rect.break x=(x(from)) y=(y - 8) width=((x(to) - x(from)).max(4)) height="16" { title { (epoch.holes[0]) @if epoch.holes.len() > 1 { ", and " (epoch.holes.len() - 1) " more" } } }
         } }
         @for (_, point) in epoch.points.iter().enumerate().filter(|(at, _)| at.is_multiple_of(each) || *at == last) {
             circle.point.left[!point.lineage] cx=(x(point.at)) cy=(y) r="3.2" data-moment=(point.moment) data-x=(x(point.at)) data-y=(y)
                 data-words=(format!("{}, in the bucket by {}", point.moment, words::clock(point.at))) {}
         }
-        title { (page.node) }
     }
 }
 

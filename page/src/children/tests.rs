@@ -1,7 +1,7 @@
 //! Children of files.
 
 use super::{Child, ChildrenPage, ChildrenQuery};
-use crate::curves::testing::{File, HOSTILE, Written, assert_harmless, elements, run_id, site};
+use crate::testing::{File, HOSTILE, Written, assert_harmless, elements, run_id, site};
 
 fn page(file: &Written, query: &str) -> ChildrenPage {
     let asked = ChildrenQuery::parse(query).unwrap();

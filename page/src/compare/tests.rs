@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tidemill_model::{Event, Seq};
 
 use super::{Compare, ComparePage, CompareQuery, What};
-use crate::curves::testing::{
+use crate::testing::{
     File, HOSTILE, Written, assert_harmless, at, elements, json, name, op, run_id, site,
 };
 

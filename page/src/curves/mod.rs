@@ -15,8 +15,6 @@ pub(crate) mod metric;
 pub(crate) mod numbers;
 pub(crate) mod scale;
 #[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
 mod tests;
 
 use std::num::NonZeroUsize;

@@ -1,7 +1,7 @@
 //! Curves of files.
 
-use super::testing::{File, HOSTILE, Written, assert_harmless, elements, run_id, site};
 use super::{CurvesPage, CurvesQuery};
+use crate::testing::{File, HOSTILE, Written, assert_harmless, elements, run_id, site};
 
 fn curves(file: &Written, query: &str) -> CurvesPage {
     let asked = CurvesQuery::parse(query).unwrap();

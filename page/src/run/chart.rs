@@ -12,7 +12,7 @@ use super::{BarView, Life, RunPage};
 use crate::words;
 
 /// Marks of processes that are drawn through all rows; more would hide them.
-const MARKS_MAX: usize = 6;
+const MARKS_MAX: usize = 2;
 
 /// The scale, and what is drawn across all rows.
 pub(super) struct Chart {

@@ -13,7 +13,7 @@ use crate::site::{Shown, Site, with_query};
 use crate::words;
 
 /// Events in a page.
-const ROWS: u32 = 200;
+const ROWS: u32 = 100;
 
 /// Of what an event carries, so much is in the list.
 const DATA_CHARS_MAX: usize = 300;

@@ -7,6 +7,8 @@ mod events;
 mod names;
 mod operation;
 mod params;
+#[cfg(test)]
+mod tests;
 mod timescale;
 mod view;
 
@@ -30,7 +32,7 @@ use bars::{Bar, Did};
 const ROWS: usize = 100;
 
 /// Stretches of time that are drawn of one operation.
-const BARS_MAX: usize = 9;
+const BARS_MAX: usize = 5;
 
 /// Processes that took a run up, which are drawn.
 const LIVES_MAX: usize = 50;

@@ -14,6 +14,9 @@ use crate::words;
 /// Attempts and checkpoints that are listed: the newest.
 const LISTED_MAX: usize = 100;
 
+/// Of an attempt's error, so much is shown.
+const ERROR_CHARS_MAX: usize = 400;
+
 /// An operation of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationShown {
@@ -119,7 +122,7 @@ impl OperationShown {
                 @if op.checkpoints > 0 { span { a href=(crate::site::with_query(&site.at(&["runs", run, "curves"]), &[("op", Some(&op.op.to_string()))])) { (words::count(u64::try_from(op.checkpoints).unwrap_or(0), "checkpoint")) } } }
                 @if op.held { span { "its end is recorded, and its run has not observed it yet" } }
             }
-            @if let Some(error) = &op.error { div.card.bad { (payload::failure("error", error)) } }
+            @if let Some(error) = &op.error { div.card.bad { (payload::failure("error", error, Some(&file("error")))) } }
             @if op.attempts.len() > 1 || op.attempts.iter().any(|it| it.error.is_some() || it.cut_off_by.is_some()) { (self.attempts(site)) }
             div.pair {
                 @if let Some(input) = &op.input { (payload::value("input", input, Some(&file("input")))) }
@@ -142,7 +145,7 @@ impl OperationShown {
                     td { (state(it, site)) }
                     td.t { @if let Some(at) = it.started_at { (words::time(at)) } }
                     td.n { @if let Some(ms) = it.duration_ms { (words::duration(ms)) } }
-                    td.id { @if let Some(error) = &it.error { span.error { (error.to_string()) } } }
+                    td.id { @if let Some(error) = &it.error { span.error { (payload::short(&error.to_string(), ERROR_CHARS_MAX)) } } }
                 } } }
             } }
         }

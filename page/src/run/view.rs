@@ -5,9 +5,13 @@ use tidemill_model::{Json, RunStatus};
 
 use super::chart::{self, Chart};
 use super::{NameView, Only, OpRow, RunPage, RunParams};
+use crate::needs::one_line;
 use crate::payload;
 use crate::site::Site;
 use crate::words;
+
+/// Of an error in a row, so much is shown.
+const ERROR_CHARS_MAX: usize = 160;
 
 impl RunPage {
     /// The content of the page.
@@ -68,7 +72,7 @@ impl RunPage {
         html! {
             @if let Some(reason) = &run.blocked {
                 div.card.bad role="alert" {
-                    p { strong { "Blocked. " } (reason.why())
+                    p { strong { "Blocked. " } (one_line(&reason.why()))
                         @if let Some(op) = reason.op { " (operation " a href=(operation(site, run.id.as_str(), op.get())) { (op) } ")" } }
                     @if let (Some(logged), Some(asked)) = (&reason.logged, &reason.asked) {
                         p { "The log has " code { (logged) } ", the code asks for " code { (asked) } "." }
@@ -78,7 +82,7 @@ impl RunPage {
                 }
             }
             @if let Some(waits) = &run.waits_for {
-                p.card.bad { "Waits for " a href=(site.run(waits.run.as_str())) { (waits.run) } ", which is blocked: " (waits.reason.why()) }
+                p.card.bad { "Waits for " a href=(site.run(waits.run.as_str())) { (waits.run) } ", which is blocked: " (one_line(&waits.reason.why())) }
             }
             @if let Some(error) = &run.error {
                 div.card.bad role="alert" {
@@ -87,7 +91,7 @@ impl RunPage {
                             " (operation " (failed.op) ") failed"
                             @if failed.attempts > 1 { " after " (failed.attempts) " attempts" } ":" }
                     }
-                    (payload::failure(if run.status == RunStatus::Cancelled { "cancelled" } else { "error" }, error))
+                    (payload::failure(if run.status == RunStatus::Cancelled { "cancelled" } else { "error" }, error, Some(&part(&site.run(run.id.as_str()), "error"))))
                 }
             } @else if let Some(failed) = &self.failed {
                 p.card { "Its " (failed.kind) " " a href=(operation(site, run.id.as_str(), failed.op.get())) { (failed.name) } " failed, and the run went on."
@@ -211,7 +215,7 @@ impl RunPage {
                     span class={ "status " (status_class(&row.status)) } { (row.status) }
                     @if row.attempts > 1 { " " span.soft { (row.attempts) " attempts" } }
                     @if row.checkpoints > 0 { " " span.soft { (words::count(row.checkpoints, "checkpoint")) } }
-                    @if let Some(error) = &row.error { div.error.short { (short(&error.to_string())) } }
+                    @if let Some(error) = &row.error { div.error.short { (payload::short(&error.to_string(), ERROR_CHARS_MAX)) } }
                 }
                 td.wide { (chart.row(&row.bars)) }
                 td.n { @if let Some(ms) = row.duration_ms { (words::duration(ms)) } }
@@ -233,12 +237,6 @@ fn durability(run: &tidemill_model::RunView) -> String {
 /// The class of an operation's status; an open one has no colour of its own.
 pub(super) fn status_class(status: &str) -> &str {
     if status == "open" { "running" } else { status }
-}
-
-fn short(text: &str) -> String {
-    const CHARS_MAX: usize = 160;
-    let short: String = text.chars().take(CHARS_MAX).collect();
-    if short.len() < text.len() { short + "…" } else { short }
 }
 
 fn operation(site: &Site, run: &str, op: u32) -> String {

@@ -2,6 +2,8 @@
 
 mod params;
 mod starts;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use rusqlite::Connection;
@@ -104,7 +106,7 @@ impl RunsPage {
     /// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
     pub fn read(connection: &Connection, params: RunsParams) -> Result<RunsPage> {
         let filter = RunFilter { limit: ROWS, ..params.filter() };
-        let offset = u64::from(ROWS) * (params.page - 1);
+        let offset = u64::from(ROWS).saturating_mul(params.page.saturating_sub(1));
         let mut runs = run_list::sorted(connection, &filter, params.order, offset)?;
         waits::say(connection, &mut runs)?;
         let starts = match run_list::span(connection, &filter)? {

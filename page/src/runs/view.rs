@@ -1,10 +1,13 @@
 //! The list of runs as HTML.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 use tidemill_eventlog::run_list::RunColumn;
 use tidemill_model::RunStatus;
 
 use super::{ROWS, RunRow, RunsPage, RunsParams};
+use crate::needs::one_line;
 use crate::payload;
 use crate::site::Site;
 use crate::words;
@@ -119,7 +122,7 @@ impl RunsPage {
             tr data-row {
                 td.id { a data-open href=(site.run(run.id.as_str())) { (run.id) }
                     @if let Some(parent) = &run.parent { " " span.soft { "of " a href=(site.run(parent.run.as_str())) { (parent.run) } } }
-                    @for (name, value) in &run.labels { " " span.tag { (name) "=" (value) } }
+                    (labels(&run.labels))
                 }
                 td data-name="workflow" { (run.workflow) }
                 td { (words::status(run.status)) }
@@ -147,12 +150,25 @@ impl RunsPage {
     }
 }
 
+/// The first labels of a run, each in short: the run's page has all of them.
+fn labels(labels: &BTreeMap<String, String>) -> Markup {
+    const LABELS_MAX: usize = 3;
+    const CHARS_MAX: usize = 30;
+    let more = labels.len().saturating_sub(LABELS_MAX);
+    html! {
+        @for (name, value) in labels.iter().take(LABELS_MAX) {
+            " " span.tag { (payload::short(name, CHARS_MAX)) "=" (payload::short(value, CHARS_MAX)) }
+        }
+        @if more > 0 { " " span.soft { "and " (words::count(u64::try_from(more).unwrap_or(0), "label")) } }
+    }
+}
+
 /// What a run does, waits for, or failed with: one line.
 pub(crate) fn why(site: &Site, row: &RunRow) -> Markup {
     let run = &row.run;
     html! {
-        @if let Some(reason) = &run.blocked { span.error { (reason.why()) } }
-        @else if let Some(error) = &run.error { span.error { (error.to_string()) } }
+        @if let Some(reason) = &run.blocked { span.error { (one_line(&reason.why())) } }
+        @else if let Some(error) = &run.error { span.error { (one_line(&error.to_string())) } }
         @else if let Some(waits) = &run.waits_for {
             "waits for " a href=(site.run(waits.run.as_str())) { (waits.run) } ", which is blocked"
         }
