@@ -9,7 +9,7 @@ use crate::site::Reader;
 use crate::{shell, words};
 
 /// Nodes that are listed of a fleet, those that need a look first; the JSON has all.
-const NODES_MAX: usize = 120;
+const NODES_MAX: usize = 100;
 
 /// What an observer shows first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,5 +132,56 @@ impl FleetsPage {
                 td { a href=(node.runs_address) { "runs" } @if let Some(live) = &node.live { " · " a href=(live) { "live" } } }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::needs::Need;
+    use crate::testing::{HOSTILE, assert_harmless, at, elements};
+
+    #[test]
+    fn a_fleet_of_500_nodes_shows_those_that_need_a_look_first() {
+        let node = |n: usize| NodeRow {
+            node: format!("n{n}"),
+            address: format!("/s3/b/f/n{n}"),
+            runs_address: format!("/s3/b/f/n{n}@latest/runs"),
+            state: if n == 499 { "expired" } else { "ready" }.into(),
+            problem: None,
+            epoch: None,
+            host: Some(HOSTILE.into()),
+            heartbeat_at: Some(at(1)),
+            wal_lag_bytes: Some(0),
+            runs: None,
+            live: None,
+        };
+        let need = |n: u64| Need {
+            since: Some(at(i64::try_from(n).unwrap())),
+            kind: "blocked".into(),
+            node: format!("n{n}"),
+            what: HOSTILE.into(),
+            cause: HOSTILE.into(),
+            address: "/".into(),
+        };
+        let page = FleetsPage {
+            needs: Needs::of((0..500).map(need).collect()),
+            fleets: vec![FleetView {
+                fleet: "s3://b/f".into(),
+                read_at: Some(at(1)),
+                problem: Some(HOSTILE.into()),
+                nodes: (0..500).map(node).collect(),
+            }],
+            nodes: Vec::new(),
+            read_every_s: 30,
+            now: at(2),
+        };
+        let html = page.html(&Reader::default()).into_string();
+        let (_, main) = html.split_once("<main").unwrap();
+        assert_harmless(main);
+        assert!(html.len() < 256 * 1024, "{} bytes", html.len());
+        assert!(elements(&html) < 3_000, "{} elements", elements(&html));
+        let first = html.find(">n499<").unwrap();
+        assert!(html.find(">n0<").is_some_and(|at| at > first), "the one that expired is first");
     }
 }

@@ -15,7 +15,7 @@ use crate::words;
 const RUNS_MAX: u32 = 50;
 
 /// Needs that are listed.
-const LISTED_MAX: usize = 100;
+const LISTED_MAX: usize = 60;
 
 /// For how long a failed run counts as news.
 const FAILED_IS_NEWS_MS: u64 = 24 * 3_600_000;

@@ -66,7 +66,8 @@ pub(crate) fn elements(page: &str) -> usize {
 #[track_caller]
 pub(crate) fn assert_harmless(page: &str) {
     for part in ["<script", "<img", "</title></svg>", "style=", "onerror="] {
-        assert!(!page.contains(part), "{part} in {page}");
+        let at = page.find(part).map(|at| page[at..].chars().take(80).collect::<String>());
+        assert_eq!(at, None, "{part} is in the page");
     }
 }
 

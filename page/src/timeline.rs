@@ -30,7 +30,7 @@ const LISTING_EPOCHS_MAX: usize = 3;
 const HOLES_MAX: usize = 5;
 
 /// Epochs that are listed.
-const ROWS_MAX: usize = 100;
+const ROWS_MAX: usize = 60;
 
 /// A node's timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,4 +207,56 @@ fn arc(
     let mut path = String::new();
     write!(path, "M{from_x} {from_y}C{from_x} {y} {from_x} {y} {to_x} {y}").ok()?;
     Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, elements};
+
+    fn epoch(number: u64, points: u64) -> EpochRow {
+        let second = |n: u64| i64::try_from(number * 86_400 + n * 60).unwrap();
+        let mark = |n: u64| PointMark {
+            moment: format!("e{number}:{n:016x}"),
+            at: at(second(n)),
+            lineage: n < points,
+        };
+        EpochRow {
+            epoch: number,
+            begun_at: Some(at(second(0))),
+            host: Some("vm".into()),
+            base: "restored from the bucket".into(),
+            base_moment: (number > 1).then(|| format!("e{}:{:016x}", number - 1, points / 2)),
+            given_up: None,
+            points: (1..=points).map(mark).collect(),
+            holes: vec!["files are missing".into(); 100],
+        }
+    }
+
+    #[test]
+    fn a_year_of_daily_take_overs_is_a_page_like_any_other() {
+        let page = TimelinePage {
+            node: "s3://b/f/n1".into(),
+            address: "/s3/b/f/n1".into(),
+            latest: Some("e365:1".into()),
+            epochs: (1..=365).map(|number| epoch(number, 1_000)).collect(),
+        };
+        let html = page.html(at(400 * 86_400)).into_string();
+        assert!(html.len() < 256 * 1024, "{} bytes", html.len());
+        assert!(elements(&html) < 3_000, "{} elements", elements(&html));
+        assert!(html.contains("365,000 restorable points in 365 epochs"));
+        let last = format!("data-moment=\"e365:{:016x}\"", 1_000);
+        assert!(html.contains(&last), "the newest point can be chosen");
+    }
+
+    #[test]
+    fn a_node_without_points_says_so() {
+        let none = TimelinePage {
+            node: "n".into(),
+            address: "/n".into(),
+            latest: None,
+            epochs: Vec::new(),
+        };
+        assert!(none.html(at(1)).into_string().contains("Nothing can be restored yet"));
+    }
 }
