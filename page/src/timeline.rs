@@ -93,7 +93,7 @@ impl TimelinePage {
             }
             form.filters action="/go" method="get" {
                 input type="hidden" name="node" value=(self.address);
-                label { "a moment" input name="moment" placeholder="2026-11-20T10:00:00Z, -10m, e3:2a" size="30" required; }
+                label { "a moment" input name="moment" placeholder="-10m, e3:2a, or a time in UTC" size="30" required; }
                 button.main { "Open" }
             }
             (self.chart(now))

@@ -90,7 +90,7 @@ impl EventsPage {
         });
         html! {
             h1 { "Events of " a href=(run) { (self.run) } " " small { (words::count(self.total, "event")) } }
-            div.scroll { table {
+            div.scroll { table.stack {
                 thead { tr { th.n { "place" } th { "written" } th { "kind" } th.n { "op" } th { "name" } th { "data" } th { "durable" } } }
                 tbody data-follow=[follow] { @for (at, event) in (self.before + 1..).zip(&self.events) { (row(site, &run, at, event)) } }
             } }
@@ -106,13 +106,13 @@ fn row(site: &Site, run: &str, number: u64, event: &EventView) -> Markup {
     let at = with_query(run, &[("event", Some(&number.to_string()))]);
     html! {
         tr data-row data-seq=(event.seq) {
-            td.n { a data-open href=(at) title="the run as it was then" { (event.seq) } }
+            td.n data-name="place" { a data-open href=(at) title="the run as it was then" { (event.seq) } }
             td.t { (words::time(event.ts)) }
             td { (event.kind) }
-            td.n { @if let Some(op) = event.op { a href={ (run) "/operations/" (op) } { (op) } } }
-            td { @if let Some(name) = &event.name { (name) } }
+            td.n data-name="operation" { @if let Some(op) = event.op { a href={ (run) "/operations/" (op) } { (op) } } }
+            td data-name="name" { @if let Some(name) = &event.name { (name) } }
             td.id { @if let Some(data) = &event.data { (self::data(data)) } }
-            td { (durable(site, event.seq)) }
+            td data-name="durable" { (durable(site, event.seq)) }
         }
     }
 }

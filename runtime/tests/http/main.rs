@@ -7,5 +7,6 @@ mod api;
 mod cli;
 mod contract;
 mod operations;
+mod pages;
 mod sidecar;
 mod support;

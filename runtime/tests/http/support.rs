@@ -125,6 +125,25 @@ impl Served {
         (reply.status().as_u16(), body)
     }
 
+    /// What a browser gets: the status and the page.
+    pub(crate) fn page(&self, path: &str) -> (u16, String) {
+        let mut request =
+            self.agent.get(format!("{}{path}", self.url)).header("accept", "text/html");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut reply = request.call().unwrap();
+        (reply.status().as_u16(), reply.body_mut().read_to_string().unwrap())
+    }
+
+    /// Sends a form as a browser does, from this origin; the status of the answer.
+    pub(crate) fn submit(&self, origin: &str, path: &str, form: &str) -> u16 {
+        let request = self.agent.post(format!("{}{path}", self.url)).header("origin", origin);
+        let request = request.config().max_redirects(0).build();
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.send(form).unwrap().status().as_u16()
+    }
+
     /// A stream as text, to its end.
     pub(crate) fn stream(&self, path: &str, last_event_id: Option<&str>) -> String {
         let mut request = self.agent.get(format!("{}{path}", self.url));
