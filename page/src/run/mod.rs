@@ -10,6 +10,7 @@ mod params;
 #[cfg(test)]
 mod tests;
 mod timescale;
+mod tree;
 mod view;
 
 use rusqlite::Connection;
@@ -24,6 +25,7 @@ pub use events::{EventsPage, EventsParams};
 pub use names::NameView;
 pub use operation::{OperationShown, Part, payload};
 pub use params::{Only, RunParams};
+pub use tree::{Tree, TreeRow};
 
 use crate::waits::WaitView;
 use bars::{Bar, Did};
@@ -59,6 +61,9 @@ pub struct RunPage {
     pub lives: Vec<Life>,
     /// Its operations by name, the most frequent first.
     pub names: Vec<NameView>,
+    /// The runs around it, as they are now; `None` where it is shown at an earlier event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Tree>,
     /// The first operation that failed for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<OpRow>,
@@ -188,6 +193,10 @@ impl RunPage {
             None => waits::waits_for(connection, run)?,
             Some(_) => None,
         };
+        let tree = match until {
+            None => Some(Tree::read(connection, run)?),
+            Some(_) => None,
+        };
         let shown = Shown::of(&params, &state, upto, rows);
         let Shown { names, failed, total, operations, next, busy } = shown;
         let waits = WaitView::of(&state);
@@ -203,6 +212,7 @@ impl RunPage {
             last,
             lives,
             names,
+            tree,
             failed,
             total,
             operations,

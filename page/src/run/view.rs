@@ -19,6 +19,7 @@ impl RunPage {
         let run = &self.run;
         let address = site.run(run.id.as_str());
         html! {
+            @if let Some(tree) = &self.tree { (tree.way(site)) }
             h1 { (run.id) " " (words::status(run.status)) }
             (self.facts(site))
             (self.trouble(site))
@@ -28,6 +29,7 @@ impl RunPage {
             @if self.names.len() > 1 || run.operations_total > super::ROWS { (self.by_name(&address)) }
             (chart::legend(self))
             (self.operations(site, &address))
+            @if let Some(tree) = &self.tree { (tree.html(site)) }
             h2 { "Input and output" }
             div.pair {
                 (payload::value("input", &run.input, Some(&part(&address, "input"))))
