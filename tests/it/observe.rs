@@ -161,7 +161,7 @@ fn a_moment_is_restored_once_for_all_who_ask_and_nothing_runs_in_it() {
     let refused = observer.json(&format!("{newest}/sql?q=DELETE+FROM+events"));
     assert!(refused["error"].as_str().is_some_and(|it| it.contains("only reading")), "{refused}");
     let csv = observer.api.bytes(&format!("{newest}/sql.csv?q=SELECT+run+FROM+runs+ORDER+BY+run"));
-    assert_eq!(csv.expect("a file"), b"run\r\nr0\r\nr1\r\nr2\r\n");
+    assert_eq!(csv.expect("a file"), b"run\nr0\nr1\nr2\n");
     let copy = scratch::folder("copy").join("workflow.db");
     let bytes = observer.api.bytes(&format!("{newest}/v1/snapshot")).expect("a file");
     std::fs::write(&copy, bytes).expect("write the copy");
