@@ -127,7 +127,7 @@ mod tests {
 
     fn known() -> Known {
         Known {
-            fleets: vec!["s3://b/team/fleet".parse().unwrap()],
+            fleets: vec!["s3://backups/team/fleet".parse().unwrap()],
             nodes: vec!["http://127.0.0.1:7420".parse().unwrap()],
         }
     }
@@ -139,14 +139,17 @@ mod tests {
     #[test]
     fn an_address_is_a_source_and_a_view() {
         assert_eq!(read("/"), Address::Home);
-        let Address::Node(node) = read("/s3/b/team/fleet/n1") else { panic!() };
-        assert_eq!(node_path(&node), "/s3/b/team/fleet/n1");
-        let Address::Moment(at) = read("/s3/b/team/fleet/n1@e3:2a/runs/r%2F1") else { panic!() };
+        let Address::Node(node) = read("/s3/backups/team/fleet/n1") else { panic!() };
+        assert_eq!(node_path(&node), "/s3/backups/team/fleet/n1");
+        let Address::Moment(at) = read("/s3/backups/team/fleet/n1@e3:2a/runs/r%2F1") else {
+            panic!()
+        };
         assert_eq!(
             (at.asked.as_str(), at.rest.as_slice()),
             ("e3:2a", &["runs".into(), "r/1".into()][..])
         );
-        let Address::Moment(at) = read("/s3/b/team/fleet/n1@2026-11-20T10:00:00Z/runs") else {
+        let Address::Moment(at) = read("/s3/backups/team/fleet/n1@2026-11-20T10:00:00Z/runs")
+        else {
             panic!()
         };
         assert_eq!(at.asked, "2026-11-20T10:00:00Z");
@@ -159,12 +162,14 @@ mod tests {
     fn only_what_is_configured_is_addressed() {
         let error = |path: &str| known().address(path).unwrap_err().to_string();
         assert!(
-            error("/s3/other/team/fleet/n1@latest/runs").contains("it shows s3://b/team/fleet")
+            error("/s3/other/team/fleet/n1@latest/runs")
+                .contains("it shows s3://backups/team/fleet")
         );
-        assert!(error("/s3/b/team/n1@latest").contains("does not show"));
+        assert!(error("/s3/backups/team/n1@latest").contains("does not show"));
         assert!(error("/live/169.254.169.254/latest").contains("does not ask"));
-        assert!(error("/live/evil.example:80%2F/x").contains("http://HOST:PORT"));
-        assert!(error("/s3/b/team%2Ffleet/x/n1@latest").contains('/'));
-        assert!(error("/s3/b/team/fleet/n1@yesterday/runs").contains("use latest"));
+        assert!(error("/live/evil.example:80%2F/x").contains("does not ask"));
+        assert!(error("/live/evil.example:80%2Fv1/x").contains("http://HOST:PORT"));
+        assert!(error("/s3/backups/team%2Ffleet/x/n1@latest").contains('/'));
+        assert!(error("/s3/backups/team/fleet/n1@yesterday/runs").contains("use latest"));
     }
 }
