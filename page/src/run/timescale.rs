@@ -9,6 +9,9 @@ pub(crate) const FULL: f64 = 100.0;
 /// The width of a folded stretch.
 const FOLD: f64 = 3.0;
 
+/// What is shorter is not folded, in microseconds: nobody is bored by two seconds.
+const FOLDED_FROM: i64 = 2_000_000;
+
 /// Folds in one chart: more would leave no room for the rest.
 const FOLDS_MAX: usize = 8;
 
@@ -96,7 +99,8 @@ fn folds(from: i64, to: i64, busy: &[(i64, i64)]) -> Vec<(i64, i64)> {
     if worked == 0 {
         return Vec::new();
     }
-    idle.retain(|(begin, end)| end - begin > (worked / 2).max((to - from) / 20));
+    let least = (worked / 2).max((to - from) / 20).max(FOLDED_FROM);
+    idle.retain(|(begin, end)| end - begin > least);
     idle.sort_unstable_by_key(|(begin, end)| (begin - end, *begin));
     idle.truncate(FOLDS_MAX);
     idle.sort_unstable();
