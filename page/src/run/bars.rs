@@ -88,7 +88,13 @@ impl Did {
     pub(crate) fn is_work(self) -> bool {
         matches!(
             self,
-            Did::Running | Did::Completed | Did::Failed | Did::Queued | Did::Dropped | Did::Held
+            Did::Running
+                | Did::Completed
+                | Did::Failed
+                | Did::Queued
+                | Did::Dropped
+                | Did::Held
+                | Did::Child
         )
     }
 }
