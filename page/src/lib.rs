@@ -18,6 +18,7 @@ pub mod curves;
 mod export;
 mod file;
 pub mod fleet;
+pub mod guard;
 pub mod needs;
 pub mod overview;
 mod params;

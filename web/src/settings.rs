@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tidemill_model::{Error, ErrorKind, FleetUrl};
 use tidemill_observer::{Access, NodeAddress};
-
-use crate::auth::Secret;
+use tidemill_page::guard::Token;
 
 /// The settings of the service.
 #[derive(Debug, Clone)]
@@ -29,9 +28,9 @@ pub struct Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Tokens {
     /// Who sends this may look and act.
-    pub(crate) full: Option<Secret>,
+    pub(crate) full: Option<Token>,
     /// Who sends this may look.
-    pub(crate) read_only: Option<Secret>,
+    pub(crate) read_only: Option<Token>,
 }
 
 impl Tokens {
@@ -45,8 +44,10 @@ impl Tokens {
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(Tokens {
-            full: full.map(Secret::new).transpose()?,
-            read_only: read_only.map(Secret::new).transpose()?,
+            full: full.map(|text| Token::new("TIDEMILL_OBSERVE_TOKEN", text)).transpose()?,
+            read_only: read_only
+                .map(|text| Token::new("TIDEMILL_OBSERVE_READ_TOKEN", text))
+                .transpose()?,
         })
     }
 

@@ -6,10 +6,11 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
+use tidemill_page::guard::is_same_secret;
 use tidemill_page::{Reader, plain};
 
 use crate::answer;
-use crate::auth::{COOKIE_NAME, Guard, LASTS, cookie, is_ours, same};
+use crate::auth::{COOKIE_NAME, Guard, LASTS, cookie, is_ours};
 
 /// How long a wrong token takes to be refused: guessing many takes for ever.
 const REFUSAL_TAKES: Duration = Duration::from_millis(500);
@@ -72,7 +73,7 @@ pub(crate) fn sign_out(guard: &Guard, uri: &Uri, headers: &HeaderMap, sent: &Sig
     let session = cookie(headers).and_then(|id| Some((id, guard.sessions.find(id)?)));
     if let Some((id, session)) = session {
         // A foreign page must not be able to sign somebody out.
-        if !is_ours(uri, headers) || !same(&sent.form_token, &session.form_token) {
+        if !is_ours(uri, headers) || !is_same_secret(&sent.form_token, &session.form_token) {
             let why = "the form was not made for this session: open its page again";
             return answer::forbidden(why, true, &Reader::default());
         }

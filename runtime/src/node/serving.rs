@@ -74,7 +74,8 @@ impl ServeSettings {
             let bad = || Error::invalid("TIDEMILL_HEALTH_LAG: use a time such as `60s` or `5m`");
             settings.health_lag = duration(&lag).ok_or_else(bad)?;
         }
-        settings.token = set("TIDEMILL_TOKEN")?.map(|token| Token::new(&token)).transpose()?;
+        settings.token =
+            set("TIDEMILL_TOKEN")?.map(|token| Token::new("TIDEMILL_TOKEN", &token)).transpose()?;
         Ok(settings)
     }
 
@@ -96,7 +97,7 @@ impl ServeSettings {
     /// # Errors
     /// `Invalid` if it has fewer than 16 visible ASCII characters.
     pub fn token(self, token: &str) -> Result<ServeSettings, Error> {
-        Ok(ServeSettings { token: Some(Token::new(token)?), ..self })
+        Ok(ServeSettings { token: Some(Token::new("TIDEMILL_TOKEN", token)?), ..self })
     }
 
     pub(crate) fn with_token(self, token: Option<Token>) -> ServeSettings {

@@ -5,16 +5,15 @@
 //! everyone on the machine may look and act, but not a web page of another origin.
 
 mod origin;
-mod secret;
 mod sessions;
 
 pub(crate) use origin::{is_ours, names_this_machine};
-pub(crate) use secret::{Secret, same};
 pub(crate) use sessions::{LASTS, Role, Session, Sessions};
 
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::{HeaderMap, Uri};
 use tidemill_page::Reader;
+use tidemill_page::guard::{Token, is_same_secret};
 
 use crate::settings::Tokens;
 
@@ -43,7 +42,7 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new(tokens: Tokens) -> Guard {
-        Guard { tokens, sessions: Sessions::default(), form_token: secret::random() }
+        Guard { tokens, sessions: Sessions::default(), form_token: random() }
     }
 
     /// Who sent this request.
@@ -63,7 +62,7 @@ impl Guard {
 
     /// What a token lets its owner do; `None` if it is none of ours.
     pub(crate) fn role_of(&self, given: &str) -> Option<Role> {
-        let is = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| secret.is(given));
+        let is = |token: &Option<Token>| token.as_ref().is_some_and(|token| token.is(given));
         // Both are compared, so that the time does not tell which one was nearly right.
         let (full, read_only) = (is(&self.tokens.full), is(&self.tokens.read_only));
         if full { Some(Role::Full) } else { read_only.then_some(Role::ReadOnly) }
@@ -104,11 +103,21 @@ impl Guard {
         if !is_ours(uri, headers) {
             return Some("the request comes from a page of another origin".to_owned());
         }
-        if !form_token.is_some_and(|given| same(given, expected)) {
+        if !form_token.is_some_and(|given| is_same_secret(given, expected)) {
             return Some("the form was not made for this session: open its page again".to_owned());
         }
         None
     }
+}
+
+/// 32 random bytes as text.
+///
+/// # Panics
+/// If the system has no randomness, without which no session is safe.
+fn random() -> String {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn may_only_look() -> String {

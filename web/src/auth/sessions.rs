@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidemill_eventlog::host::boot_now;
 use tidemill_model::BootTime;
 
-use super::secret;
+use super::random;
 
 /// How long a session lasts from its beginning: a working day.
 pub(crate) const LASTS: Duration = Duration::from_secs(12 * 3_600);
@@ -41,8 +41,8 @@ impl Sessions {
     /// Begins a session; its id and the session.
     pub(crate) fn begin(&self, role: Role) -> (String, Session) {
         let until = boot_now().saturating_add(LASTS);
-        let session = Session { role, form_token: secret::random(), until };
-        let id = secret::random();
+        let session = Session { role, form_token: random(), until };
+        let id = random();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, session| session.until > boot_now());
         if all.len() >= SESSIONS_MAX

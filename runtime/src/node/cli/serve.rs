@@ -92,7 +92,7 @@ async fn tell_of_copy(node: &Node, unpark: bool) -> Result<(), Error> {
 pub(super) fn token_from_environment() -> Result<Option<Token>, Error> {
     match std::env::var("TIDEMILL_TOKEN") {
         Ok(token) if token.is_empty() => Ok(None),
-        Ok(token) => Token::new(&token).map(Some),
+        Ok(token) => Token::new("TIDEMILL_TOKEN", &token).map(Some),
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(Error::new(ErrorKind::Invalid, "TIDEMILL_TOKEN is not text"))

@@ -11,6 +11,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use tidemill_page::guard::{is_own_origin, names_this_machine};
 
 use super::error::ApiError;
 
@@ -32,21 +33,12 @@ fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<String> {
         ));
     }
     let origin = text(ORIGIN)?;
-    let ours = origin.strip_prefix("http://").is_some_and(|from| from == host);
-    (!ours).then(|| {
+    (!is_own_origin(origin, host)).then(|| {
         format!(
             "without a token this node takes nothing from a web page of `{origin}`: set \
              TIDEMILL_TOKEN and send it"
         )
     })
-}
-
-/// Whether the host is an IP address or `localhost`, which no foreign DNS can let point here.
-fn names_this_machine(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    let name = authority.host();
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
 }
 
 #[cfg(test)]

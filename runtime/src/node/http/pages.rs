@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use tidemill_eventlog::host::wall_now;
 use tidemill_model::{ApiErrorKind, RunId};
+use tidemill_page::guard::is_same_secret;
 use tidemill_page::{File, FileContent, Params, Reader, Shown, Site, View, assets, error_page};
 
 use super::Api;
@@ -78,7 +79,8 @@ async fn act(api: &Api, request: Request) -> Result<Response, Error> {
     })?;
     let sent = Params::read(&String::from_utf8_lossy(&body), &["form_token"])?;
     // The middleware has refused other origins; this refuses what our own page did not make.
-    if sent.text("form_token") != Some(&api.form_token) {
+    let is_ours = |given| is_same_secret(given, &api.form_token);
+    if !sent.text("form_token").is_some_and(is_ours) {
         let message = "the form was not made by this process: open its page again";
         return Err(Error::new(ErrorKind::Conflict, message));
     }
