@@ -97,7 +97,7 @@ impl Needs {
 }
 
 fn of_run(run: &RunSummary, now: Timestamp) -> Option<Need> {
-    let address = crate::site::run_address(run.id.as_str());
+    let address = crate::site::path(&["runs", run.id.as_str()]);
     let (since, cause) = match run.status {
         RunStatus::Blocked => {
             (run.updated_at, run.blocked.as_ref().map(|reason| reason.why().to_string()))

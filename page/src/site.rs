@@ -94,12 +94,10 @@ pub struct Reader {
 impl Site {
     /// The address of a view of the source: its base and these segments.
     pub fn at(&self, segments: &[&str]) -> String {
-        let mut address = self.base.clone();
-        for segment in segments {
-            address.push('/');
-            address.extend(utf8_percent_encode(segment, SEGMENT));
+        match self.base.clone() + &path(segments) {
+            address if address.is_empty() => "/".to_owned(),
+            address => address,
         }
-        if address.is_empty() { "/".to_owned() } else { address }
     }
 
     /// The address of a run.
@@ -119,9 +117,9 @@ impl Site {
     }
 }
 
-/// The address of a run behind the base of its source.
-pub fn run_address(run: &str) -> String {
-    format!("/runs/{}", utf8_percent_encode(run, SEGMENT))
+/// The path of these segments: each with a `/` before it, and what a path cannot hold encoded.
+pub fn path(segments: &[&str]) -> String {
+    segments.iter().map(|segment| format!("/{}", utf8_percent_encode(segment, SEGMENT))).collect()
 }
 
 /// An address with parameters: those without a value are left out.

@@ -15,7 +15,7 @@ use tidemill_model::{Epoch, Error, FleetUrl, NodeId, Timestamp};
 use tidemill_observer::{Access, NodeView, read_nodes};
 use tidemill_page::fleet::{FleetView, FleetsPage, NodeRow};
 use tidemill_page::needs::{Need, Needs, one_line};
-use tidemill_page::{run_address, words};
+use tidemill_page::{path, words};
 
 use crate::address::{live_path, node_path};
 use crate::live::{LiveNodes, Said};
@@ -248,7 +248,7 @@ fn needs_of_figures(view: &NodeView, url: &NodeUrl) -> Option<Need> {
         node: view.node.to_string(),
         what: oldest.run.to_string(),
         cause: one_line(oldest.reason.as_deref().unwrap_or_default()) + &more,
-        address: format!("{}@latest{}", node_path(url), run_address(oldest.run.as_str())),
+        address: format!("{}@latest{}", node_path(url), path(&["runs", oldest.run.as_str()])),
     })
 }
 

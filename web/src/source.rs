@@ -13,7 +13,7 @@ use tidemill_observer::{NodeAddress, Snapshot};
 use tidemill_page::compare::ComparePage;
 use tidemill_page::{
     File, FileContent, ObserverLinks, Page, Params, Past, Reader, Shown, Site, Tab, View,
-    page as whole_page, plain, words,
+    page as whole_page, path, plain, words,
 };
 
 use crate::address::{MomentAddress, exact, live_path, node_path};
@@ -206,14 +206,7 @@ fn shown(page: &Page, site: &Site, rest: &str, asker: &Asker) -> Response {
 
 /// What of an address is behind the base of its source.
 fn rest(segments: &[&str], query: &str) -> String {
-    let mut rest: String = segments
-        .iter()
-        .map(|segment| {
-            let encoded =
-                percent_encoding::utf8_percent_encode(segment, percent_encoding::NON_ALPHANUMERIC);
-            format!("/{encoded}")
-        })
-        .collect();
+    let mut rest = path(segments);
     if !query.is_empty() {
         rest.push('?');
         rest.push_str(query);

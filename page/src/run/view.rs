@@ -7,7 +7,7 @@ use super::chart::{self, Chart};
 use super::{NameView, Only, OpRow, RunPage, RunParams};
 use crate::needs::one_line;
 use crate::payload;
-use crate::site::Site;
+use crate::site::{Site, with_query};
 use crate::words;
 
 /// Of an error in a row, so much is shown.
@@ -142,14 +142,17 @@ impl RunPage {
 
     fn ways(&self, site: &Site) -> Markup {
         let id = self.run.id.as_str();
+        let seq = (self.event < self.events).then(|| self.last.seq.to_string());
+        let then =
+            |view: &str| with_query(&site.at(&["runs", id, view]), &[("seq", seq.as_deref())]);
         let has = |kind: &str| self.names.iter().any(|name| name.kind == kind);
         html! {
             nav.chips aria-label="More of this run" {
                 a href=(site.at(&["runs", id, "events"])) { "events" }
-                @if has("step") { a href=(site.at(&["runs", id, "curves"])) { "curves" } }
-                @if has("child") { a href=(site.at(&["runs", id, "children"])) { "children" } }
-                a href=(crate::site::with_query(&site.at(&["compare"]), &[("a", Some(id))])) { "compare" }
-                a href=(site.at(&["runs", id, "export.html"])) download { "one HTML file" }
+                @if has("step") { a href=(then("curves")) { "curves" } }
+                @if has("child") { a href=(then("children")) { "children" } }
+                a href=(with_query(&site.at(&["compare"]), &[("a", Some(id)), ("a_seq", seq.as_deref())])) { "compare" }
+                a href=(then("export.html")) download { "one HTML file" }
                 @if matches!(site.shown, crate::site::Shown::Past(_)) {
                     a href=(site.at(&["runs", id, "events.jsonl"])) download { "events as JSON Lines" }
                 }
