@@ -121,6 +121,18 @@ pub fn sorted(
     Ok(runs)
 }
 
+/// How many runs of a list fit into a page: at most `asked`, and none after the run that reaches the
+/// bound in bytes. A list that was read with one run more than that has a next page if not all fit.
+pub fn fitting(runs: &[RunSummary], asked: usize, bytes_max: Option<usize>) -> usize {
+    let mut bytes = 0;
+    let fits = |run: &&RunSummary| {
+        let fits = bytes_max.is_none_or(|max| bytes < max);
+        bytes += run.bytes();
+        fits
+    };
+    runs.iter().take(asked).take_while(fits).count()
+}
+
 /// How many runs a filter has.
 ///
 /// # Errors

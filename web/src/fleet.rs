@@ -16,6 +16,7 @@ use tidemill_observer::{Access, NodeView, read_nodes};
 use tidemill_page::fleet::{FleetView, FleetsPage, NodeRow};
 use tidemill_page::needs::{Need, Needs, one_line};
 use tidemill_page::{path, words};
+use tokio::sync::watch;
 
 use crate::address::{live_path, node_path};
 use crate::live::{LiveNodes, Said};
@@ -33,6 +34,8 @@ pub(crate) struct Watch {
     pub(crate) fleets: Vec<FleetUrl>,
     pub(crate) every: Duration,
     known: RwLock<BTreeMap<String, Known>>,
+    /// Tells that a fleet was looked at.
+    looked: watch::Sender<()>,
 }
 
 /// What is known of a fleet.
@@ -45,7 +48,7 @@ struct Known {
 
 impl Watch {
     pub(crate) fn new(access: Access, fleets: Vec<FleetUrl>, every: Duration) -> Watch {
-        Watch { access, fleets, every, known: RwLock::default() }
+        Watch { access, fleets, every, known: RwLock::default(), looked: watch::Sender::new(()) }
     }
 
     /// Watches one fleet, for ever.
@@ -57,18 +60,21 @@ impl Watch {
             ticks.tick().await;
             let lists = connected.is_none() || count.is_multiple_of(LIST_EVERY);
             let read = self.read(&fleet, &mut connected, lists).await;
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            let known = known.entry(fleet.to_string()).or_default();
-            match read {
-                Ok(nodes) => {
-                    *known = Known { read_at: Some(wall_now()), nodes, problem: None };
+            self.note(&fleet, read);
+            self.looked.send_replace(());
+        }
+    }
+
+    fn note(&self, fleet: &FleetUrl, read: Result<Vec<NodeView>, Error>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let known = known.entry(fleet.to_string()).or_default();
+        match read {
+            Ok(nodes) => *known = Known { read_at: Some(wall_now()), nodes, problem: None },
+            Err(error) => {
+                if known.problem.is_none() {
+                    tracing::warn!(%error, %fleet, "the leases of a fleet cannot be read");
                 }
-                Err(error) => {
-                    if known.problem.is_none() {
-                        tracing::warn!(%error, fleet = %fleet, "the leases of a fleet cannot be read");
-                    }
-                    known.problem = Some(error.to_string());
-                }
+                known.problem = Some(error.to_string());
             }
         }
     }
@@ -112,8 +118,14 @@ impl Watch {
         Ok(epochs)
     }
 
-    /// Whether every fleet has been read once, or could not be.
-    pub(crate) fn has_looked(&self) -> bool {
+    /// Waits until every fleet has been read once, or could not be.
+    pub(crate) async fn first_look(&self) {
+        let mut looked = self.looked.subscribe();
+        // The sender lives as long as this.
+        let _told = looked.wait_for(|()| self.has_looked()).await;
+    }
+
+    fn has_looked(&self) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let looked = |fleet: &FleetUrl| {
             let known = known.get(&fleet.to_string());

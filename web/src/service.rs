@@ -134,13 +134,8 @@ impl Service {
     }
 
     async fn home(&self, asker: &Asker) -> Result<Response, Error> {
-        let looked = async {
-            while !self.watch.has_looked() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
         // Without an answer of the bucket the page says that it was not read yet.
-        let _in_time = tokio::time::timeout(FIRST_LOOK, looked).await;
+        let _in_time = tokio::time::timeout(FIRST_LOOK, self.watch.first_look()).await;
         let page = self.watch.page(&self.live);
         Ok(if asker.wants_page {
             answer::page(StatusCode::OK, page.html(&asker.reader))

@@ -22,15 +22,25 @@ const BYTES_MAX: usize = 16 << 20;
 /// Rows in a CSV file.
 const CSV_ROWS_MAX: usize = 100_000;
 
-/// A statement's connection, as long as it runs: dropping this stops it.
-struct Running(Arc<Mutex<Option<InterruptHandle>>>);
+/// A statement and its reader.
+#[derive(Default)]
+struct Statement {
+    /// Its connection, while it runs.
+    running: Option<InterruptHandle>,
+    /// Its reader went away.
+    unwanted: bool,
+}
 
-impl Drop for Running {
+/// The reader of a statement: dropping this stops it.
+struct Wanted(Arc<Mutex<Statement>>);
+
+impl Drop for Wanted {
     fn drop(&mut self) {
+        let mut statement = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        statement.unwanted = true;
         // The handle is taken before the connection serves anyone else.
-        let handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = &*handle {
-            handle.interrupt();
+        if let Some(running) = &statement.running {
+            running.interrupt();
         }
     }
 }
@@ -77,15 +87,20 @@ pub(crate) async fn csv(open: &Arc<OpenMoment>, query: &str) -> Result<String, E
     Ok(sql::to_csv(&table))
 }
 
-async fn ask(open: &Arc<OpenMoment>, statement: String, rows: usize) -> Result<Table, Error> {
-    let running = Arc::new(Mutex::new(None));
-    let _running = Running(Arc::clone(&running));
+async fn ask(open: &Arc<OpenMoment>, text: String, rows: usize) -> Result<Table, Error> {
+    let statement = Arc::<Mutex<Statement>>::default();
+    let _wanted = Wanted(Arc::clone(&statement));
     open.read(move |snapshot| {
-        let handle = snapshot.connection().get_interrupt_handle();
-        *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        {
+            let mut statement = statement.lock().unwrap_or_else(PoisonError::into_inner);
+            if statement.unwanted {
+                return Err(Error::new(ErrorKind::Unavailable, "the reader went away"));
+            }
+            statement.running = Some(snapshot.connection().get_interrupt_handle());
+        }
         let limits = Limits { rows, bytes: BYTES_MAX, time: TIME };
-        let answer = sql::query(snapshot.connection_mut(), &statement, limits);
-        running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let answer = sql::query(snapshot.connection_mut(), &text, limits);
+        statement.lock().unwrap_or_else(PoisonError::into_inner).running = None;
         answer
     })
     .await

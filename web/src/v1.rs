@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use tidemill_eventlog::query::{self, RunFilter};
-use tidemill_eventlog::waits;
+use tidemill_eventlog::{run_list, waits};
 use tidemill_model::limits::PAGE_BYTES_MAX;
 use tidemill_model::{
     Error, ErrorKind, EventPage, OpId, OperationPage, OperationView, PageRequest, Payloads, RunId,
@@ -104,9 +104,9 @@ fn runs_request(
         let connection = snapshot.connection();
         let mut runs = query::runs(connection, &filter)?;
         let asked = usize::try_from(limit).unwrap_or(usize::MAX);
-        let bytes: usize = runs.iter().take(asked).map(tidemill_model::RunSummary::bytes).sum();
-        let more = runs.len() > asked || bytes >= PAGE_BYTES_MAX;
-        runs.truncate(asked);
+        let fits = run_list::fitting(&runs, asked, filter.bytes_max);
+        let more = runs.len() > fits;
+        runs.truncate(fits);
         waits::say(connection, &mut runs)?;
         query::add_activity(connection, &mut runs)?;
         let counts = filter.after.is_none().then(|| query::counts(connection)).transpose()?;

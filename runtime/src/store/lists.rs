@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::{self, RunFilter};
+use tidemill_eventlog::run_list;
 use tidemill_eventlog::{Row, waits};
 use tidemill_model::{
     BlockReason, Event, OldestBlocked, OpId, RunCounts, RunId, RunState, RunStatus, RunSummary,
@@ -41,7 +42,7 @@ impl HeldBlocks {
             }
             page.sort_by_key(|run| std::cmp::Reverse(run.seq));
         }
-        let fits = fitting(&page, asked, filter.bytes_max);
+        let fits = run_list::fitting(&page, asked, filter.bytes_max);
         let more = page.len() > fits;
         page.truncate(fits);
         query::add_activity(file, &mut page)?;
@@ -83,17 +84,6 @@ impl HeldBlocks {
         }
         Ok(counts)
     }
-}
-
-/// How many runs fit into a page, which ends with the run that reaches the bound in bytes.
-fn fitting(runs: &[RunSummary], asked: usize, bytes_max: Option<usize>) -> usize {
-    let mut bytes = 0;
-    let fits = |run: &&RunSummary| {
-        let fits = bytes_max.is_none_or(|max| bytes < max);
-        bytes += run.bytes();
-        fits
-    };
-    runs.iter().take(asked).take_while(fits).count()
 }
 
 /// A run, and the blocked run that it waits for; `None` if no run has this id.
