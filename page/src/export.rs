@@ -6,7 +6,7 @@ use tidemill_eventlog::Result;
 
 use crate::assets;
 use crate::run::{EventsPage, EventsParams, RunPage};
-use crate::site::{Reader, Shown, Site};
+use crate::site::{Shown, Site, Viewer};
 use crate::words;
 
 /// Operations that are in the file; of a longer run the first.
@@ -15,7 +15,7 @@ pub(crate) const ROWS: usize = 2_000;
 /// The file of a run. Links lead nowhere outside of it, so there are none; and it is sent to others,
 /// so nothing in it says who took it: a form's token stays here.
 pub(crate) fn run(connection: &Connection, page: &RunPage, site: &Site) -> Result<Markup> {
-    let alone = Site { observer: None, reader: Reader::default(), ..site.clone() };
+    let alone = Site { observer: None, viewer: Viewer::default(), ..site.clone() };
     let events = EventsPage::read(connection, &page.run.id, &EventsParams::default())?;
     let body = page.html(&alone).into_string();
     let events = events.map(|events| events.html(&alone).into_string()).unwrap_or_default();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_model::{Epoch, RunCounts, Timestamp};
 
 use crate::needs::Needs;
-use crate::site::Reader;
+use crate::site::Viewer;
 use crate::{shell, words};
 
 /// Nodes that are listed of a fleet, those that need a look first; the JSON has all.
@@ -79,7 +79,7 @@ fn first(nodes: &[NodeRow]) -> Vec<&NodeRow> {
 
 impl FleetsPage {
     /// The whole page.
-    pub fn html(&self, reader: &Reader) -> Markup {
+    pub fn html(&self, viewer: &Viewer) -> Markup {
         let content = html! {
             h1 { "Nodes" }
             (self.needs.html(self.now, ""))
@@ -95,7 +95,7 @@ impl FleetsPage {
             }
             p.soft { "Leases are read every " (self.read_every_s) " s, so a node that stops is seen that much later." }
         };
-        shell::plain("Nodes", reader, &content)
+        shell::plain("Nodes", viewer, &content)
     }
 
     fn table(&self, nodes: &[NodeRow]) -> Markup {
@@ -176,7 +176,7 @@ mod tests {
             read_every_s: 30,
             now: at(2),
         };
-        let html = page.html(&Reader::default()).into_string();
+        let html = page.html(&Viewer::default()).into_string();
         let (_, main) = html.split_once("<main").unwrap();
         assert_harmless(main);
         assert!(html.len() < 256 * 1024, "{} bytes", html.len());

@@ -38,5 +38,5 @@ pub mod words;
 pub use file::{File, FileContent};
 pub use params::Params;
 pub use shell::{Tab, error_page, page, plain};
-pub use site::{ObserverLinks, Past, Reader, Shown, Site, path, with_query};
+pub use site::{ObserverLinks, Past, Shown, Site, Viewer, path, with_query};
 pub use view::{Page, View, segments};

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use crate::assets;
-use crate::site::{Past, Reader, Shown, Site};
+use crate::site::{Past, Shown, Site, Viewer};
 use crate::words;
 
 /// The tabs of a source.
@@ -29,19 +29,19 @@ pub fn page(site: &Site, title: &str, tab: Tab, rest: &str, content: &Markup) ->
         @if let Shown::Past(past) = &site.shown { (moment(site, past, rest)) }
         main id="content" { (content) }
     };
-    document(&format!("{title} · {} · Tidemill", site.name), &site.reader, &body)
+    document(&format!("{title} · {} · Tidemill", site.name), &site.viewer, &body)
 }
 
 /// A page that is of no source: the fleet, the sign-in, an error.
-pub fn plain(title: &str, reader: &Reader, content: &Markup) -> Markup {
+pub fn plain(title: &str, viewer: &Viewer, content: &Markup) -> Markup {
     let body = html! {
         header { nav aria-label="Tidemill" { a.brand href="/" { (assets::mark()) "Tidemill" } } }
         main id="content" { (content) }
     };
-    document(&format!("{title} · Tidemill"), reader, &body)
+    document(&format!("{title} · Tidemill"), viewer, &body)
 }
 
-fn document(title: &str, reader: &Reader, body: &Markup) -> Markup {
+fn document(title: &str, viewer: &Viewer, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -63,7 +63,7 @@ fn document(title: &str, reader: &Reader, body: &Markup) -> Markup {
                         kbd { "/" } " searches, " kbd { "j" } " and " kbd { "k" }
                         " go through a list, " kbd { "Enter" } " opens."
                     }
-                    @if let Some(session) = &reader.session {
+                    @if let Some(session) = &viewer.session {
                         form method="post" action="/sign-out" {
                             input type="hidden" name="form_token" value=(session);
                             button.link { "Sign out" }
@@ -128,11 +128,11 @@ fn moment(site: &Site, past: &Past, rest: &str) -> Markup {
 }
 
 /// A page that says what went wrong and what to do.
-pub fn error_page(heading: &str, message: &str, reader: &Reader) -> Markup {
+pub fn error_page(heading: &str, message: &str, viewer: &Viewer) -> Markup {
     let content = html! {
         h1 { (heading) }
         p.error { (message) }
         p { a href="/" { "To the beginning" } }
     };
-    plain(heading, reader, &content)
+    plain(heading, viewer, &content)
 }

@@ -36,7 +36,7 @@ pub struct Site {
     /// The observer's own addresses; `None` on a node.
     pub observer: Option<ObserverLinks>,
     /// Who looks.
-    pub reader: Reader,
+    pub viewer: Viewer,
     /// The time that ages are counted from.
     pub now: Timestamp,
 }
@@ -84,8 +84,8 @@ pub struct ObserverLinks {
 
 /// Who looks at a page, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reader {
-    /// What a form carries to show that it was made for this reader's session. `None` without one.
+pub struct Viewer {
+    /// What a form carries to show that it was made for this viewer's session. `None` without one.
     pub session: Option<String>,
     /// What a form that changes something carries. `None` for those who may only look.
     pub may_act: Option<String>,
@@ -111,9 +111,9 @@ impl Site {
         Some(format!("{moments}@{moment}{rest}"))
     }
 
-    /// Whether the source is a node that answers now and the reader may act on it.
+    /// Whether the source is a node that answers now and the viewer may act on it.
     pub fn form_token(&self) -> Option<&str> {
-        self.reader.may_act.as_deref().filter(|_| self.shown == Shown::Live)
+        self.viewer.may_act.as_deref().filter(|_| self.shown == Shown::Live)
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
             name: "n1".to_owned(),
             shown: Shown::Live,
             observer: None,
-            reader: Reader::default(),
+            viewer: Viewer::default(),
             now: Timestamp::from_micros(0).unwrap(),
         }
     }

@@ -7,7 +7,7 @@ use tidemill_model::{
     Timestamp,
 };
 
-use crate::site::{Reader, Shown, Site};
+use crate::site::{Shown, Site, Viewer};
 
 /// What a run may hold that must not become a part of a page.
 pub(crate) const HOSTILE: &str = r#"</title></svg><script>alert(1)</script>"'><img src=x>"#;
@@ -52,7 +52,7 @@ pub(crate) fn site() -> Site {
         name: "n1".into(),
         shown: Shown::Live,
         observer: None,
-        reader: Reader::default(),
+        viewer: Viewer::default(),
         now: at(1_000_000),
     }
 }

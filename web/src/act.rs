@@ -48,7 +48,7 @@ impl Service {
             sent.form_token.as_deref(),
         );
         if let Some(why) = refused {
-            return Ok(answer::forbidden(&why, asker.wants_page, &asker.reader));
+            return Ok(answer::forbidden(&why, asker.wants_page, &asker.viewer));
         }
         let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
         let (["runs", run, "resume"] | ["v1", "runs", run, "resume"]) = segments.as_slice() else {

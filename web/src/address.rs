@@ -40,12 +40,12 @@ pub(crate) struct MomentAddress {
 
 /// What may be addressed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Known {
+pub(crate) struct Addressable {
     pub(crate) fleets: Vec<FleetUrl>,
     pub(crate) nodes: Vec<NodeAddress>,
 }
 
-impl Known {
+impl Addressable {
     /// Reads a path; `None` if it is none of the service's.
     ///
     /// # Errors
@@ -125,8 +125,8 @@ pub(crate) fn exact(epoch: tidemill_model::Epoch, txid: tidemill_model::Txid) ->
 mod tests {
     use super::*;
 
-    fn known() -> Known {
-        Known {
+    fn known() -> Addressable {
+        Addressable {
             fleets: vec!["s3://backups/team/fleet".parse().unwrap()],
             nodes: vec!["http://127.0.0.1:7420".parse().unwrap()],
         }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use maud::Markup;
 use tidemill_model::{ApiErrorKind, Error, ErrorKind};
-use tidemill_page::{Reader, assets, error_page};
+use tidemill_page::{Viewer, assets, error_page};
 
 /// Whether a request asks for a page: browsers do, and what is no browser gets JSON.
 pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
@@ -75,7 +75,7 @@ pub(crate) fn see(location: &str, cookie: Option<&str>) -> Response {
 }
 
 /// An error, as a page or as the JSON that a node's API has for errors.
-pub(crate) fn error(error: &Error, wants_page: bool, reader: &Reader) -> Response {
+pub(crate) fn error(error: &Error, wants_page: bool, viewer: &Viewer) -> Response {
     let (status, kind) = status_of(error.kind());
     let message = if error.kind() == ErrorKind::Internal {
         tracing::error!(%error, "a request failed");
@@ -84,7 +84,7 @@ pub(crate) fn error(error: &Error, wants_page: bool, reader: &Reader) -> Respons
         error.to_string()
     };
     if wants_page {
-        return page(status, error_page(heading(status), &message, reader));
+        return page(status, error_page(heading(status), &message, viewer));
     }
     value(status, &serde_json::json!({ "kind": kind, "message": message }))
 }
@@ -97,9 +97,9 @@ pub(crate) fn unauthorized() -> Response {
 }
 
 /// A request that may not be done.
-pub(crate) fn forbidden(message: &str, wants_page: bool, reader: &Reader) -> Response {
+pub(crate) fn forbidden(message: &str, wants_page: bool, viewer: &Viewer) -> Response {
     if wants_page {
-        return page(StatusCode::FORBIDDEN, error_page("Not done", message, reader));
+        return page(StatusCode::FORBIDDEN, error_page("Not done", message, viewer));
     }
     let body = serde_json::json!({ "kind": ApiErrorKind::Forbidden, "message": message });
     value(StatusCode::FORBIDDEN, &body)

@@ -33,14 +33,14 @@ pub(crate) struct Watch {
     access: Access,
     pub(crate) fleets: Vec<FleetUrl>,
     pub(crate) every: Duration,
-    known: RwLock<BTreeMap<String, Known>>,
+    known: RwLock<BTreeMap<String, FleetRead>>,
     /// Tells that a fleet was looked at.
     looked: watch::Sender<()>,
 }
 
 /// What is known of a fleet.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct FleetRead {
     read_at: Option<Timestamp>,
     nodes: Vec<NodeView>,
     problem: Option<String>,
@@ -69,7 +69,7 @@ impl Watch {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let known = known.entry(fleet.to_string()).or_default();
         match read {
-            Ok(nodes) => *known = Known { read_at: Some(wall_now()), nodes, problem: None },
+            Ok(nodes) => *known = FleetRead { read_at: Some(wall_now()), nodes, problem: None },
             Err(error) => {
                 if known.problem.is_none() {
                     tracing::warn!(%error, %fleet, "the leases of a fleet cannot be read");

@@ -14,12 +14,12 @@ use serde::Deserialize;
 use tidemill_bucket::NodeUrl;
 use tidemill_eventlog::host::wall_now;
 use tidemill_model::{Error, ErrorKind};
-use tidemill_page::{Reader, plain};
+use tidemill_page::{Viewer, plain};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::address::{Address, Known, node_path};
+use crate::address::{Address, Addressable, node_path};
 use crate::answer;
 use crate::auth::{Guard, Who, names_this_machine};
 use crate::fleet::Watch;
@@ -38,7 +38,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// The running service.
 #[derive(Debug)]
 pub struct Service {
-    pub(crate) known: Known,
+    pub(crate) known: Addressable,
     pub(crate) guard: Guard,
     pub(crate) moments: Moments,
     pub(crate) timelines: Timelines,
@@ -50,7 +50,7 @@ pub struct Service {
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
     pub(crate) wants_page: bool,
-    pub(crate) reader: Reader,
+    pub(crate) viewer: Viewer,
 }
 
 /// Serves until `stop`; tells `ready` the address that it listens on.
@@ -108,7 +108,7 @@ impl Service {
             }
         })));
         let service = Service {
-            known: Known { fleets, nodes },
+            known: Addressable { fleets, nodes },
             guard: Guard::new(tokens),
             moments: Moments::new(access.clone()),
             timelines: Timelines::new(access),
@@ -138,7 +138,7 @@ impl Service {
         let _in_time = tokio::time::timeout(FIRST_LOOK, self.watch.first_look()).await;
         let page = self.watch.page(&self.live);
         Ok(if asker.wants_page {
-            answer::page(StatusCode::OK, page.html(&asker.reader))
+            answer::page(StatusCode::OK, page.html(&asker.viewer))
         } else {
             answer::value(StatusCode::OK, &page)
         })
@@ -150,7 +150,7 @@ impl Service {
             return Ok(answer::value(StatusCode::OK, &*timeline));
         }
         let content = timeline.html(wall_now());
-        Ok(answer::page(StatusCode::OK, plain(node.node.as_str(), &asker.reader, &content)))
+        Ok(answer::page(StatusCode::OK, plain(node.node.as_str(), &asker.viewer, &content)))
     }
 }
 
@@ -171,7 +171,7 @@ async fn guard(State(service): State<Arc<Service>>, request: Request, next: Next
     if !service.guard.tokens.are_set() && !names_this_machine(uri, headers) {
         let message = "without a token this observer answers only to an address or to localhost: \
                        set TIDEMILL_OBSERVE_TOKEN to serve it under a name";
-        return answer::forbidden(message, wants_page, &Reader::default());
+        return answer::forbidden(message, wants_page, &Viewer::default());
     }
     if let Some(asset) = answer::asset(uri.path()) {
         return asset;
@@ -191,13 +191,13 @@ async fn guard(State(service): State<Arc<Service>>, request: Request, next: Next
 async fn any(State(service): State<Arc<Service>>, request: Request) -> Response {
     let who = service.guard.who(request.headers());
     let wants_page = answer::wants_page(request.headers());
-    let asker = Asker { wants_page, reader: service.guard.reader(&who) };
+    let asker = Asker { wants_page, viewer: service.guard.viewer(&who) };
     let answered = match *request.method() {
         Method::GET | Method::HEAD => service.get(request.uri(), &asker).await,
         Method::POST => service.post(request, &who, &asker).await,
         _ => Err(Error::new(ErrorKind::Invalid, "use GET, or POST for what changes something")),
     };
-    answered.unwrap_or_else(|error| answer::error(&error, wants_page, &asker.reader))
+    answered.unwrap_or_else(|error| answer::error(&error, wants_page, &asker.viewer))
 }
 
 async fn sign_in_now(
@@ -238,8 +238,8 @@ async fn go(
         }
         Ok(_) => {
             let error = Error::new(ErrorKind::Invalid, format!("`{}` is no node", go.node));
-            answer::error(&error, true, &Reader::default())
+            answer::error(&error, true, &Viewer::default())
         }
-        Err(error) => answer::error(&error, true, &Reader::default()),
+        Err(error) => answer::error(&error, true, &Viewer::default()),
     }
 }

@@ -7,7 +7,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 use tidemill_page::guard::is_same_secret;
-use tidemill_page::{Reader, plain};
+use tidemill_page::{Viewer, plain};
 
 use crate::answer;
 use crate::auth::{COOKIE_NAME, Guard, LASTS, cookie, is_ours};
@@ -42,7 +42,7 @@ pub(crate) fn form(next: &str, problem: Option<&str>) -> Markup {
             p { button.main { "Sign in" } }
         }
     };
-    plain("Sign in", &Reader::default(), &content)
+    plain("Sign in", &Viewer::default(), &content)
 }
 
 /// Begins a session for who has a token.
@@ -57,7 +57,7 @@ pub(crate) async fn sign_in(
         return answer::forbidden(
             "the form was sent by a page of another origin",
             true,
-            &Reader::default(),
+            &Viewer::default(),
         );
     }
     let Some(role) = guard.role_of(&sent.token) else {
@@ -75,7 +75,7 @@ pub(crate) fn sign_out(guard: &Guard, uri: &Uri, headers: &HeaderMap, sent: &Sig
         // A foreign page must not be able to sign somebody out.
         if !is_ours(uri, headers) || !is_same_secret(&sent.form_token, &session.form_token) {
             let why = "the form was not made for this session: open its page again";
-            return answer::forbidden(why, true, &Reader::default());
+            return answer::forbidden(why, true, &Viewer::default());
         }
         guard.sessions.end(id);
     }

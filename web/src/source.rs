@@ -12,13 +12,13 @@ use tidemill_model::{Error, ErrorKind, RunId};
 use tidemill_observer::{NodeAddress, Snapshot};
 use tidemill_page::compare::ComparePage;
 use tidemill_page::{
-    File, FileContent, ObserverLinks, Page, Params, Past, Reader, Shown, Site, Tab, View,
+    File, FileContent, ObserverLinks, Page, Params, Past, Shown, Site, Tab, View, Viewer,
     page as whole_page, path, plain, words,
 };
 
 use crate::address::{MomentAddress, exact, live_path, node_path};
 use crate::answer;
-use crate::moments::{Asked, OpenMoment, Progress, Where};
+use crate::moments::{MomentState, OpenMoment, RestoreProgress, Where};
 use crate::service::{Asker, Service};
 use crate::sql;
 use crate::v1;
@@ -36,14 +36,14 @@ impl Service {
         }
         let asked = self.moments.ask(&at.node, !asker.wants_page).await?;
         let (open, place) = match asked {
-            Asked::Open(open, place) => (open, place),
-            Asked::Restoring(progress) => return Ok(restoring(at, progress, asker)),
+            MomentState::Open(open, place) => (open, place),
+            MomentState::Restoring(progress) => return Ok(restoring(at, progress, asker)),
         };
         let segments: Vec<&str> = at.rest.iter().map(String::as_str).collect();
         if let Some(answer) = v1::answer(&open, &segments, query).await? {
             return Ok(answer);
         }
-        let site = self.site_of(at, &place, asker.reader.clone());
+        let site = self.site_of(at, &place, asker.viewer.clone());
         if let Some(file) = File::parse(&segments, query)? {
             let (shown, upto) = (site.clone(), place.at);
             let read =
@@ -94,8 +94,8 @@ impl Service {
         let node = NodeUrl { moment: Some(other.parse()?), ..at.node.clone() };
         let other = MomentAddress { node, asked: other.to_owned(), rest: Vec::new() };
         let (second, place) = match self.moments.ask(&other.node, !asker.wants_page).await? {
-            Asked::Open(open, place) => (open, place),
-            Asked::Restoring(progress) => return Ok(restoring(&other, progress, asker)),
+            MomentState::Open(open, place) => (open, place),
+            MomentState::Restoring(progress) => return Ok(restoring(&other, progress, asker)),
         };
         let (a, b): (Option<RunId>, Option<RunId>) = (params.get("a")?, params.get("b")?);
         let (a_seq, b_seq) = (params.get("a_seq")?, params.get("b_seq")?);
@@ -113,13 +113,13 @@ impl Service {
         if !asker.wants_page {
             return Ok(answer::value(StatusCode::OK, &page));
         }
-        let content = page.html_of(site, &self.site_of(&other, &place, asker.reader.clone()));
+        let content = page.html_of(site, &self.site_of(&other, &place, asker.viewer.clone()));
         let html =
             whole_page(site, "Compare", Tab::Compare, &format!("/compare?{query}"), &content);
         Ok(answer::page(StatusCode::OK, html))
     }
 
-    fn site_of(&self, at: &MomentAddress, place: &Where, reader: Reader) -> Site {
+    fn site_of(&self, at: &MomentAddress, place: &Where, viewer: Viewer) -> Site {
         let node = node_path(&at.node);
         let lease = self.watch.node(&at.node);
         let live = lease.and_then(|lease| self.live.node(&lease.node, lease.epoch));
@@ -142,7 +142,7 @@ impl Service {
                 moments: Some(node),
                 live: live.map(|said| live_path(&said.address)),
             }),
-            reader,
+            viewer,
             now: wall_now(),
         }
     }
@@ -163,11 +163,11 @@ impl Service {
         }
         let view = View::parse(&segments, query)?.ok_or_else(|| no_view(&segments))?;
         let page = self.live.page(address, &view, &path).await?;
-        let site = self.site_of_live(address, asker.reader.clone());
+        let site = self.site_of_live(address, asker.viewer.clone());
         Ok(shown(&page, &site, &path, asker))
     }
 
-    pub(crate) fn site_of_live(&self, address: &NodeAddress, reader: Reader) -> Site {
+    pub(crate) fn site_of_live(&self, address: &NodeAddress, viewer: Viewer) -> Site {
         let said = self.live.said().into_iter().find(|said| said.address == *address);
         let identity = said.and_then(|said| said.identity.ok());
         let name = identity.as_ref().and_then(|it| it.node.as_ref()).map(ToString::to_string);
@@ -188,7 +188,7 @@ impl Service {
             name: name.or(identity.map(|it| it.app)).unwrap_or_else(|| address.to_string()),
             shown: Shown::Live,
             observer: Some(ObserverLinks { node: node.clone(), moments: node, live: None }),
-            reader,
+            viewer,
             now: wall_now(),
         }
     }
@@ -200,7 +200,7 @@ fn shown(page: &Page, site: &Site, rest: &str, asker: &Asker) -> Response {
     }
     match page.json() {
         Ok(json) => answer::json(StatusCode::OK, json),
-        Err(error) => answer::error(&error, false, &asker.reader),
+        Err(error) => answer::error(&error, false, &asker.viewer),
     }
 }
 
@@ -220,7 +220,7 @@ fn no_view(segments: &[&str]) -> Error {
 }
 
 /// The page of a moment that is not open yet: it looks again by itself.
-fn restoring(at: &MomentAddress, progress: Progress, asker: &Asker) -> Response {
+fn restoring(at: &MomentAddress, progress: RestoreProgress, asker: &Asker) -> Response {
     if !asker.wants_page {
         let body = serde_json::json!({
             "kind": "unavailable",
@@ -237,5 +237,5 @@ fn restoring(at: &MomentAddress, progress: Progress, asker: &Asker) -> Response 
             noscript { p { a href="" { "Look again" } } }
         }
     };
-    answer::page(StatusCode::ACCEPTED, plain("Restoring", &asker.reader, &content))
+    answer::page(StatusCode::ACCEPTED, plain("Restoring", &asker.viewer, &content))
 }

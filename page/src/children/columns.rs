@@ -10,7 +10,7 @@ use tidemill_model::RunId;
 use super::best::{best, less_is_better};
 use super::curves::curves;
 use super::read::{Family, Member};
-use super::{Cell, Child, ChildrenPage, ChildrenQuery, Column, LeftOut};
+use super::{Cell, ChildRow, ChildrenPage, ChildrenQuery, Column, LeftOut};
 use crate::curves::metric::{axis, metric};
 use crate::curves::numbers::Numbers;
 
@@ -297,7 +297,7 @@ fn order(asked: &ChildrenQuery, members: &[Member], all: &[Vec<Whole>; 3]) -> Ve
 }
 
 /// The rows of a page, with texts that are short enough for it.
-fn rows(members: &[Member], columns: &[Whole], on_page: &[usize]) -> Vec<Child> {
+fn rows(members: &[Member], columns: &[Whole], on_page: &[usize]) -> Vec<ChildRow> {
     let texts = |chars: usize| -> usize {
         let cells = on_page.iter().flat_map(|at| columns.iter().map(|whole| whole.cells.get(*at)));
         cells.flatten().flatten().map(|cell| escaped(&cell.value, chars)).sum()
@@ -310,7 +310,7 @@ fn rows(members: &[Member], columns: &[Whole], on_page: &[usize]) -> Vec<Child> 
             let cell = whole.cells.get(*at)?.clone()?;
             Some(Cell { value: shortened(cell.value, chars), at: cell.at })
         };
-        Some(Child {
+        Some(ChildRow {
             id: member.id.clone(),
             status: member.status,
             started: member.started,

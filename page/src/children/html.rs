@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{Cell, Child, ChildrenCurves, ChildrenPage, ChildrenQuery, Column, ColumnOf};
+use super::{Cell, ChildRow, ChildrenCurves, ChildrenPage, ChildrenQuery, Column, ColumnOf};
 use crate::curves::chart::{self, chart, path};
 use crate::curves::scale::{Scale, short};
 use crate::site::{Site, with_query};
@@ -178,7 +178,7 @@ fn origin(of: ColumnOf) -> &'static str {
     }
 }
 
-fn row(site: &Site, child: &Child) -> Markup {
+fn row(site: &Site, child: &ChildRow) -> Markup {
     html! {
         tr data-row {
             td.id { a href=(site.run(child.id.as_str())) data-open { (child.id) } }

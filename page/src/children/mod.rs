@@ -117,7 +117,7 @@ pub struct ChildrenPage {
     /// How many columns of each origin are left out.
     pub left_out: LeftOut,
     /// The children of this page.
-    pub rows: Vec<Child>,
+    pub rows: Vec<ChildRow>,
     /// The numbers in the children's checkpoints: those on held-out data first.
     pub metrics: Vec<String>,
     /// One metric of all children; `None` if there is none.
@@ -152,7 +152,7 @@ pub struct LeftOut {
 
 /// A child in the table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Child {
+pub struct ChildRow {
     /// The run.
     pub id: RunId,
     /// Its status.

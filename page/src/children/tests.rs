@@ -1,6 +1,6 @@
 //! Children of files.
 
-use super::{Child, ChildrenPage, ChildrenQuery};
+use super::{ChildRow, ChildrenPage, ChildrenQuery};
 use crate::testing::{File, HOSTILE, Written, assert_harmless, elements, run_id, site};
 
 fn page(file: &Written, query: &str) -> ChildrenPage {
@@ -29,7 +29,7 @@ fn sweep(trials: &[(&str, &[&str], Option<&str>)]) -> Written {
     file.done()
 }
 
-fn ids(rows: &[Child]) -> Vec<&str> {
+fn ids(rows: &[ChildRow]) -> Vec<&str> {
     rows.iter().map(|row| row.id.as_str()).collect()
 }
 

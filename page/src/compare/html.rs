@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    ComparePage, CompareQuery, EventPair, EventShown, Fields, Head, OpOfSide, OpPair, What,
+    ComparePage, CompareQuery, ComparedRun, EventPair, EventShown, Fields, OpOfSide, OpPair, What,
 };
 use crate::site::{Shown, Site};
 use crate::words;
@@ -45,7 +45,7 @@ impl ComparePage {
     }
 
     fn heads(&self, a: &Site, b: &Site) -> Markup {
-        let took = |head: &Head| head.duration_ms.map(words::duration).unwrap_or_default();
+        let took = |head: &ComparedRun| head.duration_ms.map(words::duration).unwrap_or_default();
         let moment = |site: &Site| match &site.shown {
             Shown::Live => "live".to_owned(),
             Shown::Past(past) => past.asked.clone(),
@@ -137,7 +137,7 @@ fn line(what: &str, differs: bool, a: &Markup, b: &Markup) -> Markup {
     html! { tr.differs[differs] { th scope="row" { (what) } td { (a) } td { (b) } } }
 }
 
-fn run(site: &Site, head: &Head) -> Markup {
+fn run(site: &Site, head: &ComparedRun) -> Markup {
     html! {
         a href=(site.run(head.run.as_str())) { (head.run) }
         @if let Some(seq) = head.seq { " up to event " (seq) }
@@ -155,7 +155,7 @@ fn divergent(pair: &EventPair) -> &'static str {
     }
 }
 
-fn pair(pair: &EventPair, a: (&Site, &Head), b: (&Site, &Head)) -> Markup {
+fn pair(pair: &EventPair, a: (&Site, &ComparedRun), b: (&Site, &ComparedRun)) -> Markup {
     html! {
         div.pair {
             @for ((site, head), event, side) in [(a, &pair.a, "A"), (b, &pair.b, "B")] {
@@ -168,7 +168,7 @@ fn pair(pair: &EventPair, a: (&Site, &Head), b: (&Site, &Head)) -> Markup {
     }
 }
 
-fn shown(site: &Site, head: &Head, event: &EventShown, side: &str) -> Markup {
+fn shown(site: &Site, head: &ComparedRun, event: &EventShown, side: &str) -> Markup {
     let bytes = u64::try_from(event.bytes).unwrap_or(u64::MAX);
     html! {
         div.card {
@@ -187,7 +187,7 @@ fn shown(site: &Site, head: &Head, event: &EventShown, side: &str) -> Markup {
     }
 }
 
-fn operation(site: &Site, head: &Head, op: u32) -> String {
+fn operation(site: &Site, head: &ComparedRun, op: u32) -> String {
     site.at(&["runs", head.run.as_str(), "operations", &op.to_string()])
 }
 
@@ -235,7 +235,7 @@ fn differs(row: &OpPair) -> String {
     }
 }
 
-fn side(site: &Site, head: &Head, row: &OpPair, op: Option<&OpOfSide>) -> Markup {
+fn side(site: &Site, head: &ComparedRun, row: &OpPair, op: Option<&OpOfSide>) -> Markup {
     let Some(op) = op else { return html! { "–" } };
     let has = |what: &str| row.differs.iter().any(|differs| differs == what);
     // One value a row: a list is read for what to open.

@@ -120,9 +120,9 @@ impl Compare {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparePage {
     /// The first run.
-    pub a: Head,
+    pub a: ComparedRun,
     /// The second run.
-    pub b: Head,
+    pub b: ComparedRun,
     /// With how many inputs and acts both begin alike.
     pub same_events: u64,
     /// The events after those; `None` if both histories are the same to their ends.
@@ -139,7 +139,7 @@ pub struct ComparePage {
 
 /// One of the runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub struct ComparedRun {
     /// The run.
     pub run: RunId,
     /// Up to which event it is compared; `None` for all.

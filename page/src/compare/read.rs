@@ -9,7 +9,7 @@ use tidemill_model::{RunId, RunStatus, RunSummary, Seq, Timestamp, took_ms};
 use super::divergence::{Compared, What, compare};
 use super::fields::{Fields, beginning};
 use super::operations::{Ops, observe};
-use super::{ComparePage, EventPair, EventShown, Head, Side, operations};
+use super::{ComparePage, ComparedRun, EventPair, EventShown, Side, operations};
 
 /// Characters that are shown of what an event carries.
 const DATA_CHARS_MAX: usize = 500;
@@ -95,9 +95,9 @@ fn summary(connection: &Connection, run: &RunId) -> Result<RunSummary> {
     query::run(connection, run)?.ok_or_else(missing)
 }
 
-fn head(run: RunSummary, seq: Option<Seq>, story: &Story) -> Head {
+fn head(run: RunSummary, seq: Option<Seq>, story: &Story) -> ComparedRun {
     let ended = story.end.map(|end| end.1);
-    Head {
+    ComparedRun {
         run: run.id,
         seq,
         workflow: run.workflow,

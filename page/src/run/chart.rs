@@ -8,7 +8,7 @@ use tidemill_model::Timestamp;
 
 use super::bars::Did;
 use super::timescale::Timescale;
-use super::{BarView, Life, RunPage};
+use super::{BarView, RunPage, TakenUp};
 use crate::words;
 
 /// Marks of processes that are drawn through all rows; more would hide them.
@@ -19,7 +19,7 @@ pub(super) struct Chart {
     scale: Timescale,
     from: Timestamp,
     to: Timestamp,
-    lives: Vec<Life>,
+    taken_up: Vec<TakenUp>,
     runs_on: bool,
 }
 
@@ -32,7 +32,7 @@ impl Chart {
             scale: Timescale::new(micros(from), micros(to), busy.collect()),
             from,
             to,
-            lives: page.lives.iter().skip(1).copied().collect(),
+            taken_up: page.taken_up.iter().skip(1).copied().collect(),
             runs_on: page.run.ended_at.is_none(),
         }
     }
@@ -52,7 +52,7 @@ impl Chart {
                     }
                     text x=(percent(fold.x + fold.width / 2.0)) y="11" text-anchor="middle" { (words::duration(length)) }
                 }
-                @for life in &self.lives { (self.mark(life, "0", "30")) }
+                @for start in &self.taken_up { (self.mark(start, "0", "30")) }
                 text x="0" y="25" { (words::clock(self.from)) }
                 text x="100%" y="25" text-anchor="end" {
                     "+" (words::duration(words::ms_between(self.from, self.to))) @if self.runs_on { ", not ended" }
@@ -63,10 +63,10 @@ impl Chart {
 
     /// The row of an operation.
     pub(super) fn row(&self, bars: &[BarView]) -> Markup {
-        let marks = self.lives.iter().take(MARKS_MAX);
+        let marks = self.taken_up.iter().take(MARKS_MAX);
         html! {
             svg.gantt width="100%" height="18" aria-hidden="true" {
-                @for life in marks { (self.mark(life, "0", "18")) }
+                @for start in marks { (self.mark(start, "0", "18")) }
                 @for bar in bars { (self.bar(bar)) }
             }
         }
@@ -88,14 +88,14 @@ impl Chart {
         }
     }
 
-    fn mark(&self, life: &Life, top: &str, bottom: &str) -> Markup {
-        let x = percent(self.x(life.at));
-        let class = if life.took_over { "takeover" } else { "stop" };
+    fn mark(&self, start: &TakenUp, top: &str, bottom: &str) -> Markup {
+        let x = percent(self.x(start.at));
+        let class = if start.took_over { "takeover" } else { "stop" };
         html! {
             line class=(class) x1=(x) x2=(x) y1=(top) y2=(bottom) {
                 title {
-                    @if life.took_over { "taken over by another machine" } @else { "a new process took the run up" }
-                    ", " (words::clock(life.at)) @if let Some(epoch) = life.epoch { ", epoch " (epoch) }
+                    @if start.took_over { "taken over by another machine" } @else { "a new process took the run up" }
+                    ", " (words::clock(start.at)) @if let Some(epoch) = start.epoch { ", epoch " (epoch) }
                 }
             }
         }
@@ -111,8 +111,8 @@ pub(super) fn legend(page: &RunPage) -> Markup {
             @for did in Did::ALL.iter().filter(|did| drawn.contains(did.class())) {
                 span { i class={ "k-" (did.class()) } {} (did.words()) }
             }
-            @if page.lives.iter().any(|life| life.took_over) { span { i.k-takeover {} "taken over by another machine" } }
-            @if page.lives.iter().skip(1).any(|life| !life.took_over) { span { i.k-stop {} "a new process" } }
+            @if page.taken_up.iter().any(|start| start.took_over) { span { i.k-takeover {} "taken over by another machine" } }
+            @if page.taken_up.iter().skip(1).any(|start| !start.took_over) { span { i.k-stop {} "a new process" } }
         }
     }
 }

@@ -37,7 +37,7 @@ const ROWS: usize = 100;
 const BARS_MAX: usize = 5;
 
 /// Processes that took a run up, which are drawn.
-const LIVES_MAX: usize = 50;
+const TAKEN_UP_MAX: usize = 50;
 
 /// A run's page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct RunPage {
     /// The newest event that counts.
     pub last: LastEvent,
     /// The processes that took it up, the first ones first.
-    pub lives: Vec<Life>,
+    pub taken_up: Vec<TakenUp>,
     /// Its operations by name, the most frequent first.
     pub names: Vec<NameView>,
     /// The runs around it, as they are now; `None` where it is shown at an earlier event.
@@ -90,7 +90,7 @@ pub struct LastEvent {
 
 /// A process that took the run up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Life {
+pub struct TakenUp {
     /// When.
     pub at: Timestamp,
     /// The how many-th process, from 1.
@@ -170,10 +170,10 @@ impl RunPage {
         rows: usize,
     ) -> Result<Option<RunPage>> {
         let until = until(connection, run, &params)?;
-        let (mut lives, mut last) = (Vec::new(), None);
+        let (mut taken_up, mut last) = (Vec::new(), None);
         let each = |row: &Row| {
             last = Some(LastEvent { seq: row.seq, ts: row.ts, kind: row.kind.clone() });
-            note_life(&mut lives, row);
+            note_taken_up(&mut taken_up, row);
         };
         let Some(state) = query::run_state_with(connection, run, until, each)? else {
             return Ok(None);
@@ -197,8 +197,8 @@ impl RunPage {
             None => Some(Tree::read(connection, run)?),
             Some(_) => None,
         };
-        let shown = Shown::of(&params, &state, upto, rows);
-        let Shown { names, failed, total, operations, next, busy } = shown;
+        let shown = OfOperations::of(&params, &state, upto, rows);
+        let OfOperations { names, failed, total, operations, next, busy } = shown;
         let waits = WaitView::of(&state);
         let request = PageRequest { after: None, limit: Some(0), payloads: Payloads::Heads };
         let run = RunView::of(state, waits_for, request);
@@ -210,7 +210,7 @@ impl RunPage {
             event,
             events,
             last,
-            lives,
+            taken_up,
             names,
             tree,
             failed,
@@ -223,7 +223,7 @@ impl RunPage {
 }
 
 /// What the operations of a run give to its page.
-struct Shown {
+struct OfOperations {
     names: Vec<NameView>,
     failed: Option<OpRow>,
     total: u64,
@@ -232,8 +232,8 @@ struct Shown {
     busy: Vec<(Timestamp, Timestamp)>,
 }
 
-impl Shown {
-    fn of(params: &RunParams, state: &RunState, upto: Timestamp, rows: usize) -> Shown {
+impl OfOperations {
+    fn of(params: &RunParams, state: &RunState, upto: Timestamp, rows: usize) -> OfOperations {
         let mut names = names::Names::default();
         let (mut busy, mut failed, mut total) = (Vec::new(), None, 0);
         let (mut operations, mut next) = (Vec::new(), None);
@@ -258,7 +258,7 @@ impl Shown {
             operations.push(OpRow::of(*id, op, bars));
         }
         let (names, busy) = (names.done(), merged(busy));
-        Shown { names, failed, total, operations, next, busy }
+        OfOperations { names, failed, total, operations, next, busy }
     }
 }
 
@@ -275,13 +275,13 @@ fn until(connection: &Connection, run: &RunId, params: &RunParams) -> Result<Opt
     }
 }
 
-fn note_life(lives: &mut Vec<Life>, row: &Row) {
-    if row.kind != "run_started" || lives.len() == LIVES_MAX {
+fn note_taken_up(taken_up: &mut Vec<TakenUp>, row: &Row) {
+    if row.kind != "run_started" || taken_up.len() == TAKEN_UP_MAX {
         return;
     }
     if let Ok(Event::RunStarted { epoch, attempt }) = row.event() {
-        let took_over = lives.last().is_some_and(|before: &Life| before.epoch != epoch);
-        lives.push(Life { at: row.ts, attempt, epoch, took_over });
+        let took_over = taken_up.last().is_some_and(|before: &TakenUp| before.epoch != epoch);
+        taken_up.push(TakenUp { at: row.ts, attempt, epoch, took_over });
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) use sessions::{LASTS, Role, Session, Sessions};
 
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::{HeaderMap, Uri};
-use tidemill_page::Reader;
+use tidemill_page::Viewer;
 use tidemill_page::guard::{Token, is_same_secret};
 
 use crate::settings::Tokens;
@@ -69,18 +69,18 @@ impl Guard {
     }
 
     /// What pages show to whoever looks.
-    pub(crate) fn reader(&self, who: &Who) -> Reader {
+    pub(crate) fn viewer(&self, who: &Who) -> Viewer {
         match who {
-            Who::Person(session) => Reader {
+            Who::Person(session) => Viewer {
                 session: Some(session.form_token.clone()),
                 may_act: (session.role == Role::Full).then(|| session.form_token.clone()),
             },
-            Who::Program(role) => Reader {
+            Who::Program(role) => Viewer {
                 session: None,
                 may_act: (*role == Role::Full && !self.tokens.are_set())
                     .then(|| self.form_token.clone()),
             },
-            Who::Nobody => Reader::default(),
+            Who::Nobody => Viewer::default(),
         }
     }
 
@@ -178,7 +178,7 @@ mod tests {
         let guard = guard();
         let uri: Uri = "/live/x/runs/r/resume".parse().unwrap();
         let (sent, who) = signed_in(&guard, FULL);
-        let token = guard.reader(&who).may_act.unwrap();
+        let token = guard.viewer(&who).may_act.unwrap();
         let refused = |sent: &HeaderMap, token| guard.refuses_change(&who, (&uri, sent), token);
         assert_eq!(refused(&sent, Some(&token)), None);
         assert!(refused(&sent, None).unwrap().contains("not made for this session"));
@@ -188,9 +188,9 @@ mod tests {
         assert!(refused(&foreign, Some(&token)).unwrap().contains("another origin"));
 
         let (sent, who) = signed_in(&guard, LOOK);
-        let reader = guard.reader(&who);
-        assert_eq!(reader.may_act, None);
-        let refused = guard.refuses_change(&who, (&uri, &sent), reader.session.as_deref());
+        let viewer = guard.viewer(&who);
+        assert_eq!(viewer.may_act, None);
+        let refused = guard.refuses_change(&who, (&uri, &sent), viewer.session.as_deref());
         assert!(refused.unwrap().contains("may only look"));
     }
 
@@ -199,7 +199,7 @@ mod tests {
         let guard = Guard::new(Tokens::default());
         let uri: Uri = "/live/x/runs/r/resume".parse().unwrap();
         let who = guard.who(&HeaderMap::new());
-        let token = guard.reader(&who).may_act.unwrap();
+        let token = guard.viewer(&who).may_act.unwrap();
         let ours = headers(&[("host", "127.0.0.1:7421"), ("origin", "http://127.0.0.1:7421")]);
         assert_eq!(guard.refuses_change(&who, (&uri, &ours), Some(&token)), None);
         assert!(guard.refuses_change(&who, (&uri, &ours), None).is_some());

@@ -21,7 +21,7 @@ use tidemill_model::{BootTime, Epoch, Error, ErrorKind, Timestamp, Txid};
 use tidemill_observer::{Access, KeptPoint};
 
 use open::Slot;
-pub(crate) use open::{OpenMoment, Progress};
+pub(crate) use open::{OpenMoment, RestoreProgress};
 use resolve::Resolved;
 
 /// Moments that are open at a time; beyond that those that were asked for longest ago are closed.
@@ -50,11 +50,11 @@ struct Key {
 }
 
 /// A moment, as far as it is known now.
-pub(crate) enum Asked {
+pub(crate) enum MomentState {
     /// It is open.
     Open(Arc<OpenMoment>, Where),
     /// It is being restored.
-    Restoring(Progress),
+    Restoring(RestoreProgress),
 }
 
 /// Which point of a node's past was opened.
@@ -79,7 +79,7 @@ impl Moments {
     /// # Errors
     /// As [`Access::open`]: `NotFound` for a moment that cannot be restored, `Corrupt` for one that
     /// is damaged, `Unavailable` without the bucket and without a kept snapshot.
-    pub(crate) async fn ask(&self, url: &NodeUrl, is_program: bool) -> Result<Asked, Error> {
+    pub(crate) async fn ask(&self, url: &NodeUrl, is_program: bool) -> Result<MomentState, Error> {
         let (slot, at) = match self.resolve(url).await {
             Ok(resolved) => {
                 let place = resolved.point.place();
@@ -102,8 +102,8 @@ impl Moments {
         };
         let patience = if is_program { PATIENCE_OF_PROGRAMS } else { PATIENCE };
         match slot.wait(patience).await {
-            Ok(Some(open)) => Ok(Asked::Open(open, at)),
-            Ok(None) => Ok(Asked::Restoring(slot.progress())),
+            Ok(Some(open)) => Ok(MomentState::Open(open, at)),
+            Ok(None) => Ok(MomentState::Restoring(slot.progress())),
             Err(error) => {
                 // The next one who asks tries again.
                 self.forget(&slot);

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Slot {
     state: watch::Receiver<State>,
-    asked: Arc<Asked>,
+    asked: Arc<Askers>,
     began_at: BootTime,
     folder: Arc<Mutex<Option<PathBuf>>>,
     _task: AbortOnDropHandle<()>,
@@ -32,7 +32,7 @@ pub(super) struct Slot {
 
 /// Who asks for a slot.
 #[derive(Debug)]
-struct Asked {
+struct Askers {
     /// When somebody asked last, or went away.
     at: Mutex<BootTime>,
     /// How many wait for it now.
@@ -40,9 +40,9 @@ struct Asked {
 }
 
 /// Somebody who waits, until this is dropped.
-struct Waiting<'a>(&'a Asked);
+struct Waiting<'a>(&'a Askers);
 
-impl Asked {
+impl Askers {
     fn note(&self) {
         *self.at.lock().unwrap_or_else(PoisonError::into_inner) = boot_now();
     }
@@ -84,7 +84,7 @@ enum State {
 
 /// How far a restore is.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
-pub(crate) struct Progress {
+pub(crate) struct RestoreProgress {
     /// How much of the file is on the disk; the whole is known only at the end.
     pub(crate) bytes: u64,
     /// For how long it has been going on, in milliseconds.
@@ -112,7 +112,7 @@ impl Slot {
         F: Future<Output = Result<OpenMoment, Error>> + Send + 'static,
     {
         let (tell, state) = watch::channel(State::Restoring);
-        let asked = Asked { at: Mutex::new(boot_now()), waiting: AtomicUsize::new(0) };
+        let asked = Askers { at: Mutex::new(boot_now()), waiting: AtomicUsize::new(0) };
         let (asked, folder) = (Arc::new(asked), Arc::default());
         let (told, opening) = (Arc::clone(&asked), work(Arc::clone(&folder)));
         let task = tokio::spawn(async move {
@@ -152,12 +152,12 @@ impl Slot {
         }
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> RestoreProgress {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let bytes = folder.map_or(0, |folder| size_below(&folder, 3));
         let since_ms =
             u64::try_from(boot_now().since(self.began_at).as_millis()).unwrap_or(u64::MAX);
-        Progress { bytes, since_ms }
+        RestoreProgress { bytes, since_ms }
     }
 
     pub(super) fn note_asked(&self) {

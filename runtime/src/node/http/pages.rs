@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use tidemill_eventlog::host::wall_now;
 use tidemill_model::{ApiErrorKind, RunId};
 use tidemill_page::guard::is_same_secret;
-use tidemill_page::{File, FileContent, Params, Reader, Shown, Site, View, assets, error_page};
+use tidemill_page::{File, FileContent, Params, Shown, Site, View, Viewer, assets, error_page};
 
 use super::Api;
 use super::error::ApiError;
@@ -99,7 +99,7 @@ fn site(api: &Api) -> Site {
         name: node.unwrap_or_else(|| api.app.name.clone()),
         shown: Shown::Live,
         observer: None,
-        reader: Reader { session: None, may_act: Some(api.form_token.clone()) },
+        viewer: Viewer { session: None, may_act: Some(api.form_token.clone()) },
         now: wall_now(),
     }
 }
@@ -119,7 +119,7 @@ fn refused(error: Error, wants_page: bool) -> Response {
     if !wants_page || status == StatusCode::INTERNAL_SERVER_ERROR {
         return ApiError::from(error).into_response();
     }
-    let page = error_page("Not shown", &error.to_string(), &Reader::default());
+    let page = error_page("Not shown", &error.to_string(), &Viewer::default());
     answer(status, "text/html; charset=utf-8", page.into_string())
 }
 
