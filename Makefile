@@ -31,7 +31,8 @@ test: check ## all gates and all tests, with real processes and real kills
 
 .PHONY: bench
 bench: ## steps per second against the raw disk and a bare skeleton; ARGS=--json for JSON
-	@cargo run --quiet --release -p tidemill-benches -- $(ARGS)
+	@$(tools); cargo build --quiet --release -p tidemill-cli -p tidemill-benches && \
+	target/release/tidemill-benches $(ARGS)
 
 .PHONY: check
 check: ## formatting, clippy and rustdoc, warnings as errors

@@ -8,6 +8,7 @@ mod fan_out;
 mod log;
 mod measure;
 mod modes;
+mod observer;
 mod order;
 mod prepared;
 mod processors;
@@ -27,6 +28,9 @@ use arguments::Arguments;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if arguments.serve_app {
+        return observer::serve_app();
+    }
     match &arguments.order {
         Some(order) => order.perform(),
         None => modes::measure(&arguments),

@@ -84,8 +84,13 @@ fn cpu() -> Duration {
 
 /// A figure of this process's memory, in MiB: `VmRSS:` what it has, `VmHWM:` the most it had.
 pub(crate) fn process_mib(name: &str) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    mib_of("/proc/self/status", name)
+}
+
+/// The same of another process, from its `status` file.
+pub(crate) fn mib_of(status: &str, name: &str) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(status)?;
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next());
-    Ok(kib.context("/proc/self/status lacks it")?.parse::<f64>()? / 1024.0)
+    Ok(kib.context("the status of the process lacks it")?.parse::<f64>()? / 1024.0)
 }
