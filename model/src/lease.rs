@@ -156,7 +156,7 @@ pub enum SidecarState {
 
 impl SidecarState {
     /// The text, as in the documents.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             SidecarState::Starting => "starting",
             SidecarState::Ready => "ready",

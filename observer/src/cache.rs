@@ -26,6 +26,10 @@ use tidemill_model::{Epoch, Nonce, Txid};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kept::KeptPoint;
 
+mod usage;
+
+pub use usage::CacheUsage;
+
 /// How much the folder holds by default: 10 GiB, which is ten moments of a large node and thousands
 /// of a small one.
 const MIB_MAX: u64 = 10 * 1024;

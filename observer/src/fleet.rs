@@ -13,6 +13,11 @@ use crate::snapshot::Access;
 /// How many leases are read at a time: enough to hide latency.
 const READS_MAX: usize = 32;
 
+/// The states that no sidecar has: the lease ran out, there is none, it is damaged.
+const EXPIRED: &str = "expired";
+const UNCLAIMED: &str = "unclaimed";
+const UNREADABLE: &str = "unreadable";
+
 /// The state of a node, by its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeView {
@@ -98,15 +103,29 @@ pub async fn read_nodes(
 async fn read_node(lease: LeaseStore, node: NodeId, now: Timestamp) -> Result<NodeView> {
     match lease.read().await {
         Ok(Some(lease)) => Ok(NodeView::of(lease, now)),
-        Ok(None) => Ok(NodeView::without_lease(node, "unclaimed", None)),
+        Ok(None) => Ok(NodeView::without_lease(node, UNCLAIMED, None)),
         Err(e) if e.kind() == ErrorKind::Corrupt => {
-            Ok(NodeView::without_lease(node, "unreadable", Some(e.to_string())))
+            Ok(NodeView::without_lease(node, UNREADABLE, Some(e.to_string())))
         }
         Err(e) => Err(e),
     }
 }
 
 impl NodeView {
+    /// The states that a node may have here.
+    pub const STATES: [&'static str; 10] = [
+        SidecarState::Starting.as_str(),
+        SidecarState::Ready.as_str(),
+        SidecarState::Curing.as_str(),
+        SidecarState::Draining.as_str(),
+        SidecarState::Stalled.as_str(),
+        SidecarState::Fenced.as_str(),
+        SidecarState::Released.as_str(),
+        EXPIRED,
+        UNCLAIMED,
+        UNREADABLE,
+    ];
+
     /// The age is by the store's clock alone, so that no skew makes a live node look expired; a
     /// store that does not tell the time leaves the holder's clock and ours.
     fn of(lease: Lease, ours: Timestamp) -> NodeView {
@@ -117,7 +136,7 @@ impl NodeView {
         let state = if lease.released {
             SidecarState::Released.as_str()
         } else if expired {
-            "expired"
+            EXPIRED
         } else {
             lease.status.state.as_str()
         };

@@ -33,7 +33,7 @@ mod testing;
 
 pub use at::At;
 pub use bucket_point::BucketPoint;
-pub use cache::{Cache, Restoring};
+pub use cache::{Cache, CacheUsage, Restoring};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{EventRange, for_each_event};
 pub use fleet::{HolderView, NodeView, nodes, read_nodes};

@@ -42,6 +42,7 @@ mod lost_in_a_cure;
 mod lost_state;
 mod metrics;
 mod observe;
+mod observe_metrics;
 mod observer;
 mod older_file;
 mod outage;

@@ -80,7 +80,7 @@ impl Observer {
 }
 
 /// A machine with some runs in the bucket, which has gone.
-fn node_with_runs(bucket: &Bucket, ledger: &Ledger) -> (Machine, Vec<(u64, u64)>) {
+pub(crate) fn node_with_runs(bucket: &Bucket, ledger: &Ledger) -> (Machine, Vec<(u64, u64)>) {
     let mut vm = Machine::new(bucket, "vm", "n1").ledger(ledger).sidecar_args(&["--ttl", "3s"]);
     vm.start().wait_ready();
     for n in 0..3 {
@@ -94,11 +94,11 @@ fn node_with_runs(bucket: &Bucket, ledger: &Ledger) -> (Machine, Vec<(u64, u64)>
     (vm, points)
 }
 
-fn path_of(bucket: &Bucket, node: &str, moment: &str) -> String {
+pub(crate) fn path_of(bucket: &Bucket, node: &str, moment: &str) -> String {
     format!("{}/{node}@{moment}", bucket.fleet().replacen("s3://", "/s3/", 1))
 }
 
-fn exact((epoch, txid): (u64, u64)) -> String {
+pub(crate) fn exact((epoch, txid): (u64, u64)) -> String {
     format!("e{epoch}:{txid:016x}")
 }
 

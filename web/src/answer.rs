@@ -46,6 +46,11 @@ pub(crate) fn download(media_type: &str, name: &str, body: Body) -> Response {
     response
 }
 
+/// A text for programs.
+pub(crate) fn text(media_type: &str, text: String) -> Response {
+    answer(StatusCode::OK, media_type, Body::from(text))
+}
+
 /// An answer that comes as a node gives it.
 pub(crate) fn stream(media_type: &str, body: Body) -> Response {
     answer(StatusCode::OK, media_type, body)

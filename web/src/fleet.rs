@@ -16,6 +16,7 @@ use tidemill_observer::{Access, NodeView, read_nodes};
 use tidemill_page::fleet::{FleetView, FleetsPage, NodeRow};
 use tidemill_page::needs::{Need, Needs, one_line};
 use tidemill_page::{path, words};
+use tidemill_telemetry::metrics::Counter;
 use tokio::sync::watch;
 
 use crate::address::{live_path, node_path};
@@ -34,6 +35,7 @@ pub(crate) struct Watch {
     pub(crate) fleets: Vec<FleetUrl>,
     pub(crate) every: Duration,
     known: RwLock<BTreeMap<String, FleetRead>>,
+    reads: BTreeMap<String, Reads>,
     /// Tells that a fleet was looked at.
     looked: watch::Sender<()>,
 }
@@ -46,9 +48,33 @@ struct FleetRead {
     problem: Option<String>,
 }
 
+/// How often a fleet was read, and how often it could not be.
+#[derive(Debug, Default)]
+struct Reads {
+    read: Counter,
+    failed: Counter,
+}
+
+/// What is counted of a fleet.
+#[derive(Debug)]
+pub(crate) struct FleetFigures {
+    /// Its name, `s3://BUCKET/FLEET`.
+    pub(crate) name: String,
+    /// How often it was read.
+    pub(crate) read: u64,
+    /// How often it could not be.
+    pub(crate) failed: u64,
+    /// When it was read last; `None` before the first time.
+    pub(crate) read_at: Option<Timestamp>,
+    /// How many of its nodes have each state, by the last read; empty before the first.
+    pub(crate) nodes: BTreeMap<String, u64>,
+}
+
 impl Watch {
     pub(crate) fn new(access: Access, fleets: Vec<FleetUrl>, every: Duration) -> Watch {
-        Watch { access, fleets, every, known: RwLock::default(), looked: watch::Sender::new(()) }
+        let reads = fleets.iter().map(|fleet| (fleet.to_string(), Reads::default())).collect();
+        let (known, looked) = (RwLock::default(), watch::Sender::new(()));
+        Watch { access, fleets, every, known, reads, looked }
     }
 
     /// Watches one fleet, for ever.
@@ -66,6 +92,10 @@ impl Watch {
     }
 
     fn note(&self, fleet: &FleetUrl, read: Result<Vec<NodeView>, Error>) {
+        if let Some(reads) = self.reads.get(&fleet.to_string()) {
+            let count = if read.is_ok() { &reads.read } else { &reads.failed };
+            count.add_one();
+        }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let known = known.entry(fleet.to_string()).or_default();
         match read {
@@ -132,6 +162,30 @@ impl Watch {
             known.is_some_and(|it| it.read_at.is_some() || it.problem.is_some())
         };
         self.fleets.iter().all(looked)
+    }
+
+    /// What is counted of each fleet.
+    pub(crate) fn figures(&self) -> Vec<FleetFigures> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let figures = |(name, reads): (&String, &Reads)| {
+            let known = known.get(name).cloned().unwrap_or_default();
+            // Of a fleet that was read every state is there, so that an alert sees one go from none
+            // to some.
+            let states = NodeView::STATES.iter().filter(|_| known.read_at.is_some());
+            let mut nodes: BTreeMap<String, u64> =
+                states.map(|state| ((*state).to_owned(), 0)).collect();
+            for node in known.nodes {
+                *nodes.entry(node.state).or_default() += 1;
+            }
+            FleetFigures {
+                name: name.clone(),
+                read: reads.read.get(),
+                failed: reads.failed.get(),
+                read_at: known.read_at,
+                nodes,
+            }
+        };
+        self.reads.iter().map(figures).collect()
     }
 
     /// The page of all fleets.

@@ -24,7 +24,9 @@ use crate::answer;
 use crate::auth::{Guard, Who, names_this_machine};
 use crate::fleet::Watch;
 use crate::live::LiveNodes;
+use crate::metrics::metrics;
 use crate::moments::Moments;
+use crate::requests::{self, Requests};
 use crate::settings::Settings;
 use crate::sign_in::{self, SignIn, SignOut};
 use crate::timelines::Timelines;
@@ -44,6 +46,7 @@ pub struct Service {
     pub(crate) timelines: Timelines,
     pub(crate) watch: Arc<Watch>,
     pub(crate) live: Arc<LiveNodes>,
+    pub(crate) requests: Requests,
 }
 
 /// Who asks, and for what form of an answer.
@@ -114,6 +117,7 @@ impl Service {
             timelines: Timelines::new(access),
             watch,
             live,
+            requests: Requests::default(),
         };
         (Arc::new(service), tasks)
     }
@@ -159,8 +163,10 @@ fn router(service: Arc<Service>) -> Router {
         .route("/sign-in", post(sign_in_now))
         .route("/sign-out", post(sign_out))
         .route("/go", get(go))
+        .route("/metrics", get(metrics))
         .fallback(any)
         .layer(from_fn_with_state(Arc::clone(&service), guard))
+        .layer(from_fn_with_state(Arc::clone(&service), requests::count))
         .with_state(service)
 }
 

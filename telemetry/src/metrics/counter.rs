@@ -80,6 +80,22 @@ const UPLOAD_NANOS: &[u64] = &[
     60_000 * MS,
 ];
 
+/// From a small file in a store next door to one of many gigabytes.
+const RESTORE_NANOS: &[u64] = &[
+    100 * MS,
+    250 * MS,
+    500 * MS,
+    1_000 * MS,
+    2_500 * MS,
+    5_000 * MS,
+    10_000 * MS,
+    30_000 * MS,
+    60_000 * MS,
+    120_000 * MS,
+    300_000 * MS,
+    600_000 * MS,
+];
+
 /// Up to the most rows that a transaction has.
 const SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048];
 
@@ -92,6 +108,11 @@ impl Histogram {
     /// Bounds for how long uploads take.
     pub fn of_uploads() -> Histogram {
         Histogram::new(Unit::Seconds, UPLOAD_NANOS)
+    }
+
+    /// Bounds for how long restores take.
+    pub fn of_restores() -> Histogram {
+        Histogram::new(Unit::Seconds, RESTORE_NANOS)
     }
 
     /// Bounds for how much a batch has.
@@ -157,6 +178,6 @@ mod tests {
         assert_eq!(all.last(), Some(&(None, 6)));
         assert_eq!(sizes.sum(), 4_103);
         let rising = |bounds: &[u64]| bounds.windows(2).all(|pair| pair[0] < pair[1]);
-        assert!([COMMIT_NANOS, UPLOAD_NANOS, SIZES].into_iter().all(rising));
+        assert!([COMMIT_NANOS, UPLOAD_NANOS, RESTORE_NANOS, SIZES].into_iter().all(rising));
     }
 }

@@ -1,8 +1,9 @@
-//! Every metric that a node or a sidecar exports. `docs/metrics.md` has the same lists.
+//! Every metric that a node, a sidecar or an observer exports. `docs/metrics.md` has the same lists.
 //!
 //! Names follow Prometheus's conventions: base units, `_total` for what only grows. A sidecar's
 //! begin with `tidemill_sidecar_`, so that a node can show them beside its own, whatever version the
-//! sidecar has.
+//! sidecar has. An observer's begin with `tidemill_observer_`: it is of no node, so it has no label
+//! `node`.
 
 /// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +156,41 @@ metrics! {
         "How many breaks were written: opened before a cure, closed after it.";
     SIDECAR_APP_ATTACHED = Gauge "tidemill_sidecar_app_attached" []
         "1 while an app is attached.";
+}
+
+metrics! {
+    /// What an observer says of itself.
+    OBSERVER:
+    OBSERVER_BUILD_INFO = Gauge "tidemill_observer_build_info" ["version"]
+        "1, with the version of Tidemill.";
+    OBSERVER_FLEET_READS = Counter "tidemill_observer_fleet_reads_total" ["fleet" "outcome"]
+        "How often the leases of a fleet were read, and how often they could not be.";
+    OBSERVER_FLEET_READ_AT = Gauge "tidemill_observer_fleet_read_timestamp_seconds" ["fleet"]
+        "When the leases of a fleet were last read; absent before the first time.";
+    OBSERVER_NODES = Gauge "tidemill_observer_nodes" ["fleet" "state"]
+        "How many nodes of a fleet have each state, by the leases that were last read.";
+    OBSERVER_NODES_ASKED = Gauge "tidemill_observer_nodes_asked" []
+        "How many nodes are asked themselves, those of --node-url.";
+    OBSERVER_NODES_ANSWERING = Gauge "tidemill_observer_nodes_answering" []
+        "How many of them answered when they were last asked.";
+    OBSERVER_MOMENTS_OPEN = Gauge "tidemill_observer_moments_open" []
+        "How many moments are open.";
+    OBSERVER_RESTORES_RUNNING = Gauge "tidemill_observer_restores_running" []
+        "How many moments are being restored.";
+    OBSERVER_RESTORES = Counter "tidemill_observer_restores_total" ["outcome"]
+        "How many restores are done, failed, or ended because nobody waited for them.";
+    OBSERVER_RESTORE_SECONDS = Histogram "tidemill_observer_restore_duration_seconds" []
+        "How long a restore that is done took.";
+    OBSERVER_CACHE_BYTES = Gauge "tidemill_observer_cache_size_bytes" []
+        "The size of the restored moments that are kept.";
+    OBSERVER_CACHE_LIMIT = Gauge "tidemill_observer_cache_limit_bytes" []
+        "How much of them is kept at most, besides what is in use.";
+    OBSERVER_CACHE_AVAILABLE = Gauge "tidemill_observer_cache_disk_available_bytes" []
+        "How much the disk of the kept moments still takes.";
+    OBSERVER_REQUESTS = Counter "tidemill_observer_requests_total" ["kind" "status"]
+        "How many requests were answered, by what they got and the class of the status.";
+    OBSERVER_SESSIONS = Gauge "tidemill_observer_sessions" []
+        "How many people are signed in.";
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ const CALL: Duration = Duration::from_secs(40);
 pub(crate) struct Api {
     base: String,
     agent: Agent,
+    token: Option<String>,
 }
 
 impl Api {
@@ -26,15 +27,25 @@ impl Api {
             // Each call its own connection: a kept one would show a killed node as a broken pipe.
             .max_idle_connections(0)
             .build();
-        Self { base: base.into(), agent: config.new_agent() }
+        Self { base: base.into(), agent: config.new_agent(), token: None }
     }
 
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
+    /// The same with a bearer token for what it gets.
+    #[must_use]
+    pub(crate) fn with_token(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
+    }
+
     pub(crate) fn get(&self, path: &str) -> Result<Reply, ureq::Error> {
-        let mut reply = self.agent.get(format!("{}{path}", self.base)).call()?;
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut reply = request.call()?;
         let body = reply.body_mut().with_config().limit(256 << 20).read_to_vec()?;
         Ok(Reply { status: reply.status().as_u16(), body: unix_http::parse(&body) })
     }

@@ -72,6 +72,11 @@ impl Observer {
         &self.base
     }
 
+    /// A client of it.
+    pub(crate) fn api(&self) -> Api {
+        Api::new(self.base.clone())
+    }
+
     /// The address of a page.
     pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.base)

@@ -61,6 +61,12 @@ impl Sessions {
         all.get(id).filter(|session| session.until > boot_now()).cloned()
     }
 
+    /// How many have not ended.
+    pub(crate) fn count(&self) -> usize {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().filter(|session| session.until > boot_now()).count()
+    }
+
     /// Ends a session.
     pub(crate) fn end(&self, id: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
@@ -77,8 +83,9 @@ mod tests {
         let (id, session) = sessions.begin(Role::ReadOnly);
         assert_eq!(sessions.find(&id), Some(session.clone()));
         assert_ne!(id, session.form_token);
+        assert_eq!(sessions.count(), 1);
         sessions.end(&id);
-        assert_eq!(sessions.find(&id), None);
+        assert_eq!((sessions.find(&id), sessions.count()), (None, 0));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod open;
 mod resolve;
+mod restores;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +19,12 @@ use std::time::Duration;
 use tidemill_bucket::{Moment, NodeUrl};
 use tidemill_eventlog::host::boot_now;
 use tidemill_model::{BootTime, Epoch, Error, ErrorKind, Timestamp, Txid};
-use tidemill_observer::{Access, KeptPoint};
+use tidemill_observer::{Access, Cache, KeptPoint};
 
 use open::Slot;
 pub(crate) use open::{OpenMoment, RestoreProgress};
 use resolve::Resolved;
+use restores::Restores;
 
 /// Moments that are open at a time; beyond that those that were asked for longest ago are closed.
 const OPEN_MAX: usize = 32;
@@ -39,6 +41,7 @@ pub(crate) struct Moments {
     access: Access,
     resolving: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Resolved>>>>>,
     open: Mutex<HashMap<Key, Arc<Slot>>>,
+    restores: Arc<Restores>,
 }
 
 /// What a snapshot is of.
@@ -71,7 +74,28 @@ pub(crate) struct Where {
 
 impl Moments {
     pub(crate) fn new(access: Access) -> Moments {
-        Moments { access, resolving: Mutex::default(), open: Mutex::default() }
+        Moments {
+            access,
+            resolving: Mutex::default(),
+            open: Mutex::default(),
+            restores: Restores::new(),
+        }
+    }
+
+    /// How many are open.
+    pub(crate) fn open_now(&self) -> usize {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().filter(|slot| slot.is_open()).count()
+    }
+
+    /// What becomes of restores.
+    pub(crate) fn restores(&self) -> &Restores {
+        &self.restores
+    }
+
+    /// Where restored moments are kept.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.access.cache
     }
 
     /// Opens a moment, or tells how far its restore is.
@@ -92,7 +116,7 @@ impl Moments {
                 };
                 (
                     self.slot(url, (place.epoch, place.txid), || {
-                        Slot::of_point(&self.access, &resolved.point)
+                        Slot::of_point(&self.access, &self.restores, &resolved.point)
                     }),
                     at,
                 )

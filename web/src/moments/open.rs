@@ -11,6 +11,8 @@ use tidemill_observer::{Access, BucketPoint, KeptPoint, Snapshot};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::restores::Restores;
+
 /// Connections to one snapshot at a time: more than there are cores to use.
 const READERS_MAX: usize = 4;
 
@@ -93,9 +95,16 @@ pub(crate) struct RestoreProgress {
 
 impl Slot {
     /// A slot whose task restores and opens a point.
-    pub(super) fn of_point(access: &Access, point: &Arc<BucketPoint>) -> Slot {
-        let (access, point) = (access.clone(), Arc::clone(point));
-        Slot::begin(move |folder| async move { open_point(&access, &point, &folder).await })
+    pub(super) fn of_point(
+        access: &Access,
+        restores: &Arc<Restores>,
+        point: &Arc<BucketPoint>,
+    ) -> Slot {
+        let (access, restores, point) = (access.clone(), Arc::clone(restores), Arc::clone(point));
+        let work = move |folder: Arc<Mutex<Option<PathBuf>>>| async move {
+            open_point(&access, &restores, &point, &folder).await
+        };
+        Slot::begin(work)
     }
 
     /// A slot whose task opens a snapshot that is kept.
@@ -160,6 +169,10 @@ impl Slot {
         RestoreProgress { bytes, since_ms }
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Open(_))
+    }
+
     pub(super) fn note_asked(&self) {
         self.asked.note();
     }
@@ -169,10 +182,10 @@ impl Slot {
     }
 }
 
-/// Restores into a folder of its own, so that its growth can be watched. Dropping the future
-/// removes the folder.
+/// Opens the point as it is kept, or restores it.
 async fn open_point(
     access: &Access,
+    restores: &Arc<Restores>,
     point: &BucketPoint,
     watched: &Mutex<Option<PathBuf>>,
 ) -> Result<OpenMoment, Error> {
@@ -183,14 +196,26 @@ async fn open_point(
         point.prove(snapshot.connection())?;
         return Ok(OpenMoment::new(access.clone(), snapshot, Some(kept.clone())));
     }
+    let restore = restores.begin();
+    let restored = restore_point(access, point, watched).await;
+    restore.ended(restored.is_ok());
+    Ok(OpenMoment::new(access.clone(), restored?, kept))
+}
+
+/// Restores into a folder of its own, so that its growth can be watched. Dropping the future
+/// removes the folder.
+async fn restore_point(
+    access: &Access,
+    point: &BucketPoint,
+    watched: &Mutex<Option<PathBuf>>,
+) -> Result<Snapshot, Error> {
     let (root, _restoring) = access.cache.restoring()?;
     let folder = tempfile::Builder::new()
         .prefix(tidemill_bucket::RESTORE_DIR_PREFIX)
         .tempdir_in(root)
         .map_err(|e| Error::io("make a restore folder in", root, e))?;
     *watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.path().to_owned());
-    let snapshot = access.open_point(point, Some(folder.path())).await?;
-    Ok(OpenMoment::new(access.clone(), snapshot, kept))
+    access.open_point(point, Some(folder.path())).await
 }
 
 fn gone(path: &Path) -> Error {
