@@ -124,31 +124,23 @@ impl Row {
     /// # Errors
     /// `Corrupt` if a column is not what its name says, with the seq.
     pub fn read(row: &rusqlite::Row<'_>) -> Result<Row> {
-        let failed = |e| sqlite("read an event", e);
-        let stored: i64 = row.get(0).map_err(failed)?;
-        let corrupt = |column: &str, what: &dyn std::fmt::Display| {
-            Error::corrupt(format!("event {stored} has an unreadable {column}: {what}"))
+        let StoredEvent { seq, ts, kind, op, name, data } = StoredEvent::read(row)?;
+        let corrupt =
+            |column: &str, what: &dyn std::fmt::Display| unreadable(to_sql(seq), column, what);
+        let run = match text(row, 2, "run")? {
+            "" => None,
+            run => Some(RunId::new(run).map_err(|e| corrupt("run", &e))?),
         };
-        let text = |at: usize, column: &str| {
-            let value = row.get_ref(at).map_err(failed)?.as_str().map_err(|e| corrupt(column, &e));
-            value.map(str::to_owned)
-        };
-        let optional = |at: usize, column: &str| {
-            let value = row.get_ref(at).map_err(failed)?.as_str_or_null();
-            Ok::<_, Error>(value.map_err(|e| corrupt(column, &e))?.map(str::to_owned))
-        };
-        let run = text(2, "run")?;
-        let run = if run.is_empty() { None } else { Some(RunId::new(&run)) };
-        let op = row.get::<_, Option<u32>>(4).map_err(|e| corrupt("op", &e))?;
+        let sum = row.get(7).map_err(|e| corrupt("sum", &e))?;
         Ok(Row {
-            seq: from_sql(stored).ok_or_else(|| corrupt("seq", &"it is negative"))?,
-            ts: text(1, "ts")?.parse().map_err(|e| corrupt("ts", &e))?,
-            run: run.transpose().map_err(|e| corrupt("run", &e))?,
-            kind: text(3, "kind")?,
-            op: op.map(OpId::new).transpose().map_err(|e| corrupt("op", &e))?,
-            name: optional(5, "name")?,
-            data: optional(6, "data")?,
-            sum: sum_from_sql(row.get(7).map_err(|e| corrupt("sum", &e))?),
+            seq,
+            ts,
+            run,
+            kind: kind.to_owned(),
+            op,
+            name: name.map(str::to_owned),
+            data: data.map(str::to_owned),
+            sum: sum_from_sql(sum),
         })
     }
 
@@ -166,11 +158,82 @@ impl Row {
     /// # Errors
     /// What is wrong with it; an unknown kind is an error of its own.
     pub fn event(&self) -> std::result::Result<Event, EventError> {
-        Event::from_columns(&Columns {
-            kind: &self.kind,
-            op: self.op,
-            name: self.name.as_deref(),
-            data: self.data.as_deref().map(Into::into),
+        let Row { kind, op, name, data, .. } = self;
+        event(kind, *op, name.as_deref(), data.as_deref())
+    }
+}
+
+/// An event in a row that is being read: nothing of it is copied, which counts where a long history
+/// is folded.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredEvent<'a> {
+    /// Its position.
+    pub seq: Seq,
+    /// When it was written.
+    pub ts: Timestamp,
+    /// The kind's text; it may be of a newer version.
+    pub kind: &'a str,
+    /// The operation that it concerns.
+    pub op: Option<OpId>,
+    /// The operation's name, or the workflow's.
+    pub name: Option<&'a str>,
+    /// What the kind carries, as JSON text.
+    pub data: Option<&'a str>,
+}
+
+impl<'a> StoredEvent<'a> {
+    /// Reads a row of a query that begins with [`Row::COLUMNS`]; its run and its checksum are left.
+    ///
+    /// # Errors
+    /// As [`Row::read`].
+    pub fn read(row: &'a rusqlite::Row<'_>) -> Result<StoredEvent<'a>> {
+        let stored = position(row)?;
+        let corrupt = |column: &str, what: &dyn std::fmt::Display| unreadable(stored, column, what);
+        let optional = |at: usize, column: &str| {
+            let value = row.get_ref(at).map_err(|e| sqlite("read an event", e))?;
+            value.as_str_or_null().map_err(|e| corrupt(column, &e))
+        };
+        let op = row.get::<_, Option<u32>>(4).map_err(|e| corrupt("op", &e))?;
+        Ok(StoredEvent {
+            seq: from_sql(stored).ok_or_else(|| corrupt("seq", &"it is negative"))?,
+            ts: text(row, 1, "ts")?.parse().map_err(|e| corrupt("ts", &e))?,
+            kind: text(row, 3, "kind")?,
+            op: op.map(OpId::new).transpose().map_err(|e| corrupt("op", &e))?,
+            name: optional(5, "name")?,
+            data: optional(6, "data")?,
         })
     }
+
+    /// The event itself.
+    ///
+    /// # Errors
+    /// As [`Row::event`].
+    pub fn event(&self) -> std::result::Result<Event, EventError> {
+        event(self.kind, self.op, self.name, self.data)
+    }
+}
+
+fn position(row: &rusqlite::Row<'_>) -> Result<i64> {
+    row.get(0).map_err(|e| sqlite("read an event", e))
+}
+
+fn text<'a>(row: &'a rusqlite::Row<'_>, at: usize, column: &str) -> Result<&'a str> {
+    let value = row.get_ref(at).map_err(|e| sqlite("read an event", e))?;
+    match value.as_str() {
+        Ok(text) => Ok(text),
+        Err(e) => Err(unreadable(position(row)?, column, &e)),
+    }
+}
+
+fn unreadable(seq: i64, column: &str, what: &dyn std::fmt::Display) -> Error {
+    Error::corrupt(format!("event {seq} has an unreadable {column}: {what}"))
+}
+
+fn event(
+    kind: &str,
+    op: Option<OpId>,
+    name: Option<&str>,
+    data: Option<&str>,
+) -> std::result::Result<Event, EventError> {
+    Event::from_columns(&Columns { kind, op, name, data: data.map(Into::into) })
 }

@@ -17,6 +17,7 @@ mod beside;
 mod codec;
 pub mod due;
 mod error;
+mod fold_run;
 mod fsck;
 mod gaps;
 pub mod host;
@@ -39,7 +40,7 @@ pub mod waits;
 
 pub use append::{Appended, Appender, Head};
 pub use beside::Beside;
-pub use codec::{Row, from_sql, sum_from_sql, sum_to_sql, to_sql};
+pub use codec::{Row, StoredEvent, from_sql, sum_from_sql, sum_to_sql, to_sql};
 pub use error::{Error, ErrorKind, Result, sqlite, sqlite_code};
 pub use fsck::{Finding, FindingKind, Report, fsck};
 pub use gaps::is_pruned;

@@ -8,12 +8,14 @@ use std::ops::ControlFlow;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{
-    BlockReason, Failure, Json, OpId, OpName, Parent, RunCounts, RunId, RunState, RunStatus,
-    RunSummary, Seq, Timestamp, took_ms,
+    BlockReason, Failure, Json, OpId, OpName, Parent, RunCounts, RunId, RunStatus, RunSummary, Seq,
+    Timestamp, took_ms,
 };
 
 use crate::codec::{Row, from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
+use crate::fold_run::folded;
+pub use crate::fold_run::{run_state, run_state_with};
 use crate::process::Process;
 
 /// Which runs to list; the newest come first.
@@ -298,6 +300,16 @@ pub fn walk_events(
     limit: u32,
     mut each: impl FnMut(Row) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
+    walk_rows(connection, run, (after, limit), |row| each(Row::read(row)?))
+}
+
+/// As [`walk_events`], with the rows as SQLite has them: [`Row::COLUMNS`].
+pub(crate) fn walk_rows(
+    connection: &Connection,
+    run: Option<&RunId>,
+    (after, limit): (Seq, u32),
+    mut each: impl FnMut(&rusqlite::Row<'_>) -> Result<ControlFlow<()>>,
+) -> Result<()> {
     let failed = |e| sqlite("read events", e);
     let condition = if run.is_some() { "run = ?3 AND " } else { "?3 IS NULL AND " };
     let columns = Row::COLUMNS;
@@ -307,45 +319,11 @@ pub fn walk_events(
     let mut rows =
         statement.query((to_sql(after), limit, run.map(RunId::as_str))).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
-        if each(Row::read(row)?)?.is_break() {
+        if each(row)?.is_break() {
             break;
         }
     }
     Ok(())
-}
-
-/// The state of a run, folded from its events up to a position (or all of them); `None` if there is
-/// no such run, or none yet at that position. Attempts whose process is known to have ended by
-/// then are cut off. An event that cannot be read or does not fit those before it is passed over,
-/// and the state says so: such a run is blocked, not an error.
-///
-/// # Errors
-/// `Corrupt` if its first event cannot be read, or a row is not what its columns say.
-pub fn run_state(
-    connection: &Connection,
-    run: &RunId,
-    until: Option<Seq>,
-) -> Result<Option<RunState>> {
-    run_state_with(connection, run, until, |_| {})
-}
-
-/// As [`run_state`]; calls `each` for every event up to there, too.
-///
-/// # Errors
-/// As there.
-pub fn run_state_with(
-    connection: &Connection,
-    run: &RunId,
-    until: Option<Seq>,
-    each: impl FnMut(&Row),
-) -> Result<Option<RunState>> {
-    let mut state = folded(connection, run, until, each)?;
-    if let Some(state) = &mut state
-        && let Some(process) = Process::read(connection)?
-    {
-        state.cut_off(|seq| process.end_of(seq, until));
-    }
-    Ok(state)
 }
 
 /// How many events a list reads to say what its runs do: some 50 ms of reading at most.
@@ -412,36 +390,6 @@ pub fn nth_event(connection: &Connection, run: &RunId, number: u64) -> Result<Op
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let found = statement.query_row((run.as_str(), offset), |row| row.get::<_, i64>(0));
     Ok(found.optional().map_err(failed)?.and_then(from_sql))
-}
-
-fn folded(
-    connection: &Connection,
-    run: &RunId,
-    until: Option<Seq>,
-    mut each: impl FnMut(&Row),
-) -> Result<Option<RunState>> {
-    let mut state: Option<RunState> = None;
-    walk_events(connection, Some(run), Seq::ZERO, u32::MAX, |row| {
-        if until.is_some_and(|until| row.seq > until) {
-            return Ok(ControlFlow::Break(()));
-        }
-        each(&row);
-        let event = row.event().map_err(|e| e.to_string());
-        let Some(state) = &mut state else {
-            let unreadable = |e| Error::corrupt(format!("event {} of {run}: {e}", row.seq));
-            let event = event.map_err(unreadable)?;
-            let created = RunState::create(run, row.seq, row.ts, &event);
-            state = Some(created.map_err(|e| Error::corrupt(e.to_string()))?);
-            return Ok(ControlFlow::Continue(()));
-        };
-        let applied = event
-            .and_then(|event| state.apply(row.seq, row.ts, &event).map_err(|misfit| misfit.what));
-        if let Err(why) = applied {
-            state.pass_over(row.seq, row.ts, &format!("event {}: {why}", row.seq));
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(state)
 }
 
 /// Whether events of a kind are inputs or acts, not asides. A kind of a newer version may be

@@ -1,9 +1,12 @@
-//! The nodes of a fleet, from their leases.
+//! The nodes of a fleet, from their leases, and what is broken in their epochs.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
-use tidemill_bucket::{Lease, LeaseStore, Store, list_nodes};
+use tidemill_bucket::{Lease, LeaseStore, Store, list_nodes, read_breaks};
 use tidemill_model::{
-    Covered, Epoch, FleetUrl, InstanceId, NodeId, RunFigures, SidecarState, Timestamp, unix_ms,
+    BreakDoc, Covered, Epoch, FleetUrl, InstanceId, NodeId, RunFigures, SidecarState, Timestamp,
+    unix_ms,
 };
 use tokio::task::JoinSet;
 
@@ -78,26 +81,70 @@ pub async fn read_nodes(
     names: Vec<NodeId>,
     now: Timestamp,
 ) -> Result<Vec<NodeView>> {
-    let mut wanted = names.into_iter();
-    let mut views = Vec::new();
-    let mut reads: JoinSet<Result<NodeView>> = JoinSet::new();
+    let reads = names.into_iter().map(|node| {
+        let lease = LeaseStore::new(store.clone(), &fleet.node(&node));
+        read_node(lease, node, now)
+    });
+    let mut views = read_some_at_a_time(reads).await?;
+    views.sort_by(|a, b| a.node.cmp(&b.node));
+    Ok(views)
+}
+
+/// The breaks without an end in the epochs that nodes are in, of those nodes that have any; or what
+/// is wrong with a break that cannot be read.
+pub type OpenBreaks = BTreeMap<NodeId, std::result::Result<Vec<BreakDoc>, String>>;
+
+/// Reads the open breaks of the epochs that these nodes are in: one listing for each node, and a
+/// request for each break.
+///
+/// # Errors
+/// As [`nodes`]. A damaged break is shown, not an error.
+pub async fn open_breaks(
+    store: &Store,
+    fleet: &FleetUrl,
+    views: &[NodeView],
+) -> Result<OpenBreaks> {
+    let reads = views.iter().filter_map(|view| {
+        let (epoch, node) = (view.epoch?, view.node.clone());
+        let (store, keys) = (store.clone(), fleet.node(&node));
+        Some(async move {
+            match read_breaks(&store, &keys, epoch).await {
+                Ok(breaks) => {
+                    let open: Vec<_> = breaks.into_iter().filter(BreakDoc::is_open).collect();
+                    Ok((node, Ok(open)))
+                }
+                Err(e) if e.kind() == ErrorKind::Corrupt => Ok((node, Err(e.to_string()))),
+                Err(e) => Err(e),
+            }
+        })
+    });
+    let read = read_some_at_a_time(reads.collect::<Vec<_>>().into_iter()).await?;
+    let has_any = |(_, breaks): &(_, std::result::Result<Vec<BreakDoc>, String>)| {
+        breaks.as_ref().map_or(true, |open| !open.is_empty())
+    };
+    Ok(read.into_iter().filter(has_any).collect())
+}
+
+/// Makes these requests, [`READS_MAX`] at a time; the answers are in no order.
+async fn read_some_at_a_time<T: Send + 'static>(
+    mut reads: impl Iterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
+) -> Result<Vec<T>> {
+    let mut answers = Vec::new();
+    let mut running: JoinSet<Result<T>> = JoinSet::new();
     loop {
-        while reads.len() < READS_MAX {
-            let Some(node) = wanted.next() else { break };
-            let lease = LeaseStore::new(store.clone(), &fleet.node(&node));
-            reads.spawn(read_node(lease, node, now));
+        while running.len() < READS_MAX {
+            let Some(read) = reads.next() else { break };
+            running.spawn(read);
         }
-        match reads.join_next().await {
-            Some(Ok(view)) => views.push(view?),
+        match running.join_next().await {
+            Some(Ok(answer)) => answers.push(answer?),
             Some(Err(e)) => {
-                let message = format!("reading a lease ended early: {e}");
+                let message = format!("a look at a node ended early: {e}");
                 return Err(Error::new(ErrorKind::Internal, message));
             }
-            None => break,
+            None => return Ok(answers),
         }
     }
-    views.sort_by(|a: &NodeView, b: &NodeView| a.node.cmp(&b.node));
-    Ok(views)
 }
 
 async fn read_node(lease: LeaseStore, node: NodeId, now: Timestamp) -> Result<NodeView> {

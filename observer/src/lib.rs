@@ -36,7 +36,7 @@ pub use bucket_point::BucketPoint;
 pub use cache::{Cache, CacheUsage, Restoring};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{EventRange, for_each_event};
-pub use fleet::{HolderView, NodeView, nodes, read_nodes};
+pub use fleet::{HolderView, NodeView, OpenBreaks, nodes, open_breaks, read_nodes};
 pub use history::{
     BranchView, BucketHistory, EpochView, FileEpoch, FileHistory, History, PointView,
 };

@@ -240,3 +240,31 @@ fn an_abandoned_restore_ends() {
     wait::until_true("it to open after all", BOUND, || observer.page(&address).status == 200);
     observer.end();
 }
+
+#[test]
+fn a_break_without_an_end_needs_a_human_and_one_node_does_not_hide_the_others() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let (_vm, points) = node_with_runs(&bucket, &ledger);
+    let observer = Observer::start(&bucket, None, &[]);
+    let needs = || observer.json("/")["needs"].clone();
+    let has = |text: &str| needs().to_string().contains(text);
+    assert!(!has("break"), "{}", needs());
+
+    let (epoch, after) = points[0];
+    let key =
+        |after: u64| format!("fleet/nodes/n1/epochs/{epoch:010}/breaks/{after:016x}-open.json");
+    let doc = json!({
+        "v": 1, "after": format!("{after:016x}"), "until": null,
+        "reason": "a hot journal was found", "at": "2026-11-20T10:00:00.000000Z",
+    });
+    bucket.put(&key(after), doc.to_string());
+    wait::until_true("the break to be seen", BOUND, || has("a hot journal was found"));
+    assert!(has(&format!("no moment after transaction {after:016x} opens")), "{}", needs());
+    assert!(observer.page("/").body.to_string().contains("a hot journal was found"));
+
+    // What cannot be read is said of its node; the fleet is shown as before.
+    bucket.put(&key(after + 1), "{");
+    wait::until_true("the damage to be seen", BOUND, || has("breaks/"));
+    assert_eq!(observer.json("/")["fleets"][0]["problem"], Value::Null);
+    observer.end();
+}

@@ -1,7 +1,7 @@
 //! The watch over fleets: their leases, read every so often, whatever is asked for.
 //!
-//! An idle node costs one request each time, and a fleet one listing every fourth time: at the
-//! default of 30 s that is 150 requests an hour for a fleet of one node.
+//! An idle node costs one request each time, and a listing of its breaks every fourth time, as the
+//! fleet does: at the default of 30 s that is 180 requests an hour for a fleet of one node.
 //!
 //! On failure: what was read last stays, with when, and with what went wrong since.
 
@@ -12,21 +12,19 @@ use std::time::Duration;
 use tidemill_bucket::{NodeUrl, Store, list_nodes};
 use tidemill_eventlog::host::wall_now;
 use tidemill_model::{Epoch, Error, FleetUrl, NodeId, Timestamp};
-use tidemill_observer::{Access, NodeView, read_nodes};
+use tidemill_observer::{Access, NodeView, OpenBreaks, open_breaks, read_nodes};
 use tidemill_page::fleet::{FleetView, FleetsPage, NodeRow};
-use tidemill_page::needs::{Need, Needs, one_line};
-use tidemill_page::{path, words};
+use tidemill_page::needs::Needs;
 use tidemill_telemetry::metrics::Counter;
 use tokio::sync::watch;
 
 use crate::address::{live_path, node_path};
 use crate::live::{LiveNodes, Said};
+use crate::needs::{needs_of, needs_of_breaks, needs_of_figures, needs_of_live};
 
-/// Every how many-th time the names of nodes are listed again: a new node is seen that much later.
+/// Every how many-th time the names of nodes are listed again, and their breaks: a new node or
+/// break is seen that much later.
 const LIST_EVERY: u32 = 4;
-
-/// How much of the WAL may wait to be shipped before somebody should look.
-const LAG_BYTES_MAX: u64 = 16 << 20;
 
 /// The watch over all fleets.
 #[derive(Debug)]
@@ -45,6 +43,8 @@ pub(crate) struct Watch {
 struct FleetRead {
     read_at: Option<Timestamp>,
     nodes: Vec<NodeView>,
+    /// The breaks of each node's epoch that have no end yet.
+    breaks: OpenBreaks,
     problem: Option<String>,
 }
 
@@ -86,8 +86,14 @@ impl Watch {
             ticks.tick().await;
             let lists = connected.is_none() || count.is_multiple_of(LIST_EVERY);
             let read = self.read(&fleet, &mut connected, lists).await;
+            let views = read.as_ref().ok().cloned();
             self.note(&fleet, read);
             self.looked.send_replace(());
+            // After the leases are shown: a large fleet has many listings.
+            if let (true, Some(views), Some((store, _))) = (lists, views, &connected) {
+                let breaks = open_breaks(store, &fleet, &views).await;
+                self.note_breaks(&fleet, breaks);
+            }
         }
     }
 
@@ -99,11 +105,27 @@ impl Watch {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let known = known.entry(fleet.to_string()).or_default();
         match read {
-            Ok(nodes) => *known = FleetRead { read_at: Some(wall_now()), nodes, problem: None },
+            Ok(nodes) => {
+                let breaks = std::mem::take(&mut known.breaks);
+                let read_at = Some(wall_now());
+                *known = FleetRead { read_at, nodes, breaks, problem: None };
+            }
             Err(error) => {
                 if known.problem.is_none() {
                     tracing::warn!(%error, %fleet, "the leases of a fleet cannot be read");
                 }
+                known.problem = Some(error.to_string());
+            }
+        }
+    }
+
+    fn note_breaks(&self, fleet: &FleetUrl, read: Result<OpenBreaks, Error>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let known = known.entry(fleet.to_string()).or_default();
+        match read {
+            Ok(breaks) => known.breaks = breaks,
+            Err(error) => {
+                tracing::warn!(%error, %fleet, "the breaks of a fleet cannot be read");
                 known.problem = Some(error.to_string());
             }
         }
@@ -204,6 +226,9 @@ impl Watch {
                     named.push(said.address.to_string());
                 }
                 needs.extend(needs_of(&view, &url));
+                if let Some(breaks) = known.breaks.get(&view.node) {
+                    needs.extend(needs_of_breaks(&view, breaks, &url));
+                }
                 match &said {
                     Some(said) => needs.extend(needs_of_live(said)),
                     None => needs.extend(needs_of_figures(&view, &url)),
@@ -268,83 +293,4 @@ fn row_of_live(said: &Said) -> NodeRow {
         runs: said.shown().map(|overview| overview.counts.clone()),
         live: None,
     }
-}
-
-/// What a lease says that a human should see.
-fn needs_of(view: &NodeView, url: &NodeUrl) -> Vec<Need> {
-    let need = |kind: &'static str, cause: String| Need {
-        since: view.heartbeat_at,
-        kind: kind.into(),
-        node: view.node.to_string(),
-        what: "node".to_owned(),
-        cause: one_line(&cause),
-        address: node_path(url),
-    };
-    let mut needs = Vec::new();
-    match view.state.as_str() {
-        "expired" => {
-            let host = view.holder.as_ref().map_or("its machine", |holder| &holder.host);
-            needs.push(need(
-                "no heartbeat",
-                format!("{host} does not renew its lease: start a sidecar for it elsewhere"),
-            ));
-        }
-        "unreadable" => needs.push(need("unreadable", view.problem.clone().unwrap_or_default())),
-        _ => {}
-    }
-    if let Some(lag) =
-        view.wal_lag_bytes.filter(|lag| *lag > LAG_BYTES_MAX && view.state != "released")
-    {
-        needs.push(need("lag", format!("{} of its log had not been shipped", words::bytes(lag))));
-    }
-    needs
-}
-
-/// What the heartbeat of a node says of its runs, of one that is not asked itself.
-fn needs_of_figures(view: &NodeView, url: &NodeUrl) -> Option<Need> {
-    let figures = view.runs.as_ref()?;
-    let (blocked, oldest) = (figures.blocked?, figures.oldest.as_ref()?);
-    let more = match blocked {
-        0 | 1 => String::new(),
-        blocked => format!(" (and {} more)", words::thousands(blocked - 1)),
-    };
-    Some(Need {
-        since: oldest.since,
-        kind: "blocked".into(),
-        node: view.node.to_string(),
-        what: oldest.run.to_string(),
-        cause: one_line(oldest.reason.as_deref().unwrap_or_default()) + &more,
-        address: format!("{}@latest{}", node_path(url), path(&["runs", oldest.run.as_str()])),
-    })
-}
-
-/// What a node that answers says itself.
-fn needs_of_live(said: &Said) -> Vec<Need> {
-    let (base, name) = (
-        live_path(&said.address),
-        match &said.identity {
-            Ok(it) => it.node.as_ref().map_or_else(|| it.app.clone(), ToString::to_string),
-            Err(_) => said.address.to_string(),
-        },
-    );
-    let shown = said.shown().into_iter().flat_map(|overview| overview.needs.all.clone());
-    let mut needs: Vec<Need> = shown
-        .map(|need| Need { node: name.clone(), address: format!("{base}{}", need.address), ..need })
-        .collect();
-    let (kind, cause) = match (&said.identity, &said.overview) {
-        (Err(why), _) => ("silent", why.clone()),
-        // What is not known is not "nothing".
-        (Ok(_), Some(Err(why))) => ("unreadable", format!("its runs cannot be read: {why}")),
-        (Ok(it), _) if it.status != "ok" => ("not ready", it.status.clone()),
-        (Ok(_), _) => return needs,
-    };
-    needs.push(Need {
-        since: None,
-        kind: kind.into(),
-        node: name,
-        what: "node".to_owned(),
-        cause: one_line(&cause),
-        address: format!("{base}/"),
-    });
-    needs
 }

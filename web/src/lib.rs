@@ -1,7 +1,7 @@
 //! The observer as a service: `tidemill observe`.
 //!
 //! It watches the leases of its fleets, restores any moment of any node on demand, and shows each
-//! as pages for people and as JSON for programs, at the same addresses. This crate owns the
+//! as pages and as JSON, at the same addresses. This crate owns the
 //! addresses, who may look and act, which moments are open, and the fleet's watch. What a page
 //! shows is `tidemill-page`'s, what a source is `tidemill-observer`'s.
 //!
@@ -23,6 +23,7 @@ mod fleet;
 mod live;
 mod metrics;
 mod moments;
+mod needs;
 mod requests;
 mod service;
 mod settings;

@@ -75,9 +75,9 @@ impl Service {
             _ => {}
         }
         let view = View::parse(&segments, query)?.ok_or_else(|| no_view(&segments))?;
-        let upto = place.at;
-        let page = open.read(move |snapshot| view.read(snapshot.connection(), upto)).await?;
-        Ok(shown(&page, &site, &rest(&segments, query), asker))
+        let rest = rest(&segments, query);
+        let page = self.moments.pages.read(&open, (view, &rest), place.at).await?;
+        Ok(shown(&page, &site, &rest, asker))
     }
 
     /// A run at two moments: the second one is `b_at`.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tidemill::{App, ServeSettings};
-use tidemill_bucket::{FleetUrl, LeaseStore, Litestream, NodeUrl, Settings, Store};
+use tidemill_bucket::{LeaseStore, Litestream, NodeUrl, Settings, Store};
 use tidemill_devbucket::{Background, Keys};
-use tidemill_model::{LeaseDoc, NodeId, NodeKeys, Seq};
+use tidemill_model::{FleetUrl, LeaseDoc, NodeId, NodeKeys, Seq};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -149,7 +149,7 @@ impl World {
         let endpoint = self.bucket.endpoint();
         let url = format!("s3://{BUCKET}/{prefix}?endpoint={endpoint}&force-path-style=true");
         command.arg("-o").arg(to.join("workflow.db")).arg(url);
-        command.envs(self.environment());
+        self.reach(&mut command);
         let since = Instant::now();
         let output = command.output().context("run litestream")?;
         let took = since.elapsed();
@@ -193,21 +193,23 @@ impl World {
         );
         let output = File::create(log)?;
         let mut command = Command::new(program);
-        command.args(args).env("TIDEMILL_LITESTREAM", self.litestream.path());
-        command.envs(self.environment()).stdin(Stdio::null());
-        command.stdout(output.try_clone()?).stderr(output);
+        command.args(args);
+        self.reach(&mut command);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         Ok(command)
     }
 
-    fn environment(&self) -> [(&'static str, String); 5] {
+    /// Gives a command the bucket, and nothing of what the surrounding shell says about AWS.
+    fn reach(&self, command: &mut Command) {
         let keys = Keys::development();
-        [
+        command.env_clear().env("TIDEMILL_LITESTREAM", self.litestream.path());
+        command.envs([
             ("AWS_ENDPOINT_URL", self.bucket.endpoint()),
-            ("AWS_ACCESS_KEY_ID", keys.access),
+            ("AWS_ACCESS_KEY_ID", keys.access_key),
             ("AWS_SECRET_ACCESS_KEY", keys.secret_key),
             ("AWS_REGION", "us-east-1".to_owned()),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        ]
+        ]);
     }
 }
 
@@ -244,5 +246,5 @@ fn terminate(child: &Child) -> anyhow::Result<()> {
 fn last_seq(db: &Path) -> anyhow::Result<Seq> {
     let file = tidemill_eventlog::open_snapshot(db)?;
     let last: i64 = file.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))?;
-    Ok(Seq::new(u64::try_from(last)?))
+    Ok(Seq::new(u64::try_from(last)?)?)
 }

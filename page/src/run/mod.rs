@@ -15,7 +15,7 @@ mod view;
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use tidemill_eventlog::{ErrorKind, Result, Row, query, waits};
+use tidemill_eventlog::{ErrorKind, Result, StoredEvent, query, waits};
 use tidemill_model::{
     Epoch, Event, Failure, Op, OpId, OpStatus, PageRequest, Payloads, RunId, RunState, RunView,
     Seq, Timestamp, Word, took_ms,
@@ -170,19 +170,16 @@ impl RunPage {
         rows: usize,
     ) -> Result<Option<RunPage>> {
         let until = until(connection, run, &params)?;
-        let (mut taken_up, mut last) = (Vec::new(), None);
-        let each = |row: &Row| {
-            last = Some(LastEvent { seq: row.seq, ts: row.ts, kind: row.kind.clone() });
-            note_taken_up(&mut taken_up, row);
-        };
+        let mut passed = Passed::default();
+        let each = |stored: &StoredEvent<'_>| passed.note(stored);
         let Some(state) = query::run_state_with(connection, run, until, each)? else {
             return Ok(None);
         };
-        let Some(last) = last else { return Ok(None) };
-        let events = query::event_number(connection, run, Seq::MAX)?;
-        let event = match until {
-            Some(_) => query::event_number(connection, run, last.seq)?,
-            None => events,
+        let Passed { events: event, taken_up, last_kind } = passed;
+        let last = LastEvent { seq: state.last_seq, ts: state.updated_at, kind: last_kind };
+        let events = match until {
+            Some(_) => query::event_number(connection, run, Seq::MAX)?,
+            None => event,
         };
         let upto = match (state.ended_at, until) {
             (Some(ended), _) => ended,
@@ -275,13 +272,27 @@ fn until(connection: &Connection, run: &RunId, params: &RunParams) -> Result<Opt
     }
 }
 
-fn note_taken_up(taken_up: &mut Vec<TakenUp>, row: &Row) {
-    if row.kind != "run_started" || taken_up.len() == TAKEN_UP_MAX {
-        return;
-    }
-    if let Ok(Event::RunStarted { epoch, attempt }) = row.event() {
-        let took_over = taken_up.last().is_some_and(|before: &TakenUp| before.epoch != epoch);
-        taken_up.push(TakenUp { at: row.ts, attempt, epoch, took_over });
+/// What the fold passes and its state does not keep.
+#[derive(Default)]
+struct Passed {
+    events: u64,
+    taken_up: Vec<TakenUp>,
+    last_kind: String,
+}
+
+impl Passed {
+    fn note(&mut self, stored: &StoredEvent<'_>) {
+        self.events += 1;
+        self.last_kind.clear();
+        self.last_kind.push_str(stored.kind);
+        if stored.kind != "run_started" || self.taken_up.len() == TAKEN_UP_MAX {
+            return;
+        }
+        if let Ok(Event::RunStarted { epoch, attempt }) = stored.event() {
+            let before = self.taken_up.last();
+            let took_over = before.is_some_and(|before| before.epoch != epoch);
+            self.taken_up.push(TakenUp { at: stored.ts, attempt, epoch, took_over });
+        }
     }
 }
 

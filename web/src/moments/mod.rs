@@ -9,6 +9,7 @@
 //! transaction, or of the node for `latest`, is opened, and says that there may be newer ones.
 
 mod open;
+mod pages;
 mod resolve;
 mod restores;
 
@@ -23,6 +24,7 @@ use tidemill_observer::{Access, Cache, KeptPoint};
 
 use open::Slot;
 pub(crate) use open::{OpenMoment, RestoreProgress};
+pub(crate) use pages::Pages;
 use resolve::Resolved;
 use restores::Restores;
 
@@ -42,6 +44,8 @@ pub(crate) struct Moments {
     resolving: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Resolved>>>>>,
     open: Mutex<HashMap<Key, Arc<Slot>>>,
     restores: Arc<Restores>,
+    /// What was read from them.
+    pub(crate) pages: Pages,
 }
 
 /// What a snapshot is of.
@@ -79,6 +83,7 @@ impl Moments {
             resolving: Mutex::default(),
             open: Mutex::default(),
             restores: Restores::new(),
+            pages: Pages::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! One moment: restored by one task, opened by as many connections as are asked at a time.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -237,6 +237,8 @@ fn size_below(folder: &Path, depth: u32) -> u64 {
 /// A snapshot and its connections.
 #[derive(Debug)]
 pub(crate) struct OpenMoment {
+    /// Of this opening: no other one in this process has it.
+    pub(super) id: u64,
     access: Access,
     /// Where further connections open it. `None` for a point that the cache cannot name: then there
     /// is one connection.
@@ -248,7 +250,9 @@ pub(crate) struct OpenMoment {
 impl OpenMoment {
     fn new(access: Access, snapshot: Snapshot, kept: Option<KeptPoint>) -> OpenMoment {
         let readers = Semaphore::new(if kept.is_some() { READERS_MAX } else { 1 });
-        OpenMoment { access, kept, idle: Mutex::new(vec![snapshot]), readers }
+        static OPENED: AtomicU64 = AtomicU64::new(0);
+        let id = OPENED.fetch_add(1, Ordering::Relaxed);
+        OpenMoment { id, access, kept, idle: Mutex::new(vec![snapshot]), readers }
     }
 
     /// Reads from the snapshot on a thread where that may take its time.
