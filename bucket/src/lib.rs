@@ -47,7 +47,7 @@ pub use moment::{Moment, NodeUrl};
 pub use node_reader::{read_breaks, read_epoch_timeline, read_for, read_timeline};
 pub use probe::{Rule, examine, probe};
 pub use question::Question;
-pub use restore::{RESTORE_DIR_PREFIX, Restored, restore};
+pub use restore::{PageCheck, RESTORE_DIR_PREFIX, Restored, restore};
 pub use settings::{Credentials, Secret, Settings};
 pub use store::{Listed, Object, Put, Store};
 pub use timeline::{EpochHistory, Now, Place, Timeline};

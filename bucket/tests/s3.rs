@@ -10,9 +10,9 @@ use bytes::Bytes;
 use fake::{Lie, Reply};
 use server::{Shipper, TestServer, node_keys, nonce, settings};
 use tidemill_bucket::{
-    Created, Credentials, ErrorKind, LeaseStore, Listed, Litestream, Moment, Put, Rule, Secret,
-    Settings, Settled, Store, create_break, create_epoch, examine, list_epochs, list_nodes, probe,
-    read_breaks, read_timeline, restore,
+    Created, Credentials, ErrorKind, LeaseStore, Listed, Litestream, Moment, PageCheck, Put, Rule,
+    Secret, Settings, Settled, Store, create_break, create_epoch, examine, list_epochs, list_nodes,
+    probe, read_breaks, read_timeline, restore,
 };
 use tidemill_model::{
     BootId, BreakDoc, Epoch, EpochDoc, FleetUrl, InstanceId, LeaseDoc, LeaseStatus, NodeId, Nonce,
@@ -383,8 +383,8 @@ async fn every_point_is_restored_as_it_was() {
     assert!(txids.iter().all(|txid| timeline.epochs[0].contains(*txid)));
     for (txid, rows) in shipped {
         let into = tempfile::tempdir().unwrap();
-        let restored =
-            restore(&litestream, &store, &keys, Epoch::FIRST, txid, into.path()).await.unwrap();
+        let to = (into.path(), PageCheck::ByLitestream);
+        let restored = restore(&litestream, &store, &keys, Epoch::FIRST, txid, to).await.unwrap();
         assert_eq!(server::count_rows(restored.path()), rows, "{txid}");
         drop(restored);
         assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0);
@@ -393,10 +393,8 @@ async fn every_point_is_restored_as_it_was() {
         .resolve(&Moment::Latest, tidemill_bucket::Now { at: now(), shipped_until: None })
         .unwrap();
     assert_eq!(Some(latest.txid), txids.last().copied());
-    let error =
-        restore(&litestream, &store, &keys, Epoch::FIRST, Txid::new(999).unwrap(), dir.path())
-            .await
-            .unwrap_err();
+    let (never, to) = (Txid::new(999).unwrap(), (dir.path(), PageCheck::ByLitestream));
+    let error = restore(&litestream, &store, &keys, Epoch::FIRST, never, to).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.message().contains("s3://points/fleet/nodes/n1/epochs/0000000001"), "{error}");
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use tidemill_bucket::{
-    Chain, Damage, EpochHistory, Lease, LeaseStore, Litestream, Moment, NodeUrl, Now, Place,
-    Question, Restored, Store, Timeline, look_at_chain, read_for, restore,
+    Chain, Damage, EpochHistory, Lease, LeaseStore, Litestream, Moment, NodeUrl, Now, PageCheck,
+    Place, Question, Restored, Store, Timeline, look_at_chain, read_for, restore,
 };
 use tidemill_model::{Base, Covered, LogSum, Nonce, Seq, Timestamp};
 
@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kept::KeptPoint;
 use crate::snapshot::{Access, Origin};
+use crate::verified::verify_file;
 
 /// A point in a bucket and what must be in it.
 #[derive(Debug)]
@@ -118,15 +119,14 @@ impl BucketPoint {
         };
         let (epoch, txid) = (self.place.epoch, self.place.txid);
         let keys = self.url.keys();
-        let restored = restore(&litestream, &self.store, &keys, epoch, txid, parent).await;
+        let into = (parent, PageCheck::ByCaller);
+        let restored = restore(&litestream, &self.store, &keys, epoch, txid, into).await;
         let restored = match restored {
             Ok(restored) => restored,
             Err(error) => return Err(self.with_object(error).await),
         };
-        let connection = tidemill_eventlog::open_snapshot(restored.path())?;
-        tidemill_eventlog::verify(&connection).map_err(|e| self.corrupt(&e.to_string()))?;
-        self.prove(&connection)?;
-        drop(connection);
+        verify_file(restored.path()).await.map_err(|e| self.corrupt(&e.to_string()))?;
+        self.prove(&tidemill_eventlog::open_snapshot(restored.path())?)?;
         Ok(restored)
     }
 

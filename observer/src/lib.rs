@@ -30,6 +30,7 @@ mod source;
 pub mod sql;
 #[cfg(test)]
 mod testing;
+mod verified;
 
 pub use at::At;
 pub use bucket_point::BucketPoint;

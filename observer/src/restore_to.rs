@@ -16,8 +16,9 @@ use tidemill_model::{InstanceId, NodeId};
 
 use crate::bucket_point::BucketPoint;
 use crate::error::{Error, ErrorKind, Result};
-use crate::snapshot::{Access, Origin, verify_copy};
+use crate::snapshot::{Access, Origin};
 use crate::source::Source;
+use crate::verified::verify_file;
 
 /// How many pages are copied between two looks at what else is to be done: 4 MiB, a few milliseconds.
 const PAGES_A_STEP: i32 = 1_024;
@@ -92,9 +93,7 @@ impl Access {
                 .map_err(|e| Error::io("make a folder in", parent, e))?;
             let copy = folder.path().join("workflow.db");
             copy_database(snapshot.connection(), &copy).await?;
-            let connection = tidemill_eventlog::open_snapshot(&copy)?;
-            let head = verify_copy(&connection)?;
-            drop(connection);
+            let head = verify_file(&copy).await?;
             let own = self.make_own(&copy, own)?;
             place(&copy, to)?;
             (snapshot.origin().clone(), head, own)

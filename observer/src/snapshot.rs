@@ -11,15 +11,15 @@ use serde::Serialize;
 use tempfile::TempDir;
 use tidemill_bucket::{NodeUrl, Settings};
 use tidemill_client::{NodeAddress, NodeClient};
-use tidemill_eventlog::Head;
 use tidemill_model::{Epoch, Seq, Timestamp, Txid};
 
 use crate::bucket_point::BucketPoint;
 use crate::cache::{Cache, InUse};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::kept::KeptPoint;
 use crate::live;
 use crate::source::Source;
+use crate::verified::verify_file;
 
 /// What opening sources needs to know.
 #[derive(Debug, Clone)]
@@ -166,8 +166,8 @@ impl Access {
             .map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         let path = folder.path().join("workflow.db");
         live::fetch(&self.node(address), &path).await?;
+        verify_file(&path).await?;
         let connection = open_nameless(&path, folder)?;
-        verify_copy(&connection)?;
         let origin = Origin::Node { address: address.as_str().to_owned() };
         Ok(Snapshot { connection, origin, keeps: Keeps::Nothing })
     }
@@ -247,15 +247,4 @@ fn open_nameless(path: &Path, folder: TempDir) -> Result<Connection> {
     let connection = tidemill_eventlog::open_snapshot(path)?;
     folder.close().map_err(|e| Error::io("delete the folder of", path, e))?;
     Ok(connection)
-}
-
-/// Verifies a copy that was made from a file: SQLite's check of pages and the whole log's checksum.
-pub(crate) fn verify_copy(connection: &Connection) -> Result<Head> {
-    let failed = |e| tidemill_eventlog::sqlite("check the copy", e);
-    let sql = "PRAGMA quick_check(1)";
-    let said: String = connection.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
-    if said != "ok" {
-        return Err(Error::new(ErrorKind::Corrupt, format!("the file is damaged: {said}")));
-    }
-    tidemill_eventlog::verify(connection)
 }

@@ -90,6 +90,7 @@ pub(super) fn first(observer: &Observer, path: &str) -> anyhow::Result<f64> {
 ///
 /// # Errors
 /// If it has not all of them in a minute.
+#[expect(clippy::disallowed_methods, reason = "a benchmark asks until it is so")]
 pub(super) fn until_all(observer: &Observer, nodes: u32) -> anyhow::Result<f64> {
     while observer.since.elapsed() < Duration::from_secs(60) {
         let text = text(observer, "/", true)?;

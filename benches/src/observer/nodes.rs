@@ -1,6 +1,7 @@
 //! The files that are looked at, written as the engine would have written them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::json;
@@ -92,7 +93,7 @@ fn short(run: u32) -> anyhow::Result<RunLog> {
     for op in 1..=STEPS_EACH {
         events.extend(step(op, "work", Json::of(&op)?, Json::of(&(op * 2))?)?);
     }
-    let (end, status) = if run % 10 == 0 {
+    let (end, status) = if run.is_multiple_of(10) {
         (Event::RunFailed { error: no_space() }, RunStatus::Failed)
     } else {
         (Event::RunCompleted { output: Json::of(&run)? }, RunStatus::Completed)
@@ -109,7 +110,7 @@ fn bulky(run: u32) -> anyhow::Result<RunLog> {
         let mut state = u64::from(run) << 32 | u64::from(op);
         while text.len() < 1_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            text.push_str(&format!("{:016x}", state));
+            write!(text, "{state:016x}")?;
         }
         let output = Json::of(&json!({ "rows": text, "op": op }))?;
         events.extend(step(op, "fetch", Json::of(&text)?, output)?);

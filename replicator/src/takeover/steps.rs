@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidemill_bucket::{
-    Created, LITESTREAM_VERSION, Question, Restored, create_epoch, look_at_chain, newest_without,
-    read_breaks, read_epoch_timeline, read_for, restore,
+    Created, LITESTREAM_VERSION, PageCheck, Question, Restored, create_epoch, look_at_chain,
+    newest_without, read_breaks, read_epoch_timeline, read_for, restore,
 };
 use tidemill_eventlog::{
     FileLock, Meta, host, is_pruned, open_log_reader, open_log_snapshot, sum_at, verify,
@@ -152,9 +152,9 @@ impl Steps<'_> {
         tracing::info!(of_epoch, %txid, "restoring from the bucket");
         context.status().doing = Some(format!("restoring epoch {} at {}", point.epoch, point.txid));
         let RestorePoint { epoch, txid } = point;
-        let restored =
-            restore(&context.litestream, &context.store, &context.keys, epoch, txid, &folder)
-                .await?;
+        let (litestream, store) = (&context.litestream, &context.store);
+        let into = (folder.as_path(), PageCheck::ByLitestream);
+        let restored = restore(litestream, store, &context.keys, epoch, txid, into).await?;
         let path = restored.path().to_owned();
         let covered = self.terms.covered;
         let checked = tokio::task::spawn_blocking(move || {
