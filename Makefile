@@ -18,8 +18,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: ## a sweep outlives its machine: kill a node, take it over from S3, look at its past
-	@$(tools); tools/demo $(S3)
+demo: ## a sweep outlives its machine: kill a node, take it over from S3; KEEP=1: look at it on a page
+	@$(tools); tools/demo $(S3) $(if $(KEEP),keep)
 
 .PHONY: test
 test: wanted = litestream earlier $(minio)

@@ -2,17 +2,19 @@
 
 use rusqlite::Connection;
 use tidemill_eventlog::Result;
-use tidemill_model::{Error, ErrorKind, OpId, RunId, Timestamp};
+use tidemill_model::{Error, ErrorKind, OpId, RunId, Seq, Timestamp};
 
 use crate::export;
-use crate::run::{Part, RunPage, RunParams, payload};
+use crate::params::Params;
+use crate::run::{PayloadPart, RunPage, RunParams, payload};
 use crate::site::Site;
 
 /// A file of a source.
 #[derive(Debug, Clone, PartialEq)]
 pub enum File {
-    /// `/runs/{id}/input.json` and the like: a payload of the run, or of one of its operations.
-    Payload(RunId, Option<OpId>, Part),
+    /// `/runs/{id}/input.json` and the like: a payload of the run, or of one of its operations, as
+    /// it was after the event at a place in the log.
+    Payload(RunId, Option<OpId>, PayloadPart, Option<Seq>),
     /// `/runs/{id}/export.html`: the run in one file that loads nothing.
     Export(RunId, RunParams),
 }
@@ -36,14 +38,15 @@ impl File {
     /// `Invalid` for a name or a parameter that is wrong.
     pub fn parse(segments: &[&str], query: &str) -> Result<Option<File>> {
         let run = |id: &str| RunId::new(id).map_err(Error::from);
+        let seq = || Params::read(query, &["seq"])?.get("seq");
         Ok(match segments {
             ["runs", id, "export.html"] => Some(File::Export(run(id)?, RunParams::parse(query)?)),
-            ["runs", id, file] => match Part::of_file(file) {
-                Some(part) => Some(File::Payload(run(id)?, None, part)),
+            ["runs", id, file] => match PayloadPart::of_file(file) {
+                Some(part) => Some(File::Payload(run(id)?, None, part, seq()?)),
                 None => None,
             },
-            ["runs", id, "operations", op, file] => match Part::of_file(file) {
-                Some(part) => Some(File::Payload(run(id)?, Some(op.parse()?), part)),
+            ["runs", id, "operations", op, file] => match PayloadPart::of_file(file) {
+                Some(part) => Some(File::Payload(run(id)?, Some(op.parse()?), part, seq()?)),
                 None => None,
             },
             _ => None,
@@ -65,10 +68,11 @@ impl File {
             Error::new(ErrorKind::NotFound, format!("there is no {what} at this moment"))
         };
         match self {
-            File::Payload(run, op, part) => {
+            File::Payload(run, op, part, seq) => {
                 let op_name = op.map_or_else(String::new, |op| format!("-{op}"));
                 let name = format!("{run}{op_name}-{}", part.file());
-                let json = payload(connection, run, *op, *part)?.ok_or_else(|| missing(&name))?;
+                let json = payload(connection, run, *op, (*part, *seq))?;
+                let json = json.ok_or_else(|| missing(&name))?;
                 let content = json.as_str().to_owned();
                 Ok(FileContent { name, media_type: "application/json", content })
             }

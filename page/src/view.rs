@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::Result;
-use tidemill_model::{Error, ErrorKind, OpId, RunId, Timestamp};
+use tidemill_model::{Error, ErrorKind, OpId, RunId, Seq, Timestamp};
 
 use crate::children::{ChildrenPage, ChildrenQuery};
 use crate::compare::{Compare, CompareQuery};
@@ -30,7 +30,7 @@ pub enum View {
     /// `/runs/{id}/events`.
     Events(RunId, EventsParams),
     /// `/runs/{id}/operations/{op}`.
-    Operation(RunId, OpId),
+    Operation(RunId, OpId, Option<Seq>),
     /// `/runs/{id}/curves`.
     Curves(RunId, CurvesQuery),
     /// `/runs/{id}/children`.
@@ -81,8 +81,8 @@ impl View {
             ["runs", id, "curves"] => View::Curves(run(id)?, CurvesQuery::parse(query)?),
             ["runs", id, "children"] => View::Children(run(id)?, ChildrenQuery::parse(query)?),
             ["runs", id, "operations", op] => {
-                none(segments)?;
-                View::Operation(run(id)?, op.parse::<OpId>().map_err(Error::from)?)
+                let seq = crate::Params::read(query, &["seq"])?.get("seq")?;
+                View::Operation(run(id)?, op.parse::<OpId>().map_err(Error::from)?, seq)
             }
             _ => return Ok(None),
         }))
@@ -129,8 +129,8 @@ impl View {
             View::Compare(params) => {
                 Compare::read(connection, params).map(|page| Page::Compare(Box::new(page)))
             }
-            View::Operation(run, op) => {
-                let page = OperationShown::read(connection, run, *op)?;
+            View::Operation(run, op, seq) => {
+                let page = OperationShown::read(connection, run, (*op, *seq))?;
                 let what = format_args!("operation {op} of {run}");
                 found(page, &what).map(|page| Page::Operation(Box::new(page)))
             }

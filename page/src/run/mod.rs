@@ -23,7 +23,7 @@ use tidemill_model::{
 
 pub use events::{EventsPage, EventsParams};
 pub use names::NameView;
-pub use operation::{OperationShown, Part, payload};
+pub use operation::{OperationShown, PayloadPart, payload};
 pub use params::{Only, RunParams};
 pub use tree::{Tree, TreeRow};
 

@@ -4,11 +4,11 @@ use maud::{Markup, html};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use tidemill_eventlog::{Result, query};
-use tidemill_model::{AttemptView, Json, OpId, OperationView, RunId, RunState};
+use tidemill_model::{AttemptView, Json, OpId, OperationView, RunId, RunState, Seq};
 
 use super::view::status_class;
 use crate::payload;
-use crate::site::Site;
+use crate::site::{Site, with_query};
 use crate::words;
 
 /// Attempts and checkpoints that are listed: the newest.
@@ -22,13 +22,16 @@ const ERROR_CHARS_MAX: usize = 400;
 pub struct OperationShown {
     /// The run.
     pub run: RunId,
+    /// After the event at which place in the log it is shown; `None` for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<Seq>,
     /// The operation with all of its payloads.
     pub operation: OperationView,
 }
 
 /// A payload of a run or of one of its operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum PayloadPart {
     /// What it was given.
     Input,
     /// What it returned.
@@ -39,14 +42,14 @@ pub enum Part {
     LastCheckpoint,
 }
 
-impl Part {
+impl PayloadPart {
     /// The part that a file of this name has, such as `input.json`.
-    pub fn of_file(name: &str) -> Option<Part> {
+    pub fn of_file(name: &str) -> Option<PayloadPart> {
         match name {
-            "input.json" => Some(Part::Input),
-            "output.json" => Some(Part::Output),
-            "error.json" => Some(Part::Error),
-            "last_checkpoint.json" => Some(Part::LastCheckpoint),
+            "input.json" => Some(PayloadPart::Input),
+            "output.json" => Some(PayloadPart::Output),
+            "error.json" => Some(PayloadPart::Error),
+            "last_checkpoint.json" => Some(PayloadPart::LastCheckpoint),
             _ => None,
         }
     }
@@ -54,15 +57,16 @@ impl Part {
     /// The name of the file that has it.
     pub fn file(self) -> &'static str {
         match self {
-            Part::Input => "input.json",
-            Part::Output => "output.json",
-            Part::Error => "error.json",
-            Part::LastCheckpoint => "last_checkpoint.json",
+            PayloadPart::Input => "input.json",
+            PayloadPart::Output => "output.json",
+            PayloadPart::Error => "error.json",
+            PayloadPart::LastCheckpoint => "last_checkpoint.json",
         }
     }
 }
 
-/// A payload, whole; `None` if there is no such run or operation, or it has none.
+/// A payload, whole, as it was after the event at this place in the log, or the newest; `None` if
+/// there is no such run or operation, or it has none.
 ///
 /// # Errors
 /// `Corrupt` if the run's first event cannot be read; otherwise what SQLite says.
@@ -70,24 +74,24 @@ pub fn payload(
     connection: &Connection,
     run: &RunId,
     op: Option<OpId>,
-    part: Part,
+    (part, until): (PayloadPart, Option<Seq>),
 ) -> Result<Option<Json>> {
-    let Some(state) = query::run_state(connection, run, None)? else { return Ok(None) };
+    let Some(state) = query::run_state(connection, run, until)? else { return Ok(None) };
     let json = |error| Json::of(&error).ok();
     let Some(op) = op else {
         return Ok(match part {
-            Part::Input => Some(state.created.input),
-            Part::Output => state.output,
-            Part::Error => state.error.and_then(json),
-            Part::LastCheckpoint => None,
+            PayloadPart::Input => Some(state.created.input),
+            PayloadPart::Output => state.output,
+            PayloadPart::Error => state.error.and_then(json),
+            PayloadPart::LastCheckpoint => None,
         });
     };
     let Some(op) = view(&state, op) else { return Ok(None) };
     Ok(match part {
-        Part::Input => op.input,
-        Part::Output => op.output,
-        Part::Error => op.error.and_then(json),
-        Part::LastCheckpoint => op.last_checkpoint,
+        PayloadPart::Input => op.input,
+        PayloadPart::Output => op.output,
+        PayloadPart::Error => op.error.and_then(json),
+        PayloadPart::LastCheckpoint => op.last_checkpoint,
     })
 }
 
@@ -100,26 +104,33 @@ impl OperationShown {
     ///
     /// # Errors
     /// As [`payload()`].
-    pub fn read(connection: &Connection, run: &RunId, op: OpId) -> Result<Option<OperationShown>> {
-        let state = query::run_state(connection, run, None)?;
+    pub fn read(
+        connection: &Connection,
+        run: &RunId,
+        (op, seq): (OpId, Option<Seq>),
+    ) -> Result<Option<OperationShown>> {
+        let state = query::run_state(connection, run, seq)?;
         let operation = state.and_then(|state| view(&state, op));
-        Ok(operation.map(|operation| OperationShown { run: run.clone(), operation }))
+        Ok(operation.map(|operation| OperationShown { run: run.clone(), seq, operation }))
     }
 
     /// The content of the page.
     pub fn html(&self, site: &Site) -> Markup {
         let (run, op) = (self.run.as_str(), &self.operation);
         let here = site.at(&["runs", run, "operations", &op.op.to_string()]);
-        let file = |part: &str| format!("{here}/{part}.json");
+        let seq = self.seq.map(|seq| seq.to_string());
+        let then = |address: &str| with_query(address, &[("seq", seq.as_deref())]);
+        let file = |part: &str| then(&format!("{here}/{part}.json"));
         html! {
             h1 { (op.name) " " span class={ "status " (status_class(&op.status)) } { (op.status) } " "
-                small { (op.kind) ", operation " (op.op) " of " a href=(site.run(run)) { (run) } } }
+                small { (op.kind) ", operation " (op.op) " of " a href=(then(&site.run(run))) { (run) } } }
+            @if let Some(seq) = &seq { p.card { "As it was after the event at place " b { (seq) } " in the log. " a href=(here) { "As it is at this moment" } } }
             p.facts {
                 span { "started " b { (words::time(op.started_at)) } }
                 @if let Some(ms) = op.duration_ms { span { "took " b { (words::duration(ms)) } } }
                 @if let Some(at) = op.fire_at { span { "fires " b { (words::time(at)) } } }
                 @if let Some(child) = &op.child { span { "child " a href=(site.run(child.as_str())) { (child) } } }
-                @if op.checkpoints > 0 { span { a href=(crate::site::with_query(&site.at(&["runs", run, "curves"]), &[("op", Some(&op.op.to_string()))])) { (words::count(u64::try_from(op.checkpoints).unwrap_or(0), "checkpoint")) } } }
+                @if op.checkpoints > 0 { span { a href=(with_query(&site.at(&["runs", run, "curves"]), &[("op", Some(&op.op.to_string())), ("seq", seq.as_deref())])) { (words::count(u64::try_from(op.checkpoints).unwrap_or(0), "checkpoint")) } } }
                 @if op.held { span { "its end is recorded, and its run has not observed it yet" } }
             }
             @if let Some(error) = &op.error { div.card.bad { (payload::failure("error", error, Some(&file("error")))) } }

@@ -2,7 +2,9 @@
 
 use tidemill_model::{Event, Failure, FailureKind, OpId, RunStatus};
 
-use super::{EventsPage, EventsParams, Only, OperationShown, RunPage, RunParams};
+use super::{
+    EventsPage, EventsParams, Only, OperationShown, PayloadPart, RunPage, RunParams, payload,
+};
 use crate::testing::{
     File, HOSTILE, Written, assert_harmless, at, elements, json, name, op, run_id, site,
 };
@@ -60,7 +62,8 @@ fn a_run_of_50_000_operations_is_a_page_like_any_other() {
     let events = EventsPage::read(&file.connection, &run_id("r"), &EventsParams::default());
     let html = events.unwrap().unwrap().html(&site()).into_string();
     assert!(html.len() < BYTES_MAX && elements(&html) < ELEMENTS_MAX, "{} bytes", html.len());
-    let shown = OperationShown::read(&file.connection, &run_id("r"), op(100)).unwrap().unwrap();
+    let shown =
+        OperationShown::read(&file.connection, &run_id("r"), (op(100), None)).unwrap().unwrap();
     let html = shown.html(&site()).into_string();
     assert!(html.len() < BYTES_MAX && elements(&html) < ELEMENTS_MAX, "{} bytes", html.len());
 }
@@ -86,6 +89,32 @@ fn an_event_rewinds_the_whole_page() {
 }
 
 #[test]
+fn what_a_rewound_run_leads_to_is_rewound_too() {
+    let file = long(3);
+    let rewound = read(&file, RunParams { event: Some(3), ..RunParams::default() });
+    let html = rewound.html(&site()).into_string();
+    let seq = rewound.last.seq;
+    for link in ["operations/1?seq=", "curves?seq=", "export.html?seq="] {
+        assert!(html.contains(&format!("{link}{seq}\"")), "no {link}{seq} in {html}");
+    }
+    let run = run_id("r");
+    let shown = |seq| {
+        let shown = OperationShown::read(&file.connection, &run, (op(1), seq)).unwrap().unwrap();
+        (shown.operation.status.to_string(), shown.html(&site()).into_string())
+    };
+    let (then, html) = shown(Some(seq));
+    assert_eq!(then, "open");
+    assert!(html.contains(&format!("/runs/r?seq={seq}\"")), "it leads back: {html}");
+    assert_eq!(shown(None).0, "completed");
+    let output = |seq| {
+        payload(&file.connection, &run, Some(op(1)), (PayloadPart::Output, seq)).unwrap().is_some()
+    };
+    assert!(!output(Some(seq)) && output(None));
+    let whole = read(&file, RunParams::default()).html(&site()).into_string();
+    assert!(!whole.contains("?seq="), "the newest event needs no place: {whole}");
+}
+
+#[test]
 fn hostile_text_and_large_payloads_stay_text_and_small() {
     let mut file = File::new();
     let large = format!("{{\"{0}\":\"{1}\"}}", HOSTILE.replace('"', "\\\""), "x".repeat(900_000));
@@ -96,7 +125,7 @@ fn hostile_text_and_large_payloads_stay_text_and_small() {
     file.put("r", &Event::StepFailed { op, name, error: error.clone(), attempts: 1 });
     file.put("r", &Event::RunFailed { error });
     let file = file.done();
-    let shown = OperationShown::read(&file.connection, &run_id("r"), op).unwrap().unwrap();
+    let shown = OperationShown::read(&file.connection, &run_id("r"), (op, None)).unwrap().unwrap();
     let events = EventsPage::read(&file.connection, &run_id("r"), &EventsParams::default());
     let pages = [
         read(&file, RunParams::default()).html(&site()).into_string(),

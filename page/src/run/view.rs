@@ -32,8 +32,8 @@ impl RunPage {
             @if let Some(tree) = &self.tree { (tree.html(site)) }
             h2 { "Input and output" }
             div.pair {
-                (payload::value("input", &run.input, Some(&part(&address, "input"))))
-                @if let Some(output) = &run.output { (payload::value("output", output, Some(&part(&address, "output")))) }
+                (payload::value("input", &run.input, Some(&self.part(site, "input"))))
+                @if let Some(output) = &run.output { (payload::value("output", output, Some(&self.part(site, "output")))) }
             }
         }
     }
@@ -75,7 +75,7 @@ impl RunPage {
             @if let Some(reason) = &run.blocked {
                 div.card.bad role="alert" {
                     p { strong { "Blocked. " } (one_line(&reason.why()))
-                        @if let Some(op) = reason.op { " (operation " a href=(operation(site, run.id.as_str(), op.get())) { (op) } ")" } }
+                        @if let Some(op) = reason.op { " (operation " a href=(self.operation_at(site, op.get())) { (op) } ")" } }
                     @if let (Some(logged), Some(asked)) = (&reason.logged, &reason.asked) {
                         p { "The log has " code { (logged) } ", the code asks for " code { (asked) } "." }
                     }
@@ -89,14 +89,14 @@ impl RunPage {
             @if let Some(error) = &run.error {
                 div.card.bad role="alert" {
                     @if let Some(failed) = &self.failed {
-                        p { strong { (failed.kind) " " a href=(operation(site, run.id.as_str(), failed.op.get())) { (failed.name) } }
+                        p { strong { (failed.kind) " " a href=(self.operation_at(site, failed.op.get())) { (failed.name) } }
                             " (operation " (failed.op) ") failed"
                             @if failed.attempts > 1 { " after " (failed.attempts) " attempts" } ":" }
                     }
-                    (payload::failure(if run.status == RunStatus::Cancelled { "cancelled" } else { "error" }, error, Some(&part(&site.run(run.id.as_str()), "error"))))
+                    (payload::failure(if run.status == RunStatus::Cancelled { "cancelled" } else { "error" }, error, Some(&self.part(site, "error"))))
                 }
             } @else if let Some(failed) = &self.failed {
-                p.card { "Its " (failed.kind) " " a href=(operation(site, run.id.as_str(), failed.op.get())) { (failed.name) } " failed, and the run went on."
+                p.card { "Its " (failed.kind) " " a href=(self.operation_at(site, failed.op.get())) { (failed.name) } " failed, and the run went on."
                     @if let Some(error) = &failed.error { " " span.error { (error.to_string()) } } }
             }
         }
@@ -140,11 +140,27 @@ impl RunPage {
         }
     }
 
+    /// The place in the log of the event after which the run is shown, if it is not the last.
+    fn seq(&self) -> Option<String> {
+        (self.event < self.events).then(|| self.last.seq.to_string())
+    }
+
+    /// An address of this run after the same event.
+    fn then(&self, address: &str) -> String {
+        with_query(address, &[("seq", self.seq().as_deref())])
+    }
+
+    fn operation_at(&self, site: &Site, op: u32) -> String {
+        self.then(&site.at(&["runs", self.run.id.as_str(), "operations", &op.to_string()]))
+    }
+
+    fn part(&self, site: &Site, part: &str) -> String {
+        self.then(&site.at(&["runs", self.run.id.as_str(), &format!("{part}.json")]))
+    }
+
     fn ways(&self, site: &Site) -> Markup {
-        let id = self.run.id.as_str();
-        let seq = (self.event < self.events).then(|| self.last.seq.to_string());
-        let then =
-            |view: &str| with_query(&site.at(&["runs", id, view]), &[("seq", seq.as_deref())]);
+        let (id, seq) = (self.run.id.as_str(), self.seq());
+        let then = |view: &str| self.then(&site.at(&["runs", id, view]));
         let has = |kind: &str| self.names.iter().any(|name| name.kind == kind);
         html! {
             nav.chips aria-label="More of this run" {
@@ -212,7 +228,7 @@ impl RunPage {
         html! {
             tr data-row {
                 td.id {
-                    span.soft { (row.op) " " } a data-open href=(operation(site, self.run.id.as_str(), row.op.get())) { (row.name) }
+                    span.soft { (row.op) " " } a data-open href=(self.operation_at(site, row.op.get())) { (row.name) }
                     @if row.kind != "step" { " " span.soft { (row.kind) } }
                     @if let Some(child) = &row.child { " " a href=(site.run(child.as_str())) { (child) } }
                 }
@@ -242,12 +258,4 @@ fn durability(run: &tidemill_model::RunView) -> String {
 /// The class of an operation's status; an open one has no colour of its own.
 pub(super) fn status_class(status: &str) -> &str {
     if status == "open" { "running" } else { status }
-}
-
-fn operation(site: &Site, run: &str, op: u32) -> String {
-    site.at(&["runs", run, "operations", &op.to_string()])
-}
-
-fn part(address: &str, part: &str) -> String {
-    format!("{address}/{part}.json")
 }

@@ -8,6 +8,7 @@ mod hostile;
 mod looks;
 mod moments;
 mod numbers;
+mod questions;
 mod run;
 mod runs;
 mod sign_in;

@@ -20,7 +20,7 @@ use witness::Witness;
 const RUN: &str = "digits";
 
 fn main() -> anyhow::Result<()> {
-    let (folder, programs) = arguments()?;
+    let Arguments { folder, programs, keep } = arguments()?;
     let stage = Stage::set(&folder, &programs)?;
     let look = Look::new(&stage);
 
@@ -68,14 +68,46 @@ fn main() -> anyhow::Result<()> {
     say(&witness.verdict()?);
     chapter("The best trial");
     say(&best_trials(&ranking)?);
-    Ok(())
+    if !keep {
+        say("`make demo KEEP=1` ends with a page on which you can look at all of this.");
+        return Ok(());
+    }
+    chapter("Look at it yourself");
+    keep_open(&stage)
 }
 
-fn arguments() -> anyhow::Result<(PathBuf, PathBuf)> {
+/// What `tools/demo` says.
+struct Arguments {
+    folder: PathBuf,
+    programs: PathBuf,
+    keep: bool,
+}
+
+fn arguments() -> anyhow::Result<Arguments> {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    let [stage, folder, programs, bin] = given.as_slice() else { bail!("run this as: make demo") };
-    ensure!(stage == "--stage" && programs == "--programs", "run this as: make demo");
-    Ok((PathBuf::from(folder), PathBuf::from(bin)))
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    let (folder, bin, keep) = match given.as_slice() {
+        ["--stage", folder, "--programs", bin] => (folder, bin, false),
+        ["--stage", folder, "--programs", bin, "--keep"] => (folder, bin, true),
+        _ => bail!("run this as: make demo"),
+    };
+    Ok(Arguments { folder: PathBuf::from(folder), programs: PathBuf::from(bin), keep })
+}
+
+/// Serves pages of the bucket until somebody presses Ctrl-C, which ends this program, too.
+fn keep_open(stage: &Stage) -> anyhow::Result<()> {
+    let (mut observer, page) = stage.observe()?;
+    let node = format!("{page}/s3/demo/fleet/{NODE}");
+    say(&format!(
+        "Both machines are gone; `tidemill observe` reads the bucket alone.\n\n\
+         the fleet                {page}/\n\
+         the node's two epochs    {node}\n\
+         the sweep, at its end    {node}@latest/runs/{RUN}\n\
+         as vm-1 left it          {node}@e1/runs/{RUN}\n\n\
+         Ctrl-C ends it and deletes everything."
+    ));
+    let status = observer.wait()?;
+    bail!("the observer ended: {status}")
 }
 
 fn start_sweep(url: &str) -> anyhow::Result<()> {

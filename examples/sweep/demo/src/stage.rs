@@ -63,6 +63,23 @@ impl Stage {
         })
     }
 
+    /// Starts the pages of the bucket on a free port, and returns their address.
+    pub(crate) fn observe(&self) -> anyhow::Result<(Child, String)> {
+        let mut command = self.tidemill();
+        command.args(["observe", "--bucket", FLEET, "--listen", "127.0.0.1:0"]);
+        let log = self.folder.join("observe.log");
+        let mut observer = spawn(&self.folder, &mut command, &log)?;
+        let page = wait_for("the observer", Duration::from_secs(20), || {
+            let text = fs::read_to_string(&log)?;
+            if let Some(status) = observer.try_wait()? {
+                bail!("the observer ended: {status}: {text}");
+            }
+            let line = text.split_once(" at ").and_then(|(_, rest)| rest.split_once('\n'));
+            Ok(line.map(|(page, _)| page.to_owned()))
+        })?;
+        Ok((observer, page))
+    }
+
     /// The S3 server's address.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
