@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidemill_model::FleetUrl;
 use tidemill_observer::NodeAddress;
-use tidemill_web::{Settings, Tokens, serve};
+use tidemill_web::{Settings, reader_tokens, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +40,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let tokens = Tokens::new(
+    let tokens = reader_tokens(
         variable("TIDEMILL_OBSERVE_TOKEN").as_deref(),
         variable("TIDEMILL_OBSERVE_READ_TOKEN").as_deref(),
     )?;

@@ -102,6 +102,8 @@ const COMMAND: Deciding = Deciding {
     shells: &["crate::child", "crate::output", "super::program"],
 };
 
+const PAGE: Deciding = Deciding { src: "page/src", files: &["guard"], shells: &[] };
+
 /// Names that do I/O, read a clock or draw random numbers.
 const REFUSED: [&str; 19] = [
     ".await",
@@ -154,7 +156,7 @@ fn names(line: &str, name: &str) -> bool {
 
 #[test]
 fn files_that_decide_do_no_io() {
-    for Deciding { src, files, shells } in [SIDECAR, RUNTIME, BUCKET, COMMAND] {
+    for Deciding { src, files, shells } in [SIDECAR, RUNTIME, BUCKET, COMMAND, PAGE] {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join(src);
         for file in files.iter().flat_map(|path| sources(&src.join(path))) {
             let text =

@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use crate::assets;
+use crate::guard::SIGN_OUT;
 use crate::site::{Past, Shown, Site, Viewer};
 use crate::words;
 
@@ -64,7 +65,7 @@ fn document(title: &str, viewer: &Viewer, body: &Markup) -> Markup {
                         " go through a list, " kbd { "Enter" } " opens."
                     }
                     @if let Some(session) = &viewer.session {
-                        form method="post" action="/sign-out" {
+                        form method="post" action=(SIGN_OUT) {
                             input type="hidden" name="form_token" value=(session);
                             button.link { "Sign out" }
                         }

@@ -3,29 +3,20 @@
 //! Nothing is done anywhere but by the node itself, through its API. The node must still be who the
 //! page said it was: an action carries the node's name and epoch, and another owner is refused.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
-use serde::Deserialize;
 use tidemill_model::{Error, ErrorKind, Json};
 use tidemill_observer::NodeAddress;
+use tidemill_page::Params;
+use tidemill_page::guard::{Sender, Who};
 
 use crate::address::{Address, live_path};
 use crate::answer;
-use crate::auth::Who;
 use crate::live::in_time;
 use crate::service::{Asker, Service};
-
-/// A form has a token and little else.
-const FORM_BYTES_MAX: usize = 16 * 1024;
-
-/// What a form of ours sends.
-#[derive(Debug, Default, Deserialize)]
-struct Sent {
-    form_token: Option<String>,
-}
+use crate::sign_in::form;
 
 impl Service {
     /// Does what a form asks for, if its sender may.
@@ -41,14 +32,10 @@ impl Service {
                 "nothing is changed at this address: a node that answers is at /live/HOST:PORT";
             return Err(Error::new(ErrorKind::Invalid, message));
         };
-        let sent = form(&parts.headers, body).await?;
-        let refused = self.guard.refuses_change(
-            who,
-            (&parts.uri, &parts.headers),
-            sent.form_token.as_deref(),
-        );
-        if let Some(why) = refused {
-            return Ok(answer::forbidden(&why, asker.wants_page, &asker.viewer));
+        let sent = Params::read(&form(&parts.headers, body).await?, &["form_token"])?;
+        let sender = Sender::of(&parts.uri, &parts.headers);
+        if let Some(why) = self.guard.refuses_change(who, &sender, sent.text("form_token")) {
+            return Ok(answer::forbidden(why, asker.wants_page, &asker.viewer));
         }
         let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
         let (["runs", run, "resume"] | ["v1", "runs", run, "resume"]) = segments.as_slice() else {
@@ -139,19 +126,4 @@ impl Service {
         });
         Ok(Some(answer::stream(media_type, Body::from_stream(stream))))
     }
-}
-
-/// Reads a form; a body of another kind has no token in it.
-async fn form(headers: &axum::http::HeaderMap, body: Body) -> Result<Sent, Error> {
-    let is_form = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-    let bytes = to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| {
-        Error::new(ErrorKind::Invalid, format!("a form has at most {FORM_BYTES_MAX} bytes"))
-    })?;
-    if !is_form {
-        return Ok(Sent::default());
-    }
-    let pairs = tidemill_page::Params::read(&String::from_utf8_lossy(&bytes), &["form_token"])?;
-    Ok(Sent { form_token: pairs.text("form_token").map(str::to_owned) })
 }

@@ -18,7 +18,6 @@
 mod act;
 mod address;
 mod answer;
-mod auth;
 mod fleet;
 mod live;
 mod metrics;
@@ -34,4 +33,4 @@ mod timelines;
 mod v1;
 
 pub use service::{Service, serve};
-pub use settings::{Settings, Tokens};
+pub use settings::{Settings, reader_tokens};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
+use tidemill_eventlog::host::boot_now;
 use tidemill_model::Timestamp;
 use tidemill_observer::{Cache, CacheUsage};
 use tidemill_telemetry::metrics::{self, Page, Seconds, names};
@@ -23,7 +24,7 @@ pub(crate) async fn metrics(State(service): State<Arc<Service>>) -> Response {
     cache(&mut page, usage(service.moments.cache().clone()).await);
     let requests: Vec<_> = service.requests.counts().collect();
     page.all(&names::OBSERVER_REQUESTS, requests.iter().map(|(of, count)| (&of[..], *count)));
-    page.one(&names::OBSERVER_SESSIONS, service.guard.sessions.count());
+    page.one(&names::OBSERVER_SESSIONS, service.guard.signed_in(boot_now()));
     answer::text(metrics::CONTENT_TYPE, page.finish())
 }
 

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Form, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tidemill_bucket::NodeUrl;
-use tidemill_eventlog::host::wall_now;
+use tidemill_eventlog::host::{boot_now, wall_now};
 use tidemill_model::{Error, ErrorKind};
+use tidemill_page::guard::{Guard, SIGN_IN, SIGN_OUT, Sender, Who};
 use tidemill_page::{Viewer, plain};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,14 +22,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::address::{Address, Addressable, node_path};
 use crate::answer;
-use crate::auth::{Guard, Who, names_this_machine};
 use crate::fleet::Watch;
 use crate::live::LiveNodes;
 use crate::metrics::metrics;
 use crate::moments::Moments;
 use crate::requests::{self, Requests};
 use crate::settings::Settings;
-use crate::sign_in::{self, SignIn, SignOut};
+use crate::sign_in;
 use crate::timelines::Timelines;
 
 /// How long requests in flight may continue at the end.
@@ -77,7 +77,7 @@ pub async fn serve(
     let address = listener
         .local_addr()
         .map_err(|e| Error::caused(ErrorKind::Internal, "cannot read our address", e))?;
-    let (service, _tasks) = Service::start(settings);
+    let (service, _tasks) = Service::start(settings)?;
     ready(address);
     let closing = stop.clone();
     let served = axum::serve(listener, router(service))
@@ -95,8 +95,9 @@ pub async fn serve(
 
 impl Service {
     /// The parts, and the tasks that watch fleets and nodes; they end when dropped.
-    fn start(settings: Settings) -> (Arc<Service>, Vec<AbortOnDropHandle<()>>) {
+    fn start(settings: Settings) -> Result<(Arc<Service>, Vec<AbortOnDropHandle<()>>), Error> {
         let Settings { fleets, nodes, access, tokens, watch_every, .. } = settings;
+        let guard = sign_in::guard(tokens)?;
         let watch = Arc::new(Watch::new(access.clone(), fleets.clone(), watch_every));
         let live = Arc::new(LiveNodes::new(access.clone(), nodes.clone()));
         let mut tasks = Vec::new();
@@ -112,14 +113,14 @@ impl Service {
         })));
         let service = Service {
             known: Addressable { fleets, nodes },
-            guard: Guard::new(tokens),
+            guard,
             moments: Moments::new(access.clone()),
             timelines: Timelines::new(access),
             watch,
             live,
             requests: Requests::default(),
         };
-        (Arc::new(service), tasks)
+        Ok((Arc::new(service), tasks))
     }
 
     /// Answers a request for a page or for JSON.
@@ -160,8 +161,8 @@ impl Service {
 
 fn router(service: Arc<Service>) -> Router {
     Router::new()
-        .route("/sign-in", post(sign_in_now))
-        .route("/sign-out", post(sign_out))
+        .route(SIGN_IN, post(sign_in_now))
+        .route(SIGN_OUT, post(sign_out))
         .route("/go", get(go))
         .route("/metrics", get(metrics))
         .fallback(any)
@@ -172,9 +173,10 @@ fn router(service: Arc<Service>) -> Router {
 
 /// Lets a request through if its sender may look. Forms check for themselves who may act.
 async fn guard(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    let (uri, headers) = (request.uri(), request.headers());
-    let wants_page = answer::wants_page(headers);
-    if !service.guard.tokens.are_set() && !names_this_machine(uri, headers) {
+    let uri = request.uri();
+    let sender = Sender::of(uri, request.headers());
+    let wants_page = answer::wants_page(request.headers());
+    if !service.guard.tokens().are_set() && !sender.names_this_machine() {
         let message = "without a token this observer answers only to an address or to localhost: \
                        set TIDEMILL_OBSERVE_TOKEN to serve it under a name";
         return answer::forbidden(message, wants_page, &Viewer::default());
@@ -182,20 +184,20 @@ async fn guard(State(service): State<Arc<Service>>, request: Request, next: Next
     if let Some(asset) = answer::asset(uri.path()) {
         return asset;
     }
-    let signs_in = uri.path() == "/sign-in" && request.method() == Method::POST;
-    if signs_in || !matches!(service.guard.who(headers), Who::Nobody) {
+    let signs_in = uri.path() == SIGN_IN && request.method() == Method::POST;
+    if signs_in || !matches!(service.guard.who(&sender, boot_now()), Who::Nobody) {
         return next.run(request).await;
     }
     if wants_page && request.method() == Method::GET {
         let next = uri.path_and_query().map_or("/", |it| it.as_str());
-        return answer::page(StatusCode::UNAUTHORIZED, sign_in::form(next, None));
+        return answer::page(StatusCode::UNAUTHORIZED, service.guard.sign_in_page(next, None));
     }
     answer::unauthorized()
 }
 
 /// Every page and every JSON, and what a person does on a page.
 async fn any(State(service): State<Arc<Service>>, request: Request) -> Response {
-    let who = service.guard.who(request.headers());
+    let who = service.guard.who(&Sender::of(request.uri(), request.headers()), boot_now());
     let wants_page = answer::wants_page(request.headers());
     let asker = Asker { wants_page, viewer: service.guard.viewer(&who) };
     let answered = match *request.method() {
@@ -206,22 +208,14 @@ async fn any(State(service): State<Arc<Service>>, request: Request) -> Response 
     answered.unwrap_or_else(|error| answer::error(&error, wants_page, &asker.viewer))
 }
 
-async fn sign_in_now(
-    State(service): State<Arc<Service>>,
-    uri: Uri,
-    headers: axum::http::HeaderMap,
-    Form(sent): Form<SignIn>,
-) -> Response {
-    sign_in::sign_in(&service.guard, &uri, &headers, sent).await
+async fn sign_in_now(State(service): State<Arc<Service>>, request: Request) -> Response {
+    let answered = sign_in::sign_in(&service.guard, request).await;
+    answered.unwrap_or_else(|error| answer::error(&error, true, &Viewer::default()))
 }
 
-async fn sign_out(
-    State(service): State<Arc<Service>>,
-    uri: Uri,
-    headers: axum::http::HeaderMap,
-    Form(sent): Form<SignOut>,
-) -> Response {
-    sign_in::sign_out(&service.guard, &uri, &headers, &sent)
+async fn sign_out(State(service): State<Arc<Service>>, request: Request) -> Response {
+    let answered = sign_in::sign_out(&service.guard, request).await;
+    answered.unwrap_or_else(|error| answer::error(&error, true, &Viewer::default()))
 }
 
 /// A moment that was typed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemill_model::{Error, ErrorKind, FleetUrl};
 use tidemill_observer::{Access, NodeAddress};
-use tidemill_page::guard::Token;
+use tidemill_page::guard::{Token, Tokens};
 
 /// The settings of the service.
 #[derive(Debug, Clone)]
@@ -24,37 +24,17 @@ pub struct Settings {
     pub watch_every: Duration,
 }
 
-/// The tokens of readers. None are needed on loopback.
-#[derive(Debug, Clone, Default)]
-pub struct Tokens {
-    /// Who sends this may look and act.
-    pub(crate) full: Option<Token>,
-    /// Who sends this may look.
-    pub(crate) read_only: Option<Token>,
-}
-
-impl Tokens {
-    /// Tokens of at least 16 visible ASCII characters.
-    ///
-    /// # Errors
-    /// `Invalid` for a weaker one, and if both are the same.
-    pub fn new(full: Option<&str>, read_only: Option<&str>) -> Result<Tokens, Error> {
-        if full.is_some() && full == read_only {
-            let message = "both tokens are the same: one that may only look must differ";
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-        Ok(Tokens {
-            full: full.map(|text| Token::new("TIDEMILL_OBSERVE_TOKEN", text)).transpose()?,
-            read_only: read_only
-                .map(|text| Token::new("TIDEMILL_OBSERVE_READ_TOKEN", text))
-                .transpose()?,
-        })
-    }
-
-    /// Whether readers need one.
-    pub(crate) fn are_set(&self) -> bool {
-        self.full.is_some() || self.read_only.is_some()
-    }
+/// The tokens of readers, from the values of their variables: at least 16 visible ASCII characters
+/// each. None are needed on loopback.
+///
+/// # Errors
+/// `Invalid` for a weaker one, and if both are the same.
+pub fn reader_tokens(full: Option<&str>, read_only: Option<&str>) -> Result<Tokens, Error> {
+    let token = |variable, text: Option<&str>| text.map(|it| Token::new(variable, it)).transpose();
+    Tokens::new(
+        token("TIDEMILL_OBSERVE_TOKEN", full)?,
+        token("TIDEMILL_OBSERVE_READ_TOKEN", read_only)?,
+    )
 }
 
 impl Settings {

@@ -62,7 +62,8 @@ fn who_signs_in_lands_on_the_page_that_was_asked_for() {
     assert!(tab.complaints().iter().all(|it| it.contains("status of 401")));
     let cookies = tab.cookies();
     let [cookie] = cookies.as_slice() else { panic!("one cookie: {cookies:?}") };
-    assert_eq!(cookie.name, "tidemill_session");
+    let port = observer.base().rsplit(':').next().expect("a port");
+    assert_eq!(cookie.name, format!("tidemill_session_{port}"));
     assert!(cookie.http_only && cookie.same_site == Some(CookieSameSite::Lax), "{cookie:?}");
     assert_eq!(tab.eval::<String>("document.cookie"), "", "no script sees it");
     assert!(!cookie.value.contains("0123456789abcdef"), "it says nothing of the token");
