@@ -101,6 +101,8 @@ function tails(root) {
       row.lastChild.appendChild(document.createElement("code")).textContent = JSON.stringify(event.data ?? null).slice(0, 200);
       body.appendChild(row);
       while (body.rows.length > 500) body.deleteRow(0);
+      // Nothing follows the end; the browser would ask again and again.
+      if (["run_completed", "run_failed", "run_cancelled"].includes(event.kind)) stream.close();
     };
     addEventListener("pagehide", () => stream.close(), { once: true });
   }

@@ -87,7 +87,9 @@ impl Service {
         path: &str,
     ) -> Result<Option<Response>, Error> {
         let media_type = match segments {
-            ["v1", "runs", _, "events"] if path.contains("follow=true") => "text/event-stream",
+            ["runs", _, "events"] | ["v1", "runs", _, "events"] if path.contains("follow=true") => {
+                "text/event-stream"
+            }
             ["v1", "snapshot"] => "application/vnd.sqlite3",
             ["v1", "runs", ..] => "application/json",
             ["runs", _, "export.html"] => "text/html; charset=utf-8",

@@ -36,6 +36,23 @@ impl EventsParams {
     }
 }
 
+/// Reads the address of a stream that a page of events follows: its run, and the event behind which
+/// it begins; `None` if it is no such address.
+///
+/// # Errors
+/// `Invalid` for a name or a value that is wrong.
+pub fn followed(
+    segments: &[&str],
+    query: &str,
+) -> std::result::Result<Option<(RunId, Seq)>, Error> {
+    let ["runs", run, "events"] = segments else { return Ok(None) };
+    let Ok(params) = Params::read(query, &["after", "follow"]) else { return Ok(None) };
+    if params.text("follow") != Some("true") {
+        return Ok(None);
+    }
+    Ok(Some((RunId::new(run)?, params.get("after")?.unwrap_or(Seq::ZERO))))
+}
+
 /// A page of a run's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsPage {
@@ -83,10 +100,7 @@ impl EventsPage {
         let list = site.at(&["runs", self.run.as_str(), "events"]);
         let last = self.events.last().map_or(Seq::ZERO, |event| event.seq);
         let follow = (site.shown == Shown::Live && self.next.is_none() && !self.ended).then(|| {
-            with_query(
-                &site.at(&["v1", "runs", self.run.as_str(), "events"]),
-                &[("after", Some(&last.to_string())), ("follow", Some("true"))],
-            )
+            with_query(&list, &[("after", Some(&last.to_string())), ("follow", Some("true"))])
         });
         html! {
             h1 { "Events of " a href=(run) { (self.run) } " " small { (words::count(self.total, "event")) } }

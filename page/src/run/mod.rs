@@ -21,7 +21,7 @@ use tidemill_model::{
     Seq, Timestamp, Word, took_ms,
 };
 
-pub use events::{EventsPage, EventsParams};
+pub use events::{EventsPage, EventsParams, followed};
 pub use names::NameView;
 pub use operation::{OperationShown, PayloadPart, payload};
 pub use params::{Only, RunParams};

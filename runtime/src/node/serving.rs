@@ -11,7 +11,8 @@ use axum::Router;
 use super::attach::Sidecar;
 use super::figures::Figures;
 use super::http::{
-    Api, AppInfo, Elsewhere, Readiness, Scraped, Server, Token, check_exposure, duration, router,
+    Api, AppInfo, Elsewhere, Readiness, Scraped, Server, Token, check_exposure, duration, guard,
+    router,
 };
 use super::open::OpenNode;
 use super::side::SideThread;
@@ -145,8 +146,9 @@ impl App {
     /// owner has the node.
     pub async fn serve(self, settings: ServeSettings) -> Result<Serving, Error> {
         let ServeSettings { db, sidecar, listen, token, health_lag } = settings;
+        let guard = guard(token)?;
         if let Some(listen) = listen {
-            check_exposure(listen, token.as_ref())?;
+            check_exposure(listen, &guard)?;
         }
         let side = SideThread::start()?;
         let info = AppInfo::of(&self);
@@ -155,10 +157,10 @@ impl App {
         let readiness = Readiness { shipping: shipping.unwrap_or_default(), lag_max: health_lag };
         let scraped = Scraped::under(open.sidecar.as_ref().map(Sidecar::socket));
         let (node, environment) = (open.node.clone(), open.environment.clone());
-        let api = Api::new(node, info, environment, readiness, scraped);
+        let api = Api::new(node, info, environment, readiness, scraped, guard);
         let figures = open.sidecar.as_ref();
         let figures = figures.map(|sidecar| Figures::start(&side, &open.node, sidecar));
-        let mut serving = Serving { side, open, api, token, server: None, figures };
+        let mut serving = Serving { side, open, api, server: None, figures };
         if let Some(listen) = listen
             && let Err(error) = serving.listen(listen).await
         {
@@ -177,15 +179,13 @@ pub struct Serving {
     side: SideThread,
     open: OpenNode,
     api: Arc<Api>,
-    token: Option<Token>,
     server: Option<Server>,
     figures: Option<Figures>,
 }
 
 impl Serving {
     async fn listen(&mut self, listen: SocketAddr) -> Result<(), Error> {
-        let server =
-            Server::start(&self.side, listen, self.token.clone(), Arc::clone(&self.api)).await?;
+        let server = Server::start(&self.side, listen, Arc::clone(&self.api)).await?;
         let address = format!("http://{}", server.address());
         self.server = Some(server);
         if let Err(error) = self.open.node.announce(&address) {
@@ -206,7 +206,7 @@ impl Serving {
     ///
     /// Without a token, bind loopback addresses only.
     pub fn router(&self) -> Router {
-        router(Arc::clone(&self.api), self.token.clone(), Elsewhere::Outside)
+        router(Arc::clone(&self.api), Elsewhere::Outside)
     }
 
     /// The address that the settings asked to listen on; `None` if they asked for none.

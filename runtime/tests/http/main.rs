@@ -9,4 +9,5 @@ mod contract;
 mod operations;
 mod pages;
 mod sidecar;
+mod sign_in;
 mod support;

@@ -1,8 +1,22 @@
-//! The pages of a node: guarded as its API is, and the button of a blocked run.
+//! The pages of a node, and the button of a blocked run.
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, Served, command, until};
+use crate::support::{Folder, Served, until};
+
+/// The form that a page's button sends.
+#[track_caller]
+pub(crate) fn form_of(page: &str) -> String {
+    let (_, after) = page.split_once("name=\"form_token\" value=\"").unwrap();
+    format!("form_token={}", after.split('"').next().unwrap())
+}
+
+/// How often a run was resumed.
+pub(crate) fn resumed(node: &Served, run: &str) -> usize {
+    let events = node.get(&format!("/v1/runs/{run}/events")).body["events"].clone();
+    let kinds = events.as_array().unwrap().iter().map(|event| event["kind"].clone());
+    kinds.filter(|kind| kind == "run_resumed").count()
+}
 
 #[test]
 fn a_page_for_people_and_json_for_programs_at_one_address() {
@@ -28,21 +42,6 @@ fn a_page_for_people_and_json_for_programs_at_one_address() {
 }
 
 #[test]
-fn pages_need_the_token_as_the_api_does() {
-    let folder = Folder::new();
-    let token = "0123456789abcdef0123";
-    let mut serving = command(&["serve", "--db", &folder.db(), "--listen", "127.0.0.1:0"]);
-    serving.env("TIDEMILL_TOKEN", token);
-    let node = Served::spawn(serving);
-    for path in ["/", "/runs", "/runs/r1/events", "/assets/page.css", "/elsewhere"] {
-        assert_eq!(node.page(path).0, 401, "{path}");
-    }
-    let node = node.with_token(token);
-    assert_eq!(node.page("/runs").0, 200);
-    node.stop();
-}
-
-#[test]
 fn a_blocked_run_is_resumed_by_the_form_of_its_own_page_only() {
     let folder = Folder::new();
     let node = Served::start(&folder.db());
@@ -51,17 +50,17 @@ fn a_blocked_run_is_resumed_by_the_form_of_its_own_page_only() {
     assert_eq!(node.ended("m")["status"], "blocked");
     let page = node.page("/runs/m").1;
     assert!(page.contains("not mended yet"), "{page}");
-    let (_, after) = page.split_once("name=\"form_token\" value=\"").unwrap();
-    let form = format!("form_token={}", after.split('"').next().unwrap());
-    let resumed = || {
-        let events = node.get("/v1/runs/m/events").body["events"].clone();
-        let kinds = events.as_array().unwrap().iter().map(|event| event["kind"].clone());
-        kinds.filter(|kind| kind == "run_resumed").count()
-    };
+    let form = form_of(&page);
+    let resumed = || resumed(&node, "m");
     let ours = node.url.clone();
     assert_eq!(node.submit("http://evil.example", "/runs/m/resume", &form), 403);
-    assert_eq!(node.submit(&ours, "/runs/m/resume", "form_token=guess"), 409);
-    assert_eq!(node.submit(&ours, "/runs/m/resume", ""), 409);
+    assert_eq!(node.submit(&ours, "/runs/m/resume", "form_token=guess"), 403);
+    assert_eq!(node.submit(&ours, "/runs/m/resume", ""), 403);
+    assert_eq!(
+        node.submit(&ours, "/sign-in", "token=0123456789abcdef"),
+        404,
+        "nothing to sign in to"
+    );
     assert_eq!(node.submit(&ours, "/runs/m/cancel", &form), 404);
     assert_eq!(resumed(), 0, "nothing of that was done");
     assert_eq!(node.submit(&ours, "/runs/m/resume", &form), 303);

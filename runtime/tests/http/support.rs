@@ -69,6 +69,15 @@ pub(crate) struct Reply {
     pub(crate) body: Value,
 }
 
+/// A reply with the headers that lead a browser on.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) status: u16,
+    pub(crate) location: Option<String>,
+    pub(crate) cookie: Option<String>,
+    pub(crate) body: String,
+}
+
 impl Reply {
     /// The `message` of an error, whose `kind` is checked.
     #[track_caller]
@@ -142,6 +151,28 @@ impl Served {
         let request = request.config().max_redirects(0).build();
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         request.send(form).unwrap().status().as_u16()
+    }
+
+    /// Sends a request as it is, and follows no redirect: the answer with its headers.
+    pub(crate) fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Raw {
+        let mut request = ureq::http::Request::builder().method(method);
+        request = request.uri(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.to_owned()).unwrap();
+        let request = self.agent.configure_request(request).max_redirects(0).build();
+        let mut reply = self.agent.run(request).unwrap();
+        let header = |name| reply.headers().get(name).map(|it| it.to_str().unwrap().to_owned());
+        let (location, cookie) = (header("location"), header("set-cookie"));
+        let body = reply.body_mut().read_to_string().unwrap();
+        Raw { status: reply.status().as_u16(), location, cookie, body }
     }
 
     /// A stream as text, to its end.

@@ -27,6 +27,7 @@ fn a_blocked_run_is_tried_again_from_its_page() {
     let observer = Settings::of_node(&api).start();
     let tab = Tab::at(&format!("{}/runs/waits", observer.live(&api)));
     tab.picture("run-blocked");
+    let events = Tab::at(&format!("{}/runs/waits/events", observer.live(&api)));
     std::fs::write(&file, "").expect("write the file");
     tab.click("form[action$='/resume'] button");
     tab.wait_text("h1 .status", "completed");
@@ -34,6 +35,9 @@ fn a_blocked_run_is_tried_again_from_its_page() {
     assert_eq!(api.status("waits").as_deref(), Some("completed"));
     assert_eq!(tab.count("form[action$='/resume']"), 0);
     tab.assert_quiet(observer.base());
+    // They arrived by themselves.
+    events.wait_text("tbody", "run_completed");
+    events.assert_quiet(observer.base());
 }
 
 #[test]

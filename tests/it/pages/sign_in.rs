@@ -2,11 +2,15 @@
 
 use chromiumoxide::cdp::browser_protocol::network::CookieSameSite;
 
+use serde_json::json;
+
 use super::world::world;
+use crate::support::app::Settings as AppSettings;
 use crate::support::browser::Tab;
 use crate::support::foreign_site::Site;
 use crate::support::http::Api;
 use crate::support::observing::{Observer, Settings};
+use crate::support::{process, scratch, wait};
 
 const FULL: &str = "0123456789abcdef-full";
 const LOOK: &str = "0123456789abcdef-look";
@@ -133,4 +137,72 @@ fn a_program_without_a_token_is_told_nothing() {
         assert_eq!(reply.status, 401, "{path}: {reply:?}");
         assert!(!reply.body.to_string().contains("stuck"), "{reply:?}");
     }
+}
+
+/// Types a token into the form that is shown.
+fn sign_in(tab: &Tab, token: &str) {
+    tab.wait(TOKEN);
+    tab.type_text(token);
+    tab.press("Enter");
+}
+
+#[test]
+fn a_node_with_a_token_is_read_and_acted_on_in_a_browser_beside_its_observer() {
+    let folder = scratch::folder("guarded");
+    let settings = AppSettings::alone(&folder.join("workflow.db")).env("TIDEMILL_TOKEN", FULL);
+    let app = settings.start();
+    let (api, file) = (app.api(), folder.join("file"));
+    let input = json!(file).to_string();
+    let start = ["start", "wants_file", &input, "--id", "waits", "--url", api.base()];
+    process::finish("start", &mut settings.command(&start)).ok();
+    let run = format!("{}/runs/waits", api.base());
+    let tab = Tab::at(&run);
+    assert_eq!(tab.text("h1"), "Sign in");
+    assert!(!tab.text("body").contains("waits"), "nothing is told before");
+    sign_in(&tab, "0123456789abcdef-none");
+    tab.wait_text("[role=alert]", "The token is wrong");
+    sign_in(&tab, FULL);
+    tab.wait_text("h1", "waits");
+    assert_eq!(tab.address(), run);
+    wait::until_true("the run to be blocked", wait::SOON, || {
+        tab.open(&run);
+        tab.count(RESUME) == 1
+    });
+    let read: Vec<u16> = tab.eval(
+        "Promise.all(['/runs/waits/input.json', '/v1/runs/waits', '/v1/runs', '/metrics'].map(\
+         path => fetch(path).then(it => it.status)))",
+    );
+    assert_eq!(read, [200, 401, 401, 401], "a session opens the pages and not the API");
+
+    // The events of a run that goes on arrive by themselves.
+    tab.open(&format!("{run}/events"));
+    std::fs::write(&file, "").expect("write the file");
+    let resume = "fetch('/runs/waits/resume', {method: 'POST', body: new URLSearchParams(\
+                  {form_token: document.querySelector('footer [name=form_token]').value})})\
+                  .then(it => it.status)";
+    assert_eq!(tab.eval::<u16>(resume), 200, "led to the run's page");
+    tab.wait_text("tbody", "run_completed");
+    tab.open(&run);
+    assert_eq!(tab.text("h1 .status"), "completed");
+
+    // An observer at the same host has its own session.
+    let observer = Settings::of_node(&api)
+        .env("TIDEMILL_TOKEN", FULL)
+        .env("TIDEMILL_OBSERVE_TOKEN", LOOK)
+        .start();
+    tab.open(&format!("{}/runs/waits", observer.live(&api)));
+    sign_in(&tab, LOOK);
+    tab.wait_text("h1", "waits");
+    assert_eq!(tab.cookies().len(), 2);
+    tab.open(&run);
+    tab.wait_text("h1", "waits");
+    tab.click("footer button");
+    tab.wait_text("h1", "Sign in");
+    tab.open(&format!("{}/runs/waits", observer.live(&api)));
+    tab.wait_text("h1", "waits");
+    tab.open(&run);
+    assert_eq!(tab.text("h1"), "Sign in", "the session has ended");
+    let complaints = tab.complaints();
+    assert!(complaints.iter().all(|it| it.contains("status of 401")), "{complaints:#?}");
+    assert!(!app.log().contains(FULL), "no token is in the log");
 }

@@ -47,7 +47,7 @@ pub(crate) async fn events(
     let run = RunId::new(&id)?;
     if follow {
         let after = after.or(last_event_id(&headers)?).unwrap_or(Seq::ZERO);
-        return follow_run(api, run, after).await;
+        return follow_run(api, run, after, Named::ByKind).await;
     }
     let after = after.unwrap_or(Seq::ZERO);
     let EventRows { rows, more } = page(&api.reads, &run, after, (limit, PAGE_BYTES_MAX)).await?;
@@ -88,14 +88,29 @@ struct Follower {
     ended: bool,
 }
 
-async fn follow_run(api: Arc<Api>, run: RunId, after: Seq) -> Result<Response, ApiError> {
+/// What the events of a stream are called.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Named {
+    /// By their kind: a program listens to some.
+    ByKind,
+    /// Not at all: a page listens to whatever comes, which a browser does only for those.
+    No,
+}
+
+/// A stream of a run's events behind `after`.
+pub(super) async fn follow_run(
+    api: Arc<Api>,
+    run: RunId,
+    after: Seq,
+    named: Named,
+) -> Result<Response, ApiError> {
     // Before the first look, so that no commit in between is missed.
     let following = api.node.follow(&run);
     let (reads, closing) = (api.reads.clone(), api.closing.clone());
     let follower = Follower::new(reads, closing, following, run, after).await?;
-    let events = stream::unfold(follower, |mut follower| async move {
+    let events = stream::unfold(follower, move |mut follower| async move {
         let event = match follower.next().await? {
-            Ok(row) => sse(row),
+            Ok(row) => sse(row, named),
             Err(error) => Event::default().event("error").data(error.to_json()),
         };
         Some((Ok::<_, Infallible>(event), follower))
@@ -163,10 +178,14 @@ async fn has_ended(reads: &Reads, run: &RunId) -> Result<bool, ApiError> {
     Ok(matches!(reads.find(run).await?, Some(Stored::Ended(..))))
 }
 
-fn sse(row: Row) -> Event {
+fn sse(row: Row, named: Named) -> Event {
     let view = row.into_view();
     let data = serde_json::to_string(&view).expect("an event's row has a JSON form");
-    Event::default().id(view.seq.to_string()).event(view.kind).data(data)
+    let event = Event::default().id(view.seq.to_string()).data(data);
+    match named {
+        Named::ByKind => event.event(view.kind),
+        Named::No => event,
+    }
 }
 
 #[cfg(test)]

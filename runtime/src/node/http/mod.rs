@@ -3,8 +3,8 @@
 //! The table of its requests is in [`reference`].
 //!
 //! An error is `{kind, message}`. On any address that is not loopback, every request but those that
-//! ask for health needs the bearer token; a node without a token refuses requests of web pages of
-//! other origins. What a reply reports is durable: it is read from the file, or the writer has confirmed
+//! ask for health needs the bearer token, and a page the token or a session; a node without a token
+//! refuses requests of web pages of other origins. What a reply reports is durable: it is read from the file, or the writer has confirmed
 //! it.
 //!
 //! Failure: an internal error is logged with its source and shown without it. Shutdown: the streams
@@ -25,6 +25,7 @@ mod prune;
 mod query;
 pub(super) mod reference;
 mod runs;
+mod sign_in;
 mod snapshot;
 mod view;
 
@@ -39,6 +40,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{MethodRouter, get, post};
+use tidemill_page::guard::Guard;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +50,7 @@ use self::error::ApiError;
 pub(crate) use self::health::Readiness;
 pub(crate) use self::metrics::Scraped;
 use self::reference::{Endpoint, Route};
+pub(crate) use self::sign_in::guard;
 use super::side::SideThread;
 use crate::author::App;
 use crate::engine::{Environment, Node};
@@ -66,8 +69,8 @@ pub(crate) struct Api {
     reads: Reads,
     scraped: Scraped,
     closing: CancellationToken,
-    /// What the forms of this process's pages carry.
-    form_token: String,
+    /// Who may look at the pages, and act on them.
+    guard: Guard,
 }
 
 impl Api {
@@ -77,10 +80,10 @@ impl Api {
         environment: Environment,
         readiness: Readiness,
         scraped: Scraped,
+        guard: Guard,
     ) -> Arc<Api> {
         let (reads, closing) = (node.reads(), CancellationToken::new());
-        let form_token = uuid::Uuid::new_v4().to_string();
-        Arc::new(Api { node, app, environment, readiness, reads, scraped, closing, form_token })
+        Arc::new(Api { node, app, environment, readiness, reads, scraped, closing, guard })
     }
 
     /// Ends the streams and closes the readers.
@@ -123,14 +126,14 @@ pub(crate) struct Server {
 }
 
 /// Refuses an address that other machines could reach if there is no token.
-pub(crate) fn check_exposure(listen: SocketAddr, token: Option<&Token>) -> Result<(), Error> {
+pub(crate) fn check_exposure(listen: SocketAddr, guard: &Guard) -> Result<(), Error> {
     let loopback = match listen.ip() {
         IpAddr::V4(ip) => ip.is_loopback(),
         IpAddr::V6(ip) => {
             ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())
         }
     };
-    if loopback || token.is_some() {
+    if loopback || guard.tokens().are_set() {
         return Ok(());
     }
     Err(Error::new(
@@ -147,11 +150,10 @@ impl Server {
     pub(crate) async fn start(
         side: &SideThread,
         listen: SocketAddr,
-        token: Option<Token>,
         api: Arc<Api>,
     ) -> Result<Server, Error> {
-        check_exposure(listen, token.as_ref())?;
-        let router = router(Arc::clone(&api), token, Elsewhere::Ours);
+        check_exposure(listen, &api.guard)?;
+        let router = router(Arc::clone(&api), Elsewhere::Ours);
         let (stop, bound) = (api.closing.clone(), bind(side, listen).await?);
         let address = bound
             .local_addr()
@@ -206,21 +208,23 @@ pub(super) enum Elsewhere {
     Outside,
 }
 
-/// The API, guarded by the token, or without one against foreign web pages.
-pub(super) fn router(api: Arc<Api>, token: Option<Token>, elsewhere: Elsewhere) -> Router {
-    let routes = routes_of(|endpoint| !endpoint.open);
+/// The API, guarded by the token, or without one against foreign web pages. Pages find out for
+/// themselves who looks.
+pub(super) fn router(api: Arc<Api>, elsewhere: Elsewhere) -> Router {
+    let routes = routes_of(|endpoint| !endpoint.open).method_not_allowed_fallback(no_such_method);
+    let has_token = api.guard.tokens().are_set();
+    let routes = if has_token {
+        routes.layer(axum::middleware::from_fn_with_state(Arc::clone(&api), auth::check))
+    } else {
+        routes
+    };
     let routes = match elsewhere {
         Elsewhere::Ours => routes.fallback(pages::any),
         Elsewhere::Outside => routes,
     };
-    let routes = routes.method_not_allowed_fallback(no_such_method);
-    let guarded = match token {
-        Some(token) => {
-            routes.layer(axum::middleware::from_fn_with_state(Arc::new(token), auth::check))
-        }
-        None => routes.layer(axum::middleware::from_fn(page::check)),
-    };
-    routes_of(|endpoint| endpoint.open).merge(guarded).with_state(api)
+    let routes =
+        if has_token { routes } else { routes.layer(axum::middleware::from_fn(page::check)) };
+    routes_of(|endpoint| endpoint.open).merge(routes).with_state(api)
 }
 
 /// The routes of the table that `which` picks.

@@ -6,43 +6,40 @@
 //! address or as `localhost`, and an `Origin`, which only browsers send, must be the node's own.
 
 use axum::extract::Request;
-use axum::http::header::{HOST, ORIGIN};
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tidemill_page::guard::{is_own_origin, names_this_machine};
+use tidemill_page::guard::Sender;
 
 use super::error::ApiError;
 
 /// Passes a request on unless a foreign web page may have sent it.
 pub(crate) async fn check(request: Request, next: Next) -> Response {
-    match refusal(request.uri(), request.headers()) {
+    match refusal(&Sender::of(request.uri(), request.headers())) {
         None => next.run(request).await,
         Some(message) => ApiError::forbidden(message).into_response(),
     }
 }
 
-fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
-    let host = uri.authority().map(Authority::as_str).or(text(HOST)).unwrap_or_default();
-    if !names_this_machine(host) {
+fn refusal(sender: &Sender<'_>) -> Option<String> {
+    if !sender.names_this_machine() {
         return Some(format!(
             "without a token this node answers only to an address or to localhost, not to \
-             `{host}`: set TIDEMILL_TOKEN to serve it under a name"
+             `{}`: set TIDEMILL_TOKEN to serve it under a name",
+            sender.host()
         ));
     }
-    let origin = text(ORIGIN)?;
-    (!is_own_origin(origin, host)).then(|| {
-        format!(
-            "without a token this node takes nothing from a web page of `{origin}`: set \
-             TIDEMILL_TOKEN and send it"
-        )
-    })
+    let origin = sender.origin().filter(|_| !sender.is_from_our_page())?;
+    Some(format!(
+        "without a token this node takes nothing from a web page of `{origin}`: set \
+         TIDEMILL_TOKEN and send it"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header::{HOST, ORIGIN};
+    use axum::http::{HeaderMap, Uri};
+
     use super::*;
 
     fn refused(host: &str, origin: Option<&str>) -> Option<String> {
@@ -51,7 +48,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
-        refusal(&"/v1/runs".parse().unwrap(), &headers)
+        refusal(&Sender::of(&Uri::from_static("/v1/runs"), &headers))
     }
 
     #[test]
