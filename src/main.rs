@@ -15,6 +15,7 @@ mod forget;
 mod fsck;
 mod install_litestream;
 mod interrupt;
+mod node_tokens;
 mod nodes;
 mod observe;
 mod output;

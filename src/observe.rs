@@ -1,6 +1,7 @@
 //! `tidemill observe`: the pages and the API of fleets and nodes, at any moment.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::S3Args;
-use crate::output;
+use crate::{node_tokens, output};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -19,7 +20,8 @@ It executes nothing and writes nothing under a node's prefix. What it restores i
 TIDEMILL_CACHE, up to TIDEMILL_CACHE_MIB (10240).
 
 On any address but loopback readers need a token: TIDEMILL_OBSERVE_TOKEN lets them look and act, \
-TIDEMILL_OBSERVE_READ_TOKEN look only. TIDEMILL_TOKEN is the token of the nodes that it asks.")]
+TIDEMILL_OBSERVE_READ_TOKEN look only. TIDEMILL_TOKEN is the token of the nodes that it asks, where \
+--node-tokens names no other.")]
 pub(crate) struct Args {
     /// A fleet to show; give it several times for several
     #[arg(long = "bucket", value_name = "s3://BUCKET/FLEET")]
@@ -27,6 +29,10 @@ pub(crate) struct Args {
     /// A node to ask while it answers; give it several times for several
     #[arg(long, value_name = "http://HOST:PORT")]
     node_url: Vec<NodeAddress>,
+    /// A file with a token for each node, one `http://HOST:PORT TOKEN` a line, which only its owner may
+    /// read; a node without a line is sent TIDEMILL_TOKEN
+    #[arg(long, value_name = "FILE", env = "TIDEMILL_NODE_TOKENS")]
+    node_tokens: Option<PathBuf>,
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7421")]
     listen: SocketAddr,
@@ -44,8 +50,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         variable("TIDEMILL_OBSERVE_TOKEN").as_deref(),
         variable("TIDEMILL_OBSERVE_READ_TOKEN").as_deref(),
     )?;
+    let mut access = args.s3.access()?;
+    let file = args.node_tokens.filter(|path| !path.as_os_str().is_empty());
+    let node_tokens = node_tokens::read(file.as_deref(), access.token.take())?;
     let settings = Settings {
-        access: args.s3.access()?,
+        access,
+        node_tokens,
         fleets: args.fleets,
         nodes: args.node_url,
         listen: args.listen,

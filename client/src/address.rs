@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use tidemill_model::Invalid;
 
-/// The address of a node's HTTP API, without a path.
+/// The address of a node's HTTP API, without a path. Two texts of one address are equal: the host is
+/// in lower case, and HTTP's own port is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeAddress(String);
 
@@ -45,11 +46,16 @@ impl FromStr for NodeAddress {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
         // What follows the last colon is the port, unless that colon is within an IPv6 address.
         let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
-        let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok());
-        if host.is_empty() || !host.bytes().all(plain) || !port_is_one {
+        let number = port.map(|port| port.parse::<u16>().map_err(|_| invalid())).transpose()?;
+        let name = port.and_then(|port| host.strip_suffix(port)?.strip_suffix(':')).unwrap_or(host);
+        if name.is_empty() || !host.bytes().all(plain) {
             return Err(invalid());
         }
-        Ok(NodeAddress(format!("http://{host}")))
+        let name = name.to_ascii_lowercase();
+        Ok(NodeAddress(match number {
+            Some(number) if number != 80 => format!("http://{name}:{number}"),
+            _ => format!("http://{name}"),
+        }))
     }
 }
 
@@ -62,6 +68,10 @@ mod tests {
         let read = |text: &str| text.parse::<NodeAddress>().map(|it| it.to_string());
         assert_eq!(read("http://127.0.0.1:7420").unwrap(), "http://127.0.0.1:7420");
         assert_eq!(read("http://[::1]:7420/").unwrap(), "http://[::1]:7420");
+        for same in ["http://Node:80", "http://node:080/", "http://NODE"] {
+            assert_eq!(read(same).unwrap(), "http://node", "{same}");
+        }
+        assert_eq!(read("http://[FE80::1]:07420").unwrap(), "http://[fe80::1]:7420");
         let connects = |text: &str| text.parse::<NodeAddress>().unwrap().host_and_port();
         assert_eq!(connects("http://node:7420/"), "node:7420");
         assert_eq!(connects("http://node"), "node:80");
@@ -74,6 +84,7 @@ mod tests {
             "http://node/v1/runs",
             "http://127.0.0.1:99999",
             "http://node:",
+            "http://:7420",
             "http://user@node",
         ] {
             let error = read(bad).unwrap_err().to_string();

@@ -32,6 +32,8 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 pub struct NodeClient {
     address: NodeAddress,
     token: Option<String>,
+    /// What to do if the node refuses the token.
+    advice: &'static str,
     peer: Peer,
 }
 
@@ -54,7 +56,14 @@ struct NodeRefusal {
 impl NodeClient {
     /// A client of the node at an address, with the bearer token that the node may require.
     pub fn new(address: NodeAddress, token: Option<String>) -> NodeClient {
-        NodeClient { peer: Peer::Node(address.clone()), address, token }
+        let advice = "set TIDEMILL_TOKEN to its token";
+        NodeClient { peer: Peer::Node(address.clone()), address, token, advice }
+    }
+
+    /// The same client, whose errors say this of a token that the node refuses.
+    #[must_use]
+    pub fn advising(self, advice: &'static str) -> NodeClient {
+        NodeClient { advice, ..self }
     }
 
     /// Gets a JSON document.
@@ -213,11 +222,10 @@ impl NodeClient {
             let message = format!("{what}: is it a tidemill node?");
             return Error::new(ErrorKind::Unavailable, message);
         };
-        let hint = match status {
-            StatusCode::UNAUTHORIZED => ": set TIDEMILL_TOKEN to its token",
-            _ => "",
+        let message = match status {
+            StatusCode::UNAUTHORIZED => format!("{}: {message}: {}", self.address, self.advice),
+            _ => format!("{}: {message}", self.address),
         };
-        let message = format!("{}: {message}{hint}", self.address);
         Error::new(kind.map_or(ErrorKind::Internal, ApiErrorKind::kind), message)
     }
 }

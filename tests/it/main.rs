@@ -41,6 +41,7 @@ mod looking;
 mod lost_in_a_cure;
 mod lost_state;
 mod metrics;
+mod node_tokens;
 mod observe;
 mod observe_metrics;
 mod observer;

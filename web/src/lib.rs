@@ -23,6 +23,7 @@ mod live;
 mod metrics;
 mod moments;
 mod needs;
+mod node_tokens;
 mod requests;
 mod service;
 mod settings;
@@ -32,5 +33,6 @@ mod sql;
 mod timelines;
 mod v1;
 
+pub use node_tokens::NodeTokens;
 pub use service::{Service, serve};
 pub use settings::{Settings, reader_tokens};

@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use tidemill_client::NodeClient;
 use tidemill_model::{Epoch, Error, ErrorKind, Json, NodeId};
-use tidemill_observer::{Access, NodeAddress};
+use tidemill_observer::NodeAddress;
 use tidemill_page::overview::Overview;
 use tidemill_page::{Page, View};
+
+use crate::node_tokens::NodeTokens;
 
 /// How long a node may take to answer: a page of it is a few queries.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -17,7 +19,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// The nodes, and what each said last.
 #[derive(Debug)]
 pub(crate) struct LiveNodes {
-    access: Access,
+    tokens: NodeTokens,
     said: RwLock<BTreeMap<String, Said>>,
     pub(crate) addresses: Vec<NodeAddress>,
 }
@@ -50,13 +52,16 @@ pub(crate) struct Identity {
 }
 
 impl LiveNodes {
-    pub(crate) fn new(access: Access, addresses: Vec<NodeAddress>) -> LiveNodes {
-        LiveNodes { access, said: RwLock::default(), addresses }
+    pub(crate) fn new(tokens: NodeTokens, addresses: Vec<NodeAddress>) -> LiveNodes {
+        for address in tokens.unused(&addresses) {
+            tracing::warn!(node = %address, "a token is set for a node that no --node-url names");
+        }
+        LiveNodes { tokens, said: RwLock::default(), addresses }
     }
 
     /// A client of a node.
     pub(crate) fn client(&self, address: &NodeAddress) -> NodeClient {
-        NodeClient::new(address.clone(), self.access.token.clone())
+        self.tokens.client(address)
     }
 
     /// Asks every node who it is and what it shows first.

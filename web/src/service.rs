@@ -96,10 +96,10 @@ pub async fn serve(
 impl Service {
     /// The parts, and the tasks that watch fleets and nodes; they end when dropped.
     fn start(settings: Settings) -> Result<(Arc<Service>, Vec<AbortOnDropHandle<()>>), Error> {
-        let Settings { fleets, nodes, access, tokens, watch_every, .. } = settings;
+        let Settings { fleets, nodes, access, node_tokens, tokens, watch_every, .. } = settings;
         let guard = sign_in::guard(tokens)?;
         let watch = Arc::new(Watch::new(access.clone(), fleets.clone(), watch_every));
-        let live = Arc::new(LiveNodes::new(access.clone(), nodes.clone()));
+        let live = Arc::new(LiveNodes::new(node_tokens, nodes.clone()));
         let mut tasks = Vec::new();
         for fleet in fleets.clone() {
             tasks.push(AbortOnDropHandle::new(tokio::spawn(Arc::clone(&watch).fleet(fleet))));

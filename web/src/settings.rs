@@ -7,6 +7,8 @@ use tidemill_model::{Error, ErrorKind, FleetUrl};
 use tidemill_observer::{Access, NodeAddress};
 use tidemill_page::guard::{Token, Tokens};
 
+use crate::node_tokens::NodeTokens;
+
 /// The settings of the service.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -16,8 +18,10 @@ pub struct Settings {
     pub nodes: Vec<NodeAddress>,
     /// Where to listen; a port of 0 takes any free one.
     pub listen: SocketAddr,
-    /// How sources are opened, with the token of live nodes.
+    /// How moments of the past are opened.
     pub access: Access,
+    /// The tokens of the nodes that are asked.
+    pub node_tokens: NodeTokens,
     /// Who may look, and who may act.
     pub tokens: Tokens,
     /// How often leases are read, from 1 s.

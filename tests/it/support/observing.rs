@@ -15,7 +15,7 @@ pub(crate) struct Settings {
 
 /// An observer. Dropping it kills it.
 pub(crate) struct Observer {
-    _process: Process,
+    process: Process,
     base: String,
 }
 
@@ -62,7 +62,7 @@ impl Settings {
             let (line, _) = rest.split_once('\n')?;
             Some(line.rsplit_once(" at ")?.1.to_owned())
         });
-        Observer { _process: process, base }
+        Observer { process, base }
     }
 }
 
@@ -75,6 +75,11 @@ impl Observer {
     /// A client of it.
     pub(crate) fn api(&self) -> Api {
         Api::new(self.base.clone())
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
     }
 
     /// The address of a page.
