@@ -14,14 +14,19 @@ use tokio_util::sync::CancellationToken;
 use crate::common::S3Args;
 use crate::{node_tokens, output};
 
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+const HELP: &str = "\
 It executes nothing and writes nothing under a node's prefix. What it restores is kept in \
 TIDEMILL_CACHE, up to TIDEMILL_CACHE_MIB (10240).
 
 On any address but loopback readers need a token: TIDEMILL_OBSERVE_TOKEN lets them look and act, \
 TIDEMILL_OBSERVE_READ_TOKEN look only. TIDEMILL_TOKEN is the token of the nodes that it asks, where \
---node-tokens names no other.")]
+--node-tokens names no other.
+
+Addresses (docs/observe.md, GET /openapi.json), where … is /s3/BUCKET/FLEET/NODE@MOMENT or \
+/live/HOST:PORT:";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{HELP}\n{}", tidemill_web::addresses()))]
 pub(crate) struct Args {
     /// A fleet to show; give it several times for several
     #[arg(long = "bucket", value_name = "s3://BUCKET/FLEET")]

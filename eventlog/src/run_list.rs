@@ -15,6 +15,7 @@ use crate::query::{self, RunFilter};
 /// What runs can be sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RunColumn {
     /// When they were started.
     #[default]
@@ -76,6 +77,7 @@ impl RunColumn {
 
 /// An order of runs; runs that are equal in it come with the newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunOrder {
     /// By what.
     pub by: RunColumn,

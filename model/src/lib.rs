@@ -28,6 +28,8 @@ pub mod limits;
 pub mod log_order;
 mod name;
 mod node_state;
+#[cfg(feature = "schema")]
+pub mod openapi;
 mod operation;
 mod position;
 mod prune;

@@ -13,6 +13,7 @@ const NODES_MAX: usize = 100;
 
 /// What an observer shows first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FleetsPage {
     /// What needs a human, of all fleets.
     pub needs: Needs,
@@ -28,6 +29,7 @@ pub struct FleetsPage {
 
 /// A fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FleetView {
     /// Its name, `s3://BUCKET/FLEET`.
     pub fleet: String,
@@ -42,6 +44,7 @@ pub struct FleetView {
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeRow {
     /// Its name.
     pub node: String,

@@ -22,6 +22,7 @@ const FAILED_IS_NEWS_MS: u64 = 24 * 3_600_000;
 
 /// Something that needs a human.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Need {
     /// Since when; `None` if that is not known.
     pub since: Option<Timestamp>,
@@ -39,6 +40,7 @@ pub struct Need {
 
 /// What needs a human, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Needs {
     /// The oldest first; what has no time comes first.
     pub all: Vec<Need>,

@@ -17,6 +17,7 @@ const ROWS: u32 = 20;
 
 /// The overview of a source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Overview {
     /// What needs a human.
     pub needs: Needs,

@@ -16,6 +16,7 @@ const CHARS_MAX: usize = 200;
 
 /// A statement and its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SqlPage {
     /// The statement; empty before one was typed.
     pub sql: String,
@@ -29,6 +30,7 @@ pub struct SqlPage {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SqlAnswer {
     /// The names of the columns.
     pub columns: Vec<String>,
@@ -42,6 +44,7 @@ pub struct SqlAnswer {
 
 /// A table or view, with its columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SqlTable {
     /// Its name.
     pub name: String,

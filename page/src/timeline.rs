@@ -34,6 +34,7 @@ const ROWS_MAX: usize = 60;
 
 /// A node's timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TimelinePage {
     /// The node, `s3://BUCKET/FLEET/NODE`.
     pub node: String,
@@ -47,6 +48,7 @@ pub struct TimelinePage {
 
 /// An epoch of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EpochRow {
     /// Its number.
     pub epoch: u64,
@@ -69,6 +71,7 @@ pub struct EpochRow {
 
 /// A point that can be restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PointMark {
     /// How it is typed after `@`.
     pub moment: String,

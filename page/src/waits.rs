@@ -8,6 +8,7 @@ use crate::words;
 
 /// The open operation that a run waits for longest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WaitView {
     /// The operation.
     pub op: OpId,

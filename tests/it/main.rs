@@ -43,6 +43,7 @@ mod lost_state;
 mod metrics;
 mod node_tokens;
 mod observe;
+mod observe_document;
 mod observe_metrics;
 mod observer;
 mod older_file;

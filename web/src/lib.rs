@@ -24,6 +24,8 @@ mod metrics;
 mod moments;
 mod needs;
 mod node_tokens;
+mod openapi;
+mod reference;
 mod requests;
 mod service;
 mod settings;
@@ -34,5 +36,6 @@ mod timelines;
 mod v1;
 
 pub use node_tokens::NodeTokens;
+pub use reference::text as addresses;
 pub use service::{Service, serve};
 pub use settings::{Settings, reader_tokens};

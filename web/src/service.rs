@@ -26,6 +26,7 @@ use crate::fleet::Watch;
 use crate::live::LiveNodes;
 use crate::metrics::metrics;
 use crate::moments::Moments;
+use crate::openapi;
 use crate::requests::{self, Requests};
 use crate::settings::Settings;
 use crate::sign_in;
@@ -165,6 +166,7 @@ fn router(service: Arc<Service>) -> Router {
         .route(SIGN_OUT, post(sign_out))
         .route("/go", get(go))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi::document))
         .fallback(any)
         .layer(from_fn_with_state(Arc::clone(&service), guard))
         .layer(from_fn_with_state(Arc::clone(&service), requests::count))

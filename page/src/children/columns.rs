@@ -44,6 +44,7 @@ const TEXTS_BYTES_MAX: usize = 60 * 1024;
 
 /// Where the values of a column are from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnOf {
     /// The children's inputs.

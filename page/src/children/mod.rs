@@ -26,6 +26,7 @@ pub use columns::ColumnOf;
 
 /// What is asked of the children of a run: the parameters of their address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChildrenQuery {
     /// `seq=SEQ`: as it was at this event. `None` for what is now.
     pub seq: Option<Seq>,
@@ -98,6 +99,7 @@ impl ChildrenQuery {
 /// A cell is `null` where the child has no such value. The lines are those of the first children
 /// in the order of the table; `others` are those after them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChildrenPage {
     /// The parent.
     pub run: RunId,
@@ -126,6 +128,7 @@ pub struct ChildrenPage {
 
 /// A column of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Column {
     /// What `sort` takes.
     pub key: String,
@@ -141,6 +144,7 @@ pub struct Column {
 
 /// How many columns are left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LeftOut {
     /// Of inputs.
     pub input: usize,
@@ -152,6 +156,7 @@ pub struct LeftOut {
 
 /// A child in the table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChildRow {
     /// The run.
     pub id: RunId,
@@ -167,6 +172,7 @@ pub struct ChildRow {
 
 /// A value in the table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cell {
     /// The value: a number, a word, or the beginning of a text.
     pub value: Value,
@@ -176,6 +182,7 @@ pub struct Cell {
 
 /// One metric of all children.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChildrenCurves {
     /// The number's path.
     pub metric: String,
@@ -193,6 +200,7 @@ pub struct ChildrenCurves {
 
 /// A metric of a child: of its step with the most points.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChildLine {
     /// The child.
     pub id: RunId,

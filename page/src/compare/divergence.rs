@@ -6,6 +6,7 @@ use tidemill_model::{Event, EventClass, Floats, Json, RunId};
 
 /// In what two events differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// One history ends before the other.

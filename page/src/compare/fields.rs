@@ -14,6 +14,7 @@ const PATH_CHARS_MAX: usize = 80;
 
 /// Two values, field by field.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fields {
     /// How many fields differ.
     pub differing: usize,
@@ -27,6 +28,7 @@ pub struct Fields {
 
 /// A field of two values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Field {
     /// Where it is: `model.layers[2]`; empty for the whole value.
     pub path: String,

@@ -32,6 +32,7 @@ pub type Side<'a> = (&'a Connection, &'a RunId, Option<Seq>);
 
 /// What is asked of a comparison: the parameters of its address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CompareQuery {
     /// `a=RUN`: the first run. `None` if it is to be asked for.
     pub a: Option<RunId>,
@@ -63,6 +64,7 @@ impl CompareQuery {
 /// `{"query": {"a": "r1", "b": "r2", "a_seq": null, "b_seq": null}, "found": …}`, where `found`
 /// is a [`ComparePage`], or `null` until both runs are named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Compare {
     /// What was asked for.
     pub query: CompareQuery,
@@ -118,6 +120,7 @@ impl Compare {
 /// `divergence` is `null` where both histories are the same to their ends. Values are the
 /// beginnings of their JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ComparePage {
     /// The first run.
     pub a: ComparedRun,
@@ -139,6 +142,7 @@ pub struct ComparePage {
 
 /// One of the runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ComparedRun {
     /// The run.
     pub run: RunId,
@@ -158,6 +162,7 @@ pub struct ComparedRun {
 
 /// The events of both runs at one place of their histories.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventPair {
     /// In what they differ.
     pub what: What,
@@ -171,6 +176,7 @@ pub struct EventPair {
 
 /// An event as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventShown {
     /// Its position in the log.
     pub seq: Seq,

@@ -26,6 +26,7 @@ const VALUE_CHARS_MAX: usize = 40;
 
 /// The operations of two runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Operations {
     /// How many differ.
     pub differing: usize,
@@ -39,6 +40,7 @@ pub struct Operations {
 
 /// An operation of both runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpPair {
     /// Its number.
     pub op: u32,
@@ -53,6 +55,7 @@ pub struct OpPair {
 
 /// An operation of one of the runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpOfSide {
     /// `step`, `timer`, `child`, or as an event of a newer version names it.
     pub kind: String,

@@ -29,6 +29,7 @@ use numbers::Numbers;
 
 /// What is asked of the curves of a run: the parameters of their address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CurvesQuery {
     /// `seq=SEQ`: only what was recorded up to this event. `None` for all of it.
     pub seq: Option<Seq>,
@@ -85,6 +86,7 @@ impl CurvesQuery {
 /// A point is its place on the axis and its value. The points of the parts are those that are
 /// drawn, with the digits that can be seen; `last`, `least` and `greatest` are exact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CurvesPage {
     /// The run.
     pub run: RunId,
@@ -110,6 +112,7 @@ pub struct CurvesPage {
 
 /// One metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Chart {
     /// Its name, without the words for training and held-out data.
     pub metric: String,
@@ -125,6 +128,7 @@ pub struct Chart {
 
 /// A metric of one step, on one set of data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Line {
     /// The step.
     pub op: u32,
@@ -154,6 +158,7 @@ pub struct Line {
 
 /// A stretch of a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Part {
     /// The attempt that recorded it; the first one, where others follow without a step back.
     pub attempt: u32,

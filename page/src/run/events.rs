@@ -20,6 +20,7 @@ const DATA_CHARS_MAX: usize = 300;
 
 /// Which events are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventsParams {
     /// Only those after this place in the log.
     pub after: Option<Seq>,
@@ -55,6 +56,7 @@ pub fn followed(
 
 /// A page of a run's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventsPage {
     /// The run.
     pub run: RunId,

@@ -41,6 +41,7 @@ const TAKEN_UP_MAX: usize = 50;
 
 /// A run's page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "RunShown"))]
 pub struct RunPage {
     /// What was asked for.
     pub params: RunParams,
@@ -79,6 +80,7 @@ pub struct RunPage {
 
 /// The newest event of what is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LastEvent {
     /// Its place in the log.
     pub seq: Seq,
@@ -90,6 +92,7 @@ pub struct LastEvent {
 
 /// A process that took the run up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TakenUp {
     /// When.
     pub at: Timestamp,
@@ -103,6 +106,7 @@ pub struct TakenUp {
 
 /// An operation in the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpRow {
     /// Its number.
     pub op: OpId,
@@ -132,6 +136,7 @@ pub struct OpRow {
 
 /// A stretch of time of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BarView {
     /// `queued`, `running`, `completed`, `failed`, `backoff`, `cut`, `held`, `dropped`, `waiting` or
     /// `child`.

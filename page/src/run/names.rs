@@ -13,6 +13,7 @@ const KEPT_MAX: usize = 4_096;
 
 /// The operations of one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NameView {
     /// The name.
     pub name: String,

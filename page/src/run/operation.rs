@@ -19,6 +19,7 @@ const ERROR_CHARS_MAX: usize = 400;
 
 /// An operation of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OperationShown {
     /// The run.
     pub run: RunId,

@@ -9,6 +9,7 @@ use crate::site::with_query;
 
 /// At which event a run is shown, and which operations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunParams {
     /// As it was after the event at this place in the log.
     pub seq: Option<Seq>,
@@ -24,6 +25,7 @@ pub struct RunParams {
 
 /// Which operations are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Only {
     /// Those that failed, or that have an attempt which failed or was cut off.

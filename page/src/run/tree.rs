@@ -18,6 +18,7 @@ const DEPTH_MAX: usize = 20;
 
 /// The runs around a run, as they are now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tree {
     /// The run that began it all, and so on down to the run's parent.
     pub above: Vec<RunId>,
@@ -29,6 +30,7 @@ pub struct Tree {
 
 /// A run below another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TreeRow {
     /// How far below, from 1.
     pub depth: usize,

@@ -33,6 +33,7 @@ const WAIT_EVENTS_MAX: u32 = 10_000;
 
 /// A page of the list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunsPage {
     /// What was asked for.
     pub params: RunsParams,
@@ -52,6 +53,7 @@ pub struct RunsPage {
 
 /// A run of the list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunRow {
     /// As every list shows it.
     #[serde(flatten)]
@@ -78,6 +80,7 @@ impl<'de> Deserialize<'de> for RunRow {
 
 /// How long runs took, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Durations {
     /// How many runs were looked at: the newest, at most 1,000.
     pub of: u64,

@@ -12,6 +12,7 @@ const NAMES: [&str; 7] = ["q", "status", "workflow", "label", "sort", "dir", "pa
 
 /// The filter, the order and the page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunsParams {
     /// Only runs whose id has this text in it.
     pub q: Option<String>,

@@ -18,6 +18,7 @@ const HEIGHT: i64 = 56;
 
 /// The bars: each counts the runs of one stretch of time by their status now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Starts {
     /// How many seconds each bar covers.
     pub seconds: i64,

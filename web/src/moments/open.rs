@@ -86,6 +86,7 @@ enum State {
 
 /// How far a restore is.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RestoreProgress {
     /// How much of the file is on the disk; the whole is known only at the end.
     pub(crate) bytes: u64,
