@@ -11,7 +11,7 @@ use tidemill_model::{Base, Epoch, Timestamp, Txid};
 use crate::moment::Moment;
 use crate::timeline::{EpochHistory, Timeline};
 
-/// What somebody wants to know of a node's past.
+/// A question about a node's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     /// The point that a moment means, and what the documents say about it.

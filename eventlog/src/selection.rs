@@ -1,5 +1,5 @@
-//! Which runs of a file somebody means: those of a workflow, those since a time, or one with all that
-//! it started. Only their names are read, so that a million of them take no time and little memory.
+//! Selects runs of a file: those of a workflow, those since a time, or one run with everything that
+//! it started. Only names are read, so a million runs take little time and memory.
 
 use rusqlite::{Connection, Row};
 use tidemill_model::{OpName, RunId, Timestamp};

@@ -20,7 +20,7 @@ use crate::snapshot::{Access, Origin};
 use crate::source::Source;
 use crate::verified::verify_file;
 
-/// How many pages are copied between two looks at what else is to be done: 4 MiB, a few milliseconds.
+/// Pages that are copied before other tasks get their turn: 4 MiB, a few milliseconds.
 const PAGES_A_STEP: i32 = 1_024;
 
 /// What was written.

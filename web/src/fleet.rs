@@ -22,8 +22,8 @@ use crate::address::{live_path, node_path};
 use crate::live::{LiveNodes, Said};
 use crate::needs::{needs_of, needs_of_breaks, needs_of_figures, needs_of_live};
 
-/// Every how many-th time the names of nodes are listed again, and their breaks: a new node or
-/// break is seen that much later.
+/// The names of nodes and their breaks are listed at every fourth look only, so a new node or break
+/// is seen that much later.
 const LIST_EVERY: u32 = 4;
 
 /// The watch over all fleets.

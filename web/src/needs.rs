@@ -12,7 +12,7 @@ use crate::live::Said;
 /// How much of the WAL may wait to be shipped before somebody should look.
 const LAG_BYTES_MAX: u64 = 16 << 20;
 
-/// What a lease says that a human should see.
+/// What in a node's lease needs a human.
 pub(crate) fn needs_of(view: &NodeView, url: &NodeUrl) -> Vec<Need> {
     let need = |kind: &'static str, cause: String| Need {
         since: view.heartbeat_at,

@@ -57,7 +57,7 @@ pub(super) enum Colour {
     Bad,
     /// It is under way.
     Busy,
-    /// It is of less interest.
+    /// It matters less.
     Quiet,
 }
 

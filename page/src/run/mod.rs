@@ -96,7 +96,7 @@ pub struct LastEvent {
 pub struct TakenUp {
     /// When.
     pub at: Timestamp,
-    /// The how many-th process, from 1.
+    /// Its number among the processes of the run, from 1.
     pub attempt: u32,
     /// Its epoch; `None` without a sidecar.
     pub epoch: Option<Epoch>,
