@@ -65,3 +65,16 @@ fn a_sidecar_that_was_replaced_is_told_again() {
     });
     assert_eq!(again["oldest"], first["oldest"]);
 }
+
+#[test]
+fn a_node_that_is_given_up_says_how_it_was_left() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let mut vm = Machine::new(&bucket, "vm", "n1").ledger(&ledger);
+    vm.start().wait_ready();
+    vm.api().start("done", "chain", &json!({ "steps": 5, "millis": 1 }));
+    vm.api().wait_completed("done", BOUND);
+    assert_eq!(vm.shut_down(), 0);
+    let node = shown(&vm, &bucket);
+    assert_eq!(node["state"], "released", "{node:#}");
+    assert_eq!(node["runs"]["by_status"], json!({ "completed": 1 }), "{node:#}");
+}

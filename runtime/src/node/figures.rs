@@ -16,6 +16,7 @@ use tidemill_model::{
 };
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
 use super::attach::{Heard, Sidecar};
 use super::side::SideThread;
@@ -30,10 +31,14 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// Over how long steps are counted.
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// How long the last telling may take: it counts at most a million runs, and says so over a socket.
+const LAST_WITHIN: Duration = Duration::from_secs(1);
+
 /// The running task.
 #[derive(Debug)]
 pub(crate) struct Figures {
     task: JoinHandle<()>,
+    stop: CancellationToken,
     reads: Reads,
 }
 
@@ -50,15 +55,21 @@ impl Figures {
             told: None,
             deaf: None,
         };
-        Figures { task: side.spawn(telling.run()), reads }
+        let stop = CancellationToken::new();
+        Figures { task: side.spawn(telling.run(stop.clone())), stop, reads }
     }
 
-    /// Ends the task and waits until it reads no more.
+    /// Tells a last time, so that the heartbeat of a node that is given up says how it was left;
+    /// then ends the task and waits until it reads no more.
     pub(crate) async fn stop(self) {
-        self.task.abort();
-        // An abort is the expected end; a panic was reported when it happened.
-        let _ended = self.task.await;
-        self.reads.close().await;
+        let Figures { mut task, stop, reads } = self;
+        stop.cancel();
+        if tokio::time::timeout(LAST_WITHIN, &mut task).await.is_err() {
+            task.abort();
+            // An abort is the expected end; a panic was reported when it happened.
+            let _ended = task.await;
+        }
+        reads.close().await;
     }
 }
 
@@ -94,11 +105,15 @@ struct Telling {
 }
 
 impl Telling {
-    async fn run(mut self) {
+    async fn run(mut self, stop: CancellationToken) {
         let mut looks = tokio::time::interval(EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
+        let mut is_last = false;
+        while !is_last {
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = stop.cancelled() => is_last = true,
+            }
             let session = self.sidecar.session();
             if self.deaf.as_ref() != Some(&session) {
                 self.look(session).await;

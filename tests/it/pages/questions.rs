@@ -23,7 +23,7 @@ fn a_statement_is_typed_answered_and_shared_by_its_address() {
     assert_eq!(csv.lines().count(), 4);
 
     for (statement, said) in
-        [("DELETE FROM runs", "not authorized"), ("SELECT nothing", "no such column")]
+        [("DELETE FROM events", "use one SELECT statement"), ("SELECT nothing", "no such column")]
     {
         tab.open(&format!("{}/sql", world.latest()));
         tab.click("textarea[name=q]");
@@ -50,6 +50,6 @@ fn two_runs_are_compared_from_the_event_on_from_which_they_differ() {
     assert!(page.contains("0.1") && page.contains("0.8"), "their inputs: {page}");
     tab.picture("compare");
     tab.follow("main a[href$='/runs/tuning.4']");
-    assert_eq!(tab.text("h1"), "tuning.4");
+    assert!(tab.text("h1").starts_with("tuning.4"), "{}", tab.text("h1"));
     tab.assert_quiet(world.observer.base());
 }
