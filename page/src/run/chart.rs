@@ -50,9 +50,13 @@ impl Chart {
                     rect.folded x=(percent(fold.x)) width=(percent(fold.width)) y="0" height="30" {
                         title { "nothing ran for " (words::duration(length)) ": folded" }
                     }
-                    text x=(percent(fold.x + fold.width / 2.0)) y="11" text-anchor="middle" { (words::duration(length)) }
                 }
                 @for start in &self.taken_up { (self.mark(start, "0", "30")) }
+                // After the marks, which would strike them out.
+                @for fold in self.scale.folds() {
+                    @let length = u64::try_from((fold.to - fold.from) / 1_000).unwrap_or(0);
+                    text.length x=(percent(fold.x + fold.width / 2.0)) y="11" text-anchor="middle" { (words::duration(length)) }
+                }
                 text x="0" y="25" { (words::clock(self.from)) }
                 text x="100%" y="25" text-anchor="end" {
                     "+" (words::duration(words::ms_between(self.from, self.to))) @if self.runs_on { ", not ended" }

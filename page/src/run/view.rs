@@ -235,6 +235,7 @@ impl RunPage {
                 td {
                     span class={ "status " (status_class(&row.status)) } { (row.status) }
                     @if row.attempts > 1 { " " span.soft { (row.attempts) " attempts" } }
+                    @if row.attempts > 1 && row.checkpoints > 0 { span.soft { "," } }
                     @if row.checkpoints > 0 { " " span.soft { (words::count(row.checkpoints, "checkpoint")) } }
                     @if let Some(error) = &row.error { div.error.short { (payload::short(&error.to_string(), ERROR_CHARS_MAX)) } }
                 }
