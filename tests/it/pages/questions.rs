@@ -30,7 +30,8 @@ fn a_statement_is_typed_answered_and_shared_by_its_address() {
         tab.type_text(statement);
         tab.follow("form button.main");
         tab.wait_text("p.error", said);
-        assert_eq!(tab.text("textarea[name=q]"), statement, "it can be mended");
+        let typed: String = tab.eval("document.querySelector('textarea[name=q]').value");
+        assert_eq!(typed, statement, "it can be mended");
     }
     tab.picture("sql-error");
     tab.assert_quiet(world.observer.base());
