@@ -76,7 +76,7 @@ impl ComparePage {
                 }
             }
             @if let Some(payload) = &self.payload {
-                p { "The first event alike that brought something else is event " b { (payload.position) } "." }
+                p { "The first payload that differs is that of event " b { (payload.position) } "." }
                 (pair(payload, (a, &self.a), (b, &self.b)))
             }
         }

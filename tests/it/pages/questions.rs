@@ -23,7 +23,7 @@ fn a_statement_is_typed_answered_and_shared_by_its_address() {
     assert_eq!(csv.lines().count(), 4);
 
     for (statement, said) in
-        [("DELETE FROM events", "use one SELECT statement"), ("SELECT nothing", "no such column")]
+        [("DELETE FROM events", "use one SELECT statement"), ("SELECT missing", "no such column")]
     {
         tab.open(&format!("{}/sql", world.latest()));
         tab.click("textarea[name=q]");
