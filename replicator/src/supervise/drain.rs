@@ -232,7 +232,15 @@ impl Supervisor {
                 AppPresence::Attached { .. } | AppPresence::Orphaned { .. },
             ) => self.cure(now, out),
             (DrainStep::App { .. }, AppPresence::None) => self.final_barrier(false, now, out),
-            // It was given up, and died after all: nothing is left of the time for a cure.
+            // It was given up, and died after all: nothing is left of the time for a cure, and what
+            // Litestream ships from now on may lie. Above all it must not start again.
+            (
+                DrainStep::Barrier { .. },
+                AppPresence::Attached { .. } | AppPresence::Orphaned { .. },
+            ) => {
+                self.cure_untold = true;
+                self.not_covered(out);
+            }
             (_, AppPresence::Attached { .. } | AppPresence::Orphaned { .. }) => {
                 self.cure_untold = true;
             }

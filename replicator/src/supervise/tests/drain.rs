@@ -66,6 +66,30 @@ fn a_command_that_hangs_is_killed_and_an_app_of_another_supervisor_is_not() {
     );
 }
 
+/// What Litestream would ship after that may be a commit that never took place.
+#[test]
+fn an_app_that_dies_when_it_was_given_up_ends_litestream_at_once() {
+    check(
+        attached(false),
+        vec![
+            (100, Input::Terminate),
+            (110, Input::StreamClosed(session(1))),
+            (120, Input::AppLock(AppLockTry::Busy)),
+            (18_600, Input::Tick),
+            (18_610, Input::AppLock(AppLockTry::Taken)),
+            (18_620, Input::LitestreamEnded),
+        ],
+        &expect![[r#"
+            100 draining TryAppLock
+            110 draining PauseBarriers
+            120 draining 
+            18600 draining TryAppLock, barrier
+            18610 draining PauseBarriers, KillLitestream
+            18620 draining stage Cure, Exit(NotCovered)
+        "#]],
+    );
+}
+
 #[test]
 fn a_drain_ends_the_command_covers_everything_and_releases() {
     check(
