@@ -31,6 +31,8 @@ pub struct BucketPoint {
     proofs: Vec<Proof>,
     /// Up to which event of this point a barrier is known to have covered the log.
     covered: Option<Seq>,
+    /// Until when it shows all that the node did, if that is later than its own time.
+    whole_until: Option<Timestamp>,
 }
 
 /// An event that a restored file must hold, with the checksum there.
@@ -53,7 +55,8 @@ impl BucketPoint {
         let moment = url.moment.unwrap_or_default();
         let at = lease.as_ref().and_then(|lease| lease.read_at).unwrap_or(access.now);
         let timeline = read_for(&store, &keys, Question::Moment { moment, now: at }).await?;
-        let now = Now { at, shipped_until: shipped_until(lease.as_ref(), &timeline) };
+        let shipped_until = shipped_until(lease.as_ref(), &timeline);
+        let now = Now { at, shipped_until };
         let node = format!("{}/{}", url.fleet, url.node);
         let place = timeline
             .resolve(&moment, now)
@@ -67,7 +70,10 @@ impl BucketPoint {
         let proofs = proofs(&timeline, place, covered);
         let covered = covered.filter(|it| (it.epoch, it.txid) <= (place.epoch, place.txid));
         let covered = covered.map(|covered| covered.seq);
-        Ok(BucketPoint { store, url: url.clone(), place, claim, proofs, covered })
+        let is_later = |until: &Timestamp| timeline.latest() == Some(place) && *until > place.at;
+        let whole_until = shipped_until.filter(is_later);
+        let url = url.clone();
+        Ok(BucketPoint { store, url, place, claim, proofs, covered, whole_until })
     }
 
     /// Where it is in the node's past.
@@ -79,6 +85,13 @@ impl BucketPoint {
     /// known.
     pub fn covered(&self) -> Option<Seq> {
         self.covered
+    }
+
+    /// Until when it shows all that the node did, by the store's clock: later than when it came into
+    /// the bucket, because an idle node ships nothing. `None` if that is not known, or it is not the
+    /// newest point.
+    pub fn whole_until(&self) -> Option<Timestamp> {
+        self.whole_until
     }
 
     pub(crate) fn origin(&self) -> Origin {

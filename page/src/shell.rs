@@ -111,7 +111,10 @@ fn moment(site: &Site, past: &Past, rest: &str) -> Markup {
             span {
                 "Shows " strong { (site.name) }
                 @if is_latest { " as the bucket has it now: " } @else { " as it was: " }
-                "all that was in the bucket by " (words::time(past.at)) " (" (words::ago(past.at, site.now)) ") · "
+                @match past.whole_until {
+                    Some(until) => { "all that it had done by " (words::time(until)) " (" (words::ago(until, site.now)) ") · " }
+                    None => { "all that was in the bucket by " (words::time(past.at)) " (" (words::ago(past.at, site.now)) ") · " }
+                }
                 @match site.moved(&exact, rest) {
                     Some(address) => { a href=(address) title="an address that always shows this point" { code { (exact) } } }
                     None => { code { (exact) } }

@@ -63,6 +63,8 @@ pub struct Past {
     pub at: Timestamp,
     /// Up to which event a barrier is known to have covered the log; `None` if it is not known.
     pub covered: Option<Seq>,
+    /// Until when it shows all that the node did; `None` if it is not known, or not the newest point.
+    pub whole_until: Option<Timestamp>,
     /// The restorable point before it, as an address takes it.
     pub earlier: Option<String>,
     /// The one after it.

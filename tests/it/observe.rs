@@ -41,7 +41,26 @@ impl Observer {
         cache: PathBuf,
         args: &[&str],
     ) -> Observer {
-        let mut command = Command::new(tools::tidemill());
+        Observer::of(Command::new(tools::tidemill()), bucket, environment, cache, args)
+    }
+
+    /// One that cannot write a file of more than so many KiB, and whose Litestream cannot either: to
+    /// them the disk of the cache is full.
+    fn with_full_disk(bucket: &Bucket, cache: PathBuf, kib: u32) -> Observer {
+        let mut command = Command::new("sh");
+        // In blocks of 512 bytes. What exceeds it is an error, not the end of the process.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", kib * 2);
+        command.args(["-c", &script, "sh"]).arg(tools::tidemill());
+        Observer::of(command, bucket, &process::environment(bucket), cache, &[])
+    }
+
+    fn of(
+        mut command: Command,
+        bucket: &Bucket,
+        environment: &[(String, String)],
+        cache: PathBuf,
+        args: &[&str],
+    ) -> Observer {
         process::reach(&mut command, environment);
         command.env("TIDEMILL_CACHE", &cache);
         command.args(["observe", "--listen", "127.0.0.1:0", "--watch-every", "1"]);
@@ -266,5 +285,27 @@ fn a_break_without_an_end_needs_a_human_and_one_node_does_not_hide_the_others() 
     bucket.put(&key(after + 1), "{");
     wait::until_true("the damage to be seen", BOUND, || has("breaks/"));
     assert_eq!(observer.json("/")["fleets"][0]["problem"], Value::Null);
+    observer.end();
+}
+
+#[test]
+fn a_cache_whose_disk_is_full_refuses_a_restore_and_opens_what_is_kept() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let (_vm, points) = node_with_runs(&bucket, &ledger);
+    let (kept, other) = (path_of(&bucket, "n1", &exact(points[0])), points[points.len() - 1]);
+    let (other, cache) = (path_of(&bucket, "n1", &exact(other)), scratch::folder("observed"));
+    assert_ne!(kept, other);
+    let observer = Observer::with(&bucket, &process::environment(&bucket), cache.clone(), &[]);
+    let runs = observer.json(&format!("{kept}/v1/runs"))["runs"].clone();
+    observer.end();
+
+    let observer = Observer::with_full_disk(&bucket, cache.clone(), 16);
+    let refused = observer.api.get(&format!("{other}/v1/runs")).expect("the service answers");
+    assert!((500..600).contains(&refused.status), "{} {}", refused.status, refused.body);
+    assert!(refused.body.to_string().contains("file too large"), "{}", refused.body);
+    assert_eq!(observer.json(&format!("{kept}/v1/runs"))["runs"], runs, "what is kept opens");
+    let left = std::fs::read_dir(&cache).expect("the cache").filter_map(Result::ok);
+    let left: Vec<_> = left.map(|it| it.file_name().to_string_lossy().into_owned()).collect();
+    assert!(!left.iter().any(|name| name.starts_with(".tidemill-restore-")), "{left:?}");
     observer.end();
 }

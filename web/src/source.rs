@@ -133,6 +133,7 @@ impl Service {
                 txid: place.txid,
                 at: place.at,
                 covered: place.covered,
+                whole_until: place.whole_until,
                 earlier,
                 later,
                 unknown: place.unknown.clone(),

@@ -1,7 +1,10 @@
 //! A node's past: a moment is clicked on the chart, typed, or walked to.
 
+use std::time::Duration;
+
 use super::world::world;
 use crate::support::browser::{Place, Tab};
+use crate::support::wait;
 
 const POINT: &str = "svg[data-timeline] circle[data-moment]";
 
@@ -18,6 +21,7 @@ fn a_click_on_the_chart_opens_that_moment() {
     tab.wait_address(&format!("/n1@{moment}/runs"));
     let bar = tab.text(".moment");
     assert!(bar.contains("Shows n1 as it was") && bar.contains(&moment), "{bar}");
+    assert!(bar.contains("all that was in the bucket by"), "{bar}");
     tab.picture("moment");
     // And on: the view stays, the moment changes.
     tab.follow(".moment a[rel=next]");
@@ -36,6 +40,12 @@ fn a_moment_can_be_typed_and_a_wrong_one_is_explained() {
     tab.press("Enter");
     tab.wait_address("/n1@");
     tab.wait_text("main", "longer");
+    // Its runs are over and nothing is shipped any more: the lease says that nothing was missed.
+    let latest = tab.address();
+    wait::until_true("the lease to say so", Duration::from_secs(60), || {
+        tab.open(&latest);
+        tab.text(".moment").contains("all that it had done by")
+    });
     tab.assert_quiet(world.observer.base());
 
     tab.open(&timeline);

@@ -72,6 +72,8 @@ pub(crate) struct Where {
     pub(crate) at: Timestamp,
     /// Up to which event a barrier is known to have covered the log.
     pub(crate) covered: Option<tidemill_model::Seq>,
+    /// Until when it shows all that the node did; `None` if that is not known.
+    pub(crate) whole_until: Option<Timestamp>,
     /// What cannot be known because the bucket does not answer.
     pub(crate) unknown: Option<String>,
 }
@@ -117,6 +119,7 @@ impl Moments {
                     txid: place.txid,
                     at: place.at,
                     covered: resolved.point.covered(),
+                    whole_until: resolved.point.whole_until(),
                     unknown: None,
                 };
                 (
@@ -204,6 +207,7 @@ impl Moments {
             txid: found.txid,
             at: found.at,
             covered: None,
+            whole_until: None,
             unknown: Some(unknown),
         };
         Ok((
