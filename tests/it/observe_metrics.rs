@@ -103,3 +103,29 @@ fn a_scrape_needs_the_token_that_pages_need() {
     let page = scrape(&api);
     assert_eq!(page.with(REQUESTS, &[("kind", "json"), ("status", "4xx")]), Some(1.0));
 }
+
+/// At the default of a look every 30 s, six requests in four looks are 180 an hour.
+#[test]
+fn an_idle_node_costs_six_requests_in_four_looks() {
+    let (bucket, ledger) = (Bucket::new(), Ledger::new());
+    let (_vm, _) = node_with_runs(&bucket, &ledger);
+    let proxy = Proxy::new(&bucket);
+    let settings = Settings::of(&bucket).env("AWS_ENDPOINT_URL", &proxy.endpoint());
+    let observer = settings.start();
+    let api = observer.api();
+    let looks = |page: &Metrics| {
+        let read = [("fleet", bucket.fleet()), ("outcome", "read".to_owned())];
+        page.with(READS, &read.each_ref().map(|(label, value)| (*label, value.as_str())))
+    };
+    wait_for(&api, "the first looks", |page| looks(page) >= Some(2.0));
+    // The requests first: what comes between is one too many looks, not one too many requests.
+    let (requests, before) = (proxy.requests(), looks(&scrape(&api)).expect("it looked"));
+    wait_for(&api, "twelve more", |page| looks(page) >= Some(before + 12.0));
+    let after = looks(&scrape(&api)).expect("it looked");
+    let made = proxy.requests() - requests;
+    // A look begun is a request more, a listing at either end two.
+    let most = (after - before) * 1.5 + 3.0;
+    let made = u32::try_from(made).expect("few");
+    assert!(f64::from(made) <= most, "{made} requests in {} looks", after - before);
+    assert!(made >= 12, "the line counts: {made}");
+}

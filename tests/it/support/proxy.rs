@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub(crate) enum Line {
 pub(crate) struct Proxy {
     port: u16,
     line: Arc<Mutex<Line>>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -38,15 +40,21 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let port = listener.local_addr().expect("it is bound").port();
         let line = Arc::new(Mutex::new(Line::Good));
-        let shared = Arc::clone(&line);
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (shared, counted) = (Arc::clone(&line), Arc::clone(&requests));
         std::thread::spawn(move || {
             for client in listener.incoming().filter_map(Result::ok) {
                 if let Ok(server) = TcpStream::connect(&server) {
-                    relay(&shared, &client, &server);
+                    relay((&shared, &counted), &client, &server);
                 }
             }
         });
-        Self { port, line }
+        Self { port, line, requests }
+    }
+
+    /// How many requests came so far.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// What a machine is given as its endpoint.
@@ -60,12 +68,16 @@ impl Proxy {
 }
 
 /// Passes bytes both ways, each on a thread of its own, until one side ends or the line is cut.
-fn relay(line: &Arc<Mutex<Line>>, client: &TcpStream, server: &TcpStream) {
-    for (from, to) in [(client, server), (server, client)] {
+fn relay(
+    (line, requests): (&Arc<Mutex<Line>>, &Arc<AtomicUsize>),
+    client: &TcpStream,
+    server: &TcpStream,
+) {
+    for (from, to, counted) in [(client, server, Some(requests)), (server, client, None)] {
         let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
-        let line = Arc::clone(line);
+        let (line, counted) = (Arc::clone(line), counted.cloned());
         std::thread::spawn(move || {
-            pass_on(&line, &from, &to);
+            pass_on((&line, counted.as_deref()), &from, &to);
             // Gone already is as good as ended.
             let _ = from.shutdown(Shutdown::Both);
             let _ = to.shutdown(Shutdown::Both);
@@ -87,7 +99,18 @@ fn is_held(line: Line, read: &[u8]) -> bool {
     }
 }
 
-fn pass_on(line: &Mutex<Line>, mut from: &TcpStream, mut to: &TcpStream) {
+/// Whether a request begins with what was read: nobody sends the next one before the answer.
+fn begins_request(read: &[u8]) -> bool {
+    ["GET /", "HEAD /", "PUT /", "POST /", "DELETE /"]
+        .iter()
+        .any(|it| read.starts_with(it.as_bytes()))
+}
+
+fn pass_on(
+    (line, requests): (&Mutex<Line>, Option<&AtomicUsize>),
+    mut from: &TcpStream,
+    mut to: &TcpStream,
+) {
     let state = || *line.lock().unwrap_or_else(PoisonError::into_inner);
     let mut buffer = vec![0; 64 * 1024];
     // A connection on which nothing moves has to notice a cut, too.
@@ -106,6 +129,9 @@ fn pass_on(line: &Mutex<Line>, mut from: &TcpStream, mut to: &TcpStream) {
         match from.read(&mut buffer) {
             Ok(0) => return,
             Ok(count) => {
+                if let Some(requests) = requests.filter(|_| begins_request(&buffer[..count])) {
+                    requests.fetch_add(1, Ordering::Relaxed);
+                }
                 while is_held(state(), &buffer[..count]) {
                     wait::pause(Duration::from_millis(10));
                 }
