@@ -70,7 +70,7 @@ impl ColumnOf {
 }
 
 /// A column with the values of all children.
-struct Whole {
+struct WholeColumn {
     column: Column,
     cells: Vec<Option<Cell>>,
 }
@@ -128,7 +128,7 @@ fn of_best(
     numbers: &Numbers,
     metrics: &[usize],
     axis: Option<usize>,
-) -> Vec<Whole> {
+) -> Vec<WholeColumn> {
     let column = |id: &usize| {
         let name = numbers.paths.get(*id)?;
         let less = less_is_better(name);
@@ -141,11 +141,11 @@ fn of_best(
     metrics.iter().filter_map(column).collect()
 }
 
-fn whole(of: ColumnOf, name: &str, less: Option<bool>, cells: Vec<Option<Cell>>) -> Whole {
+fn whole(of: ColumnOf, name: &str, less: Option<bool>, cells: Vec<Option<Cell>>) -> WholeColumn {
     let key = format!("{}.{name}", of.as_str());
     let value = |cell: &Option<Cell>| cell.as_ref().map(|cell| cell.value.clone());
     let differs = cells.windows(2).any(|pair| value(&pair[0]) != value(&pair[1]));
-    Whole { column: Column { key, of, name: name.to_owned(), differs, less }, cells }
+    WholeColumn { column: Column { key, of, name: name.to_owned(), differs, less }, cells }
 }
 
 /// The columns of inputs or outputs: first those in which the children differ.
@@ -153,7 +153,7 @@ fn of_payload<'a>(
     of: ColumnOf,
     members: &'a [Member],
     payload: impl Fn(&'a Member) -> Option<&'a Value>,
-) -> Vec<Whole> {
+) -> Vec<WholeColumn> {
     let mut names: HashMap<String, usize> = HashMap::new();
     let mut columns: Vec<(String, Vec<Option<Cell>>)> = Vec::new();
     for (at, member) in members.iter().enumerate() {
@@ -177,7 +177,7 @@ fn of_payload<'a>(
             }
         }
     }
-    let mut columns: Vec<Whole> =
+    let mut columns: Vec<WholeColumn> =
         columns.into_iter().map(|(name, cells)| whole(of, &name, None, cells)).collect();
     columns.sort_by_key(|whole| !whole.column.differs);
     columns
@@ -211,7 +211,7 @@ fn flatten(of: ColumnOf, value: &Value, path: &str, depth: u32, into: &mut Vec<(
 }
 
 /// The columns that are shown, and how many are not.
-fn chosen(all: [Vec<Whole>; 3], show: Option<ColumnOf>) -> (Vec<Whole>, LeftOut) {
+fn chosen(all: [Vec<WholeColumn>; 3], show: Option<ColumnOf>) -> (Vec<WholeColumn>, LeftOut) {
     let sizes = all.each_ref().map(Vec::len);
     let wanted = |of: ColumnOf, size: usize| match show {
         Some(show) if show == of => size.min(COLUMNS_MAX),
@@ -266,7 +266,7 @@ impl Key<'_> {
 
 /// The places of all children in the order that was asked for. Those that are equal, and all of
 /// them where there is no such column, stay in the order in which they were started.
-fn order(asked: &ChildrenQuery, members: &[Member], all: &[Vec<Whole>; 3]) -> Vec<usize> {
+fn order(asked: &ChildrenQuery, members: &[Member], all: &[Vec<WholeColumn>; 3]) -> Vec<usize> {
     let sort = asked.sort.as_deref().unwrap_or("started");
     let column = all.iter().flatten().find(|whole| whole.column.key == sort);
     let micros = |member: &Member| {
@@ -275,7 +275,7 @@ fn order(asked: &ChildrenQuery, members: &[Member], all: &[Vec<Whole>; 3]) -> Ve
     };
     let key = |at: &usize| -> Key<'_> {
         let Some(member) = members.get(*at) else { return Key::Nothing };
-        let cell = |whole: &&Whole| whole.cells.get(*at).and_then(Option::as_ref).is_some();
+        let cell = |whole: &&WholeColumn| whole.cells.get(*at).and_then(Option::as_ref).is_some();
         match (sort, column) {
             ("id", _) => Key::Text(member.id.as_str()),
             ("status", _) => Key::Text(member.status.as_str()),
@@ -298,7 +298,7 @@ fn order(asked: &ChildrenQuery, members: &[Member], all: &[Vec<Whole>; 3]) -> Ve
 }
 
 /// The rows of a page, with texts that are short enough for it.
-fn rows(members: &[Member], columns: &[Whole], on_page: &[usize]) -> Vec<ChildRow> {
+fn rows(members: &[Member], columns: &[WholeColumn], on_page: &[usize]) -> Vec<ChildRow> {
     let texts = |chars: usize| -> usize {
         let cells = on_page.iter().flat_map(|at| columns.iter().map(|whole| whole.cells.get(*at)));
         cells.flatten().flatten().map(|cell| escaped(&cell.value, chars)).sum()
@@ -307,7 +307,7 @@ fn rows(members: &[Member], columns: &[Whole], on_page: &[usize]) -> Vec<ChildRo
     let chars = TEXT_CHARS.into_iter().find(fits).unwrap_or(1);
     let row = |at: &usize| {
         let member = members.get(*at)?;
-        let cell = |whole: &Whole| {
+        let cell = |whole: &WholeColumn| {
             let cell = whole.cells.get(*at)?.clone()?;
             Some(Cell { value: shortened(cell.value, chars), at: cell.at })
         };
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn no_origin_takes_all_columns() {
-        let columns = |of: ColumnOf, count: usize| -> Vec<Whole> {
+        let columns = |of: ColumnOf, count: usize| -> Vec<WholeColumn> {
             (0..count).map(|n| whole(of, &n.to_string(), None, Vec::new())).collect()
         };
         let all = || [ColumnOf::Input, ColumnOf::Output, ColumnOf::Best];

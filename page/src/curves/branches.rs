@@ -8,7 +8,7 @@ pub(crate) type Point = (f64, f64);
 
 /// A stretch of a line that one attempt recorded.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Stretch {
+pub(crate) struct Branch {
     /// The attempt, from 1; the first, where several follow one another without a step back.
     pub(crate) attempt: u32,
     /// Whether a later attempt recorded the same places again.
@@ -25,9 +25,9 @@ pub(crate) struct Stretch {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Branches {
     /// What counts, in the order of the axis.
-    pub(crate) current: Vec<Stretch>,
+    pub(crate) current: Vec<Branch>,
     /// What was superseded, in the order in which that happened.
-    pub(crate) superseded: Vec<Stretch>,
+    pub(crate) superseded: Vec<Branch>,
 }
 
 impl Branches {
@@ -39,7 +39,7 @@ impl Branches {
             self.supersede(first.0);
         }
         let joint = self.last();
-        self.current.push(Stretch { attempt, superseded: false, resumed, joint, points });
+        self.current.push(Branch { attempt, superseded: false, resumed, joint, points });
     }
 
     fn last(&self) -> Option<Point> {
@@ -58,7 +58,7 @@ impl Branches {
             let is_whole = joint.is_none();
             let resumed = is_whole && stretch.resumed;
             let joint = joint.or(stretch.joint);
-            cut.push(Stretch { attempt, superseded: true, resumed, joint, points: rest });
+            cut.push(Branch { attempt, superseded: true, resumed, joint, points: rest });
             if is_whole {
                 self.current.pop();
             }
@@ -69,8 +69,8 @@ impl Branches {
     /// The stretches that are drawn, the superseded ones first, so that they lie below; and how
     /// many were left out. At most `parts_max` of either: of those that count, the earliest join,
     /// and of the superseded ones, the earliest are left out.
-    pub(crate) fn drawn(mut self, parts_max: usize) -> (Vec<Stretch>, usize) {
-        let mut current: Vec<Stretch> = Vec::new();
+    pub(crate) fn drawn(mut self, parts_max: usize) -> (Vec<Branch>, usize) {
+        let mut current: Vec<Branch> = Vec::new();
         let to_join = self.current.iter().filter(|stretch| stretch.resumed).count();
         let mut too_many = (to_join + 1).saturating_sub(parts_max);
         for stretch in self.current {
@@ -105,8 +105,8 @@ mod tests {
         branches
     }
 
-    fn words(stretches: &[Stretch]) -> Vec<String> {
-        let word = |stretch: &Stretch| {
+    fn words(stretches: &[Branch]) -> Vec<String> {
+        let word = |stretch: &Branch| {
             let places: Vec<f64> = stretch.points.iter().map(|point| point.0).collect();
             let joint = stretch.joint.map(|joint| joint.0);
             format!("{} {places:?} after {joint:?} {}", stretch.attempt, stretch.resumed)

@@ -2,7 +2,7 @@
 
 use tidemill_model::RunId;
 
-use super::branches::{Branches, Point, Stretch};
+use super::branches::{Branch, Branches, Point};
 use super::chart::{self, COLUMNS_MAX};
 use super::downsample::downsample;
 use super::metric::{Metric, axis, metric, places};
@@ -40,12 +40,12 @@ struct Group {
 }
 
 /// A line with all of its points.
-struct Whole<'a> {
+struct WholeLine<'a> {
     op: &'a OpNumbers,
     path: usize,
     held_out: bool,
     branches: Branches,
-    stretches: Vec<Stretch>,
+    stretches: Vec<Branch>,
     parts_left_out: usize,
     superseded: usize,
     points: usize,
@@ -54,7 +54,7 @@ struct Whole<'a> {
 /// A chart with all of its points.
 struct WholeChart<'a> {
     metric: &'a str,
-    lines: Vec<Whole<'a>>,
+    lines: Vec<WholeLine<'a>>,
     lines_left_out: usize,
     ops_left_out: Vec<u32>,
 }
@@ -138,14 +138,14 @@ fn whole_chart<'a>(group: &'a Group, ops: &'a [OpNumbers], places: &[Vec<f64>]) 
     WholeChart { metric: &group.metric, lines, lines_left_out: left_out.len(), ops_left_out }
 }
 
-fn whole<'a>(op: &'a OpNumbers, path: usize, held_out: bool, places: &[f64]) -> Whole<'a> {
+fn whole<'a>(op: &'a OpNumbers, path: usize, held_out: bool, places: &[f64]) -> WholeLine<'a> {
     let branches = branches(op, path, places);
-    let count = |stretches: &[Stretch]| stretches.iter().map(|part| part.points.len()).sum();
+    let count = |stretches: &[Branch]| stretches.iter().map(|part| part.points.len()).sum();
     let superseded: usize = count(&branches.superseded);
     let current: usize = count(&branches.current);
     let points = superseded + current;
     let (stretches, parts_left_out) = (Vec::new(), 0);
-    Whole { op, path, held_out, branches, stretches, parts_left_out, superseded, points }
+    WholeLine { op, path, held_out, branches, stretches, parts_left_out, superseded, points }
 }
 
 /// Makes stretches of the branches: as many as the page may have.
@@ -226,7 +226,7 @@ fn drawn_chart(chart: &WholeChart, paths: &[String], columns: u32, log: bool) ->
     }
 }
 
-fn drawn_line(line: &Whole, paths: &[String], color: u8, parts: Vec<Part>) -> Line {
+fn drawn_line(line: &WholeLine, paths: &[String], color: u8, parts: Vec<Part>) -> Line {
     let current = || line.stretches.iter().filter(|part| !part.superseded).flat_map(|p| &p.points);
     let extremes = Extremes::of(current().copied());
     Line {

@@ -15,7 +15,7 @@ use crate::words;
 const MARKS_MAX: usize = 2;
 
 /// The scale, and what is drawn across all rows.
-pub(super) struct Chart {
+pub(super) struct Gantt {
     scale: Timescale,
     from: Timestamp,
     to: Timestamp,
@@ -23,12 +23,12 @@ pub(super) struct Chart {
     runs_on: bool,
 }
 
-impl Chart {
-    pub(super) fn of(page: &RunPage) -> Chart {
+impl Gantt {
+    pub(super) fn of(page: &RunPage) -> Gantt {
         let micros = |at: Timestamp| at.as_micros();
         let busy = page.busy.iter().map(|(from, to)| (micros(*from), micros(*to)));
         let (from, to) = (page.run.created_at, page.upto.max(page.run.created_at));
-        Chart {
+        Gantt {
             scale: Timescale::new(micros(from), micros(to), busy.collect()),
             from,
             to,

@@ -17,7 +17,7 @@ const FOLDS_MAX: usize = 8;
 
 /// A stretch of the scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Stretch {
+pub(crate) struct ScaleStretch {
     /// When it begins, in microseconds.
     pub(crate) from: i64,
     /// When it ends.
@@ -33,7 +33,7 @@ pub(crate) struct Stretch {
 /// A scale of times.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Timescale {
-    stretches: Vec<Stretch>,
+    stretches: Vec<ScaleStretch>,
 }
 
 impl Timescale {
@@ -52,7 +52,7 @@ impl Timescale {
         let (mut stretches, mut at, mut x) = (Vec::new(), from, 0.0);
         let mut add = |begin: i64, end: i64, folded: bool| {
             let width = if folded { FOLD } else { to_f64(end - begin) / shown * room };
-            stretches.push(Stretch { from: begin, to: end, x, width, folded });
+            stretches.push(ScaleStretch { from: begin, to: end, x, width, folded });
             x += width;
         };
         for (begin, end) in folds {
@@ -78,7 +78,7 @@ impl Timescale {
     }
 
     /// The stretches that are folded.
-    pub(crate) fn folds(&self) -> impl Iterator<Item = &Stretch> {
+    pub(crate) fn folds(&self) -> impl Iterator<Item = &ScaleStretch> {
         self.stretches.iter().filter(|stretch| stretch.folded)
     }
 }

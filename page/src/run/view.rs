@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use tidemill_model::{Json, RunStatus};
 
-use super::chart::{self, Chart};
+use super::chart::{self, Gantt};
 use super::{NameView, Only, OpRow, RunPage, RunParams};
 use crate::needs::one_line;
 use crate::payload;
@@ -207,7 +207,7 @@ impl RunPage {
     }
 
     fn operations(&self, site: &Site, address: &str) -> Markup {
-        let chart = Chart::of(self);
+        let chart = Gantt::of(self);
         let on =
             |after| RunParams { after, ..self.params.clone() }.address(address) + "#operations";
         html! {
@@ -224,7 +224,7 @@ impl RunPage {
         }
     }
 
-    fn operation(&self, site: &Site, chart: &Chart, row: &OpRow) -> Markup {
+    fn operation(&self, site: &Site, chart: &Gantt, row: &OpRow) -> Markup {
         html! {
             tr data-row {
                 td.id {
