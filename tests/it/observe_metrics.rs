@@ -84,6 +84,7 @@ fn a_restore_that_fails_is_counted_and_a_node_that_does_not_answer() {
     let path = path_of(&bucket, "n1", &format!("{}/runs", exact(points[0])));
     let reply = api.get(&path).expect("the service answers");
     assert!(reply.body.to_string().contains("does not print a version"), "{reply:?}");
+    assert_eq!(reply.status, 503, "who asked did nothing wrong");
     let page = scrape(&api);
     assert_eq!(page.with(RESTORES, &[("outcome", "failed")]), Some(1.0));
     assert_eq!(page.value(RESTORES), 1.0);

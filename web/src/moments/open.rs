@@ -129,7 +129,7 @@ impl Slot {
             let became = tokio::select! {
                 opened = opening => match opened {
                     Ok(open) => State::Open(Arc::new(open)),
-                    Err(error) => State::Failed(error.kind(), error.to_string()),
+                    Err(error) => State::Failed(not_the_askers(error.kind()), error.to_string()),
                 },
                 () = told.abandoned() => {
                     tracing::info!("a restore ends: nobody waits for it any more");
@@ -217,6 +217,12 @@ async fn restore_point(
         .map_err(|e| Error::io("make a restore folder in", root, e))?;
     *watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.path().to_owned());
     access.open_point(point, Some(folder.path())).await
+}
+
+/// The request was right, so what is wrong with a restore is the observer's, such as a Litestream
+/// that cannot run.
+fn not_the_askers(kind: ErrorKind) -> ErrorKind {
+    if kind == ErrorKind::Invalid { ErrorKind::Unavailable } else { kind }
 }
 
 fn gone(path: &Path) -> Error {
