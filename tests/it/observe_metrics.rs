@@ -119,14 +119,14 @@ fn an_idle_node_costs_six_requests_in_four_looks() {
         page.with(READS, &read.each_ref().map(|(label, value)| (*label, value.as_str())))
     };
     wait_for(&api, "the first looks", |page| looks(page) >= Some(2.0));
-    // The requests first: what comes between is one too many looks, not one too many requests.
     let (requests, before) = (proxy.requests(), looks(&scrape(&api)).expect("it looked"));
-    wait_for(&api, "twelve more", |page| looks(page) >= Some(before + 12.0));
+    wait_for(&api, "twenty more", |page| looks(page) >= Some(before + 20.0));
     let after = looks(&scrape(&api)).expect("it looked");
     let made = proxy.requests() - requests;
-    // A look begun is a request more, a listing at either end two.
-    let most = (after - before) * 1.5 + 3.0;
+    // At either end a look with its listings may be counted on one side only, and there may be one
+    // look with listings more than a quarter.
+    let most = (after - before) * 1.5 + 8.0;
     let made = u32::try_from(made).expect("few");
     assert!(f64::from(made) <= most, "{made} requests in {} looks", after - before);
-    assert!(made >= 12, "the line counts: {made}");
+    assert!(made >= 20, "the line counts: {made}");
 }
