@@ -244,7 +244,7 @@ fn size_below(folder: &Path, depth: u32) -> u64 {
 /// A snapshot and its connections.
 #[derive(Debug)]
 pub(crate) struct OpenMoment {
-    /// Of this opening: no other one in this process has it.
+    /// The number of this opening; no other one in this process has it.
     pub(super) id: u64,
     access: Access,
     /// Where further connections open it. `None` for a point that the cache cannot name: then there
@@ -255,7 +255,7 @@ pub(crate) struct OpenMoment {
 }
 
 impl OpenMoment {
-    fn new(access: Access, snapshot: Snapshot, kept: Option<KeptPoint>) -> OpenMoment {
+    pub(super) fn new(access: Access, snapshot: Snapshot, kept: Option<KeptPoint>) -> OpenMoment {
         let readers = Semaphore::new(if kept.is_some() { READERS_MAX } else { 1 });
         static OPENED: AtomicU64 = AtomicU64::new(0);
         let id = OPENED.fetch_add(1, Ordering::Relaxed);
