@@ -176,7 +176,7 @@ impl WaitingTimer {
 }
 
 /// The next timers in the order of their moments, after a place in that order. Those of blocked
-/// runs are left out: they fire when the run is resumed.
+/// and paused runs are left out: they fire when the run is resumed.
 ///
 /// # Errors
 /// As [`in_status`].
@@ -189,7 +189,7 @@ pub fn timers(
     let sql = "SELECT run, op, fire_at FROM tidemill_timers \
                WHERE (fire_at, run, op) > (?1, ?2, ?3) \
                AND NOT EXISTS (SELECT 1 FROM tidemill_runs r \
-                 WHERE r.run = tidemill_timers.run AND r.status = 'blocked') \
+                 WHERE r.run = tidemill_timers.run AND r.status IN ('blocked', 'paused')) \
                ORDER BY fire_at, run, op LIMIT ?4";
     let (at, run, op) = match after {
         Some((at, run, op)) => (at.to_string(), run.as_str(), op.get()),

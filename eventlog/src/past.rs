@@ -89,6 +89,7 @@ fn row_of(then: &Connection, state: &RunState) -> Result<RunRow> {
         ended_seq: Some(state.last_seq).filter(|_| state.status.is_final()),
         blocked_seq: Some(state.last_seq).filter(|_| state.status == RunStatus::Blocked),
         custom_status_seq: None,
+        cancel_seq: None,
         parent: state.created.parent.clone(),
         labels: projection::labels_json(&state.created.labels),
         awaited: None,

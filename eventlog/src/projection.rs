@@ -36,6 +36,19 @@ pub fn project(
             execute_one(connection, sql, (run.as_str(), op.get(), fire_at.to_string()))
         }
         Event::TimerFired { op, .. } => end_timer(connection, run, *op),
+        Event::CancelRequested { resolves, .. } => {
+            for op in resolves.keys() {
+                end_timer(connection, run, *op)?;
+                await_no_more(connection, run, Some(*op))?;
+            }
+            let sql = "UPDATE tidemill_runs SET cancel_seq = ?2 WHERE run = ?1";
+            execute_one(connection, sql, (run.as_str(), to_sql(at.seq)))
+        }
+        Event::CancelHeld { .. } => {
+            let sql =
+                "UPDATE tidemill_runs SET cancel_seq = coalesce(cancel_seq, ?2) WHERE run = ?1";
+            execute_one(connection, sql, (run.as_str(), to_sql(at.seq)))
+        }
         Event::ChildCompleted { op, .. } | Event::ChildFailed { op, .. } => {
             await_no_more(connection, run, Some(*op))
         }
@@ -145,8 +158,8 @@ fn execute_one(connection: &Connection, sql: &str, params: impl rusqlite::Params
 /// Writes a whole row of `tidemill_runs`, which has none for this run yet.
 pub(crate) fn write_run(connection: &Connection, run: &str, row: &RunRow) -> Result<()> {
     let sql = "INSERT INTO tidemill_runs (seq, run, workflow, status, created_at, ended_seq, \
-               blocked_seq, parent, parent_op, labels, awaited, custom_status_seq) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+               blocked_seq, parent, parent_op, labels, awaited, custom_status_seq, \
+               cancel_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let params = (
         to_sql(row.seq),
         run,
@@ -160,6 +173,7 @@ pub(crate) fn write_run(connection: &Connection, run: &str, row: &RunRow) -> Res
         &row.labels,
         row.awaited.unwrap_or(false),
         row.custom_status_seq.map(to_sql),
+        row.cancel_seq.map(to_sql),
     );
     execute_one(connection, sql, params)
 }
@@ -192,6 +206,8 @@ pub struct RunRow {
     pub blocked_seq: Option<Seq>,
     /// The event with which its code last said what it is doing.
     pub custom_status_seq: Option<Seq>,
+    /// The event that says who asked it to end: `cancel_requested`, or else `cancel_held`.
+    pub cancel_seq: Option<Seq>,
     /// Who started it as a child.
     pub parent: Option<Parent>,
     /// Its labels as JSON text.
@@ -230,7 +246,7 @@ pub fn stored(connection: &Connection) -> Result<Projections> {
     let failed = |e| sqlite("read the projections", e);
     let mut found = Projections::default();
     let sql = "SELECT run, seq, workflow, status, created_at, ended_seq, blocked_seq, parent, \
-               parent_op, labels, awaited, custom_status_seq FROM tidemill_runs";
+               parent_op, labels, awaited, custom_status_seq, cancel_seq FROM tidemill_runs";
     let mut statement = connection.prepare(sql).map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
@@ -263,6 +279,7 @@ fn run_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RunRow> {
         labels: row.get(9)?,
         awaited: row.get(10)?,
         custom_status_seq: seq(11)?,
+        cancel_seq: seq(12)?,
     })
 }
 
@@ -296,6 +313,7 @@ struct OpenRun {
     created_seq: Seq,
     blocked_seq: Option<Seq>,
     custom_status_seq: Option<Seq>,
+    cancel_seq: Option<Seq>,
 }
 
 impl Rebuild {
@@ -319,8 +337,13 @@ impl Rebuild {
         let Some(live) = self.live.get_mut(run) else {
             let state =
                 RunState::create(run, row.seq, row.ts, &event).map_err(|e| e.to_string())?;
-            let live =
-                OpenRun { state, created_seq: row.seq, blocked_seq: None, custom_status_seq: None };
+            let live = OpenRun {
+                state,
+                created_seq: row.seq,
+                blocked_seq: None,
+                custom_status_seq: None,
+                cancel_seq: None,
+            };
             self.live.insert(run.clone(), live);
             return Ok(());
         };
@@ -328,6 +351,8 @@ impl Rebuild {
         match event {
             Event::RunBlocked { .. } => live.blocked_seq = Some(row.seq),
             Event::StatusSet { .. } => live.custom_status_seq = Some(row.seq),
+            Event::CancelRequested { .. } => live.cancel_seq = Some(row.seq),
+            Event::CancelHeld { .. } => live.cancel_seq = live.cancel_seq.or(Some(row.seq)),
             _ => {}
         }
         if live.state.status.is_final()
@@ -390,6 +415,7 @@ impl OpenRun {
             labels: labels_json(&state.created.labels),
             awaited: Some(false),
             custom_status_seq: self.custom_status_seq,
+            cancel_seq: self.cancel_seq,
         }
     }
 

@@ -175,10 +175,12 @@ impl StepRecorder {
                 | EventKind::StepFailed
                 | EventKind::OpHeld
                 | EventKind::OpDropped
+                | EventKind::CancelRequested
         )
     }
 
-    /// Who may record after this event of the step; `None` if it changes nothing about that.
+    /// Who may record after this event of the step; `None` if it changes nothing about that. Of the
+    /// steps that `cancel_requested` resolves, nobody may record any more.
     pub fn after(event: &Event) -> Option<StepRecorder> {
         match event {
             Event::StepStarted { .. } => Some(StepRecorder::Attempt(1)),

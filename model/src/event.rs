@@ -10,11 +10,12 @@ mod encoded;
 mod held;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::event_data::{BlockReason, NodeStarted, ProcessEnd, RunCreated};
+use crate::event_data::{BlockReason, NodeStarted, ProcessEnd, Requester, RunCreated};
 use crate::failure::Failure;
 use crate::json::{Floats, Json};
 use crate::name::{OpName, RunId};
@@ -85,14 +86,31 @@ events! {
     /// was stopping: `end` is the input that the run observes first when it is taken up, and
     /// `attempt` the one that a step's body ended with.
     OpHeld = "op_held", Aside, [op name] { attempt: Option<u32>, end: Box<Event> } by held;
+    /// The run was asked to end. `resolves`: the operations that end as cancelled with this event,
+    /// in the order of their ids, and how many attempts of each have failed. A step whose body runs
+    /// and a child end later, by events of their own.
+    CancelRequested = "cancel_requested", Input, [] {
+        requester: Requester,
+        #[serde(default, skip_serializing_if = "is_default")]
+        resolves: BTreeMap<OpId, u32>,
+    };
+    /// The run was asked to end while its code could not be told, because it was blocked, paused, or
+    /// had not begun; the code observes it first when the run is taken up, as `cancel_requested`.
+    CancelHeld = "cancel_held", Aside, [] { requester: Requester };
     /// The run ended with an output.
     RunCompleted = "run_completed", Act, [] { output: Json };
-    /// The run ended with an error.
-    RunFailed = "run_failed", Act, [] { error: Failure };
+    /// The run ended with an error. `terminated`: a person ended it, without its code.
+    RunFailed = "run_failed", Act, [] {
+        error: Failure,
+        #[serde(default, skip_serializing_if = "is_default")]
+        terminated: bool [given],
+    };
     /// The run pauses until a person fixes what the reason names.
     RunBlocked = "run_blocked", Aside, [] { reason: BlockReason };
     /// A person or a program asked the node to try a blocked run again.
     RunResumed = "run_resumed", Aside, [];
+    /// The run starts nothing new until it is resumed.
+    RunPaused = "run_paused", Aside, [] { requester: Requester };
 }
 
 /// What replay does with an event.
@@ -191,7 +209,7 @@ impl Event {
         match self {
             Event::StepFailed { error, .. }
             | Event::ChildFailed { error, .. }
-            | Event::RunFailed { error } => Some(error),
+            | Event::RunFailed { error, .. } => Some(error),
             _ => None,
         }
     }

@@ -55,6 +55,71 @@ pub struct Parent {
     pub op: OpId,
 }
 
+/// Who asked for something that was done to a run, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Requester {
+    /// The person or program, as it names itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The run that started this one and no longer wants it: it is cancelled itself, it has dropped
+    /// its child, or it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+}
+
+impl Requester {
+    /// The longest text that says who asked, or why, in bytes.
+    pub const TEXT_BYTES_MAX: usize = 4 * 1024;
+
+    /// The person or program that asks.
+    #[must_use]
+    pub fn by(self, by: &str) -> Requester {
+        Requester { by: Some(by.to_owned()), ..self }
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn because(self, reason: &str) -> Requester {
+        Requester { reason: Some(reason.to_owned()), ..self }
+    }
+
+    /// The same, if its texts are not too long. An empty text says nothing.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the text.
+    pub fn checked(self) -> Result<Requester, Invalid> {
+        let text = |what, text: Option<String>| match text {
+            Some(text) if text.len() > Requester::TEXT_BYTES_MAX => {
+                Err(Invalid::new(what, &head(&text), "use at most 4096 bytes"))
+            }
+            text => Ok(text.filter(|text| !text.trim().is_empty())),
+        };
+        let Requester { by, reason, parent } = self;
+        Ok(Requester { by: text("`by`", by)?, reason: text("`reason`", reason)?, parent })
+    }
+
+    /// The run that started this one.
+    pub fn parent(run: &RunId) -> Requester {
+        Requester { parent: Some(run.clone()), ..Requester::default() }
+    }
+}
+
+/// ` by alice: wrong input`, ` by its parent sweep-1`, or nothing.
+impl fmt::Display for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.by, &self.parent) {
+            (Some(by), _) => write!(f, " by {by}")?,
+            (None, Some(parent)) => write!(f, " by its parent {parent}")?,
+            (None, None) => {}
+        }
+        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
+}
+
 /// How the process ended in which an attempt of a step was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

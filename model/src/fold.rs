@@ -4,7 +4,7 @@
 //! they keep: a driver those that are open, a view all of them, with their ends.
 
 use crate::event::{Event, EventClass};
-use crate::event_data::{BlockReason, BlockReasonKind};
+use crate::event_data::{BlockReason, BlockReasonKind, Requester};
 use crate::json::Json;
 use crate::log_order::{self, Phase, Standing};
 use crate::operation::{Op, OpKind};
@@ -27,6 +27,17 @@ pub trait Operations {
     fn changed(&mut self, id: OpId);
 }
 
+/// A cancel that the run was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelAsked {
+    /// Who asked, and why.
+    pub requester: Requester,
+    /// When.
+    pub at: Timestamp,
+    /// Whether the run's code has been told.
+    pub observed: bool,
+}
+
 /// The state of a run, without its operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunHead {
@@ -38,6 +49,12 @@ pub struct RunHead {
     pub epoch: Option<Epoch>,
     /// Why it is blocked, while it is.
     pub blocked: Option<BlockReason>,
+    /// Who paused it, while it is paused.
+    pub paused: Option<Requester>,
+    /// The cancel that it was asked for.
+    pub cancel: Option<CancelAsked>,
+    /// Whether it was ended without its code.
+    pub terminated: bool,
     /// Where a process last took it up; 0 if none did.
     pub taken_up: Seq,
     /// What its code last said that it is doing.
@@ -59,6 +76,9 @@ impl Default for RunHead {
             attempt: 0,
             epoch: None,
             blocked: None,
+            paused: None,
+            cancel: None,
+            terminated: false,
             taken_up: Seq::ZERO,
             custom_status: None,
             resumed: Seq::ZERO,
@@ -92,6 +112,7 @@ impl RunHead {
             }
             Event::RunResumed {} => {
                 self.blocked = None;
+                self.paused = None;
                 self.resumed = seq;
             }
             Event::StatusSet { value, .. } => self.custom_status = Some(value.clone()),
@@ -101,7 +122,19 @@ impl RunHead {
                     self.blocked = Some(reason.clone());
                 }
             }
-            Event::RunCompleted { .. } | Event::RunFailed { .. } => self.phase = Phase::Ended,
+            Event::RunPaused { requester } => self.paused = Some(requester.clone()),
+            Event::CancelHeld { requester } => self.hold_cancel(requester, at),
+            Event::CancelRequested { requester, resolves } => {
+                self.observe_cancel(requester, at)?;
+                for op in resolves.keys() {
+                    self.change(ops, *op, event, (seq, at))?;
+                }
+            }
+            Event::RunCompleted { .. } => self.phase = Phase::Ended,
+            Event::RunFailed { terminated, .. } => {
+                self.phase = Phase::Ended;
+                self.terminated = *terminated;
+            }
             Event::StepStarted { .. } | Event::TimerStarted { .. } | Event::ChildStarted { .. } => {
                 if let Some((id, op)) = Op::start(event, seq, at) {
                     *self.count(&op) += 1;
@@ -118,20 +151,66 @@ impl RunHead {
             | Event::ChildCompleted { op, .. }
             | Event::ChildFailed { op, .. }
             | Event::OpHeld { op, .. }
-            | Event::OpDropped { op } => {
-                let open = ops.open(*op);
-                let open = open.ok_or_else(|| format!("{} of operation {op}", event.kind()))?;
-                open.apply(event, seq, at);
-                if !open.is_open() {
-                    *self.count(open) -= 1;
-                }
-                ops.changed(*op);
-            }
+            | Event::OpDropped { op } => self.change(ops, *op, event, (seq, at))?,
         }
         if event.class() != EventClass::Aside {
             self.last = seq;
         }
         Ok(())
+    }
+
+    /// Applies an event to one of its open operations.
+    fn change(
+        &mut self,
+        ops: &mut impl Operations,
+        op: OpId,
+        event: &Event,
+        (seq, at): (Seq, Timestamp),
+    ) -> Result<(), String> {
+        let open = ops.open(op);
+        let open = open.ok_or_else(|| format!("{} of operation {op}", event.kind()))?;
+        open.apply(event, seq, at);
+        if !open.is_open() {
+            *self.count(open) -= 1;
+        }
+        ops.changed(op);
+        Ok(())
+    }
+
+    /// Takes note of a cancel that the code cannot be told now. It ends a block or a pause, so that
+    /// the run is taken up to be told; a parked run stays as it is. The first who asked counts.
+    fn hold_cancel(&mut self, requester: &Requester, at: Timestamp) {
+        if !self.is_parked() {
+            self.blocked = None;
+            self.paused = None;
+        }
+        let asked = CancelAsked { requester: requester.clone(), at, observed: false };
+        self.cancel.get_or_insert(asked);
+    }
+
+    fn observe_cancel(&mut self, requester: &Requester, at: Timestamp) -> Result<(), String> {
+        match &mut self.cancel {
+            Some(cancel) if cancel.observed => Err("a second cancel_requested".to_owned()),
+            Some(cancel) => {
+                cancel.observed = true;
+                Ok(())
+            }
+            None => {
+                self.cancel =
+                    Some(CancelAsked { requester: requester.clone(), at, observed: true });
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether its code was told to end.
+    pub fn is_cancelling(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| cancel.observed)
+    }
+
+    /// Whether it takes nothing in: it is blocked or paused.
+    pub fn is_halted(&self) -> bool {
+        self.blocked.is_some() || self.paused.is_some()
     }
 
     /// Whether it stays as it is until a person resumes it.
@@ -148,6 +227,10 @@ impl RunHead {
     pub fn status(&self) -> RunStatus {
         if self.blocked.is_some() {
             RunStatus::Blocked
+        } else if self.paused.is_some() {
+            RunStatus::Paused
+        } else if self.cancel.is_some() {
+            RunStatus::Cancelling
         } else if self.attempt == 0 {
             RunStatus::Pending
         } else {
@@ -155,8 +238,11 @@ impl RunHead {
         }
     }
 
-    /// The status of a run that was started and has neither ended nor been blocked.
+    /// The status of a run that was started, has not ended, and is neither blocked nor paused.
     pub fn active(&self) -> RunStatus {
+        if self.cancel.is_some() {
+            return RunStatus::Cancelling;
+        }
         RunStatus::active(self.steps_open, self.waits_open)
     }
 

@@ -53,11 +53,11 @@ pub use error::Error;
 pub use error_kind::ErrorKind;
 pub use event::{Columns, EncodedEvent, Event, EventClass, EventError, EventKind};
 pub use event_data::{
-    BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, ProcessEnd, RunCreated, Seed,
-    WaitsFor,
+    BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, ProcessEnd, Requester,
+    RunCreated, Seed, WaitsFor,
 };
 pub use failure::{Failure, FailureKind};
-pub use fold::{Operations, RunHead};
+pub use fold::{CancelAsked, Operations, RunHead};
 pub use json::{Floats, Json};
 pub use keys::{BreakName, FleetUrl, Level, LtxName, NodeKeys};
 pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};
@@ -73,8 +73,8 @@ pub use run_figures::{OldestBlocked, RunFigures};
 pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
 pub use run_view::{
-    AttemptView, Cut, Cuts, EventPage, EventView, OperationPage, OperationView, PageRequest,
-    Payloads, RunCounts, RunPage, RunSummary, RunView, Word, took_ms,
+    AttemptView, CancelView, Cut, Cuts, EventPage, EventView, OperationPage, OperationView,
+    PageRequest, Payloads, RunCounts, RunPage, RunSummary, RunView, Word, took_ms,
 };
 pub use socket::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, FiguresRequest,

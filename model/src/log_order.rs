@@ -56,7 +56,7 @@ pub enum Standing {
 pub fn check(
     event: &Event,
     phase: Phase,
-    standing: impl FnOnce(OpId) -> Standing,
+    standing: impl Fn(OpId) -> Standing,
 ) -> Result<(), String> {
     match (phase, event) {
         (Phase::Empty, Event::RunCreated(_)) => return Ok(()),
@@ -89,6 +89,9 @@ pub fn check(
             is_open(event, *op, standing(*op), Some(OpClass::Child))
         }
         Event::OpDropped { op } => is_open(event, *op, standing(*op), None),
+        Event::CancelRequested { resolves, .. } => {
+            resolves.keys().try_for_each(|op| is_open(event, *op, standing(*op), None))
+        }
         // The end that it holds has to fit now.
         Event::OpHeld { end, .. } => {
             check(end, phase, standing).map_err(|why| format!("a held {why}"))

@@ -3,7 +3,7 @@
 use crate::attempts::{Attempt, AttemptState, Attempts};
 use crate::event::Event;
 use crate::event_data::ProcessEnd;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::json::Json;
 use crate::log_order::{OpClass, Standing};
 use crate::name::{OpName, RunId};
@@ -52,6 +52,8 @@ pub enum OpStatus {
     Completed(Json),
     /// Failed for good.
     Failed(Failure),
+    /// Ended because its run was asked to end; with what its body said, if that ran.
+    Cancelled(Option<Failure>),
     /// The run dropped it before its end.
     Dropped,
 }
@@ -63,6 +65,7 @@ impl OpStatus {
             OpStatus::Open => "open",
             OpStatus::Completed(_) => "completed",
             OpStatus::Failed(_) => "failed",
+            OpStatus::Cancelled(_) => "cancelled",
             OpStatus::Dropped => "dropped",
         }
     }
@@ -167,7 +170,20 @@ impl Op {
             }
             Event::StepFailed { error, .. } | Event::ChildFailed { error, .. } => {
                 attempts.end(AttemptState::Failed, Some(error), seq, at);
-                self.end(at, OpStatus::Failed(error.clone()));
+                let error = error.clone();
+                self.end(
+                    at,
+                    match error.kind {
+                        FailureKind::Cancelled => OpStatus::Cancelled(Some(error)),
+                        FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => {
+                            OpStatus::Failed(error)
+                        }
+                    },
+                );
+            }
+            Event::CancelRequested { .. } => {
+                attempts.dropped(at);
+                self.end(at, OpStatus::Cancelled(None));
             }
             Event::TimerFired { .. } => self.end(at, OpStatus::Completed(Json::null())),
             Event::OpDropped { .. } => {
@@ -190,9 +206,13 @@ impl Op {
             (OpStatus::Open, OpKind::Step { .. }) => Standing::Open(OpClass::Step),
             (OpStatus::Open, OpKind::Timer { .. }) => Standing::Open(OpClass::Timer),
             (OpStatus::Open, OpKind::Child { .. }) => Standing::Open(OpClass::Child),
-            (OpStatus::Completed(_) | OpStatus::Failed(_) | OpStatus::Dropped, _) => {
-                Standing::Ended
-            }
+            (
+                OpStatus::Completed(_)
+                | OpStatus::Failed(_)
+                | OpStatus::Cancelled(_)
+                | OpStatus::Dropped,
+                _,
+            ) => Standing::Ended,
         }
     }
 

@@ -118,7 +118,7 @@ impl RunState {
         applied.map_err(misfit_at(&self.id, seq))?;
         match event {
             Event::RunCompleted { output } => self.output = Some(output.clone()),
-            Event::RunFailed { error } => self.error = Some(error.clone()),
+            Event::RunFailed { error, .. } => self.error = Some(error.clone()),
             _ => {}
         }
         if self.head.is_ended() {

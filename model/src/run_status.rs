@@ -20,6 +20,8 @@ pub enum RunStatus {
     Suspended,
     /// A person asked it to start nothing new.
     Paused,
+    /// It was asked to end: its code cleans up, or bodies of its steps still run.
+    Cancelling,
     /// It pauses until a person fixes the cause.
     Blocked,
     /// It ended with an output.
@@ -32,11 +34,12 @@ pub enum RunStatus {
 
 impl RunStatus {
     /// Every status.
-    pub const ALL: [RunStatus; 8] = [
+    pub const ALL: [RunStatus; 9] = [
         RunStatus::Pending,
         RunStatus::Running,
         RunStatus::Suspended,
         RunStatus::Paused,
+        RunStatus::Cancelling,
         RunStatus::Blocked,
         RunStatus::Completed,
         RunStatus::Failed,
@@ -56,6 +59,7 @@ impl RunStatus {
             RunStatus::Running => "running",
             RunStatus::Suspended => "suspended",
             RunStatus::Paused => "paused",
+            RunStatus::Cancelling => "cancelling",
             RunStatus::Blocked => "blocked",
             RunStatus::Completed => "completed",
             RunStatus::Failed => "failed",
@@ -71,6 +75,7 @@ impl RunStatus {
             | RunStatus::Running
             | RunStatus::Suspended
             | RunStatus::Paused
+            | RunStatus::Cancelling
             | RunStatus::Blocked => false,
         }
     }
@@ -85,8 +90,8 @@ impl fmt::Display for RunStatus {
 impl FromStr for RunStatus {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<RunStatus, Invalid> {
-        let rule =
-            "use pending, running, suspended, paused, blocked, completed, failed or cancelled";
+        let rule = "use pending, running, suspended, paused, cancelling, blocked, completed, failed or \
+                    cancelled";
         let found = RunStatus::ALL.into_iter().find(|status| status.as_str() == text);
         found.ok_or_else(|| Invalid::new("run status", text, rule))
     }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::activity::Activity;
-use crate::event_data::{BlockReason, Durability, Parent, WaitsFor};
+use crate::event_data::{BlockReason, Durability, Parent, Requester, WaitsFor};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::lease::unix_ms;
@@ -148,6 +148,12 @@ pub struct RunView {
     /// Why it is blocked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked: Option<BlockReason>,
+    /// Who asked it to end; `None` if nobody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<CancelView>,
+    /// Who paused it, while it is paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Requester>,
     /// What its code says that it is doing; `None` if it never said.
     #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
     pub custom_status: Option<Json>,
@@ -168,6 +174,21 @@ pub struct RunView {
     pub operations_next: Option<OpId>,
     /// Its operations in the order of their ids, from the first.
     pub operations: Vec<OperationView>,
+}
+
+/// A cancel that a run was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CancelView {
+    /// Who asked, and why.
+    #[serde(flatten)]
+    pub requester: Requester,
+    /// When.
+    pub at: Timestamp,
+    /// Whether the run's code has been told: not yet, while the run cannot be taken up.
+    pub observed: bool,
+    /// Whether the run was ended without its code.
+    pub terminated: bool,
 }
 
 impl RunView {
@@ -194,6 +215,13 @@ impl RunView {
             output: state.output,
             error: state.error,
             blocked,
+            cancel: state.head.cancel.map(|asked| CancelView {
+                requester: asked.requester,
+                at: asked.at,
+                observed: asked.observed,
+                terminated: state.head.terminated,
+            }),
+            paused: state.head.paused,
             custom_status: state.head.custom_status,
             waits_for,
             last_seq: state.last_seq,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidemill_client::{NodeAddress, NodeClient};
-use tidemill_model::{BlockReason, Failure, Json, RunId, RunStatus, WaitsFor};
+use tidemill_model::{BlockReason, Failure, Json, Requester, RunId, RunStatus, WaitsFor};
 
 use crate::author::{Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
 use crate::engine::{RunResult, StartRequest};
@@ -83,6 +83,11 @@ struct StartAnswer {
     id: RunId,
 }
 
+/// The body of a request that asks something of a run.
+pub(crate) fn request_of(by: &Requester) -> String {
+    serde_json::to_string(by).expect("texts have a JSON form")
+}
+
 impl Client {
     /// A node at an address such as `http://127.0.0.1:7420`. A token is added with
     /// [`Client::token`].
@@ -149,5 +154,17 @@ impl Client {
         let path = format!("/v1/runs/{run}/resume");
         let _: ResultAnswer = self.node.post(&path, None).await?;
         Ok(())
+    }
+
+    /// Asks something of a run; what it is then.
+    pub(crate) async fn ask(
+        &self,
+        run: &RunId,
+        what: &str,
+        by: Requester,
+    ) -> Result<RunStatus, Error> {
+        let answer: ResultAnswer =
+            self.node.post(&format!("/v1/runs/{run}/{what}"), Some(request_of(&by))).await?;
+        Ok(answer.status)
     }
 }

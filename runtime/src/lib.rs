@@ -52,7 +52,9 @@ pub use gate::Gate;
 pub use node::{ServeSettings, Serving};
 pub use ops::{Call, Child, Sleep};
 pub use store::writer::{RefusalCause, Refusing};
-pub use tidemill_model::{Failure, FailureKind, Json, RunId, Timestamp, WaitsFor};
+pub use tidemill_model::{
+    Failure, FailureKind, Json, Requester, RunId, RunStatus, Timestamp, WaitsFor,
+};
 
 /// Names that the macros expand to. Not part of the public API.
 #[doc(hidden)]

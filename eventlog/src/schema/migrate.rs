@@ -9,8 +9,28 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::{SCHEMA_VERSION, is_taken, version, views};
 use crate::error::{Result, sqlite};
 
-/// The views of version 1.
-pub(super) const VIEWS_OF_1: &[&str] = &["runs", "steps", "checkpoints", "timers", "signals"];
+/// The views of version 1, which made them in an empty file.
+const VIEWS_OF_1: &[&str] = &["runs", "steps", "checkpoints", "timers", "signals"];
+
+/// The views that version 2 added, and how they begin: it left one out whose name the author had
+/// taken.
+const VIEWS_OF_2: &[(&str, &str)] = &[
+    ("children", "CREATE VIEW children AS\nSELECT r.parent, r.parent_op, r.run,"),
+    ("attempts", "CREATE VIEW attempts AS\nSELECT run, op, name, attempt, status,"),
+];
+
+/// Whether an older version made the view of this name that the file has.
+pub(super) fn is_ours(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    if VIEWS_OF_1.contains(&name) {
+        return Ok(true);
+    }
+    let Some((_, begins)) = VIEWS_OF_2.iter().find(|(view, _)| *view == name) else {
+        return Ok(false);
+    };
+    let sql = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema \
+               WHERE type = 'view' AND name = ?1 AND substr(sql, 1, length(?2)) = ?2)";
+    connection.query_row(sql, [name, begins], |row| row.get(0))
+}
 
 /// A child is awaited while its parent is unfinished and has neither observed its end nor dropped
 /// it.
@@ -34,6 +54,8 @@ CREATE INDEX tidemill_runs_unwanted ON tidemill_runs (seq)
   WHERE awaited = 0 AND ended_seq IS NULL AND parent IS NOT NULL;
 ";
 
+const TO_3: &str = "ALTER TABLE tidemill_runs ADD COLUMN cancel_seq INTEGER;";
+
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
@@ -56,16 +78,22 @@ pub fn migrate(connection: &Connection) -> Result<Option<Migrated>> {
     if from >= SCHEMA_VERSION {
         return Ok(None);
     }
-    let left_out = to_2(&transaction).map_err(failed)?;
+    let left_out = to_newest(&transaction, from).map_err(failed)?;
     transaction.commit().map_err(failed)?;
     Ok(Some(Migrated { from, left_out }))
 }
 
-fn to_2(transaction: &Connection) -> rusqlite::Result<Vec<&'static str>> {
-    for view in VIEWS_OF_1 {
-        transaction.execute_batch(&format!("DROP VIEW {view}"))?;
+/// Takes the views away, changes the tables step by step, and makes the newest views.
+fn to_newest(transaction: &Connection, from: i32) -> rusqlite::Result<Vec<&'static str>> {
+    for view in views().map(|(name, _)| name) {
+        if is_ours(transaction, view)? {
+            transaction.execute_batch(&format!("DROP VIEW {view}"))?;
+        }
     }
-    transaction.execute_batch(TO_2)?;
+    if from < 2 {
+        transaction.execute_batch(TO_2)?;
+    }
+    transaction.execute_batch(TO_3)?;
     let mut left_out = Vec::new();
     for (name, sql) in views() {
         if is_taken(transaction, name)? {

@@ -11,7 +11,7 @@
 //!
 //! | view | one row for each | columns |
 //! |---|---|---|
-//! | `runs` | run | `run, workflow, status, created_at, updated_at, ended_at, duration_ms, parent, parent_op, labels, input, output, error, blocked, custom_status` |
+//! | `runs` | run | `run, workflow, status, created_at, updated_at, ended_at, duration_ms, parent, parent_op, labels, input, output, error, blocked, custom_status, cancel` |
 //! | `children` | run that another run started | `parent, parent_op, run, workflow, status, created_at, ended_at, duration_ms, input, output, error` |
 //! | `steps` | step of a run | `run, op, name, status, attempts, started_at, ended_at, duration_ms, input, output, error, last_checkpoint` |
 //! | `attempts` | attempt of a step | `run, op, name, attempt, status, started_at, ended_at, duration_ms, error` |
@@ -19,9 +19,9 @@
 //! | `timers` | timer of a run | `run, op, name, status, fire_at, started_at, ended_at` |
 //! | `signals` | signal that a run received | `run, op, name, seq, ts, value` |
 //!
-//! `status` of a step is `running`, `completed`, `failed` or `dropped`; of a timer `waiting`,
-//! `fired` or `dropped`; of an attempt `queued`, `running`, `held`, `completed`, `failed`,
-//! `cut_off` or `dropped`. Values (`input`, `output`, `error`, `blocked`, `labels`, `value`,
+//! `status` of a step is `running`, `completed`, `failed`, `cancelled` or `dropped`; of a timer
+//! `waiting`, `fired`, `cancelled` or `dropped`; of an attempt `queued`, `running`, `held`,
+//! `completed`, `failed`, `cut_off` or `dropped`. Values (`input`, `output`, `error`, `blocked`, `labels`, `value`,
 //! `custom_status`) are JSON text. `attempts` of a step is the number of the last attempt that the
 //! log knows of. `duration_ms` is `NULL` for what has not ended.
 //!
@@ -29,6 +29,7 @@
 //! |---|---|---|
 //! | 1 | 0.1.0 | |
 //! | 2 | 0.2.0 | `tidemill_runs.awaited` and `custom_status_seq`, three indexes; views `attempts` and `children`; columns `duration_ms`, `custom_status` |
+//! | 3 | 0.2.0 | `tidemill_runs.cancel_seq`; column `cancel` of `runs`; status `cancelled` of steps and timers |
 //!
 //! An app migrates its file when it opens it ([`migrate`]). A connection that only reads an older
 //! file sees the newest views: temporary ones of the connection stand in for what the file lacks.
@@ -41,7 +42,7 @@ use crate::error::{Error, ErrorKind, Result, sqlite};
 pub use migrate::{Migrated, migrate};
 
 /// The schema version that this release writes, and the newest that it reads.
-pub const SCHEMA_VERSION: i32 = 2;
+pub const SCHEMA_VERSION: i32 = 3;
 
 /// The version of the log's own tables: `events`, `tidemill_meta` and `tidemill_gaps`. A sidecar
 /// reads nothing else, so it takes a file of any schema version that keeps them as they are.
@@ -121,7 +122,15 @@ fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i32> {
 const STAND_IN_FOR_1: &str = "
 CREATE TEMP VIEW tidemill_runs AS
 SELECT seq, run, workflow, status, created_at, ended_seq, blocked_seq, parent, parent_op, labels,
-  NULL AS awaited, NULL AS custom_status_seq
+  NULL AS awaited, NULL AS custom_status_seq, NULL AS cancel_seq
+FROM main.tidemill_runs;
+";
+
+/// What a reader of version 2 lacks: nothing was cancelled in such a file.
+const STAND_IN_FOR_2: &str = "
+CREATE TEMP VIEW tidemill_runs AS
+SELECT seq, run, workflow, status, created_at, ended_seq, blocked_seq, parent, parent_op, labels,
+  awaited, custom_status_seq, NULL AS cancel_seq
 FROM main.tidemill_runs;
 ";
 
@@ -131,9 +140,10 @@ pub(crate) fn stand_in(connection: &Connection, version: i32) -> rusqlite::Resul
     if version >= SCHEMA_VERSION {
         return Ok(());
     }
-    let mut sql = STAND_IN_FOR_1.to_owned();
+    let stand_in = if version == 1 { STAND_IN_FOR_1 } else { STAND_IN_FOR_2 };
+    let mut sql = stand_in.to_owned();
     for (name, create) in views() {
-        if migrate::VIEWS_OF_1.contains(&name) || !is_taken(connection, name)? {
+        if migrate::is_ours(connection, name)? || !is_taken(connection, name)? {
             sql.push_str(&create.replacen("CREATE VIEW", "CREATE TEMP VIEW", 1));
         }
     }

@@ -42,7 +42,8 @@ CREATE TABLE tidemill_runs (
   parent_op   INTEGER,
   labels      TEXT NOT NULL,
   awaited     INTEGER NOT NULL DEFAULT 0,  -- 1 while the run that started it waits for its end
-  custom_status_seq INTEGER                -- of the newest status that its code set
+  custom_status_seq INTEGER,               -- of the newest status that its code set
+  cancel_seq  INTEGER               -- of cancel_requested, or else of cancel_held
 ) STRICT;
 CREATE INDEX tidemill_runs_by_status ON tidemill_runs (status, seq);
 CREATE INDEX tidemill_runs_by_workflow ON tidemill_runs (workflow, seq);

@@ -5,8 +5,8 @@ use tidemill_model::{Epoch, Event, InstanceId, NodeId, NodeStarted, Seq};
 
 use super::{File, at};
 use crate::{
-    Appender, Checkpoints, ErrorKind, Meta, checkpoint_truncate, create, fsck, open_any,
-    open_reader, open_snapshot, open_writer, verify,
+    Appender, Checkpoints, ErrorKind, Meta, SCHEMA_VERSION, checkpoint_truncate, create, fsck,
+    open_any, open_reader, open_snapshot, open_writer, verify,
 };
 
 fn node_started() -> Event {
@@ -129,14 +129,15 @@ fn what_is_not_ours_or_too_new_is_refused() {
     create(&newer).unwrap();
     let connection = open_writer(&newer, Checkpoints::Own).unwrap();
     connection
-        .execute_batch(
-            "PRAGMA user_version = 3; UPDATE tidemill_meta SET value = '9.8.7'
+        .execute_batch(&format!(
+            "PRAGMA user_version = {}; UPDATE tidemill_meta SET value = '9.8.7'
              WHERE key = 'tidemill'",
-        )
+            SCHEMA_VERSION + 1
+        ))
         .unwrap();
     connection.close().unwrap();
     for error in open_all(&newer) {
-        assert!(error.contains("has schema version 3"), "{error}");
+        assert!(error.contains(&format!("version {}", SCHEMA_VERSION + 1)), "{error}");
         assert!(error.contains("use tidemill 9.8.7 or newer"), "{error}");
     }
 }

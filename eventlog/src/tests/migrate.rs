@@ -1,4 +1,4 @@
-//! From schema version 1: who only reads sees the newest views, an app brings the file up to date.
+//! From older schema versions: who only reads sees the newest views, an app brings the file up to date.
 
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -10,26 +10,28 @@ use crate::{
     open_log_snapshot, open_log_writer, open_reader, open_writer, projection, verify,
 };
 
-const SCHEMA_1: &str = include_str!("schema_1.sql");
-
-/// What version 1 stored of these histories: its own tables and views.
-fn write_as_version_1(file: &File) -> std::path::PathBuf {
-    let path = file.path().with_file_name("old.db");
+/// What an older version stored of these histories: its own tables and views.
+fn write_as(file: &File, version: i32) -> std::path::PathBuf {
+    let (schema, columns) = match version {
+        1 => (include_str!("schema_1.sql"), ""),
+        _ => (include_str!("schema_2.sql"), ", awaited, custom_status_seq"),
+    };
+    let path = file.path().with_file_name(format!("version-{version}.db"));
     let old = Connection::open_with_flags(&path, rusqlite::OpenFlags::default()).unwrap();
-    old.execute_batch(SCHEMA_1).unwrap();
+    old.execute_batch(schema).unwrap();
     old.execute_batch(&format!(
         "PRAGMA journal_mode = WAL;
         ATTACH '{}' AS new;
         INSERT INTO events SELECT * FROM new.events ORDER BY seq;
         INSERT INTO tidemill_runs SELECT seq, run, workflow, status, created_at, ended_seq,
-          blocked_seq, parent, parent_op, labels FROM new.tidemill_runs;
+          blocked_seq, parent, parent_op, labels{columns} FROM new.tidemill_runs;
         INSERT INTO tidemill_timers SELECT * FROM new.tidemill_timers;
         INSERT INTO tidemill_meta SELECT * FROM new.tidemill_meta;
-        UPDATE tidemill_meta SET value = '1' WHERE key = 'schema';
+        UPDATE tidemill_meta SET value = '{version}' WHERE key = 'schema';
         UPDATE tidemill_meta SET value = '0.1.0' WHERE key = 'tidemill';
         DETACH new;
         PRAGMA application_id = {};
-        PRAGMA user_version = 1;",
+        PRAGMA user_version = {version};",
         file.path().display(),
         crate::APPLICATION_ID,
     ))
@@ -73,19 +75,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn a_file_of_version_1_is_read_as_it_is_and_migrated_once(
+    fn a_file_of_an_older_version_is_read_as_it_is_and_migrated_once(
         choices in proptest::collection::vec(any::<(u8, u8)>(), 1..120),
+        version in 1..SCHEMA_VERSION,
     ) {
         let mut script = Script::new();
-        // That version had no status_set.
-        let choices: Vec<_> = choices.into_iter().filter(|(_, what)| what % 16 != 10).collect();
+        // Version 1 had no status_set, neither knew a cancel or a pause.
+        let had = |what: u8| !(11..=13).contains(&(what % 16)) && (version > 1 || what % 16 != 10);
+        let choices: Vec<_> = choices.into_iter().filter(|(_, what)| had(*what)).collect();
         script.play(&choices, 3);
         let new = &script.file.connection;
-        let path = write_as_version_1(&script.file);
+        let path = write_as(&script.file, version);
 
         let reader = open_reader(&path).unwrap();
         for view in VIEWS {
-            prop_assert_eq!(rows(&reader, view), rows(new, view), "{} of version 1", view);
+            prop_assert_eq!(rows(&reader, view), rows(new, view), "{} of version {}", view, version);
         }
         let report = fsck(&reader).unwrap();
         prop_assert!(report.is_clean(), "{:?}", report.findings);
@@ -93,7 +97,7 @@ proptest! {
         drop(reader);
 
         let writer = open_writer(&path, Checkpoints::Own).unwrap();
-        let migrated = Migrated { from: 1, left_out: Vec::new() };
+        let migrated = Migrated { from: version, left_out: Vec::new() };
         prop_assert_eq!(migrate(&writer).unwrap(), Some(migrated));
         prop_assert_eq!(migrate(&writer).unwrap(), None);
         prop_assert_eq!(schema(&writer), schema(new));
@@ -119,7 +123,7 @@ proptest! {
 fn a_migration_that_fails_leaves_the_old_version_whole() {
     let mut script = Script::new();
     script.play(&[(0, 1), (1, 5), (0, 0), (1, 5)], 2);
-    let path = write_as_version_1(&script.file);
+    let path = write_as(&script.file, 1);
     let writer = open_writer(&path, Checkpoints::Own).unwrap();
     let before = schema(&writer);
     // The last statement of the migration but one is refused.
@@ -137,12 +141,21 @@ fn a_migration_that_fails_leaves_the_old_version_whole() {
 }
 
 #[test]
-fn a_table_of_the_authors_that_has_the_name_of_a_new_view_stays() {
+fn a_table_or_view_of_the_authors_that_has_the_name_of_a_new_view_stays() {
+    for (version, makes) in [
+        (1, "CREATE TABLE attempts (mine); INSERT INTO attempts VALUES (7)"),
+        (2, "DROP VIEW attempts; CREATE VIEW attempts AS SELECT 7 AS mine"),
+    ] {
+        the_authors_stays(version, makes);
+    }
+}
+
+fn the_authors_stays(version: i32, makes: &str) {
     let mut script = Script::new();
     script.play(&[(0, 1), (0, 1)], 1);
-    let path = write_as_version_1(&script.file);
+    let path = write_as(&script.file, version);
     let writer = open_writer(&path, Checkpoints::Own).unwrap();
-    writer.execute_batch("CREATE TABLE attempts (mine); INSERT INTO attempts VALUES (7)").unwrap();
+    writer.execute_batch(makes).unwrap();
     let mine = |connection: &Connection| rows(connection, "attempts");
     let theirs = mine(&writer);
     assert_eq!(mine(&open_reader(&path).unwrap()), theirs);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tidemill_model::{
     AttemptState, BlockReason, BlockReasonKind, Durability, Event, Failure, FailureKind, Json, Op,
-    OpId, OpKind, OpName, OpStatus, Parent, RunCreated, RunId, RunState, RunStatus, Seed, Seq,
+    OpId, OpKind, OpName, OpStatus, Parent, Requester, RunCreated, RunId, RunState, RunStatus,
+    Seed, Seq,
 };
 
 use super::{File, at};
@@ -36,6 +37,10 @@ fn json(text: &str) -> Json {
 
 fn failure() -> Failure {
     Failure { kind: FailureKind::Failed, message: "no".into(), chain: vec!["why".into()] }
+}
+
+fn requester() -> Requester {
+    Requester { by: Some("ada".into()), ..Requester::default() }
 }
 
 fn created(parent: Option<Parent>) -> Event {
@@ -166,10 +171,16 @@ fn next_event(state: &RunState, what: u8) -> Event {
             input: json("null"),
         },
         6 if what > 200 => Event::RunCompleted { output: json(r#""done""#) },
-        7 if what > 200 => Event::RunFailed { error: failure() },
+        7 if what > 200 => Event::RunFailed { error: failure(), terminated: false },
         8 => blocked(),
         10 if what > 128 => Event::StatusSet { op, value: json(r#"{"done":1}"#) },
         9 if state.status == RunStatus::Blocked => Event::RunResumed {},
+        11 if what > 128 && !state.head.is_cancelling() => {
+            let resolves = open.filter(|(op, _)| op.get() % 3 > 0).map(|(op, _)| (*op, 0));
+            Event::CancelRequested { requester: requester(), resolves: resolves.collect() }
+        }
+        12 if what > 128 => Event::CancelHeld { requester: requester() },
+        13 if what > 128 => Event::RunPaused { requester: requester() },
         _ => match open.next() {
             Some((op, open)) => progress(*op, open, what),
             None => Event::RunStarted { epoch: None, attempt: state.head.attempt + 1 },
@@ -250,7 +261,8 @@ proptest! {
 /// dropped; the fold knows that it never began.
 fn attempts_of_the_view(step: &Op) -> u32 {
     let Some(last) = step.attempts.last() else { return 1 };
-    let waited = step.status == OpStatus::Dropped && last.state == AttemptState::Failed;
+    let is_dropped = matches!(step.status, OpStatus::Dropped | OpStatus::Cancelled(None));
+    let waited = is_dropped && last.state == AttemptState::Failed;
     last.number + u32::from(waited)
 }
 
@@ -264,6 +276,7 @@ fn check_views(script: &Script) -> Result<(), TestCaseError> {
                 OpStatus::Open => open,
                 OpStatus::Completed(_) => done,
                 OpStatus::Failed(_) => "failed",
+                OpStatus::Cancelled(_) => "cancelled",
                 OpStatus::Dropped => "dropped",
             };
             match &it.kind {
@@ -309,11 +322,13 @@ fn check_views(script: &Script) -> Result<(), TestCaseError> {
     let runs = script.runs.iter().map(|(id, run)| {
         let output = run.state.output.as_ref().map(Json::as_str).unwrap_or_default();
         let says = run.state.head.custom_status.as_ref().map(Json::as_str).unwrap_or_default();
-        format!("{id} {} {} {output}{says}", run.state.status, run.state.updated_at)
+        let by = run.state.head.cancel.as_ref().and_then(|asked| asked.requester.by.clone());
+        let by = by.unwrap_or_default();
+        format!("{id} {} {} {output}{says}{by}", run.state.status, run.state.updated_at)
     });
     let runs: Vec<String> = runs.collect();
     let sql = "SELECT run || ' ' || status || ' ' || updated_at || ' ' || coalesce(output, '') ||
-        coalesce(custom_status, '') FROM runs ORDER BY run";
+        coalesce(custom_status, '') || coalesce(cancel ->> '$.by', '') FROM runs ORDER BY run";
     prop_assert_eq!(strings(script, sql), runs);
     Ok(())
 }

@@ -14,12 +14,14 @@
 //! `given` field is decided when the act is recorded: a replay takes it from the log and does not
 //! compare it. All others are compared, by [`Compared`].
 
+use std::collections::BTreeMap;
+
 use crate::failure::Failure;
 use crate::json::{Floats, Json};
 use crate::name::RunId;
 use crate::position::Epoch;
 use crate::time::Timestamp;
-use crate::{BlockReason, Event, ProcessEnd};
+use crate::{BlockReason, Event, OpId, ProcessEnd, Requester};
 
 /// How a part of an act is compared with what the log has.
 pub(super) trait Compared {
@@ -52,7 +54,19 @@ macro_rules! compared_by_eq {
     };
 }
 
-compared_by_eq!(bool, u32, RunId, Epoch, Timestamp, Failure, ProcessEnd, BlockReason, Box<Event>);
+compared_by_eq!(
+    bool,
+    u32,
+    RunId,
+    Epoch,
+    Timestamp,
+    Failure,
+    ProcessEnd,
+    BlockReason,
+    Requester,
+    BTreeMap<OpId, u32>,
+    Box<Event>
+);
 
 /// For `skip_serializing_if`, which passes a reference to the field's reference.
 pub(super) fn is_default<T: Default + PartialEq>(value: &&T) -> bool {

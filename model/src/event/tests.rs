@@ -22,6 +22,10 @@ fn failure() -> Failure {
     }
 }
 
+fn requester() -> Requester {
+    Requester { by: Some("ada".into()), reason: Some("wrong input".into()), parent: None }
+}
+
 pub(crate) fn sample(kind: EventKind) -> Event {
     let op = OpId::new(2).unwrap();
     let name = OpName::new("train").unwrap();
@@ -79,7 +83,12 @@ pub(crate) fn sample(kind: EventKind) -> Event {
             Event::OpHeld { op, name, attempt: Some(1), end }
         }
         EventKind::RunCompleted => Event::RunCompleted { output },
-        EventKind::RunFailed => Event::RunFailed { error: failure() },
+        EventKind::CancelRequested => Event::CancelRequested {
+            requester: requester(),
+            resolves: [(op, 0), (OpId::new(10).unwrap(), 2)].into(),
+        },
+        EventKind::CancelHeld => Event::CancelHeld { requester: Requester::parent(&child) },
+        EventKind::RunFailed => Event::RunFailed { error: failure(), terminated: false },
         EventKind::RunBlocked => Event::RunBlocked {
             reason: BlockReason {
                 kind: BlockReasonKind::Nondeterminism,
@@ -90,6 +99,7 @@ pub(crate) fn sample(kind: EventKind) -> Event {
             },
         },
         EventKind::RunResumed => Event::RunResumed {},
+        EventKind::RunPaused => Event::RunPaused { requester: requester() },
     }
 }
 
@@ -115,6 +125,11 @@ fn with_optional_fields() -> Vec<(&'static str, Event)> {
         Event::StepRestarted { op, name, attempt: 2, after: Some(after), queued }
     };
     vec![
+        (
+            "cancel_requested-of_nothing",
+            Event::CancelRequested { requester: Requester::default(), resolves: BTreeMap::new() },
+        ),
+        ("run_failed-terminated", Event::RunFailed { error: failure(), terminated: true }),
         ("step_started-queued", Event::StepStarted { op, name: name.clone(), input, queued: true }),
         (
             "step_attempt_failed-of",

@@ -149,6 +149,7 @@ impl OperationView {
         let (output, error) = match &op.status {
             OpStatus::Completed(output) => (Some(output.clone()), None),
             OpStatus::Failed(error) => (None, Some(error.clone())),
+            OpStatus::Cancelled(error) => (None, error.clone()),
             OpStatus::Open | OpStatus::Dropped => (None, None),
         };
         let (input, fire_at, child) = match &op.kind {

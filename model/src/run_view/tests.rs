@@ -179,7 +179,10 @@ fn a_run_that_says_what_it_does() {
 
 #[test]
 fn a_child_that_was_cancelled_with_its_parent() {
-    let cancelled = Event::RunFailed { error: failure(FailureKind::Cancelled, "it was dropped") };
+    let cancelled = Event::RunFailed {
+        error: failure(FailureKind::Cancelled, "it was dropped"),
+        terminated: false,
+    };
     let dropped = Event::OpDropped { op: op(1) };
     let parent = Parent { run: run_id("r"), op: op(1) };
     let events = [step(1, "train", "null"), dropped.clone(), cancelled];

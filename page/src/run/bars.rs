@@ -116,7 +116,10 @@ pub(crate) fn bars(op: &Op, now: Timestamp) -> Vec<Bar> {
 }
 
 fn waiting(op: &Op, did: Did) -> Did {
-    if op.status == OpStatus::Dropped { Did::Dropped } else { did }
+    match op.status {
+        OpStatus::Dropped | OpStatus::Cancelled(_) => Did::Dropped,
+        OpStatus::Open | OpStatus::Completed(_) | OpStatus::Failed(_) => did,
+    }
 }
 
 fn bar(did: Did, from: Timestamp, to: Timestamp, attempt: Option<u32>) -> Bar {

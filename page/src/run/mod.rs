@@ -339,6 +339,7 @@ impl OpRow {
         let last = op.attempts.iter().rev().find_map(|attempt| attempt.error.clone());
         let error = match &op.status {
             OpStatus::Failed(error) => Some(error.clone()),
+            OpStatus::Cancelled(error) => error.clone(),
             OpStatus::Open => last,
             OpStatus::Completed(_) | OpStatus::Dropped => None,
         };

@@ -69,7 +69,7 @@ impl Names {
                 sum.view.failed += 1;
                 sum.view.first_failed.get_or_insert(id);
             }
-            OpStatus::Completed(_) | OpStatus::Dropped => {}
+            OpStatus::Completed(_) | OpStatus::Cancelled(_) | OpStatus::Dropped => {}
         }
         if let Some(ms) = took_ms(op.started_at, op.ended_at) {
             sum.view.max_ms = sum.view.max_ms.max(Some(ms));

@@ -25,11 +25,18 @@ use crate::ops::{Operation, bad_name};
 #[derive(Clone)]
 pub struct Ctx {
     cell: Arc<RunCell>,
+    /// Whether it is the context of a clean-up, which a cancel leaves alone.
+    shielded: bool,
 }
 
 impl Ctx {
     pub(crate) fn new(cell: Arc<RunCell>) -> Ctx {
-        Ctx { cell }
+        Ctx { cell, shielded: false }
+    }
+
+    /// The same context for a clean-up.
+    pub(crate) fn shielded(&self) -> Ctx {
+        Ctx { shielded: true, ..self.clone() }
     }
 
     pub(crate) fn cell(&self) -> &Arc<RunCell> {
@@ -100,7 +107,15 @@ impl Ctx {
             self.cell.refuse(bad_name(what, op, &invalid), at);
             OpName::new("?").expect("a question mark is a name")
         });
-        let asked = op.map(|op| ask(op, name.clone()).map(|asked| (op, asked)));
+        let shielded = self.shielded;
+        let asked = op.map(|op| {
+            let mut asked = ask(op, name.clone())?;
+            asked.shielded = shielded;
+            if let Some(body) = &mut asked.body {
+                body.shielded = shielded;
+            }
+            Ok((op, asked))
+        });
         Operation::new(&self.cell, (name, at), asked)
     }
 }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 
 use serde::de::DeserializeOwned;
-use tidemill_model::RunId;
+use tidemill_model::{Requester, RunId, RunStatus};
 
 use crate::client::Client;
 use crate::engine::{Node, RunResult, StartRequest};
@@ -111,14 +111,62 @@ impl<Out> RunHandle<Out> {
         }
     }
 
-    /// Tries the run again if it is blocked, once that is recorded.
+    /// Tries the run again if it is blocked, and lets it go on if it is paused, once that is recorded.
     ///
     /// # Errors
-    /// `Conflict` if it is not blocked; otherwise as [`RunHandle::ended`].
+    /// `Conflict` if it is neither; otherwise as [`RunHandle::ended`].
     pub async fn resume(&self) -> Result<(), Error> {
         match &self.caller {
             Caller::Node(node) => node.resume(&self.id).await,
             Caller::Client(client) => client.resume(&self.id).await,
+        }
+    }
+}
+
+/// What is asked of a run. Each answers, once that is durable, what the run is then.
+impl<Out> RunHandle<Out> {
+    /// Asks the run to end; see [`Node::cancel`]. Dropping this handle never does.
+    ///
+    /// ```no_run
+    /// # async fn example(node: tidemill::Node) -> tidemill::Result<()> {
+    /// use tidemill::Requester;
+    ///
+    /// let run = node.start("order", 7).id("order-7").await?;
+    /// # let run: tidemill::RunHandle<()> = run;
+    /// let status = run.cancel(Requester::default().by("ada").because("ordered twice")).await?;
+    /// println!("{status}"); // cancelling, or cancelled
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Conflict` with its status if it has ended; otherwise as [`RunHandle::ended`].
+    pub async fn cancel(&self, by: Requester) -> Result<RunStatus, Error> {
+        match &self.caller {
+            Caller::Node(node) => node.cancel(&self.id, by).await,
+            Caller::Client(client) => client.ask(&self.id, "cancel", by).await,
+        }
+    }
+
+    /// Ends the run without its code; see [`Node::terminate`].
+    ///
+    /// # Errors
+    /// As [`RunHandle::cancel`].
+    pub async fn terminate(&self, by: Requester) -> Result<RunStatus, Error> {
+        match &self.caller {
+            Caller::Node(node) => node.terminate(&self.id, by).await,
+            Caller::Client(client) => client.ask(&self.id, "terminate", by).await,
+        }
+    }
+
+    /// Lets the run start nothing new until it is resumed; see [`Node::pause`].
+    ///
+    /// # Errors
+    /// As [`RunHandle::cancel`]; `Conflict` if it is blocked or was asked to end.
+    pub async fn pause(&self, by: Requester) -> Result<RunStatus, Error> {
+        match &self.caller {
+            Caller::Node(node) => node.pause(&self.id, by).await,
+            Caller::Client(client) => client.ask(&self.id, "pause", by).await,
         }
     }
 }

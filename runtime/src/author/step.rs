@@ -176,8 +176,8 @@ impl Step {
         })
     }
 
-    /// A token that is cancelled when this attempt should stop: its run dropped the step, the
-    /// attempt timed out, or the node shuts down. A body that takes long should check the token and
+    /// A token that is cancelled when this attempt should stop: its run was cancelled or dropped the
+    /// step, the attempt timed out, or the node shuts down. A body that takes long should check the token and
     /// return within the [grace](crate::App::grace). After the grace an async body is dropped at
     /// its next await; a blocking body cannot be dropped, and keeps the file locked until it
     /// returns.
@@ -185,6 +185,10 @@ impl Step {
     /// While the node shuts down, an output that the body returns within the grace counts, and the
     /// step does not run again. An error does not count: the next process runs the step again, so
     /// an interrupted body may simply return an error.
+    ///
+    /// When the run is cancelled, the run gets what the body returns, an output or an error, and the
+    /// step is not attempted again. An attempt that follows one which was cut off begins with a
+    /// cancelled token: it is there to find out what the one before had done.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.inner.token
     }

@@ -1,12 +1,13 @@
-//! Blocked runs: how the driver records and reports a block, and what ends it.
+//! Runs that take nothing in, because they are blocked or paused: how the driver records and reports
+//! a block, and what ends it.
 //!
-//! While a run is blocked, the driver holds whatever arrives (`held.rs`). `resume` or the next
-//! process tries the run again; its parent can cancel it.
+//! Meanwhile the driver holds whatever arrives (`held.rs`). `resume` lets the run go on, and so does
+//! the next process if it is blocked; it can be asked to end (`asks.rs`).
 
 use std::future::poll_fn;
 use std::time::Duration;
 
-use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunId, RunStatus, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, Event, OpId, RunStatus, Seq};
 
 use super::bodies::RunningBody;
 use super::driver::{Driver, Next};
@@ -21,17 +22,6 @@ use crate::store::Stored;
 /// How long the driver waits for a better reason before it blocks a run for a foreign wait. The run
 /// makes no progress anyway, and a task that was just spawned runs within milliseconds.
 const MISUSE_WAIT: Duration = Duration::from_millis(300);
-
-/// The outcome of an attempt to cancel a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cancelled {
-    /// It has ended, or the node closes.
-    Gone,
-    /// It cannot be cancelled now.
-    No,
-    /// The run that asks is not its parent.
-    NotIts,
-}
 
 impl Driver {
     /// Improves the reason for a foreign wait. A workflow that awaits a task which it has spawned
@@ -56,7 +46,7 @@ impl Driver {
         last: Seq,
         reason: BlockReason,
     ) -> Next {
-        self.record_blocked(logged, last, reason).await.err().unwrap_or(Next::Blocked)
+        self.record_blocked(logged, last, reason).await.err().unwrap_or(Next::Halted)
     }
 
     /// Records why the run is blocked, unless the log's last reason, `logged`, is the same.
@@ -91,8 +81,8 @@ impl Driver {
         self.run.outcome.send_replace(Some(RunResult::Blocked(reason)));
     }
 
-    /// Waits until the run is tried again, cancelled, or leaves memory.
-    pub(crate) async fn wait_blocked(&mut self) -> Next {
+    /// Waits until the run is tried again, is asked to end, or leaves memory.
+    pub(crate) async fn wait_halted(&mut self) -> Next {
         let mut holding = Holding::default();
         self.tell_why_blocked().await;
         loop {
@@ -113,10 +103,13 @@ impl Driver {
                         return Next::Gone;
                     }
                     Control::BackOff => {}
-                    Control::Cancel { by } => match self.cancel_from_log(&by).await {
-                        Cancelled::Gone => return Next::Gone,
-                        Cancelled::No | Cancelled::NotIts => {}
-                    },
+                    Control::Ask(ask) => {
+                        let Some(next) = self.answer_halted(ask).await else { continue };
+                        self.run.outcome.send_if_modified(clear_block);
+                        self.run.inbox.put_back(holding.into_unrecorded());
+                        self.run.inbox.put_back_controls(controls.collect());
+                        return next;
+                    }
                     Control::Resume(reply) => {
                         let resumed = self.record_resumed().await;
                         let go = resumed.is_ok();
@@ -158,65 +151,19 @@ impl Driver {
         }
     }
 
-    /// Cancels a run that was loaded only because its parent cancels it.
-    pub(crate) async fn unwanted(&mut self, by: &RunId) -> Next {
-        match self.cancel_from_log(by).await {
-            Cancelled::Gone => Next::Gone,
-            Cancelled::No => Next::Rebuild(None),
-            Cancelled::NotIts => Next::Woken,
-        }
-    }
-
-    /// Cancels the run from its log alone, without its code. In a log that cannot be read the open
-    /// operations are unknown, so such a run stays: a version that can read the log finds that its
-    /// parent no longer waits, and ends it.
-    async fn cancel_from_log(&mut self, by: &RunId) -> Cancelled {
-        while !self.engine.closing.is_cancelled() {
-            let journal = match self.journal().await {
-                Ok(Ok(journal)) => journal,
-                Ok(Err(_)) => {
-                    tracing::warn!(run = %self.run.id, "a run that cannot be read is not cancelled");
-                    return Cancelled::No;
-                }
-                Err(error) => {
-                    tracing::warn!(run = %self.run.id, %error, "the log cannot be read now");
-                    self.pause().await;
-                    continue;
-                }
-            };
-            if journal.head.is_ended() {
-                return Cancelled::Gone;
-            }
-            if !journal.is_child_of(by) {
-                return Cancelled::NotIts;
-            }
-            let last = journal.head.last;
-            match self.cancel(journal, last, by).await {
-                Next::Rebuild(_) if self.unwritable.is_some() => return Cancelled::No,
-                Next::Rebuild(_) => {}
-                Next::Woken
-                | Next::Live(_)
-                | Next::Blocked
-                | Next::Unwanted { .. }
-                | Next::Gone => return Cancelled::Gone,
-            }
-        }
-        Cancelled::Gone
-    }
-
     async fn record_resumed(&mut self) -> Result<(), Error> {
         self.no_refusal();
         let Ok(mut journal) = self.journal().await? else {
             // It would be blocked for the same reason. A file that was repaired is read again.
             return Ok(());
         };
-        if journal.head.blocked.is_none() {
+        if !journal.head.is_halted() {
             // Only this process knows that the run is blocked.
             return Ok(());
         }
         let mut pending = Pending::default();
         pending.push(Event::RunResumed {});
-        journal.head.blocked = None;
+        (journal.head.blocked, journal.head.paused) = (None, None);
         pending.status = Some(journal.head.status());
         match self.commit(journal.head.last, &mut pending).await {
             Ok(_) => {
@@ -231,4 +178,9 @@ impl Driver {
             }
         }
     }
+}
+
+/// Forgets that the run was blocked, if its end is not known.
+fn clear_block(outcome: &mut Option<RunResult>) -> bool {
+    outcome.take_if(|outcome| matches!(outcome, RunResult::Blocked(_))).is_some()
 }

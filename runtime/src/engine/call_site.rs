@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
 
-use tidemill_model::Failure;
+use tidemill_model::{Failure, FailureKind};
 
 use crate::author::StepError;
 
@@ -40,32 +40,54 @@ impl fmt::Display for CallSite {
 /// that handles failures for ever must not collect them.
 const FAILED_MAX: usize = 16;
 
+/// How many cancelled operations a life remembers besides: all of them end at the same time, and the
+/// workflow may return the error of any.
+const CANCELLED_MAX: usize = 1_024;
+
 /// The operations that failed last in a life: what their errors say, and where they were called.
 #[derive(Default)]
-pub(crate) struct FailedCalls(VecDeque<(String, CallSite)>);
+pub(crate) struct FailedCalls {
+    failed: VecDeque<(String, CallSite)>,
+    /// What the errors of cancelled operations say.
+    cancelled: VecDeque<String>,
+}
 
 impl FailedCalls {
     pub(crate) fn note(&mut self, error: &StepError, at: CallSite) {
-        if self.0.len() == FAILED_MAX {
-            self.0.pop_front();
+        if error.kind() == FailureKind::Cancelled {
+            if self.cancelled.len() == CANCELLED_MAX {
+                self.cancelled.pop_front();
+            }
+            self.cancelled.push_back(error.to_string());
         }
-        self.0.push_back((error.to_string(), at));
+        if self.failed.len() == FAILED_MAX {
+            self.failed.pop_front();
+        }
+        self.failed.push_back((error.to_string(), at));
+    }
+
+    /// Whether the workflow returned the error of a cancelled operation, as it was or in an error of
+    /// its own.
+    pub(crate) fn tells_of_cancel(&self, failure: &Failure) -> bool {
+        self.cancelled.iter().any(|text| tells(failure, text))
     }
 
     /// Where the operation was called whose error the workflow returned, as it was or in an error of
     /// its own; `None` if it returned none of them. Compares texts: an author's error may hold the
     /// operation's in any form.
     pub(crate) fn behind(&self, failure: &Failure) -> Option<CallSite> {
-        let told = |text: &str| {
-            failure.message.contains(text) || failure.chain.iter().any(|cause| cause.contains(text))
-        };
-        self.0.iter().rev().find(|(text, _)| told(text)).map(|(_, at)| *at)
+        self.failed.iter().rev().find(|(text, _)| tells(failure, text)).map(|(_, at)| *at)
     }
+}
+
+/// Whether an error says this, itself or through one of its sources.
+fn tells(failure: &Failure, text: &str) -> bool {
+    failure.message.contains(text) || failure.chain.iter().any(|cause| cause.contains(text))
 }
 
 #[cfg(test)]
 mod tests {
-    use tidemill_model::{FailureKind, OpName};
+    use tidemill_model::OpName;
 
     use super::*;
     use crate::author::result::{Wording, failed};
@@ -101,7 +123,7 @@ mod tests {
         for attempt in 0..=FAILED_MAX {
             calls.note(&error(&format!("attempt {attempt}.")), CallSite::of_caller());
         }
-        assert_eq!(calls.0.len(), FAILED_MAX);
+        assert_eq!(calls.failed.len(), FAILED_MAX);
         assert!(calls.behind(&failed("`charge` failed: attempt 0.")).is_none());
         assert!(calls.behind(&failed("`charge` failed: attempt 1.")).is_some());
     }

@@ -13,13 +13,15 @@
 //!   gets no answer; a report during a turn ends that turn.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, Failure, OpId, OpName, RunId, Seed, Timestamp,
+    BlockReason, BlockReasonKind, Event, Failure, FailureKind, OpId, OpName, Requester, RunId,
+    Seed, Timestamp,
 };
 
 use super::bodies::StepBody;
@@ -34,6 +36,10 @@ thread_local! {
     static TURN: Cell<u64> = const { Cell::new(0) };
 }
 
+/// How many operations a cancelled run may call outside its clean-up: code that calls more is a loop
+/// that does not look at its errors.
+const CANCELLED_CALLS_MAX: u32 = 1_000;
+
 static NEXT_LIFE: AtomicU64 = AtomicU64::new(1);
 
 /// An act of the future in a poll, before the log has it.
@@ -46,19 +52,37 @@ pub(crate) struct Asked {
     pub(crate) counted: bool,
     /// Where the author's code called the operation; `None` if no call asks for this act.
     pub(crate) at: Option<CallSite>,
+    /// Whether it was called in a clean-up, which a cancel leaves alone.
+    pub(crate) shielded: bool,
 }
 
 impl From<Event> for Asked {
     fn from(event: Event) -> Asked {
-        Asked { event, body: None, counted: false, at: None }
+        Asked { event, body: None, counted: false, at: None, shielded: false }
     }
 }
 
 enum Slot {
-    /// What to wake at its end, and where it was called.
-    Open(Waker, Option<CallSite>),
-    /// The event that ended it.
-    Ready(Event),
+    Open(OpenSlot),
+    /// How it ended.
+    Ready(OpEnd),
+}
+
+struct OpenSlot {
+    /// What to wake at its end.
+    waker: Waker,
+    /// Where it was called.
+    at: Option<CallSite>,
+    /// Whether it was called in a clean-up.
+    shielded: bool,
+}
+
+/// How an operation ended.
+pub(crate) enum OpEnd {
+    /// With an event of its own.
+    Event(Event),
+    /// With its run's cancel, after so many failed attempts.
+    Cancelled { attempts: u32, failure: Failure },
 }
 
 #[derive(Default)]
@@ -70,6 +94,10 @@ struct CellState {
     /// The times that the log holds, for `ctx.now()` calls that a replay repeats.
     times: FxHashMap<OpId, Timestamp>,
     failed: FailedCalls,
+    /// What operations fail with since the run was cancelled; `None` before.
+    cancelled: Option<Failure>,
+    /// How many operations were called since then, outside a clean-up.
+    called_since: u32,
     /// The first forbidden thing that this life did, in its turn or outside it.
     trouble: Option<BlockReason>,
     /// The call that the trouble concerns, if that is known.
@@ -86,6 +114,7 @@ pub(crate) struct RunCell {
     names: Arc<WorkflowNames>,
     woken: AtomicBool,
     detached: AtomicBool,
+    cancelling: AtomicBool,
     /// Whether errors of steps have the words of 0.1.
     bare_errors: AtomicBool,
     state: Mutex<CellState>,
@@ -121,6 +150,7 @@ impl RunCell {
             names,
             woken: AtomicBool::new(false),
             detached: AtomicBool::new(false),
+            cancelling: AtomicBool::new(false),
             bare_errors: AtomicBool::new(false),
             state: Mutex::new(state),
         })
@@ -185,20 +215,44 @@ impl RunCell {
         Ok(())
     }
 
-    /// Hands the end of an operation to its future; false if none waits for it.
-    pub(crate) fn deliver(&self, end: &Event) -> bool {
-        let waker = {
-            let mut state = self.lock();
-            let slot = end.op().and_then(|op| state.slots.get_mut(&op));
-            let Some(slot @ Slot::Open(..)) = slot else { return false };
-            let Slot::Open(waker, _) = std::mem::replace(slot, Slot::Ready(end.clone())) else {
-                return false;
-            };
-            state.open -= 1;
-            waker
+    /// Hands an input to the futures that it concerns.
+    pub(crate) fn deliver(&self, input: &Event) {
+        if let Event::CancelRequested { requester, resolves } = input {
+            self.deliver_cancel(requester, resolves);
+        } else if let Some(op) = input.op() {
+            let waker = self.lock().end(op, OpEnd::Event(input.clone()));
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn deliver_cancel(&self, requester: &Requester, resolves: &BTreeMap<OpId, u32>) {
+        let failure = cancelled_by(requester);
+        let ended = |state: &mut CellState, op: OpId, attempts: u32| {
+            state.end(op, OpEnd::Cancelled { attempts, failure: failure.clone() })
         };
-        waker.wake();
-        true
+        let wakers: Vec<Waker> = {
+            let mut state = self.lock();
+            state.cancelled = Some(failure.clone());
+            self.cancelling.store(true, Ordering::Relaxed);
+            resolves.iter().filter_map(|(op, attempts)| ended(&mut state, *op, *attempts)).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether this life was told that its run is cancelled.
+    pub(crate) fn is_cancelling(&self) -> bool {
+        self.cancelling.load(Ordering::Relaxed)
+    }
+
+    /// Whether the workflow returned, as it was or in an error of its own, what a cancelled operation
+    /// gave it.
+    pub(crate) fn is_of_cancel(&self, failure: &Failure) -> bool {
+        self.is_cancelling() && self.lock().failed.tells_of_cancel(failure)
+    }
+
+    /// Whether an open operation was called in a clean-up.
+    pub(crate) fn is_shielded(&self, op: OpId) -> bool {
+        matches!(self.lock().slots.get(&op), Some(Slot::Open(OpenSlot { shielded: true, .. })))
     }
 
     /// Where the operation was called whose error the workflow returned, if that is known.
@@ -215,7 +269,7 @@ impl RunCell {
     pub(crate) fn waits_at(&self) -> Option<CallSite> {
         let state = self.lock();
         let open = state.slots.iter().filter_map(|(op, slot)| match slot {
-            Slot::Open(_, at) => Some((*op, *at)),
+            Slot::Open(open) => Some((*op, open.at)),
             Slot::Ready(_) => None,
         });
         open.min_by_key(|(op, _)| *op).and_then(|(_, at)| at)
@@ -284,29 +338,35 @@ impl RunCell {
         }
     }
 
-    /// Starts an operation; `waker` is woken at its end.
+    /// Starts an operation; `waker` is woken at its end. In a run that is cancelled it ends at once,
+    /// unless it belongs to a clean-up, and the log has nothing of it.
     pub(crate) fn start(&self, op: OpId, name: &OpName, asked: Asked, waker: &Waker) {
         if !self.in_turn() {
             self.misused(&operation(op, name), "started");
             return;
         }
         let mut state = self.lock();
-        state.slots.insert(op, Slot::Open(waker.clone(), asked.at));
+        if !asked.shielded && state.cancelled.is_some() {
+            state.end_unstarted(op, name);
+            return;
+        }
+        let open = OpenSlot { waker: waker.clone(), at: asked.at, shielded: asked.shielded };
+        state.slots.insert(op, Slot::Open(open));
         state.open += 1;
         state.asked.push(asked);
     }
 
-    /// The event that ended a started operation, if it has ended.
-    pub(crate) fn poll(&self, op: OpId, name: &OpName, cx: &Context<'_>) -> Poll<Event> {
+    /// How a started operation ended, if it has ended.
+    pub(crate) fn poll(&self, op: OpId, name: &OpName, cx: &Context<'_>) -> Poll<OpEnd> {
         if !self.in_turn() {
             self.misused(&operation(op, name), "polled");
             return Poll::Pending;
         }
         let mut state = self.lock();
         match state.slots.get_mut(&op) {
-            Some(Slot::Open(waker, _)) if waker.will_wake(cx.waker()) => Poll::Pending,
-            Some(Slot::Open(waker, _)) => {
-                let old = std::mem::replace(waker, cx.waker().clone());
+            Some(Slot::Open(open)) if open.waker.will_wake(cx.waker()) => Poll::Pending,
+            Some(Slot::Open(open)) => {
+                let old = std::mem::replace(&mut open.waker, cx.waker().clone());
                 // Outside the lock, because a waker may be the last owner of a foreign future.
                 drop(state);
                 drop(old);
@@ -404,6 +464,53 @@ impl RunCell {
     fn lock(&self) -> MutexGuard<'_, CellState> {
         // Nothing that runs under this lock panics half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CellState {
+    /// Ends an open operation; returns what waits for it.
+    fn end(&mut self, op: OpId, end: OpEnd) -> Option<Waker> {
+        let slot = self.slots.get_mut(&op).filter(|slot| matches!(slot, Slot::Open(_)))?;
+        let Slot::Open(open) = std::mem::replace(slot, Slot::Ready(end)) else { return None };
+        self.open -= 1;
+        Some(open.waker)
+    }
+
+    /// Ends an operation that a cancelled run calls.
+    fn end_unstarted(&mut self, op: OpId, name: &OpName) {
+        let Some(failure) = self.cancelled.clone() else { return };
+        self.called_since = self.called_since.saturating_add(1);
+        if self.called_since > CANCELLED_CALLS_MAX {
+            self.trouble.get_or_insert_with(|| goes_on(op, name));
+            return;
+        }
+        self.slots.insert(op, Slot::Ready(OpEnd::Cancelled { attempts: 0, failure }));
+    }
+}
+
+/// What the operations of a cancelled run fail with. Workflows record these words as their error, and
+/// a replay compares that: they do not change.
+fn cancelled_by(requester: &Requester) -> Failure {
+    Failure {
+        kind: FailureKind::Cancelled,
+        message: format!("the run was asked to end{requester}"),
+        chain: Vec::new(),
+    }
+}
+
+/// The reason for a run whose code does not take notice of its cancel.
+fn goes_on(op: OpId, name: &OpName) -> BlockReason {
+    BlockReason {
+        kind: BlockReasonKind::Runaway,
+        op: Some(op),
+        logged: None,
+        asked: Some(format!(
+            "{} after {CANCELLED_CALLS_MAX} operations that the run's cancel had ended",
+            operation(op, name)
+        )),
+        advice: "let the workflow return when an operation was cancelled (`?` does), and put what \
+                 it has to undo into ctx.cleanup(); deploy that and resume the run, or terminate it"
+            .to_owned(),
     }
 }
 

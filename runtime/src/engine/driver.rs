@@ -25,12 +25,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, OpId, RunCreated, RunId, Seq, Timestamp,
+    BlockReason, BlockReasonKind, Event, FailureKind, OpId, RunCreated, Seq, Timestamp,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::field::display;
 
 use super::app_lock::AppLock;
+use super::asks::Ask;
 use super::bodies::RunningBody;
 use super::call_site::CallSite;
 use super::handle::RunResult;
@@ -39,7 +40,7 @@ use super::journal::Journal;
 use super::life::panic_message;
 use super::live::Live;
 use super::refusals::{self, REFUSALS_MAX};
-use super::run_core::{RunCore, Surroundings};
+use super::run_core::Surroundings;
 use super::timers::TimerKey;
 use super::turn::{Birth, Pending};
 use super::wait::not_blocked;
@@ -47,6 +48,7 @@ use super::{Engine, Run};
 use crate::author::result::shown_failure;
 use crate::error::{Error, ErrorKind};
 use crate::ops::Effect;
+use crate::ops::cancel::CancelPlan;
 use crate::store::Record;
 use crate::store::writer::Turn;
 
@@ -81,10 +83,8 @@ pub(crate) enum Next {
     Woken,
     /// Take turns as inputs arrive.
     Live(Box<Live>),
-    /// Wait for a `resume`.
-    Blocked,
-    /// End it as cancelled if it is a child of the run `by`, which has dropped it or ended.
-    Unwanted { by: RunId },
+    /// Wait for a `resume`: it is blocked or paused.
+    Halted,
     /// Nothing: it has ended, it has left memory, or the node is closing.
     Gone,
 }
@@ -129,7 +129,8 @@ pub(crate) async fn drive(
         for control in poll_fn(|cx| run.inbox.poll_mail(cx)).await.controls {
             match control {
                 Control::Stop => return,
-                Control::Cancel { .. } | Control::BackOff => {}
+                Control::BackOff => {}
+                Control::Ask(ask) => ask.answer(Err(Error::new(ErrorKind::Internal, advice))),
                 Control::Resume(reply) => {
                     // The caller may have gone.
                     let _ = reply.send(Err(Error::new(ErrorKind::Internal, advice)));
@@ -156,15 +157,14 @@ impl Driver {
     /// Drives the run until it has ended, left memory, or the node closes.
     async fn run(mut self, mut next: Next) {
         loop {
-            if matches!(next, Next::Live(_) | Next::Blocked | Next::Gone) {
+            if matches!(next, Next::Live(_) | Next::Halted | Next::Gone) {
                 self.place = None;
             }
             next = match next {
                 Next::Rebuild(log) => self.rebuild(log, false).await,
                 Next::Woken => self.rebuild(None, true).await,
                 Next::Live(live) => self.live(*live).await,
-                Next::Blocked => self.wait_blocked().await,
-                Next::Unwanted { by } => self.unwanted(&by).await,
+                Next::Halted => self.wait_halted().await,
                 Next::Gone => break,
             }
         }
@@ -184,20 +184,23 @@ impl Driver {
                     Leaving::Disturbed => return Next::Rebuild(None),
                 }
             };
-            for control in controls {
+            let mut controls = controls.into_iter();
+            while let Some(control) = controls.next() {
                 match control {
                     Control::Stop => {
                         // These inputs are held without a poll.
                         self.run.inbox.put_back(inputs);
                         return Next::Gone;
                     }
-                    Control::Cancel { by } if live.core.journal.is_child_of(&by) => {
-                        let Live { life, core } = live;
-                        drop(life);
-                        let last = core.last();
-                        return self.cancel(core.journal, last, &by).await;
-                    }
-                    Control::Cancel { .. } | Control::BackOff => {}
+                    Control::Ask(ask) => match self.answer_live(live, ask).await {
+                        Ok(goes_on) => live = goes_on,
+                        Err(next) => {
+                            self.run.inbox.put_back(inputs);
+                            self.run.inbox.put_back_controls(controls.collect());
+                            return next;
+                        }
+                    },
+                    Control::BackOff => {}
                     Control::Resume(reply) => refuse_resume(reply, &self.run),
                 }
             }
@@ -209,7 +212,7 @@ impl Driver {
                 return self.block(logged, live.core.last(), reason).await;
             }
             if !inputs.is_empty()
-                && let Err(next) = self.turn(&mut live, inputs).await
+                && let Err(next) = self.turn(&mut live, inputs, None).await
             {
                 return next;
             }
@@ -264,16 +267,26 @@ impl Driver {
         unloaded
     }
 
-    /// Takes one turn; returns an error if the life must end.
-    async fn turn(&mut self, live: &mut Live, mut inputs: Vec<Event>) -> Result<(), Next> {
+    /// Takes one turn; returns an error if the life must end. `cancel` is answered when the turn is
+    /// durable.
+    pub(super) async fn turn(
+        &mut self,
+        live: &mut Live,
+        mut inputs: Vec<Event>,
+        cancel: Option<Ask>,
+    ) -> Result<(), Next> {
         let alone = self.alone(live.life.mark()).await;
         if alone.is_some() && self.engine.closing.is_cancelled() {
             self.run.inbox.put_back(inputs);
+            self.run.inbox.put_back_controls(cancel.map(Control::Ask).into_iter().collect());
             return Err(Next::Gone);
         }
-        let mut pending = live.turn(&inputs, self.surroundings());
+        let mut pending = match &cancel {
+            Some(ask) => self.cancel_turn(live, ask),
+            None => live.turn(&inputs, self.surroundings()),
+        };
         drop(alone);
-        let rest = inputs.split_off(pending.taken);
+        let rest = inputs.split_off(pending.taken.min(inputs.len()));
         if !rest.is_empty() {
             self.run.inbox.put_back(rest);
         }
@@ -291,12 +304,18 @@ impl Driver {
                 if let Next::Rebuild(_) = next {
                     self.run.inbox.put_back(inputs);
                 }
+                if let Some(ask) = cancel {
+                    self.not_written(ask, &next);
+                }
                 return Err(next);
             }
         }
+        if let Some(ask) = cancel {
+            ask.answer(Ok(pending.status_after_cancel()));
+        }
         if let Some(reason) = pending.blocked {
             self.tell_blocked(reason);
-            return Err(Next::Blocked);
+            return Err(Next::Halted);
         }
         let Some(ended) = pending.ended else { return Ok(()) };
         let at = live.failed_at(&ended);
@@ -344,9 +363,8 @@ impl Driver {
                     // Without a seq it was not created: its id was taken.
                     match (seq, birth) {
                         (Some(seq), Birth::Begins(created)) => self.engine.adopt(&id, seq, created),
-                        (Some(_), Birth::Unwanted) => {
-                            self.engine.load(&id, Next::Unwanted { by: self.run.id.clone() });
-                        }
+                        // It ends before it begins, because its parent does not wait for it.
+                        (Some(_), Birth::Unwanted) => self.engine.load(&id, Next::Rebuild(None)),
                         (Some(_), Birth::Undecided) | (None, _) => {}
                     }
                 }
@@ -411,33 +429,31 @@ impl Driver {
         self.engine.traces.run_ended(&self.run.id);
         if let RunResult::Failed(failure) = &ended {
             let (run, workflow) = (&self.run.id, created.workflow.as_str());
-            let at = at.map(display);
-            tracing::warn!(%run, workflow, at, error = %shown_failure(failure), "a run failed");
+            let (at, error) = (at.map(display), shown_failure(failure));
+            match failure.kind {
+                FailureKind::Cancelled => {
+                    tracing::info!(%run, workflow, error, "a run is cancelled")
+                }
+                FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => {
+                    tracing::warn!(%run, workflow, at, error, "a run failed");
+                }
+            }
         }
         if let Some(parent) = &created.parent {
-            self.engine.tell_parent(parent, &created.workflow, &ended);
+            self.tell_parent(parent, &created.workflow, &ended).await;
         }
         self.run.outcome.send_replace(Some(ended));
         self.engine.registry.forget(&self.run);
         self.engine.shadow_replay(&self.run.id).await;
     }
 
-    pub(crate) async fn cancel(&mut self, mut journal: Journal, last: Seq, by: &RunId) -> Next {
-        let mut pending = RunCore::cancel(&mut journal, self.engine.clock.wall());
-        if let Err(next) = self.commit(last, &mut pending).await {
-            if let Next::Rebuild(_) = next {
-                self.run.inbox.control(Control::Cancel { by: by.clone() });
-            }
-            return next;
-        }
-        self.release(&journal, std::mem::take(&mut pending.effects));
-        if let Some(ended) = pending.ended {
-            self.engine.traces.run_ended(&self.run.id);
-            // The parent that would be told is the one that cancelled it.
-            self.run.outcome.send_replace(Some(ended));
-        }
-        self.engine.registry.forget(&self.run);
-        Next::Gone
+    /// The turn in which the run observes its cancel.
+    fn cancel_turn(&self, live: &mut Live, ask: &Ask) -> Pending {
+        let plan = CancelPlan::of(self, live, |_| false);
+        let (input, effect) = plan.into_parts(ask.requester.clone());
+        let mut pending = live.turn(&[input], self.surroundings());
+        pending.effects.push(effect);
+        pending
     }
 
     /// Reads the journal from the file; the inner error says why this version cannot build it.

@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use tidemill_eventlog::{Checkpoints, OwnCopy};
 use tidemill_model::{
     BlockReason, BlockReasonKind, Epoch, Failure, InstanceId, Json, NodeId, PruneReport,
-    PruneRequest, RunId, RunStatus, Seq, WaitsFor,
+    PruneRequest, Requester, RunId, RunStatus, Seq, WaitsFor,
 };
 
+use super::asks::Verb;
 use super::recovery::{self, Continues, Instruments};
 use super::retention::{Haste, Pass};
 use super::{Engine, StillCompared, check, closing, start};
@@ -310,14 +311,59 @@ impl Node {
         self.engine.store.reads().waits_for(run).await
     }
 
-    /// Tries a blocked run again, once that is recorded.
+    /// Tries a blocked run again, or lets a paused one go on, once that is recorded.
     ///
     /// # Errors
-    /// `NotFound` if no run has this id; `Conflict` if the run has ended or is not blocked;
+    /// `NotFound` if no run has this id; `Conflict` if the run has ended, or is neither;
     /// `Unavailable` if nothing can be written now.
     pub async fn resume(&self, run: &RunId) -> Result<(), Error> {
         self.engine.resume(run).await?;
         self.engine.gate().opened().await
+    }
+
+    /// Asks a run to end. Its timers, and its steps that do not run, fail at once with an error of
+    /// kind [`Cancelled`](tidemill_model::FailureKind::Cancelled); steps that run get their
+    /// [token](crate::Step::cancellation), and its children are cancelled, too. Its code may clean up
+    /// ([`Ctx::cleanup`](crate::Ctx::cleanup)) and decides how it ends. Answers, once that is durable,
+    /// what the run is then: `cancelling`, or ended. A run that is asked again stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound` if no run has this id; `Conflict` with its status if it has ended; `Unavailable` if
+    /// nothing can be written now.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped while it waits, the run may or may not have been asked.
+    pub async fn cancel(&self, run: &RunId, by: Requester) -> Result<RunStatus, Error> {
+        self.ask(run, Verb::Cancel, by).await
+    }
+
+    /// Ends a run without its code: nothing is cleaned up, and bodies that run are dropped. For a run
+    /// that cannot be cancelled, because it is blocked or does not return.
+    ///
+    /// # Errors
+    /// As [`Node::cancel`].
+    pub async fn terminate(&self, run: &RunId, by: Requester) -> Result<RunStatus, Error> {
+        self.ask(run, Verb::Terminate, by).await
+    }
+
+    /// Lets a run start nothing new until it is resumed. Bodies that run go on to their ends, which
+    /// the run observes then.
+    ///
+    /// # Errors
+    /// As [`Node::cancel`]; `Conflict` if the run is blocked or was asked to end.
+    pub async fn pause(&self, run: &RunId, by: Requester) -> Result<RunStatus, Error> {
+        self.ask(run, Verb::Pause, by).await
+    }
+
+    async fn ask(&self, run: &RunId, verb: Verb, by: Requester) -> Result<RunStatus, Error> {
+        let by = Requester { parent: None, ..by.checked()? };
+        // In a task of its own: what was asked is done even if the caller goes.
+        let (engine, id) = (Arc::clone(&self.engine), run.clone());
+        let asked = self.engine.runtime.spawn(async move { engine.ask(&id, verb, by).await }).await;
+        let status = asked
+            .map_err(|e| Error::caused(ErrorKind::Internal, "the request did not end", e))??;
+        self.engine.gate().opened().await?;
+        Ok(status)
     }
 
     /// Removes ended runs by the rules of the request, or by the program's own, or counts what

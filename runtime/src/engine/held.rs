@@ -141,7 +141,7 @@ impl Driver {
             return;
         }
         for body in self.bodies.values() {
-            body.token.cancel();
+            body.give_up();
         }
         let (engine, mut holding) = (Arc::clone(&self.engine), Holding::default());
         loop {

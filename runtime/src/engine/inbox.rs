@@ -9,9 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use rustc_hash::FxHashSet;
-use tidemill_model::{BlockReason, BlockReasonKind, EncodedEvent, Event, OpId, RunId, Seq};
+use tidemill_model::{BlockReason, BlockReasonKind, EncodedEvent, Event, OpId, Seq};
 use tokio::sync::oneshot;
 
+use super::asks::{Ask, Verb};
 use crate::error::{Error, closed};
 
 /// What the writer answers to a turn.
@@ -39,9 +40,9 @@ pub(crate) enum TurnReply {
 pub(crate) enum Control {
     /// Try a blocked run again; answered when that is recorded.
     Resume(oneshot::Sender<Result<(), Error>>),
-    /// End the run as cancelled, because its parent `by` dropped it. Ignored if another run or a
-    /// caller started the run of this id.
-    Cancel { by: RunId },
+    /// End, or pause. What a parent asks is ignored if another run or a caller started the run of
+    /// this id.
+    Ask(Ask),
     /// A body waits in a long back-off: look again whether the run can leave memory.
     BackOff,
     /// Drop the future and end the driver; the next process continues the run.
@@ -56,7 +57,8 @@ impl Control {
                 // The caller may have gone.
                 let _ = reply.send(Err(closed()));
             }
-            Control::Cancel { .. } | Control::BackOff | Control::Stop => {}
+            Control::Ask(ask) => ask.answer(Err(closed())),
+            Control::BackOff | Control::Stop => {}
         }
     }
 }
@@ -153,6 +155,18 @@ impl Inbox {
     /// Takes everything that waits now.
     pub(crate) fn take(&self) -> Mail {
         std::mem::take(&mut self.lock().mail)
+    }
+
+    /// Takes the first cancel that waits.
+    pub(crate) fn take_cancel(&self) -> Option<Ask> {
+        let is_cancel =
+            |control: &Control| matches!(control, Control::Ask(ask) if ask.verb == Verb::Cancel);
+        let controls = &mut self.lock().mail.controls;
+        let at = controls.iter().position(is_cancel)?;
+        match controls.remove(at) {
+            Control::Ask(ask) => Some(ask),
+            Control::Resume(_) | Control::BackOff | Control::Stop => None,
+        }
     }
 
     /// Whether anything waits.

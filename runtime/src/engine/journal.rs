@@ -35,6 +35,8 @@ pub(crate) struct StepFacts {
     pub(crate) begun: bool,
     pub(crate) failures: u32,
     pub(crate) next_at: Option<Timestamp>,
+    /// Whether it follows an attempt that was cut off.
+    pub(crate) follows_cut_off: bool,
     pub(crate) last_checkpoint: Option<Json>,
 }
 
@@ -50,6 +52,7 @@ impl StepFacts {
             begun: newest.state == AttemptState::Running,
             failures: tidemill_model::failures(&op.attempts),
             next_at: newest.state.until(),
+            follows_cut_off: newest.after.is_some(),
             last_checkpoint: op.checkpoints.last().map(|last| last.value.clone()),
         })
     }
@@ -195,21 +198,30 @@ pub(crate) struct Parting {
     pub(crate) reason: BlockReason,
 }
 
-/// Compares the code's acts after one input with the acts that the log has there. `last` says
-/// that the log ends there: then the log may have fewer acts, or an end that was imposed on the
-/// run. Returns how many of `asked` the log has.
+/// Where acts stand in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// More inputs follow.
+    Amid,
+    /// The log ends after them. `told`: the code was told that the run is cancelled.
+    Last { told: bool },
+}
+
+/// Compares the code's acts after one input with the acts that the log has there. Where the log
+/// ends it may have fewer acts, or an end that was imposed on the run. Returns how many of `asked`
+/// the log has.
 pub(crate) fn compare(
     recorded: &[&Event],
     asked: &[Asked],
     floats: Floats,
-    last: bool,
+    place: Place,
 ) -> Result<usize, Parting> {
     let both = recorded.iter().zip(asked);
     let known = both.take_while(|(logged, asked)| is_same(&asked.event, logged, floats)).count();
     match (recorded.get(known), asked.get(known)) {
         (None, None) => Ok(known),
-        (None, Some(_)) if last => Ok(known),
-        (Some(_), _) if last && is_imposed_end(&recorded[known..]) => Ok(known),
+        (None, Some(_)) if place != Place::Amid => Ok(known),
+        (Some(_), _) if is_imposed_end(&recorded[known..], place) => Ok(known),
         (logged, asked) => {
             let reason = nondeterminism(logged.copied(), asked.map(|asked| &asked.event));
             Err(Parting { known, reason })
@@ -227,11 +239,14 @@ fn is_same(asked: &Event, logged: &Event, floats: Floats) -> bool {
     }
 }
 
-/// Whether these acts are a cancel: the engine drops the open operations and ends the run, without
-/// a request of its code.
-fn is_imposed_end(acts: &[&Event]) -> bool {
-    let Some((Event::RunFailed { error }, before)) = acts.split_last() else { return false };
-    error.kind == FailureKind::Cancelled
+/// Whether these acts end the run without a request of its code: the engine drops the open operations
+/// and ends the run. A run that was told of its cancel ends so only when it is terminated.
+fn is_imposed_end(acts: &[&Event], place: Place) -> bool {
+    let Place::Last { told } = place else { return false };
+    let Some((Event::RunFailed { error, terminated }, before)) = acts.split_last() else {
+        return false;
+    };
+    (*terminated || !told && error.kind == FailureKind::Cancelled)
         && before.iter().all(|act| matches!(act, Event::OpDropped { .. }))
 }
 
@@ -262,7 +277,7 @@ fn describe(act: &Event) -> String {
         | Event::RunCompleted { output: json } => {
             write!(text, " with {}", shown(json)).expect("writing to a string cannot fail");
         }
-        Event::RunFailed { error } => {
+        Event::RunFailed { error, .. } => {
             write!(text, ": {}", error.message).expect("writing to a string cannot fail");
         }
         _ => {}

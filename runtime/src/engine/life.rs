@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Json, OpId, Seq, unix_ms};
+use tidemill_model::{
+    BlockReason, BlockReasonKind, Event, Failure, FailureKind, Json, OpId, Seq, unix_ms,
+};
 use tidemill_telemetry::log::{Doing, while_doing};
 use tokio::task::Unconstrained;
 
@@ -89,6 +91,11 @@ impl Life {
         self.cell.waits_at()
     }
 
+    /// Whether an open operation was called in a clean-up.
+    pub(crate) fn is_shielded(&self, op: OpId) -> bool {
+        self.cell.is_shielded(op)
+    }
+
     /// The run's mark in the note of polls; `None` if this life notes none.
     pub(crate) fn mark(&self) -> Option<RunMark> {
         self.noting.as_ref().map(|noting| noting.run)
@@ -137,7 +144,7 @@ impl Life {
         self.noted(Life::poll_until_quiet)
     }
 
-    /// Delivers the end of an operation and polls until the waker is quiet. Returns the acts.
+    /// Delivers an input and polls until the waker is quiet. Returns the acts.
     pub(crate) fn deliver(&mut self, end: &Event) -> Result<Vec<Asked>, BlockReason> {
         let cell = Arc::clone(&self.cell);
         let _turn = cell.enter();
@@ -161,9 +168,12 @@ impl Life {
                     self.finish(&mut asked)?;
                     asked.push(match end {
                         Ok(output) => Event::RunCompleted { output }.into(),
-                        Err(error) => {
+                        Err(mut error) => {
                             let at = self.behind(&error);
-                            Asked { at, ..Event::RunFailed { error }.into() }
+                            if self.cell.is_of_cancel(&error) {
+                                error.kind = FailureKind::Cancelled;
+                            }
+                            Asked { at, ..Event::RunFailed { error, terminated: false }.into() }
                         }
                     });
                     ended = true;

@@ -7,6 +7,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod app_lock;
+pub(crate) mod asks;
 mod blocked;
 pub(crate) mod bodies;
 pub(crate) mod call_site;
@@ -22,7 +23,7 @@ pub(crate) mod inbox;
 pub(crate) mod journal;
 pub(crate) mod life;
 mod line;
-mod live;
+pub(crate) mod live;
 pub(crate) mod polls;
 mod pool;
 mod rebuild;

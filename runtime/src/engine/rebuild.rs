@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use tidemill_model::{BlockReason, Event};
+use rustc_hash::FxHashSet;
+use tidemill_model::{BlockReason, Event, OpId};
 
+use super::asks::{Ask, Verb};
 use super::driver::{Driver, Next};
 use super::handle::RunResult;
+use super::inbox::Control;
 use super::journal::Journal;
 use super::live::Live;
 use super::polls::{Alone, RunMark};
@@ -13,6 +16,7 @@ use super::replay::{ReplayContext, Replayed};
 use super::run_core::RunCore;
 use super::turn::Pending;
 use crate::ops;
+use crate::ops::cancel::{self, CancelPlan};
 use crate::store::{self, Record, Unreadable};
 
 /// How many inputs a replay delivers before it yields its thread: some milliseconds of work.
@@ -45,28 +49,64 @@ impl Driver {
         if journal.head.is_ended() {
             return self.ended_before(&log).await;
         }
-        // A parked run stays blocked through every start, because nobody resumed it either.
-        if journal.head.is_parked() || woken && journal.head.blocked.is_some() {
-            return if self.unload(&Journal::default()) { Next::Gone } else { Next::Blocked };
+        // A parked or paused run stays so through every start, because nobody resumed it either.
+        let stays = journal.head.is_parked() || journal.head.paused.is_some();
+        if stays || woken && journal.head.blocked.is_some() {
+            return if self.unload(&Journal::default()) { Next::Gone } else { Next::Halted };
         }
         let last = journal.head.last;
         if let Some(reason) = self.unwritable.take() {
             return self.block(journal.head.blocked.as_ref(), last, reason).await;
         }
-        if let Some(parent) = &journal.parent
-            && !is_new
-            && !self.took_up(&journal)
-            && self.is_unwanted().await
-        {
-            return Next::Unwanted { by: parent.run.clone() };
-        }
-        match self.replay(&log, &journal).await {
-            Ok(Ok(replayed)) => self.open(&log, journal, replayed).await,
+        let cancel = self.cancel_to_tell(&journal, is_new).await;
+        let cancel = match cancel {
+            Some(ask) if journal.head.attempt == 0 => {
+                return self.end_unbegun(&log, journal, ask).await;
+            }
+            cancel => cancel,
+        };
+        match self.replay(&log, &journal, cancel.is_some()).await {
+            Ok(Ok(replayed)) => self.open(&log, journal, replayed, cancel).await,
             Ok(Err(reason)) => {
+                // It is recorded and waits, like the run.
+                self.run.inbox.put_back_controls(cancel.map(Control::Ask).into_iter().collect());
                 let reason = self.with_its_misuse(reason).await;
                 self.block(journal.head.blocked.as_ref(), last, reason).await
             }
-            Err(next) => next,
+            Err(next) => {
+                self.run.inbox.put_back_controls(cancel.map(Control::Ask).into_iter().collect());
+                next
+            }
+        }
+    }
+
+    /// The cancel that the run's code has not been told of: one that the log holds, one that waits in
+    /// the inbox, or that of a parent which does not wait for its child.
+    async fn cancel_to_tell(&self, journal: &Journal, is_new: bool) -> Option<Ask> {
+        if let Some(cancel) = &journal.head.cancel {
+            let requester = cancel.requester.clone();
+            return (!cancel.observed).then_some(Ask {
+                verb: Verb::Cancel,
+                requester,
+                reply: None,
+            });
+        }
+        if let Some(ask) = self.run.inbox.take_cancel()
+            && ask.is_for(journal)
+        {
+            return Some(ask);
+        }
+        let parent = journal.parent.as_ref()?;
+        let may_be_unwanted = !is_new && !self.took_up(journal);
+        (may_be_unwanted && self.is_unwanted().await).then(|| Ask::of_parent(&parent.run))
+    }
+
+    /// Ends a run that was cancelled before it began: there is nothing to clean up.
+    async fn end_unbegun(&mut self, log: &[Record], journal: Journal, ask: Ask) -> Next {
+        let last = journal.head.last;
+        match store::created(log) {
+            Ok(created) => self.impose_end((journal, last), created, ask).await,
+            Err(_) => Next::Halted,
         }
     }
 
@@ -75,10 +115,12 @@ impl Driver {
         &mut self,
         log: &[Record],
         journal: &Journal,
+        is_cancelled: bool,
     ) -> Result<Result<Replayed, BlockReason>, Next> {
         let engine = Arc::clone(&self.engine);
         let deadly = || engine.polls.poison(journal.mark(&self.run.id)?);
-        let poison = match self.took_up(journal) {
+        // A cancel ends a step that ends the process, instead of beginning it again.
+        let poison = match self.took_up(journal) || is_cancelled {
             true => None,
             false => ops::poison(self, journal, engine.clock.wall()),
         };
@@ -123,7 +165,7 @@ impl Driver {
     async fn ended_before(&mut self, log: &[Record]) -> Next {
         let ended = match log.last().map(|record| &record.event) {
             Some(Event::RunCompleted { output }) => RunResult::Completed(output.clone()),
-            Some(Event::RunFailed { error }) => RunResult::Failed(error.clone()),
+            Some(Event::RunFailed { error, .. }) => RunResult::Failed(error.clone()),
             Some(_) | None => return Next::Gone,
         };
         if let Ok(created) = store::created(log) {
@@ -134,7 +176,7 @@ impl Driver {
     }
 
     /// Whether its parent has dropped this run or has ended, so that the run must not begin again.
-    async fn is_unwanted(&self) -> bool {
+    pub(crate) async fn is_unwanted(&self) -> bool {
         loop {
             match self.engine.store.reads().is_unwanted(&self.run.id).await {
                 Ok(is_unwanted) => return is_unwanted,
@@ -153,10 +195,16 @@ impl Driver {
     }
 
     /// Records what loading the run adds to its log, then serves its open operations.
-    async fn open(&mut self, log: &[Record], journal: Journal, replayed: Replayed) -> Next {
+    async fn open(
+        &mut self,
+        log: &[Record],
+        journal: Journal,
+        replayed: Replayed,
+        asked_to_end: Option<Ask>,
+    ) -> Next {
         let created = match store::created(log) {
             Ok(created) => Arc::new(created.clone()),
-            Err(_) => return Next::Blocked,
+            Err(_) => return Next::Halted,
         };
         let Replayed { life, mut bodies, asked } = replayed;
         let (around, took_up) = (self.surroundings(), self.took_up(&journal));
@@ -170,19 +218,44 @@ impl Driver {
             live.core.apply(now, &event).expect("a run that has not ended can be taken up");
             pending.push(event);
         }
-        let resumed = ops::resume(self, &mut live.core, &mut pending, &mut bodies, now);
+        let hopeless = match &asked_to_end {
+            Some(_) => ops::hopeless(self, &live.core.journal, now),
+            None => FxHashSet::default(),
+        };
+        let mut resumed =
+            ops::resume(self, &mut live.core, &mut pending, (&mut bodies, &hopeless), now);
+        if live.core.journal.head.is_cancelling() {
+            resumed.push(cancel::ask_again(&live));
+        }
         if let Err(reason) = live.core.add(&mut pending, asked, around) {
             let (logged, last) = (live.core.journal.head.blocked.take(), live.core.last());
             drop(live);
             return self.block(logged.as_ref(), last, reason).await;
+        }
+        if let Some(ask) = &asked_to_end
+            && pending.ended.is_none()
+        {
+            self.tell_cancel(&mut live, &mut pending, ask, &hopeless);
         }
         live.core.settle(&mut pending);
         if !pending.is_empty() {
             let last = live.core.last();
             match self.commit_in_parts(last, &mut pending, &live.core.journal).await {
                 Ok(last) => live.core.committed(last),
-                Err(next) => return next,
+                Err(next) => {
+                    if let Some(ask) = asked_to_end {
+                        self.not_written(ask, &next);
+                    }
+                    return next;
+                }
             }
+        }
+        if let Some(ask) = asked_to_end {
+            ask.answer(Ok(pending.status_after_cancel()));
+        }
+        if let Some(reason) = pending.blocked {
+            self.tell_blocked(reason);
+            return Next::Halted;
         }
         self.run.outcome.send_if_modified(|outcome| outcome.take().is_some());
         self.release(&live.core.journal, resumed);
@@ -198,6 +271,25 @@ impl Driver {
         }
         self.run.inbox.put_held(live.core.journal.held());
         Next::Live(Box::new(live))
+    }
+
+    /// Lets the run observe its cancel in the turn in which it is loaded, before its steps begin
+    /// again.
+    fn tell_cancel(
+        &self,
+        live: &mut Live,
+        pending: &mut Pending,
+        ask: &Ask,
+        hopeless: &FxHashSet<OpId>,
+    ) {
+        let plan = CancelPlan::of(self, live, |op| hopeless.contains(&op));
+        let (input, effect) = plan.into_parts(ask.requester.clone());
+        let around = self.surroundings();
+        if live.core.observe(pending, &input, around) {
+            let asked = live.life.deliver(&input);
+            live.core.react(pending, asked, around);
+        }
+        pending.effects.push(effect);
     }
 
     /// Waits until the run's code may be polled: at once, unless the run is a suspect.

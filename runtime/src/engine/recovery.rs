@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use tidemill_eventlog::due::DueRun;
 use tidemill_eventlog::{Beside, OwnCopy};
-use tidemill_model::{Parent, RunId, RunStatus, Seq};
+use tidemill_model::{RunId, RunStatus, Seq};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -181,6 +181,7 @@ impl Retries {
 async fn take_up(engine: Arc<Engine>) {
     let kinds = [
         Due::Unwanted,
+        Due::Status(RunStatus::Cancelling),
         Due::Status(RunStatus::Running),
         Due::Status(RunStatus::Pending),
         Due::UnobservedChild,
@@ -193,7 +194,7 @@ async fn take_up(engine: Arc<Engine>) {
             && let Some(last) = page.last()
         {
             after = last.at;
-            for DueRun { at, run, parent } in page {
+            for DueRun { at, run, .. } in page {
                 if at > engine.retries.upto {
                     // It was created in this process, which has loaded it.
                     break;
@@ -201,10 +202,9 @@ async fn take_up(engine: Arc<Engine>) {
                 if !engine.scope_of_runs.has(&run) {
                     continue;
                 }
-                let first = match (due, parent) {
-                    (Due::Unwanted, Some(Parent { run: by, .. })) => Next::Unwanted { by },
-                    (Due::UnobservedChild, _) => Next::Woken,
-                    (Due::Unwanted | Due::Status(_), _) => Next::Rebuild(None),
+                let first = match due {
+                    Due::UnobservedChild => Next::Woken,
+                    Due::Unwanted | Due::Status(_) => Next::Rebuild(None),
                 };
                 if !engine.load_paced(&run, first).await {
                     return;

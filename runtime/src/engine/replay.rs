@@ -16,7 +16,7 @@ use super::call_site::CallSite;
 use super::cell::{Asked, RunCell};
 use super::clock::Clock;
 use super::inbox::Inbox;
-use super::journal::compare;
+use super::journal::{Place, compare};
 use super::life::{Life, Noting};
 use super::polls::{Polls, RunMark};
 use crate::author::near::did_you_mean;
@@ -97,7 +97,8 @@ impl ReplayContext<'_> {
         let (inbox, names) = (Arc::clone(self.inbox), Arc::clone(&self.app.names));
         let cell = RunCell::new(run, seed, self.clock.clone(), inbox, names, times.collect());
         let life = Some(Life::new(cell, self.noting(created, log)));
-        Ok(Replay { stage: self, workflow, log, rest: log, life, bodies: FxHashMap::default() })
+        let bodies = FxHashMap::default();
+        Ok(Replay { stage: self, workflow, log, rest: log, life, bodies, told: false })
     }
 }
 
@@ -110,6 +111,8 @@ pub(crate) struct Replay<'a> {
     /// `None` once it is done.
     life: Option<Life>,
     bodies: FxHashMap<OpId, StepBody>,
+    /// Whether the code was told that the run is cancelled.
+    told: bool,
 }
 
 impl Replay<'_> {
@@ -137,31 +140,40 @@ impl Replay<'_> {
         life.set_wording(self.stage.wording(input));
         let asked = match &input.event {
             Event::RunCreated(created) => life.begin(self.workflow, &created.input),
-            end => {
-                end.op().and_then(|op| self.bodies.remove(&op));
-                life.deliver(end)
+            input => {
+                forget_bodies(input, &mut self.bodies);
+                life.deliver(input)
             }
         };
-        let mut asked = asked.map_err(|reason| {
-            let call = life.trouble_at().map(PartedAt::Asks);
-            Divergence { reason, seq: Some(input.seq), call }
-        })?;
         let segment = segment(after);
         self.rest = &after[segment..];
+        let mut asked = match asked {
+            Ok(asked) => asked,
+            // Its code was blocked there, and never went on.
+            Err(_) if is_terminated(&after[..segment]) => return Ok(Some(Vec::new())),
+            Err(reason) => {
+                let call = life.trouble_at().map(PartedAt::Asks);
+                return Err(Divergence { reason, seq: Some(input.seq), call });
+            }
+        };
         let is_act = |record: &&Record| record.event.class() == EventClass::Act;
         let acts: Vec<&Record> = after[..segment].iter().filter(is_act).collect();
         let recorded: Vec<&Event> = acts.iter().map(|record| &record.event).collect();
         let floats = self.stage.floats(input);
-        let known =
-            compare(&recorded, &asked, floats, self.rest.is_empty()).map_err(|parting| {
-                let call = match asked.get(parting.known) {
-                    Some(asked) => asked.at.map(PartedAt::Asks),
-                    None => life.waits_at().map(PartedAt::Waits),
-                };
-                let seq = acts.get(parting.known).map_or(input.seq, |act| act.seq);
-                let reason = self.stage.explained(parting.reason, input, self.log);
-                Divergence { reason, seq: Some(seq), call }
-            })?;
+        self.told = self.told || matches!(input.event, Event::CancelRequested { .. });
+        let place = match self.rest.is_empty() {
+            true => Place::Last { told: self.told },
+            false => Place::Amid,
+        };
+        let known = compare(&recorded, &asked, floats, place).map_err(|parting| {
+            let call = match asked.get(parting.known) {
+                Some(asked) => asked.at.map(PartedAt::Asks),
+                None => life.waits_at().map(PartedAt::Waits),
+            };
+            let seq = acts.get(parting.known).map_or(input.seq, |act| act.seq);
+            let reason = self.stage.explained(parting.reason, input, self.log);
+            Divergence { reason, seq: Some(seq), call }
+        })?;
         let imposed_end = recorded.len() > known;
         keep_bodies(asked.drain(..known), &mut self.bodies);
         if !self.rest.is_empty() {
@@ -230,10 +242,24 @@ fn gives_float(record: &Record) -> bool {
     }
 }
 
+/// Whether the log ends here because the run was terminated.
+fn is_terminated(log: &[Record]) -> bool {
+    let last = log.last().map(|record| &record.event);
+    matches!(last, Some(Event::RunFailed { terminated: true, .. }))
+}
+
 /// How many records come before the next input.
 fn segment(log: &[Record]) -> usize {
     let is_input = |record: &Record| record.event.class() == EventClass::Input;
     log.iter().position(is_input).unwrap_or(log.len())
+}
+
+/// Forgets the bodies of the steps that an input ends.
+fn forget_bodies(input: &Event, bodies: &mut FxHashMap<OpId, StepBody>) {
+    if let Event::CancelRequested { resolves, .. } = input {
+        bodies.retain(|op, _| !resolves.contains_key(op));
+    }
+    input.op().and_then(|op| bodies.remove(&op));
 }
 
 /// Keeps the bodies of the steps that the log shows as started and not as dropped.

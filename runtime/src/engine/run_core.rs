@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, Failure, FailureKind, RunCreated, RunId, RunStatus, Seq,
-    Timestamp,
+    BlockReason, BlockReasonKind, Event, Failure, FailureKind, Requester, RunCreated, RunId,
+    RunStatus, Seq, Timestamp,
 };
 
 use super::cell::Asked;
@@ -121,7 +121,7 @@ impl RunCore {
                 Event::RunCompleted { output } => {
                     pending.ended = Some(RunResult::Completed(output.clone()));
                 }
-                Event::RunFailed { error } => {
+                Event::RunFailed { error, .. } => {
                     pending.ended = Some(RunResult::Failed(error.clone()));
                 }
                 _ => {}
@@ -134,8 +134,14 @@ impl RunCore {
     }
 
     /// Ends the run as cancelled: a turn without an input, which its code did not ask for.
-    pub(crate) fn cancel(journal: &mut Journal, now: Timestamp) -> Pending {
+    pub(crate) fn impose_end(
+        journal: &mut Journal,
+        now: Timestamp,
+        requester: &Requester,
+        terminated: bool,
+    ) -> Pending {
         let mut pending = Pending::default();
+        pending.push(Event::CancelHeld { requester: requester.clone() });
         for op in journal.open_ops() {
             ops::drop_op(&mut pending, journal, op);
             let event = Event::OpDropped { op };
@@ -143,13 +149,13 @@ impl RunCore {
             dropped.expect("an open operation can be dropped");
             pending.push(event);
         }
-        let message = "nobody waits for it any more: its parent dropped it or has ended";
+        let how = if terminated { "it was terminated" } else { "it was cancelled before it began" };
         let failure = Failure {
             kind: FailureKind::Cancelled,
-            message: message.to_owned(),
+            message: format!("{how}{requester}"),
             chain: Vec::new(),
         };
-        pending.push(Event::RunFailed { error: failure.clone() });
+        pending.push(Event::RunFailed { error: failure.clone(), terminated });
         pending.status = Some(RunStatus::Cancelled);
         pending.ended = Some(RunResult::Failed(failure));
         pending

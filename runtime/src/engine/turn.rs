@@ -118,7 +118,10 @@ impl Pending {
         effects
             .filter_map(|effect| match effect {
                 Effect::Dropped { child, .. } => child.as_ref(),
-                Effect::Body { .. } | Effect::Timer { .. } | Effect::Ended { .. } => None,
+                Effect::Body { .. }
+                | Effect::Timer { .. }
+                | Effect::Ended { .. }
+                | Effect::AskToEnd { .. } => None,
             })
             .collect()
     }

@@ -38,7 +38,9 @@ impl Engine {
         let mut was_tried = false;
         loop {
             match self.stored(run).await? {
-                Stored::Ended(ended) => return ended.map(Some).ok_or_else(|| unreadable_end(run)),
+                Stored::Ended(_, ended) => {
+                    return ended.map(Some).ok_or_else(|| unreadable_end(run));
+                }
                 Stored::Blocked(seq, _) if self.retries.has_yet_to(seq) => {
                     self.load(run, Next::Rebuild(None));
                     return Ok(None);
@@ -49,6 +51,7 @@ impl Engine {
                 }
                 // This may have been read before the run was tried again.
                 Stored::Blocked(..) => was_tried = true,
+                Stored::Paused => return Ok(None),
                 Stored::Going => {
                     self.load(run, Next::Woken);
                     return Ok(None);
@@ -70,12 +73,12 @@ impl Engine {
             match self.stored(run).await? {
                 Stored::Ended(..) => return Err(has_ended()),
                 Stored::Going => return Err(not_blocked(run)),
-                Stored::Blocked(..) => {}
+                Stored::Blocked(..) | Stored::Paused => {}
             }
         }
         let (reply, answer) = oneshot::channel();
         let engine = Arc::clone(self);
-        let drive = move |run| engine.drive(run, Next::Blocked, None);
+        let drive = move |run| engine.drive(run, Next::Halted, None);
         if !self.registry.control(run, Control::Resume(reply), drive) {
             return Err(closed());
         }
@@ -93,7 +96,7 @@ impl Engine {
     }
 
     /// The run's state in the file.
-    async fn stored(&self, run: &RunId) -> Result<Stored, Error> {
+    pub(super) async fn stored(&self, run: &RunId) -> Result<Stored, Error> {
         let stored = self.store.reads().find(run).await?;
         stored.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no run `{run}`")))
     }
@@ -101,7 +104,7 @@ impl Engine {
 
 /// The error for a run that cannot be resumed, because nothing is wrong with it.
 pub(super) fn not_blocked(run: &RunId) -> Error {
-    let message = format!("run `{run}` is not blocked: there is nothing to resume");
+    let message = format!("run `{run}` is neither blocked nor paused: there is nothing to resume");
     Error::new(ErrorKind::Conflict, message)
 }
 

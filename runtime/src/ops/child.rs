@@ -8,7 +8,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use rustc_hash::FxHashMap;
@@ -23,12 +22,11 @@ use super::Operation;
 use crate::author::near::did_you_mean;
 use crate::author::result::{StepError, failed};
 use crate::author::{App, Ctx, WorkflowRef, payload};
+use crate::engine::RunResult;
 use crate::engine::call_site::CallSite;
 use crate::engine::driver::{Driver, Next};
-use crate::engine::inbox::Control;
 use crate::engine::journal::Journal;
 use crate::engine::run_core::RunCore;
-use crate::engine::{Engine, RunResult};
 use crate::error::Error;
 use crate::store::AwaitedChild;
 use crate::store::writer::NewRun;
@@ -167,32 +165,16 @@ fn seed_of(parent: &Seed, op: OpId) -> Seed {
     Seed::from_random(hash.digest128().to_be_bytes())
 }
 
-impl Engine {
-    /// Tells the parent how its child of this workflow ended. A parent that is not loaded is
-    /// loaded, and finds the end in the file.
-    pub(crate) fn tell_parent(
-        self: &Arc<Self>,
-        parent: &Parent,
-        workflow: &OpName,
-        ended: &RunResult,
-    ) {
+impl Driver {
+    /// Tells the parent how this run, its child of this workflow, ended. A parent that is not loaded
+    /// is loaded if it waits, and finds the end in the file.
+    pub(crate) async fn tell_parent(&self, parent: &Parent, workflow: &OpName, ended: &RunResult) {
         let Some(end) = end_of(parent.op, workflow, ended) else { return };
-        if !self.registry.push(&parent.run, end) {
-            self.load(&parent.run, Next::Woken);
+        if !self.engine.registry.push(&parent.run, end) && !self.is_unwanted().await {
+            self.engine.load(&parent.run, Next::Woken);
         }
     }
 
-    /// Cancels a child that its parent dropped.
-    pub(crate) fn cancel_child(self: &Arc<Self>, parent: &RunId, child: &RunId) {
-        let (engine, by) = (Arc::clone(self), parent.clone());
-        let unwanted = Next::Unwanted { by: by.clone() };
-        self.registry.control(child, Control::Cancel { by }, move |run| {
-            engine.drive(run, unwanted, None);
-        });
-    }
-}
-
-impl Driver {
     /// Finds out whether the children that the log leaves open have ended.
     pub(crate) async fn look_for_children(&self, journal: &Journal) -> Result<(), Error> {
         let open = |id: OpId| {

@@ -9,6 +9,8 @@
 //! | `now.rs` | `now` | the same event | |
 //! | `status.rs` | `status_set` | the same event | |
 //!
+//! `cancel.rs` is what happens to all of them when their run is cancelled.
+//!
 //! The engine calls the functions here, and each of them calls the file of the operation.
 
 /// Implements `Future` and `Debug` for a wrapper of an operation.
@@ -30,6 +32,7 @@ macro_rules! operation_future {
     };
 }
 
+pub(crate) mod cancel;
 pub(crate) mod child;
 mod now;
 mod operation;
@@ -37,7 +40,7 @@ mod status;
 mod step;
 pub(crate) mod timer;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tidemill_model::{BlockReason, Event, OpId, OpKind, RunId, Timestamp};
 
 use crate::engine::bodies::StepBody;
@@ -59,8 +62,10 @@ pub(crate) enum Effect {
     Timer { op: OpId, fire_at: Timestamp, counted: bool },
     /// Drop what served an operation that has ended.
     Ended { op: OpId },
-    /// Cancel what serves an operation that was dropped.
+    /// Cancel what serves an operation that was dropped, or that ended with its run's cancel.
     Dropped { op: OpId, child: Option<RunId> },
+    /// Ask what serves the other operations to end: the run is cancelled.
+    AskToEnd { children: Vec<(OpId, RunId)> },
 }
 
 /// Adds to the turn what an act needs in its commit and after it. May complete the event.
@@ -73,7 +78,7 @@ pub(crate) fn ask(
     asked: Asked,
     gate_is_open: bool,
 ) -> Result<Event, BlockReason> {
-    let Asked { mut event, body, counted, at: _ } = asked;
+    let Asked { mut event, body, counted, .. } = asked;
     match &event {
         Event::StepStarted { .. } => {
             let body = body.expect("a step is asked for with its body");
@@ -91,6 +96,10 @@ pub(crate) fn ask(
 
 /// Adds to the turn that an operation ends with this input.
 pub(crate) fn end(pending: &mut Pending, end: &Event) {
+    if let Event::CancelRequested { resolves, .. } = end {
+        let dropped = |op: &OpId| Effect::Dropped { op: *op, child: None };
+        pending.effects.extend(resolves.keys().map(dropped));
+    }
     let Some(op) = end.op() else { return };
     pending.effects.push(Effect::Ended { op });
 }
@@ -127,22 +136,26 @@ impl Effect {
                     driver.engine.cancel_child(&driver.run.id, &child);
                 }
             }
+            Effect::AskToEnd { children } => cancel::ask_to_end(driver, journal, children),
         }
     }
 }
 
 /// The effects that serve the log's open operations again, for those that nothing in this process
-/// serves, in the order of their ids. An operation whose end is held needs none; the engine looks
-/// for the ends of children after the commit.
+/// serves, in the order of their ids. An operation whose end is held needs none, and one that is
+/// `hopeless` gets none; the engine looks for the ends of children after the commit.
 pub(crate) fn resume(
     driver: &Driver,
     core: &mut RunCore,
     pending: &mut Pending,
-    bodies: &mut FxHashMap<OpId, StepBody>,
+    (bodies, hopeless): (&mut FxHashMap<OpId, StepBody>, &FxHashSet<OpId>),
     now: Timestamp,
 ) -> Vec<Effect> {
     let mut effects = Vec::new();
     for op in core.journal.open_ops() {
+        if hopeless.contains(&op) {
+            continue;
+        }
         let Some(open) = core.journal.open(op).filter(|open| open.held.is_none()) else {
             continue;
         };
@@ -158,6 +171,13 @@ pub(crate) fn resume(
         }
     }
     effects
+}
+
+/// The operations that end the process again and again.
+pub(crate) fn hopeless(driver: &Driver, journal: &Journal, now: Timestamp) -> FxHashSet<OpId> {
+    let ops = journal.open_ops().into_iter();
+    let is_poison = |op: &OpId| step::poison(driver, journal, (*op, journal.open(*op)?), now);
+    ops.filter(|op| is_poison(op).is_some()).collect()
 }
 
 /// The reason that blocks the run if one of its operations ends the process again and again; `None`

@@ -13,7 +13,7 @@ use tidemill_model::{BlockReason, BlockReasonKind, Event, Failure, Invalid, Json
 
 use crate::author::result::StepError;
 use crate::engine::call_site::CallSite;
-use crate::engine::cell::{Asked, RunCell};
+use crate::engine::cell::{Asked, OpEnd, RunCell};
 
 enum CallState {
     New(OpId, Asked),
@@ -112,16 +112,13 @@ impl<T: DeserializeOwned> Operation<T> {
         match &self.stage {
             CallState::New(..) => {
                 self.start(cx.waker());
-                Poll::Pending
+                match self.stage {
+                    // What a cancelled run calls has ended already.
+                    CallState::Open(op) if self.cell.is_cancelling() => self.poll_open(op, cx),
+                    _ => Poll::Pending,
+                }
             }
-            CallState::Open(op) => {
-                let op = *op;
-                let Poll::Ready(end) = self.cell.poll(op, &self.name, cx) else {
-                    return Poll::Pending;
-                };
-                self.stage = CallState::Done;
-                self.resolve(op, end)
-            }
+            CallState::Open(op) => self.poll_open(*op, cx),
             CallState::Unfit(failure) => {
                 let error = self.failed(failure.clone(), 0);
                 self.stage = CallState::Done;
@@ -129,6 +126,17 @@ impl<T: DeserializeOwned> Operation<T> {
             }
             CallState::Done => panic!("`{}` was polled after it had given its result", self.name),
             CallState::Dead => Poll::Pending,
+        }
+    }
+
+    fn poll_open(&mut self, op: OpId, cx: &Context<'_>) -> Poll<Result<T, StepError>> {
+        let Poll::Ready(end) = self.cell.poll(op, &self.name, cx) else { return Poll::Pending };
+        self.stage = CallState::Done;
+        match end {
+            OpEnd::Event(end) => self.resolve(op, end),
+            OpEnd::Cancelled { attempts, failure } => {
+                Poll::Ready(Err(self.failed(failure, attempts)))
+            }
         }
     }
 

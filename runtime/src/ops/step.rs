@@ -218,6 +218,9 @@ pub(super) fn begin(driver: &mut Driver, journal: &Journal, op: OpId, body: Step
     }
     let (step, owner) = ((op, open.name.clone()), (&driver.run, lock));
     let running = RunningBody::start(&driver.engine, owner, step, facts, body);
+    if journal.head.is_cancelling() && !running.is_shielded() {
+        running.ask_to_end(driver.engine.app.time_to_return(), &driver.engine.timers);
+    }
     driver.bodies.insert(op, running);
 }
 

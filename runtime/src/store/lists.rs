@@ -122,19 +122,22 @@ pub(super) fn events(
 
 /// The state of a run as the engine needs it.
 pub(crate) enum Stored {
-    /// It is unfinished and not blocked.
+    /// It is unfinished, and neither blocked nor paused.
     Going,
     /// It is blocked: its place in the order of starts, and the reason.
     Blocked(Seq, BlockReason),
-    /// It has ended; `None` if this version cannot read its last event.
-    Ended(Option<RunResult>),
+    /// Nothing of it goes on until it is resumed.
+    Paused,
+    /// It has ended: its status, and its end; `None` if this version cannot read its last event.
+    Ended(RunStatus, Option<RunResult>),
 }
 
 /// `None` if the file does not have the run.
 pub(super) fn stored(file: &Connection, run: &RunId) -> Result<Option<Stored>, Error> {
     let Some(summary) = query::run(file, run)? else { return Ok(None) };
     Ok(Some(match summary.status {
-        status if status.is_final() => Stored::Ended(last_result(file, run)?),
+        status if status.is_final() => Stored::Ended(status, last_result(file, run)?),
+        RunStatus::Paused => Stored::Paused,
         RunStatus::Blocked => {
             let reason = query::block_reason(file, run)?;
             let unreadable = || BlockReason::unreadable("the reason is of a newer version");
@@ -152,7 +155,7 @@ fn last_result(file: &Connection, run: &RunId) -> Result<Option<RunResult>, Erro
     let event = rows.first().map(Row::event);
     Ok(match event {
         Some(Ok(Event::RunCompleted { output })) => Some(RunResult::Completed(output)),
-        Some(Ok(Event::RunFailed { error })) => Some(RunResult::Failed(error)),
+        Some(Ok(Event::RunFailed { error, .. })) => Some(RunResult::Failed(error)),
         Some(Ok(_) | Err(_)) | None => None,
     })
 }

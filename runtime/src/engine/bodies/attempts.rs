@@ -28,13 +28,19 @@ pub(super) struct Work {
     pub(super) op: OpId,
     pub(super) name: OpName,
     pub(super) progress: Arc<BodyProgress>,
+    /// Asks the body to end: its run is cancelled, or nobody waits for the step any more.
     pub(super) token: CancellationToken,
+    /// Cancelled only when nobody waits for the step, for an attempt that begins although its run is
+    /// cancelled.
+    pub(super) unwanted: Option<CancellationToken>,
     pub(super) last_checkpoint: Arc<Mutex<Option<Json>>>,
     pub(super) facts: StepFacts,
     pub(super) body: StepBody,
     pub(super) lock: Arc<AppLock>,
     /// When the body of the present attempt began, for its span.
     pub(super) body_clock: BodyClock,
+    /// Whether its run knows, or need not know, how it ended.
+    pub(super) has_ended: bool,
 }
 
 /// How an attempt failed, and whether another may follow.
@@ -48,7 +54,7 @@ impl Work {
     pub(super) async fn run(mut self) {
         loop {
             if !self.ready().await {
-                return;
+                break;
             }
             // The author's code around the body may panic, too: when it is dropped after a timeout,
             // when its error is printed, or in a retry's predicate.
@@ -57,11 +63,12 @@ impl Work {
                 let failure = panicked(panic_message(&*panic));
                 Some(Err(AttemptFailure { failure, is_final: false }))
             });
-            let Some(ended) = ended else { return };
+            let Some(ended) = ended else { break };
             self.trace(&ended);
             let end = match ended {
-                Ok(output) => Event::StepCompleted { op: self.op, name: self.name, output },
-                Err(_) if self.token.is_cancelled() => return,
+                Ok(output) => Event::StepCompleted { op: self.op, name: self.name.clone(), output },
+                Err(_) if self.progress.is_given_up() => return,
+                Err(failed) if self.token.is_cancelled() => self.cancelled(failed.failure),
                 Err(failed) => match Box::pin(self.next_after(failed)).await {
                     AfterFailure::Again => continue,
                     AfterFailure::Gone => return,
@@ -71,9 +78,38 @@ impl Work {
                     }
                 },
             };
-            self.run.inbox.push(end);
+            self.report(end);
             return;
         }
+        self.report_cancelled("it was asked to end before its next attempt began");
+    }
+
+    /// Tells the run how the step ended.
+    fn report(&mut self, end: Event) {
+        self.has_ended = true;
+        self.run.inbox.push(end);
+    }
+
+    /// Tells the run that its cancel ended the step, unless the run knows that, or nobody waits.
+    fn report_cancelled(&mut self, message: &str) {
+        let is_wanted = self.token.is_cancelled() && !self.progress.is_given_up();
+        if !self.has_ended && is_wanted && !self.progress.has_left() {
+            let end = self.cancelled(failed(message));
+            self.report(end);
+        }
+    }
+
+    /// The end of a step whose run was cancelled, with what its body said.
+    fn cancelled(&self, failure: Failure) -> Event {
+        let error = Failure { kind: FailureKind::Cancelled, ..failure };
+        let attempts = self.progress.begun();
+        Event::StepFailed { op: self.op, name: self.name.clone(), error, attempts }
+    }
+
+    /// The token that ends a wait before the attempt in hand begins.
+    pub(super) fn gives_up(&self) -> &CancellationToken {
+        let unwanted = self.unwanted.as_ref().filter(|_| self.progress.finishes());
+        unwanted.unwrap_or(&self.token)
     }
 
     /// Tells the span of the attempt. One that was asked to return and did has none.
@@ -106,7 +142,7 @@ impl Work {
     /// Waits until the attempt may start; false if it never may. An attempt for the pool passes its
     /// entrance later, on its thread.
     async fn ready(&mut self) -> bool {
-        if self.token.is_cancelled() {
+        if self.gives_up().is_cancelled() {
             return false;
         }
         let begins_now = self.body.blocking || (self.facts.begun && self.engine.gate().is_open());
@@ -139,7 +175,7 @@ impl Work {
         let waited = self.engine.timers.sleep_until(at);
         tokio::select! {
             biased;
-            () = self.token.cancelled() => false,
+            () = self.gives_up().cancelled() => false,
             () = waited => self.progress.end_back_off(),
         }
     }
@@ -150,7 +186,7 @@ impl Work {
             engine: Arc::clone(&self.engine),
             run: self.run.id.clone(),
             op: self.op,
-            token: self.token.clone(),
+            token: self.gives_up().clone(),
             attempt: self.facts.attempt,
             begins: Event::StepAttemptStarted {
                 op: self.op,
@@ -246,10 +282,18 @@ impl Work {
             // The step was dropped, or the node has shut down: nobody waits for another attempt.
             return AfterFailure::Gone;
         }
+        self.progress.failed();
         self.facts.attempt = attempt.saturating_add(1);
         self.facts.begun = false;
         self.facts.next_at = Some(next_at);
         AfterFailure::Again
+    }
+}
+
+/// A body that is dropped because it did not return in time reports that.
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.report_cancelled("its body was dropped, because it had not returned in time");
     }
 }
 

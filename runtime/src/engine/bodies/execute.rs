@@ -41,6 +41,9 @@ impl Work {
             let Some(run) = self.body.run.take() else { return AttemptEnd::LetGo };
             return Box::pin(self.execute_on_pool(run, step, bound)).await;
         }
+        if !self.progress.begins(self.facts.attempt) {
+            return AttemptEnd::LetGo;
+        }
         let Some(run) = self.body.run.as_mut() else { return AttemptEnd::LetGo };
         self.body_clock.begins();
         let doing = Doing { run: self.run.id.clone(), op: Some(self.op) };
@@ -60,7 +63,7 @@ impl Work {
     ) -> AttemptEnd {
         let place = tokio::select! {
             biased;
-            () = self.token.cancelled() => return AttemptEnd::LetGo,
+            () = self.gives_up().cancelled() => return AttemptEnd::LetGo,
             place = self.engine.line.enter() => place,
         };
         let Some(place) = place else { return AttemptEnd::LetGo };
@@ -72,6 +75,7 @@ impl Work {
         let (done, ended) = oneshot::channel();
         let input = self.facts.input.clone();
         let (runtime, entrance) = (self.engine.runtime.clone(), self.entrance());
+        let (progress, attempt) = (Arc::clone(&self.progress), self.facts.attempt);
         let body_clock = self.body_clock.clone();
         let (lock, id, op, name) =
             (Arc::clone(&self.lock), self.run.id.clone(), self.op, self.name.clone());
@@ -80,7 +84,7 @@ impl Work {
             drop(lock);
             let work = async {
                 // It may have waited for its thread, and its step may have been dropped since.
-                if !entrance.pass(true).await {
+                if !entrance.pass(true).await || !progress.begins(attempt) {
                     return AttemptEnd::LetGo;
                 }
                 body_clock.begins();

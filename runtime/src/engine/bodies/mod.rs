@@ -16,7 +16,9 @@
 //! does not run again. Crash: the log has the start and no end; recovery runs the body again as a
 //! later attempt; an attempt that had not begun keeps its number. Cancellation: the token asks the
 //! body to return within the grace; then an async body is dropped. The result of a dropped step is
-//! ignored. A node that shuts down records an output that comes in time. It does not record an
+//! ignored. A body whose run is cancelled still reports how it ended, a dropped one, too, and is
+//! not attempted again; only an attempt that follows one which was cut off still begins, so that
+//! what the step did becomes known. A node that shuts down records an output that comes in time. It does not record an
 //! error that comes after the token was cancelled, because that says nothing about the step (its
 //! child process may have got the signal, too); the body runs again.
 //!
@@ -70,6 +72,8 @@ pub(crate) struct StepBody {
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) blocking: bool,
+    /// Whether it belongs to a clean-up, which a cancel leaves alone.
+    pub(crate) shielded: bool,
 }
 
 impl StepBody {
@@ -103,7 +107,15 @@ impl StepBody {
         F: FnMut(Option<Step>, &Json) -> Result<BodyFuture, UnreadableInput> + Send + 'static,
     {
         let run: Option<Box<BeginBody>> = Some(Box::new(run));
-        StepBody { run, takes_step, at, retry: None, timeout: None, blocking: false }
+        StepBody {
+            run,
+            takes_step,
+            at,
+            retry: None,
+            timeout: None,
+            blocking: false,
+            shielded: false,
+        }
     }
 }
 
@@ -126,7 +138,12 @@ where
 /// A body that runs, as its driver sees it.
 pub(crate) struct RunningBody {
     progress: Arc<BodyProgress>,
-    pub(crate) token: CancellationToken,
+    /// Asks the body to end: the author's code sees this token.
+    token: CancellationToken,
+    /// Ends the waits of an attempt that begins although its run is cancelled.
+    unwanted: Option<CancellationToken>,
+    /// Whether it belongs to a clean-up, which a cancel leaves alone.
+    shielded: bool,
     run: RunId,
     op: OpId,
     name: OpName,
@@ -145,9 +162,10 @@ impl RunningBody {
         facts: StepFacts,
         body: StepBody,
     ) -> RunningBody {
-        let progress = Arc::<BodyProgress>::default();
+        let progress = Arc::new(BodyProgress::of(&facts));
         let token = CancellationToken::new();
-        let blocking = body.blocking;
+        let unwanted = facts.follows_cut_off.then(CancellationToken::new);
+        let (blocking, shielded) = (body.blocking, body.shielded);
         let work = Work {
             engine: Arc::clone(engine),
             run: Arc::clone(run),
@@ -155,15 +173,17 @@ impl RunningBody {
             name: name.clone(),
             progress: Arc::clone(&progress),
             token: token.clone(),
+            unwanted: unwanted.clone(),
             last_checkpoint: Arc::new(Mutex::new(facts.last_checkpoint.clone())),
             facts,
             body,
             lock: Arc::clone(lock),
             body_clock: BodyClock::default(),
+            has_ended: false,
         };
         let task = engine.runtime.spawn(work.run());
         let (run, lock) = (run.id.clone(), Arc::clone(lock));
-        RunningBody { progress, token, run, op, name, lock, blocking, task }
+        RunningBody { progress, token, unwanted, shielded, run, op, name, lock, blocking, task }
     }
 
     /// The attempt that it makes, or made last; `None` before the first.
@@ -184,6 +204,32 @@ impl RunningBody {
         Some(at)
     }
 
+    /// Takes the next attempt away from a body that has not begun it. Returns how many attempts
+    /// began before; `None` if the body runs, or brings a step to its end that was cut off.
+    pub(crate) fn take(&self) -> Option<u32> {
+        self.progress.take()
+    }
+
+    /// Whether its next attempt was taken away.
+    pub(crate) fn has_left(&self) -> bool {
+        self.progress.has_left()
+    }
+
+    /// Whether it belongs to a clean-up.
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.shielded
+    }
+
+    /// Asks the body to end, because its run is cancelled. It reports its end in any case: an async
+    /// body that has not returned by the end of the grace is dropped, a blocking one reports when it
+    /// returns.
+    pub(crate) fn ask_to_end(&self, grace: Duration, timers: &Timers) {
+        self.token.cancel();
+        if !self.blocking {
+            timers.abort_after(grace, self.task.abort_handle());
+        }
+    }
+
     pub(crate) fn run(&self) -> &RunId {
         &self.run
     }
@@ -197,9 +243,17 @@ impl RunningBody {
         self.task.abort();
     }
 
-    /// Cancels the token of a dropped step's body, and drops an async body when the grace is over.
-    pub(crate) fn drop_after(&self, grace: Duration, timers: &Timers) {
+    /// Asks the body to end, because its step was dropped or the process stops: nobody waits for its
+    /// error.
+    pub(crate) fn give_up(&self) {
+        self.progress.give_up();
         self.token.cancel();
+        self.unwanted.iter().for_each(CancellationToken::cancel);
+    }
+
+    /// Gives up the body of a dropped step, and drops an async body when the grace is over.
+    pub(crate) fn drop_after(&self, grace: Duration, timers: &Timers) {
+        self.give_up();
         if !self.blocking {
             timers.abort_after(grace, self.task.abort_handle());
         }

@@ -62,7 +62,7 @@ async fn what_is_dropped_in_the_turn_that_starts_it_never_begins() {
     assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
     let kinds = kinds_of_children(&path);
     assert_eq!(kinds.len(), usize::try_from(times).unwrap());
-    assert!(kinds.iter().all(|kinds| kinds == "run_created run_failed"), "{kinds:?}");
+    assert!(kinds.iter().all(|kinds| kinds == "run_created cancel_held run_failed"), "{kinds:?}");
     assert_eq!(begun.load(Ordering::Relaxed), 0, "a body began");
     fsck(&path);
 }
@@ -103,7 +103,7 @@ async fn a_child_that_was_dropped_before_a_crash_does_not_begin_after_it() {
     let node = patient_app(&begun).open(&copy).await.unwrap();
     soon(node.result(&"f.1".parse().unwrap())).await.unwrap();
     node.shutdown().await.unwrap();
-    assert_eq!(kinds_of_children(&copy), ["run_created run_failed"]);
+    assert_eq!(kinds_of_children(&copy), ["run_created cancel_held run_failed"]);
     assert_eq!(begun.load(Ordering::Relaxed), 0, "a body began");
     fsck(&copy);
 }

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod attempts_told;
+mod cancel;
 mod crashes;
 mod drops;
 mod faults;

@@ -81,7 +81,7 @@ fn events_about(op: u32) -> Vec<Event> {
         Event::RunBlocked { reason: misuse() },
         Event::RunResumed {},
         Event::RunCompleted { output },
-        Event::RunFailed { error },
+        Event::RunFailed { error, terminated: false },
     ]
 }
 

@@ -12,22 +12,73 @@ use tidemill_model::{Event, EventClass, FailureKind, OpId, RunId, Seq, StepRecor
 use tokio::sync::watch;
 
 use super::program::{Ledger, Program, app, program};
+use crate::engine::asks::Verb;
 use crate::engine::cell::Asked;
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
 use crate::engine::journal::Journal;
 use crate::engine::recovery::Instruments;
 use crate::engine::replay::{Divergence, ReplayContext, Replayed};
+use crate::error::ErrorKind;
 use crate::store::Record;
-use crate::{App, Environment, Node, StartRequest};
+use crate::{App, Environment, Node, Requester, RunResult, RunStatus, StartRequest};
 
 pub(super) async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it ends in time")
 }
 
-/// Runs a program to its end and returns the whole file's log. Stops the node and opens it again
-/// after each `stop_after` commits, up to twelve times; never if that is 0.
-async fn live(folder: &Path, program: &Program, stop_after: u64) -> Vec<Row> {
+/// What happens to a generated run from outside.
+#[derive(Debug, Clone, Copy)]
+struct Fate {
+    /// After how many commits the node stops and opens again, up to twelve times; 0 for never.
+    stop_after: u64,
+    /// After how many commits of its process the run is asked something, and what.
+    ask: Option<(u64, Verb)>,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    let stops = prop_oneof![1 => Just(0), 2 => 2_u64..9];
+    let verb =
+        prop_oneof![4 => Just(Verb::Cancel), 1 => Just(Verb::Terminate), 1 => Just(Verb::Pause)];
+    let ask = prop::option::of((1_u64..12, verb));
+    (stops, ask).prop_map(|(stop_after, ask)| Fate { stop_after, ask })
+}
+
+/// Asks a run something; a paused one is resumed. Whether it could be asked.
+async fn ask(node: &Node, run: &RunId, verb: Verb) -> bool {
+    let by = Requester::default().by("a test");
+    let answer = match verb {
+        Verb::Cancel => node.cancel(run, by).await,
+        Verb::Terminate => node.terminate(run, by).await,
+        Verb::Pause => node.pause(run, by).await,
+    };
+    match answer {
+        Ok(RunStatus::Paused) => {
+            node.resume(run).await.unwrap();
+            true
+        }
+        Ok(status) => {
+            assert!(status.is_final() || status == RunStatus::Cancelling, "{status}");
+            true
+        }
+        Err(error) => {
+            // It has ended, or it is ending and cannot be paused.
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+            false
+        }
+    }
+}
+
+/// Lets a run go on that was paused when the process before ended.
+async fn go_on(node: &Node, run: &RunId) {
+    if let Err(error) = node.resume(run).await {
+        assert_eq!(error.kind(), ErrorKind::Conflict, "it is not paused: {error}");
+    }
+}
+
+/// Runs a program to its end and returns the whole file's log.
+async fn live(folder: &Path, program: &Program, fate: Fate) -> Vec<Row> {
+    let Fate { stop_after, ask: mut to_ask } = fate;
     let path = folder.join("live.db");
     let ledger = Arc::default();
     let request = StartRequest::new("program", program).unwrap().id("p");
@@ -38,14 +89,25 @@ async fn live(folder: &Path, program: &Program, stop_after: u64) -> Vec<Row> {
         let environment = Environment::alone(&path);
         let node = Node::open_with(app(&ledger), environment, instruments).await.unwrap();
         let run = node.start_request(request.clone()).await.unwrap();
+        go_on(&node, &run.id).await;
+        let mut asked = commits.clone();
+        let asks = async {
+            if let Some((after, verb)) = to_ask {
+                asked.wait_for(|commits| *commits >= after).await.unwrap();
+                ask(&node, &run.id, verb).await;
+                to_ask = None;
+            }
+            std::future::pending::<()>().await;
+        };
         let ended = tokio::select! {
             biased;
             _ = commits.wait_for(|commits| *commits >= stop_after),
                 if stop_after > 0 && stops < 12 => false,
             ended = soon(node.result(&run.id)) => {
-                ended.unwrap().output::<u64>().unwrap();
+                has_ended_well(ended.unwrap(), fate);
                 true
             }
+            () = asks => true,
         };
         node.shutdown().await.unwrap();
         assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
@@ -62,6 +124,16 @@ async fn live(folder: &Path, program: &Program, stop_after: u64) -> Vec<Row> {
     }
     let connection = open_reader(&path).unwrap();
     query::events(&connection, None, Seq::ZERO, u32::MAX).unwrap()
+}
+
+/// A program has an output, unless it was asked to end.
+fn has_ended_well(ended: RunResult, fate: Fate) {
+    match (ended, fate.ask) {
+        (RunResult::Failed(failure), Some((_, Verb::Cancel | Verb::Terminate))) => {
+            assert_eq!(failure.kind, FailureKind::Cancelled, "{failure}");
+        }
+        (ended, _) => drop(ended.output::<u64>().unwrap()),
+    }
 }
 
 pub(super) fn fsck(path: &Path) {
@@ -138,7 +210,7 @@ fn is_cancelled(log: &[Record]) -> bool {
 fn is_inside_cancelling(log: &[Event], prefix: usize) -> bool {
     let imposed = matches!(
         log.last(),
-        Some(Event::RunFailed { error }) if error.kind == FailureKind::Cancelled
+        Some(Event::RunFailed { error, .. }) if error.kind == FailureKind::Cancelled
     );
     let rest = &log[prefix..];
     let drops_first = matches!(log[prefix - 1], Event::OpDropped { .. });
@@ -163,6 +235,9 @@ fn compare(expected: &[&Event], got: &[Event], prefix: usize) {
 fn recorders(log: &[Record]) -> BTreeMap<OpId, u32> {
     let mut recorders = BTreeMap::new();
     for Record { event, .. } in log {
+        if let Event::CancelRequested { resolves, .. } = event {
+            recorders.retain(|op, _| !resolves.contains_key(op));
+        }
         match event.op().zip(StepRecorder::after(event)) {
             Some((op, StepRecorder::Attempt(attempt))) => recorders.insert(op, attempt),
             Some((op, StepRecorder::Nobody)) => recorders.remove(&op),
@@ -183,13 +258,8 @@ fn newest_attempts(journal: &Journal) -> BTreeMap<OpId, u32> {
     open.filter_map(|(op, open)| Some((op, open.attempts.last()?.number))).collect()
 }
 
-/// After how many commits a node stops; in a third of the cases it never does.
-fn stops() -> impl Strategy<Value = u64> {
-    prop_oneof![1 => Just(0), 2 => 2_u64..9]
-}
-
-fn held_in(rows: &[Row]) -> usize {
-    rows.iter().filter(|row| row.kind == "op_held").count()
+fn kinds_in(rows: &[Row], kind: &str) -> usize {
+    rows.iter().filter(|row| row.kind == kind).count()
 }
 
 #[test]
@@ -199,12 +269,13 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
     let mut replays = 0;
     let mut count = |n: usize| replays += n;
     let count = std::cell::RefCell::new(&mut count);
-    let held = std::cell::RefCell::new(0);
+    let (held, told) = (std::cell::RefCell::new(0), std::cell::RefCell::new(0));
     TestRunner::new(config)
-        .run(&(program(), stops()), |(program, stop_after)| {
+        .run(&(program(), fate()), |(program, fate)| {
             let folder = tempfile::tempdir().unwrap();
-            let rows = runtime.block_on(live(folder.path(), &program, stop_after));
-            *held.borrow_mut() += held_in(&rows);
+            let rows = runtime.block_on(live(folder.path(), &program, fate));
+            *held.borrow_mut() += kinds_in(&rows, "op_held");
+            *told.borrow_mut() += kinds_in(&rows, "cancel_requested");
             let app = app(&Arc::default());
             let _context = runtime.enter();
             for run in runs(&rows) {
@@ -225,6 +296,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
         .unwrap();
     assert!(replays > 500, "the programs do something: {replays}");
     assert!(held.into_inner() > 10, "results arrived in stops");
+    assert!(told.into_inner() > 10, "runs were cancelled");
 }
 
 /// Makes a file whose log is a prefix of another file's log.
@@ -297,13 +369,15 @@ fn beginnings(rows: &[Row]) -> Vec<(RunId, OpId, u32)> {
 }
 
 /// Recovers a node from a prefix of a file and lets it run to its end.
-async fn recovers(folder: &Path, rows: &[Row]) {
+async fn recovers(folder: &Path, rows: &[Row], fate: Fate) {
     let path = folder.join(format!("prefix-{}.db", rows.len()));
     write_prefix(&path, rows);
     fsck(&path);
     let ledger = Arc::new(Ledger::default());
     let node: Node = app(&ledger).open(&path).await.unwrap();
-    soon(node.result(&"p".parse().unwrap())).await.unwrap().output::<u64>().unwrap();
+    let run = "p".parse().unwrap();
+    go_on(&node, &run).await;
+    has_ended_well(soon(node.result(&run)).await.unwrap(), fate);
     node.shutdown().await.unwrap();
     assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
     fsck(&path);
@@ -334,16 +408,16 @@ fn a_node_recovers_from_prefixes_of_its_file_and_repeats_no_completed_step() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config { cases: 40, max_shrink_iters: 50, ..Config::default() };
     TestRunner::new(config)
-        .run(&(program(), stops(), any::<u64>()), |(program, stop_after, pick)| {
+        .run(&(program(), fate(), any::<u64>()), |(program, fate, pick)| {
             let folder = tempfile::tempdir().unwrap();
-            let rows = runtime.block_on(live(folder.path(), &program, stop_after));
+            let rows = runtime.block_on(live(folder.path(), &program, fate));
             let ends: Vec<usize> =
                 (2..=rows.len()).filter(|end| could_be_a_file(&rows[..*end], &rows)).collect();
             let pick = usize::try_from(pick % 1_000_003).unwrap();
             let some = ends.iter().skip(pick % 5).step_by(5).take(6);
             runtime.block_on(async {
                 futures_util::future::join_all(
-                    some.map(|end| recovers(folder.path(), &rows[..*end])),
+                    some.map(|end| recovers(folder.path(), &rows[..*end], fate)),
                 )
                 .await;
             });

@@ -41,6 +41,8 @@ pub(super) enum Program {
     Unordered(Vec<Program>),
     /// The second waits for a message that the first sends when it ends.
     Channel(Box<Program>, Box<Program>),
+    /// What a cancel leaves alone.
+    Cleanup(Box<Program>),
     /// A step is started and dropped when the other ends, unless it ends before.
     Abandon(Box<Program>),
 }
@@ -69,6 +71,7 @@ pub(super) fn program() -> impl Strategy<Value = Program> {
             2 => some().prop_map(Program::Unordered),
             2 => (boxed(), boxed()).prop_map(|(a, b)| Program::Channel(a, b)),
             1 => boxed().prop_map(Program::Abandon),
+            2 => boxed().prop_map(Program::Cleanup),
         ]
     })
 }
@@ -111,7 +114,12 @@ pub(super) fn app(ledger: &Arc<Ledger>) -> App {
 }
 
 async fn interpret(ctx: Ctx, program: Program) -> Result<u64> {
-    Ok(eval(ctx, program).await)
+    let value = eval(ctx.clone(), program).await;
+    if ctx.random() % 2 == 1 {
+        // A cancelled run ends with this error, the others go on.
+        ctx.sleep(Duration::ZERO).await?;
+    }
+    Ok(value)
 }
 
 async fn body(step: Step, (fails, yields): (u32, u8)) -> Result<u64> {
@@ -185,6 +193,7 @@ fn eval(ctx: Ctx, program: Program) -> Value {
                 }
                 value
             }
+            Program::Cleanup(inner) => ctx.cleanup(|ctx| eval(ctx, *inner)).await,
             Program::Channel(a, b) => channel(ctx, *a, *b).await,
             Program::Abandon(inner) => {
                 let abandoned = step(&ctx, 0, 1, 2).start();

@@ -9,6 +9,7 @@ use tidemill_model::{BlockReason, BlockReasonKind, RunId};
 use tokio::sync::oneshot;
 
 use super::prefixes::{fsck, soon};
+use crate::engine::asks::Ask;
 use crate::engine::inbox::Control;
 use crate::engine::recovery::Instruments;
 use crate::{App, Ctx, Environment, ErrorKind, Node, Result, RunResult, StartRequest, Step};
@@ -224,8 +225,9 @@ async fn a_cancel_that_comes_with_a_resume_is_not_lost() {
     let (reply, answer) = oneshot::channel();
     // One thread and no await in between: the driver finds both.
     run.inbox.control(Control::Resume(reply));
-    run.inbox.control(Control::Cancel { by: "p".parse().unwrap() });
+    run.inbox.control(Control::Ask(Ask::of_parent(&"p".parse().unwrap())));
     soon(answer).await.unwrap().unwrap();
+    // It panicked before it did anything, so there is nothing to clean up.
     soon(async {
         while text(&place.path, "SELECT status FROM runs WHERE run = 'p.1'") != "cancelled" {
             tokio::time::sleep(Duration::from_millis(1)).await;

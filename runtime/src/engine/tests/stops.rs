@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use tidemill_eventlog::open_reader;
-use tidemill_model::RunStatus;
+use tidemill_model::{Requester, RunStatus};
 use tokio::sync::Notify;
 
 use super::prefixes::{fsck, soon};
@@ -431,7 +431,7 @@ async fn what_is_held_is_observed_in_the_order_in_which_it_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_held_end_of_a_run_that_is_cancelled_goes_with_it() {
+async fn a_held_end_of_a_run_that_is_terminated_goes_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("workflow.db");
     let scene = Shared::default();
@@ -465,12 +465,10 @@ async fn a_held_end_of_a_run_that_is_cancelled_goes_with_it() {
     scene.go.notify_one();
     until(|| count(&path, "op_held") == 1).await;
     scene.mended.store(true, Ordering::Relaxed);
-    soon(async {
-        while !matches!(result(&node, "r.1").await, RunResult::Failed(_)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    // Its code cannot be told of the cancel: it is blocked again.
+    until(|| count(&path, "cancel_held") == 1 && count(&path, "run_blocked") == 2).await;
+    let (child, by) = ("r.1".parse().unwrap(), Requester::default().by("a test"));
+    assert_eq!(node.terminate(&child, by).await.unwrap(), RunStatus::Cancelled);
     node.shutdown().await.unwrap();
     let connection = open_reader(&path).unwrap();
     let child = tidemill_eventlog::query::run(&connection, &"r.1".parse().unwrap()).unwrap();

@@ -234,7 +234,7 @@ async fn a_start_finds_the_child_for_which_nobody_waits() {
     let cancelled = "SELECT count(*) FROM runs WHERE run = 'g.1' AND status = 'cancelled'";
     in_the_file(&path, cancelled, 1).await;
     node.shutdown().await.unwrap();
-    let is_cancelled = |row: &Row| row.run == Some(id("g.1")) && row.kind == "op_dropped";
+    let is_cancelled = |row: &Row| row.run == Some(id("g.1")) && row.kind == "cancel_requested";
     died_before(&copy, &path, is_cancelled);
     let waiting = "SELECT count(*) FROM runs WHERE run = 'g.1' AND status = 'suspended'";
     assert_eq!(number(&copy, waiting), 1);
@@ -275,7 +275,7 @@ async fn a_blocked_run_leaves_memory_is_shown_as_blocked_and_can_be_resumed() {
     assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 7);
     let sleeping = node.start_request(StartRequest::new("sleeps", ()).unwrap()).await.unwrap().id;
     nothing_loaded(&node).await;
-    for (run, says) in [(&run, "has ended"), (&sleeping, "is not blocked")] {
+    for (run, says) in [(&run, "has ended"), (&sleeping, "is neither blocked nor paused")] {
         let error = node.resume(run).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.to_string().contains(says), "{error}");

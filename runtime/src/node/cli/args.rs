@@ -44,8 +44,14 @@ pub(super) enum AppCommand {
     Run(RunArgs),
     /// Ask a serving node to start a run, and print the run's id, or wait for its output
     Start(Start),
-    /// Ask a serving node to try a blocked run again
+    /// Ask a serving node to end a run, after its clean-up
+    Cancel(Ask),
+    /// Ask a serving node to let a run start nothing new until it is resumed
+    Pause(Ask),
+    /// Ask a serving node to try a blocked run again, or to let a paused one go on
     Resume(Resume),
+    /// Ask a serving node to end a run without its code: nothing is cleaned up
+    Terminate(Ask),
     /// List the workflows of this program
     Workflows,
     /// Replay a run, or many, against this program without executing their steps
@@ -214,6 +220,23 @@ pub(super) struct Resume {
     pub(super) run: String,
     /// How long to wait for what becomes of it, such as 30s, up to 5m: it ends, or is blocked again
     #[arg(long, value_name = "TIME", value_parser = wait, default_value = "2s")]
+    pub(super) wait: Duration,
+    #[command(flatten)]
+    pub(super) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ask {
+    /// The run's id
+    pub(super) run: String,
+    /// Why, for those who look at the run later
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Who asks
+    #[arg(long, value_name = "NAME", env = "USER")]
+    pub(super) by: Option<String>,
+    /// How long to wait for the end of the run, such as 30s, up to 5m
+    #[arg(long, value_name = "TIME", value_parser = wait, default_value = "0s")]
     pub(super) wait: Duration,
     #[command(flatten)]
     pub(super) node: NodeArgs,

@@ -49,8 +49,8 @@ impl App {
     /// }
     /// ```
     ///
-    /// `serve` runs a node with its HTTP API, `run` one workflow to its end, `start` and `resume`
-    /// call a serving node, `workflows` lists, `check` replays runs without executing them. What the
+    /// `serve` runs a node with its HTTP API, `run` one workflow to its end, `start`, `cancel`,
+    /// `pause`, `resume` and `terminate` call a serving node, `workflows` lists, `check` replays runs without executing them. What the
     /// program does before this call, it does before each of them: `check` and `workflows` need no
     /// client and no secret, so connect where a step first needs it (docs/replay.md has the pattern).
     ///
@@ -92,7 +92,10 @@ impl App {
             AppCommand::Serve(args) => on_author_runtime(serve::serve(self, args)),
             AppCommand::Run(args) => on_author_runtime(local::run(self, args)),
             AppCommand::Start(args) => on_small_runtime(remote::start(args)),
+            AppCommand::Cancel(args) => on_small_runtime(remote::ask("cancel", args)),
+            AppCommand::Pause(args) => on_small_runtime(remote::ask("pause", args)),
             AppCommand::Resume(args) => on_small_runtime(remote::resume(args)),
+            AppCommand::Terminate(args) => on_small_runtime(remote::ask("terminate", args)),
             AppCommand::Workflows => local::workflows(&self),
             AppCommand::Check(args) => check::check(&self, &args),
         }

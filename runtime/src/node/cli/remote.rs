@@ -1,15 +1,15 @@
-//! The commands that call a serving node: `start`, `resume`.
+//! The commands that call a serving node: `start`, `cancel`, `pause`, `resume`, `terminate`.
 
 use std::process::ExitCode;
 
 use serde::Deserialize;
 use tidemill_client::{NodeAddress, NodeClient};
-use tidemill_model::{BlockReason, Failure, Json, RunId, RunStatus, WaitsFor};
+use tidemill_model::{BlockReason, Failure, Json, Requester, RunId, RunStatus, WaitsFor};
 
-use super::args::{NodeArgs, Resume, Start};
+use super::args::{Ask, NodeArgs, Resume, Start};
 use super::serve::token_from_environment;
 use super::{CommandResult, print_end, print_json, print_line, say, say_blocked, say_waits};
-use crate::client::ResultSoFar;
+use crate::client::{ResultSoFar, request_of};
 use crate::error::{Error, ErrorKind};
 use crate::node::http::Token;
 
@@ -82,6 +82,24 @@ pub(super) async fn resume(args: Resume) -> CommandResult {
     }
     if let Some(waits) = told.waits_for {
         say_waits(&run, waits, &mut None);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `cancel`, `pause` and `terminate`: asks the node, and says what the run is then.
+pub(super) async fn ask(what: &str, args: Ask) -> CommandResult {
+    let run = RunId::new(&args.run).map_err(Error::from)?;
+    let node = node(&args.node)?;
+    let by = Requester { by: args.by, reason: args.reason, parent: None };
+    let path = format!("/v1/runs/{run}/{what}?wait={}ms", args.wait.as_millis());
+    let told: RunAnswer = node.post(&path, Some(request_of(&by))).await?;
+    print_line(told.status.as_str());
+    if let Some(reason) = &told.blocked {
+        let message = format!(
+            "run {run} was asked to end and is blocked: it ends when it can be resumed, or with \
+             `terminate`"
+        );
+        say_blocked(&message, reason);
     }
     Ok(ExitCode::SUCCESS)
 }

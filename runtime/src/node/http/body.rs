@@ -24,6 +24,18 @@ pub(super) async fn object<T: DeserializeOwned>(
     parse(&body).map_err(|why| ApiError::invalid(format!("the body is not {shape}: {why}")))
 }
 
+/// The same, for a body that may be left out.
+pub(super) async fn optional_object<T: DeserializeOwned + Default>(
+    request: Request,
+    route: Route,
+) -> Result<T, ApiError> {
+    use axum::body::HttpBody as _;
+    if request.body().is_end_stream() {
+        return Ok(T::default());
+    }
+    object(request, route).await
+}
+
 /// Reads an object. An array has no names, so it is refused even if its values would fit.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     match body.trim_ascii_start().first() {

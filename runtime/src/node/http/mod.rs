@@ -11,6 +11,7 @@
 //! end, requests in flight get a moment, then their connections are cut; accepted requests stay
 //! accepted. A caller that disconnects cancels nothing.
 
+mod asks;
 mod auth;
 mod body;
 mod error;
@@ -244,7 +245,10 @@ fn handler(route: Route) -> MethodRouter<Arc<Api>> {
         Route::ShowOperation => get(operations::show),
         Route::ListEvents => get(events::events),
         Route::Result => get(runs::result),
+        Route::Cancel => post(asks::cancel),
+        Route::Pause => post(asks::pause),
         Route::Resume => post(runs::resume),
+        Route::Terminate => post(asks::terminate),
         Route::Prune => post(prune::prune),
         Route::Snapshot => get(snapshot::snapshot),
         Route::Metrics => get(metrics::metrics),

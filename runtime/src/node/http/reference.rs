@@ -15,7 +15,10 @@ pub(crate) enum Route {
     ShowOperation,
     ListEvents,
     Result,
+    Cancel,
+    Pause,
     Resume,
+    Terminate,
     Prune,
     Snapshot,
     Metrics,
@@ -78,12 +81,15 @@ const LIST_EVENTS: &[Parameter] = &[
 ];
 const RESULT: &[Parameter] =
     &[parameter("wait", "30s", "how long to wait for the end, such as 500ms, 30s or 2m, up to 5m")];
+const ASK: &[Parameter] =
+    &[parameter("wait", "", "how long to wait for the end of the run, such as 30s, up to 5m")];
+const ASK_BODY: &str = "{by?, reason?}";
 const RESUME: &[Parameter] =
     &[parameter("wait", "2s", "how long to wait for what becomes of it, up to 5m")];
 
 impl Route {
     /// All of them, in the order in which a person meets them.
-    pub(crate) const ALL: [Route; 15] = [
+    pub(crate) const ALL: [Route; 18] = [
         Route::StartRun,
         Route::ListRuns,
         Route::ShowRun,
@@ -91,7 +97,10 @@ impl Route {
         Route::ShowOperation,
         Route::ListEvents,
         Route::Result,
+        Route::Cancel,
+        Route::Pause,
         Route::Resume,
+        Route::Terminate,
         Route::Prune,
         Route::Snapshot,
         Route::Metrics,
@@ -150,7 +159,25 @@ impl Route {
                 "/v1/runs/{id}/resume",
                 RESUME,
                 None,
-                "200 with what became of it; a blocked run is tried again",
+                "200 with what became of it; a blocked run is tried again, a paused one goes on",
+            ),
+            Route::Cancel => post(
+                "/v1/runs/{id}/cancel",
+                ASK,
+                Some(ASK_BODY),
+                "200 with what became of it: it ends after its clean-up; 409 if it has ended",
+            ),
+            Route::Terminate => post(
+                "/v1/runs/{id}/terminate",
+                ASK,
+                Some(ASK_BODY),
+                "200: it has ended without its code; 409 if it had ended",
+            ),
+            Route::Pause => post(
+                "/v1/runs/{id}/pause",
+                ASK,
+                Some(ASK_BODY),
+                "200: it starts nothing new until it is resumed; 409 if it cannot be paused",
             ),
             Route::Prune => post(
                 "/v1/prune",

@@ -148,7 +148,11 @@ pub(crate) async fn result(
 
 /// Waits until a run has ended or is blocked; `None` if it is neither by then. The wait only finds
 /// out when to answer: the answer itself is read from the file.
-async fn ended(api: &Api, id: &RunId, wait: Duration) -> Result<Option<RunResult>, ApiError> {
+pub(super) async fn ended(
+    api: &Api,
+    id: &RunId,
+    wait: Duration,
+) -> Result<Option<RunResult>, ApiError> {
     let ended = tokio::select! {
         biased;
         ended = tokio::time::timeout(wait, api.node.result(id)) => ended,

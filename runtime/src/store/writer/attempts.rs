@@ -86,6 +86,9 @@ fn read(connection: &Connection, run: &RunId) -> LogResult<OpenSteps> {
 }
 
 fn follow(steps: &mut OpenSteps, event: &Event) {
+    if let Event::CancelRequested { resolves, .. } = event {
+        steps.retain(|op, _| !resolves.contains_key(op));
+    }
     let Some((op, recorder)) = event.op().zip(StepRecorder::after(event)) else { return };
     match recorder {
         StepRecorder::Attempt(attempt) => steps.insert(op, attempt),

@@ -112,7 +112,11 @@ impl Tally {
             Some(RunStatus::Cancelled) => self.runs_cancelled.add_one(),
             Some(RunStatus::Blocked) => self.runs_blocked.add_one(),
             Some(
-                RunStatus::Pending | RunStatus::Running | RunStatus::Suspended | RunStatus::Paused,
+                RunStatus::Pending
+                | RunStatus::Running
+                | RunStatus::Suspended
+                | RunStatus::Paused
+                | RunStatus::Cancelling,
             )
             | None => {}
         }

@@ -8,6 +8,7 @@ use tidemill_model::{
 };
 
 use super::DOCUMENT;
+use crate::node::http::asks::AskBody;
 use crate::node::http::health::{Health, Liveness};
 use crate::node::http::reference::{Endpoint, Parameter, Route};
 use crate::node::http::runs::StartBody;
@@ -45,7 +46,9 @@ impl Writer {
                 schemas.json::<ResultView>(202, "the run has not ended"),
                 schemas.json::<BlockedView>(409, "the run is blocked, and why"),
             ],
-            Route::Resume => vec![schemas.json::<ResultView>(200, "what became of the run")],
+            Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => {
+                vec![schemas.json::<ResultView>(200, "what became of the run")]
+            }
             Route::Prune => vec![schemas.json::<PruneReport>(200, "what left, or would leave")],
             Route::Snapshot => {
                 let content = openapi::file("application/vnd.sqlite3");
@@ -86,6 +89,7 @@ impl Writer {
         if endpoint.body.is_some() {
             let body = match route {
                 Route::Prune => "PruneRequest",
+                Route::Cancel | Route::Pause | Route::Terminate => "AskBody",
                 _ => "StartBody",
             };
             let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
@@ -132,6 +136,7 @@ fn made() -> Value {
         of_path[method.as_str().to_lowercase()] = writer.operation(route);
     }
     let bodies = vec![
+        ("AskBody", openapi::body::<AskBody>()),
         ("StartBody", openapi::body::<StartBody>()),
         ("PruneRequest", openapi::body::<PruneRequest>()),
     ];
