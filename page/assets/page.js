@@ -112,9 +112,9 @@ function tails(root) {
 function waits(root) {
   const wait = root.querySelector("[data-again]");
   if (wait) setTimeout(() => show(location.href, true), Number(wait.dataset.again));
-  for (const form of root.querySelectorAll("form[data-ask]")) {
-    form.addEventListener("submit", (event) => {
-      if (!confirm(form.dataset.ask)) event.preventDefault();
+  for (const button of root.querySelectorAll("button[data-ask]")) {
+    button.addEventListener("click", (event) => {
+      if (!confirm(button.dataset.ask)) event.preventDefault();
     });
   }
 }

@@ -42,7 +42,7 @@ fn address(path: &str, (source, live, child, op): (&str, &str, &str, &str)) -> S
     let (node, moment) = source.split_once('@').expect("a moment");
     let path = path.replace("/s3/{bucket}/{fleet}/{node}", node).replace("{moment}", moment);
     let path = path.replace("/live/{host}", live).replace("{id}", run).replace("{op}", op);
-    let path = path.replace("{payload}", "input");
+    let path = path.replace("{payload}", "input").replace("{verb}", "resume");
     let query = match path.rsplit('/').next() {
         Some("compare") => format!("?a=search&b={child}"),
         Some("sql" | "sql.csv") => "?q=SELECT+*+FROM+runs".to_owned(),

@@ -7,16 +7,22 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
-use tidemill_model::{Error, ErrorKind, Json};
+use tidemill_model::{Error, ErrorKind, Json, Requester};
 use tidemill_observer::NodeAddress;
 use tidemill_page::Params;
 use tidemill_page::guard::{Sender, Who};
+use tidemill_page::run::ACTS;
 
 use crate::address::{Address, live_path};
 use crate::answer;
 use crate::live::in_time;
 use crate::service::{Asker, Service};
 use crate::sign_in::form;
+
+fn not_asked(segments: &[&str]) -> Error {
+    let message = format!("a node cannot be asked for /{} here", segments.join("/"));
+    Error::new(ErrorKind::NotFound, message)
+}
 
 impl Service {
     /// Does what a form asks for, if its sender may.
@@ -32,22 +38,26 @@ impl Service {
                 "nothing is changed at this address: a node that answers is at /live/HOST:PORT";
             return Err(Error::new(ErrorKind::Invalid, message));
         };
-        let sent = Params::read(&form(&parts.headers, body).await?, &["form_token"])?;
+        let sent = Params::read(&form(&parts.headers, body).await?, &["form_token", "reason"])?;
         let sender = Sender::of(&parts.uri, &parts.headers);
         if let Some(why) = self.guard.refuses_change(who, &sender, sent.text("form_token")) {
             return Ok(answer::forbidden(why, asker.wants_page, &asker.viewer));
         }
         let segments: Vec<&str> = rest.iter().map(String::as_str).collect();
-        let (["runs", run, "resume"] | ["v1", "runs", run, "resume"]) = segments.as_slice() else {
-            let message = format!("a node cannot be asked for /{} here", segments.join("/"));
-            return Err(Error::new(ErrorKind::NotFound, message));
+        let (["runs", run, verb] | ["v1", "runs", run, verb]) = segments.as_slice() else {
+            return Err(not_asked(&segments));
         };
+        if !ACTS.contains(verb) {
+            return Err(not_asked(&segments));
+        }
         let run = tidemill_model::RunId::new(run)?;
         self.is_still(&node).await?;
-        tracing::info!(node = %node, %run, "resumed by a reader");
-        let path = format!("/v1/runs/{run}/resume?wait=2s");
+        tracing::info!(node = %node, %run, verb, "a reader asks something of a run");
+        let path = format!("/v1/runs/{run}/{verb}?wait=2s");
+        let by = Requester::default().because(sent.text("reason").unwrap_or_default());
+        let by = serde_json::to_string(&by.checked()?).expect("texts have a JSON form");
         let client = self.live.client(&node);
-        let became: Json = in_time(client.post(&path, None)).await?;
+        let became: Json = in_time(client.post(&path, (*verb != "resume").then_some(by))).await?;
         Ok(if asker.wants_page {
             answer::see(&format!("{}/runs/{run}", live_path(&node)), None)
         } else {

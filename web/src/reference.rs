@@ -28,7 +28,7 @@ pub(crate) enum Route {
     ListOperations,
     ShowOperation,
     ListEvents,
-    Resume,
+    Act,
     Metrics,
     OpenApi,
 }
@@ -300,10 +300,10 @@ pub(crate) const TABLE: [Endpoint; 25] = [
         "`{events, next}`, the first first",
     ),
     program(
-        Route::Resume,
-        (Place::Live, "/v1/runs/{id}/resume"),
+        Route::Act,
+        (Place::Live, "/v1/runs/{id}/{verb}"),
         &[],
-        "what became of a blocked run that is tried again",
+        "what became of a run that is asked to `cancel`, `pause`, `resume` or `terminate`",
     ),
     program(
         Route::Metrics,
@@ -340,7 +340,7 @@ const fn program(
 impl Endpoint {
     /// Whether it changes something: a POST.
     pub(crate) fn acts(&self) -> bool {
-        self.route == Route::Resume
+        self.route == Route::Act
     }
 
     /// The request as a person types it, behind what the place is called.
@@ -353,7 +353,7 @@ impl Endpoint {
             Place::Live => "/live/HOST:PORT",
         };
         let path = self.path.replace("{id}", "ID").replace("{op}", "OP");
-        let path = path.replace("{payload}", "PAYLOAD");
+        let path = path.replace("{payload}", "PAYLOAD").replace("{verb}", "VERB");
         let mut text = format!("{place}{path}");
         let shown = self.parameters.iter().filter(|parameter| parameter.shown);
         for (index, Parameter { name, .. }) in shown.enumerate() {

@@ -94,7 +94,7 @@ fn short(run: u32) -> anyhow::Result<RunLog> {
         events.extend(step(op, "work", Json::of(&op)?, Json::of(&(op * 2))?)?);
     }
     let (end, status) = if run.is_multiple_of(10) {
-        (Event::RunFailed { error: no_space() }, RunStatus::Failed)
+        (Event::RunFailed { error: no_space(), terminated: false }, RunStatus::Failed)
     } else {
         (Event::RunCompleted { output: Json::of(&run)? }, RunStatus::Completed)
     };

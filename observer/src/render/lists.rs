@@ -121,6 +121,7 @@ fn runs_in_short(runs: &RunFigures) -> String {
         RunStatus::Running,
         RunStatus::Suspended,
         RunStatus::Paused,
+        RunStatus::Cancelling,
         RunStatus::Pending,
     ];
     let live = live.iter().map(|status| (of(status), status.as_str()));

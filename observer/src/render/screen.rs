@@ -76,7 +76,7 @@ impl Colour {
         match status {
             RunStatus::Completed => Some(Colour::Good),
             RunStatus::Failed | RunStatus::Blocked => Some(Colour::Bad),
-            RunStatus::Running => Some(Colour::Busy),
+            RunStatus::Running | RunStatus::Cancelling => Some(Colour::Busy),
             RunStatus::Cancelled => Some(Colour::Quiet),
             RunStatus::Pending | RunStatus::Suspended | RunStatus::Paused => None,
         }
@@ -88,7 +88,7 @@ impl Colour {
             "completed" => Some(Colour::Good),
             "failed" => Some(Colour::Bad),
             "open" => Some(Colour::Busy),
-            "dropped" => Some(Colour::Quiet),
+            "cancelled" | "dropped" => Some(Colour::Quiet),
             // A word of a newer version.
             _ => None,
         }

@@ -1,6 +1,7 @@
 //! One run: what it is, what its operations did when, and what it waits for; now or after any of
 //! its events.
 
+mod acts;
 mod bars;
 mod chart;
 mod events;
@@ -21,6 +22,7 @@ use tidemill_model::{
     Seq, Timestamp, Word, took_ms,
 };
 
+pub use acts::ACTS;
 pub use events::{EventsPage, EventsParams, followed};
 pub use names::NameView;
 pub use operation::{OperationShown, PayloadPart, payload};

@@ -23,6 +23,8 @@ impl RunPage {
             h1 { (run.id) " " (words::status(run.status)) }
             (self.facts(site))
             (self.trouble(site))
+            (self.asked(site))
+            (self.acts(site))
             (self.slider(&address))
             (self.ways(site))
             h2 #operations { "Operations " small { (words::thousands(self.total)) @if self.is_filtered() { " of " (words::thousands(u64::try_from(run.operations_total).unwrap_or(0))) " · " a href=(RunParams { name: None, only: None, after: None, ..self.params.clone() }.address(&address)) { "show all" } } } }
@@ -80,7 +82,6 @@ impl RunPage {
                         p { "The log has " code { (logged) } ", the code asks for " code { (asked) } "." }
                     }
                     p { (reason.advice) }
-                    (self.resume(site))
                 }
             }
             @if let Some(waits) = &run.waits_for {
@@ -98,19 +99,6 @@ impl RunPage {
             } @else if let Some(failed) = &self.failed {
                 p.card { "Its " (failed.kind) " " a href=(self.operation_at(site, failed.op.get())) { (failed.name) } " failed, and the run went on."
                     @if let Some(error) = &failed.error { " " span.error { (error.to_string()) } } }
-            }
-        }
-    }
-
-    fn resume(&self, site: &Site) -> Markup {
-        let Some(token) = site.form_token().filter(|_| self.event == self.events) else {
-            return html! {};
-        };
-        let action = site.at(&["runs", self.run.id.as_str(), "resume"]);
-        html! {
-            form method="post" action=(action) data-ask=(format!("Try {} again?", self.run.id)) {
-                input type="hidden" name="form_token" value=(token);
-                button.main { "Resume" }
             }
         }
     }

@@ -29,11 +29,11 @@ fn a_blocked_run_is_tried_again_from_its_page() {
     tab.picture("run-blocked");
     let events = Tab::at(&format!("{}/runs/waits/events", observer.live(&api)));
     std::fs::write(&file, "").expect("write the file");
-    tab.click("form[action$='/resume'] button");
+    tab.click("button[formaction$='/resume']");
     tab.wait_text("h1 .status", "completed");
-    assert_eq!(tab.questions(), ["Try waits again?"]);
+    assert_eq!(tab.questions(), ["Resume waits?"]);
     assert_eq!(api.status("waits").as_deref(), Some("completed"));
-    assert_eq!(tab.count("form[action$='/resume']"), 0);
+    assert_eq!(tab.count("button[formaction$='/resume']"), 0);
     tab.assert_quiet(observer.base());
     // They arrived by themselves.
     events.wait_text("tbody", "run_completed");

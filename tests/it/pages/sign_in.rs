@@ -16,7 +16,7 @@ const FULL: &str = "0123456789abcdef-full";
 const LOOK: &str = "0123456789abcdef-look";
 /// Ready to be typed into.
 const TOKEN: &str = "input[name=token]:focus";
-const RESUME: &str = "form[action$='/resume']";
+const RESUME: &str = "button[formaction$='/resume']";
 
 /// An observer that wants a token, and the address of a blocked run.
 fn guarded() -> (Observer, String) {

@@ -77,7 +77,7 @@ fn answers(schemas: &mut Schemas, endpoint: &Endpoint, at_moment: bool) -> Vec<A
         Route::ListOperations => schemas.json::<OperationPage>(200, "a page of operations"),
         Route::ShowOperation => schemas.json::<OperationView>(200, "the operation"),
         Route::ListEvents => schemas.json::<EventPage>(200, "a page of events"),
-        Route::Resume => any("what became of the run, as the node says it"),
+        Route::Act => any("what became of the run, as the node says it"),
         Route::Metrics => text("a page in Prometheus's text format", "text/plain"),
         Route::OpenApi => any("this document"),
     };

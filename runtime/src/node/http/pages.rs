@@ -17,9 +17,9 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use tidemill_eventlog::host::{boot_now, wall_now};
-use tidemill_model::{ApiErrorKind, RunId};
+use tidemill_model::{ApiErrorKind, Requester, RunId};
 use tidemill_page::guard::{FORM_BYTES_MAX, SIGN_IN, SIGN_OUT, Sender, Who};
-use tidemill_page::run::followed;
+use tidemill_page::run::{ACTS, followed};
 use tidemill_page::{File, FileContent, Params, Shown, Site, View, Viewer, assets, error_page};
 
 use super::error::ApiError;
@@ -89,7 +89,7 @@ async fn get(
     Ok(html(StatusCode::OK, page.html(&site, rest)))
 }
 
-/// What a form asks for: a blocked run is tried again.
+/// What a form asks of a run.
 async fn act(
     api: &Api,
     (who, viewer): (&Who, &Viewer),
@@ -99,17 +99,23 @@ async fn act(
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let segments = tidemill_page::segments(path)?;
-    let [runs, run, resume] = segments.as_slice() else { return Err(no_such_path(path)) };
-    if (runs.as_str(), resume.as_str()) != ("runs", "resume") {
+    let [runs, run, verb] = segments.as_slice() else { return Err(no_such_path(path)) };
+    if runs != "runs" || !ACTS.contains(&verb.as_str()) {
         return Err(no_such_path(path));
     }
     let run = RunId::new(run)?;
-    let sent = Params::read(&form(body).await?, &["form_token"])?;
+    let sent = Params::read(&form(body).await?, &["form_token", "reason"])?;
     let sender = Sender::of(&parts.uri, &parts.headers);
     if let Some(why) = api.guard.refuses_change(who, &sender, sent.text("form_token")) {
         return Ok(not_done(why, wants_page, viewer));
     }
-    api.node.resume(&run).await?;
+    let by = Requester::default().because(sent.text("reason").unwrap_or_default());
+    match verb.as_str() {
+        "cancel" => drop(api.node.cancel(&run, by).await?),
+        "pause" => drop(api.node.pause(&run, by).await?),
+        "terminate" => drop(api.node.terminate(&run, by).await?),
+        _ => api.node.resume(&run).await?,
+    }
     Ok(see(&site(api, viewer).run(run.as_str()), None))
 }
 
