@@ -123,7 +123,7 @@ fn hostile_text_and_large_payloads_stay_text_and_small() {
     let (op, name) = (OpId::FIRST, name("train"));
     let error = failure(&HOSTILE.repeat(10_000));
     file.put("r", &Event::StepFailed { op, name, error: error.clone(), attempts: 1 });
-    file.put("r", &Event::RunFailed { error });
+    file.put("r", &Event::RunFailed { error, terminated: false });
     let file = file.done();
     let shown = OperationShown::read(&file.connection, &run_id("r"), (op, None)).unwrap().unwrap();
     let events = EventsPage::read(&file.connection, &run_id("r"), &EventsParams::default());

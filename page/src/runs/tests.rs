@@ -28,7 +28,7 @@ fn a_list_is_bounded_and_hostile_text_is_text() {
         file.put(&run, &Event::RunCreated(Box::new(created)));
         let message = format!("{HOSTILE}{}", "m".repeat(100_000));
         let error = Failure { kind: FailureKind::Failed, message, chain: Vec::new() };
-        file.put(&run, &Event::RunFailed { error });
+        file.put(&run, &Event::RunFailed { error, terminated: false });
     }
     let file = file.done();
     let page = RunsPage::read(&file.connection, RunsParams::default()).unwrap();
