@@ -19,7 +19,7 @@ pub(super) struct Asked {
 
 /// The answers to one address.
 #[derive(Debug, Serialize)]
-pub(super) struct Look {
+pub(super) struct TimedLook {
     what: &'static str,
     /// How long the first answer took once the moment was open, in milliseconds.
     first_ms: f64,
@@ -63,7 +63,7 @@ pub(super) fn paths() -> impl Iterator<Item = Asked> {
 ///
 /// # Errors
 /// If the observer does not answer with a page.
-pub(super) fn look(observer: &Observer, asked: Asked, rounds: u32) -> anyhow::Result<Look> {
+pub(super) fn look(observer: &Observer, asked: Asked, rounds: u32) -> anyhow::Result<TimedLook> {
     let (node, _) = asked.path.split_once('/').context("an address has a view")?;
     // Opens the moment: the JSON waits until it is restored.
     get(observer, &format!("/s3/dev/fleet/{node}/v1/runs?limit=1"), false)?;
@@ -74,7 +74,7 @@ pub(super) fn look(observer: &Observer, asked: Asked, rounds: u32) -> anyhow::Re
     for _ in 0..rounds {
         then.push(get(observer, &path, wants_page)?.0);
     }
-    Ok(Look { what: asked.what, first_ms, then_ms: Spread::of(then), bytes })
+    Ok(TimedLook { what: asked.what, first_ms, then_ms: Spread::of(then), bytes })
 }
 
 /// The first look at a moment that is not open, as a program sees it: the request waits for the
@@ -122,10 +122,10 @@ fn text(observer: &Observer, path: &str, wants_page: bool) -> anyhow::Result<Str
 }
 
 /// A table of looks.
-pub(super) fn print(looks: &[Look]) {
+pub(super) fn print(looks: &[TimedLook]) {
     println!();
     println!("{:<44} {:>9} {:>22} {:>10}", "ms until the whole answer", "first", "then", "bytes");
-    for Look { what, first_ms, then_ms, bytes } in looks {
+    for TimedLook { what, first_ms, then_ms, bytes } in looks {
         let then = format!("{:.1} ({:.1}..{:.1})", then_ms.median, then_ms.min, then_ms.max);
         println!("{what:<44} {first_ms:>9.1} {then:>22} {bytes:>10}");
     }

@@ -20,7 +20,7 @@ use crate::order::Site;
 use crate::spread::Spread;
 use crate::table::{Print, PrintedLine, print_lines};
 
-use looks::{Look, look};
+use looks::{TimedLook, look};
 use nodes::{Large, Lists, Wide};
 use world::World;
 
@@ -47,7 +47,7 @@ pub(crate) struct Observed {
     /// The time from the observer's start to a first page with all nodes, in milliseconds.
     fleet_ms: f64,
     /// The timed looks, one for each address.
-    looks: Vec<Look>,
+    looks: Vec<TimedLook>,
     /// Resident memory at the end, in MiB.
     resident_mib: f64,
     /// The highest resident memory, in MiB.
