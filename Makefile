@@ -41,6 +41,14 @@ check: ## formatting, clippy and rustdoc, warnings as errors
 	cargo clippy -p tidemill --features otel --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 
+# Pages link to documents that are not in the book: those links lead to the Markdown itself.
+.PHONY: guide
+guide: ## the guide as a book, in docs/book
+	@command -v mdbook >/dev/null || { echo 'mdbook is missing: cargo install mdbook --locked' >&2; exit 1; }
+	@mdbook build docs/guide
+	@sed -i -E 's#href="(\.\./[^"]*)\.html#href="\1.md#g' docs/book/*.html
+	@echo "docs/book/index.html"
+
 .PHONY: bootstrap
 bootstrap: ## bring Litestream
 	@tools/bootstrap

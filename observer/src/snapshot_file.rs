@@ -1,12 +1,12 @@
 //! A source as a file that another program can open.
 //!
-//! A snapshot of the cache is such a file already, and is kept as long as it is in use. Anything else
-//! is copied, as of one moment, into a folder of its own: a user's file may be written meanwhile, and
-//! what came from a node has no name. The file is read-only, so that whoever opens it cannot change
-//! what others see.
+//! A snapshot in the cache already is one: it is used in place, and held there while it is in use.
+//! Any other source is copied, as of one moment, into a temporary folder, because a program may be
+//! writing a user's file, and a node's answer is not a file on this disk. The file is read-only, so
+//! that the program that opens it cannot change what others see.
 //!
-//! On failure or cancellation nothing is left. After a kill a folder `tidemill-snapshot-…` may be left
-//! in the folder for temporary files, and can be deleted.
+//! On failure or cancellation the temporary folder is removed. A killed process may leave a folder
+//! `tidemill-snapshot-…` in the system's temporary folder; it can be deleted.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

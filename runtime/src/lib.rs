@@ -34,6 +34,8 @@ mod client;
 mod engine;
 mod error;
 mod gate;
+#[cfg(doctest)]
+mod guide;
 mod node;
 mod ops;
 mod store;

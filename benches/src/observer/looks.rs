@@ -1,4 +1,4 @@
-//! Asks the observer, and times the answers.
+//! Sends requests to the observer, and times the answers.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,23 @@ use ureq::Agent;
 use super::world::Observer;
 use crate::spread::Spread;
 
-/// What is looked at.
+/// An address to look at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
     what: &'static str,
-    /// Behind the fleet: `NODE@MOMENT/…`.
+    /// The address after the fleet: `NODE@MOMENT/…`.
     path: &'static str,
 }
 
 /// The answers to one address.
 #[derive(Debug, Serialize)]
-pub(super) struct Look {
+pub(super) struct TimedLook {
     what: &'static str,
-    /// The first answer once its moment is open, in milliseconds.
+    /// How long the first answer took once the moment was open, in milliseconds.
     first_ms: f64,
-    /// Those after it.
+    /// How long the later answers took, in milliseconds.
     then_ms: Spread,
-    /// Bytes of the page.
+    /// The size of the page, in bytes.
     bytes: usize,
 }
 
@@ -54,16 +54,16 @@ const PATHS: &[Asked] = &[
     asked("two runs beside each other", "wide@latest/compare?a=child-001&b=child-002"),
 ];
 
-/// The addresses that are looked at.
+/// The addresses to look at.
 pub(super) fn paths() -> impl Iterator<Item = Asked> {
     PATHS.iter().copied()
 }
 
-/// Looks at an address this often, after its moment was opened.
+/// Opens an address's moment, then requests the address `rounds` times.
 ///
 /// # Errors
-/// If it does not answer with a page.
-pub(super) fn look(observer: &Observer, asked: Asked, rounds: u32) -> anyhow::Result<Look> {
+/// If the observer does not answer with a page.
+pub(super) fn look(observer: &Observer, asked: Asked, rounds: u32) -> anyhow::Result<TimedLook> {
     let (node, _) = asked.path.split_once('/').context("an address has a view")?;
     // Opens the moment: the JSON waits until it is restored.
     get(observer, &format!("/s3/dev/fleet/{node}/v1/runs?limit=1"), false)?;
@@ -74,22 +74,23 @@ pub(super) fn look(observer: &Observer, asked: Asked, rounds: u32) -> anyhow::Re
     for _ in 0..rounds {
         then.push(get(observer, &path, wants_page)?.0);
     }
-    Ok(Look { what: asked.what, first_ms, then_ms: Spread::of(then), bytes })
+    Ok(TimedLook { what: asked.what, first_ms, then_ms: Spread::of(then), bytes })
 }
 
-/// The first look at a moment that is not open, as a program has it: it waits for the restore.
+/// The first look at a moment that is not open, as a program sees it: the request waits for the
+/// restore.
 ///
 /// # Errors
-/// If it does not answer.
+/// If the observer does not answer.
 pub(super) fn first(observer: &Observer, path: &str) -> anyhow::Result<f64> {
     Ok(get(observer, &format!("/s3/dev/fleet/{path}"), false)?.0)
 }
 
-/// Asks for the first page until it has so many nodes; from the start of the observer, in
+/// Requests the first page until it shows this many nodes. The time from the observer's start, in
 /// milliseconds.
 ///
 /// # Errors
-/// If it has not all of them in a minute.
+/// If the page does not show all of them within a minute.
 #[expect(clippy::disallowed_methods, reason = "a benchmark asks until it is so")]
 pub(super) fn until_all(observer: &Observer, nodes: u32) -> anyhow::Result<f64> {
     while observer.since.elapsed() < Duration::from_secs(60) {
@@ -121,10 +122,10 @@ fn text(observer: &Observer, path: &str, wants_page: bool) -> anyhow::Result<Str
 }
 
 /// A table of looks.
-pub(super) fn print(looks: &[Look]) {
+pub(super) fn print(looks: &[TimedLook]) {
     println!();
     println!("{:<44} {:>9} {:>22} {:>10}", "ms until the whole answer", "first", "then", "bytes");
-    for Look { what, first_ms, then_ms, bytes } in looks {
+    for TimedLook { what, first_ms, then_ms, bytes } in looks {
         let then = format!("{:.1} ({:.1}..{:.1})", then_ms.median, then_ms.min, then_ms.max);
         println!("{what:<44} {first_ms:>9.1} {then:>22} {bytes:>10}");
     }

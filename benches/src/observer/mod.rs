@@ -1,8 +1,8 @@
 //! The observer as a team uses it: how long a look takes, and what the service holds meanwhile.
 //!
-//! - `nodes` writes the three files that are looked at
-//! - `world` ships them with the real sidecar to a bucket of our own, and runs the observer
-//! - `looks` asks it, as a browser or a program would, and times the answers
+//! - `nodes` writes the files of three nodes
+//! - `world` ships them with the real sidecar to a development bucket, and runs the observer
+//! - `looks` sends the observer requests, as a browser or a program would, and times the answers
 //!
 //! Goals: a node of 200 MB opens in at most 1.1 times what `litestream restore` takes, and a second
 //! look answers within 100 ms; lists answer within 100 ms with 100,000 runs of 5,000,000 events; the
@@ -20,7 +20,7 @@ use crate::order::Site;
 use crate::spread::Spread;
 use crate::table::{Print, PrintedLine, print_lines};
 
-use looks::{Look, look};
+use looks::{TimedLook, look};
 use nodes::{Large, Lists, Wide};
 use world::World;
 
@@ -34,27 +34,27 @@ const FLEET: u32 = 500;
 pub(crate) struct Observed {
     /// Bytes of the file that is opened.
     large_bytes: u64,
-    /// `litestream restore` of it, in milliseconds.
+    /// How long `litestream restore` of that file takes, in milliseconds.
     restore_ms: Spread,
-    /// The same with the check of pages that every restore of ours asks it for.
+    /// The same with the check of pages that every restore of Tidemill's includes.
     restore_checked_ms: Spread,
-    /// The first list of its runs, from an empty cache, in milliseconds.
+    /// How long the first list of the node's runs takes, from an empty cache, in milliseconds.
     open_ms: Spread,
-    /// That, to the plain restore of the same round.
+    /// The ratio of that first list to the plain restore of the same round.
     open_ratio: Spread,
-    /// That, to the checked restore of the same round.
+    /// The ratio of that first list to the checked restore of the same round.
     open_ratio_checked: Spread,
-    /// From the start of the observer to a first page that has all nodes, in milliseconds.
+    /// The time from the observer's start to a first page with all nodes, in milliseconds.
     fleet_ms: f64,
-    /// What was looked at.
-    looks: Vec<Look>,
+    /// The timed looks, one for each address.
+    looks: Vec<TimedLook>,
     /// Resident memory at the end, in MiB.
     resident_mib: f64,
-    /// The most that it had, in MiB.
+    /// The highest resident memory, in MiB.
     most_mib: f64,
 }
 
-/// Builds the files, ships them, and looks at them.
+/// Writes the files, ships them, and times how they open.
 ///
 /// # Errors
 /// What a process said before it failed.
@@ -88,7 +88,7 @@ pub(crate) fn measure(site: &Site, runs: u32, rounds: u32) -> anyhow::Result<Obs
     })
 }
 
-/// Restores and first looks, in milliseconds, of the same rounds.
+/// The times of restores and first looks, in milliseconds, round by round.
 #[derive(Default)]
 struct Opened {
     restore: Vec<f64>,

@@ -1,4 +1,4 @@
-//! The files that are looked at, written as the engine would have written them.
+//! The nodes' files, written as the engine would have written them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,13 +13,13 @@ use tidemill_model::{
 
 use crate::prepared::{self, RunLog};
 
-/// Steps of each run of the lists: with them a run has 51 events.
+/// Steps of each run in the lists, which gives a run 51 events.
 const STEPS_EACH: u32 = 24;
 
 /// Steps of the largest run.
 pub(super) const OPERATIONS: u32 = 50_000;
 
-/// Checkpoints of one step, two numbers each.
+/// Checkpoints of one step, with two numbers each.
 const CHECKPOINTS: u32 = 150_000;
 
 /// Children of one parent, and the checkpoints of each.
@@ -31,10 +31,10 @@ pub(super) struct Lists {
     pub(super) runs: u32,
 }
 
-/// A file of some 200 MB, whose payloads are of a kilobyte.
+/// A file of about 200 MB, with payloads of a kilobyte.
 pub(super) struct Large;
 
-/// A run with very many operations, one with very many numbers, a parent with many children.
+/// A run with very many operations, a run with very many numbers, and a parent with many children.
 pub(super) struct Wide;
 
 impl Lists {
@@ -86,7 +86,7 @@ fn no_space() -> Failure {
     Failure { kind: FailureKind::Failed, message, chain: Vec::new() }
 }
 
-/// One of many: it has completed, every tenth has failed.
+/// One run of many: every tenth failed, the others completed.
 fn short(run: u32) -> anyhow::Result<RunLog> {
     let workflow = ["ingest", "train", "report"][usize::try_from(run % 3)?];
     let mut events = vec![created(workflow, Json::of(&run)?, run, None)?, started()];
@@ -105,7 +105,7 @@ fn short(run: u32) -> anyhow::Result<RunLog> {
 fn bulky(run: u32) -> anyhow::Result<RunLog> {
     let mut events = vec![created("bulky", Json::of(&run)?, run, None)?, started()];
     for op in 1..=40 {
-        // Of digits that differ, so that it is not all gone once compressed.
+        // Different digits, so that compression does not remove nearly all of it.
         let mut text = String::with_capacity(1_100);
         let mut state = u64::from(run) << 32 | u64::from(op);
         while text.len() < 1_000 {

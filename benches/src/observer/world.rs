@@ -1,4 +1,5 @@
-//! A bucket of our own, the real sidecar that ships to it, `litestream`, and the observer.
+//! The world of the benchmark: a development bucket, the real sidecar that ships to it,
+//! `litestream`, and the observer.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ const FLEET: &str = "s3://dev/fleet";
 /// How long a node may take to ship its file.
 const SHIPPED_WITHIN: Duration = Duration::from_secs(600);
 
-/// The bucket and what reaches it.
+/// The bucket, and the programs and credentials that reach it.
 pub(super) struct World {
     folder: PathBuf,
     bucket: Background,
@@ -39,8 +40,8 @@ pub(super) struct Observer {
     pub(super) since: Instant,
 }
 
-/// The node's app while a sidecar ships its file: it has no workflow of the prepared runs, which
-/// have all ended.
+/// The node's app while a sidecar ships its file. It registers none of the prepared runs'
+/// workflows, because all of these runs have ended.
 pub(crate) fn serve_app() -> anyhow::Result<()> {
     Runtime::new()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -120,7 +121,7 @@ impl World {
         Ok(NodeUrl { fleet: self.fleet.clone(), node, moment: None }.keys())
     }
 
-    /// Puts the leases of nodes that are as the lease of this one, under other names.
+    /// Writes copies of this node's lease under other names, as if they were further nodes.
     pub(super) fn add_nodes(&self, like: &str, count: u32) -> anyhow::Result<()> {
         self.runtime.block_on(async {
             let lease = LeaseStore::new(self.store.clone(), &self.keys(like)?).read().await?;
@@ -144,7 +145,7 @@ impl World {
         if checked {
             command.args(["-integrity-check", "quick"]);
         }
-        // The first epoch's: each node was shipped by one sidecar.
+        // The first epoch: one sidecar shipped each node.
         let prefix = self.keys(node)?.epoch(tidemill_model::Epoch::FIRST);
         let endpoint = self.bucket.endpoint();
         let url = format!("s3://{BUCKET}/{prefix}?endpoint={endpoint}&force-path-style=true");
@@ -199,7 +200,7 @@ impl World {
         Ok(command)
     }
 
-    /// Gives a command the bucket, and nothing of what the surrounding shell says about AWS.
+    /// Gives a command the bucket, and keeps the surrounding shell's AWS variables from it.
     fn reach(&self, command: &mut Command) {
         let keys = Keys::development();
         command.env_clear().env("TIDEMILL_LITESTREAM", self.litestream.path());
@@ -214,7 +215,7 @@ impl World {
 }
 
 impl Observer {
-    /// A figure of its memory, in MiB: `VmRSS:` what it has, `VmHWM:` the most it had.
+    /// The observer's memory in MiB: `VmRSS:` what it has now, `VmHWM:` the most it had.
     pub(super) fn mib(&self, name: &str) -> anyhow::Result<f64> {
         crate::measure::mib_of(&format!("/proc/{}/status", self.child.id()), name)
     }
@@ -222,13 +223,13 @@ impl Observer {
 
 impl Drop for Observer {
     fn drop(&mut self) {
-        // Gone already: then there is nothing to end.
+        // An error means that the process has ended already.
         let _gone = terminate(&self.child);
         let _gone = self.child.wait();
     }
 }
 
-/// A child that is killed when its handle goes.
+/// A child process, killed when this is dropped.
 struct Ended(Child);
 
 impl Drop for Ended {

@@ -53,7 +53,7 @@ const CUT_COLUMNS_MIN: usize = 16;
 pub(super) enum Colour {
     /// It ended well.
     Good,
-    /// Somebody has to look at it.
+    /// It needs attention.
     Bad,
     /// It is under way.
     Busy,

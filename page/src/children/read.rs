@@ -45,7 +45,7 @@ struct Created {
 }
 
 #[derive(Deserialize)]
-struct Ended {
+struct ChildEnd {
     output: Option<Value>,
 }
 
@@ -88,7 +88,7 @@ fn member(row: &rusqlite::Row<'_>, until: Option<Seq>) -> Result<Member> {
     let ends_later = until.zip(ended).is_some_and(|(until, ended)| ended > until);
     let small = |data: Option<String>| data.filter(|data| data.len() <= PAYLOAD_BYTES_MAX);
     let created = small(text(4)?).and_then(|data| serde_json::from_str::<Created>(&data).ok());
-    let end = small(text(5)?).and_then(|data| serde_json::from_str::<Ended>(&data).ok());
+    let end = small(text(5)?).and_then(|data| serde_json::from_str::<ChildEnd>(&data).ok());
     Ok(Member {
         id: RunId::new(&id).map_err(|e| corrupt(&e))?,
         status: if ends_later { RunStatus::Running } else { status },

@@ -34,9 +34,9 @@ pub type Side<'a> = (&'a Connection, &'a RunId, Option<Seq>);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CompareQuery {
-    /// `a=RUN`: the first run. `None` if it is to be asked for.
+    /// `a=RUN`: the first run. `None` while the form asks for it.
     pub a: Option<RunId>,
-    /// `b=RUN`: the second run. `None` if it is to be asked for.
+    /// `b=RUN`: the second run. `None` while the form asks for it.
     pub b: Option<RunId>,
     /// `a_seq=SEQ`: up to which event of the first run.
     pub a_seq: Option<Seq>,

@@ -1,12 +1,12 @@
 //! Who may look at the pages of a node or of an observer, and who may act.
 //!
 //! A program sends its token with each request. A person signs in with it once, and the browser
-//! then has a random session id that says nothing and ends by itself. Without tokens, on loopback,
-//! everyone on the machine may look and act, but not a web page of another origin.
+//! then has a random session id, which contains nothing and expires. Without tokens, on loopback,
+//! everyone on the machine may look and act, except a web page of another origin.
 //!
-//! Pure: what a request says comes as a [`Sender`], the time and random bytes as arguments, and
-//! what to answer is a return value. Who serves requests reads the clock, waits
-//! [`REFUSAL_TAKES`] before it refuses a token, and sends the answer.
+//! Pure: the request comes as a [`Sender`], the time and random bytes are arguments, and the answer
+//! is a return value. The caller reads the clock, waits [`REFUSAL_TAKES`] before it refuses a
+//! token, and sends the answer.
 
 mod origin;
 mod sender;

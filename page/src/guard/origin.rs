@@ -1,12 +1,12 @@
-//! Which web pages a request may come from.
+//! From which web pages a request may come.
 //!
-//! A browser runs foreign code. A foreign page can reach a program on loopback from another origin,
-//! or under a name of its own that its DNS lets point there.
+//! A browser runs foreign code. A foreign page can reach a program on loopback: by a request to
+//! another origin, or under a name of its own that its DNS points to this machine.
 
 use http::uri::Authority;
 
-/// Whether a host, with or without a port, is an IP address or `localhost`, which no foreign DNS
-/// can let point here.
+/// Whether a host, with or without a port, is an IP address or `localhost`, neither of which a
+/// foreign DNS can point here.
 pub fn names_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host();
@@ -14,8 +14,8 @@ pub fn names_this_machine(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || bare.parse::<core::net::IpAddr>().is_ok()
 }
 
-/// Whether an `Origin`, which browsers send with every POST, is a page of the host that was asked;
-/// a proxy may have taken TLS off.
+/// Whether an `Origin`, which browsers send with every POST, is the host that the request
+/// addresses. The scheme may differ: a proxy may have removed TLS.
 pub fn is_own_origin(origin: &str, host: &str) -> bool {
     let from = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     from.is_some_and(|from| from == host)

@@ -1,5 +1,5 @@
-//! What a request says of its sender: whom it asks, which page it comes from, what it proves itself
-//! with.
+//! What a request tells about its sender: the host that it addresses, the page that it comes from,
+//! and its credentials.
 
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::uri::Authority;
@@ -7,13 +7,13 @@ use http::{HeaderMap, Uri};
 
 use super::{is_own_origin, names_this_machine};
 
-/// What the name of the cookie with the session's id begins with.
+/// The prefix of the session cookie's name.
 const COOKIE_NAME: &str = "tidemill_session";
 
-/// What stands for a header that is no text: it equals nothing of ours.
+/// Stands in for a header that is not text: no host, origin or token of ours equals it.
 const NO_TEXT: &str = "\u{fffd}";
 
-/// The sender of a request, as the request tells.
+/// The sender of a request, according to its headers.
 #[derive(Debug, Clone)]
 pub struct Sender<'a> {
     host: &'a str,
@@ -24,7 +24,7 @@ pub struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    /// Reads it from the address and the headers of a request.
+    /// Reads the sender from a request's address and headers.
     pub fn of(uri: &'a Uri, headers: &'a HeaderMap) -> Sender<'a> {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(NO_TEXT));
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -39,33 +39,36 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// The host that it asks, with the port if it is not the protocol's own; empty if it names none.
+    /// The host that the request addresses, with its port unless that is the protocol's default;
+    /// empty if the request names none.
     pub fn host(&self) -> &'a str {
         self.host
     }
 
-    /// The origin of the web page that sends it; `None` for what is no browser, and for a GET.
+    /// The origin of the web page that sent the request; `None` if no browser sent it, and for a
+    /// GET.
     pub fn origin(&self) -> Option<&'a str> {
         self.origin
     }
 
-    /// The token that it sends in its header.
+    /// The token in the request's `Authorization` header.
     pub fn bearer(&self) -> Option<&'a str> {
         self.bearer
     }
 
-    /// Whether it names this machine so that no foreign DNS can have led it here.
+    /// Whether the request addresses this machine by a name that no foreign DNS can point here.
     pub fn names_this_machine(&self) -> bool {
         names_this_machine(self.host)
     }
 
-    /// Whether it comes from a page of ours. What is no browser sends no origin.
+    /// Whether the request comes from one of our pages. A program that is not a browser sends no
+    /// origin, which is accepted.
     pub fn is_from_our_page(&self) -> bool {
         self.origin.is_none_or(|origin| is_own_origin(origin, self.host))
     }
 
-    /// The name of the cookie that has the session's id. Cookies do not keep ports apart, and a
-    /// node, an observer and further nodes may stand at one host: the port is in the name.
+    /// The name of the cookie that holds the session's id. It contains the port: browsers share
+    /// cookies between the ports of a host, and one host may serve an observer and several nodes.
     pub(super) fn cookie_name(&self) -> String {
         match self.host.parse::<Authority>().ok().and_then(|host| host.port_u16()) {
             Some(port) => format!("{COOKIE_NAME}_{port}"),
@@ -73,7 +76,7 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// The session id that a browser sent.
+    /// The session id that the browser sent.
     pub(super) fn session_id(&self) -> Option<&'a str> {
         let wanted = self.cookie_name();
         let pairs = self.cookies.iter().flat_map(|all| all.split(';'));

@@ -1,4 +1,4 @@
-//! The sessions of people who signed in: in memory only, so that a restart ends them.
+//! The sessions of people who signed in. They are kept in memory only, so a restart ends them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tidemill_model::BootTime;
 
 use super::Role;
 
-/// How long a session lasts from its beginning: a working day.
+/// How long a session lasts: a working day.
 pub const LASTS: Duration = Duration::from_secs(12 * 3_600);
 
-/// Sessions at a time; a further one ends the oldest.
+/// The most sessions at a time; one more ends the oldest.
 const SESSIONS_MAX: usize = 1_000;
 
 /// A text that nobody can guess. `Debug` does not print it.
@@ -24,12 +24,12 @@ impl std::fmt::Debug for Random {
 }
 
 impl Random {
-    /// Makes it of random bytes.
+    /// Encodes random bytes as a secret.
     pub fn of(bytes: [u8; 16]) -> Random {
         Random(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The text.
+    /// The secret's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -39,7 +39,7 @@ impl Random {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     pub(super) role: Role,
-    /// What the forms of its pages carry.
+    /// The token in every form on the session's pages.
     pub(super) form_token: Random,
     until: BootTime,
 }
@@ -67,7 +67,7 @@ impl Sessions {
         self.0.get(id).filter(|session| session.until > now).cloned()
     }
 
-    /// How many have not ended.
+    /// How many sessions have not ended.
     pub(super) fn count(&self, now: BootTime) -> usize {
         self.0.values().filter(|session| session.until > now).count()
     }

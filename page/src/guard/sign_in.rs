@@ -1,4 +1,4 @@
-//! Signing in and out: a token once, then a session that the browser carries.
+//! Signing in and out: a person sends a token once, and the browser then carries a session.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use crate::params::Params;
 use crate::shell::plain;
 use crate::site::Viewer;
 
-/// Where the form of a sign-in is sent.
+/// Where the sign-in form is sent.
 pub const SIGN_IN: &str = "/sign-in";
 
-/// Where the button of a page that ends the session leads.
+/// Where the button that ends a session leads.
 pub const SIGN_OUT: &str = "/sign-out";
 
-/// How long a wrong token takes to be refused: guessing many takes for ever.
+/// How long the refusal of a wrong token takes, so that guessing takes too long to be worth it.
 pub const REFUSAL_TAKES: Duration = Duration::from_millis(500);
 
-/// The largest form: a token, and an address to go on to, which may hold a statement of SQL.
+/// The largest form: a token, and the address to open next, which may contain an SQL statement.
 pub const FORM_BYTES_MAX: usize = 64 * 1024;
 
-/// What to answer to someone who signs in or out.
+/// The answer to someone who signs in or out.
 #[derive(Debug)]
 pub enum SignedIn {
-    /// Lead the browser to this address of ours with 303, and give it this cookie.
+    /// Send the browser to this address of ours with 303, and give it this cookie.
     Onward {
         /// The address, a path.
         location: String,
@@ -35,7 +35,7 @@ pub enum SignedIn {
     },
     /// Show this form again with 401, after [`REFUSAL_TAKES`].
     WrongToken(Markup),
-    /// Refuse it with 403, for this reason.
+    /// Refuse the request with 403, for this reason.
     Refused(&'static str),
 }
 
@@ -55,11 +55,11 @@ impl Guard {
         plain("Sign in", &Viewer::default(), &content)
     }
 
-    /// Begins a session for who sends a token in the form. `fresh` are the session's id and what
-    /// its own forms carry.
+    /// Begins a session for the sender of a form with a valid token. `fresh` is the session's id
+    /// and the token of its forms.
     ///
     /// # Errors
-    /// `Invalid` for a form that is not ours.
+    /// `Invalid` if the body is not one of our forms.
     pub fn sign_in(
         &self,
         sender: &Sender<'_>,
@@ -81,10 +81,10 @@ impl Guard {
         Ok(SignedIn::Onward { location: next.to_owned(), cookie })
     }
 
-    /// Ends the session of who sends the form.
+    /// Ends the session of the form's sender.
     ///
     /// # Errors
-    /// `Invalid` for a form that is not ours.
+    /// `Invalid` if the body is not one of our forms.
     pub fn sign_out(
         &self,
         sender: &Sender<'_>,
@@ -111,12 +111,12 @@ impl Guard {
 fn set_cookie(sender: &Sender<'_>, id: &str, lasts: Duration) -> String {
     let (name, seconds) = (sender.cookie_name(), lasts.as_secs());
     let secure = if sender.is_behind_tls { "; Secure" } else { "" };
-    // Lax: a link that somebody shared opens; a form of another origin is sent without it.
+    // Lax: a shared link opens with the session; a form of another origin is sent without it.
     format!("{name}={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}")
 }
 
-/// A path of ours to go on to; anything else could lead elsewhere, and nothing is shown at the
-/// addresses of the forms.
+/// A path of ours to open next. Anything else could lead to another site, and the addresses of the
+/// forms show nothing.
 fn local(next: &str) -> &str {
     let is_path = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\');
     let is_page = next != SIGN_IN && next != SIGN_OUT;

@@ -5,17 +5,17 @@ use tidemill_model::BootTime;
 
 use super::{Guard, Random, Sender, SignedIn, Token, Tokens};
 
-/// The token to look and act.
+/// The token of a reader who may look and act.
 pub(super) const FULL: &str = "0123456789abcdef-full";
-/// The token to look.
+/// The token of a reader who may only look.
 pub(super) const LOOK: &str = "0123456789abcdef-look";
 
-/// So many seconds after the boot.
+/// The moment `seconds` after the boot.
 pub(super) fn at(seconds: u64) -> BootTime {
     BootTime::from_nanos(seconds * 1_000_000_000)
 }
 
-/// What the source of randomness gives at its `n`th call.
+/// The random bytes of the `n`th call.
 pub(super) fn random(n: u64) -> Random {
     Random::of(u128::from(n).to_be_bytes())
 }
@@ -31,7 +31,8 @@ pub(super) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
 }
 
-/// What the browser of somebody sends who signed in with this token; each call is another session.
+/// The headers that a browser sends after signing in with this token; each call begins another
+/// session.
 pub(super) fn signed_in(guard: &Guard, token: &str) -> HeaderMap {
     let host = "observer.example:7421";
     let mut sent = headers(&[("host", host), ("origin", &format!("https://{host}"))]);

@@ -1,4 +1,4 @@
-//! The tokens of readers, and what each lets its owner do.
+//! The readers' tokens, and what each allows.
 
 use tidemill_model::{Error, ErrorKind};
 
@@ -16,7 +16,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Checks the token that a variable has: at least 16 visible ASCII characters.
+    /// Checks the token in a variable: at least 16 visible ASCII characters.
     ///
     /// # Errors
     /// `Invalid` for a weaker one; the message names the variable.
@@ -29,18 +29,19 @@ impl Token {
         Ok(Token(text.to_owned()))
     }
 
-    /// The token's text, to be sent.
+    /// The token's text, for a request.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether this is it.
+    /// Whether `given` is this token.
     pub fn is(&self, given: &str) -> bool {
         is_same_secret(&self.0, given)
     }
 }
 
-/// Whether two secrets are the same, in a time that does not tell how much of a guess was right.
+/// Whether two secrets are equal. The time that it takes does not tell how much of a guess was
+/// right.
 pub fn is_same_secret(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let differing = one.iter().zip(other).fold(0, |acc, (a, b)| acc | (a ^ b));
@@ -56,7 +57,7 @@ pub enum Role {
     ReadOnly,
 }
 
-/// The tokens of readers. Without any, everyone who reaches the address may look and act.
+/// The readers' tokens. Without any, everyone who reaches the address may look and act.
 #[derive(Debug, Clone, Default)]
 pub struct Tokens {
     full: Option<Token>,
@@ -83,15 +84,15 @@ impl Tokens {
         Tokens { full, read_only: None }
     }
 
-    /// Whether readers need one.
+    /// Whether readers need a token.
     pub fn are_set(&self) -> bool {
         self.full.is_some() || self.read_only.is_some()
     }
 
-    /// What a token lets its owner do; `None` if it is none of ours.
+    /// What a token allows; `None` if it is not one of ours.
     pub fn role_of(&self, given: &str) -> Option<Role> {
         let is = |token: &Option<Token>| token.as_ref().is_some_and(|token| token.is(given));
-        // Both are compared, so that the time does not tell which one was nearly right.
+        // Compares both, so that the time does not tell which one was nearly right.
         let (full, read_only) = (is(&self.full), is(&self.read_only));
         if full { Some(Role::Full) } else { read_only.then_some(Role::ReadOnly) }
     }

@@ -1,4 +1,4 @@
-//! Who sent a request, and why a change that it asks for is refused.
+//! Who sent a request, and why the change that it asks for is refused.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -15,24 +15,24 @@ pub enum Who {
     Program(Role),
     /// A person who signed in.
     Person(Session),
-    /// Nobody that is known.
+    /// Someone unknown.
     Nobody,
 }
 
-/// What is needed to tell who sent a request.
+/// Tells who sent a request: the readers' tokens and the sessions.
 #[derive(Debug)]
 pub struct Guard {
     tokens: Tokens,
     sessions: Mutex<Sessions>,
-    /// What forms carry where there are no sessions: this process made the page.
+    /// The token of forms where there are no sessions: it shows that this process made the page.
     form_token: Random,
-    /// What the sign-in asks for, as a sentence.
+    /// The sentence with which the sign-in page asks for a token.
     pub(super) wants: &'static str,
 }
 
 impl Guard {
-    /// A guard with these tokens. `wants` says on the sign-in page which token is asked for;
-    /// `form_token` is what forms carry where no token is needed.
+    /// A guard with these tokens. `wants` is the sentence with which the sign-in page asks for a
+    /// token; `form_token` is the token of forms where readers need none.
     pub fn new(tokens: Tokens, wants: &'static str, form_token: Random) -> Guard {
         Guard { tokens, sessions: Mutex::default(), form_token, wants }
     }
@@ -54,7 +54,7 @@ impl Guard {
         found.map_or(Who::Nobody, Who::Person)
     }
 
-    /// What pages show to whoever looks.
+    /// What the pages show to this reader.
     pub fn viewer(&self, who: &Who) -> Viewer {
         match who {
             Who::Person(session) => {
@@ -90,7 +90,7 @@ impl Guard {
             Who::Program(Role::Full) => Some(&self.form_token),
             Who::Person(session) => Some(&session.form_token),
         };
-        // Also of a program: a proxy may add the token to what a browser sends.
+        // This holds for a program, too: a proxy may add the token to a browser's request.
         if !sender.is_from_our_page() {
             return Some("the request comes from a page of another origin");
         }
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::guard::testing::{FULL, LOOK, at, guard, headers, random, signed_in};
 
-    /// Why a form that a request with these headers sends is refused.
+    /// Why a guard refuses a form that is sent with these headers.
     fn refused(guard: &Guard, sent: &HeaderMap, form_token: Option<&str>) -> Option<&'static str> {
         let uri = Uri::from_static("/runs/r/resume");
         let sender = Sender::of(&uri, sent);

@@ -36,15 +36,15 @@ const LAST_WITHIN: Duration = Duration::from_secs(1);
 
 /// The running task.
 #[derive(Debug)]
-pub(crate) struct Figures {
+pub(crate) struct FiguresTask {
     task: JoinHandle<()>,
     stop: CancellationToken,
     reads: Reads,
 }
 
-impl Figures {
+impl FiguresTask {
     /// Begins to tell the sidecar.
-    pub(crate) fn start(side: &SideThread, node: &Node, sidecar: &Sidecar) -> Figures {
+    pub(crate) fn start(side: &SideThread, node: &Node, sidecar: &Sidecar) -> FiguresTask {
         let reads = node.reads();
         let telling = Telling {
             node: node.clone(),
@@ -56,13 +56,13 @@ impl Figures {
             deaf: None,
         };
         let stop = CancellationToken::new();
-        Figures { task: side.spawn(telling.run(stop.clone())), stop, reads }
+        FiguresTask { task: side.spawn(telling.run(stop.clone())), stop, reads }
     }
 
     /// Tells a last time, so that the heartbeat of a node that is given up says how it was left;
     /// then ends the task and waits until it reads no more.
     pub(crate) async fn stop(self) {
-        let Figures { mut task, stop, reads } = self;
+        let FiguresTask { mut task, stop, reads } = self;
         stop.cancel();
         if tokio::time::timeout(LAST_WITHIN, &mut task).await.is_err() {
             task.abort();

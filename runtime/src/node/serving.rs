@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 
 use super::attach::Sidecar;
-use super::figures::Figures;
+use super::figures::FiguresTask;
 use super::http::{
     Api, AppInfo, Elsewhere, Readiness, Scraped, Server, Token, check_exposure, duration, guard,
     router,
@@ -159,7 +159,7 @@ impl App {
         let (node, environment) = (open.node.clone(), open.environment.clone());
         let api = Api::new(node, info, environment, readiness, scraped, guard);
         let figures = open.sidecar.as_ref();
-        let figures = figures.map(|sidecar| Figures::start(&side, &open.node, sidecar));
+        let figures = figures.map(|sidecar| FiguresTask::start(&side, &open.node, sidecar));
         let mut serving = Serving { side, open, api, server: None, figures };
         if let Some(listen) = listen
             && let Err(error) = serving.listen(listen).await
@@ -180,7 +180,7 @@ pub struct Serving {
     open: OpenNode,
     api: Arc<Api>,
     server: Option<Server>,
-    figures: Option<Figures>,
+    figures: Option<FiguresTask>,
 }
 
 impl Serving {

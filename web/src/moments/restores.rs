@@ -1,4 +1,4 @@
-//! What becomes of restores, counted for `GET /metrics`.
+//! Counts restores and how they end, for `GET /metrics`.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use tidemill_eventlog::host::boot_now;
 use tidemill_model::BootTime;
 use tidemill_telemetry::metrics::{Counter, Histogram};
 
-/// How many restores began, and how they ended. Opening what is kept is none.
+/// How many restores began, and how they ended. Opening a moment from the cache is not a restore.
 #[derive(Debug)]
 pub(crate) struct Restores {
     begun: Counter,
-    /// Those whose file was restored and verified.
+    /// Ended with a file that was restored and verified.
     pub(crate) done: Counter,
-    /// Those that ended with an error.
+    /// Ended with an error.
     pub(crate) failed: Counter,
-    /// Those that ended because nobody waited for them, or because the service ended.
+    /// Ended early, because nobody waited for them any more or the service stopped.
     pub(crate) abandoned: Counter,
-    /// How long those took that are done.
+    /// How long each restore in `done` took.
     pub(crate) took: Histogram,
 }
 

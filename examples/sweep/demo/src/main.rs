@@ -94,7 +94,7 @@ fn arguments() -> anyhow::Result<Arguments> {
     Ok(Arguments { folder: PathBuf::from(folder), programs: PathBuf::from(bin), keep })
 }
 
-/// Serves pages of the bucket until somebody presses Ctrl-C, which ends this program, too.
+/// Serves pages of the bucket until Ctrl-C, which also ends this program.
 fn keep_open(stage: &Stage) -> anyhow::Result<()> {
     let (mut observer, page) = stage.observe()?;
     let node = format!("{page}/s3/demo/fleet/{NODE}");

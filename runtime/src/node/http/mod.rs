@@ -4,8 +4,8 @@
 //!
 //! An error is `{kind, message}`. On any address that is not loopback, every request but those that
 //! ask for health needs the bearer token, and a page the token or a session; a node without a token
-//! refuses requests of web pages of other origins. What a reply reports is durable: it is read from the file, or the writer has confirmed
-//! it.
+//! refuses requests of web pages of other origins. What a reply reports is durable: it is read from
+//! the file, or the writer has confirmed it.
 //!
 //! Failure: an internal error is logged with its source and shown without it. Shutdown: the streams
 //! end, requests in flight get a moment, then their connections are cut; accepted requests stay
