@@ -36,9 +36,9 @@ mod error;
 mod gate;
 mod node;
 mod ops;
-mod store;
 #[cfg(test)]
-mod testing;
+mod samples;
+mod store;
 mod traces;
 
 pub use author::WorkflowRef;

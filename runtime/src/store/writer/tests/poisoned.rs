@@ -22,7 +22,7 @@ use super::file;
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
 use crate::error::{Error, ErrorKind};
-use crate::testing::created;
+use crate::samples::created;
 
 /// The number of runs before the first batch; others are created by name.
 const RUNS: u8 = 3;
