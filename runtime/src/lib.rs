@@ -39,6 +39,7 @@ mod ops;
 #[cfg(test)]
 mod samples;
 mod store;
+pub mod testing;
 mod traces;
 
 pub use author::WorkflowRef;

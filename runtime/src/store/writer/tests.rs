@@ -21,7 +21,7 @@ use crate::samples::created;
 
 fn start(connection: Connection, pace: &Pace, faults: &Faults) -> Writer {
     let (clock, pace, faults) = (Clock::default(), pace.clone(), faults.clone());
-    Writer::start(Setup { connection, clock, pace, faults }).unwrap()
+    Writer::start(Setup { connection, clock, pace, faults, commits: None }).unwrap()
 }
 
 fn file(path: &Path) -> Connection {
