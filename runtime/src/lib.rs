@@ -28,6 +28,8 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! [`testing`] has a kit for tests of workflows: in process, without waiting.
 
 mod author;
 mod client;

@@ -89,7 +89,6 @@ impl TestApp {
     /// # Ok(())
     /// # }
     /// ```
-    #[expect(clippy::needless_pass_by_value, reason = "given away, as to the workflow itself")]
     pub async fn crash_everywhere<Out, W, In, By>(
         self,
         workflow: W,

@@ -10,7 +10,8 @@ use tidemill_model::{RunId, Seq};
 use super::node::TestNode;
 use crate::error::{Error, ErrorKind};
 
-/// Set to something, it lets [`History::matches`] write the files anew.
+/// The variable of the environment that lets [`History::matches`] write the files anew, if it is
+/// set to something.
 pub const UPDATE_HISTORIES: &str = "TIDEMILL_UPDATE_HISTORIES";
 
 /// What an event carries that differs from one execution to the next.
@@ -75,6 +76,14 @@ impl History {
     /// # Errors
     /// `Conflict` with the differing lines; `NotFound` if there is no such file; otherwise what
     /// reading or writing it says.
+    ///
+    /// ```no_run
+    /// # async fn example(app: tidemill::testing::TestNode) -> tidemill::Result<()> {
+    /// let history = app.history(&"order-17".parse()?).await?;
+    /// history.matches("tests/histories/order.txt")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn matches(&self, file: impl AsRef<Path>) -> Result<(), Error> {
         let updates = std::env::var_os(UPDATE_HISTORIES).is_some_and(|value| !value.is_empty());
         self.compare(file.as_ref(), updates)

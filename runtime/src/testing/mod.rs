@@ -262,6 +262,16 @@ impl TestApp {
     ///
     /// # Panics
     /// If called outside a tokio runtime with its timers.
+    ///
+    /// ```
+    /// # use tidemill::{App, Result, testing::TestApp};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("shop")).open().await?;
+    /// assert!(app.path().exists());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open(self) -> Result<TestNode, Error> {
         let folder = Arc::new(Folder::new()?);
         let time = self.time(self.begins);
@@ -274,3 +284,11 @@ impl fmt::Debug for TestApp {
         f.debug_struct("TestApp").field("moves", &self.moves).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
+
+/// Compiles and runs the examples of the guide as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/testing.md")]
+struct Guide;

@@ -24,6 +24,16 @@ use crate::store::writer::WatchCommits;
 /// An app under test, open on a file of its own.
 ///
 /// Dropping it stops nothing; the end of its tokio runtime does, and with it the test.
+///
+/// ```
+/// # use tidemill::{App, Result, testing::TestApp};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let app = TestApp::new(|| App::new("shop")).open().await?;
+/// app.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct TestNode {
     app: TestApp,
     node: Node,
@@ -95,6 +105,19 @@ impl TestNode {
     /// As [`Node::start`] and [`RunHandle::result`]; `Conflict` if the replay differs;
     /// `Unavailable` if the app cannot go on, or the wait takes longer than its
     /// [patience](TestApp::patience).
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     Ok(ctx.run("look", async move || Ok(format!("hello {name}"))).await?)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("t").workflow("greet", greet)).open().await?;
+    /// assert_eq!(app.run(greet, "ada".to_owned()).await?, "hello ada");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run<Out, W, In, By>(&self, workflow: W, input: In) -> Result<Out, Error>
     where
         W: WorkflowRef<In, Out, By>,
@@ -135,21 +158,74 @@ impl TestNode {
     }
 
     /// The handle of a run by its id.
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     Ok(ctx.run("look", async move || Ok(format!("hello {name}"))).await?)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("t").workflow("greet", greet)).open().await?;
+    /// let id = app.start(greet, "ada".to_owned()).await?.id().clone();
+    /// assert_eq!(app.handle::<String>(&id).result().await?, "hello ada");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn handle<Out>(&self, run: &RunId) -> RunHandle<Out> {
         self.node.run(run)
     }
 
     /// The node, as [`App::open`](crate::App::open) gives it.
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     Ok(ctx.run("look", async move || Ok(format!("hello {name}"))).await?)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("t").workflow("greet", greet)).open().await?;
+    /// assert_eq!(app.node().workflows(), ["greet"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn node(&self) -> &Node {
         &self.node
     }
 
     /// The file, for SQL on your own tables and on Tidemill's views.
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     Ok(ctx.run("look", async move || Ok(format!("hello {name}"))).await?)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("t").workflow("greet", greet)).open().await?;
+    /// assert!(app.path().ends_with("workflow.db"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The moment that the app's clock shows.
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     Ok(ctx.run("look", async move || Ok(format!("hello {name}"))).await?)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("t").workflow("greet", greet)).open().await?;
+    /// assert_eq!(app.now().to_string(), "2025-01-01T00:00:00.000000Z");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn now(&self) -> Timestamp {
         self.time.as_ref().map_or_else(tidemill_eventlog::host::wall_now, |time| time.wall())
     }
@@ -190,11 +266,39 @@ impl TestNode {
     }
 
     /// The calls of the steps of this name, in their order: one for each attempt that began.
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     Ok(ctx.run("look", async move || Ok(format!("hello {name}"))).await?)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("t").workflow("greet", greet)).open().await?;
+    /// app.run(greet, "ada".to_owned()).await?;
+    /// assert_eq!(app.calls("look").len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn calls(&self, name: &str) -> Vec<StepCall> {
         self.all_calls().into_iter().filter(|call| call.name == name).collect()
     }
 
     /// The calls of all steps, in their order.
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     Ok(ctx.run("look", async move || Ok(format!("hello {name}"))).await?)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("t").workflow("greet", greet)).open().await?;
+    /// app.run(greet, "ada".to_owned()).await?;
+    /// assert_eq!(app.all_calls()[0].name, "look");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn all_calls(&self) -> Vec<StepCall> {
         self.app.steps.calls()
     }
@@ -233,6 +337,19 @@ impl TestNode {
     /// # Errors
     /// As [`Node::shutdown`]; `Conflict` if the shadow replay of a run that ended (in a debug build)
     /// took another way than the run.
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// # async fn greet(ctx: Ctx, name: String) -> Result<String> {
+    /// #     Ok(ctx.run("look", async move || Ok(format!("hello {name}"))).await?)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("t").workflow("greet", greet)).open().await?;
+    /// app.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.node.shutdown().await?;
         match self.node.shadow_replays() {
