@@ -17,6 +17,7 @@ page!(Starting, "starting.md");
 page!(Errors, "errors.md");
 page!(Determinism, "determinism.md");
 page!(ChangingCode, "changing-code.md");
+page!(Testing, "testing.md");
 page!(Deploying, "deploying.md");
 page!(Operating, "operating.md");
 page!(Looking, "looking.md");

@@ -28,6 +28,8 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! [`testing`] has a kit for tests of workflows: in process, without waiting.
 
 mod author;
 mod client;
@@ -38,9 +40,10 @@ mod gate;
 mod guide;
 mod node;
 mod ops;
-mod store;
 #[cfg(test)]
-mod testing;
+mod samples;
+mod store;
+pub mod testing;
 mod traces;
 
 pub use author::WorkflowRef;

@@ -18,6 +18,7 @@ use super::result::{BoxError, failure_of};
 use super::step::StateMap;
 use super::workflow_ref::WorkflowNames;
 use crate::client::Client;
+use crate::engine::bodies::BeforeBodies;
 use crate::engine::{Environment, Node};
 use crate::error::{Error, ErrorKind};
 
@@ -94,6 +95,10 @@ pub struct App {
     pub(crate) retention: Retention,
     /// [`App::main`] leaves the process's panic hook alone.
     pub(crate) keeps_panic_hook: bool,
+    /// What a test puts before the bodies of steps.
+    pub(crate) before_bodies: Option<Arc<dyn BeforeBodies>>,
+    /// Every turn of a run follows a fresh replay of its log, which a test may want.
+    pub(crate) replays_always: bool,
     /// Mistakes in the calls that built the program, reported when it is opened.
     problems: Vec<String>,
 }
@@ -112,6 +117,8 @@ impl App {
             unload_after: UNLOAD_AFTER,
             retention: Retention::default(),
             keeps_panic_hook: false,
+            before_bodies: None,
+            replays_always: false,
             problems: problems.into_iter().collect(),
         }
     }

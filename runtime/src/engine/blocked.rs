@@ -35,7 +35,7 @@ impl Driver {
             biased;
             () = self.engine.closing.cancelled() => reason,
             misuse = poll_fn(|cx| self.run.inbox.poll_misuse(cx)) => misuse,
-            () = self.engine.timers.sleep(MISUSE_WAIT) => reason,
+            () = self.engine.timers.sleep_really(MISUSE_WAIT) => reason,
         }
     }
 

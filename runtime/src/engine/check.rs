@@ -54,6 +54,11 @@ impl Checker<'_> {
         self.logs.unfinished()
     }
 
+    /// All runs, the oldest first.
+    pub(crate) fn all(&self) -> Result<Vec<RunId>, Error> {
+        self.logs.all()
+    }
+
     pub(crate) fn report(&self, run: &RunId) -> Result<CheckReport, Error> {
         let log = self.logs.log(run)?;
         report(self.app, &self.clock, run, log, self.logs.floats_exact_from())

@@ -216,6 +216,9 @@ impl Driver {
             {
                 return next;
             }
+            if self.engine.app.replays_always {
+                return Next::Rebuild(None);
+            }
         }
     }
 

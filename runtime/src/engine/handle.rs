@@ -18,6 +18,7 @@ use tidemill_model::{
 use super::asks::Verb;
 use super::recovery::{self, Continues, Instruments};
 use super::retention::{Haste, Pass};
+use super::virtual_time::WaitKind;
 use super::{Engine, StillCompared, check, closing, start};
 
 use crate::author::{App, Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
@@ -284,7 +285,8 @@ impl Node {
         let new = start::validate(&self.engine, request)?;
         let engine = Arc::clone(&self.engine);
         // In a task of its own, so that an accepted run is driven even if the caller drops this.
-        let started = self.engine.runtime.spawn(start::start(engine, new)).await;
+        let start = start::start(engine, new);
+        let started = self.engine.clock.apart(&self.engine.runtime, start).await;
         let started = started
             .map_err(|e| Error::caused(ErrorKind::Internal, "starting the run did not end", e))??;
         self.engine.gate().opened().await?;
@@ -359,7 +361,8 @@ impl Node {
         let by = Requester { parent: None, ..by.checked()? };
         // In a task of its own: what was asked is done even if the caller goes.
         let (engine, id) = (Arc::clone(&self.engine), run.clone());
-        let asked = self.engine.runtime.spawn(async move { engine.ask(&id, verb, by).await }).await;
+        let asked = async move { engine.ask(&id, verb, by).await };
+        let asked = self.engine.clock.apart(&self.engine.runtime, asked).await;
         let status = asked
             .map_err(|e| Error::caused(ErrorKind::Internal, "the request did not end", e))??;
         self.engine.gate().opened().await?;
@@ -389,7 +392,7 @@ impl Node {
         let engine = Arc::clone(&self.engine);
         let pass = Pass { dry_run: request.dry_run, haste: Haste::Asked, until: Some(until) };
         let pass = async move { engine.prune(&rules, pass).await };
-        let ended = self.engine.runtime.spawn(pass).await;
+        let ended = self.engine.clock.apart(&self.engine.runtime, pass).await;
         let (report, _) =
             ended.map_err(|e| Error::caused(ErrorKind::Internal, "the pass did not end", e))??;
         self.engine.gate().opened().await?;
@@ -525,7 +528,15 @@ impl Node {
     /// # Errors
     /// SQLite's error, if the file cannot be closed cleanly.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        closing::close(&self.engine).await
+        let close = closing::close(&self.engine);
+        self.engine.clock.wait(WaitKind::Shutdown, close).await?
+    }
+
+    /// Ends the threads of a node whose tokio runtime is gone, and leaves the file as it is: what a
+    /// test calls a crash.
+    pub(crate) fn abandon(&self) {
+        self.engine.timers.close();
+        self.engine.pool.close();
     }
 
     /// How many finished runs a debug build has replayed, and how many of them diverged.

@@ -40,6 +40,7 @@ mod start;
 mod tests;
 pub(crate) mod timers;
 pub(crate) mod turn;
+pub(crate) mod virtual_time;
 mod wait;
 
 use std::sync::atomic::AtomicBool;
@@ -223,6 +224,6 @@ impl Engine {
         place: Option<OwnedSemaphorePermit>,
     ) {
         let driver = driver::drive(Arc::clone(self), run, first, place);
-        self.drivers.spawn_on(driver, &self.runtime);
+        self.clock.spawn_tracked(&self.drivers, &self.runtime, driver);
     }
 }

@@ -6,13 +6,15 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::clock::Clock;
+use super::virtual_time::WorkInFlight;
 use crate::error::{Error, closed};
 
 type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct PoolState {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<(Job, WorkInFlight)>,
     closed: bool,
     /// Threads that have not ended.
     threads: usize,
@@ -28,11 +30,12 @@ struct PoolShared {
 pub(crate) struct Pool {
     shared: Arc<PoolShared>,
     size: usize,
+    clock: Clock,
 }
 
 impl Pool {
-    pub(crate) fn new(size: usize) -> Pool {
-        Pool { shared: Arc::default(), size: size.max(1) }
+    pub(crate) fn new(size: usize, clock: &Clock) -> Pool {
+        Pool { shared: Arc::default(), size: size.max(1), clock: clock.clone() }
     }
 
     /// Runs a job when a thread is free.
@@ -42,7 +45,7 @@ impl Pool {
             if state.closed {
                 return Err(closed());
             }
-            state.jobs.push_back(job);
+            state.jobs.push_back((job, self.clock.work_beside()));
             let start = state.threads < self.size;
             state.threads += usize::from(start);
             start
@@ -77,10 +80,11 @@ impl PoolShared {
     fn work(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some((job, work)) = state.jobs.pop_front() {
                 drop(state);
                 // A job catches the panics of its body.
                 job();
+                drop(work);
                 state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             } else if state.closed {
                 state.threads -= 1;

@@ -136,6 +136,7 @@ impl Driver {
             polls: Some(&engine.polls),
         };
         let _alone = self.alone(journal.mark(&self.run.id)).await;
+        let _work = engine.clock.work();
         if engine.closing.is_cancelled() {
             return Err(Next::Gone);
         }

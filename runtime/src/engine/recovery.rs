@@ -31,7 +31,7 @@ use super::{Engine, Environment, LOADS_MAX, shadow};
 use crate::author::App;
 use crate::author::step::IdempotencyScope;
 use crate::error::{Error, ErrorKind};
-use crate::store::writer::{Faults, Pace};
+use crate::store::writer::{Faults, Pace, WatchCommits};
 use crate::store::{Due, OpenFile, Store};
 use crate::traces::Traces;
 
@@ -40,6 +40,8 @@ use crate::traces::Traces;
 pub(crate) struct Instruments {
     pub(crate) clock: Clock,
     pub(crate) faults: Faults,
+    /// What is told of every commit.
+    pub(crate) commits: Option<Arc<dyn WatchCommits>>,
 }
 
 /// Which runs a node continues when it opens its file.
@@ -61,7 +63,7 @@ pub(super) async fn open(
 ) -> Result<Arc<Engine>, Error> {
     app.check()?;
     let runtime = Handle::current();
-    let Instruments { clock, faults } = instruments;
+    let Instruments { clock, faults, commits } = instruments;
     let opened = {
         let (environment, clock, name) = (environment.clone(), clock.clone(), app.name.clone());
         tokio::task::spawn_blocking(move || open_beside(&environment, &clock, &name)).await
@@ -71,7 +73,8 @@ pub(super) async fn open(
     let (lock, mut file, polls) = opened?;
     let pace = Pace::default();
     file.paced(&pace, environment.checkpoints)?;
-    let store = Store::start(file, &environment.path, &clock, (pace.clone(), faults))?;
+    let seams = (pace.clone(), faults, commits);
+    let store = Store::start(file, &environment.path, &clock, seams)?;
     let scope_of_runs = match continues {
         Continues::All => Scope::All,
         Continues::Only(None) => Scope::family(Vec::new()),
@@ -81,6 +84,7 @@ pub(super) async fn open(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let traces = Traces::start(&app, &environment, store.reads().beside(), &runtime);
     let pruning = Pruning::new(&clock);
+    let loads_max = clock.loads_max(LOADS_MAX);
     let engine = Arc::new(Engine {
         state: Arc::new(std::mem::take(&mut app.state)),
         app: Arc::new(app),
@@ -88,7 +92,7 @@ pub(super) async fn open(
         floats_exact_from: store.processes().floats_exact_from,
         store,
         timers: Timers::start(clock.clone())?,
-        pool: Pool::new(cores),
+        pool: Pool::new(cores, &clock),
         line: Line::new(cores),
         polls,
         environment,
@@ -104,18 +108,18 @@ pub(super) async fn open(
         alarm: Alarm::default(),
         feeder: Feeder::default(),
         retries,
-        loads: Arc::new(Semaphore::new(LOADS_MAX)),
+        loads: Arc::new(Semaphore::new(loads_max)),
         losers: Mutex::default(),
         refusals: Refusals::default(),
         shadow: shadow::Shadow::default(),
         pruning,
         traces,
     });
-    engine.drivers.spawn_on(take_up(Arc::clone(&engine)), &engine.runtime);
-    engine.drivers.spawn_on(alarm::watch(Arc::clone(&engine)), &engine.runtime);
-    engine.drivers.spawn_on(feeder::feed(Arc::clone(&engine)), &engine.runtime);
+    engine.spawn(take_up(Arc::clone(&engine)));
+    engine.spawn(alarm::watch(Arc::clone(&engine)));
+    engine.spawn(feeder::feed(Arc::clone(&engine)));
     if engine.scope_of_runs.is_all() && !engine.app.retention.keeps_all() {
-        engine.drivers.spawn_on(retention::watch(Arc::clone(&engine)), &engine.runtime);
+        engine.spawn(retention::watch(Arc::clone(&engine)));
     }
     Ok(engine)
 }
@@ -226,6 +230,11 @@ async fn take_up(engine: Arc<Engine>) {
 }
 
 impl Engine {
+    /// Spawns a task that shutdown waits for.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.clock.spawn_tracked(&self.drivers, &self.runtime, task);
+    }
+
     /// The next runs that have something to do; `None` if the node closes.
     async fn page(&self, due: Due, after: Seq) -> Option<Vec<DueRun>> {
         while !self.closing.is_cancelled() {

@@ -127,7 +127,7 @@ pub(super) async fn watch(engine: Arc<Engine>) {
         tokio::select! {
             biased;
             () = engine.closing.cancelled() => return,
-            () = engine.timers.sleep(pause) => {}
+            () = engine.timers.sleep_beside(pause) => {}
         }
         if engine.environment.compared.known().is_none() {
             continue;

@@ -202,8 +202,8 @@ mod tests {
     use super::*;
     use crate::engine::bodies::StepBody;
     use crate::engine::call_site::CallSite;
+    use crate::samples::created;
     use crate::store::Record;
-    use crate::testing::created;
 
     fn around(gate_is_open: bool) -> Surroundings {
         Surroundings { now: Timestamp::from_micros(0).unwrap(), gate_is_open }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_eventlog::host;
 use tidemill_model::limits::{LABELS_MAX, PAYLOAD_BYTES_MAX};
 use tidemill_model::{Durability, Json, OpName, RunCreated, RunId, Seed};
 
 use super::Engine;
+use super::clock::Clock;
 use super::handle::{StartRequest, Started};
 use crate::author::near::did_you_mean;
 use crate::error::{Error, ErrorKind};
@@ -35,13 +35,13 @@ pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun,
     check_labels(&labels)?;
     let id = match id {
         Some(id) => RunId::chosen(&id)?,
-        None => generated_id()?,
+        None => generated_id(&engine.clock)?,
     };
     let created = RunCreated {
         workflow: workflow.clone(),
         input,
         labels,
-        seed: Seed::from_random(host::random()?),
+        seed: Seed::from_random(engine.clock.random()?),
         parent: None,
         app_version: engine.app.version.clone(),
         durability: Durability::Local,
@@ -81,9 +81,9 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
     Ok(())
 }
 
-fn generated_id() -> Result<RunId, Error> {
-    let millis = host::wall_now().as_micros() / 1_000;
-    let [a, b, c, d, e, f, g, h, i, j, ..] = host::random()?;
+fn generated_id(clock: &Clock) -> Result<RunId, Error> {
+    let millis = clock.wall().as_micros() / 1_000;
+    let [a, b, c, d, e, f, g, h, i, j, ..] = clock.random()?;
     let tail = [a, b, c, d, e, f, g, h, i, j];
     let millis = u64::try_from(millis).unwrap_or(0);
     Ok(RunId::generated(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()))

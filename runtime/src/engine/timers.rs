@@ -9,6 +9,8 @@
 //!   clock is set, the kernel notifies the thread, which computes the remaining time again:
 //!   correcting the clock makes no timer late.
 //!
+//! In virtual time (`virtual_time/`) the same thread moves that clock from timer to timer instead.
+//!
 //! Crash: nothing here outlives the process; timers are set again from the log. Cancellation: a
 //! timer that was cancelled may just have fired, and its receiver ignores it.
 
@@ -28,11 +30,11 @@ use rustix::time::{
     timerfd_settime,
 };
 use tidemill_model::{BootTime, Event, Timestamp};
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::inbox::Inbox;
+use super::virtual_time::{FirstDue, TaskAbort, VirtualTime};
 use crate::error::{Error, ErrorKind};
 
 /// The key of a timer, to cancel it.
@@ -46,7 +48,7 @@ enum Action {
     /// Cancel the token of an attempt that is out of time.
     Cancel(CancellationToken),
     /// Abort the body of a dropped step, whose grace is over.
-    Abort(AbortHandle),
+    Abort(TaskAbort),
     /// Wake a future that waits.
     Wake(Arc<Mutex<SleepState>>),
 }
@@ -54,6 +56,8 @@ enum Action {
 struct TimerEntry {
     /// The moment of a timer of the wall clock; `None` for a counted timer.
     at: Option<Timestamp>,
+    /// Whether virtual time does not move for it: it fires when that moves past it.
+    beside: bool,
     action: Action,
 }
 
@@ -69,10 +73,27 @@ struct TimersState {
 
 struct TimersShared {
     clock: Clock,
-    fd: OwnedFd,
+    /// `None` in virtual time.
+    kernel: Option<Descriptors>,
+    state: Mutex<TimersState>,
+}
+
+/// The timers of the kernel on which the thread waits.
+struct Descriptors {
+    /// Readable when the first timer is due.
+    due: OwnedFd,
     /// Readable when the wall clock was set.
     wall_was_set: OwnedFd,
-    state: Mutex<TimersState>,
+}
+
+impl Descriptors {
+    fn new() -> rustix::io::Result<Descriptors> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let due = timerfd_create(TimerfdClockId::Boottime, flags)?;
+        let wall_was_set = timerfd_create(TimerfdClockId::Realtime, flags)?;
+        watch_wall_clock(&wall_was_set)?;
+        Ok(Descriptors { due, wall_was_set })
+    }
 }
 
 /// The timers of a process; clones share them.
@@ -87,13 +108,11 @@ impl Timers {
         let failed = |e: std::io::Error| {
             Error::caused(ErrorKind::Internal, "the timers could not be set up", e)
         };
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let fd = timerfd_create(TimerfdClockId::Boottime, flags);
-        let fd = fd.map_err(|e| failed(e.into()))?;
-        let wall_was_set = timerfd_create(TimerfdClockId::Realtime, flags);
-        let wall_was_set = wall_was_set.map_err(|e| failed(e.into()))?;
-        watch_wall_clock(&wall_was_set).map_err(|e| failed(e.into()))?;
-        let shared = Arc::new(TimersShared { clock, fd, wall_was_set, state: Mutex::default() });
+        let kernel = match clock.as_virtual() {
+            Some(_) => None,
+            None => Some(Descriptors::new().map_err(|e| failed(e.into()))?),
+        };
+        let shared = Arc::new(TimersShared { clock, kernel, state: Mutex::default() });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("tidemill-timers".to_owned())
@@ -125,16 +144,37 @@ impl Timers {
     }
 
     /// Aborts a task after a delay.
-    pub(crate) fn abort_after(&self, delay: Duration, task: AbortHandle) {
+    pub(crate) fn abort_after(&self, delay: Duration, task: TaskAbort) {
         let due = self.shared.clock.boot().saturating_add(delay);
         self.shared.insert(due, None, Action::Abort(task));
     }
 
     /// Waits for a delay.
     pub(crate) fn sleep(&self, delay: Duration) -> ProcessSleep {
+        self.sleep_until_due(delay, false)
+    }
+
+    /// Waits for a delay between two rounds of housekeeping. Virtual time does not move for that.
+    pub(crate) fn sleep_beside(&self, delay: Duration) -> ProcessSleep {
+        self.sleep_until_due(delay, true)
+    }
+
+    /// Waits for a delay of real time, for code that really computes meanwhile. Virtual time stands
+    /// still.
+    pub(crate) async fn sleep_really(&self, delay: Duration) {
+        let clock = &self.shared.clock;
+        if clock.as_virtual().is_none() {
+            return self.sleep(delay).await;
+        }
+        let _work = clock.work();
+        tokio::time::sleep(delay).await;
+    }
+
+    fn sleep_until_due(&self, delay: Duration, beside: bool) -> ProcessSleep {
         let state = Arc::default();
         let due = self.shared.clock.boot().saturating_add(delay);
-        let key = self.shared.insert(due, None, Action::Wake(Arc::clone(&state)));
+        let action = Action::Wake(Arc::clone(&state));
+        let key = self.shared.insert_entry(due, TimerEntry { at: None, beside, action });
         ProcessSleep { timers: self.clone(), key, state }
     }
 
@@ -162,8 +202,8 @@ impl Timers {
         {
             let mut state = self.shared.lock();
             state.closed = true;
-            self.shared.arm(BootTime::from_nanos(1));
         }
+        self.shared.arm(BootTime::from_nanos(1));
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -188,18 +228,37 @@ impl TimersShared {
     }
 
     fn insert(&self, due: BootTime, at: Option<Timestamp>, action: Action) -> TimerKey {
+        self.insert_entry(due, TimerEntry { at, beside: false, action })
+    }
+
+    fn insert_entry(&self, due: BootTime, entry: TimerEntry) -> TimerKey {
         let mut state = self.lock();
         let number = state.next_number;
         state.next_number += 1;
-        state.put(due, number, TimerEntry { at, action });
+        state.put(due, number, entry);
         if state.first() == Some((due, number)) {
-            self.arm(due);
+            self.arm_locked(due, state);
         }
         TimerKey(number)
     }
 
-    /// Lets the thread's read return at `due`, or at once if that has passed.
+    /// As [`TimersShared::arm`], under the lock, so that no later moment overwrites this one.
+    fn arm_locked(&self, due: BootTime, state: MutexGuard<'_, TimersState>) {
+        if self.kernel.is_some() {
+            self.arm(due);
+            return;
+        }
+        // The clock's thread takes the two locks in the other order.
+        drop(state);
+        self.arm(due);
+    }
+
+    /// Lets the thread look at the timers at `due`, or at once if that has passed.
     fn arm(&self, due: BootTime) {
+        let Some(kernel) = &self.kernel else {
+            self.clock.as_virtual().into_iter().for_each(|time| time.look_again());
+            return;
+        };
         let nanos = due.as_nanos().max(1);
         let spec = Itimerspec {
             it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
@@ -208,15 +267,36 @@ impl TimersShared {
                 tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
             },
         };
-        timerfd_settime(&self.fd, TimerfdTimerFlags::ABSTIME, &spec)
+        timerfd_settime(&kernel.due, TimerfdTimerFlags::ABSTIME, &spec)
             .expect("a timer descriptor of ours takes any moment from 1 ns");
     }
 
     fn run(&self) {
+        match (&self.kernel, self.clock.as_virtual()) {
+            (Some(kernel), _) => self.run_by_kernel(kernel),
+            (None, Some(time)) => self.run_virtually(time),
+            (None, None) => {}
+        }
+    }
+
+    /// Moves virtual time whenever the app is idle. Fires one timer at a time, so that all that
+    /// follows from one happens before the next.
+    fn run_virtually(&self, time: &Arc<VirtualTime>) {
+        while let Some(_firing) = time.next(|now| self.lock().first_to_move_to(now)) {
+            let now = self.clock.boot();
+            let mut state = self.lock();
+            let first = state.first().filter(|(due, _)| *due <= now);
+            let entry = first.and_then(|(_, number)| state.remove(TimerKey(number)));
+            drop(state);
+            entry.into_iter().for_each(|entry| entry.action.act());
+        }
+    }
+
+    fn run_by_kernel(&self, kernel: &Descriptors) {
         loop {
             let mut fds = [
-                PollFd::new(&self.fd, PollFlags::IN),
-                PollFd::new(&self.wall_was_set, PollFlags::IN),
+                PollFd::new(&kernel.due, PollFlags::IN),
+                PollFd::new(&kernel.wall_was_set, PollFlags::IN),
             ];
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -226,18 +306,18 @@ impl TimersShared {
                 }
             }
             if !fds[1].revents().is_empty() {
-                self.wall_clock_was_set();
+                self.wall_clock_was_set(kernel);
             }
-            if !fds[0].revents().is_empty() && !self.fire() {
+            if !fds[0].revents().is_empty() && !self.fire(kernel) {
                 return;
             }
         }
     }
 
     /// Performs the due actions; false once the timers are closed.
-    fn fire(&self) -> bool {
+    fn fire(&self, kernel: &Descriptors) -> bool {
         // How often it ran out does not matter, nor that it was armed anew meanwhile.
-        let _ = rustix::io::read(&self.fd, &mut [0; 8]);
+        let _ = rustix::io::read(&kernel.due, &mut [0; 8]);
         let mut due = Vec::new();
         {
             let mut state = self.lock();
@@ -269,12 +349,12 @@ impl TimersShared {
     }
 
     /// Computes the remaining times of the wall clock's timers again, after that clock was set.
-    fn wall_clock_was_set(&self) {
+    fn wall_clock_was_set(&self, kernel: &Descriptors) {
         // The read fails with `ECANCELED` exactly if the clock was set.
-        if rustix::io::read(&self.wall_was_set, &mut [0; 8]) == Err(rustix::io::Errno::CANCELED) {
+        if rustix::io::read(&kernel.wall_was_set, &mut [0; 8]) == Err(rustix::io::Errno::CANCELED) {
             tracing::info!("the wall clock was set: its timers are counted again");
         }
-        if let Err(error) = watch_wall_clock(&self.wall_was_set) {
+        if let Err(error) = watch_wall_clock(&kernel.wall_was_set) {
             tracing::warn!(%error, "a wall clock that is set again will not be noticed");
         }
         self.count_again();
@@ -306,6 +386,19 @@ impl TimersState {
     fn remove(&mut self, TimerKey(number): TimerKey) -> Option<TimerEntry> {
         let due = self.dues.remove(&number)?;
         self.entries.remove(&(due, number))
+    }
+
+    /// The first timer for which virtual time moves.
+    fn first_to_move_to(&self, now: BootTime) -> FirstDue {
+        if self.closed {
+            return FirstDue::Closed;
+        }
+        let moves = |(due, entry): (BootTime, &TimerEntry)| due <= now || !entry.beside;
+        let dues = self.entries.iter().map(|((due, _), entry)| (*due, entry));
+        match dues.into_iter().find(|entry| moves(*entry)) {
+            Some((due, _)) => FirstDue::At(due),
+            None => FirstDue::Never,
+        }
     }
 
     fn first(&self) -> Option<(BootTime, u64)> {

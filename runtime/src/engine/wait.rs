@@ -10,6 +10,7 @@ use super::driver::Next;
 use super::handle::RunResult;
 use super::inbox::Control;
 use super::registry::Outcome;
+use super::virtual_time::WaitKind;
 use crate::error::{Error, ErrorKind, closed};
 use crate::store::Stored;
 
@@ -25,11 +26,14 @@ impl Engine {
         if !is_loaded && let Some(outcome) = self.stored_outcome(run).await? {
             return Ok(outcome);
         }
-        tokio::select! {
-            biased;
-            outcome = watch.wait_for(Option::is_some) => outcome.ok_or_else(closed),
-            () = self.closing.cancelled() => Err(closed()),
-        }
+        let ended = async {
+            tokio::select! {
+                biased;
+                outcome = watch.wait_for(Option::is_some) => outcome.ok_or_else(closed),
+                () = self.closing.cancelled() => Err(closed()),
+            }
+        };
+        self.clock.wait(WaitKind::Run, ended).await?
     }
 
     /// The outcome in the file; `None` if the run is loaded now and will report its own. Loads a

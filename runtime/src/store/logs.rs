@@ -39,8 +39,17 @@ impl Logs {
 
     /// The runs that have not ended, the oldest first.
     pub(crate) fn unfinished(&self) -> Result<Vec<RunId>, Error> {
+        self.runs(RunStatus::ALL.into_iter().filter(|status| !status.is_final()))
+    }
+
+    /// All runs, the oldest first.
+    pub(crate) fn all(&self) -> Result<Vec<RunId>, Error> {
+        self.runs(RunStatus::ALL.into_iter())
+    }
+
+    fn runs(&self, of: impl Iterator<Item = RunStatus>) -> Result<Vec<RunId>, Error> {
         let mut found = Vec::new();
-        for status in RunStatus::ALL.into_iter().filter(|status| !status.is_final()) {
+        for status in of {
             let filter =
                 RunFilter { status: Some(status), limit: u32::MAX, ..RunFilter::default() };
             found

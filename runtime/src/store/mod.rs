@@ -50,7 +50,7 @@ pub(crate) use process::Processes;
 use readers::Lane;
 use writer::{
     Aside, Creation, Faults, NewRun, Pace, PruneOutcome, QueueSize, Refusing, Reply, Setup, Tally,
-    Turn, Writer,
+    Turn, WatchCommits, Writer,
 };
 
 /// The handle of an open file; clones share it.
@@ -68,11 +68,12 @@ impl Store {
         file: OpenFile,
         path: &Path,
         clock: &Clock,
-        (pace, faults): (Pace, Faults),
+        (pace, faults, commits): (Pace, Faults, Option<Arc<dyn WatchCommits>>),
     ) -> Result<Store, Error> {
         let OpenFile { connection, processes, copy } = file;
-        let writer = Writer::start(Setup { connection, clock: clock.clone(), pace, faults })?;
-        let reads = Reads { lane: Lane::new(path) };
+        let setup = Setup { connection, clock: clock.clone(), pace, faults, commits };
+        let writer = Writer::start(setup)?;
+        let reads = Reads { lane: Lane::new(path, clock) };
         Ok(Store { writer, reads, processes: Arc::new(processes), copy })
     }
 

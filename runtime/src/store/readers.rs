@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use tidemill_eventlog::open_reader;
 use tokio::sync::Semaphore;
 
+use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind, closed};
 
 /// How many jobs of a lane run at a time: a disk serves a few well, and each connection keeps a
@@ -33,22 +34,25 @@ pub(super) struct Lane {
     places: Arc<Semaphore>,
     /// Set by `close`, so that jobs that still wait for a place are refused, too.
     closed: Arc<AtomicBool>,
+    clock: Clock,
     /// How many jobs were asked for.
     #[cfg(test)]
     jobs: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 impl Lane {
-    pub(super) fn new(path: &Path) -> Lane {
-        Lane::of(Arc::new(ReaderPool { path: path.to_owned(), idle: Mutex::new(Some(Vec::new())) }))
+    pub(super) fn new(path: &Path, clock: &Clock) -> Lane {
+        let idle = Mutex::new(Some(Vec::new()));
+        Lane::of(Arc::new(ReaderPool { path: path.to_owned(), idle }), clock)
     }
 
-    fn of(pool: Arc<ReaderPool>) -> Lane {
+    fn of(pool: Arc<ReaderPool>, clock: &Clock) -> Lane {
         let places = usize::try_from(READERS_MAX).expect("a small number");
         Lane {
             pool,
             places: Arc::new(Semaphore::new(places)),
             closed: Arc::default(),
+            clock: clock.clone(),
             #[cfg(test)]
             jobs: Arc::default(),
         }
@@ -56,7 +60,7 @@ impl Lane {
 
     /// Another lane to the same connections.
     pub(super) fn beside(&self) -> Lane {
-        Lane::of(Arc::clone(&self.pool))
+        Lane::of(Arc::clone(&self.pool), &self.clock)
     }
 
     #[cfg(test)]
@@ -75,6 +79,7 @@ impl Lane {
     ) -> Result<T, Error> {
         #[cfg(test)]
         self.jobs.fetch_add(1, Ordering::Relaxed);
+        let _work = self.clock.work();
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
         if self.closed.load(Ordering::Acquire) {
             return Err(closed());

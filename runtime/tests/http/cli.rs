@@ -184,6 +184,25 @@ fn check_replays_without_executing() {
 }
 
 #[test]
+fn check_replays_all_runs_of_a_file_that_nobody_may_write() {
+    let folder = Folder::new();
+    let db = folder.db();
+    for id in ["c", "d"] {
+        expect(0, &["run", "count", "4", "--id", id, "--db", &db]);
+    }
+    let mut rights = std::fs::metadata(&db).unwrap().permissions();
+    rights.set_readonly(true);
+    std::fs::set_permissions(&db, rights).unwrap();
+    let (out, _) = expect(0, &["check", "--all", "--from", &db]);
+    assert_eq!(out, "no run is unfinished\n");
+    let (out, _) = expect(0, &["check", "--all", "--ended", "--from", &db]);
+    assert_eq!(out, "the code does what the logs of all 2 runs say\n");
+    let (out, _) = expect(0, &["check", "--all", "--ended", "--json", "--from", &db]);
+    assert_eq!(out.lines().count(), 2, "{out}");
+    expect(2, &["check", "c", "--ended", "--from", &db]);
+}
+
+#[test]
 fn a_second_process_on_one_file_is_refused_and_told_who_has_it() {
     let folder = Folder::new();
     let db = folder.db();

@@ -262,7 +262,8 @@ impl Work {
         let now = self.engine.clock.wall();
         let elapsed = now.since(self.facts.started_at);
         let retry = self.body.retry.as_ref().filter(|_| !is_final);
-        let delay = retry.and_then(|r| r.delay(self.facts.failures, elapsed, random_unit()));
+        let delay = retry
+            .and_then(|r| r.delay(self.facts.failures, elapsed, self.engine.clock.random_unit()));
         let Some(delay) = delay else {
             let (op, name, attempts) = (self.op, self.name.clone(), self.facts.failures);
             return AfterFailure::Failed(Event::StepFailed { op, name, error: failure, attempts });
@@ -307,10 +308,4 @@ enum AfterFailure {
     Gone,
     /// The step has failed; this event records it.
     Failed(Event),
-}
-
-/// A random number from 0 to 1, for jitter.
-fn random_unit() -> f64 {
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    f64::from(random) / f64::from(u32::MAX)
 }

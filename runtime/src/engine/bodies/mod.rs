@@ -44,6 +44,7 @@ use super::app_lock::AppLock;
 use super::call_site::CallSite;
 use super::journal::StepFacts;
 use super::timers::Timers;
+use super::virtual_time::Task;
 use super::{Engine, Run};
 use crate::author::result::BoxError;
 use crate::author::retry::Retry;
@@ -56,10 +57,22 @@ pub(crate) use record::Checkpointer;
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
 
 /// Makes the future of an attempt.
-type BeginBody = dyn FnMut(Option<Step>, &Json) -> Result<BodyFuture, UnreadableInput> + Send;
+pub(crate) type BeginBody =
+    dyn FnMut(Option<Step>, &Json) -> Result<BodyFuture, UnreadableInput> + Send;
+
+/// Stands before the bodies of an app's steps: a test scripts and counts them there.
+pub(crate) trait BeforeBodies: Send + Sync {
+    /// Makes the future of an attempt, with or without the step's own `body`.
+    fn begin(
+        &self,
+        step: Step,
+        input: &Json,
+        body: &mut BeginBody,
+    ) -> Result<BodyFuture, UnreadableInput>;
+}
 
 /// The body cannot decode the recorded input, which no later attempt can change.
-pub(crate) struct UnreadableInput(serde_json::Error);
+pub(crate) struct UnreadableInput(pub(crate) serde_json::Error);
 
 /// A step's body with its types erased, and its options.
 pub(crate) struct StepBody {
@@ -117,6 +130,18 @@ impl StepBody {
             shielded: false,
         }
     }
+
+    /// The same, with what a test puts before it.
+    fn behind(mut self, before: Option<&Arc<dyn BeforeBodies>>) -> StepBody {
+        let Some(before) = before.map(Arc::clone) else { return self };
+        let Some(mut body) = self.run.take() else { return self };
+        self.run = Some(Box::new(move |step, input| match step {
+            Some(step) => before.begin(step, input, &mut *body),
+            None => body(None, input),
+        }));
+        self.takes_step = true;
+        self
+    }
 }
 
 /// The body's future, with its output encoded as JSON that is known to decode again.
@@ -150,7 +175,7 @@ pub(crate) struct RunningBody {
     lock: Arc<AppLock>,
     /// Whether it runs on the pool, where only it can end itself.
     blocking: bool,
-    task: tokio::task::JoinHandle<()>,
+    task: Task,
 }
 
 impl RunningBody {
@@ -162,6 +187,7 @@ impl RunningBody {
         facts: StepFacts,
         body: StepBody,
     ) -> RunningBody {
+        let body = body.behind(engine.app.before_bodies.as_ref());
         let progress = Arc::new(BodyProgress::of(&facts));
         let token = CancellationToken::new();
         let unwanted = facts.follows_cut_off.then(CancellationToken::new);
@@ -181,7 +207,7 @@ impl RunningBody {
             body_clock: BodyClock::default(),
             has_ended: false,
         };
-        let task = engine.runtime.spawn(work.run());
+        let task = engine.clock.spawn(&engine.runtime, work.run());
         let (run, lock) = (run.id.clone(), Arc::clone(lock));
         RunningBody { progress, token, unwanted, shielded, run, op, name, lock, blocking, task }
     }
@@ -262,8 +288,7 @@ impl RunningBody {
     /// Waits until the body has ended or was dropped. Cancel safety: it can be called again.
     pub(crate) async fn ended(&mut self) {
         if !self.task.is_finished() {
-            // The task catches the body's panics, and an abort is the result that was asked for.
-            let _ = (&mut self.task).await;
+            self.task.ended().await;
         }
     }
 

@@ -51,7 +51,7 @@ fn log(workflow: &str, second: &str) -> Vec<Record> {
     let json = |text: &str| Json::parse(text).unwrap();
     let name = |text: &str| OpName::new(text).unwrap();
     let (one, two) = (OpId::FIRST, OpId::FIRST.next());
-    let created = RunCreated { workflow: name(workflow), ..crate::testing::created() };
+    let created = RunCreated { workflow: name(workflow), ..crate::samples::created() };
     let events = [
         Event::RunCreated(Box::new(created)),
         Event::StepStarted { op: one, name: name("first"), input: json("0.0"), queued: false },

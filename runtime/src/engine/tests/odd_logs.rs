@@ -26,7 +26,7 @@ fn at(micros: i64) -> Timestamp {
 }
 
 fn created() -> Event {
-    Event::RunCreated(Box::new(crate::testing::created()))
+    Event::RunCreated(Box::new(crate::samples::created()))
 }
 
 fn failure() -> Failure {

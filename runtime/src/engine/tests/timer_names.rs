@@ -23,7 +23,7 @@ async fn named(ctx: Ctx, (): ()) -> Result<()> {
 fn continues(workflow: &str, logged: &str) -> bool {
     let app = App::new("t").workflow("unnamed", unnamed).workflow("named", named);
     let (name, ts) = (|text: &str| OpName::new(text).unwrap(), tidemill_eventlog::host::wall_now());
-    let created = RunCreated { workflow: name(workflow), ..crate::testing::created() };
+    let created = RunCreated { workflow: name(workflow), ..crate::samples::created() };
     let events = [
         Event::RunCreated(Box::new(created)),
         Event::TimerStarted { op: OpId::FIRST, name: name(logged), fire_at: ts },

@@ -250,12 +250,15 @@ pub(super) struct Check {
     /// Replay every run that has not ended: which of them would this program block?
     #[arg(long, conflicts_with = "run")]
     pub(super) all: bool,
+    /// With `--all`: the runs that have ended, too, which must reach the same end
+    #[arg(long, requires = "all")]
+    pub(super) ended: bool,
     /// Replay the runs that this file names, one id a line; `-` reads stdin. Runs that have ended
     /// must reach the same end. `tidemill replay` selects them
     #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "all"])]
     pub(super) runs: Option<PathBuf>,
     /// The file to read: a node may be using it, and it may be a restored copy
-    #[arg(long, env = "TIDEMILL_DB", default_value = "workflow.db")]
+    #[arg(long, env = "TIDEMILL_DB", default_value = "workflow.db", visible_alias = "from")]
     pub(super) db: PathBuf,
     /// Print the result as JSON, one line a run
     #[arg(long)]

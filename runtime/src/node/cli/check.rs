@@ -28,6 +28,7 @@ pub(super) fn check(app: &App, args: &Check) -> CommandResult {
     }
     let (runs, which) = match &args.runs {
         Some(list) => (ids(&read(list)?)?, ""),
+        None if args.ended => (checker.all()?, ""),
         None => (checker.unfinished()?, "unfinished "),
     };
     let mut parted = 0;
@@ -43,6 +44,7 @@ pub(super) fn check(app: &App, args: &Check) -> CommandResult {
     }
     if !args.json {
         let _told = results.line(&match (runs.len(), parted) {
+            (0, _) if args.ended => "there is no run".to_owned(),
             (0, _) if args.all => "no run is unfinished".to_owned(),
             (0, _) => "no run is named".to_owned(),
             (all, 0) => format!("the code does what the logs of all {all} {which}runs say"),

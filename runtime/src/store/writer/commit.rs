@@ -25,6 +25,7 @@ use super::keys;
 use super::message::Message;
 use super::pace::Pace;
 use super::tally::Tally;
+use super::watch::{CommitFate, WatchCommits};
 use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::store::followers::Followers;
@@ -38,6 +39,9 @@ pub(super) struct Committer {
     pub(super) clock: Clock,
     pace: Pace,
     faults: Faults,
+    commits: Option<Arc<dyn WatchCommits>>,
+    /// Whether a test has ended this process.
+    killed: bool,
     pub(super) followers: Followers,
     condition: Condition,
     pub(super) tally: Arc<Tally>,
@@ -66,6 +70,8 @@ impl Committer {
             clock: setup.clock,
             pace: setup.pace,
             faults: setup.faults,
+            commits: setup.commits,
+            killed: false,
             followers: Followers::default(),
             condition,
             tally: Arc::default(),
@@ -197,8 +203,30 @@ impl Committer {
             let what = "commit: the disk is full, on purpose";
             return Err(Error::new(ErrorKind::Unavailable, what));
         }
+        self.may_die(|commits, _| commits.before())?;
         self.execute("COMMIT").inspect_err(failure::die_unless_refused)?;
-        Ok(host::boot_now().since(began))
+        let took = host::boot_now().since(began);
+        self.may_die(|commits, file| commits.after(file))?;
+        Ok(took)
+    }
+
+    /// Whether a test has ended this process: then nobody is answered.
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed
+    }
+
+    fn may_die(
+        &mut self,
+        fate: impl FnOnce(&dyn WatchCommits, &Connection) -> CommitFate,
+    ) -> LogResult<()> {
+        let Some(commits) = &self.commits else { return Ok(()) };
+        match fate(&**commits, &self.connection) {
+            CommitFate::GoesOn => Ok(()),
+            CommitFate::Dies => {
+                self.killed = true;
+                Err(Error::new(ErrorKind::Unavailable, "a test has ended this process"))
+            }
+        }
     }
 
     fn execute(&self, sql: &str) -> LogResult<()> {

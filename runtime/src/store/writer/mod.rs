@@ -33,6 +33,7 @@ mod queue;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -54,6 +55,7 @@ pub(crate) use pace::Pace;
 use queue::Queue;
 pub(crate) use queue::QueueSize;
 pub(crate) use tally::Tally;
+pub(crate) use watch::{CommitFate, WatchCommits};
 
 use crate::engine::clock::Clock;
 use crate::error::{Error, ErrorKind, closed};
@@ -63,6 +65,7 @@ use crate::store::followers::{Followers, Following};
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: Arc<Queue>,
+    clock: Clock,
     followers: Followers,
     condition: Condition,
     tally: Arc<Tally>,
@@ -75,6 +78,7 @@ pub(crate) struct Setup {
     pub(crate) clock: Clock,
     pub(crate) pace: Pace,
     pub(crate) faults: Faults,
+    pub(crate) commits: Option<Arc<dyn WatchCommits>>,
 }
 
 impl Writer {
@@ -82,6 +86,8 @@ impl Writer {
     pub(crate) fn start(setup: Setup) -> Result<Writer, Error> {
         let appender = Appender::load(&setup.connection)?;
         let queue = Arc::new(Queue::new());
+        let clock = setup.clock.clone();
+        let writers_clock = clock.clone();
         let condition = Condition::default();
         let mut committer = Committer::new(setup, appender, condition.clone());
         let followers = committer.followers.clone();
@@ -91,6 +97,7 @@ impl Writer {
             let (mut batch, mut gather) = (Vec::new(), Gather::default());
             let write = std::panic::AssertUnwindSafe(|| {
                 while messages.wait() {
+                    writers_clock.rest();
                     let mut intake = Intake::new(&messages, &mut gather);
                     intake.more(&mut batch);
                     let written = committer.write(&mut batch, |batch| intake.more(batch));
@@ -101,7 +108,12 @@ impl Writer {
                         // A message that is queued now did not wait for these answers.
                         gather.committed(batch.len(), messages.waiting(), *sync);
                     }
+                    if committer.is_killed() {
+                        return;
+                    }
+                    let answered = batch.len();
                     committer.answer(&mut batch, written);
+                    writers_clock.end_messages(answered);
                 }
             });
             if std::panic::catch_unwind(write).is_err() {
@@ -116,25 +128,35 @@ impl Writer {
             Error::caused(ErrorKind::Internal, "the writer's thread did not start", e)
         })?;
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Writer { queue, followers, condition, tally, thread })
+        Ok(Writer { queue, clock, followers, condition, tally, thread })
     }
 
     /// Queues a turn; its run's inbox always gets an answer.
     pub(crate) async fn turn(&self, turn: Box<Turn>) -> Result<(), Error> {
-        self.queue.push(Message::Turn(turn)).await
+        self.push(Message::Turn(turn)).await
+    }
+
+    /// Queues a message; it counts as work until it is answered.
+    async fn push(&self, message: Message) -> Result<(), Error> {
+        let work = self.clock.work_beside();
+        self.queue.push(message).await?;
+        work.hand_over();
+        Ok(())
     }
 
     /// Creates a run. Refuses it at once if too many wait to be created.
     pub(crate) async fn create(&self, new: NewRun) -> Result<Creation, Error> {
         let (reply, answer) = oneshot::channel();
+        let work = self.clock.work_beside();
         self.queue.try_push(Create { new, reply })?;
+        work.hand_over();
         answer.await.map_err(|_| closed())?
     }
 
     /// Records an event of a step's attempt.
     pub(crate) async fn aside(&self, aside: impl FnOnce(Reply) -> Aside) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.queue.push(Message::Aside(aside(reply))).await?;
+        self.push(Message::Aside(aside(reply))).await?;
         answer.await.map_err(|_| closed())?
     }
 
@@ -145,7 +167,7 @@ impl Writer {
         compared: ComparedSeqs,
     ) -> Result<Vec<PruneOutcome>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.queue.push(Message::Prune(Prune { ended_runs, compared, reply })).await?;
+        self.push(Message::Prune(Prune { ended_runs, compared, reply })).await?;
         answer.await.map_err(|_| closed())?
     }
 

@@ -232,7 +232,7 @@ mod tests {
     use super::super::Aside;
     use super::super::message::NewRun;
     use super::*;
-    use crate::testing::created;
+    use crate::samples::created;
 
     fn create(number: u32) -> Create {
         let id = RunId::new(&format!("r{number}")).unwrap();

@@ -138,7 +138,7 @@ mod tests {
     use super::super::message::{Aside, Create, NewRun};
     use super::*;
     use crate::engine::inbox::Inbox;
-    use crate::testing::created;
+    use crate::samples::created;
 
     fn turn(status: RunStatus) -> Message {
         let (op, name) = (OpId::FIRST, OpName::new("s").unwrap());

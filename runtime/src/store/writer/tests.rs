@@ -17,11 +17,11 @@ use super::{Aside, Creation, Faults, NewRun, Pace, Setup, Turn, Writer};
 use crate::engine::clock::Clock;
 use crate::engine::inbox::{Inbox, TurnReply};
 use crate::error::{Error, ErrorKind};
-use crate::testing::created;
+use crate::samples::created;
 
 fn start(connection: Connection, pace: &Pace, faults: &Faults) -> Writer {
     let (clock, pace, faults) = (Clock::default(), pace.clone(), faults.clone());
-    Writer::start(Setup { connection, clock, pace, faults }).unwrap()
+    Writer::start(Setup { connection, clock, pace, faults, commits: None }).unwrap()
 }
 
 fn file(path: &Path) -> Connection {

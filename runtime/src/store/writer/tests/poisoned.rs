@@ -22,7 +22,7 @@ use super::file;
 use crate::engine::clock::Clock;
 use crate::engine::inbox::Inbox;
 use crate::error::{Error, ErrorKind};
-use crate::testing::created;
+use crate::samples::created;
 
 /// The number of runs before the first batch; others are created by name.
 const RUNS: u8 = 3;
@@ -162,7 +162,7 @@ impl Desk {
         connection.execute_batch(TRIGGERS).unwrap();
         let appender = Appender::load(&connection).unwrap();
         let (clock, pace, faults) = (Clock::default(), Pace::default(), Faults::default());
-        let setup = Setup { connection, clock, pace, faults };
+        let setup = Setup { connection, clock, pace, faults, commits: None };
         let committer = Committer::new(setup, appender, Condition::default());
         let mut desk = Desk { committer, ended: Vec::new(), last: BTreeMap::new(), next_op: 10 };
         for run in 0..RUNS {

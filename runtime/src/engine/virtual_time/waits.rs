@@ -1,0 +1,181 @@
+//! Who waits for the app from outside, and lets its clock move meanwhile.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tidemill_model::BootTime;
+
+use super::counted::Counted;
+use super::{STALL, State, VirtualTime};
+use crate::error::{Error, ErrorKind};
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitKind {
+    /// The end of a run: bounded in real time.
+    Run,
+    /// The end of the node, which never fails and for which any clock moves.
+    Shutdown,
+}
+
+/// A wait under way.
+pub(super) struct Wait {
+    pub(super) kind: WaitKind,
+    /// When it began, in real time.
+    since: BootTime,
+    waker: Option<Waker>,
+    /// Why it ends without what it waits for.
+    failed: Option<String>,
+}
+
+impl Wait {
+    fn is_bounded(&self) -> bool {
+        self.kind == WaitKind::Run && self.failed.is_none()
+    }
+
+    fn fail(&mut self, why: &str) -> Option<Waker> {
+        self.failed = Some(why.to_owned());
+        self.waker.take()
+    }
+}
+
+impl State {
+    /// How long the clock's thread may sleep before it must end a wait; `None` for as long as it
+    /// likes.
+    pub(super) fn bound(
+        &self,
+        now: BootTime,
+        patience: Duration,
+        stalls: bool,
+    ) -> Option<Duration> {
+        let bounded = self.waits.values().filter(|wait| wait.is_bounded());
+        let left = bounded.map(|wait| patience.saturating_sub(now.since(wait.since))).min()?;
+        Some(if stalls { left.min(STALL) } else { left })
+    }
+
+    /// Ends the waits of an app that cannot go on.
+    pub(super) fn fail_stalled(&mut self) -> Vec<Waker> {
+        self.fail(
+            |_| true,
+            "nothing in the app can make progress: no body runs and no timer is set; the run waits \
+             for a blocked run, or for something that the test has yet to do",
+        )
+    }
+
+    /// Ends the waits that have taken too long.
+    pub(super) fn fail_late(&mut self, now: BootTime, patience: Duration) -> Vec<Waker> {
+        let held = match self.holders.values().cloned().collect::<Vec<_>>().join(", ") {
+            held if held.is_empty() => "and the clock was not moved".to_owned(),
+            held => format!(
+                "while the clock was held by {held}: a body holds it until it returns; a script \
+                 that hangs does not"
+            ),
+        };
+        let why = format!("the wait took longer than {patience:?} of real time, {held}");
+        self.fail(|wait| now.since(wait.since) >= patience, &why)
+    }
+
+    fn fail(&mut self, which: impl Fn(&Wait) -> bool, why: &str) -> Vec<Waker> {
+        let waits = self.waits.values_mut().filter(|wait| wait.is_bounded() && which(wait));
+        waits.filter_map(|wait| wait.fail(why)).collect()
+    }
+}
+
+/// A wait for the app, until it is dropped.
+pub(crate) struct Waiting<'a, T> {
+    time: Arc<VirtualTime>,
+    id: u64,
+    inner: Counted<'a, T>,
+}
+
+impl<'a, T> Waiting<'a, T> {
+    pub(crate) fn new(
+        time: &Arc<VirtualTime>,
+        kind: WaitKind,
+        inner: impl Future<Output = T> + Send + 'a,
+    ) -> Waiting<'a, T> {
+        let inner = Counted::new(time, inner);
+        let mut state = time.lock();
+        let id = state.take_id();
+        let since = tidemill_eventlog::host::boot_now();
+        state.waits.insert(id, Wait { kind, since, waker: None, failed: None });
+        drop(state);
+        // The clock's thread learns until when it may sleep.
+        time.changed.notify_all();
+        Waiting { time: Arc::clone(time), id, inner }
+    }
+}
+
+impl<T> Future for Waiting<'_, T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // The clock stands still from here until the wait is over for the clock, too.
+        let time = Arc::clone(&self.time);
+        let _work = time.work();
+        if let Poll::Ready(output) = Pin::new(&mut self.inner).poll(cx) {
+            time.lock().waits.remove(&self.id);
+            return Poll::Ready(Ok(output));
+        }
+        let mut state = time.lock();
+        let Some(wait) = state.waits.get_mut(&self.id) else { return Poll::Pending };
+        if let Some(why) = wait.failed.clone() {
+            state.waits.remove(&self.id);
+            return Poll::Ready(Err(Error::new(ErrorKind::Unavailable, why)));
+        }
+        wait.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Waiting<'_, T> {
+    fn drop(&mut self) {
+        self.time.lock().waits.remove(&self.id);
+    }
+}
+
+/// Moves the clock to a moment, through every timer on the way, and waits until all that follows
+/// from them has happened.
+pub(crate) struct Advance {
+    time: Arc<VirtualTime>,
+    to: u64,
+}
+
+impl VirtualTime {
+    /// Cancel safety: a dropped wait leaves the clock where it is.
+    pub(crate) fn advance(self: &Arc<Self>, by: Duration) -> Advance {
+        let to = self.boot().saturating_add(by).as_nanos();
+        let mut state = self.lock();
+        state.target = Some(state.target.map_or(to, |other| other.max(to)));
+        drop(state);
+        self.changed.notify_all();
+        Advance { time: Arc::clone(self), to }
+    }
+}
+
+impl Future for Advance {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.time.lock();
+        // With a later target of somebody else, everything up to this one has happened once the
+        // clock is past it.
+        if state.target.is_none() || self.time.boot().as_nanos() > self.to {
+            return Poll::Ready(());
+        }
+        state.advancing.push(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Advance {
+    fn drop(&mut self) {
+        let mut state = self.time.lock();
+        if state.target == Some(self.to) {
+            state.target = None;
+        }
+    }
+}
