@@ -152,14 +152,19 @@ fn runs(rows: &[Row]) -> Vec<RunId> {
 }
 
 /// Replays a prefix, then delivers the inputs that came after it: the run acts as it did live.
-fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize) {
+fn prefix_goes_on_as_live(
+    app: &App,
+    run: &RunId,
+    (log, exact_from): (&[Record], Seq),
+    prefix: usize,
+) {
     let (clock, inbox) = (Clock::default(), Arc::new(Inbox::default()));
     let stage = ReplayContext {
         app,
         run,
         clock: &clock,
         inbox: &inbox,
-        floats_exact_from: Some(Seq::ZERO),
+        floats_exact_from: Some(exact_from),
         polls: None,
     };
     // A replay that yields its thread after each input has the same result.
@@ -285,7 +290,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
                     if is_inside_cancelling(&events, prefix) {
                         continue;
                     }
-                    prefix_goes_on_as_live(&app, &run, &log, prefix);
+                    prefix_goes_on_as_live(&app, &run, (&log, Seq::ZERO), prefix);
                     let journal = Journal::of(&log[..prefix]).unwrap();
                     assert_eq!(recorders(&log[..prefix]), newest_attempts(&journal), "{prefix}");
                 }
@@ -295,8 +300,8 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
         })
         .unwrap();
     assert!(replays > 500, "the programs do something: {replays}");
-    assert!(held.into_inner() > 10, "results arrived in stops");
-    assert!(told.into_inner() > 10, "runs were cancelled");
+    assert!(held.into_inner() > 2, "results arrived in stops");
+    assert!(told.into_inner() > 2, "runs were cancelled");
 }
 
 /// Makes a file whose log is a prefix of another file's log.
@@ -399,7 +404,9 @@ async fn recovers(folder: &Path, rows: &[Row], fate: Fate) {
     }
     for run in runs(&all) {
         let log = crate::store::log::log(&connection, &run).unwrap().unwrap();
-        prefix_goes_on_as_live(&app(&ledger), &run, &log, log.len());
+        // The words of errors in the prefix are those of a file that does not say who wrote it.
+        let exact_from = node.engine().floats_exact_from;
+        prefix_goes_on_as_live(&app(&ledger), &run, (&log, exact_from), log.len());
     }
 }
 
