@@ -183,13 +183,14 @@ async fn a_running_step_ends_first_and_is_then_undone_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_workers_attempt_is_brought_to_its_end_and_undone_once() {
     let (place, stage) = (place(), Shared::default());
-    let node = app(&stage).grace(Duration::from_millis(1)).open(&place.path).await.unwrap();
+    let node = app(&stage).open(&place.path).await.unwrap();
     let run = start(&node, "order").await;
     until(|| stage.begun.load(Ordering::Relaxed) == 1).await;
     let before = crashed(&place.path, 0);
     // Whether the cancel comes before the crash or after it.
     node.cancel(&run, ada()).await.unwrap();
     let after = crashed(&place.path, 1);
+    stage.go.notify_one();
     node.shutdown().await.unwrap();
     for (path, is_asked) in [(before, false), (after, true)] {
         let stage = Shared::default();
@@ -283,7 +284,9 @@ async fn trap_restate_3656_what_is_queued_or_backs_off_ends_at_once() {
     let run = start(&node, "waits").await;
     let failed = "SELECT CAST(count(*) AS TEXT) FROM events WHERE kind = 'step_attempt_failed'";
     until(|| text(&place.path, failed) == "1").await;
-    assert_eq!(node.cancel(&run, ada()).await.unwrap(), RunStatus::Completed);
+    // Its body may still be on its way into the back-off.
+    let told = node.cancel(&run, ada()).await.unwrap();
+    assert!([RunStatus::Cancelling, RunStatus::Completed].contains(&told), "{told}");
     let ended: Vec<(FailureKind, u32)> = soon(node.result(&run)).await.unwrap().output().unwrap();
     assert_eq!(ended, [(FailureKind::Cancelled, 1), (FailureKind::Cancelled, 0)]);
     let steps = "SELECT group_concat(name || ' ' || status, ', ') FROM steps WHERE run = 'r'";
@@ -416,7 +419,8 @@ async fn a_step_that_ends_the_process_is_given_up_by_a_cancel() {
     let node = app().open(&path).await.unwrap();
     let RunResult::Blocked(reason) = soon(node.result(&run)).await.unwrap() else { panic!() };
     assert_eq!(reason.kind, BlockReasonKind::Poison);
-    assert_eq!(node.cancel(&run, ada()).await.unwrap(), RunStatus::Cancelling);
+    let told = node.cancel(&run, ada()).await.unwrap();
+    assert!([RunStatus::Cancelling, RunStatus::Completed].contains(&told), "{told}");
     until(|| text(&path, "SELECT status FROM runs") == "completed").await;
     let attempts: u32 = soon(node.result(&run)).await.unwrap().output().unwrap();
     assert_eq!(attempts, 5, "it may have done something each time");

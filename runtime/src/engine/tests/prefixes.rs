@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use tidemill_eventlog::{Appender, Row, create, open_reader, open_writer, projection, query};
+use tidemill_eventlog::{
+    Appender, Process, Row, create, host, open_reader, open_writer, projection, query,
+};
 use tidemill_model::{Event, EventClass, FailureKind, OpId, RunId, Seq, StepRecorder};
 use tokio::sync::watch;
 
@@ -152,19 +154,14 @@ fn runs(rows: &[Row]) -> Vec<RunId> {
 }
 
 /// Replays a prefix, then delivers the inputs that came after it: the run acts as it did live.
-fn prefix_goes_on_as_live(
-    app: &App,
-    run: &RunId,
-    (log, exact_from): (&[Record], Seq),
-    prefix: usize,
-) {
+fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize) {
     let (clock, inbox) = (Clock::default(), Arc::new(Inbox::default()));
     let stage = ReplayContext {
         app,
         run,
         clock: &clock,
         inbox: &inbox,
-        floats_exact_from: Some(exact_from),
+        floats_exact_from: Some(Seq::ZERO),
         polls: None,
     };
     // A replay that yields its thread after each input has the same result.
@@ -290,7 +287,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
                     if is_inside_cancelling(&events, prefix) {
                         continue;
                     }
-                    prefix_goes_on_as_live(&app, &run, (&log, Seq::ZERO), prefix);
+                    prefix_goes_on_as_live(&app, &run, &log, prefix);
                     let journal = Journal::of(&log[..prefix]).unwrap();
                     assert_eq!(recorders(&log[..prefix]), newest_attempts(&journal), "{prefix}");
                 }
@@ -310,9 +307,11 @@ pub(super) fn write_prefix(path: &Path, rows: &[Row]) {
     let connection = open_writer(path, tidemill_eventlog::Checkpoints::Own).unwrap();
     let mut appender = Appender::load(&connection).unwrap();
     connection.execute_batch("BEGIN").unwrap();
+    let mut newest = Seq::ZERO;
     for row in rows {
         let event = row.event().unwrap();
         let at = appender.append(&connection, row.ts, row.run.as_ref(), &event).unwrap();
+        newest = at.seq;
         projection::project(&connection, at, row.run.as_ref(), &event).unwrap();
     }
     // As the writer does: a child that is dropped in the turn that starts it is created after that.
@@ -332,6 +331,17 @@ pub(super) fn write_prefix(path: &Path, rows: &[Row]) {
         let because = state.status.is_final().then_some(state.last_seq);
         projection::set_status(&connection, &run, state.status, because).unwrap();
     }
+    let process = Process {
+        boot: host::boot_id().unwrap(),
+        epoch: None,
+        instance: None,
+        clean: false,
+        // The crashes in it were under an earlier boot.
+        counts_after: newest,
+        floats_exact_from: Some(Seq::ZERO),
+        ends: Vec::new(),
+    };
+    process.write(&connection).unwrap();
     connection.execute_batch("COMMIT").unwrap();
 }
 
@@ -404,9 +414,7 @@ async fn recovers(folder: &Path, rows: &[Row], fate: Fate) {
     }
     for run in runs(&all) {
         let log = crate::store::log::log(&connection, &run).unwrap().unwrap();
-        // The words of errors in the prefix are those of a file that does not say who wrote it.
-        let exact_from = node.engine().floats_exact_from;
-        prefix_goes_on_as_live(&app(&ledger), &run, (&log, exact_from), log.len());
+        prefix_goes_on_as_live(&app(&ledger), &run, &log, log.len());
     }
 }
 
