@@ -90,7 +90,6 @@ pub(crate) fn sample(kind: EventKind) -> Event {
 /// The samples of what is asked of a run and of its end.
 fn sample_of_run(kind: EventKind) -> Event {
     let op = OpId::new(2).unwrap();
-    let output = Json::parse(r#"{"accuracy":0.9583}"#).unwrap();
     let child = RunId::new("sweep-1.2").unwrap();
     match kind {
         EventKind::CancelRequested => Event::CancelRequested {
