@@ -35,6 +35,11 @@ impl Clock {
         self.virtual_time.as_ref()
     }
 
+    /// Whether this is virtual time.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.virtual_time.is_some()
+    }
+
     /// The wall clock, for people and for what must survive a reboot.
     pub(crate) fn wall(&self) -> Timestamp {
         let now = match &self.virtual_time {

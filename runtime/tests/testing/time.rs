@@ -147,14 +147,14 @@ async fn a_clock_moved_by_hand_stops_where_it_was_told_to() {
     let app = TestApp::new(app).by_hand().open().await.unwrap();
     let begins = app.now();
     let run = app.start(nap, 86_400).await.unwrap();
-    app.advance(DAY - SECOND).await;
+    app.advance(DAY - SECOND).await.unwrap();
     assert_eq!(app.now().since(begins), DAY - SECOND);
     let ended = || async {
         let wait = tokio::time::timeout(Duration::from_millis(20), run.result());
         wait.await.is_ok()
     };
     assert!(!ended().await);
-    app.advance(SECOND).await;
+    app.advance(SECOND).await.unwrap();
     assert!(ended().await);
     app.shutdown().await.unwrap();
 }
@@ -164,7 +164,7 @@ async fn a_run_goes_on_after_a_restart_at_the_same_moment() {
     let app = open().await;
     let begins = app.now();
     let run = app.start(nap, 3_600).await.unwrap().id().clone();
-    app.advance(SECOND * 1_800).await;
+    app.advance(SECOND * 1_800).await.unwrap();
     let app = app.restart().await.unwrap();
     assert_eq!(app.now().since(begins), SECOND * 1_800);
     app.handle::<Timestamp>(&run).result().await.unwrap();
@@ -192,6 +192,8 @@ async fn a_shutdown_does_not_wait_for_a_body_that_does_not_return() {
 async fn who_waits_for_a_body_that_never_returns_is_told_which() {
     let app = TestApp::new(app).patience(Duration::from_millis(200)).open().await.unwrap();
     let error = app.run(stubborn, ()).await.unwrap_err().to_string();
+    assert!(error.contains("held by step `work` of run"), "{error}");
+    let error = app.advance(SECOND).await.unwrap_err().to_string();
     assert!(error.contains("held by step `work` of run"), "{error}");
     app.shutdown().await.unwrap();
 }
@@ -268,7 +270,7 @@ async fn retention_does_not_move_the_clock_and_passes_when_it_has_moved() {
     let begins = app.now();
     app.run(nap, 30 * 86_400).await.unwrap();
     assert_eq!(app.now().since(begins), DAY * 30);
-    app.advance(SECOND * 120).await;
+    app.advance(SECOND * 120).await.unwrap();
     let again = app.start(nap, 1).id("early").await.unwrap();
     assert!(!again.existing(), "it had left");
     again.result().await.unwrap();

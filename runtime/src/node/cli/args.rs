@@ -251,7 +251,7 @@ pub(super) struct Check {
     #[arg(long, conflicts_with = "run")]
     pub(super) all: bool,
     /// With `--all`: the runs that have ended, too, which must reach the same end
-    #[arg(long, requires = "all")]
+    #[arg(long, requires = "all", conflicts_with_all = ["run", "runs"])]
     pub(super) ended: bool,
     /// Replay the runs that this file names, one id a line; `-` reads stdin. Runs that have ended
     /// must reach the same end. `tidemill replay` selects them
