@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidemill_model::BootTime;
 
 use super::counted::Counted;
-use super::{STALL, State, VirtualTime};
+use super::{Moves, STALL, State, VirtualTime};
 use crate::error::{Error, ErrorKind};
 
 /// What is waited for.
@@ -77,13 +77,16 @@ impl State {
     /// Ends the waits that have taken too long.
     pub(super) fn fail_late(&mut self, now: BootTime, patience: Duration) -> Vec<Waker> {
         let held = match self.holders.values().cloned().collect::<Vec<_>>().join(", ") {
-            held if held.is_empty() => "and the clock was not moved".to_owned(),
+            held if held.is_empty() && self.moves == Moves::ByHand => {
+                ": the clock is moved by hand, and nobody has moved it far enough".to_owned()
+            }
+            held if held.is_empty() => String::new(),
             held => format!(
-                "while the clock was held by {held}: a body holds it until it returns; a script \
+                ", while the clock was held by {held}: a body holds it until it returns; a script \
                  that hangs does not"
             ),
         };
-        let why = format!("the wait took longer than {patience:?} of real time, {held}");
+        let why = format!("the wait took longer than {patience:?} of real time{held}");
         self.fail(|wait| now.since(wait.since) >= patience, &why)
     }
 
