@@ -276,3 +276,59 @@ async fn retention_does_not_move_the_clock_and_passes_when_it_has_moved() {
     again.result().await.unwrap();
     app.shutdown().await.unwrap();
 }
+
+async fn quick(step: Step, kind: u32) -> Result<u32> {
+    for round in 0..kind % 3 {
+        tokio::task::yield_now().await;
+        step.checkpoint(round).await?;
+    }
+    Ok(kind)
+}
+
+async fn quick_child(ctx: Ctx, kind: u32) -> Result<u32> {
+    Ok(ctx.step("quick", quick, kind).await?)
+}
+
+/// Lets all kinds of work race with a timer that must never fire.
+async fn honest(ctx: Ctx, rounds: u32) -> Result<u32> {
+    let mut done = 0;
+    for round in 0..rounds {
+        let alarm = ctx.sleep(SECOND * 3_600);
+        let work = async {
+            match round % 4 {
+                0 => ctx.step("quick", quick, round).await,
+                1 => ctx.step("quick", quick, round).blocking().await,
+                2 => ctx.child(quick_child, round).await,
+                _ => {
+                    let calls = (0..3).map(|_| ctx.step("quick", quick, round));
+                    try_join_all(calls).await.map(|all| all.len().try_into().unwrap_or(0))
+                }
+            }
+        };
+        tidemill::select! {
+            done_now = work => {
+                done_now?;
+                done += 1;
+            }
+            _ = alarm => return Err("the clock has moved while something was under way".into()),
+        }
+    }
+    Ok(done)
+}
+
+/// If anything in flight were not counted, the alarm of some run would go off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_clock_never_moves_while_anything_is_under_way() {
+    let made = || App::new("t").workflow("honest", honest).workflow("quick_child", quick_child);
+    let app = TestApp::new(made).open().await.unwrap();
+    let begins = app.now();
+    let mut runs = Vec::new();
+    for _ in 0..40 {
+        runs.push(app.start(honest, 24).await.unwrap());
+    }
+    for run in runs {
+        assert_eq!(run.result().await.unwrap(), 24);
+    }
+    assert_eq!(app.now(), begins);
+    app.shutdown().await.unwrap();
+}
