@@ -30,6 +30,7 @@ fn calm(program: Program) -> Program {
         // An attempt that failed may succeed when a crash repeats it, and win a race.
         Program::Step { .. } => Program::Step { fails: 0, attempts: 3, yields: 0, blocking: false },
         Program::Child(inner) => Program::Child(one(*inner)),
+        Program::Cleanup(inner) => Program::Cleanup(one(*inner)),
         Program::Sequence(all) => Program::Sequence(each(all)),
         Program::JoinAll(all) => Program::JoinAll(each(all)),
         Program::Unordered(all) => Program::Unordered(each(all)),

@@ -70,7 +70,7 @@ impl State {
         self.fail(
             |_| true,
             "nothing in the app can make progress: no body runs and no timer is set; the run waits \
-             for a blocked run, or for something that the test has yet to do",
+             for a blocked or paused run, or for something that the test has yet to do",
         )
     }
 
