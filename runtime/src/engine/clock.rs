@@ -82,8 +82,8 @@ impl Clock {
         self.virtual_time.as_ref().map_or(WorkInFlight::NONE, VirtualTime::work)
     }
 
-    /// The same for a message to the writer or a job of the pool, for which the writer does not
-    /// wait.
+    /// The same for what the writer does not wait for: its own messages, jobs of the pool, and waits
+    /// in real time.
     pub(crate) fn work_beside(&self) -> WorkInFlight {
         self.virtual_time.as_ref().map_or(WorkInFlight::NONE, VirtualTime::work_beside)
     }

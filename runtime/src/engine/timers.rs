@@ -145,7 +145,7 @@ impl Timers {
         if clock.as_virtual().is_none() {
             return self.sleep(delay).await;
         }
-        let _work = clock.work();
+        let _work = clock.work_beside();
         tokio::time::sleep(delay).await;
     }
 
