@@ -263,6 +263,20 @@ async fn heavy(ctx: Ctx, (): ()) -> Result<String> {
 }
 
 #[tokio::test]
+async fn a_job_of_the_pool_holds_the_clock_from_before_it_begins() {
+    let slowly = |(): ()| {
+        std::thread::park_timeout(Duration::from_millis(20));
+        Ok(())
+    };
+    let made = || App::new("t").workflow("heavy", heavy);
+    let app = TestApp::new(made).step("compute", slowly).open().await.unwrap();
+    let begins = app.now();
+    assert_eq!(app.run(heavy, ()).await.unwrap(), "done");
+    assert_eq!(app.now(), begins);
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn retention_does_not_move_the_clock_and_passes_when_it_has_moved() {
     let app = TestApp::new(|| app().keep("1d")).open().await.unwrap();
     let early = app.start(nap, 1).id("early").await.unwrap();
