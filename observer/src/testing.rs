@@ -4,8 +4,8 @@
 use rusqlite::Connection;
 use tidemill_eventlog::{Appender, Checkpoints, Process, projection};
 use tidemill_model::{
-    Durability, Event, Failure, FailureKind, Json, OpId, OpName, Parent, ProcessEnd, RunCreated,
-    RunId, RunState, Seed, Seq, Timestamp,
+    BlockReason, BlockReasonKind, Durability, Event, Failure, FailureKind, Json, OpId, OpName,
+    Parent, ProcessEnd, Requester, RunCreated, RunId, RunState, Seed, Seq, Timestamp,
 };
 
 fn op(n: u32) -> OpId {
@@ -171,6 +171,55 @@ pub(crate) fn file_of_states() -> (tempfile::TempDir, std::path::PathBuf) {
     };
     process.write(&connection).unwrap();
     file
+}
+
+/// Runs that were asked to end or to pause; the run's name says what became of it.
+pub(crate) fn file_of_asks() -> (tempfile::TempDir, std::path::PathBuf) {
+    let started = || Event::RunStarted { epoch: None, attempt: 1 };
+    let ada = || Requester::default().by("ada").because("wrong input\nof team b");
+    let sleeps = || Event::TimerStarted { op: op(1), name: name("ship"), fire_at: at(99) };
+    let asked = |resolves: &[(u32, u32)]| Event::CancelRequested {
+        requester: ada(),
+        resolves: resolves.iter().map(|(id, begun)| (op(*id), *begun)).collect(),
+    };
+    let ends = |message: &str, terminated| Event::RunFailed {
+        error: Failure { kind: FailureKind::Cancelled, ..failure(message) },
+        terminated,
+    };
+    let blocked = Event::RunBlocked {
+        reason: BlockReason {
+            kind: BlockReasonKind::Panic,
+            op: None,
+            logged: None,
+            asked: Some("the workflow panicked: no".into()),
+            advice: "mend it".into(),
+        },
+    };
+    let held = || Event::CancelHeld { requester: ada() };
+    let run = |run: &'static str, events: Vec<Event>| {
+        let before = [created("order", "1", None), started()];
+        before.into_iter().chain(events).map(move |event| (run, event))
+    };
+    let charge = step(1, "charge", "7");
+    let paused = Event::RunPaused { requester: Requester::default().because("no bank") };
+    let cancelled = "`ship` was cancelled: the run was asked to end by ada: wrong input";
+    let output = Event::RunCompleted { output: json("7") };
+    file_of(
+        run("cancelling", vec![charge.clone(), asked(&[])])
+            .chain(run("blocked", vec![sleeps(), held(), blocked]))
+            .chain(run("paused", vec![sleeps(), paused]))
+            .chain(run("cancelled", vec![sleeps(), asked(&[(1, 0)]), ends(cancelled, false)]))
+            .chain(run(
+                "terminated",
+                vec![
+                    charge,
+                    held(),
+                    Event::OpDropped { op: op(1) },
+                    ends("it was terminated by ada: wrong input", true),
+                ],
+            ))
+            .chain(run("completed", vec![sleeps(), asked(&[(1, 0)]), output])),
+    )
 }
 
 /// A run whose step returned more than a list of operations shows.

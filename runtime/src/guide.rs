@@ -15,6 +15,7 @@ page!(Concurrency, "concurrency.md");
 page!(StatusAndLabels, "status-and-labels.md");
 page!(Starting, "starting.md");
 page!(Errors, "errors.md");
+page!(Cancelling, "cancelling.md");
 page!(Determinism, "determinism.md");
 page!(ChangingCode, "changing-code.md");
 page!(Testing, "testing.md");

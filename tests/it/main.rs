@@ -6,10 +6,12 @@
 //! the tests, one file a promise.
 
 mod app_process;
+mod asks;
 mod attempts;
 mod author_cli;
 mod blocked;
 mod bucket_kills;
+mod cancel;
 mod chaos;
 mod command_errors;
 mod command_line;

@@ -135,6 +135,104 @@ fn what_a_step_does_is_told_in_words() {
 }
 
 #[test]
+fn who_asked_and_why_is_told_in_words() {
+    let (_dir, path) = crate::testing::file_of_asks();
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    let filter = RunFilter { limit: 10, ..RunFilter::default() };
+    let mut listed = query::runs(&connection, &filter).unwrap();
+    query::add_activity(&connection, &mut listed).unwrap();
+    check(
+        &super::runs(&listed, PIPE),
+        expect![[r#"
+        RUN         WORKFLOW  STATUS      STEPS    CREATED                      TOOK    PARENT  LABELS   REASON
+        completed   order     completed   -        1970-01-01T00:00:25.000000Z  4.000s  -       team=ml
+        terminated  order     cancelled   -        1970-01-01T00:00:19.000000Z  5.000s  -       team=ml  it was terminated by ada: wrong input
+        cancelled   order     cancelled   -        1970-01-01T00:00:14.000000Z  4.000s  -       team=ml  `ship` was cancelled: the run was asked to end by ada: wrong input
+        paused      order     paused      -        1970-01-01T00:00:10.000000Z  -       -       team=ml
+        blocked     order     blocked     -        1970-01-01T00:00:05.000000Z  -       -       team=ml  the workflow panicked: no
+        cancelling  order     cancelling  running  1970-01-01T00:00:01.000000Z  -       -       team=ml
+    "#]],
+    );
+    let mut shown = String::from("shown\n");
+    for run in ["cancelling", "blocked", "paused", "cancelled", "terminated", "completed"] {
+        let tree = super::run(&show(&connection, &run_id(run), None).unwrap(), &Fold::Long, PIPE);
+        shown += &tree;
+    }
+    check(
+        &shown,
+        expect![[r#"
+        shown
+        cancelling  order  cancelling
+        │  created    1970-01-01T00:00:01.000000Z
+        │  labels     team=ml
+        │  input      1
+        │  asked      to end at 1970-01-01T00:00:04.000000Z by ada: wrong input of team b
+        └─ 1 step charge  running
+        blocked  order  blocked
+        │  created    1970-01-01T00:00:05.000000Z
+        │  labels     team=ml
+        │  input      1
+        │  asked      to end at 1970-01-01T00:00:08.000000Z by ada: wrong input of team b
+        │             its code has not been told yet
+        │  blocked    the workflow panicked: no
+        │  advice     mend it
+        └─ 1 timer ship  waits until 1970-01-01T00:01:39.000000Z
+        paused  order  paused
+        │  created    1970-01-01T00:00:10.000000Z
+        │  labels     team=ml
+        │  input      1
+        │  paused     no bank
+        └─ 1 timer ship  waits until 1970-01-01T00:01:39.000000Z
+        cancelled  order  cancelled  4.000s
+        │  created    1970-01-01T00:00:14.000000Z
+        │  labels     team=ml
+        │  input      1
+        │  error      `ship` was cancelled: the run was asked to end by ada: wrong input
+        │  asked      to end at 1970-01-01T00:00:17.000000Z by ada: wrong input of team b
+        └─ 1 timer ship  cancelled  1.000s
+        terminated  order  cancelled  5.000s
+        │  created    1970-01-01T00:00:19.000000Z
+        │  labels     team=ml
+        │  input      1
+        │  error      it was terminated by ada: wrong input
+        │  asked      to end at 1970-01-01T00:00:22.000000Z by ada: wrong input of team b
+        │  ended      without its code
+        └─ 1 step charge  dropped  2.000s
+        completed  order  completed  4.000s
+        │  created    1970-01-01T00:00:25.000000Z
+        │  labels     team=ml
+        │  input      1
+        │  output     7
+        │  asked      to end at 1970-01-01T00:00:28.000000Z by ada: wrong input of team b
+        └─ 1 timer ship  cancelled  1.000s
+    "#]],
+    );
+    let mut events = String::from("events\n");
+    let range = EventRange { after: Seq::ZERO, until: None, limit: 100 };
+    for_each_event::<Error>(&connection, None, range, |event| {
+        let line = super::event_line(&event);
+        let told = ["cancel_", "run_paused", "run_failed"].iter().any(|kind| line.contains(kind));
+        events += if told { &line } else { "" };
+        Ok(())
+    })
+    .unwrap();
+    check(
+        &events,
+        expect![[r#"
+        events
+              4  1970-01-01T00:00:04.000000Z  cancelling  cancel_requested  {"requester":{"by":"ada","reason":"wrong input\nof team b"}}
+              8  1970-01-01T00:00:08.000000Z  blocked  cancel_held  {"requester":{"by":"ada","reason":"wrong input\nof team b"}}
+             13  1970-01-01T00:00:13.000000Z  paused  run_paused  {"requester":{"reason":"no bank"}}
+             17  1970-01-01T00:00:17.000000Z  cancelled  cancel_requested  {"requester":{"by":"ada","reason":"wrong input\nof team b"},"resolves":{"1":0}}
+             18  1970-01-01T00:00:18.000000Z  cancelled  run_failed  {"error":{"kind":"cancelled","message":"`ship` was cancelled: the run was asked to end by ada: wrong…
+             22  1970-01-01T00:00:22.000000Z  terminated  cancel_held  {"requester":{"by":"ada","reason":"wrong input\nof team b"}}
+             24  1970-01-01T00:00:24.000000Z  terminated  run_failed  {"error":{"kind":"cancelled","message":"it was terminated by ada: wrong input"},"terminated":true}
+             28  1970-01-01T00:00:28.000000Z  completed  cancel_requested  {"requester":{"by":"ada","reason":"wrong input\nof team b"},"resolves":{"1":0}}
+    "#]],
+    );
+}
+
+#[test]
 fn an_event_is_a_line() {
     let (_dir, path) = file();
     let connection = tidemill_eventlog::open_any(&path).unwrap();
@@ -182,10 +280,10 @@ fn a_report_names_what_is_wrong() {
     check(
         &super::fsck_report(&report),
         expect![[r#"
-        16 events, 2 runs, up to event 16 of 1970-01-01T00:00:16.000000Z
-        schema 2, node none, epoch none
-        clean
-    "#]],
+            16 events, 2 runs, up to event 16 of 1970-01-01T00:00:16.000000Z
+            schema 3, node none, epoch none
+            clean
+        "#]],
     );
     report.findings.push(tidemill_eventlog::Finding {
         kind: tidemill_eventlog::FindingKind::Unreadable,

@@ -7,7 +7,8 @@ use super::screen::{Colour, Screen};
 use super::{JSON_CHARS_MAX, duration, json, short};
 use crate::show::DEPTH_MAX;
 use tidemill_model::{
-    AttemptView, Cut, Json, OperationView, RunView, Timestamp, WaitsFor, terminal,
+    AttemptView, CancelView, Cut, Json, OperationView, Requester, RunView, Timestamp, WaitsFor,
+    terminal,
 };
 
 /// How much of an error's message a line shows.
@@ -138,12 +139,30 @@ impl Tree<'_> {
         if let Some(error) = &view.error {
             self.field("error", &short(&error.message, ERROR_CHARS_MAX));
         }
+        self.asked(view);
         if let Some(WaitsFor { run, reason }) = &view.waits_for {
             self.field("waits for", &format!("{run}, which is blocked: {}", reason.why()));
         }
         if let Some(blocked) = &view.blocked {
             self.field("blocked", &blocked.why());
             self.field("advice", &blocked.advice);
+        }
+    }
+
+    /// Who asked it to end or paused it, and why.
+    fn asked(&mut self, view: &RunView) {
+        let by = |requester: &Requester| short(&requester.to_string(), ERROR_CHARS_MAX);
+        if let Some(CancelView { requester, at, observed, terminated }) = &view.cancel {
+            self.field("asked", &format!("to end at {at}{}", by(requester)));
+            if !view.status.is_final() && !observed {
+                self.field("", "its code has not been told yet");
+            }
+            if *terminated {
+                self.field("ended", "without its code");
+            }
+        }
+        if let Some(requester) = &view.paused {
+            self.field("paused", by(requester).trim_start_matches([' ', ':']));
         }
     }
 

@@ -2,8 +2,9 @@
 //! words about what was asked of the run.
 
 use maud::{Markup, html};
-use tidemill_model::{CancelView, Requester, RunStatus};
+use tidemill_model::{CancelView, Failure, Requester, RunStatus};
 
+use crate::payload;
 use crate::site::Site;
 use crate::words;
 
@@ -12,20 +13,21 @@ use super::RunPage;
 /// What a form may ask of a run, as the last part of its address.
 pub const ACTS: [&str; 4] = ["cancel", "pause", "resume", "terminate"];
 
-/// A button: what it asks, its word, and what the question before it is done warns of.
+/// Of the error of a cancelled run, so much is shown.
+const ERROR_CHARS_MAX: usize = 400;
+
+/// A button: what it asks, and its word.
 struct Act {
     verb: &'static str,
     word: &'static str,
-    warns: &'static str,
 }
 
-const CANCEL: Act = Act { verb: "cancel", word: "Cancel", warns: "" };
-const PAUSE: Act = Act { verb: "pause", word: "Pause", warns: "" };
-const RESUME: Act = Act { verb: "resume", word: "Resume", warns: "" };
-const TERMINATE: Act =
-    Act { verb: "terminate", word: "Terminate", warns: " Nothing is cleaned up." };
+const CANCEL: Act = Act { verb: "cancel", word: "Cancel" };
+const PAUSE: Act = Act { verb: "pause", word: "Pause" };
+const RESUME: Act = Act { verb: "resume", word: "Resume" };
+const TERMINATE: Act = Act { verb: "terminate", word: "Terminate" };
 
-/// What can be asked of a run now.
+/// What can be asked of a run now. Every run that has not ended can be terminated besides.
 fn acts(status: RunStatus, is_asked_to_end: bool) -> Vec<Act> {
     let mut acts = match status {
         RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled => return Vec::new(),
@@ -40,62 +42,96 @@ fn acts(status: RunStatus, is_asked_to_end: bool) -> Vec<Act> {
     if !is_asked_to_end {
         acts.push(CANCEL);
     }
-    acts.push(TERMINATE);
     acts
 }
 
 impl RunPage {
-    /// The form; nothing if the run has ended, and on a page of the past.
+    /// The form; nothing if the run has ended, and on a page of the past. What cleans nothing up is
+    /// folded away, behind what it does.
     pub(super) fn acts(&self, site: &Site) -> Markup {
-        let Some(token) = site.form_token().filter(|_| self.event == self.events) else {
+        let token = site.form_token().filter(|_| self.event == self.events);
+        let Some(token) = token.filter(|_| !self.run.status.is_final()) else {
             return html! {};
         };
         let acts = acts(self.run.status, self.run.cancel.is_some());
-        if acts.is_empty() {
-            return html! {};
-        }
-        let address = |verb| site.at(&["runs", self.run.id.as_str(), verb]);
+        let why = html! {
+            label { "Why " input name="reason" maxlength="1000" placeholder="for who looks at it later"; }
+        };
+        let button = |act: &Act, warns: &str| {
+            let address = site.at(&["runs", self.run.id.as_str(), act.verb]);
+            let question = format!("{} {}?{warns}", act.word, self.run.id);
+            html! {
+                button.main[act.verb == "resume"] formaction=(address) data-ask=(question) { (act.word) }
+            }
+        };
         html! {
             form.acts method="post" {
                 input type="hidden" name="form_token" value=(token);
-                @for act in &acts {
-                    @let question = format!("{} {}?{}", act.word, self.run.id, act.warns);
-                    button.main[act.verb == "resume"] formaction=(address(act.verb)) data-ask=(question) { (act.word) }
-                    " "
+                @for act in &acts { (button(act, "")) }
+                @if !acts.is_empty() { (why) }
+                details {
+                    summary { "If it must end without its code" }
+                    @if acts.is_empty() { (why) }
+                    p { "It ends at once and cleans nothing up. A body that runs goes on until it returns. "
+                        (button(&TERMINATE, " Nothing is cleaned up.")) }
                 }
-                label { "why " input name="reason" maxlength="1000" size="24"; }
             }
         }
     }
 
     /// Who asked it to end, or paused it.
     pub(super) fn asked(&self, site: &Site) -> Markup {
-        let run = &self.run;
         html! {
-            @if let Some(CancelView { requester, at, observed, terminated }) = &run.cancel {
-                p.card { @if *terminated { "Ended without its code" } @else { "Asked to end" }
-                    (said(site, requester)) ", " (words::ago(*at, site.now)) "."
+            @if let Some(cancel) = &self.run.cancel { (self.cancelled(site, cancel)) }
+            @if let Some(requester) = &self.run.paused {
+                div.card.asked {
+                    p { "Paused" (by(site, requester)) "." }
+                    (because(requester))
+                }
+            }
+        }
+    }
+
+    /// Who asked it to end, and what came of that.
+    fn cancelled(&self, site: &Site, cancel: &CancelView) -> Markup {
+        let CancelView { requester, at, observed, terminated } = cancel;
+        let run = &self.run;
+        let ends_it = |error: &Failure| error.message == format!("it was terminated{requester}");
+        let is_theirs = *terminated && run.error.as_ref().is_some_and(ends_it);
+        let error = run.error.as_ref().filter(|_| run.status == RunStatus::Cancelled);
+        html! {
+            div.card.asked {
+                p {
+                    @if is_theirs { "Ended without its code" } @else { "Asked to end" }
+                    (by(site, requester)) ", " (words::ago(*at, site.now)) "."
+                    @if *terminated && !is_theirs { " It was ended without its code later." }
                     @if !observed && !terminated && !run.status.is_final() {
                         " Its code has not been told yet."
                     }
-                    @if run.status == RunStatus::Completed { " It completed all the same." } }
-            }
-            @if let Some(requester) = &run.paused {
-                p.card { "Paused" (said(site, requester)) "." }
+                    @if run.status == RunStatus::Completed { " It completed all the same." }
+                }
+                (because(requester))
+                @if let Some(error) = error.filter(|_| !is_theirs) {
+                    p.soft { (payload::short(&error.to_string(), ERROR_CHARS_MAX)) }
+                }
             }
         }
     }
 }
 
-/// Who asked, and why.
-fn said(site: &Site, requester: &Requester) -> Markup {
+/// Who asked.
+fn by(site: &Site, requester: &Requester) -> Markup {
     html! {
         @if let Some(by) = &requester.by { " by " b { (by) } }
         @if let Some(parent) = &requester.parent {
             " by its parent " a href=(site.run(parent.as_str())) { (parent) }
         }
-        @if let Some(reason) = &requester.reason { ": " q { (reason) } }
     }
+}
+
+/// Why, in a paragraph of its own: marks of direction in it turn nothing else.
+fn because(requester: &Requester) -> Markup {
+    html! { @if let Some(reason) = &requester.reason { p { q { (reason) } } } }
 }
 
 #[cfg(test)]
@@ -107,11 +143,11 @@ mod tests {
         let verbs = |status, asked| {
             acts(status, asked).iter().map(|act| act.verb).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(verbs(RunStatus::Running, false), "pause cancel terminate");
-        assert_eq!(verbs(RunStatus::Blocked, false), "resume cancel terminate");
-        assert_eq!(verbs(RunStatus::Paused, false), "resume cancel terminate");
-        assert_eq!(verbs(RunStatus::Blocked, true), "resume terminate");
-        assert_eq!(verbs(RunStatus::Cancelling, true), "terminate");
+        assert_eq!(verbs(RunStatus::Running, false), "pause cancel");
+        assert_eq!(verbs(RunStatus::Blocked, false), "resume cancel");
+        assert_eq!(verbs(RunStatus::Paused, false), "resume cancel");
+        assert_eq!(verbs(RunStatus::Blocked, true), "resume");
+        assert_eq!(verbs(RunStatus::Cancelling, true), "");
         for ended in RunStatus::ALL.into_iter().filter(|status| status.is_final()) {
             assert_eq!(verbs(ended, false), "");
         }

@@ -29,6 +29,8 @@ pub(crate) enum Did {
     CutOff,
     /// Its body has ended, and its run has not observed that yet.
     Held,
+    /// It ended with the cancel of its run.
+    Cancelled,
     /// It was dropped.
     Dropped,
     /// A timer, or anything else that is waited for.
@@ -39,7 +41,7 @@ pub(crate) enum Did {
 
 impl Did {
     /// All of them, in the order of a legend.
-    pub(crate) const ALL: [Did; 10] = [
+    pub(crate) const ALL: [Did; 11] = [
         Did::Queued,
         Did::Running,
         Did::Completed,
@@ -47,6 +49,7 @@ impl Did {
         Did::BackOff,
         Did::CutOff,
         Did::Held,
+        Did::Cancelled,
         Did::Dropped,
         Did::Waiting,
         Did::Child,
@@ -62,6 +65,7 @@ impl Did {
             Did::BackOff => "backoff",
             Did::CutOff => "cut",
             Did::Held => "held",
+            Did::Cancelled => "cancelled",
             Did::Dropped => "dropped",
             Did::Waiting => "waiting",
             Did::Child => "child",
@@ -78,6 +82,7 @@ impl Did {
             Did::BackOff => "back-off",
             Did::CutOff => "cut off: the process had ended",
             Did::Held => "ended, not yet observed",
+            Did::Cancelled => "cancelled with its run",
             Did::Dropped => "dropped",
             Did::Waiting => "timer",
             Did::Child => "child",
@@ -92,6 +97,7 @@ impl Did {
                 | Did::Completed
                 | Did::Failed
                 | Did::Queued
+                | Did::Cancelled
                 | Did::Dropped
                 | Did::Held
                 | Did::Child
@@ -117,9 +123,16 @@ pub(crate) fn bars(op: &Op, now: Timestamp) -> Vec<Bar> {
 
 fn waiting(op: &Op, did: Did) -> Did {
     match op.status {
-        OpStatus::Dropped | OpStatus::Cancelled(_) => Did::Dropped,
+        OpStatus::Dropped => Did::Dropped,
+        OpStatus::Cancelled(_) => Did::Cancelled,
         OpStatus::Open | OpStatus::Completed(_) | OpStatus::Failed(_) => did,
     }
+}
+
+/// Whether this attempt is the last one of a step that ended with the cancel of its run.
+fn ended_with_run(op: &Op, attempt: Option<u32>) -> bool {
+    matches!(op.status, OpStatus::Cancelled(_))
+        && op.attempts.last().map(|last| last.number) == attempt
 }
 
 fn bar(did: Did, from: Timestamp, to: Timestamp, attempt: Option<u32>) -> Bar {
@@ -148,6 +161,9 @@ fn of_step(op: &Op, now: Timestamp) -> Vec<Bar> {
         }
         let (did, to) = match attempt.state {
             AttemptState::Completed => (Did::Completed, attempt.ended_at.or(op.ended_at)),
+            AttemptState::Failed | AttemptState::Dropped if ended_with_run(op, number) => {
+                (Did::Cancelled, attempt.ended_at.or(op.ended_at))
+            }
             AttemptState::Failed => (Did::Failed, attempt.ended_at.or(op.ended_at)),
             AttemptState::Dropped => (Did::Dropped, attempt.ended_at.or(op.ended_at)),
             AttemptState::Held => (Did::Completed, attempt.ended_at),

@@ -116,7 +116,7 @@ pub struct OpRow {
     pub kind: Word,
     /// Its name.
     pub name: String,
-    /// `open`, `completed`, `failed` or `dropped`.
+    /// `open`, `completed`, `failed`, `cancelled` or `dropped`.
     pub status: Word,
     /// When it started.
     pub started_at: Timestamp,
@@ -140,8 +140,8 @@ pub struct OpRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BarView {
-    /// `queued`, `running`, `completed`, `failed`, `backoff`, `cut`, `held`, `dropped`, `waiting` or
-    /// `child`.
+    /// `queued`, `running`, `completed`, `failed`, `backoff`, `cut`, `held`, `cancelled`, `dropped`,
+    /// `waiting` or `child`.
     pub did: Word,
     /// From when.
     pub from: Timestamp,

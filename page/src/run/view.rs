@@ -87,14 +87,14 @@ impl RunPage {
             @if let Some(waits) = &run.waits_for {
                 p.card.bad { "Waits for " a href=(site.run(waits.run.as_str())) { (waits.run) } ", which is blocked: " (one_line(&waits.reason.why())) }
             }
-            @if let Some(error) = &run.error {
+            @if let Some(error) = run.error.as_ref().filter(|_| run.status != RunStatus::Cancelled) {
                 div.card.bad role="alert" {
                     @if let Some(failed) = &self.failed {
                         p { strong { (failed.kind) " " a href=(self.operation_at(site, failed.op.get())) { (failed.name) } }
                             " (operation " (failed.op) ") failed"
                             @if failed.attempts > 1 { " after " (failed.attempts) " attempts" } ":" }
                     }
-                    (payload::failure(if run.status == RunStatus::Cancelled { "cancelled" } else { "error" }, error, Some(&self.part(site, "error"))))
+                    (payload::failure("error", error, Some(&self.part(site, "error"))))
                 }
             } @else if let Some(failed) = &self.failed {
                 p.card { "Its " (failed.kind) " " a href=(self.operation_at(site, failed.op.get())) { (failed.name) } " failed, and the run went on."
@@ -225,7 +225,7 @@ impl RunPage {
                     @if row.attempts > 1 { " " span.soft { (row.attempts) " attempts" } }
                     @if row.attempts > 1 && row.checkpoints > 0 { span.soft { "," } }
                     @if row.checkpoints > 0 { " " span.soft { (words::count(row.checkpoints, "checkpoint")) } }
-                    @if let Some(error) = &row.error { div.error.short { (payload::short(&error.to_string(), ERROR_CHARS_MAX)) } }
+                    @if let Some(error) = &row.error { div.short.error[row.status != "cancelled"].soft[row.status == "cancelled"] { (payload::short(&error.to_string(), ERROR_CHARS_MAX)) } }
                 }
                 td.wide { (chart.row(&row.bars)) }
                 td.n { @if let Some(ms) = row.duration_ms { (words::duration(ms)) } }

@@ -8,6 +8,7 @@
 //! - [`learning`] a search over numbers, with numbers in its checkpoints
 //! - [`deadly`] workflows that end the process
 //! - [`selfish`] workflows that hold their thread
+//! - [`ordering`] orders that are cancelled
 //! - [`own_main`] the same app without `App::main`
 //! - [`attached`] a process that is no app, but attaches like one
 //!
@@ -21,6 +22,7 @@ mod hostile;
 mod learning;
 mod ledger;
 mod misbehaving;
+mod ordering;
 mod own_main;
 mod selfish;
 mod steady;
@@ -69,6 +71,10 @@ fn main() -> ExitCode {
         .workflow("learn", learning::learn)
         .workflow("hog", selfish::hog)
         .workflow("slow_turn", selfish::slow_turn)
+        .workflow("order", ordering::order)
+        .workflow("basket", ordering::basket)
+        .workflow("listens", ordering::listens)
+        .workflow("spoils", ordering::spoils)
         .workflow("changed", misbehaving::changed);
     let app =
         if misbehaving::redeployed() { app } else { app.workflow("retired", misbehaving::retired) };

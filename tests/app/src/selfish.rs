@@ -36,6 +36,6 @@ pub(crate) async fn slow_turn(ctx: Ctx, millis: u64) -> Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what authors must not do is what is tested")]
-fn hold(millis: u64) {
+pub(crate) fn hold(millis: u64) {
     std::thread::sleep(Duration::from_millis(millis));
 }

@@ -14,7 +14,7 @@ use crate::support::scratch;
 const BOUND: Duration = Duration::from_secs(60);
 
 /// Ends of what it may stand in, scripts in three ways, marks of direction, control characters.
-const TAGS: &str = "\"><img src=x onerror=window.hacked=1></title></style></svg>\
+pub(super) const TAGS: &str = "\"><img src=x onerror=window.hacked=1></title></style></svg>\
                     <script>window.hacked=1</script>'--><svg onload=window.hacked=1>&lt;b&gt;\
                     \u{202e}\u{2066}\u{200f}\u{1b}[31m\u{7}\u{0}\u{2028}\r\nforged";
 /// What a link must not be made of.
@@ -44,7 +44,7 @@ fn begin() -> (App, Observer) {
 /// Asserts that a page has no element and no attribute but ours. `scripts` and `pictures` are those
 /// that it has.
 #[track_caller]
-fn assert_only_text(tab: &Tab, scripts: usize, pictures: usize) {
+pub(super) fn assert_only_text(tab: &Tab, scripts: usize, pictures: usize) {
     let address = tab.address();
     assert!(tab.eval::<bool>("window.hacked === undefined"), "{address} ran it");
     assert_eq!(tab.count("script"), scripts, "{address}");

@@ -10,7 +10,9 @@
  * TIDEMILL_TEST_SLOW_SYNC=FILE makes each such sync last a few milliseconds, as on a disk in a data
  * centre, and keeps FILE for as long: one that is there after a kill says where it fell.
  *
- * TIDEMILL_TEST_FAIL_SYNC=FILE makes each such sync fail with EIO while FILE exists. */
+ * TIDEMILL_TEST_FAIL_SYNC=FILE makes each such sync fail with EIO while FILE exists.
+ *
+ * TIDEMILL_TEST_FULL_DISK=FILE makes each write to a WAL fail with ENOSPC while FILE exists. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -75,6 +77,23 @@ static int sync_with(long call, int fd) {
     int result = (int)syscall(call, fd);
     unlink(mark);
     return result;
+}
+
+static int is_full(int fd) {
+    const char *flag = getenv("TIDEMILL_TEST_FULL_DISK");
+    return flag != NULL && access(flag, F_OK) == 0 && is_wal(fd);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t bytes, off64_t at) {
+    if (is_full(fd)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return syscall(SYS_pwrite64, fd, data, bytes, at);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t bytes, off_t at) {
+    return pwrite64(fd, data, bytes, at);
 }
 
 int fdatasync(int fd) { return sync_with(SYS_fdatasync, fd); }

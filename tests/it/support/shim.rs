@@ -96,6 +96,34 @@ impl BadDisk {
     }
 }
 
+/// Leaves no space on a process's disk for a commit.
+#[derive(Debug, Clone)]
+pub(crate) struct FullDisk {
+    flag: PathBuf,
+}
+
+impl FullDisk {
+    pub(crate) fn new() -> Self {
+        Self { flag: scratch::folder("full-disk").join("flag") }
+    }
+
+    /// What the process needs in its environment.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let text = |path: &Path| path.to_str().expect("a test path in UTF-8").to_owned();
+        vec![("LD_PRELOAD", text(library())), ("TIDEMILL_TEST_FULL_DISK", text(&self.flag))]
+    }
+
+    /// From now on no commit fits.
+    pub(crate) fn fill(&self) {
+        std::fs::write(&self.flag, "").expect("raise the flag");
+    }
+
+    /// There is space again.
+    pub(crate) fn clear(&self) {
+        std::fs::remove_file(&self.flag).expect("lower the flag");
+    }
+}
+
 /// The shim, compiled once a test process.
 fn library() -> &'static Path {
     static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {

@@ -5,7 +5,10 @@
 //! | `serve` | opens the file, continues its runs, serves the HTTP API until SIGTERM |
 //! | `run WORKFLOW INPUT` | opens the file itself, starts a run, waits, prints its output |
 //! | `start WORKFLOW INPUT` | asks a node to start a run, prints its id, or waits and prints its output |
-//! | `resume RUN` | asks a node to try a blocked run again |
+//! | `cancel RUN` | asks a node to end a run after its clean-up |
+//! | `pause RUN` | asks a node to start nothing new of a run |
+//! | `resume RUN` | asks a node to try a blocked run again, or to go on with a paused one |
+//! | `terminate RUN` | asks a node to end a run without its code |
 //! | `workflows` | lists the program's workflows |
 //! | `check RUN` | replays a run of a file against this program without executing steps |
 //! | `check --all` | the same for all runs of a file that have not ended |
@@ -25,7 +28,7 @@ mod serve;
 
 use std::process::ExitCode;
 
-use tidemill_model::{BlockReason, RunId, WaitsFor, terminal};
+use tidemill_model::{BlockReason, FailureKind, RunId, WaitsFor, terminal};
 use tidemill_telemetry::log;
 
 use self::args::AppCommand;
@@ -50,9 +53,10 @@ impl App {
     /// ```
     ///
     /// `serve` runs a node with its HTTP API, `run` one workflow to its end, `start`, `cancel`,
-    /// `pause`, `resume` and `terminate` call a serving node, `workflows` lists, `check` replays runs without executing them. What the
-    /// program does before this call, it does before each of them: `check` and `workflows` need no
-    /// client and no secret, so connect where a step first needs it (docs/replay.md has the pattern).
+    /// `pause`, `resume` and `terminate` call a serving node, `workflows` lists, `check` replays runs
+    /// without executing them. What the program does before this call, it does before each of them:
+    /// `check` and `workflows` need no client and no secret, so connect where a step first needs it
+    /// (docs/replay.md has the pattern).
     ///
     /// It prints panics as Rust does, but escapes control characters; a program that has its own
     /// panic hook keeps it with [`App::keep_panic_hook`].
@@ -178,7 +182,11 @@ pub(super) fn print_end(run: &RunId, ended: &RunResult, whole: Option<&str>) -> 
             ExitCode::SUCCESS
         }
         RunResult::Failed(failure) => {
-            say(&format!("error: run {run} failed: {failure}"));
+            let how = match failure.kind {
+                FailureKind::Cancelled => "was cancelled",
+                FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => "failed",
+            };
+            say(&format!("error: run {run} {how}: {failure}"));
             ExitCode::FAILURE
         }
         RunResult::Blocked(reason) => {

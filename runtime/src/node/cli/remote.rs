@@ -76,8 +76,7 @@ pub(super) async fn resume(args: Resume) -> CommandResult {
         say_blocked(&format!("error: run {run} is blocked again"), reason);
         return Ok(ExitCode::FAILURE);
     }
-    if let Some(failure) = &told.error {
-        say(&format!("error: run {run} failed: {failure}"));
+    if has_failed(&run, &told) {
         return Ok(ExitCode::FAILURE);
     }
     if let Some(waits) = told.waits_for {
@@ -86,7 +85,8 @@ pub(super) async fn resume(args: Resume) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `cancel`, `pause` and `terminate`: asks the node, and says what the run is then.
+/// `cancel`, `pause` and `terminate`: asks the node, and says what the run is then: 0 unless it failed,
+/// as one does whose clean-up fails.
 pub(super) async fn ask(what: &str, args: Ask) -> CommandResult {
     let run = RunId::new(&args.run).map_err(Error::from)?;
     let node = node(&args.node)?;
@@ -101,7 +101,18 @@ pub(super) async fn ask(what: &str, args: Ask) -> CommandResult {
         );
         say_blocked(&message, reason);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if has_failed(&run, &told) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Says why the run failed, if it did. One that was cancelled did what it was asked.
+fn has_failed(run: &RunId, told: &RunAnswer) -> bool {
+    match &told.error {
+        Some(failure) if told.status == RunStatus::Failed => {
+            say(&format!("error: run {run} failed: {failure}"));
+            true
+        }
+        Some(_) | None => false,
+    }
 }
 
 fn told(answer: &Json) -> Result<RunAnswer, Error> {
