@@ -230,6 +230,58 @@ fn children_undo_their_charges_before_their_parent_ends() {
     }
 }
 
+/// Whoever is asked first, and whenever the process dies, each child is told and undoes its charge.
+#[test]
+fn children_of_a_run_that_ended_are_told_after_a_kill() {
+    for verb in ["cancel", "terminate"] {
+        let ledger = Ledger::new();
+        let settings = settings(&ledger);
+        let mut app = settings.start();
+        let orders = [1_000, 1_500, 2_000].map(|millis| json!({ "millis": millis }));
+        app.api().start("r1", "basket", &json!(orders));
+        wait::until_true("the charges", BOUND, || ledger.total("begin") == 3);
+        let reply = ask(&app.api(), "r1", verb);
+        app.kill();
+        let status = if verb == "cancel" { "cancelling" } else { "cancelled" };
+        assert_eq!(reply.body["status"], status);
+        assert_eq!(ledger.total("end"), 0, "the kill came first");
+        let mut app = settings.start();
+        for child in ["r1.1", "r1.2", "r1.3"] {
+            let run = app.api().wait_ended(child, BOUND);
+            assert_eq!(run["status"], "cancelled", "{verb}: {run:#}");
+            assert_eq!(run["cancel"]["parent"], "r1", "{verb}: {run:#}");
+            let refunds = ledger.entries();
+            let refunds = refunds.iter().filter(|it| it.run == child && it.name == "refund");
+            assert_eq!(refunds.filter(|it| it.what == "end").count(), 1, "{verb}: {child}");
+        }
+        assert_eq!(app.api().wait_ended("r1", BOUND)["status"], "cancelled");
+        assert_eq!(app.shut_down(), 0, "{}", app.log());
+    }
+}
+
+#[test]
+fn a_charge_that_ends_while_its_run_is_paused_is_not_made_again() {
+    let ledger = Ledger::new();
+    let settings = settings(&ledger);
+    let mut app = settings.start();
+    app.api().start("r1", "order", &json!({ "millis": 1_000 }));
+    wait::until_true("the charge", BOUND, || ledger.total("begin") == 1);
+    assert_eq!(ask(&app.api(), "r1", "pause").body["status"], "paused");
+    wait::until_true("the charge's end in the log", BOUND, || {
+        let run = app.api().run("r1").unwrap_or_default();
+        run["operations"][0]["held"] == true
+    });
+    app.kill();
+    let mut app = settings.start();
+    assert_eq!(app.api().status("r1").as_deref(), Some("paused"));
+    // A cancel ends the pause: the run observes the charge, and undoes it.
+    assert_eq!(ask(&app.api(), "r1", "cancel").status, 200);
+    assert_eq!(app.api().wait_ended("r1", BOUND)["status"], "cancelled");
+    let begun = |name: &str| ledger.count("r1", name, "begin");
+    assert_eq!((begun("charge"), begun("refund")), (1, 1));
+    assert_eq!(app.shut_down(), 0, "{}", app.log());
+}
+
 #[test]
 fn a_full_disk_refuses_a_cancel_and_changes_nothing() {
     let (disk, ledger) = (FullDisk::new(), Ledger::new());
