@@ -83,6 +83,15 @@ pub(crate) fn sample(kind: EventKind) -> Event {
             Event::OpHeld { op, name, attempt: Some(1), end }
         }
         EventKind::RunCompleted => Event::RunCompleted { output },
+        kind => sample_of_run(kind),
+    }
+}
+
+/// The samples of what is asked of a run and of its end.
+fn sample_of_run(kind: EventKind) -> Event {
+    let op = OpId::new(2).unwrap();
+    let child = RunId::new("sweep-1.2").unwrap();
+    match kind {
         EventKind::CancelRequested => Event::CancelRequested {
             requester: requester(),
             resolves: [(op, 0), (OpId::new(10).unwrap(), 2)].into(),
@@ -100,6 +109,7 @@ pub(crate) fn sample(kind: EventKind) -> Event {
         },
         EventKind::RunResumed => Event::RunResumed {},
         EventKind::RunPaused => Event::RunPaused { requester: requester() },
+        kind => panic!("{kind} has no sample"),
     }
 }
 

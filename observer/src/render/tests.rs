@@ -135,7 +135,7 @@ fn what_a_step_does_is_told_in_words() {
 }
 
 #[test]
-fn who_asked_and_why_is_told_in_words() {
+fn who_asked_and_why_is_told_in_lists() {
     let (_dir, path) = crate::testing::file_of_asks();
     let connection = tidemill_eventlog::open_any(&path).unwrap();
     let filter = RunFilter { limit: 10, ..RunFilter::default() };
@@ -153,6 +153,13 @@ fn who_asked_and_why_is_told_in_words() {
         cancelling  order     cancelling  running  1970-01-01T00:00:01.000000Z  -       -       team=ml
     "#]],
     );
+    check_asking_events(&connection);
+}
+
+#[test]
+fn who_asked_and_why_is_shown() {
+    let (_dir, path) = crate::testing::file_of_asks();
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
     let mut shown = String::from("shown\n");
     for run in ["cancelling", "blocked", "paused", "cancelled", "terminated", "completed"] {
         let tree = super::run(&show(&connection, &run_id(run), None).unwrap(), &Fold::Long, PIPE);
@@ -207,9 +214,12 @@ fn who_asked_and_why_is_told_in_words() {
         └─ 1 timer ship  cancelled  1.000s
     "#]],
     );
+}
+
+fn check_asking_events(connection: &rusqlite::Connection) {
     let mut events = String::from("events\n");
     let range = EventRange { after: Seq::ZERO, until: None, limit: 100 };
-    for_each_event::<Error>(&connection, None, range, |event| {
+    for_each_event::<Error>(connection, None, range, |event| {
         let line = super::event_line(&event);
         let told = ["cancel_", "run_paused", "run_failed"].iter().any(|kind| line.contains(kind));
         events += if told { &line } else { "" };

@@ -82,12 +82,16 @@ fn has_ended(run: &RunId, status: RunStatus) -> Error {
 }
 
 impl Pending {
-    /// The status of the run once this turn is durable, in which it was asked to end.
-    pub(super) fn status_after_cancel(&self) -> RunStatus {
+    /// What a cancel is answered once this turn is durable, if the turn told the run's code of it.
+    ///
+    /// # Errors
+    /// `Conflict`: the run ended before that.
+    pub(super) fn answer_to_cancel(&self, run: &RunId, is_told: bool) -> Result<RunStatus, Error> {
         match (&self.ended, &self.blocked) {
-            (Some(ended), _) => status_of(ended),
-            (None, Some(_)) => RunStatus::Blocked,
-            (None, None) => RunStatus::Cancelling,
+            (Some(ended), _) if !is_told => Err(has_ended(run, status_of(ended))),
+            (Some(ended), _) => Ok(status_of(ended)),
+            (None, Some(_)) => Ok(RunStatus::Blocked),
+            (None, None) => Ok(RunStatus::Cancelling),
         }
     }
 }

@@ -35,6 +35,11 @@ impl Clock {
         self.virtual_time.as_ref()
     }
 
+    /// Whether this is virtual time.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.virtual_time.is_some()
+    }
+
     /// The wall clock, for people and for what must survive a reboot.
     pub(crate) fn wall(&self) -> Timestamp {
         let now = match &self.virtual_time {
@@ -77,8 +82,8 @@ impl Clock {
         self.virtual_time.as_ref().map_or(WorkInFlight::NONE, VirtualTime::work)
     }
 
-    /// The same for a message to the writer or a job of the pool, for which the writer does not
-    /// wait.
+    /// The same for what the writer does not wait for: its own messages, jobs of the pool, and waits
+    /// in real time.
     pub(crate) fn work_beside(&self) -> WorkInFlight {
         self.virtual_time.as_ref().map_or(WorkInFlight::NONE, VirtualTime::work_beside)
     }

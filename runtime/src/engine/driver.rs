@@ -314,7 +314,7 @@ impl Driver {
             }
         }
         if let Some(ask) = cancel {
-            ask.answer(Ok(pending.status_after_cancel()));
+            ask.answer(pending.answer_to_cancel(&self.run.id, true));
         }
         if let Some(reason) = pending.blocked {
             self.tell_blocked(reason);
@@ -435,7 +435,7 @@ impl Driver {
             let (at, error) = (at.map(display), shown_failure(failure));
             match failure.kind {
                 FailureKind::Cancelled => {
-                    tracing::info!(%run, workflow, error, "a run is cancelled")
+                    tracing::info!(%run, workflow, error, "a run is cancelled");
                 }
                 FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => {
                     tracing::warn!(%run, workflow, at, error, "a run failed");

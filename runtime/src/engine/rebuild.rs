@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tidemill_model::{BlockReason, Event, OpId};
 
 use super::asks::{Ask, Verb};
+use super::bodies::StepBody;
+use super::cell::Asked;
 use super::driver::{Driver, Next};
 use super::handle::RunResult;
 use super::inbox::Control;
@@ -15,8 +17,8 @@ use super::polls::{Alone, RunMark};
 use super::replay::{ReplayContext, Replayed};
 use super::run_core::RunCore;
 use super::turn::Pending;
-use crate::ops;
 use crate::ops::cancel::{self, CancelPlan};
+use crate::ops::{self, Effect};
 use crate::store::{self, Record, Unreadable};
 
 /// How many inputs a replay delivers before it yields its thread: some milliseconds of work.
@@ -69,12 +71,12 @@ impl Driver {
             Ok(Ok(replayed)) => self.open(&log, journal, replayed, cancel).await,
             Ok(Err(reason)) => {
                 // It is recorded and waits, like the run.
-                self.run.inbox.put_back_controls(cancel.map(Control::Ask).into_iter().collect());
+                self.put_back_cancel(cancel);
                 let reason = self.with_its_misuse(reason).await;
                 self.block(journal.head.blocked.as_ref(), last, reason).await
             }
             Err(next) => {
-                self.run.inbox.put_back_controls(cancel.map(Control::Ask).into_iter().collect());
+                self.put_back_cancel(cancel);
                 next
             }
         }
@@ -207,38 +209,19 @@ impl Driver {
             Ok(created) => Arc::new(created.clone()),
             Err(_) => return Next::Halted,
         };
-        let Replayed { life, mut bodies, asked } = replayed;
-        let (around, took_up) = (self.surroundings(), self.took_up(&journal));
-        let now = around.now;
+        let Replayed { life, bodies, asked } = replayed;
         let (run, app) = (self.run.id.clone(), Arc::clone(&self.engine.app));
         let mut live = Live { life, core: RunCore::new(run, journal, created, app) };
-        let mut pending = Pending::default();
-        if !took_up {
-            let attempt = live.core.journal.head.attempt.saturating_add(1);
-            let event = Event::RunStarted { epoch: self.engine.environment.epoch, attempt };
-            live.core.apply(now, &event).expect("a run that has not ended can be taken up");
-            pending.push(event);
-        }
-        let hopeless = match &asked_to_end {
-            Some(_) => ops::hopeless(self, &live.core.journal, now),
-            None => FxHashSet::default(),
+        let opening = self.opening_turn(&mut live, bodies, asked, asked_to_end.as_ref());
+        let (mut pending, resumed) = match opening {
+            Ok(opening) => opening,
+            Err(reason) => {
+                self.put_back_cancel(asked_to_end);
+                let (logged, last) = (live.core.journal.head.blocked.take(), live.core.last());
+                drop(live);
+                return self.block(logged.as_ref(), last, reason).await;
+            }
         };
-        let mut resumed =
-            ops::resume(self, &mut live.core, &mut pending, (&mut bodies, &hopeless), now);
-        if live.core.journal.head.is_cancelling() {
-            resumed.push(cancel::ask_again(&live));
-        }
-        if let Err(reason) = live.core.add(&mut pending, asked, around) {
-            let (logged, last) = (live.core.journal.head.blocked.take(), live.core.last());
-            drop(live);
-            return self.block(logged.as_ref(), last, reason).await;
-        }
-        if let Some(ask) = &asked_to_end
-            && pending.ended.is_none()
-        {
-            self.tell_cancel(&mut live, &mut pending, ask, &hopeless);
-        }
-        live.core.settle(&mut pending);
         if !pending.is_empty() {
             let last = live.core.last();
             match self.commit_in_parts(last, &mut pending, &live.core.journal).await {
@@ -252,7 +235,8 @@ impl Driver {
             }
         }
         if let Some(ask) = asked_to_end {
-            ask.answer(Ok(pending.status_after_cancel()));
+            let is_told = live.core.journal.head.is_cancelling();
+            ask.answer(pending.answer_to_cancel(&self.run.id, is_told));
         }
         if let Some(reason) = pending.blocked {
             self.tell_blocked(reason);
@@ -272,6 +256,50 @@ impl Driver {
         }
         self.run.inbox.put_held(live.core.journal.held());
         Next::Live(Box::new(live))
+    }
+
+    /// The turn in which the run is loaded, and the effects that serve its open operations again.
+    ///
+    /// # Errors
+    /// The reason that blocks the run.
+    fn opening_turn(
+        &self,
+        live: &mut Live,
+        mut bodies: FxHashMap<OpId, StepBody>,
+        asked: Vec<Asked>,
+        asked_to_end: Option<&Ask>,
+    ) -> Result<(Pending, Vec<Effect>), BlockReason> {
+        let (around, took_up) = (self.surroundings(), self.took_up(&live.core.journal));
+        let now = around.now;
+        let mut pending = Pending::default();
+        if !took_up {
+            let attempt = live.core.journal.head.attempt.saturating_add(1);
+            let event = Event::RunStarted { epoch: self.engine.environment.epoch, attempt };
+            live.core.apply(now, &event).expect("a run that has not ended can be taken up");
+            pending.push(event);
+        }
+        let hopeless = match asked_to_end {
+            Some(_) => ops::hopeless(self, &live.core.journal, now),
+            None => FxHashSet::default(),
+        };
+        let mut resumed =
+            ops::resume(self, &mut live.core, &mut pending, (&mut bodies, &hopeless), now);
+        if live.core.journal.head.is_cancelling() {
+            resumed.push(cancel::ask_again(live));
+        }
+        live.core.add(&mut pending, asked, around)?;
+        if let Some(ask) = asked_to_end
+            && pending.ended.is_none()
+        {
+            self.tell_cancel(live, &mut pending, ask, &hopeless);
+        }
+        live.core.settle(&mut pending);
+        Ok((pending, resumed))
+    }
+
+    /// Keeps a cancel that the run's code could not be told now.
+    fn put_back_cancel(&self, cancel: Option<Ask>) {
+        self.run.inbox.put_back_controls(cancel.map(Control::Ask).into_iter().collect());
     }
 
     /// Lets the run observe its cancel in the turn in which it is loaded, before its steps begin

@@ -14,9 +14,10 @@
 //! Crash: nothing here outlives the process; timers are set again from the log. Cancellation: a
 //! timer that was cancelled may just have fired, and its receiver ignores it.
 
+mod kernel;
+
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -24,11 +25,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
 use tidemill_model::{BootTime, Event, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +32,7 @@ use super::clock::Clock;
 use super::inbox::Inbox;
 use super::virtual_time::{FirstDue, TaskAbort, VirtualTime};
 use crate::error::{Error, ErrorKind};
+use kernel::KernelTimers;
 
 /// The key of a timer, to cancel it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,26 +71,8 @@ struct TimersState {
 struct TimersShared {
     clock: Clock,
     /// `None` in virtual time.
-    kernel: Option<Descriptors>,
+    kernel: Option<KernelTimers>,
     state: Mutex<TimersState>,
-}
-
-/// The timers of the kernel on which the thread waits.
-struct Descriptors {
-    /// Readable when the first timer is due.
-    due: OwnedFd,
-    /// Readable when the wall clock was set.
-    wall_was_set: OwnedFd,
-}
-
-impl Descriptors {
-    fn new() -> rustix::io::Result<Descriptors> {
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let due = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        let wall_was_set = timerfd_create(TimerfdClockId::Realtime, flags)?;
-        watch_wall_clock(&wall_was_set)?;
-        Ok(Descriptors { due, wall_was_set })
-    }
 }
 
 /// The timers of a process; clones share them.
@@ -110,7 +89,7 @@ impl Timers {
         };
         let kernel = match clock.as_virtual() {
             Some(_) => None,
-            None => Some(Descriptors::new().map_err(|e| failed(e.into()))?),
+            None => Some(KernelTimers::new().map_err(|e| failed(e.into()))?),
         };
         let shared = Arc::new(TimersShared { clock, kernel, state: Mutex::default() });
         let theirs = Arc::clone(&shared);
@@ -166,7 +145,7 @@ impl Timers {
         if clock.as_virtual().is_none() {
             return self.sleep(delay).await;
         }
-        let _work = clock.work();
+        let _work = clock.work_beside();
         tokio::time::sleep(delay).await;
     }
 
@@ -199,11 +178,9 @@ impl Timers {
 
     /// Ends the thread; waiting timers never fire.
     pub(crate) fn close(&self) {
-        {
-            let mut state = self.shared.lock();
-            state.closed = true;
-        }
-        self.shared.arm(BootTime::from_nanos(1));
+        let mut state = self.shared.lock();
+        state.closed = true;
+        self.shared.arm_locked(BootTime::from_nanos(1), state);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -255,20 +232,11 @@ impl TimersShared {
 
     /// Lets the thread look at the timers at `due`, or at once if that has passed.
     fn arm(&self, due: BootTime) {
-        let Some(kernel) = &self.kernel else {
-            self.clock.as_virtual().into_iter().for_each(|time| time.look_again());
-            return;
-        };
-        let nanos = due.as_nanos().max(1);
-        let spec = Itimerspec {
-            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: Timespec {
-                tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
-                tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
-            },
-        };
-        timerfd_settime(&kernel.due, TimerfdTimerFlags::ABSTIME, &spec)
-            .expect("a timer descriptor of ours takes any moment from 1 ns");
+        match (&self.kernel, self.clock.as_virtual()) {
+            (Some(kernel), _) => kernel.arm(due),
+            (None, Some(time)) => time.look_again(),
+            (None, None) => {}
+        }
     }
 
     fn run(&self) {
@@ -292,32 +260,26 @@ impl TimersShared {
         }
     }
 
-    fn run_by_kernel(&self, kernel: &Descriptors) {
+    fn run_by_kernel(&self, kernel: &KernelTimers) {
         loop {
-            let mut fds = [
-                PollFd::new(&kernel.due, PollFlags::IN),
-                PollFd::new(&kernel.wall_was_set, PollFlags::IN),
-            ];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            let woken = match kernel.wait() {
+                Ok(woken) => woken,
                 Err(error) => {
                     tracing::error!(%error, "waiting for the timer descriptors failed: no timer fires");
                     return;
                 }
+            };
+            if woken.wall_was_set {
+                self.count_again();
             }
-            if !fds[1].revents().is_empty() {
-                self.wall_clock_was_set(kernel);
-            }
-            if !fds[0].revents().is_empty() && !self.fire(kernel) {
+            if woken.is_due && !self.fire() {
                 return;
             }
         }
     }
 
     /// Performs the due actions; false once the timers are closed.
-    fn fire(&self, kernel: &Descriptors) -> bool {
-        // How often it ran out does not matter, nor that it was armed anew meanwhile.
-        let _ = rustix::io::read(&kernel.due, &mut [0; 8]);
+    fn fire(&self) -> bool {
         let mut due = Vec::new();
         {
             let mut state = self.lock();
@@ -349,17 +311,6 @@ impl TimersShared {
     }
 
     /// Computes the remaining times of the wall clock's timers again, after that clock was set.
-    fn wall_clock_was_set(&self, kernel: &Descriptors) {
-        // The read fails with `ECANCELED` exactly if the clock was set.
-        if rustix::io::read(&kernel.wall_was_set, &mut [0; 8]) == Err(rustix::io::Errno::CANCELED) {
-            tracing::info!("the wall clock was set: its timers are counted again");
-        }
-        if let Err(error) = watch_wall_clock(&kernel.wall_was_set) {
-            tracing::warn!(%error, "a wall clock that is set again will not be noticed");
-        }
-        self.count_again();
-    }
-
     fn count_again(&self) {
         let mut state = self.lock();
         let entries = std::mem::take(&mut state.entries);
@@ -404,17 +355,6 @@ impl TimersState {
     fn first(&self) -> Option<(BootTime, u64)> {
         self.entries.first_key_value().map(|(key, _)| *key)
     }
-}
-
-/// Arms a descriptor so that it becomes readable when the wall clock is set: its own moment never
-/// comes.
-fn watch_wall_clock(fd: &OwnedFd) -> rustix::io::Result<()> {
-    let never = Itimerspec {
-        it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-        it_value: Timespec { tv_sec: i64::MAX / 4, tv_nsec: 0 },
-    };
-    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-    timerfd_settime(fd, flags, &never).map(drop)
 }
 
 impl Action {

@@ -151,6 +151,11 @@ fn stable(name: &str, value: Value, run: &RunId) -> Option<Value> {
             let own = child.strip_prefix(run.as_str()).map(|own| format!("RUN{own}"));
             Some(Value::String(own.unwrap_or(child)))
         }
+        // The parent's id may be generated, too.
+        ("requester", Value::Object(mut requester)) => {
+            requester.remove("parent");
+            (!requester.is_empty()).then_some(Value::Object(requester))
+        }
         // The event of a held end.
         ("end", Value::Object(mut end)) => {
             if let Some(Value::Object(data)) = end.get_mut("data") {

@@ -234,6 +234,9 @@ impl TestNode {
     /// it, and returns when the app is idle at the new moment. With a duration of zero it only
     /// waits until the app is idle. In real time it waits for so long.
     ///
+    /// # Errors
+    /// `Unavailable` if a body holds the clock for longer than the [patience](TestApp::patience).
+    ///
     /// # Cancel safety
     /// When the future is dropped, the clock stops where it is.
     ///
@@ -251,17 +254,20 @@ impl TestNode {
     /// let app = TestApp::new(|| App::new("t").workflow("remind", remind)).by_hand();
     /// let app = app.open().await?;
     /// app.start(remind, ()).await?;
-    /// app.advance(DAY * 6).await;
+    /// app.advance(DAY * 6).await?;
     /// assert_eq!(app.calls("mail").len(), 0);
-    /// app.advance(DAY).await;
+    /// app.advance(DAY).await?;
     /// assert_eq!(app.calls("mail").len(), 1);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn advance(&self, by: Duration) {
+    pub async fn advance(&self, by: Duration) -> Result<(), Error> {
         match &self.time {
             Some(time) => time.advance(by).await,
-            None => tokio::time::sleep(by).await,
+            None => {
+                tokio::time::sleep(by).await;
+                Ok(())
+            }
         }
     }
 

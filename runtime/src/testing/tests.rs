@@ -25,14 +25,14 @@ async fn runs_leave_memory_in_virtual_time() {
     let app = TestApp::new(app).fail_times("call", 1, "busy").by_hand().open().await.unwrap();
     let nap = app.start(nap, 3_600).await.unwrap();
     let busy = app.start(busy, ()).await.unwrap();
-    app.advance(SECOND * 59).await;
+    app.advance(SECOND * 59).await.unwrap();
     assert_eq!(app.node().runs_loaded(), 2);
-    app.advance(SECOND).await;
+    app.advance(SECOND).await.unwrap();
     assert_eq!(app.node().runs_loaded(), 0);
-    app.advance(SECOND * 540).await;
+    app.advance(SECOND * 540).await.unwrap();
     assert_eq!(app.calls("call").len(), 2, "its back-off is over");
     busy.result().await.unwrap();
-    app.advance(SECOND * 3_000).await;
+    app.advance(SECOND * 3_000).await.unwrap();
     assert_eq!(app.node().runs_loaded(), 0, "the other one has ended, too");
     nap.result().await.unwrap();
     app.shutdown().await.unwrap();

@@ -61,7 +61,7 @@ fn a_blocked_run_is_resumed_by_the_form_of_its_own_page_only() {
         404,
         "nothing to sign in to"
     );
-    assert_eq!(node.submit(&ours, "/runs/m/cancel", &form), 404);
+    assert_eq!(node.submit(&ours, "/runs/m/forget", &form), 404);
     assert_eq!(resumed(), 0, "nothing of that was done");
     assert_eq!(node.submit(&ours, "/runs/m/resume", &form), 303);
     until("the run to be tried again", || resumed() == 1);

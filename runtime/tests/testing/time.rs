@@ -147,14 +147,14 @@ async fn a_clock_moved_by_hand_stops_where_it_was_told_to() {
     let app = TestApp::new(app).by_hand().open().await.unwrap();
     let begins = app.now();
     let run = app.start(nap, 86_400).await.unwrap();
-    app.advance(DAY - SECOND).await;
+    app.advance(DAY - SECOND).await.unwrap();
     assert_eq!(app.now().since(begins), DAY - SECOND);
     let ended = || async {
         let wait = tokio::time::timeout(Duration::from_millis(20), run.result());
         wait.await.is_ok()
     };
     assert!(!ended().await);
-    app.advance(SECOND).await;
+    app.advance(SECOND).await.unwrap();
     assert!(ended().await);
     app.shutdown().await.unwrap();
 }
@@ -164,7 +164,7 @@ async fn a_run_goes_on_after_a_restart_at_the_same_moment() {
     let app = open().await;
     let begins = app.now();
     let run = app.start(nap, 3_600).await.unwrap().id().clone();
-    app.advance(SECOND * 1_800).await;
+    app.advance(SECOND * 1_800).await.unwrap();
     let app = app.restart().await.unwrap();
     assert_eq!(app.now().since(begins), SECOND * 1_800);
     app.handle::<Timestamp>(&run).result().await.unwrap();
@@ -192,6 +192,8 @@ async fn a_shutdown_does_not_wait_for_a_body_that_does_not_return() {
 async fn who_waits_for_a_body_that_never_returns_is_told_which() {
     let app = TestApp::new(app).patience(Duration::from_millis(200)).open().await.unwrap();
     let error = app.run(stubborn, ()).await.unwrap_err().to_string();
+    assert!(error.contains("held by step `work` of run"), "{error}");
+    let error = app.advance(SECOND).await.unwrap_err().to_string();
     assert!(error.contains("held by step `work` of run"), "{error}");
     app.shutdown().await.unwrap();
 }
@@ -261,6 +263,20 @@ async fn heavy(ctx: Ctx, (): ()) -> Result<String> {
 }
 
 #[tokio::test]
+async fn a_job_of_the_pool_holds_the_clock_from_before_it_begins() {
+    let slowly = |(): ()| {
+        std::thread::park_timeout(Duration::from_millis(20));
+        Ok(())
+    };
+    let made = || App::new("t").workflow("heavy", heavy);
+    let app = TestApp::new(made).step("compute", slowly).open().await.unwrap();
+    let begins = app.now();
+    assert_eq!(app.run(heavy, ()).await.unwrap(), "done");
+    assert_eq!(app.now(), begins);
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn retention_does_not_move_the_clock_and_passes_when_it_has_moved() {
     let app = TestApp::new(|| app().keep("1d")).open().await.unwrap();
     let early = app.start(nap, 1).id("early").await.unwrap();
@@ -268,9 +284,65 @@ async fn retention_does_not_move_the_clock_and_passes_when_it_has_moved() {
     let begins = app.now();
     app.run(nap, 30 * 86_400).await.unwrap();
     assert_eq!(app.now().since(begins), DAY * 30);
-    app.advance(SECOND * 120).await;
+    app.advance(SECOND * 120).await.unwrap();
     let again = app.start(nap, 1).id("early").await.unwrap();
     assert!(!again.existing(), "it had left");
     again.result().await.unwrap();
+    app.shutdown().await.unwrap();
+}
+
+async fn quick(step: Step, kind: u32) -> Result<u32> {
+    for round in 0..kind % 3 {
+        tokio::task::yield_now().await;
+        step.checkpoint(round).await?;
+    }
+    Ok(kind)
+}
+
+async fn quick_child(ctx: Ctx, kind: u32) -> Result<u32> {
+    Ok(ctx.step("quick", quick, kind).await?)
+}
+
+/// Lets all kinds of work race with a timer that must never fire.
+async fn honest(ctx: Ctx, rounds: u32) -> Result<u32> {
+    let mut done = 0;
+    for round in 0..rounds {
+        let alarm = ctx.sleep(SECOND * 3_600);
+        let work = async {
+            match round % 4 {
+                0 => ctx.step("quick", quick, round).await,
+                1 => ctx.step("quick", quick, round).blocking().await,
+                2 => ctx.child(quick_child, round).await,
+                _ => {
+                    let calls = (0..3).map(|_| ctx.step("quick", quick, round));
+                    try_join_all(calls).await.map(|all| all.len().try_into().unwrap_or(0))
+                }
+            }
+        };
+        tidemill::select! {
+            done_now = work => {
+                done_now?;
+                done += 1;
+            }
+            _ = alarm => return Err("the clock has moved while something was under way".into()),
+        }
+    }
+    Ok(done)
+}
+
+/// If anything in flight were not counted, the alarm of some run would go off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_clock_never_moves_while_anything_is_under_way() {
+    let made = || App::new("t").workflow("honest", honest).workflow("quick_child", quick_child);
+    let app = TestApp::new(made).open().await.unwrap();
+    let begins = app.now();
+    let mut runs = Vec::new();
+    for _ in 0..40 {
+        runs.push(app.start(honest, 24).await.unwrap());
+    }
+    for run in runs {
+        assert_eq!(run.result().await.unwrap(), 24);
+    }
+    assert_eq!(app.now(), begins);
     app.shutdown().await.unwrap();
 }

@@ -18,3 +18,4 @@ mod retention;
 mod stops;
 mod timer_names;
 mod unload;
+mod virtual_time;

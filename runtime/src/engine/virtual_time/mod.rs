@@ -13,7 +13,8 @@
 //!   count exactly while they run or are about to;
 //! - a message to the writer counts from before it is queued until its answer has been given, which
 //!   wakes the task that waits for it;
-//! - a read of the file counts until the task that asked for it has the rows, and so does a replay;
+//! - a read of the file takes place within the poll that asks for it, and a replay counts until it
+//!   is done, also while it yields its thread;
 //! - a job of the pool counts from before it is queued until its body has returned and said so;
 //! - a body counts as long as it runs, also while it waits for something outside the engine, until
 //!   it returns or is asked to stop (`testing/bodies.rs`);
@@ -105,8 +106,6 @@ struct State {
     begun: u64,
     /// How far the clock was told to move; `None` if it need not.
     target: Option<u64>,
-    /// Who waits for the clock to reach its target.
-    advancing: Vec<Waker>,
     waits: BTreeMap<u64, waits::Wait>,
     /// What holds the clock, for messages.
     holders: BTreeMap<u64, String>,
@@ -130,7 +129,6 @@ impl VirtualTime {
             beside: 0,
             begun: 0,
             target: None,
-            advancing: Vec::new(),
             waits: BTreeMap::new(),
             holders: BTreeMap::new(),
             next_id: 0,
@@ -238,8 +236,7 @@ impl VirtualTime {
                     }
                     (_, Some(target)) => {
                         self.move_to(target);
-                        state.target = None;
-                        let wakers = std::mem::take(&mut state.advancing);
+                        let wakers = state.reached();
                         drop(state);
                         wakers.into_iter().for_each(Waker::wake);
                         state = self.lock();
@@ -311,6 +308,7 @@ impl State {
         }
         let moves = self.waits.values().any(|wait| match wait.kind {
             WaitKind::Run => self.moves == Moves::ByItself,
+            WaitKind::Moment => false,
             WaitKind::Shutdown => true,
         });
         moves.then_some(u64::MAX)

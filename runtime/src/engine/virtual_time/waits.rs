@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidemill_model::BootTime;
 
 use super::counted::Counted;
-use super::{STALL, State, VirtualTime};
+use super::{Moves, STALL, State, VirtualTime};
 use crate::error::{Error, ErrorKind};
 
 /// What is waited for.
@@ -17,6 +17,8 @@ use crate::error::{Error, ErrorKind};
 pub(crate) enum WaitKind {
     /// The end of a run: bounded in real time.
     Run,
+    /// A moment to which the clock was told to move: bounded, too.
+    Moment,
     /// The end of the node, which never fails and for which any clock moves.
     Shutdown,
 }
@@ -33,7 +35,7 @@ pub(super) struct Wait {
 
 impl Wait {
     fn is_bounded(&self) -> bool {
-        self.kind == WaitKind::Run && self.failed.is_none()
+        self.kind != WaitKind::Shutdown && self.failed.is_none()
     }
 
     fn fail(&mut self, why: &str) -> Option<Waker> {
@@ -56,26 +58,54 @@ impl State {
         Some(if stalls { left.min(STALL) } else { left })
     }
 
+    /// The clock has come to its target.
+    pub(super) fn reached(&mut self) -> Vec<Waker> {
+        self.target = None;
+        let moments = self.waits.values_mut().filter(|wait| wait.kind == WaitKind::Moment);
+        moments.filter_map(|wait| wait.waker.take()).collect()
+    }
+
     /// Ends the waits of an app that cannot go on.
     pub(super) fn fail_stalled(&mut self) -> Vec<Waker> {
         self.fail(
             |_| true,
             "nothing in the app can make progress: no body runs and no timer is set; the run waits \
-             for a blocked run, or for something that the test has yet to do",
+             for a blocked or paused run, or for something that the test has yet to do",
         )
     }
 
     /// Ends the waits that have taken too long.
     pub(super) fn fail_late(&mut self, now: BootTime, patience: Duration) -> Vec<Waker> {
         let held = match self.holders.values().cloned().collect::<Vec<_>>().join(", ") {
-            held if held.is_empty() => "and the clock was not moved".to_owned(),
+            held if held.is_empty() && self.moves == Moves::ByHand => {
+                ": the clock is moved by hand, and nobody has moved it far enough".to_owned()
+            }
+            held if held.is_empty() => String::new(),
             held => format!(
-                "while the clock was held by {held}: a body holds it until it returns; a script \
+                ", while the clock was held by {held}: a body holds it until it returns; a script \
                  that hangs does not"
             ),
         };
-        let why = format!("the wait took longer than {patience:?} of real time, {held}");
+        let why = format!("the wait took longer than {patience:?} of real time{held}");
         self.fail(|wait| now.since(wait.since) >= patience, &why)
+    }
+
+    fn wait_for(&mut self, kind: WaitKind) -> u64 {
+        let id = self.take_id();
+        let since = tidemill_eventlog::host::boot_now();
+        self.waits.insert(id, Wait { kind, since, waker: None, failed: None });
+        id
+    }
+
+    /// Why the wait ends without what it waits for.
+    fn poll_failed(&mut self, id: u64, cx: &Context<'_>) -> Poll<Error> {
+        let Some(wait) = self.waits.get_mut(&id) else { return Poll::Pending };
+        if let Some(why) = wait.failed.clone() {
+            self.waits.remove(&id);
+            return Poll::Ready(Error::new(ErrorKind::Unavailable, why));
+        }
+        wait.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn fail(&mut self, which: impl Fn(&Wait) -> bool, why: &str) -> Vec<Waker> {
@@ -98,11 +128,7 @@ impl<'a, T> Waiting<'a, T> {
         inner: impl Future<Output = T> + Send + 'a,
     ) -> Waiting<'a, T> {
         let inner = Counted::new(time, inner);
-        let mut state = time.lock();
-        let id = state.take_id();
-        let since = tidemill_eventlog::host::boot_now();
-        state.waits.insert(id, Wait { kind, since, waker: None, failed: None });
-        drop(state);
+        let id = time.lock().wait_for(kind);
         // The clock's thread learns until when it may sleep.
         time.changed.notify_all();
         Waiting { time: Arc::clone(time), id, inner }
@@ -120,14 +146,10 @@ impl<T> Future for Waiting<'_, T> {
             time.lock().waits.remove(&self.id);
             return Poll::Ready(Ok(output));
         }
-        let mut state = time.lock();
-        let Some(wait) = state.waits.get_mut(&self.id) else { return Poll::Pending };
-        if let Some(why) = wait.failed.clone() {
-            state.waits.remove(&self.id);
-            return Poll::Ready(Err(Error::new(ErrorKind::Unavailable, why)));
+        match time.lock().poll_failed(self.id, cx) {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
         }
-        wait.waker = Some(cx.waker().clone());
-        Poll::Pending
     }
 }
 
@@ -141,6 +163,7 @@ impl<T> Drop for Waiting<'_, T> {
 /// from them has happened.
 pub(crate) struct Advance {
     time: Arc<VirtualTime>,
+    id: u64,
     to: u64,
 }
 
@@ -150,30 +173,31 @@ impl VirtualTime {
         let to = self.boot().saturating_add(by).as_nanos();
         let mut state = self.lock();
         state.target = Some(state.target.map_or(to, |other| other.max(to)));
+        let id = state.wait_for(WaitKind::Moment);
         drop(state);
         self.changed.notify_all();
-        Advance { time: Arc::clone(self), to }
+        Advance { time: Arc::clone(self), id, to }
     }
 }
 
 impl Future for Advance {
-    type Output = ();
+    type Output = Result<(), Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.time.lock();
         // With a later target of somebody else, everything up to this one has happened once the
         // clock is past it.
         if state.target.is_none() || self.time.boot().as_nanos() > self.to {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
-        state.advancing.push(cx.waker().clone());
-        Poll::Pending
+        state.poll_failed(self.id, cx).map(Err)
     }
 }
 
 impl Drop for Advance {
     fn drop(&mut self) {
         let mut state = self.time.lock();
+        state.waits.remove(&self.id);
         if state.target == Some(self.to) {
             state.target = None;
         }

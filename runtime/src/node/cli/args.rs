@@ -251,7 +251,7 @@ pub(super) struct Check {
     #[arg(long, conflicts_with = "run")]
     pub(super) all: bool,
     /// With `--all`: the runs that have ended, too, which must reach the same end
-    #[arg(long, requires = "all")]
+    #[arg(long, requires = "all", conflicts_with_all = ["run", "runs"])]
     pub(super) ended: bool,
     /// Replay the runs that this file names, one id a line; `-` reads stdin. Runs that have ended
     /// must reach the same end. `tidemill replay` selects them
@@ -319,8 +319,11 @@ mod tests {
                 })
                 .collect();
             let flags = command.get_arguments().filter(|it| !it.is_positional());
-            let flags = flags.filter_map(clap::Arg::get_long).filter(|name| *name != "help");
-            let options: Vec<String> = flags.map(|name| format!("`--{name}`")).collect();
+            let names = flags.flat_map(|flag| {
+                flag.get_long().into_iter().chain(flag.get_visible_aliases().unwrap_or_default())
+            });
+            let names = names.filter(|name| *name != "help");
+            let options: Vec<String> = names.map(|name| format!("`--{name}`")).collect();
             let (name, does) = (command.get_name(), command.get_about().unwrap_or_default());
             text.push_str(&format!("| `{name}{arguments}` | {does} | {} |\n", options.join(" ")));
         }

@@ -155,30 +155,7 @@ impl Route {
                 "200 with the end of the run, 202 while it has none, 409 with the reason while it \
                  is blocked",
             ),
-            Route::Resume => post(
-                "/v1/runs/{id}/resume",
-                RESUME,
-                None,
-                "200 with what became of it; a blocked run is tried again, a paused one goes on",
-            ),
-            Route::Cancel => post(
-                "/v1/runs/{id}/cancel",
-                ASK,
-                Some(ASK_BODY),
-                "200 with what became of it: it ends after its clean-up; 409 if it has ended",
-            ),
-            Route::Terminate => post(
-                "/v1/runs/{id}/terminate",
-                ASK,
-                Some(ASK_BODY),
-                "200: it has ended without its code; 409 if it had ended",
-            ),
-            Route::Pause => post(
-                "/v1/runs/{id}/pause",
-                ASK,
-                Some(ASK_BODY),
-                "200: it starts nothing new until it is resumed; 409 if it cannot be paused",
-            ),
+            Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => self.ask(),
             Route::Prune => post(
                 "/v1/prune",
                 &[],
@@ -195,6 +172,44 @@ impl Route {
                 open("/v1/health", "200 while the node can act, record and ship in time; else 503")
             }
             Route::Live => open("/v1/live", "200 as long as the process answers"),
+        }
+    }
+
+    /// What is asked of a run.
+    fn ask(self) -> Endpoint {
+        let post = |path, parameters, body, answer| Endpoint {
+            method: Method::POST,
+            path,
+            parameters,
+            body,
+            answer,
+            open: false,
+        };
+        match self {
+            Route::Cancel => post(
+                "/v1/runs/{id}/cancel",
+                ASK,
+                Some(ASK_BODY),
+                "200 with what became of it: it ends after its clean-up; 409 if it has ended",
+            ),
+            Route::Terminate => post(
+                "/v1/runs/{id}/terminate",
+                ASK,
+                Some(ASK_BODY),
+                "200: it has ended without its code; 409 if it had ended",
+            ),
+            Route::Resume => post(
+                "/v1/runs/{id}/resume",
+                RESUME,
+                None,
+                "200 with what became of it; a blocked run is tried again, a paused one goes on",
+            ),
+            _ => post(
+                "/v1/runs/{id}/pause",
+                ASK,
+                Some(ASK_BODY),
+                "200: it starts nothing new until it is resumed; 409 if it cannot be paused",
+            ),
         }
     }
 
