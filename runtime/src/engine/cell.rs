@@ -54,11 +54,14 @@ pub(crate) struct Asked {
     pub(crate) at: Option<CallSite>,
     /// Whether it was called in a clean-up, which a cancel leaves alone.
     pub(crate) shielded: bool,
+    /// The labels of the child that it starts.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl From<Event> for Asked {
     fn from(event: Event) -> Asked {
-        Asked { event, body: None, counted: false, at: None, shielded: false }
+        let labels = BTreeMap::new();
+        Asked { event, body: None, counted: false, at: None, shielded: false, labels }
     }
 }
 

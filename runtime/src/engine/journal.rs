@@ -272,9 +272,11 @@ fn describe(act: &Event) -> String {
         write!(text, " `{name}`").expect("writing to a string cannot fail");
     }
     match act {
-        Event::StepStarted { input: json, .. }
-        | Event::ChildStarted { input: json, .. }
-        | Event::RunCompleted { output: json } => {
+        Event::ChildStarted { child, input, .. } => {
+            write!(text, " as `{child}` with {}", shown(input))
+                .expect("writing to a string cannot fail");
+        }
+        Event::StepStarted { input: json, .. } | Event::RunCompleted { output: json } => {
             write!(text, " with {}", shown(json)).expect("writing to a string cannot fail");
         }
         Event::RunFailed { error, .. } => {

@@ -5,6 +5,7 @@
 //! parent drops it or ends, the engine cancels it. When the parent is loaded again, the engine
 //! looks for the child's end among the runs of this process and in the file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,17 +14,19 @@ use std::task::{Context, Poll, Waker};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tidemill_model::limits::LABELS_MAX;
 use tidemill_model::{
     BlockReason, BlockReasonKind, ChildIdTooLong, Event, Failure, OpId, OpKind, OpName, Parent,
     RunCreated, RunId, Seed,
 };
 
-use super::Operation;
+use super::{Operation, bad_name};
 use crate::author::near::did_you_mean;
 use crate::author::result::{StepError, failed};
 use crate::author::{App, Ctx, WorkflowRef, payload};
 use crate::engine::RunResult;
 use crate::engine::call_site::CallSite;
+use crate::engine::cell::Asked;
 use crate::engine::driver::{Driver, Next};
 use crate::engine::journal::Journal;
 use crate::engine::run_core::RunCore;
@@ -33,7 +36,7 @@ use crate::store::writer::NewRun;
 
 impl Ctx {
     /// Starts a run of another workflow, whose output this run can wait for. The child's id is this
-    /// run's id, a dot and the operation's number.
+    /// run's id, a dot and the operation's number, unless it is given [another](Child::id).
     ///
     /// The workflow is its function, whose input and output the compiler checks, or the name under
     /// which the program registers it: `let n: u64 = ctx.child("square", 3).await?`.
@@ -96,6 +99,59 @@ impl<T: DeserializeOwned> Child<T> {
         Child(operation)
     }
 
+    /// Chooses the child's id (1 to 128 bytes), which no other run of the node may have: if one has,
+    /// the child fails. Default: the parent's id, a dot and the operation's number. The id is part of
+    /// what the run did: code that chooses another one does not continue a run that waits for the
+    /// child.
+    ///
+    /// # Panics
+    /// If the child was started, as does [`Child::label`]. A panic blocks the run, and so does an id
+    /// that cannot be one.
+    ///
+    /// ```
+    /// # use tidemill::{Ctx, Result};
+    /// # async fn train(_: Ctx, rate: f64) -> Result<f64> { Ok(rate) }
+    /// async fn search(ctx: Ctx, rates: Vec<f64>) -> Result<Vec<f64>> {
+    ///     let mut losses = Vec::new();
+    ///     for (number, rate) in rates.into_iter().enumerate() {
+    ///         let id = format!("{}-trial-{number}", ctx.run_id());
+    ///         losses.push(ctx.child(train, rate).id(&id).label("kind", "trial").await?);
+    ///     }
+    ///     Ok(losses)
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("train", train).workflow("search", search);
+    /// ```
+    pub fn id(mut self, id: &str) -> Child<T> {
+        match RunId::chosen(id) {
+            Ok(id) => {
+                if let Some(Asked { event: Event::ChildStarted { child, .. }, .. }) = self.0.asked()
+                {
+                    *child = id;
+                }
+            }
+            Err(invalid) => self.0.refuse(bad_name("a child", None, &invalid)),
+        }
+        self
+    }
+
+    /// Adds a label to the child, to find it by: at most 32, as for every run. Labels are given when
+    /// the child starts, and no replay compares them.
+    ///
+    /// # Panics
+    /// As [`Child::id`].
+    pub fn label(mut self, name: &str, value: &str) -> Child<T> {
+        let texts = OpName::new(name).and_then(|_| OpName::new(value));
+        if let Err(invalid) = texts {
+            self.0.refuse(bad_name("a child whose label has", None, &invalid));
+        } else if let Some(asked) = self.0.asked() {
+            asked.labels.insert(name.to_owned(), value.to_owned());
+            if asked.labels.len() > LABELS_MAX {
+                self.0.refuse(too_many_labels());
+            }
+        }
+        self
+    }
+
     /// Starts it now instead of when it is first polled.
     pub fn start(mut self) -> Child<T> {
         self.0.start(Waker::noop());
@@ -109,7 +165,11 @@ operation_future!(Child);
 ///
 /// # Errors
 /// The reason that blocks the parent: this program has no workflow of that name.
-pub(super) fn create(core: &RunCore, event: &Event) -> Result<Option<NewRun>, BlockReason> {
+pub(super) fn create(
+    core: &RunCore,
+    event: &Event,
+    labels: BTreeMap<String, String>,
+) -> Result<Option<NewRun>, BlockReason> {
     let Event::ChildStarted { op, name, child, input } = event else { return Ok(None) };
     if !core.app.workflows.contains_key(name) {
         return Err(unknown_workflow(&core.app, *op, name));
@@ -117,13 +177,23 @@ pub(super) fn create(core: &RunCore, event: &Event) -> Result<Option<NewRun>, Bl
     let created = RunCreated {
         workflow: name.clone(),
         input: input.clone(),
-        labels: std::collections::BTreeMap::new(),
+        labels,
         seed: seed_of(&core.created.seed, *op),
         parent: Some(Parent { run: core.run.clone(), op: *op }),
         app_version: core.app.version.clone(),
         durability: core.created.durability,
     };
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
+}
+
+fn too_many_labels() -> BlockReason {
+    BlockReason {
+        kind: BlockReasonKind::Limit,
+        op: None,
+        logged: None,
+        asked: Some(format!("a child with more than {LABELS_MAX} labels")),
+        advice: "give it fewer, deploy that, then resume the run".to_owned(),
+    }
 }
 
 /// The reason for a run whose code asks for a child of a function that stands for no workflow, or
@@ -205,8 +275,8 @@ impl Driver {
 /// The input of a parent whose child could not be created, because its id was taken.
 pub(crate) fn not_ours(op: OpId, name: &OpName, child: &RunId) -> Event {
     let error = failed(format!(
-        "there is a run `{child}` already, which this run did not start: start the parent under \
-         another id"
+        "there is a run `{child}` already, which this call did not start: give the child an id of its \
+         own, or start the parent under another one"
     ));
     Event::ChildFailed { op, name: name.clone(), error }
 }

@@ -78,7 +78,7 @@ pub(crate) fn ask(
     asked: Asked,
     gate_is_open: bool,
 ) -> Result<Event, BlockReason> {
-    let Asked { mut event, body, counted, .. } = asked;
+    let Asked { mut event, body, counted, labels, .. } = asked;
     match &event {
         Event::StepStarted { .. } => {
             let body = body.expect("a step is asked for with its body");
@@ -87,7 +87,9 @@ pub(crate) fn ask(
         Event::TimerStarted { op, fire_at, .. } => {
             pending.effects.push(Effect::Timer { op: *op, fire_at: *fire_at, counted });
         }
-        Event::ChildStarted { .. } => pending.children.extend(child::create(core, &event)?),
+        Event::ChildStarted { .. } => {
+            pending.children.extend(child::create(core, &event, labels)?);
+        }
         Event::OpDropped { op } => drop_op(pending, &core.journal, *op),
         _ => {}
     }

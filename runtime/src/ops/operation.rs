@@ -83,6 +83,11 @@ impl<T: DeserializeOwned> Operation<T> {
         }
     }
 
+    /// Blocks the run, because the operation is asked for in a way that it cannot be.
+    pub(crate) fn refuse(&self, reason: BlockReason) {
+        self.cell.refuse(reason, self.at);
+    }
+
     /// Whether it has not started yet.
     pub(crate) fn is_new(&self) -> bool {
         matches!(self.stage, CallState::New(..))

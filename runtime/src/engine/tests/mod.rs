@@ -3,6 +3,7 @@
 mod attempts;
 mod attempts_told;
 mod cancel;
+mod children;
 mod crashes;
 mod drops;
 mod faults;
