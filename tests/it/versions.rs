@@ -66,7 +66,7 @@ impl Node {
         self.vm.wait_ready();
         self.vm.api().wait_completed("long", BOUND);
         assert_eq!(self.vm.shut_down(), 0);
-        assert_eq!(schema(self.vm.db()), 2);
+        assert_eq!(schema(self.vm.db()), NEWEST);
         let restored = self.vm.restore("latest");
         sqlite::assert_same(&restored, self.vm.db());
         witness::assert_sound(&self.vm, &restored);
@@ -75,6 +75,9 @@ impl Node {
 }
 
 #[track_caller]
+/// The schema version that this version writes.
+const NEWEST: i64 = tidemill_eventlog::SCHEMA_VERSION as i64;
+
 fn schema(file: &Path) -> i64 {
     sqlite::number(file, "PRAGMA user_version")
 }
@@ -82,7 +85,7 @@ fn schema(file: &Path) -> i64 {
 /// A command, or an app, of 0.1 before a file of version 2.
 #[track_caller]
 fn assert_names_0_2(said: &str) {
-    assert!(said.contains("has schema version 2"), "{said}");
+    assert!(said.contains(&format!("has schema version {NEWEST}")), "{said}");
     assert!(said.contains("use tidemill 0.2.0 or newer"), "{said}");
 }
 
@@ -102,7 +105,7 @@ fn the_sidecar_is_upgraded_and_then_the_app() {
 
     node.replaced_by(This, This);
     node.assert_works("under-both");
-    assert_eq!(schema(node.vm.db()), 2);
+    assert_eq!(schema(node.vm.db()), NEWEST);
     known.assert_not_repeated(&node.ledger);
     let txid = before["txid"].as_str().expect("a txid");
     let point = format!("e{}:{txid}", before["epoch"]);
@@ -115,7 +118,8 @@ fn the_sidecar_is_upgraded_and_then_the_app() {
 /// An app of this version under a sidecar of 0.1.
 #[track_caller]
 fn assert_asks_for_a_newer_sidecar(said: &str) {
-    assert!(said.contains("has schema version 1, this program needs 2"), "{said}");
+    let needs = format!("has schema version 1, this program needs {NEWEST}");
+    assert!(said.contains(&needs), "{said}");
     assert!(said.contains("upgrade `tidemill` to 0.2.0 or newer, start the sidecar"), "{said}");
 }
 
@@ -163,7 +167,7 @@ fn an_app_that_is_refused_leaves_the_file_as_it_is() {
 }
 
 #[test]
-fn nothing_of_0_1_opens_a_node_of_schema_2() {
+fn nothing_of_0_1_opens_a_node_of_the_newest_schema() {
     let mut node = Node::begun_by(This, This);
     for sidecar in [This, Earlier] {
         let seen = node.vm.log().len();
@@ -173,7 +177,7 @@ fn nothing_of_0_1_opens_a_node_of_schema_2() {
         });
         assert_names_0_2(&node.vm.log()[seen..]);
         node.vm.power_off();
-        assert_eq!(schema(node.vm.db()), 2);
+        assert_eq!(schema(node.vm.db()), NEWEST);
         node.vm.set_releases(This, This);
         node.vm.start();
         node.assert_works(&format!("after-{sidecar:?}"));
@@ -191,7 +195,7 @@ fn an_app_of_0_1_cannot_begin_a_node_under_a_new_sidecar() {
     vm.start().wait_log("use tidemill 0.2.0 or newer", BOUND);
     assert_names_0_2(&vm.log());
     assert_eq!(vm.wait_exit(BOUND), 1, "the sidecar ends as its app did");
-    assert_eq!(schema(vm.db()), 2);
+    assert_eq!(schema(vm.db()), NEWEST);
     vm.set_releases(This, This);
     vm.start().wait_ready();
     vm.api().start("done", "chain", &json!({}));
@@ -200,7 +204,7 @@ fn an_app_of_0_1_cannot_begin_a_node_under_a_new_sidecar() {
 }
 
 #[test]
-fn a_sidecar_of_0_1_does_not_take_over_a_node_of_schema_2() {
+fn a_sidecar_of_0_1_does_not_take_over_a_node_of_the_newest_schema() {
     let Node { bucket, ledger, mut vm } = Node::begun_by(This, This);
     vm.power_off();
     let truth = vm.restore("latest");
@@ -239,7 +243,7 @@ fn a_node_that_0_1_left_is_taken_over_and_goes_on() {
         other.start();
         let mut node = Node { bucket, ledger, vm: other };
         node.assert_works("taken-over");
-        assert_eq!(schema(node.vm.db()), if app == This { 2 } else { 1 });
+        assert_eq!(schema(node.vm.db()), if app == This { NEWEST } else { 1 });
         assert_eq!(node.bucket.epochs("n1"), [1, 2]);
         sqlite::assert_prefix(&truth, node.vm.db());
         known.assert_not_repeated(&node.ledger);
@@ -276,7 +280,7 @@ fn the_commands_of_this_version_read_what_0_1_writes() {
 }
 
 #[test]
-fn the_commands_of_0_1_name_the_version_that_reads_schema_2() {
+fn the_commands_of_0_1_name_the_version_that_reads_the_newest_schema() {
     let Node { vm, bucket, .. } = Node::begun_by(This, This);
     let remote = format!("{}@latest", vm.source());
     let refused = |args: &[&str]| {
@@ -309,7 +313,7 @@ fn an_app_alone() {
     let mut app = settings.start();
     app.api().wait_completed("long", BOUND);
     assert_eq!(app.shut_down(), 0);
-    assert_eq!(schema(&db), 2);
+    assert_eq!(schema(&db), NEWEST);
     let before = corrupt::copy_with_wal(&db);
     let mut app = settings.of(Earlier).launch();
     assert_eq!(app.wait_exit(BOUND), 1);
