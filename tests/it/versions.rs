@@ -66,7 +66,7 @@ impl Node {
         self.vm.wait_ready();
         self.vm.api().wait_completed("long", BOUND);
         assert_eq!(self.vm.shut_down(), 0);
-        assert_eq!(schema(self.vm.db()), NEWEST);
+        assert_eq!(schema(self.vm.db()), newest());
         let restored = self.vm.restore("latest");
         sqlite::assert_same(&restored, self.vm.db());
         witness::assert_sound(&self.vm, &restored);
@@ -76,7 +76,9 @@ impl Node {
 
 #[track_caller]
 /// The schema version that this version writes.
-const NEWEST: i64 = tidemill_eventlog::SCHEMA_VERSION as i64;
+fn newest() -> i64 {
+    i64::from(tidemill_eventlog::SCHEMA_VERSION)
+}
 
 fn schema(file: &Path) -> i64 {
     sqlite::number(file, "PRAGMA user_version")
@@ -85,7 +87,7 @@ fn schema(file: &Path) -> i64 {
 /// A command, or an app, of 0.1 before a file of version 2.
 #[track_caller]
 fn assert_names_0_2(said: &str) {
-    assert!(said.contains(&format!("has schema version {NEWEST}")), "{said}");
+    assert!(said.contains(&format!("has schema version {}", newest())), "{said}");
     assert!(said.contains("use tidemill 0.2.0 or newer"), "{said}");
 }
 
@@ -105,7 +107,7 @@ fn the_sidecar_is_upgraded_and_then_the_app() {
 
     node.replaced_by(This, This);
     node.assert_works("under-both");
-    assert_eq!(schema(node.vm.db()), NEWEST);
+    assert_eq!(schema(node.vm.db()), newest());
     known.assert_not_repeated(&node.ledger);
     let txid = before["txid"].as_str().expect("a txid");
     let point = format!("e{}:{txid}", before["epoch"]);
@@ -118,7 +120,7 @@ fn the_sidecar_is_upgraded_and_then_the_app() {
 /// An app of this version under a sidecar of 0.1.
 #[track_caller]
 fn assert_asks_for_a_newer_sidecar(said: &str) {
-    let needs = format!("has schema version 1, this program needs {NEWEST}");
+    let needs = format!("has schema version 1, this program needs {}", newest());
     assert!(said.contains(&needs), "{said}");
     assert!(said.contains("upgrade `tidemill` to 0.2.0 or newer, start the sidecar"), "{said}");
 }
@@ -177,7 +179,7 @@ fn nothing_of_0_1_opens_a_node_of_the_newest_schema() {
         });
         assert_names_0_2(&node.vm.log()[seen..]);
         node.vm.power_off();
-        assert_eq!(schema(node.vm.db()), NEWEST);
+        assert_eq!(schema(node.vm.db()), newest());
         node.vm.set_releases(This, This);
         node.vm.start();
         node.assert_works(&format!("after-{sidecar:?}"));
@@ -195,7 +197,7 @@ fn an_app_of_0_1_cannot_begin_a_node_under_a_new_sidecar() {
     vm.start().wait_log("use tidemill 0.2.0 or newer", BOUND);
     assert_names_0_2(&vm.log());
     assert_eq!(vm.wait_exit(BOUND), 1, "the sidecar ends as its app did");
-    assert_eq!(schema(vm.db()), NEWEST);
+    assert_eq!(schema(vm.db()), newest());
     vm.set_releases(This, This);
     vm.start().wait_ready();
     vm.api().start("done", "chain", &json!({}));
@@ -243,7 +245,7 @@ fn a_node_that_0_1_left_is_taken_over_and_goes_on() {
         other.start();
         let mut node = Node { bucket, ledger, vm: other };
         node.assert_works("taken-over");
-        assert_eq!(schema(node.vm.db()), if app == This { NEWEST } else { 1 });
+        assert_eq!(schema(node.vm.db()), if app == This { newest() } else { 1 });
         assert_eq!(node.bucket.epochs("n1"), [1, 2]);
         sqlite::assert_prefix(&truth, node.vm.db());
         known.assert_not_repeated(&node.ledger);
@@ -313,7 +315,7 @@ fn an_app_alone() {
     let mut app = settings.start();
     app.api().wait_completed("long", BOUND);
     assert_eq!(app.shut_down(), 0);
-    assert_eq!(schema(&db), NEWEST);
+    assert_eq!(schema(&db), newest());
     let before = corrupt::copy_with_wal(&db);
     let mut app = settings.of(Earlier).launch();
     assert_eq!(app.wait_exit(BOUND), 1);
