@@ -335,7 +335,7 @@ async fn a_run_that_took_a_childs_id_is_left_alone() {
     soon(node.result(&run.id)).await.unwrap().output::<()>().unwrap();
     let run = node.start_request(start("waits", "b")).await.unwrap();
     let told = soon(node.result(&run.id)).await.unwrap().output::<String>().unwrap();
-    assert!(told.contains("`b.1` already, which this run did not start"), "{told}");
+    assert!(told.contains("`b.1` already, which this call did not start"), "{told}");
     node.shutdown().await.unwrap();
     let alive = "SELECT count(*) FROM runs WHERE run IN ('a.1', 'b.1') AND status = 'suspended'";
     assert_eq!(sql::<i64>(&place, alive), 2, "nobody who did not start them ended them");
