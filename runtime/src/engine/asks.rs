@@ -11,7 +11,9 @@
 //! taken up; if it is blocked again, it waits on, and only terminating it ends it without its code.
 //!
 //! Failure: an ask that cannot be recorded is refused, and has changed nothing; what a parent asks is
-//! tried again. A caller who goes away changes nothing either.
+//! tried again. A caller who goes away takes nothing back.
+
+use std::sync::Arc;
 
 use tidemill_model::{Event, FailureKind, Requester, RunCreated, RunId, RunStatus, Seq};
 use tokio::sync::oneshot;
@@ -103,7 +105,7 @@ impl Engine {
     /// `NotFound`; `Conflict` with what it is if the run cannot be asked that, because it has ended
     /// or for another reason; `Unavailable` if nothing can be written now.
     pub(super) async fn ask(
-        self: &std::sync::Arc<Self>,
+        self: &Arc<Self>,
         run: &RunId,
         verb: Verb,
         requester: Requester,
@@ -114,7 +116,7 @@ impl Engine {
         }
         let (reply, answer) = oneshot::channel();
         let ask = Ask { verb, requester, reply: Some(reply) };
-        let engine = std::sync::Arc::clone(self);
+        let engine = Arc::clone(self);
         let drive = move |run| engine.drive(run, Next::Woken, None);
         if !self.registry.control(run, Control::Ask(ask), drive) {
             return Err(closed());
@@ -143,8 +145,8 @@ impl Engine {
     }
 
     /// Cancels a child that its parent dropped, or whose parent is cancelled.
-    pub(crate) fn cancel_child(self: &std::sync::Arc<Self>, parent: &RunId, child: &RunId) {
-        let engine = std::sync::Arc::clone(self);
+    pub(crate) fn cancel_child(self: &Arc<Self>, parent: &RunId, child: &RunId) {
+        let engine = Arc::clone(self);
         let ask = Control::Ask(Ask::of_parent(parent));
         self.registry.control(child, ask, move |run| engine.drive(run, Next::Woken, None));
     }
@@ -320,7 +322,7 @@ impl Driver {
 
     /// Lets the bodies go whose next attempt was taken away.
     fn forget_taken(&mut self) {
-        let engine = std::sync::Arc::clone(&self.engine);
+        let engine = Arc::clone(&self.engine);
         let taken: Vec<_> = self.bodies.extract_if(|_, body| body.has_left()).collect();
         taken.into_iter().for_each(|(_, body)| engine.keep_loser(body));
     }
