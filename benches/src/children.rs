@@ -144,7 +144,7 @@ async fn open(path: &Path) -> anyhow::Result<Node> {
 
 /// Starts runs that do nothing, one after another; the longest that one took.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-async fn others(node: Node, done: Arc<AtomicBool>) -> anyhow::Result<Duration> {
+pub(crate) async fn others(node: Node, done: Arc<AtomicBool>) -> anyhow::Result<Duration> {
     let mut longest = Duration::ZERO;
     while !done.load(Ordering::Relaxed) {
         let before = Instant::now();

@@ -2,6 +2,7 @@
 //! minute on the same machine.
 
 mod arguments;
+mod cancel;
 mod children;
 mod engine;
 mod fan_out;

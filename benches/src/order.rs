@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Bodies};
-use crate::{children, raw, replay, skeleton, slow_sync, waiting};
+use crate::{cancel, children, raw, replay, skeleton, slow_sync, waiting};
 
 /// Where things are measured.
 pub(crate) struct Site {
@@ -58,6 +58,10 @@ pub(crate) enum Workload {
     },
     /// `runs` runs that have no parent.
     Alone {
+        runs: u32,
+    },
+    /// `runs` runs that sleep and are cancelled.
+    Cancel {
         runs: u32,
     },
     /// A file that the folder has already.
@@ -124,6 +128,7 @@ impl Order {
             Workload::FanOut { steps } => json(&on_tokio(engine::fan_out(&db, steps))?),
             Workload::Children { runs } => json(&on_tokio(children::of_one_parent(&db, runs))?),
             Workload::Alone { runs } => json(&on_tokio(children::alone(&db, runs))?),
+            Workload::Cancel { runs } => json(&on_tokio(cancel::of_many(&db, runs))?),
             Workload::Replay { steps } => json(&replay::taken_over(&db, steps)?),
             Workload::Waiting { runs } => json(&on_tokio(waiting::opened(folder, runs))?),
         };
