@@ -177,12 +177,12 @@ impl Driver {
         Ok(live)
     }
 
-    /// Drops the run's life, and lets only those bodies go on that have begun.
+    /// Drops the run's life, and lets only those bodies go on whose attempt has begun.
     async fn pause_run(&mut self, live: Live, ask: Ask) -> Next {
         let Live { life, mut core } = live;
         drop(life);
         for body in self.bodies.values() {
-            body.take();
+            body.take_untold();
         }
         self.forget_taken();
         for (_, timer) in self.timers.drain() {

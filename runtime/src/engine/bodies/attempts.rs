@@ -187,6 +187,7 @@ impl Work {
             run: self.run.id.clone(),
             op: self.op,
             token: self.gives_up().clone(),
+            progress: Arc::clone(&self.progress),
             attempt: self.facts.attempt,
             begins: Event::StepAttemptStarted {
                 op: self.op,

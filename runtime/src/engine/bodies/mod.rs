@@ -236,6 +236,11 @@ impl RunningBody {
         self.progress.take()
     }
 
+    /// Takes the next attempt away from a body, unless the log tells that it begins.
+    pub(crate) fn take_untold(&self) {
+        self.progress.take_untold();
+    }
+
     /// Whether its next attempt was taken away.
     pub(crate) fn has_left(&self) -> bool {
         self.progress.has_left()

@@ -25,7 +25,7 @@ enum Stage {
 }
 
 #[derive(Debug)]
-struct Progress {
+struct BodyState {
     stage: Stage,
     /// The attempt in hand, once the body makes it; 0 before the first.
     attempt: u32,
@@ -34,22 +34,25 @@ struct Progress {
     /// Whether the attempt in hand follows one that was cut off, so that nobody knows what that one
     /// did.
     finishes: bool,
+    /// Whether the log says, or is about to say, that the attempt in hand begins.
+    told: bool,
     /// Whether nobody waits for the step any more.
     given_up: bool,
 }
 
 /// Shared by a body and its driver.
 #[derive(Debug)]
-pub(crate) struct BodyProgress(Mutex<Progress>);
+pub(crate) struct BodyProgress(Mutex<BodyState>);
 
 impl BodyProgress {
     /// The progress of a body that begins with the attempt of these facts.
     pub(super) fn of(facts: &StepFacts) -> BodyProgress {
-        BodyProgress(Mutex::new(Progress {
+        BodyProgress(Mutex::new(BodyState {
             stage: Stage::Waits,
             attempt: 0,
             begun: facts.attempt.saturating_sub(1),
             finishes: facts.follows_cut_off,
+            told: facts.begun,
             given_up: false,
         }))
     }
@@ -64,37 +67,44 @@ impl BodyProgress {
         Some(self.lock().attempt).filter(|attempt| *attempt > 0)
     }
 
+    /// The log is about to say that the attempt begins; `false` if it was taken away.
+    pub(super) fn tells(&self) -> bool {
+        let mut state = self.lock();
+        state.told = true;
+        state.stage != Stage::Left
+    }
+
     /// The attempt begins now; `false` if it was taken away.
     pub(super) fn begins(&self, attempt: u32) -> bool {
-        let mut progress = self.lock();
-        if progress.stage == Stage::Left {
+        let mut state = self.lock();
+        if state.stage == Stage::Left {
             return false;
         }
-        (progress.stage, progress.begun) = (Stage::Begun, attempt);
+        (state.stage, state.begun) = (Stage::Begun, attempt);
         true
     }
 
     /// The attempt failed, and another one follows.
     pub(super) fn failed(&self) {
-        let mut progress = self.lock();
-        (progress.stage, progress.finishes) = (Stage::Waits, false);
+        let mut state = self.lock();
+        (state.stage, state.finishes, state.told) = (Stage::Waits, false, false);
     }
 
     /// The body waits for this moment, which is in the log.
     pub(super) fn back_off_until(&self, at: Timestamp) {
-        let mut progress = self.lock();
-        if progress.stage == Stage::Waits {
-            progress.stage = Stage::BacksOff(at);
+        let mut state = self.lock();
+        if state.stage == Stage::Waits {
+            state.stage = Stage::BacksOff(at);
         }
     }
 
     /// The back-off is over; `false` if the attempt was taken away meanwhile.
     pub(super) fn end_back_off(&self) -> bool {
-        let mut progress = self.lock();
-        if let Stage::BacksOff(_) = progress.stage {
-            progress.stage = Stage::Waits;
+        let mut state = self.lock();
+        if let Stage::BacksOff(_) = state.stage {
+            state.stage = Stage::Waits;
         }
-        progress.stage != Stage::Left
+        state.stage != Stage::Left
     }
 
     /// When the back-off ends; `None` if the body is in none.
@@ -108,21 +118,31 @@ impl BodyProgress {
     /// Takes the next attempt away from the body, whose run leaves memory. Returns when that
     /// attempt begins; `None` if the back-off is over.
     pub(super) fn leave(&self) -> Option<Timestamp> {
-        let mut progress = self.lock();
-        let Stage::BacksOff(at) = progress.stage else { return None };
-        progress.stage = Stage::Left;
+        let mut state = self.lock();
+        let Stage::BacksOff(at) = state.stage else { return None };
+        state.stage = Stage::Left;
         Some(at)
     }
 
-    /// Takes the next attempt away from a body that has not begun it, because its run is cancelled
-    /// or paused. Returns how many attempts began before; `None` if it has begun, and if it follows
+    /// Takes the next attempt away from a body that has not begun it, because its run is paused. An
+    /// attempt whose beginning the log tells stays: taken away, it would look like one that a crash
+    /// cut off.
+    pub(super) fn take_untold(&self) {
+        let mut state = self.lock();
+        if !state.told && matches!(state.stage, Stage::Waits | Stage::BacksOff(_)) {
+            state.stage = Stage::Left;
+        }
+    }
+
+    /// Takes the next attempt away from a body that has not begun it, because its run is cancelled.
+    /// Returns how many attempts began before; `None` if it has begun, and if it follows
     /// one that was cut off: the step is then brought to an end that is known.
     pub(super) fn take(&self) -> Option<u32> {
-        let mut progress = self.lock();
-        match progress.stage {
-            Stage::Waits | Stage::BacksOff(_) if !progress.finishes => {
-                progress.stage = Stage::Left;
-                Some(progress.begun)
+        let mut state = self.lock();
+        match state.stage {
+            Stage::Waits | Stage::BacksOff(_) if !state.finishes => {
+                state.stage = Stage::Left;
+                Some(state.begun)
             }
             Stage::Waits | Stage::BacksOff(_) | Stage::Begun | Stage::Left => None,
         }
@@ -153,7 +173,7 @@ impl BodyProgress {
         self.lock().stage == Stage::Left
     }
 
-    fn lock(&self) -> MutexGuard<'_, Progress> {
+    fn lock(&self) -> MutexGuard<'_, BodyState> {
         // Nothing that runs under this lock panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,6 +211,17 @@ mod tests {
         assert_eq!((back_off.backs_off_until(), back_off.leave()), (Some(at), Some(at)));
         assert!(!back_off.end_back_off() && !back_off.begins(2), "it was taken");
         assert_eq!((back_off.backs_off_until(), back_off.take()), (None, None));
+    }
+
+    #[test]
+    fn a_pause_takes_no_attempt_whose_beginning_the_log_tells() {
+        let told = progress(1, false);
+        assert!(told.tells());
+        told.take_untold();
+        assert!(told.begins(1));
+        told.failed();
+        told.take_untold();
+        assert!(told.has_left() && !told.tells() && !told.begins(2));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidemill_model::{Event, Json, OpId, RunId};
 use tokio_util::sync::CancellationToken;
 
+use super::progress::BodyProgress;
 use crate::author::step::Attempt;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
@@ -64,6 +65,7 @@ pub(super) struct Entrance {
     pub(super) run: RunId,
     pub(super) op: OpId,
     pub(super) token: CancellationToken,
+    pub(super) progress: Arc<BodyProgress>,
     pub(super) attempt: u32,
     /// The event that records the attempt's beginning.
     pub(super) begins: Event,
@@ -71,12 +73,15 @@ pub(super) struct Entrance {
 
 impl Entrance {
     /// Waits until the gate is open and the log says that the attempt begins; false if its step is
-    /// no longer wanted. `told` means that the log says so already, which holds unless the attempt
+    /// no longer wanted or was taken away. `told` means that the log says so already, which holds unless the attempt
     /// has to wait here.
     pub(super) async fn pass(&self, told: bool) -> bool {
         let Some(waited) = self.opened().await else { return false };
         if told && !waited {
             return true;
+        }
+        if !self.progress.tells() {
+            return false;
         }
         let recorded = record(&self.engine, &self.run, (self.op, self.attempt), &self.begins).await;
         // Writing the event may have taken longer than the lease lasted.

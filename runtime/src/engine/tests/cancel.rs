@@ -570,3 +570,31 @@ async fn a_paused_run_lets_its_bodies_end_and_starts_nothing_until_it_is_resumed
     assert_eq!(failure(&node, &run).await.kind, FailureKind::Cancelled);
     close(node, &place.path).await;
 }
+
+/// A pause takes an attempt away only as long as the log does not say that it began: otherwise the
+/// log would tell of a crash that never was, and five pauses would be poison.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_is_no_crash() {
+    async fn chain(ctx: Ctx, (): ()) -> Result<u32> {
+        for _ in 0..400 {
+            ctx.run("link", async || Ok(())).await?;
+            ctx.run("blocking link", async || Ok(())).blocking().await?;
+        }
+        Ok(7)
+    }
+    let (place, stage) = (place(), Shared::default());
+    let node = app(&stage).workflow("chain", chain).open(&place.path).await.unwrap();
+    let run = start(&node, "chain").await;
+    let mut pauses = 0;
+    while pauses < 500 && node.pause(&run, ada()).await.is_ok() {
+        pauses += 1;
+        node.resume(&run).await.unwrap();
+        for _ in 0..pauses % 128 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 7);
+    assert!(pauses > 10, "{pauses}");
+    assert!(!kinds(&place.path, "r").contains(&"step_restarted".to_owned()), "{pauses} pauses");
+    close(node, &place.path).await;
+}
