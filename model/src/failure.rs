@@ -21,6 +21,16 @@ pub enum FailureKind {
     Cancelled,
 }
 
+impl FailureKind {
+    /// What became of a run that ended so, for a sentence about it.
+    pub fn ending(self) -> &'static str {
+        match self {
+            FailureKind::Cancelled => "was cancelled",
+            FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => "failed",
+        }
+    }
+}
+
 /// An error as it is recorded: its kind, its message, and the messages of its sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -1,4 +1,4 @@
-//! Values of runs: JSON that is folded, copied, and loaded whole only when somebody asks.
+//! Values of runs: JSON that is folded, copied, and loaded whole only when a reader asks.
 //!
 //! Every value is hostile text: it reaches the page only through maud, which escapes it.
 

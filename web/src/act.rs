@@ -11,7 +11,7 @@ use tidemill_model::{Error, ErrorKind, Json, Requester};
 use tidemill_observer::NodeAddress;
 use tidemill_page::Params;
 use tidemill_page::guard::{Sender, Who};
-use tidemill_page::run::ACTS;
+use tidemill_page::run::ASKS;
 
 use crate::address::{Address, live_path};
 use crate::answer;
@@ -47,7 +47,7 @@ impl Service {
         let (["runs", run, verb] | ["v1", "runs", run, verb]) = segments.as_slice() else {
             return Err(not_asked(&segments));
         };
-        if !ACTS.contains(verb) {
+        if !ASKS.contains(verb) {
             return Err(not_asked(&segments));
         }
         let run = tidemill_model::RunId::new(run)?;

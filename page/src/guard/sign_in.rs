@@ -96,7 +96,7 @@ impl Guard {
         let id = sender.session_id();
         let session = id.and_then(|id| Some((id, self.sessions(|all| all.find(id, now))?)));
         if let Some((id, session)) = session {
-            // A foreign page must not be able to sign somebody out.
+            // A foreign page must not be able to sign a person out.
             let is_ours = is_same_secret(given, session.form_token.as_str());
             if !sender.is_from_our_page() || !is_ours {
                 return Ok(SignedIn::Refused(NOT_OUR_FORM));

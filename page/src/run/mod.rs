@@ -1,7 +1,7 @@
 //! One run: what it is, what its operations did when, and what it waits for; now or after any of
 //! its events.
 
-mod acts;
+mod asks;
 mod bars;
 mod chart;
 mod events;
@@ -22,7 +22,7 @@ use tidemill_model::{
     Seq, Timestamp, Word, took_ms,
 };
 
-pub use acts::ACTS;
+pub use asks::ASKS;
 pub use events::{EventsPage, EventsParams, followed};
 pub use names::NameView;
 pub use operation::{OperationShown, PayloadPart, payload};

@@ -9,7 +9,7 @@ use crate::testing::{
     File, HOSTILE, Written, assert_harmless, at, elements, json, name, op, run_id, site,
 };
 
-/// What a page may weigh before somebody unfolds, and how many elements a browser gets.
+/// What a page may weigh before anyone unfolds, and how many elements a browser gets.
 const BYTES_MAX: usize = 256 * 1024;
 const ELEMENTS_MAX: usize = 3_000;
 

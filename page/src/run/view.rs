@@ -24,7 +24,7 @@ impl RunPage {
             (self.facts(site))
             (self.trouble(site))
             (self.asked(site))
-            (self.acts(site))
+            (self.asks(site))
             (self.slider(&address))
             (self.ways(site))
             h2 #operations { "Operations " small { (words::thousands(self.total)) @if self.is_filtered() { " of " (words::thousands(u64::try_from(run.operations_total).unwrap_or(0))) " · " a href=(RunParams { name: None, only: None, after: None, ..self.params.clone() }.address(&address)) { "show all" } } } }

@@ -185,7 +185,7 @@ impl<Out: DeserializeOwned> RunHandle<Out> {
             |how: String| Err(Error::new(ErrorKind::Conflict, format!("run `{}` {how}", self.id)));
         match self.ended().await? {
             ended @ RunResult::Completed(_) => ended.output(),
-            RunResult::Failed(failure) => conflict(format!("failed: {failure}")),
+            RunResult::Failed(failure) => conflict(format!("{}: {failure}", failure.kind.ending())),
             RunResult::Blocked(reason) => conflict(format!("is blocked: {reason}")),
         }
     }

@@ -167,7 +167,8 @@ impl RunResult {
                 Error::new(ErrorKind::Invalid, format!("the output is of another type: {e}"))
             }),
             RunResult::Failed(failure) => {
-                Err(Error::new(ErrorKind::Internal, format!("the run failed: {failure}")))
+                let how = failure.kind.ending();
+                Err(Error::new(ErrorKind::Internal, format!("the run {how}: {failure}")))
             }
             RunResult::Blocked(reason) => {
                 Err(Error::new(ErrorKind::Internal, format!("the run is blocked: {reason}")))

@@ -200,7 +200,7 @@ pub(crate) struct Parting {
 
 /// Where acts stand in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum LogPlace {
     /// More inputs follow.
     Amid,
     /// The log ends after them. `told`: the code was told that the run is cancelled.
@@ -214,13 +214,13 @@ pub(crate) fn compare(
     recorded: &[&Event],
     asked: &[Asked],
     floats: Floats,
-    place: Place,
+    place: LogPlace,
 ) -> Result<usize, Parting> {
     let both = recorded.iter().zip(asked);
     let known = both.take_while(|(logged, asked)| is_same(&asked.event, logged, floats)).count();
     match (recorded.get(known), asked.get(known)) {
         (None, None) => Ok(known),
-        (None, Some(_)) if place != Place::Amid => Ok(known),
+        (None, Some(_)) if place != LogPlace::Amid => Ok(known),
         (Some(_), _) if is_imposed_end(&recorded[known..], place) => Ok(known),
         (logged, asked) => {
             let reason = nondeterminism(logged.copied(), asked.map(|asked| &asked.event));
@@ -241,8 +241,8 @@ fn is_same(asked: &Event, logged: &Event, floats: Floats) -> bool {
 
 /// Whether these acts end the run without a request of its code: the engine drops the open operations
 /// and ends the run. A run that was told of its cancel ends so only when it is terminated.
-fn is_imposed_end(acts: &[&Event], place: Place) -> bool {
-    let Place::Last { told } = place else { return false };
+fn is_imposed_end(acts: &[&Event], place: LogPlace) -> bool {
+    let LogPlace::Last { told } = place else { return false };
     let Some((Event::RunFailed { error, terminated }, before)) = acts.split_last() else {
         return false;
     };

@@ -16,7 +16,7 @@ use super::call_site::CallSite;
 use super::cell::{Asked, RunCell};
 use super::clock::Clock;
 use super::inbox::Inbox;
-use super::journal::{Place, compare};
+use super::journal::{LogPlace, compare};
 use super::life::{Life, Noting};
 use super::polls::{Polls, RunMark};
 use crate::author::near::did_you_mean;
@@ -162,8 +162,8 @@ impl Replay<'_> {
         let floats = self.stage.floats(input);
         self.told = self.told || matches!(input.event, Event::CancelRequested { .. });
         let place = match self.rest.is_empty() {
-            true => Place::Last { told: self.told },
-            false => Place::Amid,
+            true => LogPlace::Last { told: self.told },
+            false => LogPlace::Amid,
         };
         let known = compare(&recorded, &asked, floats, place).map_err(|parting| {
             let call = match asked.get(parting.known) {

@@ -110,7 +110,7 @@ fn parameters(schemas: &mut Schemas, endpoint: &Endpoint, path: &str) -> Vec<Val
             json!({ "enum": ["input", "output", "error", "last_checkpoint"] })
         }
         "payload" => json!({ "enum": ["input", "output", "error"] }),
-        "verb" => json!({ "enum": tidemill_page::run::ACTS }),
+        "verb" => json!({ "enum": tidemill_page::run::ASKS }),
         other => panic!("say what {other} is"),
     });
     let at_moment = path.contains("@{moment}");

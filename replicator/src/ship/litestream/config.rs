@@ -55,7 +55,7 @@ pub(crate) struct Config {
     /// How far back every shipped transaction can be restored and not only each compaction's last
     /// one. Default 1 h, at least 5 min. Longer costs a listing of more objects.
     pub(crate) exact_window: Duration,
-    /// From which level on Litestream logs; `warn` unless somebody wants to read the rest.
+    /// From which level on Litestream logs; `warn` unless a person wants to read the rest.
     pub(crate) log_level: &'static str,
 }
 

@@ -1,16 +1,16 @@
 //! Cancel, terminate, pause: what each reaches, who wins, and what is left for a clean-up. Traps that
 //! others' users fell into are named for where they were reported.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use tidemill_eventlog::open_reader;
 use tidemill_model::{BlockReasonKind, FailureKind, Requester, RunId, RunStatus};
 use tokio::sync::Notify;
 
 use super::crashes::crashed;
+use super::place::{kinds, place, text, until};
 use super::prefixes::{fsck, soon};
 use crate::author::StepError;
 use crate::engine::recovery::Instruments;
@@ -33,38 +33,6 @@ type Shared = Arc<Stage>;
 
 fn ada() -> Requester {
     Requester::default().by("ada").because("wrong input")
-}
-
-fn text(path: &Path, sql: &str) -> String {
-    open_reader(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
-fn kinds(path: &Path, run: &str) -> Vec<String> {
-    let connection = open_reader(path).unwrap();
-    let sql = "SELECT kind FROM events WHERE run = ?1 ORDER BY seq";
-    let mut statement = connection.prepare(sql).unwrap();
-    let rows = statement.query_map([run], |row| row.get(0)).unwrap();
-    rows.map(|kind| kind.unwrap()).collect()
-}
-
-async fn until(mut is_so: impl FnMut() -> bool) {
-    soon(async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
-}
-
-struct Place {
-    _folder: tempfile::TempDir,
-    path: PathBuf,
-}
-
-fn place() -> Place {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("workflow.db");
-    Place { _folder: folder, path }
 }
 
 async fn start(node: &Node, workflow: &str) -> RunId {

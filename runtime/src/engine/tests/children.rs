@@ -1,10 +1,8 @@
 //! Children with an id and labels of their own.
 
-use std::path::Path;
-
-use tidemill_eventlog::open_reader;
 use tidemill_model::{BlockReasonKind, RunId};
 
+use super::place::text;
 use super::prefixes::{fsck, soon};
 use crate::{App, Ctx, Node, Result, RunResult, StartRequest};
 
@@ -36,10 +34,6 @@ fn app() -> App {
         .workflow("sleeps", sleeps)
         .workflow("parent", parent)
         .workflow("many", many_labels)
-}
-
-fn text(path: &Path, sql: &str) -> String {
-    open_reader(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 async fn ended(node: &Node, id: &str, ids: &[&str]) -> RunResult {

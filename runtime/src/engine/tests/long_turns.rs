@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use tidemill_eventlog::open_reader;
 
+use super::place::text;
 use super::prefixes::{fsck, soon};
 use crate::engine::recovery::Instruments;
 use crate::{App, Ctx, Environment, Node, Result, StartRequest};
@@ -52,10 +53,6 @@ fn app() -> App {
         .workflow("timers_and_a_step", timers_and_a_step)
         .workflow("naps", naps)
         .workflow("thinks_better", thinks_better)
-}
-
-fn text(path: &Path, sql: &str) -> String {
-    open_reader(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 async fn in_the_file(path: &Path, sql: &str, wanted: &str) {

@@ -12,6 +12,7 @@ mod group;
 mod long_turns;
 mod newer;
 mod odd_logs;
+mod place;
 mod prefixes;
 mod program;
 mod refused;

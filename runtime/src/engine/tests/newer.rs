@@ -7,6 +7,7 @@ use tidemill_eventlog::{Checkpoints, FindingKind, head, open_reader, open_writer
 use tidemill_model::{BlockReasonKind, RunId};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::place::text;
 use super::prefixes::soon;
 use crate::{App, Ctx, ErrorKind, Node, Result, RunResult, StartRequest};
 
@@ -72,10 +73,6 @@ fn learn_unknown(path: &Path) {
     }
     let sql = "UPDATE events SET kind = 'run_resumed' WHERE kind = 'tide_turned'";
     assert_eq!(connection.execute(sql, []).unwrap(), 1);
-}
-
-fn text(path: &Path, sql: &str) -> String {
-    open_reader(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 fn status(path: &Path, run: &str) -> String {

@@ -1,13 +1,14 @@
 //! Runs whose turns the file refuses: only they are blocked, and no other run is disturbed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tidemill_eventlog::{Checkpoints, open_reader, open_writer};
+use tidemill_eventlog::{Checkpoints, open_writer};
 use tidemill_model::{BlockReason, BlockReasonKind, RunId};
 use tokio::sync::oneshot;
 
+use super::place::{place, text};
 use super::prefixes::{fsck, soon};
 use crate::engine::asks::Ask;
 use crate::engine::inbox::Control;
@@ -68,17 +69,6 @@ fn by_hand(path: &Path) -> Connection {
     open_writer(path, Checkpoints::Own).unwrap()
 }
 
-struct Place {
-    _folder: tempfile::TempDir,
-    path: PathBuf,
-}
-
-fn place() -> Place {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("workflow.db");
-    Place { _folder: folder, path }
-}
-
 async fn start(node: &Node, workflow: &str, id: &str) -> RunId {
     node.start_request(StartRequest::new(workflow, ()).unwrap().id(id)).await.unwrap().id
 }
@@ -88,10 +78,6 @@ async fn blocked(node: &Node, run: &RunId) -> BlockReason {
         RunResult::Blocked(reason) => reason,
         other => panic!("{run} is not blocked: {other:?}"),
     }
-}
-
-fn text(path: &Path, sql: &str) -> String {
-    open_reader(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use tidemill_eventlog::open_reader;
 use tidemill_model::{Requester, RunStatus};
 use tokio::sync::Notify;
 
+use super::place::until;
 use super::prefixes::{fsck, soon};
 use crate::engine::recovery::Instruments;
 use crate::gate::Gate;
@@ -49,15 +50,6 @@ fn kinds(path: &Path) -> Vec<String> {
 
 fn count(path: &Path, kind: &str) -> usize {
     kinds(path).iter().filter(|is| *is == kind).count()
-}
-
-async fn until(what: impl Fn() -> bool) {
-    soon(async {
-        while !what() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
 }
 
 async fn result(node: &Node, run: &str) -> RunResult {

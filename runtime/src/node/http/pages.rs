@@ -19,7 +19,7 @@ use axum::response::{IntoResponse as _, Response};
 use tidemill_eventlog::host::{boot_now, wall_now};
 use tidemill_model::{ApiErrorKind, Requester, RunId};
 use tidemill_page::guard::{FORM_BYTES_MAX, SIGN_IN, SIGN_OUT, Sender, Who};
-use tidemill_page::run::{ACTS, followed};
+use tidemill_page::run::{ASKS, followed};
 use tidemill_page::{File, FileContent, Params, Shown, Site, View, Viewer, assets, error_page};
 
 use super::error::ApiError;
@@ -100,7 +100,7 @@ async fn act(
     let path = parts.uri.path();
     let segments = tidemill_page::segments(path)?;
     let [runs, run, verb] = segments.as_slice() else { return Err(no_such_path(path)) };
-    if runs != "runs" || !ACTS.contains(&verb.as_str()) {
+    if runs != "runs" || !ASKS.contains(&verb.as_str()) {
         return Err(no_such_path(path));
     }
     let run = RunId::new(run)?;

@@ -11,25 +11,25 @@ use crate::words;
 use super::RunPage;
 
 /// What a form may ask of a run, as the last part of its address.
-pub const ACTS: [&str; 4] = ["cancel", "pause", "resume", "terminate"];
+pub const ASKS: [&str; 4] = ["cancel", "pause", "resume", "terminate"];
 
 /// Of the error of a cancelled run, so much is shown.
 const ERROR_CHARS_MAX: usize = 400;
 
 /// A button: what it asks, and its word.
-struct Act {
+struct Ask {
     verb: &'static str,
     word: &'static str,
 }
 
-const CANCEL: Act = Act { verb: "cancel", word: "Cancel" };
-const PAUSE: Act = Act { verb: "pause", word: "Pause" };
-const RESUME: Act = Act { verb: "resume", word: "Resume" };
-const TERMINATE: Act = Act { verb: "terminate", word: "Terminate" };
+const CANCEL: Ask = Ask { verb: "cancel", word: "Cancel" };
+const PAUSE: Ask = Ask { verb: "pause", word: "Pause" };
+const RESUME: Ask = Ask { verb: "resume", word: "Resume" };
+const TERMINATE: Ask = Ask { verb: "terminate", word: "Terminate" };
 
 /// What can be asked of a run now. Every run that has not ended can be terminated besides.
-fn acts(status: RunStatus, is_asked_to_end: bool) -> Vec<Act> {
-    let mut acts = match status {
+fn asks(status: RunStatus, is_asked_to_end: bool) -> Vec<Ask> {
+    let mut asks = match status {
         RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled => return Vec::new(),
         RunStatus::Blocked | RunStatus::Paused => vec![RESUME],
         RunStatus::Pending | RunStatus::Running | RunStatus::Suspended if !is_asked_to_end => {
@@ -40,38 +40,38 @@ fn acts(status: RunStatus, is_asked_to_end: bool) -> Vec<Act> {
         }
     };
     if !is_asked_to_end {
-        acts.push(CANCEL);
+        asks.push(CANCEL);
     }
-    acts
+    asks
 }
 
 impl RunPage {
     /// The form; nothing if the run has ended, and on a page of the past. What cleans nothing up is
     /// folded away, behind what it does.
-    pub(super) fn acts(&self, site: &Site) -> Markup {
+    pub(super) fn asks(&self, site: &Site) -> Markup {
         let token = site.form_token().filter(|_| self.event == self.events);
         let Some(token) = token.filter(|_| !self.run.status.is_final()) else {
             return html! {};
         };
-        let acts = acts(self.run.status, self.run.cancel.is_some());
+        let asks = asks(self.run.status, self.run.cancel.is_some());
         let why = html! {
             label { "Why " input name="reason" maxlength="1000" placeholder="for who looks at it later"; }
         };
-        let button = |act: &Act, warns: &str| {
-            let address = site.at(&["runs", self.run.id.as_str(), act.verb]);
-            let question = format!("{} {}?{warns}", act.word, self.run.id);
+        let button = |ask: &Ask, warns: &str| {
+            let address = site.at(&["runs", self.run.id.as_str(), ask.verb]);
+            let question = format!("{} {}?{warns}", ask.word, self.run.id);
             html! {
-                button.main[act.verb == "resume"] formaction=(address) data-ask=(question) { (act.word) }
+                button.main[ask.verb == "resume"] formaction=(address) data-ask=(question) { (ask.word) }
             }
         };
         html! {
             form.acts method="post" {
                 input type="hidden" name="form_token" value=(token);
-                @for act in &acts { (button(act, "")) }
-                @if !acts.is_empty() { (why) }
+                @for ask in &asks { (button(ask, "")) }
+                @if !asks.is_empty() { (why) }
                 details {
                     summary { "If it must end without its code" }
-                    @if acts.is_empty() { (why) }
+                    @if asks.is_empty() { (why) }
                     p { "It ends at once and cleans nothing up. A body that runs goes on until it returns. "
                         (button(&TERMINATE, " Nothing is cleaned up.")) }
                 }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_run_offers_what_it_would_not_refuse() {
         let verbs = |status, asked| {
-            acts(status, asked).iter().map(|act| act.verb).collect::<Vec<_>>().join(" ")
+            asks(status, asked).iter().map(|ask| ask.verb).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(verbs(RunStatus::Running, false), "pause cancel");
         assert_eq!(verbs(RunStatus::Blocked, false), "resume cancel");
@@ -151,8 +151,8 @@ mod tests {
         for ended in RunStatus::ALL.into_iter().filter(|status| status.is_final()) {
             assert_eq!(verbs(ended, false), "");
         }
-        for act in [CANCEL, PAUSE, RESUME, TERMINATE] {
-            assert!(ACTS.contains(&act.verb), "a node refuses {}", act.verb);
+        for ask in [CANCEL, PAUSE, RESUME, TERMINATE] {
+            assert!(ASKS.contains(&ask.verb), "a node refuses {}", ask.verb);
         }
     }
 }
