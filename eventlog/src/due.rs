@@ -6,6 +6,7 @@
 //! | a run that was running or never begun; a blocked one | its status |
 //! | a run whose child has ended, which it has not observed | `tidemill_runs_unobserved` |
 //! | a child whose parent does not wait for it | `tidemill_runs_unwanted` |
+//! | a run that keeps signals | `tidemill_signals_kept` ([`crate::signals`]) |
 //! | a run with a timer that has run out | `tidemill_timers_by_time` |
 
 use rusqlite::{Connection, Params};
@@ -134,7 +135,7 @@ pub fn awaited_children(connection: &Connection, parent: &RunId) -> Result<Vec<W
     Ok(found)
 }
 
-fn list(connection: &Connection, sql: &str, params: impl Params) -> Result<Vec<DueRun>> {
+pub(crate) fn list(connection: &Connection, sql: &str, params: impl Params) -> Result<Vec<DueRun>> {
     let failed = |e| sqlite("list the runs that have something to do", e);
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let mut rows = statement.query(params).map_err(failed)?;

@@ -35,6 +35,7 @@ pub mod query;
 pub mod run_list;
 mod schema;
 pub mod selection;
+pub mod signals;
 mod verify;
 pub mod waits;
 

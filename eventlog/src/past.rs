@@ -11,7 +11,7 @@ use crate::codec::to_sql;
 use crate::error::{Result, sqlite};
 use crate::process::Process;
 use crate::projection::{self, RunRow};
-use crate::{query, schema};
+use crate::{query, schema, signals};
 
 /// The file of `now` as it was when the event `until` was its newest. SQLite keeps it in a file
 /// without a name, which is gone with the connection.
@@ -66,6 +66,9 @@ fn write_projections(then: &Connection) -> Result<()> {
     }
     for ((run, op), fire_at) in &rebuilt.timers {
         projection::write_timer(then, run, *op, fire_at)?;
+    }
+    for ((run, number), row) in &rebuilt.signals {
+        signals::write(then, run, *number, row)?;
     }
     // A run with an event that this version cannot read is listed as it is shown: blocked.
     for run in rebuilt.unreadable.keys() {

@@ -1,4 +1,5 @@
-//! The tables that follow from the events: `tidemill_runs` and `tidemill_timers`.
+//! The tables that follow from the events: `tidemill_runs`, `tidemill_timers` and, in
+//! [`crate::signals`], `tidemill_signals`.
 //!
 //! The writer calls [`project`] for each event that it appends, and [`set_status`] when a run's
 //! status has changed at the end of a transaction, all in that transaction. [`rebuild`] makes
@@ -17,6 +18,7 @@ use tidemill_model::{
 use crate::append::Appended;
 use crate::codec::{Row, from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
+use crate::signals::{self, SignalRows};
 
 /// Writes what the event, just appended, changes: a run's row at its creation, timers.
 ///
@@ -29,6 +31,7 @@ pub fn project(
     event: &Event,
 ) -> Result<()> {
     let Some(run) = run else { return Ok(()) };
+    signals::project(connection, at.seq, run, event)?;
     match event {
         Event::RunCreated(created) => create_run(connection, at, run, created),
         Event::TimerStarted { op, fire_at, .. } => {
@@ -233,6 +236,8 @@ pub struct Projections {
     pub runs: BTreeMap<String, RunRow>,
     /// `tidemill_timers`: when each fires, as text, by run and operation.
     pub timers: BTreeMap<(String, u32), String>,
+    /// `tidemill_signals`, by run and number.
+    pub signals: SignalRows,
     /// Runs with an event that this version cannot read or that does not fit, and why; their rows
     /// were not rebuilt.
     pub unreadable: BTreeMap<String, String>,
@@ -260,6 +265,7 @@ pub fn stored(connection: &Connection) -> Result<Projections> {
         .query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))
         .map_err(failed)?;
     found.timers = timers.collect::<rusqlite::Result<_>>().map_err(failed)?;
+    found.signals = signals::stored(connection)?;
     Ok(found)
 }
 
@@ -348,6 +354,7 @@ impl Rebuild {
             return Ok(());
         };
         live.state.apply(row.seq, row.ts, &event).map_err(|e| e.to_string())?;
+        signals::fold(&mut self.done.signals, row.seq, run, &event);
         match event {
             Event::RunBlocked { .. } => live.blocked_seq = Some(row.seq),
             Event::StatusSet { .. } => live.custom_status_seq = Some(row.seq),
@@ -422,7 +429,7 @@ impl OpenRun {
     fn timers(&self) -> impl Iterator<Item = (OpId, Timestamp)> {
         self.state.ops.iter().filter_map(|(id, op)| match (&op.kind, &op.status) {
             (OpKind::Timer { fire_at }, OpStatus::Open) => Some((*id, *fire_at)),
-            (OpKind::Timer { .. } | OpKind::Step { .. } | OpKind::Child { .. }, _) => None,
+            (_, _) => None,
         })
     }
 }
@@ -449,6 +456,16 @@ pub fn compare(stored: &Projections, from_events: &Projections) -> Vec<String> {
             let (run, op) = timer;
             differences.push(format!(
                 "timer {op} of run {run} is stored as {kept:?}, its events say {said:?}"
+            ));
+        }
+    }
+    let signals: BTreeSet<_> = stored.signals.keys().chain(from_events.signals.keys()).collect();
+    for signal in signals.into_iter().filter(|(run, _)| readable(run)) {
+        let (kept, said) = (stored.signals.get(signal), from_events.signals.get(signal));
+        if kept != said {
+            let (run, number) = signal;
+            differences.push(format!(
+                "signal {number} of run {run} is stored as {kept:?}, its events say {said:?}"
             ));
         }
     }

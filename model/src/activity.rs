@@ -78,7 +78,8 @@ impl RunState {
         for op in self.ops.values().filter(|op| op.is_open()) {
             match (&op.kind, op.attempts.last()) {
                 (OpKind::Step { .. }, Some(last)) => activity.add(last.number, last.state),
-                (OpKind::Step { .. }, None) | (OpKind::Timer { .. } | OpKind::Child { .. }, _) => {}
+                (OpKind::Step { .. }, None)
+                | (OpKind::Timer { .. } | OpKind::Child { .. } | OpKind::Signal { .. }, _) => {}
             }
         }
         activity

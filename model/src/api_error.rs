@@ -27,6 +27,8 @@ pub enum ApiErrorKind {
     TooLarge,
     /// 415: send JSON.
     UnsupportedMediaType,
+    /// 422: the run's code cannot read this value.
+    Unfit,
     /// 503: another owner has the node: ask that one.
     Fenced,
     /// 503: not now: try again.
@@ -39,7 +41,7 @@ pub enum ApiErrorKind {
 
 impl ApiErrorKind {
     /// Every kind.
-    pub const ALL: [ApiErrorKind; 13] = [
+    pub const ALL: [ApiErrorKind; 14] = [
         ApiErrorKind::Invalid,
         ApiErrorKind::Unauthorized,
         ApiErrorKind::Forbidden,
@@ -49,6 +51,7 @@ impl ApiErrorKind {
         ApiErrorKind::Blocked,
         ApiErrorKind::TooLarge,
         ApiErrorKind::UnsupportedMediaType,
+        ApiErrorKind::Unfit,
         ApiErrorKind::Fenced,
         ApiErrorKind::Unavailable,
         ApiErrorKind::Corrupt,
@@ -66,6 +69,7 @@ impl ApiErrorKind {
             ApiErrorKind::Conflict | ApiErrorKind::Blocked => 409,
             ApiErrorKind::TooLarge => 413,
             ApiErrorKind::UnsupportedMediaType => 415,
+            ApiErrorKind::Unfit => 422,
             ApiErrorKind::Corrupt | ApiErrorKind::Internal => 500,
             ApiErrorKind::Fenced | ApiErrorKind::Unavailable => 503,
         }
@@ -79,7 +83,8 @@ impl ApiErrorKind {
             | ApiErrorKind::Forbidden
             | ApiErrorKind::MethodNotAllowed
             | ApiErrorKind::TooLarge
-            | ApiErrorKind::UnsupportedMediaType => ErrorKind::Invalid,
+            | ApiErrorKind::UnsupportedMediaType
+            | ApiErrorKind::Unfit => ErrorKind::Invalid,
             ApiErrorKind::NotFound => ErrorKind::NotFound,
             ApiErrorKind::Conflict | ApiErrorKind::Blocked => ErrorKind::Conflict,
             ApiErrorKind::Fenced => ErrorKind::Fenced,

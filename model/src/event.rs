@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::json::{Floats, Json};
 use crate::name::{OpName, RunId};
 use crate::position::{Epoch, OpId};
+use crate::signal::Signal;
 use crate::time::Timestamp;
 use declare::{Compared as _, is_default};
 pub use encoded::EncodedEvent;
@@ -29,6 +30,8 @@ events! {
     NodeStarted(NodeStarted) = "node_started", Aside;
     /// A run was created with its input.
     RunCreated(Box<RunCreated>) = "run_created", Input, named workflow;
+    /// The run was sent a signal, which it keeps until its code takes it.
+    SignalReceived(Box<Signal>) = "signal_received", Aside, named name;
     --
     /// A process took the run up: its epoch (`None` without a sidecar) and the run's attempt
     /// from 1.
@@ -76,6 +79,13 @@ events! {
     ChildCompleted = "child_completed", Input, [op name] { output: Json };
     /// A child failed.
     ChildFailed = "child_failed", Input, [op name] { error: Failure };
+    /// The run began to wait for a signal of this name.
+    SignalStarted = "signal_started", Act, [op name];
+    /// The operation is given the oldest signal of its name, by the number that `signal_received` has.
+    SignalDelivered = "signal_delivered", Input, [op name] { number: u32 };
+    /// The code took the signal that its operation had been given. Without this, dropping the
+    /// operation gives the signal back.
+    SignalTaken = "signal_taken", Act, [op name];
     /// The run asked for the time, and this is the answer.
     Now = "now", Act, [op] { at: Timestamp [given] };
     /// The run's code says what it is doing, for people; nothing depends on the value.
@@ -97,6 +107,8 @@ events! {
     /// The run was asked to end while its code could not be told, because it was blocked, paused, or
     /// had not begun; the code observes it first when the run is taken up, as `cancel_requested`.
     CancelHeld = "cancel_held", Aside, [] { requester: Requester };
+    /// The acts after the last input are written in parts, and more of them follow.
+    TurnParted = "turn_parted", Aside, [];
     /// The run ended with an output.
     RunCompleted = "run_completed", Act, [] { output: Json };
     /// The run ended with an error. `terminated`: a person ended it, without its code.

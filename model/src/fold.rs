@@ -7,9 +7,11 @@ use crate::event::{Event, EventClass};
 use crate::event_data::{BlockReason, BlockReasonKind, Requester};
 use crate::json::Json;
 use crate::log_order::{self, Phase, Standing};
+use crate::name::OpName;
 use crate::operation::{Op, OpKind};
 use crate::position::{Epoch, OpId, Seq};
 use crate::run_status::RunStatus;
+use crate::signal::{KeptSignal, Signals};
 use crate::time::Timestamp;
 
 /// Where a fold keeps its operations.
@@ -59,6 +61,11 @@ pub struct RunHead {
     pub taken_up: Seq,
     /// What its code last said that it is doing.
     pub custom_status: Option<Json>,
+    /// Whether its newest turn was written in parts, of which the last is missing: a process died in
+    /// between, and there is something to do.
+    pub parted: bool,
+    /// What it was sent and its code has not taken.
+    pub signals: Signals,
     /// Where it was last resumed; 0 if never.
     pub resumed: Seq,
     /// The newest input or act; 0 before the first.
@@ -81,11 +88,21 @@ impl Default for RunHead {
             terminated: false,
             taken_up: Seq::ZERO,
             custom_status: None,
+            parted: false,
+            signals: Signals::default(),
             resumed: Seq::ZERO,
             last: Seq::ZERO,
             steps_open: 0,
             waits_open: 0,
         }
+    }
+}
+
+/// Whether the code can take a signal: its wait was given one.
+fn check_given(ops: &mut impl Operations, op: OpId) -> Result<(), String> {
+    match ops.open(op).is_some_and(|open| open.given().is_some()) {
+        true => Ok(()),
+        false => Err(format!("operation {op} takes a signal that it was not given")),
     }
 }
 
@@ -104,6 +121,7 @@ impl RunHead {
         match event {
             Event::RunCreated(_) => self.phase = Phase::Going,
             Event::NodeStarted(_) | Event::Now { .. } => {}
+            Event::TurnParted {} => self.parted = true,
             Event::RunStarted { epoch, attempt } => {
                 self.epoch = *epoch;
                 self.attempt = *attempt;
@@ -135,7 +153,19 @@ impl RunHead {
                 self.phase = Phase::Ended;
                 self.terminated = *terminated;
             }
-            Event::StepStarted { .. } | Event::TimerStarted { .. } | Event::ChildStarted { .. } => {
+            Event::SignalReceived(signal) => {
+                let signal = (**signal).clone();
+                self.signals.receive(KeptSignal { signal, seq, at })?;
+            }
+            Event::SignalDelivered { op, name, number } => self.give(ops, (*op, name), *number)?,
+            Event::SignalTaken { op, .. } => {
+                check_given(ops, *op)?;
+                self.change(ops, *op, event, (seq, at))?;
+            }
+            Event::StepStarted { .. }
+            | Event::TimerStarted { .. }
+            | Event::ChildStarted { .. }
+            | Event::SignalStarted { .. } => {
                 if let Some((id, op)) = Op::start(event, seq, at) {
                     *self.count(&op) += 1;
                     ops.start(id, op);
@@ -154,6 +184,7 @@ impl RunHead {
             | Event::OpDropped { op } => self.change(ops, *op, event, (seq, at))?,
         }
         if event.class() != EventClass::Aside {
+            self.parted = false;
             self.last = seq;
         }
         Ok(())
@@ -172,8 +203,28 @@ impl RunHead {
         open.apply(event, seq, at);
         if !open.is_open() {
             *self.count(open) -= 1;
+            // It was given a signal, and ended before its code took that.
+            if let Some(given) = open.take_given() {
+                self.signals.give_back(given);
+            }
         }
         ops.changed(op);
+        Ok(())
+    }
+
+    /// Gives a wait the signal of this number.
+    fn give(
+        &mut self,
+        ops: &mut impl Operations,
+        (op, name): (OpId, &OpName),
+        number: u32,
+    ) -> Result<(), String> {
+        let open = ops.open(op).filter(|open| open.given().is_none());
+        let open = open.ok_or_else(|| format!("operation {op} is given a second signal"))?;
+        if open.name != *name {
+            return Err(format!("operation {op} waits for `{}` and not for `{name}`", open.name));
+        }
+        open.give(self.signals.take(number, name)?);
         Ok(())
     }
 
@@ -243,13 +294,18 @@ impl RunHead {
         if self.cancel.is_some() {
             return RunStatus::Cancelling;
         }
+        if self.parted {
+            return RunStatus::Running;
+        }
         RunStatus::active(self.steps_open, self.waits_open)
     }
 
     fn count(&mut self, op: &Op) -> &mut usize {
         match &op.kind {
             OpKind::Step { .. } => &mut self.steps_open,
-            OpKind::Timer { .. } | OpKind::Child { .. } => &mut self.waits_open,
+            OpKind::Timer { .. } | OpKind::Child { .. } | OpKind::Signal { .. } => {
+                &mut self.waits_open
+            }
         }
     }
 }

@@ -40,6 +40,7 @@ mod run_status;
 mod run_view;
 #[cfg(feature = "schema")]
 mod schema;
+mod signal;
 mod socket;
 pub mod terminal;
 mod time;
@@ -74,8 +75,9 @@ pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
 pub use run_view::{
     AttemptView, CancelView, Cut, Cuts, EventPage, EventView, OperationPage, OperationView,
-    PageRequest, Payloads, RunCounts, RunPage, RunSummary, RunView, Word, took_ms,
+    PageRequest, Payloads, RunCounts, RunPage, RunSummary, RunView, SignalView, Word, took_ms,
 };
+pub use signal::{KeptSignal, Signal, Signals};
 pub use socket::{
     AttachHello, AttachRequest, BarrierReply, BarrierRequest, DetachRequest, FiguresRequest,
     GateState, LeaseLine, SidecarStatus, SocketError, SocketErrorKind,

@@ -11,6 +11,13 @@ pub const NAME_BYTES_MAX: usize = 200;
 /// snapshot; larger data belongs in the author's own storage, with its key as the payload.
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
+/// Signals that a run keeps for its code: at most 1,000, because a run that is sent more than it takes
+/// has a fault, and the sender should learn of it.
+pub const SIGNALS_KEPT_MAX: u64 = 1_000;
+
+/// The JSON of these signals: 16 MiB, because a loaded run has them in memory.
+pub const SIGNALS_KEPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// A checkpoint as JSON: 64 KiB, because a body may record one every second for days.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 

@@ -26,6 +26,8 @@ pub enum OpClass {
     Timer,
     /// What `ctx.child` makes.
     Child,
+    /// What `ctx.signal` makes.
+    Signal,
 }
 
 impl OpClass {
@@ -34,6 +36,7 @@ impl OpClass {
             OpClass::Step => "step",
             OpClass::Timer => "timer",
             OpClass::Child => "child",
+            OpClass::Signal => "signal",
         }
     }
 }
@@ -72,7 +75,8 @@ pub fn check(
         }
         Event::StepStarted { op, .. }
         | Event::TimerStarted { op, .. }
-        | Event::ChildStarted { op, .. } => match standing(*op) {
+        | Event::ChildStarted { op, .. }
+        | Event::SignalStarted { op, .. } => match standing(*op) {
             Standing::Unknown => Ok(()),
             Standing::Open(_) | Standing::Ended => {
                 Err(format!("operation {op} starts a second time"))
@@ -87,6 +91,9 @@ pub fn check(
         Event::TimerFired { op, .. } => is_open(event, *op, standing(*op), Some(OpClass::Timer)),
         Event::ChildCompleted { op, .. } | Event::ChildFailed { op, .. } => {
             is_open(event, *op, standing(*op), Some(OpClass::Child))
+        }
+        Event::SignalDelivered { op, .. } | Event::SignalTaken { op, .. } => {
+            is_open(event, *op, standing(*op), Some(OpClass::Signal))
         }
         Event::OpDropped { op } => is_open(event, *op, standing(*op), None),
         Event::CancelRequested { resolves, .. } => {
@@ -138,7 +145,7 @@ mod tests {
             }
             let fits = |standing| check(&event, Phase::Going, |_| standing).is_ok();
             assert!(!fits(Standing::Ended), "{kind} after the operation has ended");
-            let classes = [OpClass::Step, OpClass::Timer, OpClass::Child];
+            let classes = [OpClass::Step, OpClass::Timer, OpClass::Child, OpClass::Signal];
             let starts = fits(Standing::Unknown);
             let goes_on = classes.iter().any(|class| fits(Standing::Open(*class)));
             assert!(starts != goes_on, "{kind} either starts an operation or is of an open one");

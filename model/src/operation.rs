@@ -8,6 +8,7 @@ use crate::json::Json;
 use crate::log_order::{OpClass, Standing};
 use crate::name::{OpName, RunId};
 use crate::position::{OpId, Seq};
+use crate::signal::KeptSignal;
 use crate::time::Timestamp;
 
 /// What kind of operation it is.
@@ -30,6 +31,11 @@ pub enum OpKind {
         /// The child's input.
         input: Json,
     },
+    /// A wait for a signal.
+    Signal {
+        /// The signal that it was given and the code has not taken.
+        given: Option<Box<KeptSignal>>,
+    },
 }
 
 impl OpKind {
@@ -39,6 +45,7 @@ impl OpKind {
             OpKind::Step { .. } => "step",
             OpKind::Timer { .. } => "timer",
             OpKind::Child { .. } => "child",
+            OpKind::Signal { .. } => "signal",
         }
     }
 }
@@ -131,6 +138,9 @@ impl Op {
                 let kind = OpKind::Child { child: child.clone(), input: input.clone() };
                 (*op, name, kind, Vec::new())
             }
+            Event::SignalStarted { op, name } => {
+                (*op, name, OpKind::Signal { given: None }, Vec::new())
+            }
             _ => return None,
         };
         let op = Op {
@@ -185,6 +195,10 @@ impl Op {
                 attempts.dropped(at);
                 self.end(at, OpStatus::Cancelled(None));
             }
+            Event::SignalTaken { .. } => {
+                let value = self.take_given().map(|given| given.signal.value);
+                self.end(at, OpStatus::Completed(value.unwrap_or_else(Json::null)));
+            }
             Event::TimerFired { .. } => self.end(at, OpStatus::Completed(Json::null())),
             Event::OpDropped { .. } => {
                 attempts.dropped(at);
@@ -206,6 +220,7 @@ impl Op {
             (OpStatus::Open, OpKind::Step { .. }) => Standing::Open(OpClass::Step),
             (OpStatus::Open, OpKind::Timer { .. }) => Standing::Open(OpClass::Timer),
             (OpStatus::Open, OpKind::Child { .. }) => Standing::Open(OpClass::Child),
+            (OpStatus::Open, OpKind::Signal { .. }) => Standing::Open(OpClass::Signal),
             (
                 OpStatus::Completed(_)
                 | OpStatus::Failed(_)
@@ -213,6 +228,29 @@ impl Op {
                 | OpStatus::Dropped,
                 _,
             ) => Standing::Ended,
+        }
+    }
+
+    /// The signal that a wait was given and the code has not taken.
+    pub fn given(&self) -> Option<&KeptSignal> {
+        match &self.kind {
+            OpKind::Signal { given } => given.as_deref(),
+            OpKind::Step { .. } | OpKind::Timer { .. } | OpKind::Child { .. } => None,
+        }
+    }
+
+    /// Gives a wait its signal.
+    pub(crate) fn give(&mut self, signal: KeptSignal) {
+        if let OpKind::Signal { given } = &mut self.kind {
+            *given = Some(Box::new(signal));
+        }
+    }
+
+    /// Takes away what a wait was given.
+    pub(crate) fn take_given(&mut self) -> Option<KeptSignal> {
+        match &mut self.kind {
+            OpKind::Signal { given } => given.take().map(|given| *given),
+            OpKind::Step { .. } | OpKind::Timer { .. } | OpKind::Child { .. } => None,
         }
     }
 
@@ -241,8 +279,14 @@ mod tests {
     /// A new kind of event of an open operation needs its arm above.
     #[test]
     fn each_kind_of_an_open_operation_changes_it() {
-        let starts = [EventKind::StepStarted, EventKind::TimerStarted, EventKind::ChildStarted];
-        let others = [EventKind::Now, EventKind::StatusSet];
+        let starts = [
+            EventKind::StepStarted,
+            EventKind::TimerStarted,
+            EventKind::ChildStarted,
+            EventKind::SignalStarted,
+        ];
+        // `RunHead` gives an operation its signal.
+        let others = [EventKind::Now, EventKind::StatusSet, EventKind::SignalDelivered];
         let at = Timestamp::from_micros(9).expect("a moment of 1970");
         let seq = Seq::ZERO.next();
         for &kind in EventKind::ALL {

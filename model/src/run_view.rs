@@ -23,6 +23,7 @@ use crate::name::{OpName, RunId};
 use crate::position::{Epoch, OpId, Seq};
 use crate::run_state::RunState;
 use crate::run_status::RunStatus;
+use crate::signal::KeptSignal;
 use crate::time::Timestamp;
 
 pub use event::{EventPage, EventView};
@@ -154,6 +155,9 @@ pub struct RunView {
     /// Who paused it, while it is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Requester>,
+    /// The signals that it was sent and its code has not taken, in the order in which they arrived.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<SignalView>,
     /// What its code says that it is doing; `None` if it never said.
     #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
     pub custom_status: Option<Json>,
@@ -191,6 +195,43 @@ pub struct CancelView {
     pub terminated: bool,
 }
 
+/// A signal that a run's code has not taken. Its value is in the event at `seq`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SignalView {
+    /// Which of the run's signals it is, from 1 in the order in which they arrived.
+    pub number: u32,
+    /// Its name.
+    pub name: OpName,
+    /// When it arrived.
+    pub at: Timestamp,
+    /// Its event.
+    pub seq: Seq,
+    /// How many bytes its value has.
+    pub bytes: usize,
+    /// The sender's word for this one signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Who sent it, as the sender says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+impl SignalView {
+    fn of(kept: &KeptSignal) -> SignalView {
+        let KeptSignal { signal, seq, at } = kept;
+        SignalView {
+            number: signal.number,
+            name: signal.name.clone(),
+            at: *at,
+            seq: *seq,
+            bytes: signal.value.as_str().len(),
+            key: signal.key.clone(),
+            by: signal.by.clone(),
+        }
+    }
+}
+
 impl RunView {
     /// A run with the operations that are asked for.
     pub fn of(state: RunState, waits_for: Option<WaitsFor>, request: PageRequest) -> RunView {
@@ -222,6 +263,7 @@ impl RunView {
                 terminated: state.head.terminated,
             }),
             paused: state.head.paused,
+            signals: state.head.signals.kept().map(SignalView::of).collect(),
             custom_status: state.head.custom_status,
             waits_for,
             last_seq: state.last_seq,

@@ -54,6 +54,7 @@ impl WaitView {
         let doing = match (self.kind.as_ref(), self.state.as_ref()) {
             ("timer", _) => "timer",
             ("child", _) => "child",
+            ("signal", _) => "waits for signal",
             (_, "running") => "in step",
             (_, "queued") => "queued for step",
             (_, "back_off") => "back-off of step",
@@ -73,7 +74,7 @@ fn standing(op: &Op) -> (&'static str, Timestamp, Option<Timestamp>) {
     let since = op.started_at;
     match &op.kind {
         OpKind::Timer { fire_at } => ("waiting", since, Some(*fire_at)),
-        OpKind::Child { .. } => ("waiting", since, None),
+        OpKind::Child { .. } | OpKind::Signal { .. } => ("waiting", since, None),
         OpKind::Step { .. } => {
             let Some(attempt) = op.attempts.last() else { return ("queued", since, None) };
             let begun = attempt.started_at.unwrap_or(since);

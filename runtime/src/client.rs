@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use tidemill_client::{NodeAddress, NodeClient};
-use tidemill_model::{BlockReason, Failure, Json, Requester, RunId, RunStatus, WaitsFor};
+use tidemill_model::{BlockReason, Failure, Json, Requester, RunId, RunStatus, Seq, WaitsFor};
 
 use crate::author::{Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
-use crate::engine::{RunResult, StartRequest};
+use crate::engine::{RunResult, SignalRequest, Signalled, StartRequest};
 use crate::error::{Error, ErrorKind};
 
 /// How long one request waits for a run's end before the next one asks again: proxies cut idle
@@ -88,6 +89,33 @@ pub(crate) fn request_of(by: &Requester) -> String {
     serde_json::to_string(by).expect("texts have a JSON form")
 }
 
+/// Sends a run a signal.
+pub(crate) async fn send_signal(
+    node: &NodeClient,
+    run: &RunId,
+    signal: &SignalRequest,
+) -> Result<Signalled, Error> {
+    let SignalRequest { name, value, key, by } = signal;
+    let text = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let mut path = format!("/v1/runs/{run}/signals/{}", text(name));
+    let options = [("key", key), ("by", by)];
+    let given = options.iter().filter_map(|(option, value)| Some((option, value.as_ref()?)));
+    for ((option, value), mark) in given.zip(['?', '&']) {
+        path.push_str(&format!("{mark}{option}={}", text(value)));
+    }
+    let SignalAnswer { number, existing, seq } =
+        node.post(&path, Some(value.as_str().to_owned())).await?;
+    Ok(Signalled { number, existing, seq })
+}
+
+/// The fields of the answer to a signal.
+#[derive(Deserialize)]
+struct SignalAnswer {
+    number: u32,
+    existing: bool,
+    seq: Seq,
+}
+
 impl Client {
     /// A node at an address such as `http://127.0.0.1:7420`. A token is added with
     /// [`Client::token`].
@@ -148,6 +176,15 @@ impl Client {
                 return Ok(ended);
             }
         }
+    }
+
+    /// Sends a run a signal.
+    pub(crate) async fn signal(
+        &self,
+        run: &RunId,
+        signal: &SignalRequest,
+    ) -> Result<Signalled, Error> {
+        send_signal(&self.node, run, signal).await
     }
 
     pub(crate) async fn resume(&self, run: &RunId) -> Result<(), Error> {

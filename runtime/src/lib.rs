@@ -47,15 +47,20 @@ pub mod testing;
 mod traces;
 
 pub use author::WorkflowRef;
-pub use author::{App, BoxError, Ctx, Result, Retry, RunHandle, Start, Step, StepError};
+pub use author::{
+    App, BoxError, Ctx, Result, Retry, RunHandle, SendSignal, Start, Step, StepError,
+};
 #[doc(hidden)]
 pub use author::{ByFunction, ByName, WorkflowNames};
 pub use client::Client;
-pub use engine::{CheckReport, Environment, Node, RunResult, StartRequest, Started, StillCompared};
+pub use engine::{
+    CheckReport, Environment, Node, RunResult, SignalRequest, Signalled, StartRequest, Started,
+    StillCompared,
+};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use node::{ServeSettings, Serving};
-pub use ops::{Call, Child, Sleep};
+pub use ops::{Call, Child, SignalWait, SignalWithin, Sleep};
 pub use store::writer::{RefusalCause, Refusing};
 pub use tidemill_model::{
     Failure, FailureKind, Json, Requester, RunId, RunStatus, Timestamp, WaitsFor,

@@ -56,6 +56,23 @@ CREATE INDEX tidemill_runs_unwanted ON tidemill_runs (seq)
 
 const TO_3: &str = "ALTER TABLE tidemill_runs ADD COLUMN cancel_seq INTEGER;";
 
+/// No version before recorded a signal.
+const TO_4: &str = "
+CREATE TABLE tidemill_signals (
+  run       TEXT NOT NULL,
+  number    INTEGER NOT NULL,
+  name      TEXT NOT NULL,
+  seq       INTEGER NOT NULL,
+  key       TEXT,
+  bytes     INTEGER NOT NULL,
+  op        INTEGER,
+  taken_seq INTEGER,
+  PRIMARY KEY (run, number)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX tidemill_signals_by_key ON tidemill_signals (run, key) WHERE key IS NOT NULL;
+CREATE INDEX tidemill_signals_kept ON tidemill_signals (run) WHERE taken_seq IS NULL;
+";
+
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
@@ -93,7 +110,10 @@ fn to_newest(transaction: &Connection, from: i32) -> rusqlite::Result<Vec<&'stat
     if from < 2 {
         transaction.execute_batch(TO_2)?;
     }
-    transaction.execute_batch(TO_3)?;
+    if from < 3 {
+        transaction.execute_batch(TO_3)?;
+    }
+    transaction.execute_batch(TO_4)?;
     let mut left_out = Vec::new();
     for (name, sql) in views() {
         if is_taken(transaction, name)? {

@@ -17,7 +17,7 @@
 //! | `attempts` | attempt of a step | `run, op, name, attempt, status, started_at, ended_at, duration_ms, error` |
 //! | `checkpoints` | checkpoint of a step | `run, op, name, attempt, seq, ts, value` |
 //! | `timers` | timer of a run | `run, op, name, status, fire_at, started_at, ended_at` |
-//! | `signals` | signal that a run received | `run, op, name, seq, ts, value` |
+//! | `signals` | signal that a run received | `run, op, name, seq, ts, value, number, key, sender, taken_at` |
 //!
 //! `status` of a step is `running`, `completed`, `failed`, `cancelled` or `dropped`; of a timer
 //! `waiting`, `fired`, `cancelled` or `dropped`; of an attempt `queued`, `running`, `held`,
@@ -30,6 +30,7 @@
 //! | 1 | 0.1.0 | |
 //! | 2 | 0.2.0 | `tidemill_runs.awaited` and `custom_status_seq`, three indexes; views `attempts` and `children`; columns `duration_ms`, `custom_status` |
 //! | 3 | 0.2.0 | `tidemill_runs.cancel_seq`; column `cancel` of `runs`; status `cancelled` of steps and timers |
+//! | 4 | 0.2.0 | `tidemill_signals`; columns `number`, `key`, `sender`, `taken_at` of `signals` |
 //!
 //! An app migrates its file when it opens it ([`migrate`]). A connection that only reads an older
 //! file sees the newest views: temporary ones of the connection stand in for what the file lacks.
@@ -42,7 +43,7 @@ use crate::error::{Error, ErrorKind, Result, sqlite};
 pub use migrate::{Migrated, migrate};
 
 /// The schema version that this release writes, and the newest that it reads.
-pub const SCHEMA_VERSION: i32 = 3;
+pub const SCHEMA_VERSION: i32 = 4;
 
 /// The version of the log's own tables: `events`, `tidemill_meta` and `tidemill_gaps`. A sidecar
 /// reads nothing else, so it takes a file of any schema version that keeps them as they are.
@@ -134,14 +135,25 @@ SELECT seq, run, workflow, status, created_at, ended_seq, blocked_seq, parent, p
 FROM main.tidemill_runs;
 ";
 
+/// What a reader of every older version lacks: no signal was recorded in such a file.
+const STAND_IN_FOR_3: &str = "
+CREATE TEMP VIEW tidemill_signals AS
+SELECT '' AS run, 0 AS number, '' AS name, 0 AS seq, NULL AS key, 0 AS bytes, NULL AS op,
+  NULL AS taken_seq WHERE 0;
+";
+
 /// Lets a connection that only reads see the newest views of a file of an older version. A table of
 /// the author's that has the name of a new view stays visible.
 pub(crate) fn stand_in(connection: &Connection, version: i32) -> rusqlite::Result<()> {
     if version >= SCHEMA_VERSION {
         return Ok(());
     }
-    let stand_in = if version == 1 { STAND_IN_FOR_1 } else { STAND_IN_FOR_2 };
-    let mut sql = stand_in.to_owned();
+    let mut sql = STAND_IN_FOR_3.to_owned();
+    sql.push_str(match version {
+        1 => STAND_IN_FOR_1,
+        2 => STAND_IN_FOR_2,
+        _ => "",
+    });
     for (name, create) in views() {
         if migrate::is_ours(connection, name)? || !is_taken(connection, name)? {
             sql.push_str(&create.replacen("CREATE VIEW", "CREATE TEMP VIEW", 1));

@@ -61,3 +61,17 @@ CREATE TABLE tidemill_timers (
   PRIMARY KEY (run, op)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tidemill_timers_by_time ON tidemill_timers (fire_at);
+
+CREATE TABLE tidemill_signals (
+  run       TEXT NOT NULL,
+  number    INTEGER NOT NULL,
+  name      TEXT NOT NULL,
+  seq       INTEGER NOT NULL,  -- of signal_received
+  key       TEXT,
+  bytes     INTEGER NOT NULL,
+  op        INTEGER,           -- the operation that has it
+  taken_seq INTEGER,           -- of signal_taken
+  PRIMARY KEY (run, number)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX tidemill_signals_by_key ON tidemill_signals (run, key) WHERE key IS NOT NULL;
+CREATE INDEX tidemill_signals_kept ON tidemill_signals (run) WHERE taken_seq IS NULL;

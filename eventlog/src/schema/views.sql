@@ -151,5 +151,8 @@ LEFT JOIN events x ON x.seq = r.cancel_seq AND e.seq IS NULL
   AND json_type(x.data, '$.resolves."' || o.op || '"') IS NOT NULL;
 
 CREATE VIEW signals AS
-SELECT run, op, name, seq, ts, data -> '$.value' AS value
-FROM events WHERE kind = 'signal_received';
+SELECT s.run, s.op, s.name, s.seq, e.ts, e.data -> '$.value' AS value, s.number, s.key,
+  e.data ->> '$.by' AS sender, t.ts AS taken_at
+FROM tidemill_signals s
+LEFT JOIN events e ON e.seq = s.seq
+LEFT JOIN events t ON t.seq = s.taken_seq;

@@ -14,7 +14,8 @@ use crate::{
 fn write_as(file: &File, version: i32) -> std::path::PathBuf {
     let (schema, columns) = match version {
         1 => (include_str!("schema_1.sql"), ""),
-        _ => (include_str!("schema_2.sql"), ", awaited, custom_status_seq"),
+        2 => (include_str!("schema_2.sql"), ", awaited, custom_status_seq"),
+        _ => (include_str!("schema_3.sql"), ", awaited, custom_status_seq, cancel_seq"),
     };
     let path = file.path().with_file_name(format!("version-{version}.db"));
     let old = Connection::open_with_flags(&path, rusqlite::OpenFlags::default()).unwrap();
@@ -80,8 +81,13 @@ proptest! {
         version in 1..SCHEMA_VERSION,
     ) {
         let mut script = Script::new();
-        // Version 1 had no status_set, neither knew a cancel or a pause.
-        let had = |what: u8| !(11..=13).contains(&(what % 16)) && (version > 1 || what % 16 != 10);
+        // Version 1 had no status_set, 2 knew no cancel and no pause, none a signal.
+        let had = |what: u8| match what % 16 {
+            10 => version > 1,
+            11..=13 => version > 2,
+            14 | 15 => false,
+            _ => true,
+        };
         let choices: Vec<_> = choices.into_iter().filter(|(_, what)| had(*what)).collect();
         script.play(&choices, 3);
         let new = &script.file.connection;

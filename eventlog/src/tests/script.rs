@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tidemill_model::{
     AttemptState, BlockReason, BlockReasonKind, Durability, Event, Failure, FailureKind, Json, Op,
     OpId, OpKind, OpName, OpStatus, Parent, Requester, RunCreated, RunId, RunState, RunStatus,
-    Seed, Seq,
+    Seed, Seq, Signal,
 };
 
 use super::{File, at};
@@ -181,10 +181,44 @@ fn next_event(state: &RunState, what: u8) -> Event {
         }
         12 if what > 128 => Event::CancelHeld { requester: requester() },
         13 if what > 128 => Event::RunPaused { requester: requester() },
+        14 if what > 128 => Event::SignalStarted { op, name: name("go") },
+        15 if what > 128 => signal(state, what),
         _ => match open.next() {
+            Some((op, open)) if matches!(open.kind, OpKind::Signal { .. }) => {
+                wait(state, *op, open, what)
+            }
             Some((op, open)) => progress(*op, open, what),
             None => Event::RunStarted { epoch: None, attempt: state.head.attempt + 1 },
         },
+    }
+}
+
+/// The next signal that is sent.
+fn signal(state: &RunState, what: u8) -> Event {
+    let number = state.head.signals.received() + 1;
+    let key = what.is_multiple_of(3).then(|| number.to_string());
+    Event::SignalReceived(Box::new(Signal {
+        number,
+        name: name(if what.is_multiple_of(4) { "stop" } else { "go" }),
+        value: json("[7]"),
+        key,
+        by: None,
+    }))
+}
+
+/// What becomes of a wait for a signal.
+fn wait(state: &RunState, op: OpId, open: &Op, what: u8) -> Event {
+    let name = open.name.clone();
+    if what % 5 == 4 {
+        return Event::OpDropped { op };
+    }
+    if open.given().is_some() {
+        return Event::SignalTaken { op, name };
+    }
+    let fits = state.head.signals.kept().find(|kept| kept.signal.name == name);
+    match fits {
+        Some(kept) => Event::SignalDelivered { op, name, number: kept.signal.number },
+        None => signal(state, what),
     }
 }
 
@@ -198,6 +232,7 @@ fn progress(op: OpId, open: &Op, what: u8) -> Event {
         (OpKind::Timer { .. }, _) => Event::TimerFired { op, name },
         (OpKind::Child { .. }, 0) => Event::ChildFailed { op, name, error: failure() },
         (OpKind::Child { .. }, _) => Event::ChildCompleted { op, name, output: json("2") },
+        (OpKind::Signal { .. }, _) => Event::OpDropped { op },
         (OpKind::Step { .. }, 0) => Event::StepCompleted { op, name, output: json("{}") },
         (OpKind::Step { .. }, 1) => Event::StepFailed { op, name, error: failure(), attempts: 1 },
         (OpKind::Step { .. }, 2) => {
@@ -297,7 +332,7 @@ fn check_views(script: &Script) -> Result<(), TestCaseError> {
                 OpKind::Timer { fire_at } => {
                     timers.push(format!("{id} {op} {} {fire_at}", status("waiting", "fired")));
                 }
-                OpKind::Child { .. } => {}
+                OpKind::Child { .. } | OpKind::Signal { .. } => {}
             }
         }
     }
@@ -398,6 +433,9 @@ fn lists_go_through_an_index_and_page_by_cursor() {
          WHERE c.awaited = 1 AND c.ended_seq IS NOT NULL AND c.seq > 0 ORDER BY c.seq",
         "SELECT * FROM tidemill_timers WHERE (fire_at, run, op) > ('x', 'r', 1) \
          ORDER BY fire_at, run, op",
+        "SELECT * FROM tidemill_signals WHERE run = 'x' AND key = 'y'",
+        "SELECT * FROM tidemill_signals WHERE run = 'x' AND taken_seq IS NULL AND op = 7",
+        "SELECT * FROM signals WHERE run = 'x'",
         "SELECT * FROM children WHERE parent = 'x'",
         "SELECT * FROM steps WHERE run = 'x'",
         "SELECT * FROM timers WHERE run = 'x'",

@@ -155,6 +155,7 @@ impl OperationView {
         let (input, fire_at, child) = match &op.kind {
             OpKind::Step { input } => (Some(input.clone()), None, None),
             OpKind::Timer { fire_at } => (None, Some(*fire_at), None),
+            OpKind::Signal { .. } => (None, None, None),
             OpKind::Child { child, input } => (Some(input.clone()), None, Some(child.clone())),
         };
         OperationView {

@@ -140,6 +140,7 @@ impl Tree<'_> {
             self.field("error", &short(&error.message, ERROR_CHARS_MAX));
         }
         self.asked(view);
+        self.signals(view);
         if let Some(WaitsFor { run, reason }) = &view.waits_for {
             self.field("waits for", &format!("{run}, which is blocked: {}", reason.why()));
         }
@@ -163,6 +164,18 @@ impl Tree<'_> {
         }
         if let Some(requester) = &view.paused {
             self.field("paused", by(requester).trim_start_matches([' ', ':']));
+        }
+    }
+
+    /// The signals that it keeps: how many of each name.
+    fn signals(&mut self, view: &RunView) {
+        let mut names = std::collections::BTreeMap::<&str, usize>::new();
+        for signal in &view.signals {
+            *names.entry(signal.name.as_str()).or_default() += 1;
+        }
+        for (name, count) in names {
+            let noun = if count == 1 { "signal" } else { "signals" };
+            self.field("keeps", &format!("{count} {noun} `{name}` that its code has not taken"));
         }
     }
 

@@ -84,7 +84,7 @@ impl Did {
             Did::Held => "ended, not yet observed",
             Did::Cancelled => "cancelled with its run",
             Did::Dropped => "dropped",
-            Did::Waiting => "timer",
+            Did::Waiting => "timer or signal",
             Did::Child => "child",
         }
     }
@@ -109,13 +109,15 @@ impl Did {
 pub(crate) fn bars(op: &Op, now: Timestamp) -> Vec<Bar> {
     let end = op.ended_at.unwrap_or(now);
     match &op.kind {
-        OpKind::Timer { .. } => vec![bar(waiting(op, Did::Waiting), op.started_at, end, None)],
         OpKind::Child { .. } => {
             let did = match &op.status {
                 OpStatus::Failed(_) => Did::Failed,
                 _ => waiting(op, Did::Child),
             };
             vec![bar(did, op.started_at, end, None)]
+        }
+        OpKind::Timer { .. } | OpKind::Signal { .. } => {
+            vec![bar(waiting(op, Did::Waiting), op.started_at, end, None)]
         }
         OpKind::Step { .. } => of_step(op, now),
     }

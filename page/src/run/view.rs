@@ -13,6 +13,9 @@ use crate::words;
 /// Of an error in a row, so much is shown.
 const ERROR_CHARS_MAX: usize = 160;
 
+/// Of the signals that a run keeps, so many are listed.
+const SIGNALS_SHOWN: usize = 20;
+
 impl RunPage {
     /// The content of the page.
     pub fn html(&self, site: &Site) -> Markup {
@@ -24,6 +27,7 @@ impl RunPage {
             (self.facts(site))
             (self.trouble(site))
             (self.asked(site))
+            (self.signals(site))
             (self.asks(site))
             (self.slider(&address))
             (self.ways(site))
@@ -36,6 +40,33 @@ impl RunPage {
             div.pair {
                 (payload::value("input", &run.input, Some(&self.part(site, "input"))))
                 @if let Some(output) = &run.output { (payload::value("output", output, Some(&self.part(site, "output")))) }
+            }
+        }
+    }
+
+    /// The signals that it was sent and its code has not taken.
+    fn signals(&self, site: &Site) -> Markup {
+        let signals = &self.run.signals;
+        let rest = signals.len().saturating_sub(SIGNALS_SHOWN);
+        html! {
+            @if !signals.is_empty() {
+                div.card.signals {
+                    p {
+                        "Keeps " (words::thousands(u64::try_from(signals.len()).unwrap_or(u64::MAX)))
+                        @if signals.len() == 1 { " signal" } @else { " signals" }
+                        " that its code has not taken:"
+                    }
+                    ul {
+                        @for signal in signals.iter().take(SIGNALS_SHOWN) {
+                            li {
+                                b { (signal.name) } ", " (words::ago(signal.at, site.now))
+                                @if let Some(by) = &signal.by { " by " b { (by) } }
+                                span.soft { " number " (signal.number) ", event " (signal.seq) ", " (signal.bytes) " bytes" }
+                            }
+                        }
+                    }
+                    @if rest > 0 { p.soft { "and " (words::thousands(u64::try_from(rest).unwrap_or(u64::MAX))) " more" } }
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod result;
 pub(crate) mod retry;
 mod run_handle;
 mod select;
+mod signal_types;
 pub(crate) mod step;
 mod workflow_ref;
 
@@ -21,6 +22,7 @@ pub(crate) use ctx::payload;
 pub use result::{BoxError, Result, StepError};
 pub use retry::Retry;
 pub(crate) use run_handle::Caller;
-pub use run_handle::{RunHandle, Start};
+pub use run_handle::{RunHandle, SendSignal, Start};
+pub(crate) use signal_types::SignalTypes;
 pub use step::Step;
 pub use workflow_ref::{ByFunction, ByName, WorkflowNames, WorkflowRef};

@@ -5,11 +5,12 @@ use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::{Requester, RunId, RunStatus};
 
 use crate::client::Client;
-use crate::engine::{Node, RunResult, StartRequest};
+use crate::engine::{Node, RunResult, SignalRequest, Signalled, StartRequest};
 use crate::error::{Error, ErrorKind};
 
 /// Who is asked.
@@ -36,6 +37,14 @@ impl<Out> Start<Out> {
     /// input gives the existing run.
     pub fn id(mut self, id: &str) -> Start<Out> {
         self.request = self.request.map(|request| request.id(id));
+        self
+    }
+
+    /// Sends the run a signal in the commit that creates it, or now if it exists: whoever comes first
+    /// starts it, and nobody's signal is lost.
+    pub fn signal(mut self, name: &str, value: impl Serialize) -> Start<Out> {
+        self.request =
+            self.request.and_then(|request| Ok(request.signal(SignalRequest::new(name, value)?)));
         self
     }
 
@@ -123,8 +132,72 @@ impl<Out> RunHandle<Out> {
     }
 }
 
+/// A signal to send: set its options, then await it.
+#[must_use = "a signal is sent when this is awaited"]
+pub struct SendSignal {
+    caller: Caller,
+    run: RunId,
+    request: Result<SignalRequest, Error>,
+}
+
+impl SendSignal {
+    /// Makes sending it again harmless: a run takes one signal of each key.
+    pub fn key(mut self, key: &str) -> SendSignal {
+        self.request = self.request.map(|request| request.key(key));
+        self
+    }
+
+    /// Who sends it, for people.
+    pub fn by(mut self, by: &str) -> SendSignal {
+        self.request = self.request.map(|request| request.by(by));
+        self
+    }
+}
+
+impl IntoFuture for SendSignal {
+    type Output = Result<Signalled, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let SendSignal { caller, run, request } = self;
+        Box::pin(async move {
+            let request = request?;
+            match caller {
+                Caller::Node(node) => node.signal(&run, request).await,
+                Caller::Client(client) => client.signal(&run, &request).await,
+            }
+        })
+    }
+}
+
+impl fmt::Debug for SendSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendSignal")
+            .field("run", &self.run)
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What is asked of a run. Each answers, once that is durable, what the run is then.
 impl<Out> RunHandle<Out> {
+    /// Sends the run a signal; see [`Node::signal`]. Await it; a [key](SendSignal::key) makes sending
+    /// it again harmless.
+    ///
+    /// ```no_run
+    /// # async fn example(node: tidemill::Node) -> tidemill::Result<()> {
+    /// let run = node.start("publish", "draft-7").id("draft-7").await?;
+    /// # let run: tidemill::RunHandle<()> = run;
+    /// let sent = run.signal("approve", true).key("delivery-7").by("ada").await?;
+    /// println!("signal {}", sent.number);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn signal(&self, name: &str, value: impl Serialize) -> SendSignal {
+        let request = SignalRequest::new(name, value);
+        SendSignal { caller: self.caller.clone(), run: self.id.clone(), request }
+    }
+
     /// Asks the run to end; see [`Node::cancel`]. Dropping this handle never does.
     ///
     /// ```no_run

@@ -102,7 +102,8 @@ impl Driver {
                         self.run.inbox.put_back(holding.into_unrecorded());
                         return Next::Gone;
                     }
-                    Control::BackOff => {}
+                    // Its next life finds the signals in the log.
+                    Control::BackOff | Control::Signals => {}
                     Control::Ask(ask) => {
                         let Some(next) = self.answer_halted(ask).await else { continue };
                         self.run.outcome.send_if_modified(clear_block);

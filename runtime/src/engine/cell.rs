@@ -20,8 +20,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, Failure, FailureKind, OpId, OpName, Requester, RunId,
-    Seed, Timestamp,
+    BlockReason, BlockReasonKind, Event, Failure, FailureKind, Json, OpId, OpName, Requester,
+    RunId, Seed, Signal, Timestamp,
 };
 
 use super::bodies::StepBody;
@@ -29,7 +29,7 @@ use super::call_site::{CallSite, FailedCalls};
 use super::clock::Clock;
 use super::inbox::Inbox;
 use crate::author::result::Wording;
-use crate::author::{StepError, WorkflowNames};
+use crate::author::{SignalTypes, StepError, WorkflowNames};
 
 thread_local! {
     /// The life whose turn this thread is taking; 0 for none.
@@ -84,8 +84,19 @@ struct OpenSlot {
 pub(crate) enum OpEnd {
     /// With an event of its own.
     Event(Event),
+    /// With a signal, by its number and value.
+    Signal { number: u32, value: Json },
     /// With its run's cancel, after so many failed attempts.
     Cancelled { attempts: u32, failure: Failure },
+}
+
+/// Values that the log holds, and that the code is given on its way.
+#[derive(Default)]
+pub(crate) struct LoggedValues {
+    /// For the `ctx.now()` calls that a replay repeats.
+    pub(crate) times: FxHashMap<OpId, Timestamp>,
+    /// Of the signals that no wait was given, by their numbers.
+    pub(crate) signals: FxHashMap<u32, Json>,
 }
 
 #[derive(Default)]
@@ -94,8 +105,7 @@ struct CellState {
     asked: Vec<Asked>,
     slots: FxHashMap<OpId, Slot>,
     open: usize,
-    /// The times that the log holds, for `ctx.now()` calls that a replay repeats.
-    times: FxHashMap<OpId, Timestamp>,
+    logged: LoggedValues,
     failed: FailedCalls,
     /// What operations fail with since the run was cancelled; `None` before.
     cancelled: Option<Failure>,
@@ -115,6 +125,7 @@ pub(crate) struct RunCell {
     clock: Clock,
     inbox: Arc<Inbox>,
     names: Arc<WorkflowNames>,
+    signal_types: Arc<SignalTypes>,
     woken: AtomicBool,
     detached: AtomicBool,
     cancelling: AtomicBool,
@@ -140,10 +151,10 @@ impl RunCell {
         seed: Seed,
         clock: Clock,
         inbox: Arc<Inbox>,
-        names: Arc<WorkflowNames>,
-        times: FxHashMap<OpId, Timestamp>,
+        (names, signal_types): (Arc<WorkflowNames>, Arc<SignalTypes>),
+        logged: LoggedValues,
     ) -> Arc<RunCell> {
-        let state = CellState { next_op: 1, times, ..CellState::default() };
+        let state = CellState { next_op: 1, logged, ..CellState::default() };
         Arc::new(RunCell {
             life: NEXT_LIFE.fetch_add(1, Ordering::Relaxed),
             run,
@@ -151,6 +162,7 @@ impl RunCell {
             clock,
             inbox,
             names,
+            signal_types,
             woken: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             cancelling: AtomicBool::new(false),
@@ -166,6 +178,11 @@ impl RunCell {
     /// Which function stands for which workflow of the program.
     pub(crate) fn names(&self) -> &WorkflowNames {
         &self.names
+    }
+
+    /// The types of the workflow's signals.
+    pub(crate) fn signal_types(&self) -> &SignalTypes {
+        &self.signal_types
     }
 
     pub(crate) fn seed(&self) -> Seed {
@@ -222,10 +239,22 @@ impl RunCell {
     pub(crate) fn deliver(&self, input: &Event) {
         if let Event::CancelRequested { requester, resolves } = input {
             self.deliver_cancel(requester, resolves);
+        } else if let Event::SignalDelivered { op, number, .. } = input {
+            let waker = {
+                let mut state = self.lock();
+                let value = state.logged.signals.remove(number);
+                value.and_then(|value| state.end(*op, OpEnd::Signal { number: *number, value }))
+            };
+            waker.into_iter().for_each(Waker::wake);
         } else if let Some(op) = input.op() {
             let waker = self.lock().end(op, OpEnd::Event(input.clone()));
             waker.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// Takes a signal in, which a wait is given later.
+    pub(crate) fn keep_signal(&self, signal: &Signal) {
+        self.lock().logged.signals.insert(signal.number, signal.value.clone());
     }
 
     fn deliver_cancel(&self, requester: &Requester, resolves: &BTreeMap<OpId, u32>) {
@@ -376,7 +405,12 @@ impl RunCell {
                 Poll::Pending
             }
             Some(Slot::Ready(_)) => match state.slots.remove(&op) {
-                Some(Slot::Ready(end)) => Poll::Ready(end),
+                Some(Slot::Ready(end)) => {
+                    if let OpEnd::Signal { .. } = end {
+                        state.asked.push(Event::SignalTaken { op, name: name.clone() }.into());
+                    }
+                    Poll::Ready(end)
+                }
                 Some(Slot::Open(..)) | None => Poll::Pending,
             },
             None => Poll::Pending,
@@ -396,8 +430,15 @@ impl RunCell {
         let slot = {
             let mut state = self.lock();
             let slot = state.slots.remove(&op);
-            if matches!(slot, Some(Slot::Open(..))) {
-                state.open -= 1;
+            let is_open = matches!(slot, Some(Slot::Open(..)));
+            state.open -= usize::from(is_open);
+            let mut is_dropped = is_open;
+            if let Some(Slot::Ready(OpEnd::Signal { number, value })) = &slot {
+                // It took nothing: the next wait is given it.
+                state.logged.signals.insert(*number, value.clone());
+                is_dropped = true;
+            }
+            if is_dropped {
                 state.asked.push(Asked { at: Some(at), ..Event::OpDropped { op }.into() });
             }
             slot
@@ -418,7 +459,7 @@ impl RunCell {
 
     /// The time that the log has for this call; `None` if the call is new.
     pub(crate) fn logged_time(&self, op: OpId) -> Option<Timestamp> {
-        self.lock().times.get(&op).copied()
+        self.lock().logged.times.get(&op).copied()
     }
 
     /// The wall clock now, for a timer that starts.

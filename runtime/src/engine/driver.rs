@@ -129,7 +129,7 @@ pub(crate) async fn drive(
         for control in poll_fn(|cx| run.inbox.poll_mail(cx)).await.controls {
             match control {
                 Control::Stop => return,
-                Control::BackOff => {}
+                Control::BackOff | Control::Signals => {}
                 Control::Ask(ask) => ask.answer(Err(Error::new(ErrorKind::Internal, advice))),
                 Control::Resume(reply) => {
                     // The caller may have gone.
@@ -174,6 +174,11 @@ impl Driver {
 
     async fn live(&mut self, mut live: Live) -> Next {
         loop {
+            while live.core.journal.deliverable().is_some() {
+                if let Err(next) = self.turn(&mut live, Vec::new(), None).await {
+                    return next;
+                }
+            }
             // A run whose step runs, or will soon, stays in memory.
             let waits = self.bodies.values().all(RunningBody::backs_off);
             let may_leave = waits && live.core.journal.has_open();
@@ -200,6 +205,13 @@ impl Driver {
                             return next;
                         }
                     },
+                    Control::Signals => {
+                        if let Err(next) = self.look_for_signals(&mut live).await {
+                            self.run.inbox.put_back(inputs);
+                            self.run.inbox.put_back_controls(controls.collect());
+                            return next;
+                        }
+                    }
                     Control::BackOff => {}
                     Control::Resume(reply) => refuse_resume(reply, &self.run),
                 }

@@ -45,6 +45,12 @@ impl Engine {
             Err(_) => self.feeder.push(id.clone()),
         }
     }
+
+    /// The same for a run that was sent a signal with its creation: it begins with that in its log.
+    pub(crate) fn adopt_with_log(&self, id: &RunId) {
+        self.scope_of_runs.add(id);
+        self.feeder.push(id.clone());
+    }
 }
 
 /// Loads the waiting runs, until the node closes.

@@ -18,6 +18,7 @@ use tidemill_model::{
 use super::asks::Verb;
 use super::recovery::{self, Continues, Instruments};
 use super::retention::{Haste, Pass};
+use super::signals::{SignalRequest, Signalled};
 use super::virtual_time::WaitKind;
 use super::{Engine, StillCompared, check, closing, start};
 
@@ -79,6 +80,8 @@ pub struct StartRequest {
     pub id: Option<String>,
     /// Names and values to find the run by, at most 32.
     pub labels: BTreeMap<String, String>,
+    /// What the run is sent in the same commit, also if it exists.
+    pub signal: Option<SignalRequest>,
 }
 
 impl StartRequest {
@@ -89,7 +92,8 @@ impl StartRequest {
     pub fn new(workflow: &str, input: impl Serialize) -> Result<StartRequest, Error> {
         let input = Json::of(&input)
             .map_err(|e| Error::new(ErrorKind::Invalid, format!("the input has no JSON: {e}")))?;
-        Ok(StartRequest { workflow: workflow.to_owned(), input, id: None, labels: BTreeMap::new() })
+        let (workflow, labels) = (workflow.to_owned(), BTreeMap::new());
+        Ok(StartRequest { workflow, input, id: None, labels, signal: None })
     }
 
     /// A request for a run of a workflow that is named by its function or a text.
@@ -107,14 +111,20 @@ impl StartRequest {
 
     /// The body of `POST /v1/runs`. The input is as it was given, so that a number keeps its digits.
     pub(crate) fn to_json(&self) -> String {
-        let StartRequest { workflow, input, id, labels } = self;
+        let StartRequest { workflow, input, id, labels, signal } = self;
         let mut head = serde_json::json!({ "workflow": workflow, "labels": labels });
         if let (Some(id), Some(head)) = (id, head.as_object_mut()) {
             head.insert("id".to_owned(), id.as_str().into());
         }
         let head = head.to_string();
         let fields = head.strip_suffix('}').expect("an object ends with a brace");
-        format!("{fields},\"input\":{input}}}")
+        let signal = signal.as_ref().map_or_else(String::new, |signal| {
+            let SignalRequest { name, value, key, by } = signal;
+            let [name, key, by] = [Some(name), key.as_ref(), by.as_ref()]
+                .map(|text| serde_json::json!(text).to_string());
+            format!(r#","signal":{{"name":{name},"key":{key},"by":{by},"value":{value}}}"#)
+        });
+        format!("{fields},\"input\":{input}{signal}}}")
     }
 
     /// Chooses the run's id, which makes starting idempotent: starting it again with the same
@@ -123,6 +133,12 @@ impl StartRequest {
     pub fn id(mut self, id: &str) -> StartRequest {
         self.id = Some(id.to_owned());
         self
+    }
+
+    /// Sends the run a signal in the commit that creates it, or now if it exists.
+    #[must_use]
+    pub fn signal(self, signal: SignalRequest) -> StartRequest {
+        StartRequest { signal: Some(signal), ..self }
     }
 
     /// Adds a label.
@@ -283,10 +299,10 @@ impl Node {
         if self.engine.closing.is_cancelled() {
             return Err(closed());
         }
-        let new = start::validate(&self.engine, request)?;
+        let (new, signal) = start::validate(&self.engine, request)?;
         let engine = Arc::clone(&self.engine);
         // In a task of its own, so that an accepted run is driven even if the caller drops this.
-        let start = start::start(engine, new);
+        let start = start::start(engine, new, signal);
         let started = self.engine.clock.apart(&self.engine.runtime, start).await;
         let started = started
             .map_err(|e| Error::caused(ErrorKind::Internal, "starting the run did not end", e))??;
@@ -368,6 +384,34 @@ impl Node {
             .map_err(|e| Error::caused(ErrorKind::Internal, "the request did not end", e))??;
         self.engine.gate().opened().await?;
         Ok(status)
+    }
+
+    /// Sends a run a signal, which the run keeps until its code takes it
+    /// ([`Ctx::signal`](crate::Ctx::signal)), and returns when that is durable. It reaches every run
+    /// that has not ended: one that sleeps is loaded, one that is blocked or paused has it when it goes
+    /// on.
+    ///
+    /// # Errors
+    /// `NotFound` if no run has this id; `Invalid` if the name or the value is not what it has to be;
+    /// `Conflict` if the run has ended, or has another signal of this key; `Unavailable` if it keeps
+    /// 1,000 signals or 16 MiB of them, or nothing can be written now.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped while it waits, the signal may or may not be sent: send it with a
+    /// [key](SignalRequest::key), and again.
+    pub async fn signal(&self, run: &RunId, signal: SignalRequest) -> Result<Signalled, Error> {
+        if self.engine.closing.is_cancelled() {
+            return Err(closed());
+        }
+        let signal = signal.checked()?;
+        // In a task of its own, so that the run learns of what was recorded even if the caller goes.
+        let (engine, id) = (Arc::clone(&self.engine), run.clone());
+        let sent = async move { engine.signal(&id, signal).await };
+        let sent = self.engine.clock.apart(&self.engine.runtime, sent).await;
+        let sent =
+            sent.map_err(|e| Error::caused(ErrorKind::Internal, "the signal did not end", e))??;
+        self.engine.gate().opened().await?;
+        Ok(sent)
     }
 
     /// Removes ended runs by the rules of the request, or by the program's own, or counts what

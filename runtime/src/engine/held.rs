@@ -116,7 +116,7 @@ impl Driver {
             OpKind::Step { .. } => {
                 self.attempt(op).or_else(|| open.attempts.last().map(|newest| newest.number))
             }
-            OpKind::Timer { .. } | OpKind::Child { .. } => None,
+            OpKind::Timer { .. } | OpKind::Child { .. } | OpKind::Signal { .. } => None,
         };
         let (name, end) = (open.name.clone(), Box::new(end.clone()));
         Some(Event::OpHeld { op, name, attempt, end })

@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 use tidemill_model::log_order::Standing;
 use tidemill_model::{
     AttemptState, BlockReason, BlockReasonKind, Event, FailureKind, Floats, Json, Op, OpId, OpKind,
-    Operations, Parent, RunHead, RunId, Seed, Seq, Timestamp,
+    OpName, Operations, Parent, RunHead, RunId, Seed, Seq, Timestamp,
 };
 
 use super::cell::Asked;
@@ -158,6 +158,26 @@ impl Journal {
         ops
     }
 
+    /// The input that gives a signal to a wait, if there are both: the oldest signal that a wait of
+    /// its name can have, to the oldest such wait.
+    pub(crate) fn deliverable(&self) -> Option<Event> {
+        if !self.head.signals.has_kept() {
+            return None;
+        }
+        let mut waits = FxHashMap::<&OpName, OpId>::default();
+        for (op, open) in &self.ops.open {
+            if matches!(open.kind, OpKind::Signal { given: None }) {
+                let oldest = waits.entry(&open.name).or_insert(*op);
+                *oldest = (*oldest).min(*op);
+            }
+        }
+        self.head.signals.kept().find_map(|kept| {
+            let (name, number) = (&kept.signal.name, kept.signal.number);
+            let op = *waits.get(name)?;
+            Some(Event::SignalDelivered { op, name: name.clone(), number })
+        })
+    }
+
     /// Whether `run` is the parent of this journal's run.
     pub(crate) fn is_child_of(&self, run: &RunId) -> bool {
         self.parent.as_ref().is_some_and(|parent| parent.run == *run)
@@ -172,7 +192,7 @@ impl Journal {
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
         let timers = self.ops.open.values().filter_map(|op| match &op.kind {
             OpKind::Timer { fire_at } => Some(*fire_at),
-            OpKind::Step { .. } | OpKind::Child { .. } => None,
+            OpKind::Step { .. } | OpKind::Child { .. } | OpKind::Signal { .. } => None,
         });
         timers.min()
     }

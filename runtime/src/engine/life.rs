@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, Failure, FailureKind, Json, OpId, Seq, unix_ms,
+    BlockReason, BlockReasonKind, Event, Failure, FailureKind, Json, OpId, Seq, Signal, unix_ms,
 };
 use tidemill_telemetry::log::{Doing, while_doing};
 use tokio::task::Unconstrained;
@@ -89,6 +89,11 @@ impl Life {
     /// Where the oldest operation was called that the code waits for; `None` if it waits for none.
     pub(crate) fn waits_at(&self) -> Option<CallSite> {
         self.cell.waits_at()
+    }
+
+    /// Takes a signal in, which a wait is given later.
+    pub(crate) fn keep_signal(&self, signal: &Signal) {
+        self.cell.keep_signal(signal);
     }
 
     /// Whether an open operation was called in a clean-up.

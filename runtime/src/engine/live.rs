@@ -7,6 +7,7 @@ use super::handle::RunResult;
 use super::life::Life;
 use super::run_core::{RunCore, Surroundings};
 use super::turn::Pending;
+use crate::store::Record;
 
 /// A run with a life.
 pub(crate) struct Live {
@@ -23,7 +24,18 @@ impl Live {
         }
     }
 
-    /// Delivers the inputs one after another, as many as fit into one turn.
+    /// Takes in a signal that the writer has recorded.
+    pub(crate) fn keep_signal(&mut self, record: &Record) -> Result<(), String> {
+        let Record { seq, ts, event } = record;
+        self.core.journal.apply(*seq, *ts, event)?;
+        if let Event::SignalReceived(signal) = event {
+            self.life.keep_signal(signal);
+        }
+        Ok(())
+    }
+
+    /// Delivers the inputs one after another, and then the signals that the code waits for, as many as
+    /// fit into one turn.
     pub(crate) fn turn(&mut self, inputs: &[Event], around: Surroundings) -> Pending {
         let mut pending = Pending::default();
         self.life.stands_at(self.core.last());
@@ -32,6 +44,15 @@ impl Live {
                 continue;
             }
             let asked = self.life.deliver(input);
+            if !self.core.react(&mut pending, asked, around) {
+                self.core.settle(&mut pending);
+                return pending;
+            }
+        }
+        while let Some(input) = self.core.journal.deliverable()
+            && self.core.observe(&mut pending, &input, around)
+        {
+            let asked = self.life.deliver(&input);
             if !self.core.react(&mut pending, asked, around) {
                 break;
             }

@@ -35,6 +35,7 @@ mod retention;
 pub(crate) mod run_core;
 pub(crate) mod scope;
 mod shadow;
+mod signals;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -75,6 +76,7 @@ use registry::Registry;
 pub(crate) use registry::Run;
 pub use retention::StillCompared;
 use scope::Scope;
+pub use signals::{SignalRequest, Signalled};
 use timers::Timers;
 
 /// How many runs are being loaded at a time, when many have something to do at once.

@@ -189,6 +189,7 @@ async fn take_up(engine: Arc<Engine>) {
         Due::Status(RunStatus::Running),
         Due::Status(RunStatus::Pending),
         Due::UnobservedChild,
+        Due::Signals,
         Due::Status(RunStatus::Blocked),
     ];
     let mut runs: u64 = 0;
@@ -207,7 +208,7 @@ async fn take_up(engine: Arc<Engine>) {
                     continue;
                 }
                 let first = match due {
-                    Due::UnobservedChild => Next::Woken,
+                    Due::UnobservedChild | Due::Signals => Next::Woken,
                     Due::Unwanted | Due::Status(_) => Next::Rebuild(None),
                 };
                 if !engine.load_paced(&run, first).await {

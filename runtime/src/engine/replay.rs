@@ -13,7 +13,7 @@ use tidemill_model::{
 
 use super::bodies::StepBody;
 use super::call_site::CallSite;
-use super::cell::{Asked, RunCell};
+use super::cell::{Asked, LoggedValues, RunCell};
 use super::clock::Clock;
 use super::inbox::Inbox;
 use super::journal::{LogPlace, compare};
@@ -89,17 +89,29 @@ impl ReplayContext<'_> {
         let created = store::created(log)?;
         let workflow = self.app.workflows.get(&created.workflow);
         let workflow = workflow.ok_or_else(|| unknown_workflow(self.app, &created.workflow))?;
-        let times = log.iter().filter_map(|record| match &record.event {
-            Event::Now { op, at } => Some((*op, *at)),
-            _ => None,
-        });
         let (run, seed) = (self.run.clone(), created.seed);
-        let (inbox, names) = (Arc::clone(self.inbox), Arc::clone(&self.app.names));
-        let cell = RunCell::new(run, seed, self.clock.clone(), inbox, names, times.collect());
+        let inbox = Arc::clone(self.inbox);
+        let names = (Arc::clone(&self.app.names), Arc::clone(&workflow.signals));
+        let cell = RunCell::new(run, seed, self.clock.clone(), inbox, names, logged(log));
         let life = Some(Life::new(cell, self.noting(created, log)));
         let bodies = FxHashMap::default();
         Ok(Replay { stage: self, workflow, log, rest: log, life, bodies, told: false })
     }
+}
+
+/// The values that the log holds beside its inputs.
+fn logged(log: &[Record]) -> LoggedValues {
+    let mut logged = LoggedValues::default();
+    for record in log {
+        match &record.event {
+            Event::Now { op, at } => drop(logged.times.insert(*op, *at)),
+            Event::SignalReceived(signal) => {
+                logged.signals.insert(signal.number, signal.value.clone());
+            }
+            _ => {}
+        }
+    }
+    logged
 }
 
 /// A replay in progress.
@@ -231,13 +243,14 @@ impl ReplayContext<'_> {
     }
 }
 
-/// Whether an input has a number with a fraction in it.
+/// Whether an input, or a signal, has a number with a fraction in it.
 fn gives_float(record: &Record) -> bool {
     match &record.event {
         Event::RunCreated(created) => created.input.has_float(),
         Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => {
             output.has_float()
         }
+        Event::SignalReceived(signal) => signal.value.has_float(),
         _ => false,
     }
 }

@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_model::limits::{LABELS_MAX, PAYLOAD_BYTES_MAX};
-use tidemill_model::{Durability, Json, OpName, RunCreated, RunId, Seed};
+use tidemill_model::{Durability, Json, OpName, RunCreated, RunId, Seed, Signal};
 
 use super::Engine;
 use super::clock::Clock;
 use super::handle::{StartRequest, Started};
+use super::signals::SignalRequest;
 use crate::author::near::did_you_mean;
 use crate::error::{Error, ErrorKind};
 use crate::store::writer::{Creation, NewRun};
 
 /// Checks a request and returns the run that it asks for.
-pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun, Error> {
-    let StartRequest { workflow, input, id, labels } = request;
+pub(super) fn validate(
+    engine: &Engine,
+    request: StartRequest,
+) -> Result<(NewRun, Option<Signal>), Error> {
+    let StartRequest { workflow, input, id, labels, signal } = request;
     let found =
         OpName::new(&workflow).ok().and_then(|name| engine.app.workflows.get_key_value(&name));
     let (workflow, registered) = found.ok_or_else(|| {
@@ -33,6 +37,10 @@ pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun,
     }
     registered.accepts(&input).map_err(|e| unfit_input(workflow, &input, &e.to_string()))?;
     check_labels(&labels)?;
+    let signal = signal.map(SignalRequest::checked).transpose()?;
+    if let Some(signal) = &signal {
+        engine.check_signal(workflow, signal)?;
+    }
     let id = match id {
         Some(id) => RunId::chosen(&id)?,
         None => generated_id(&engine.clock)?,
@@ -46,7 +54,7 @@ pub(super) fn validate(engine: &Engine, request: StartRequest) -> Result<NewRun,
         app_version: engine.app.version.clone(),
         durability: Durability::Local,
     };
-    Ok(NewRun::new(id, Box::new(created)))
+    Ok((NewRun::new(id, Box::new(created)), signal))
 }
 
 /// The error for an input that the workflow cannot read. `null` stands for an input that was left out.
@@ -90,13 +98,26 @@ fn generated_id(clock: &Clock) -> Result<RunId, Error> {
 }
 
 /// Creates the run and loads it.
-pub(super) async fn start(engine: Arc<Engine>, new: NewRun) -> Result<Started, Error> {
+pub(super) async fn start(
+    engine: Arc<Engine>,
+    new: NewRun,
+    signal: Option<Signal>,
+) -> Result<Started, Error> {
     let (id, created) = (new.id.clone(), Box::new(new.created().clone()));
-    match engine.store.create(new).await? {
+    let is_signalled = signal.is_some();
+    match engine.store.create(new, signal).await? {
         Creation::Created(seq) => {
-            engine.adopt(&id, seq, created);
+            match is_signalled {
+                true => engine.adopt_with_log(&id),
+                false => engine.adopt(&id, seq, created),
+            }
             Ok(Started { id, existing: false, seq })
         }
-        Creation::Existing(seq) => Ok(Started { id, existing: true, seq }),
+        Creation::Existing(seq, was_signalled) => {
+            if was_signalled {
+                engine.tell_signal(&id);
+            }
+            Ok(Started { id, existing: true, seq })
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | open operation | |
 //! |---|---|
-//! | a timer | ends with the cancel |
+//! | a timer, a wait for a signal | ends with the cancel |
 //! | a step that is queued or in a back-off | ends with the cancel; its next attempt never begins |
 //! | a step whose body runs | gets its token, and ends by its own input once its body has ended |
 //! | a step whose last attempt was cut off | is attempted once more, so that what it did is known |
@@ -99,6 +99,8 @@ impl CancelPlan {
             }
             let begun = match (&open.kind, driver.bodies.get(&op)) {
                 (OpKind::Timer { .. }, _) => Some(0),
+                // What was delivered is the code's, if it takes it.
+                (OpKind::Signal { given }, _) => given.is_none().then_some(0),
                 (OpKind::Child { .. }, _) => None,
                 (OpKind::Step { .. }, Some(body)) => body.take(),
                 (OpKind::Step { .. }, None) => open.attempts.last().and_then(|newest| {
@@ -130,7 +132,10 @@ fn children_to_cancel(live: &Live) -> Vec<(OpId, RunId)> {
     let journal = &live.core.journal;
     let child = |op: OpId| match &journal.open(op)?.kind {
         OpKind::Child { child, .. } if !live.life.is_shielded(op) => Some((op, child.clone())),
-        OpKind::Child { .. } | OpKind::Step { .. } | OpKind::Timer { .. } => None,
+        OpKind::Child { .. }
+        | OpKind::Step { .. }
+        | OpKind::Timer { .. }
+        | OpKind::Signal { .. } => None,
     };
     journal.open_ops().into_iter().filter_map(child).collect()
 }

@@ -6,6 +6,7 @@
 //! | `step.rs` | `step_started` | `step_completed`, `step_failed` | a body |
 //! | `timer.rs` | `timer_started` | `timer_fired` | a timer of the process |
 //! | `child.rs` | `child_started` | `child_completed`, `child_failed` | a run |
+//! | `signal.rs` | `signal_started` | `signal_taken` | whoever sends one |
 //! | `now.rs` | `now` | the same event | |
 //! | `status.rs` | `status_set` | the same event | |
 //!
@@ -36,6 +37,7 @@ pub(crate) mod cancel;
 pub(crate) mod child;
 mod now;
 mod operation;
+mod signal;
 mod status;
 mod step;
 pub(crate) mod timer;
@@ -51,6 +53,7 @@ use crate::engine::run_core::RunCore;
 use crate::engine::turn::Pending;
 pub use child::Child;
 pub(crate) use operation::{Operation, bad_name};
+pub use signal::{SignalWait, SignalWithin};
 pub use step::Call;
 pub use timer::Sleep;
 
@@ -110,7 +113,7 @@ pub(crate) fn end(pending: &mut Pending, end: &Event) {
 pub(crate) fn drop_op(pending: &mut Pending, journal: &Journal, op: OpId) {
     let child = match journal.open(op).map(|open| &open.kind) {
         Some(OpKind::Child { child, .. }) => Some(child.clone()),
-        Some(OpKind::Step { .. } | OpKind::Timer { .. }) | None => None,
+        Some(OpKind::Step { .. } | OpKind::Timer { .. } | OpKind::Signal { .. }) | None => None,
     };
     pending.effects.push(Effect::Dropped { op, child });
 }
@@ -169,7 +172,10 @@ pub(crate) fn resume(
                 let Some(body) = bodies.remove(&op) else { continue };
                 effects.extend(step::resume(driver, core, pending, (op, body), now));
             }
-            OpKind::Timer { .. } | OpKind::Step { .. } | OpKind::Child { .. } => {}
+            OpKind::Timer { .. }
+            | OpKind::Step { .. }
+            | OpKind::Child { .. }
+            | OpKind::Signal { .. } => {}
         }
     }
     effects

@@ -139,6 +139,7 @@ impl<T: DeserializeOwned> Operation<T> {
         self.stage = CallState::Done;
         match end {
             OpEnd::Event(end) => self.resolve(op, end),
+            OpEnd::Signal { value, .. } => self.read(op, &value),
             OpEnd::Cancelled { attempts, failure } => {
                 Poll::Ready(Err(self.failed(failure, attempts)))
             }
@@ -155,11 +156,15 @@ impl<T: DeserializeOwned> Operation<T> {
             Event::ChildFailed { error, .. } => return Poll::Ready(Err(self.failed(error, 0))),
             other => unreachable!("{} ends no operation", other.kind()),
         };
+        self.read(op, &output)
+    }
+
+    fn read(&self, op: OpId, output: &Json) -> Poll<Result<T, StepError>> {
         match output.decode() {
             Ok(value) => Poll::Ready(Ok(value)),
             // The code has changed since, so the run waits for code that can read its log.
             Err(error) => {
-                self.cell.refuse(unreadable_output(op, &self.name, &output, &error), self.at);
+                self.cell.refuse(unreadable_output(op, &self.name, output, &error), self.at);
                 Poll::Pending
             }
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::{self, RunFilter};
-use tidemill_eventlog::run_list;
 use tidemill_eventlog::{Row, waits};
+use tidemill_eventlog::{run_list, signals};
 use tidemill_model::{
     BlockReason, Event, OldestBlocked, OpId, RunCounts, RunId, RunState, RunStatus, RunSummary,
     Seq, Timestamp, WaitsFor,
@@ -169,6 +169,8 @@ pub(crate) enum Due {
     Status(RunStatus),
     /// One of its children has ended, and it has not observed that.
     UnobservedChild,
+    /// It keeps signals that its code has not taken.
+    Signals,
 }
 
 /// The next runs that have something to do; empty if there are no more.
@@ -177,6 +179,7 @@ pub(super) fn due(file: &Connection, due: Due, after: Seq) -> Result<Vec<DueRun>
         Due::Unwanted => due::unwanted(file, after, PAGE),
         Due::Status(status) => due::in_status(file, status, after, PAGE),
         Due::UnobservedChild => due::with_unobserved_child(file, after, PAGE),
+        Due::Signals => signals::runs_that_keep(file, after, PAGE),
     }
 }
 

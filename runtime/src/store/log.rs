@@ -1,10 +1,10 @@
 //! Reads the log of one run.
 
 use rusqlite::Connection;
-use tidemill_eventlog::query;
+use tidemill_eventlog::{Row, query, signals};
 use tidemill_model::{BlockReason, Event, EventClass, RunCreated, RunId, Seq, Timestamp};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// An event with its place in the log.
 #[derive(Debug, Clone)]
@@ -81,4 +81,21 @@ pub(crate) fn log(connection: &Connection, run: &RunId) -> Result<Log, Error> {
         Ok(())
     })?;
     Ok(bad.map_or(Ok(log), Err))
+}
+
+/// The signals that a run was sent after the one of this number, in the order of the log.
+pub(crate) fn signals_after(
+    connection: &Connection,
+    run: &RunId,
+    number: u32,
+) -> Result<Vec<Record>, Error> {
+    let rows = signals::after(connection, run, number, u32::MAX)?;
+    let record = |row: &Row| {
+        let event = row.event().map_err(|e| {
+            let message = format!("event {} of run `{run}` cannot be read: {e}", row.seq);
+            Error::new(ErrorKind::Corrupt, message)
+        })?;
+        Ok(Record { seq: row.seq, ts: row.ts, event })
+    };
+    rows.iter().map(record).collect()
 }

@@ -3,7 +3,7 @@
 //!
 //! | verb | does |
 //! |---|---|
-//! | `commit`, `create`, `record` | append to the log and answer when that is durable |
+//! | `commit`, `create`, `record`, `signal` | append to the log and answer when that is durable |
 //! | `prunable`, `prune` | find the ended runs that leave, and remove them |
 //! | `log` | reads the whole log of a run |
 //! | `find`, `children` | read a run's state, and the children that it waits for |
@@ -34,8 +34,8 @@ use tidemill_eventlog::prune::PrunableRun;
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{OwnCopy, waits};
 use tidemill_model::{
-    ComparedSeqs, OldestBlocked, OpId, RetentionJudge, RunCounts, RunId, RunPage, RunState, Seq,
-    Timestamp, WaitsFor,
+    ComparedSeqs, OldestBlocked, OpId, OpName, RetentionJudge, RunCounts, RunId, RunPage, RunState,
+    Seq, Signal, Timestamp, WaitsFor,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -49,8 +49,8 @@ pub(crate) use open::OpenFile;
 pub(crate) use process::Processes;
 use readers::Lane;
 use writer::{
-    Aside, Creation, Faults, NewRun, Pace, PruneOutcome, QueueSize, Refusing, Reply, Setup, Tally,
-    Turn, WatchCommits, Writer,
+    Aside, Creation, Faults, NewRun, Pace, PruneOutcome, QueueSize, Refusing, Reply, Setup,
+    SignalOutcome, Tally, Turn, WatchCommits, Writer,
 };
 
 /// The handle of an open file; clones share it.
@@ -98,8 +98,17 @@ impl Store {
     }
 
     /// Creates a run. Refuses it at once if too many wait to be created.
-    pub(crate) async fn create(&self, new: NewRun) -> Result<Creation, Error> {
-        self.writer.create(new).await
+    pub(crate) async fn create(
+        &self,
+        new: NewRun,
+        signal: Option<Signal>,
+    ) -> Result<Creation, Error> {
+        self.writer.create(new, signal).await
+    }
+
+    /// Sends a run a signal.
+    pub(crate) async fn signal(&self, run: RunId, signal: Signal) -> Result<SignalOutcome, Error> {
+        self.writer.signal(run, signal).await
     }
 
     /// Records an event of a step's attempt.
@@ -185,6 +194,22 @@ impl Reads {
     pub(crate) async fn log(&self, run: &RunId) -> Result<Log, Error> {
         let run = run.clone();
         self.lane.read(move |file| log::log(file, &run)).await
+    }
+
+    /// The signals that a run was sent after the one of this number.
+    pub(crate) async fn signals_after(
+        &self,
+        run: &RunId,
+        number: u32,
+    ) -> Result<Vec<Record>, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| log::signals_after(file, &run, number)).await
+    }
+
+    /// The workflow of a run; `None` if no run has this id.
+    pub(crate) async fn workflow(&self, run: &RunId) -> Result<Option<OpName>, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| Ok(query::run(file, &run)?.map(|found| found.workflow))).await
     }
 
     /// The stored state of a run; `None` if no run has this id.

@@ -17,6 +17,7 @@ mod prefixes;
 mod program;
 mod refused;
 mod retention;
+mod signals;
 mod stops;
 mod timer_names;
 mod unload;

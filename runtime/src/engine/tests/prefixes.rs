@@ -10,10 +10,10 @@ use proptest::test_runner::{Config, TestRunner};
 use tidemill_eventlog::{
     Appender, Process, Row, create, host, open_reader, open_writer, projection, query,
 };
-use tidemill_model::{Event, EventClass, FailureKind, OpId, RunId, Seq, StepRecorder};
+use tidemill_model::{Event, EventClass, FailureKind, OpId, RunId, Seq, StepRecorder, Timestamp};
 use tokio::sync::watch;
 
-use super::program::{Ledger, Program, app, program};
+use super::program::{Ledger, Program, app, program, signal_name};
 use crate::engine::asks::Verb;
 use crate::engine::cell::Asked;
 use crate::engine::clock::Clock;
@@ -23,19 +23,21 @@ use crate::engine::recovery::Instruments;
 use crate::engine::replay::{Divergence, ReplayContext, Replayed};
 use crate::error::ErrorKind;
 use crate::store::Record;
-use crate::{App, Environment, Node, Requester, RunResult, RunStatus, StartRequest};
+use crate::{App, Environment, Node, Requester, RunResult, RunStatus, SignalRequest, StartRequest};
 
 pub(super) async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it ends in time")
 }
 
 /// What happens to a generated run from outside.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Fate {
     /// After how many commits the node stops and opens again, up to twelve times; 0 for never.
     stop_after: u64,
     /// After how many commits of its process the run is asked something, and what.
     ask: Option<(u64, Verb)>,
+    /// The signals that it is sent: after how many commits of its process, and which.
+    signals: Vec<(u64, bool)>,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -43,7 +45,8 @@ fn fate() -> impl Strategy<Value = Fate> {
     let verb =
         prop_oneof![4 => Just(Verb::Cancel), 1 => Just(Verb::Terminate), 1 => Just(Verb::Pause)];
     let ask = prop::option::of((1_u64..12, verb));
-    (stops, ask).prop_map(|(stop_after, ask)| Fate { stop_after, ask })
+    let signals = prop::collection::vec((0_u64..6, any::<bool>()), 0..5);
+    (stops, ask, signals).prop_map(|(stop_after, ask, signals)| Fate { stop_after, ask, signals })
 }
 
 /// Asks a run something; a paused one is resumed. Whether it could be asked.
@@ -71,6 +74,23 @@ async fn ask(node: &Node, run: &RunId, verb: Verb) -> bool {
     }
 }
 
+/// Sends a run its signals but the first, each once: one that the process before sent has its key.
+async fn send(node: &Node, run: &RunId, mut commits: watch::Receiver<u64>, fate: &Fate) {
+    for (number, (after, name)) in (0_u64..).zip(&fate.signals).skip(1) {
+        commits.wait_for(|commits| commits >= after).await.unwrap();
+        match node.signal(run, signal(number, *name)).await {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "it has ended: {error}"),
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+fn signal(number: u64, name: bool) -> SignalRequest {
+    let signal = SignalRequest::new(signal_name(name), number).unwrap();
+    signal.key(&number.to_string())
+}
+
 /// Lets a run go on that was paused when the process before ended.
 async fn go_on(node: &Node, run: &RunId) {
     if let Err(error) = node.resume(run).await {
@@ -79,11 +99,12 @@ async fn go_on(node: &Node, run: &RunId) {
 }
 
 /// Runs a program to its end and returns the whole file's log.
-async fn live(folder: &Path, program: &Program, fate: Fate) -> Vec<Row> {
-    let Fate { stop_after, ask: mut to_ask } = fate;
+async fn live(folder: &Path, program: &Program, fate: &Fate) -> Vec<Row> {
+    let Fate { stop_after, ask: mut to_ask, .. } = *fate;
     let path = folder.join("live.db");
     let ledger = Arc::default();
-    let request = StartRequest::new("program", program).unwrap().id("p");
+    let mut request = StartRequest::new("program", program).unwrap().id("p");
+    request.signal = fate.signals.first().map(|(_, name)| signal(0, *name));
     for stops in 0.. {
         let (told, mut commits) = watch::channel(0_u64);
         let instruments = Instruments::default();
@@ -92,7 +113,7 @@ async fn live(folder: &Path, program: &Program, fate: Fate) -> Vec<Row> {
         let node = Node::open_with(app(&ledger), environment, instruments).await.unwrap();
         let run = node.start_request(request.clone()).await.unwrap();
         go_on(&node, &run.id).await;
-        let mut asked = commits.clone();
+        let (mut asked, sends) = (commits.clone(), commits.clone());
         let asks = async {
             if let Some((after, verb)) = to_ask {
                 asked.wait_for(|commits| *commits >= after).await.unwrap();
@@ -110,6 +131,7 @@ async fn live(folder: &Path, program: &Program, fate: Fate) -> Vec<Row> {
                 true
             }
             () = asks => true,
+            () = send(&node, &run.id, sends, fate) => true,
         };
         node.shutdown().await.unwrap();
         assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
@@ -129,7 +151,7 @@ async fn live(folder: &Path, program: &Program, fate: Fate) -> Vec<Row> {
 }
 
 /// A program has an output, unless it was asked to end.
-fn has_ended_well(ended: RunResult, fate: Fate) {
+fn has_ended_well(ended: RunResult, fate: &Fate) {
     match (ended, fate.ask) {
         (RunResult::Failed(failure), Some((_, Verb::Cancel | Verb::Terminate))) => {
             assert_eq!(failure.kind, FailureKind::Cancelled, "{failure}");
@@ -184,7 +206,11 @@ fn prefix_goes_on_as_live(app: &App, run: &RunId, log: &[Record], prefix: usize)
     let mut got: Vec<Event> = events(asked);
     for Record { event, .. } in &log[prefix..] {
         match event.class() {
-            EventClass::Aside => {}
+            EventClass::Aside => {
+                if let Event::SignalReceived(signal) = event {
+                    life.keep_signal(signal);
+                }
+            }
             EventClass::Act => expected.push(event),
             EventClass::Input => {
                 compare(&expected, &got, prefix);
@@ -271,11 +297,13 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
     let mut replays = 0;
     let mut count = |n: usize| replays += n;
     let count = std::cell::RefCell::new(&mut count);
+    let taken = std::cell::RefCell::new(0);
     let (held, told) = (std::cell::RefCell::new(0), std::cell::RefCell::new(0));
     TestRunner::new(config)
         .run(&(program(), fate()), |(program, fate)| {
             let folder = tempfile::tempdir().unwrap();
-            let rows = runtime.block_on(live(folder.path(), &program, fate));
+            let rows = runtime.block_on(live(folder.path(), &program, &fate));
+            *taken.borrow_mut() += kinds_in(&rows, "signal_taken");
             *held.borrow_mut() += kinds_in(&rows, "op_held");
             *told.borrow_mut() += kinds_in(&rows, "cancel_requested");
             let app = app(&Arc::default());
@@ -299,6 +327,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
     assert!(replays > 500, "the programs do something: {replays}");
     assert!(held.into_inner() > 2, "results arrived in stops");
     assert!(told.into_inner() > 2, "runs were cancelled");
+    assert!(taken.into_inner() > 2, "signals were taken");
 }
 
 /// Makes a file whose log is a prefix of another file's log.
@@ -345,7 +374,15 @@ pub(super) fn write_prefix(path: &Path, rows: &[Row]) {
     connection.execute_batch("COMMIT").unwrap();
 }
 
-/// A child's creation is in the commit of its parent's act: no file ever ends in between.
+/// Whether the prefix of a run's log ends between two acts, or between an input and the acts after it,
+/// where no commit ends: a turn that is written in parts says so.
+fn is_inside_a_turn(log: &[Event], prefix: usize) -> bool {
+    let next = log[prefix..].iter().find(|event| event.class() != EventClass::Aside);
+    next.is_some_and(|next| next.class() == EventClass::Act)
+}
+
+/// A child's creation is in the commit of its parent's act: no file ever ends in between. A run that
+/// waits is loaded when what it waits for has come: so no file ends inside one of its turns either.
 fn could_be_a_file(rows: &[Row], all: &[Row]) -> bool {
     let known = runs(rows);
     let created_live = runs(all);
@@ -353,7 +390,9 @@ fn could_be_a_file(rows: &[Row], all: &[Row]) -> bool {
         let events = |rows: &[Row]| {
             records(rows, run).into_iter().map(|record| record.event).collect::<Vec<_>>()
         };
-        is_inside_cancelling(&events(all), events(rows).len())
+        let (all, prefix) = (events(all), events(rows).len());
+        is_inside_cancelling(&all, prefix)
+            || is_inside_a_turn(&all, prefix) && waits(&all[..prefix])
     };
     if known.iter().any(cut) {
         return false;
@@ -364,6 +403,13 @@ fn could_be_a_file(rows: &[Row], all: &[Row]) -> bool {
         }
         _ => true,
     })
+}
+
+/// Whether a process that takes the file up leaves this run to what it waits for.
+fn waits(log: &[Event]) -> bool {
+    let (seq, at) = (Seq::ZERO.next(), Timestamp::from_micros(0).unwrap());
+    let records = log.iter().map(|event| Record { seq, ts: at, event: event.clone() });
+    Journal::of(&records.collect::<Vec<_>>()).unwrap().head.status() == RunStatus::Suspended
 }
 
 /// The attempts that began, by the log.
@@ -384,7 +430,7 @@ fn beginnings(rows: &[Row]) -> Vec<(RunId, OpId, u32)> {
 }
 
 /// Recovers a node from a prefix of a file and lets it run to its end.
-async fn recovers(folder: &Path, rows: &[Row], fate: Fate) {
+async fn recovers(folder: &Path, rows: &[Row], fate: &Fate) {
     let path = folder.join(format!("prefix-{}.db", rows.len()));
     write_prefix(&path, rows);
     fsck(&path);
@@ -425,14 +471,14 @@ fn a_node_recovers_from_prefixes_of_its_file_and_repeats_no_completed_step() {
     TestRunner::new(config)
         .run(&(program(), fate(), any::<u64>()), |(program, fate, pick)| {
             let folder = tempfile::tempdir().unwrap();
-            let rows = runtime.block_on(live(folder.path(), &program, fate));
+            let rows = runtime.block_on(live(folder.path(), &program, &fate));
             let ends: Vec<usize> =
                 (2..=rows.len()).filter(|end| could_be_a_file(&rows[..*end], &rows)).collect();
             let pick = usize::try_from(pick % 1_000_003).unwrap();
             let some = ends.iter().skip(pick % 5).step_by(5).take(6);
             runtime.block_on(async {
                 futures_util::future::join_all(
-                    some.map(|end| recovers(folder.path(), &rows[..*end], fate)),
+                    some.map(|end| recovers(folder.path(), &rows[..*end], &fate)),
                 )
                 .await;
             });

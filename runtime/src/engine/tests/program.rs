@@ -41,6 +41,8 @@ pub(super) enum Program {
     Unordered(Vec<Program>),
     /// The second waits for a message that the first sends when it ends.
     Channel(Box<Program>, Box<Program>),
+    /// Waits for a signal of one of two names, so many milliseconds.
+    Signal(bool, u8),
     /// What a cancel leaves alone.
     Cleanup(Box<Program>),
     /// A step is started and dropped when the other ends, unless it ends before.
@@ -55,6 +57,7 @@ pub(super) fn program() -> impl Strategy<Value = Program> {
             }
         ),
         2 => (0_u8..3).prop_map(Program::Sleep),
+        3 => (any::<bool>(), 0_u8..8).prop_map(|(name, ms)| Program::Signal(name, ms)),
         1 => Just(Program::Now),
         1 => Just(Program::Random),
         1 => Just(Program::Status),
@@ -103,6 +106,11 @@ impl Ledger {
     pub(super) fn take_successes(&self) -> BTreeMap<(RunId, OpId), u32> {
         std::mem::take(&mut self.succeeded.lock().unwrap())
     }
+}
+
+/// The names that programs wait for.
+pub(super) fn signal_name(name: bool) -> &'static str {
+    if name { "go" } else { "stop" }
 }
 
 pub(super) fn app(ledger: &Arc<Ledger>) -> App {
@@ -154,6 +162,14 @@ fn eval(ctx: Ctx, program: Program) -> Value {
             Program::Sleep(ms) => {
                 let slept = ctx.sleep(Duration::from_millis(ms.into())).await;
                 slept.map_or(1, |()| 2)
+            }
+            Program::Signal(name, ms) => {
+                let wait = ctx.signal::<u64>(signal_name(name));
+                match wait.timeout(Duration::from_millis(ms.into())).await {
+                    Ok(Some(value)) => mix(29, value),
+                    Ok(None) => 31,
+                    Err(_) => 37,
+                }
             }
             Program::Now => u64::try_from(ctx.now().as_micros()).unwrap_or(0),
             Program::Status => {

@@ -39,7 +39,11 @@ fn calm(program: Program) -> Program {
         Program::Channel(a, b) => Program::Channel(one(*a), one(*b)),
         // What it abandons waits for the world.
         Program::Abandon(inner) => calm(*inner),
-        leaf @ (Program::Sleep(_) | Program::Now | Program::Random | Program::Status) => leaf,
+        leaf @ (Program::Sleep(_)
+        | Program::Signal(..)
+        | Program::Now
+        | Program::Random
+        | Program::Status) => leaf,
     }
 }
 

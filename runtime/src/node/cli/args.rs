@@ -44,6 +44,8 @@ pub(super) enum AppCommand {
     Run(RunArgs),
     /// Ask a serving node to start a run, and print the run's id, or wait for its output
     Start(Start),
+    /// Send a run of a serving node a signal, which its code waits for or will
+    Signal(SignalArgs),
     /// Ask a serving node to end a run, after its clean-up
     Cancel(Ask),
     /// Ask a serving node to let a run start nothing new until it is resumed
@@ -176,7 +178,8 @@ pub(super) struct NewRunArgs {
 impl NewRunArgs {
     pub(super) fn request(self) -> StartRequest {
         let NewRunArgs { workflow, input, id, labels } = self;
-        StartRequest { workflow, input, id, labels: labels.into_iter().collect() }
+        let labels = labels.into_iter().collect();
+        StartRequest { workflow, input, id, labels, signal: None }
     }
 }
 
@@ -221,6 +224,25 @@ pub(super) struct Resume {
     /// How long to wait for what becomes of it, such as 30s, up to 5m: it ends, or is blocked again
     #[arg(long, value_name = "TIME", value_parser = wait, default_value = "2s")]
     pub(super) wait: Duration,
+    #[command(flatten)]
+    pub(super) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SignalArgs {
+    /// The run's id
+    pub(super) run: String,
+    /// The signal's name
+    pub(super) name: String,
+    /// Its value as JSON; `-` reads it from stdin
+    #[arg(value_parser = input, allow_negative_numbers = true, default_value = "null")]
+    pub(super) value: Json,
+    /// A word for this one signal, so that sending it again is harmless
+    #[arg(long)]
+    pub(super) key: Option<String>,
+    /// Who sends it
+    #[arg(long, value_name = "NAME", env = "USER")]
+    pub(super) by: Option<String>,
     #[command(flatten)]
     pub(super) node: NodeArgs,
 }

@@ -5,6 +5,7 @@
 //! | `serve` | opens the file, continues its runs, serves the HTTP API until SIGTERM |
 //! | `run WORKFLOW INPUT` | opens the file itself, starts a run, waits, prints its output |
 //! | `start WORKFLOW INPUT` | asks a node to start a run, prints its id, or waits and prints its output |
+//! | `signal RUN NAME VALUE` | sends a run of a node a signal |
 //! | `cancel RUN` | asks a node to end a run after its clean-up |
 //! | `pause RUN` | asks a node to start nothing new of a run |
 //! | `resume RUN` | asks a node to try a blocked run again, or to go on with a paused one |
@@ -52,8 +53,8 @@ impl App {
     /// }
     /// ```
     ///
-    /// `serve` runs a node with its HTTP API, `run` one workflow to its end, `start`, `cancel`,
-    /// `pause`, `resume` and `terminate` call a serving node, `workflows` lists, `check` replays runs
+    /// `serve` runs a node with its HTTP API, `run` one workflow to its end, `start`, `signal`,
+    /// `cancel`, `pause`, `resume` and `terminate` call a serving node, `workflows` lists, `check` replays runs
     /// without executing them. What the program does before this call, it does before each of them:
     /// `check` and `workflows` need no client and no secret, so connect where a step first needs it
     /// (docs/replay.md has the pattern).
@@ -96,6 +97,7 @@ impl App {
             AppCommand::Serve(args) => on_author_runtime(serve::serve(self, args)),
             AppCommand::Run(args) => on_author_runtime(local::run(self, args)),
             AppCommand::Start(args) => on_small_runtime(remote::start(args)),
+            AppCommand::Signal(args) => on_small_runtime(remote::signal(args)),
             AppCommand::Cancel(args) => on_small_runtime(remote::ask("cancel", args)),
             AppCommand::Pause(args) => on_small_runtime(remote::ask("pause", args)),
             AppCommand::Resume(args) => on_small_runtime(remote::resume(args)),

@@ -1,4 +1,4 @@
-//! The commands that call a serving node: `start`, `cancel`, `pause`, `resume`, `terminate`.
+//! The commands that call a serving node: `start`, `signal`, `cancel`, `pause`, `resume`, `terminate`.
 
 use std::process::ExitCode;
 
@@ -6,10 +6,11 @@ use serde::Deserialize;
 use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_model::{BlockReason, Failure, Json, Requester, RunId, RunStatus, WaitsFor};
 
-use super::args::{Ask, NodeArgs, Resume, Start};
+use super::args::{Ask, NodeArgs, Resume, SignalArgs, Start};
 use super::serve::token_from_environment;
 use super::{CommandResult, print_end, print_json, print_line, say, say_blocked, say_waits};
-use crate::client::{ResultSoFar, request_of};
+use crate::client::{ResultSoFar, request_of, send_signal};
+use crate::engine::SignalRequest;
 use crate::error::{Error, ErrorKind};
 use crate::node::http::Token;
 
@@ -82,6 +83,18 @@ pub(super) async fn resume(args: Resume) -> CommandResult {
     if let Some(waits) = told.waits_for {
         say_waits(&run, waits, &mut None);
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `signal`: sends it, and prints its number among the run's signals.
+pub(super) async fn signal(args: SignalArgs) -> CommandResult {
+    let SignalArgs { run, name, value, key, by, node: to } = args;
+    let run = RunId::new(&run).map_err(Error::from)?;
+    let sent = send_signal(&node(&to)?, &run, &SignalRequest { name, value, key, by }).await?;
+    if sent.existing {
+        say(&format!("run {run} had this signal already"));
+    }
+    print_line(&sent.number.to_string());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -36,6 +36,20 @@ pub(super) async fn optional_object<T: DeserializeOwned + Default>(
     object(request, route).await
 }
 
+/// Reads any JSON value; `null` if there is no body.
+pub(super) async fn optional_value(request: Request) -> Result<tidemill_model::Json, ApiError> {
+    use axum::body::HttpBody as _;
+    if request.body().is_end_stream() {
+        return Ok(tidemill_model::Json::null());
+    }
+    let body = json(request).await?;
+    let read = |body| {
+        let text = std::str::from_utf8(body).map_err(|e| e.to_string())?;
+        tidemill_model::Json::parse(text).map_err(|e| e.to_string())
+    };
+    read(&body).map_err(|why| ApiError::invalid(format!("the body is not a JSON value: {why}")))
+}
+
 /// Reads an object. An array has no names, so it is refused even if its values would fit.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     match body.trim_ascii_start().first() {

@@ -36,6 +36,10 @@ impl ApiError {
         ApiError::new(ApiErrorKind::TooLarge, message)
     }
 
+    pub(crate) fn unfit(message: String) -> ApiError {
+        ApiError::new(ApiErrorKind::Unfit, message)
+    }
+
     pub(crate) fn media_type(message: &str) -> ApiError {
         ApiError::new(ApiErrorKind::UnsupportedMediaType, message)
     }

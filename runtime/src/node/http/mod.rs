@@ -27,6 +27,7 @@ mod query;
 pub(super) mod reference;
 mod runs;
 mod sign_in;
+mod signals;
 mod snapshot;
 mod view;
 
@@ -245,6 +246,7 @@ fn handler(route: Route) -> MethodRouter<Arc<Api>> {
         Route::ShowOperation => get(operations::show),
         Route::ListEvents => get(events::events),
         Route::Result => get(runs::result),
+        Route::Signal => post(signals::send),
         Route::Cancel => post(asks::cancel),
         Route::Pause => post(asks::pause),
         Route::Resume => post(runs::resume),

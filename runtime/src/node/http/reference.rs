@@ -15,6 +15,7 @@ pub(crate) enum Route {
     ShowOperation,
     ListEvents,
     Result,
+    Signal,
     Cancel,
     Pause,
     Resume,
@@ -81,6 +82,10 @@ const LIST_EVENTS: &[Parameter] = &[
 ];
 const RESULT: &[Parameter] =
     &[parameter("wait", "30s", "how long to wait for the end, such as 500ms, 30s or 2m, up to 5m")];
+const SIGNAL: &[Parameter] = &[
+    parameter("key", "", "the sender's word for this one signal: a run takes one of each key"),
+    parameter("by", "", "who sends it"),
+];
 const ASK: &[Parameter] =
     &[parameter("wait", "", "how long to wait for the end of the run, such as 30s, up to 5m")];
 const ASK_BODY: &str = "{by?, reason?}";
@@ -89,7 +94,7 @@ const RESUME: &[Parameter] =
 
 impl Route {
     /// All of them, in the order in which a person meets them.
-    pub(crate) const ALL: [Route; 18] = [
+    pub(crate) const ALL: [Route; 19] = [
         Route::StartRun,
         Route::ListRuns,
         Route::ShowRun,
@@ -97,6 +102,7 @@ impl Route {
         Route::ShowOperation,
         Route::ListEvents,
         Route::Result,
+        Route::Signal,
         Route::Cancel,
         Route::Pause,
         Route::Resume,
@@ -129,7 +135,7 @@ impl Route {
             Route::StartRun => post(
                 "/v1/runs",
                 &[],
-                Some("{workflow, input?, id?, labels?}"),
+                Some("{workflow, input?, id?, labels?, signal?}"),
                 "201 with the run; 200 if it exists with the same input",
             ),
             Route::ListRuns => {
@@ -154,6 +160,12 @@ impl Route {
                 RESULT,
                 "200 with the end of the run, 202 while it has none, 409 with the reason while it \
                  is blocked",
+            ),
+            Route::Signal => post(
+                "/v1/runs/{id}/signals/{name}",
+                SIGNAL,
+                Some("JSON"),
+                "201 once the run keeps it, 200 if it had one of this key; 422 if its code cannot read it",
             ),
             Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => self.ask(),
             Route::Prune => post(

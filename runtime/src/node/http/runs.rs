@@ -17,6 +17,7 @@ use super::error::ApiError;
 use super::operations::{OPERATIONS_DEFAULT, page};
 use super::query::Params;
 use super::reference::Route;
+use super::signals::SignalBody;
 use super::view::ResultView;
 use super::{Api, body};
 use crate::engine::{Node, RunResult, StartRequest};
@@ -47,6 +48,9 @@ pub(super) struct StartBody {
     /// Names and values to find the run by, at most 32.
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// What the run is sent in the same commit, also if it exists.
+    #[serde(default)]
+    signal: Option<SignalBody>,
 }
 
 /// `POST /v1/runs`.
@@ -54,8 +58,11 @@ pub(crate) async fn start(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let StartBody { workflow, input, id, labels } = body::object(request, Route::StartRun).await?;
-    let started = api.node.start_request(StartRequest { workflow, input, id, labels }).await?;
+    let StartBody { workflow, input, id, labels, signal } =
+        body::object(request, Route::StartRun).await?;
+    let signal = signal.map(SignalBody::request);
+    let request = StartRequest { workflow, input, id, labels, signal };
+    let started = api.node.start_request(request).await?;
     let run = shown(&api, started.id).await?;
     let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(run)).into_response())

@@ -1,10 +1,12 @@
 //! Applies messages to the file within the open transaction, and answers them after its commit.
 
-use tidemill_eventlog::{Appended, projection, prune, query};
-use tidemill_model::{EncodedEvent, Event, EventClass, RunId, RunStatus, Seq};
+use tidemill_eventlog::{Appended, projection, prune, query, signals};
+use tidemill_model::{EncodedEvent, Event, EventClass, RunId, RunStatus, Seq, Signal, Signals};
 
 use super::commit::{Committer, LogResult};
-use super::message::{Aside, Creation, Message, NewRun, Prune, PruneOutcome, Turn};
+use super::message::{
+    Aside, Create, Creation, Message, NewRun, Prune, PruneOutcome, SignalOutcome, Turn,
+};
 use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
 use crate::ops::child::not_ours;
@@ -21,6 +23,7 @@ pub(super) enum Done {
     },
     Create(Result<Creation, Error>),
     Aside(Result<(), Error>),
+    Signal(Result<SignalOutcome, Error>),
     Prune(Vec<PruneOutcome>),
     /// The message itself cannot be written.
     Unfit(Error),
@@ -53,7 +56,8 @@ impl Committer {
     pub(super) fn apply(&mut self, message: &Message) -> LogResult<Done> {
         match message {
             Message::Turn(turn) => self.turn(turn),
-            Message::Create(create) => self.create_run(&create.new).map(Done::Create),
+            Message::Create(create) => self.create(create).map(Done::Create),
+            Message::Signal(send) => self.signal(&send.run, &send.signal).map(Done::Signal),
             Message::Aside(aside) => self.aside(aside).map(Done::Aside),
             Message::Prune(prune) => self.prune(prune).map(Done::Prune),
         }
@@ -148,6 +152,64 @@ impl Committer {
         Ok(())
     }
 
+    fn create(&mut self, create: &Create) -> LogResult<Result<Creation, Error>> {
+        let created = self.create_run(&create.new)?;
+        let (Some(signal), Ok(created)) = (&create.signal, &created) else { return Ok(created) };
+        Ok(self.signal(&create.new.id, signal)?.map(|sent| match created {
+            Creation::Existing(seq, _) => Creation::Existing(*seq, !sent.existing),
+            Creation::Created(seq) => Creation::Created(*seq),
+        }))
+    }
+
+    fn signal(&mut self, run: &RunId, signal: &Signal) -> LogResult<Result<SignalOutcome, Error>> {
+        let Some(status) = query::run(&self.connection, run)?.map(|found| found.status) else {
+            let message = format!("there is no run `{run}`");
+            return Ok(Err(Error::new(ErrorKind::NotFound, message)));
+        };
+        if let Some(key) = &signal.key
+            && let Some((number, seq)) = signals::of_key(&self.connection, run, key)?
+        {
+            return Ok(match self.is_same_signal(run, number, signal)? {
+                true => Ok(SignalOutcome { number, existing: true, seq }),
+                false => {
+                    let message = format!(
+                        "run `{run}` was sent another signal with the key `{key}`: a key is for one \
+                         signal"
+                    );
+                    Err(Error::new(ErrorKind::Conflict, message))
+                }
+            });
+        }
+        if status.is_final() {
+            let message = format!("run `{run}` has ended: it is {status}, and takes no signal");
+            return Ok(Err(Error::new(ErrorKind::Conflict, message)));
+        }
+        let counts = signals::counts(&self.connection, run)?;
+        if !Signals::has_room(counts.kept, counts.kept_bytes, signal.value.as_str().len()) {
+            let message = format!(
+                "run `{run}` keeps {} signals of {} bytes that its code has not taken: send more \
+                 once it has",
+                counts.kept, counts.kept_bytes
+            );
+            return Ok(Err(Error::new(ErrorKind::Unavailable, message)));
+        }
+        let number = counts.received.saturating_add(1);
+        let event = Event::SignalReceived(Box::new(Signal { number, ..signal.clone() }));
+        let seq = self.append(run, &event.into())?.seq;
+        Ok(Ok(SignalOutcome { number, existing: false, seq }))
+    }
+
+    /// Whether the run's signal of this number has the same name and value.
+    fn is_same_signal(&self, run: &RunId, number: u32, signal: &Signal) -> LogResult<bool> {
+        let rows = signals::after(&self.connection, run, number.saturating_sub(1), 1)?;
+        Ok(match rows.first().map(tidemill_eventlog::Row::event) {
+            Some(Ok(Event::SignalReceived(sent))) => {
+                sent.name == signal.name && sent.value.same(&signal.value)
+            }
+            Some(Ok(_) | Err(_)) | None => false,
+        })
+    }
+
     fn create_run(&mut self, new: &NewRun) -> LogResult<Result<Creation, Error>> {
         let Some(existing) = query::run(&self.connection, &new.id)? else {
             return self.append_new(new).map(|seq| Ok(Creation::Created(seq)));
@@ -162,7 +224,7 @@ impl Committer {
             Some(Ok(_) | Err(_)) | None => false,
         };
         if same {
-            return Ok(Ok(Creation::Existing(existing.seq)));
+            return Ok(Ok(Creation::Existing(existing.seq, false)));
         }
         let message = format!(
             "there is a run `{}` of workflow `{}` with another input: choose another id, or start \
@@ -224,7 +286,7 @@ pub(super) fn answer(message: Message, done: Done) {
                 }
                 Done::Unfit(error) => TurnReply::Unfit(error),
                 Done::Refused(error) => TurnReply::Refused(error),
-                Done::Create(_) | Done::Aside(_) | Done::Prune(_) => {
+                Done::Create(_) | Done::Aside(_) | Done::Signal(_) | Done::Prune(_) => {
                     unreachable!("a turn is not applied as another")
                 }
             });
@@ -232,21 +294,28 @@ pub(super) fn answer(message: Message, done: Done) {
         Message::Create(create) => drop(create.reply.send(match done {
             Done::Create(created) => created,
             Done::Unfit(error) | Done::Refused(error) => Err(error),
-            Done::Turn { .. } | Done::Aside(_) | Done::Prune(_) => {
+            Done::Turn { .. } | Done::Aside(_) | Done::Signal(_) | Done::Prune(_) => {
                 unreachable!("a creation is not applied as another")
             }
         })),
         Message::Aside(aside) => drop(aside.reply.send(match done {
             Done::Aside(recorded) => recorded,
             Done::Unfit(error) | Done::Refused(error) => Err(error),
-            Done::Turn { .. } | Done::Create(_) | Done::Prune(_) => {
+            Done::Turn { .. } | Done::Create(_) | Done::Signal(_) | Done::Prune(_) => {
                 unreachable!("an aside is not applied as another")
+            }
+        })),
+        Message::Signal(send) => drop(send.reply.send(match done {
+            Done::Signal(sent) => sent,
+            Done::Unfit(error) | Done::Refused(error) => Err(error),
+            Done::Turn { .. } | Done::Create(_) | Done::Aside(_) | Done::Prune(_) => {
+                unreachable!("a signal is not applied as another")
             }
         })),
         Message::Prune(prune) => drop(prune.reply.send(match done {
             Done::Prune(left) => Ok(left),
             Done::Unfit(error) | Done::Refused(error) => Err(error),
-            Done::Turn { .. } | Done::Create(_) | Done::Aside(_) => {
+            Done::Turn { .. } | Done::Create(_) | Done::Aside(_) | Done::Signal(_) => {
                 unreachable!("runs leave by a message of their own")
             }
         })),

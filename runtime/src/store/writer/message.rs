@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidemill_eventlog::prune::PrunableRun;
 use tidemill_model::{
-    ComparedSeqs, EncodedEvent, Event, OpId, RunCreated, RunId, RunStatus, Seq, Stays,
+    ComparedSeqs, EncodedEvent, Event, OpId, RunCreated, RunId, RunStatus, Seq, Signal, Stays,
 };
 use tokio::sync::oneshot;
 
@@ -16,6 +16,7 @@ pub(crate) enum Message {
     Turn(Box<Turn>),
     Create(Create),
     Aside(Aside),
+    Signal(SendSignal),
     Prune(Prune),
 }
 
@@ -27,6 +28,7 @@ impl Message {
             Message::Turn(turn) => Some(&turn.run),
             Message::Create(create) => Some(&create.new.id),
             Message::Aside(aside) => Some(&aside.run),
+            Message::Signal(send) => Some(&send.run),
             Message::Prune(_) => None,
         }
     }
@@ -35,7 +37,8 @@ impl Message {
     pub(super) fn rows(&self) -> usize {
         match self {
             Message::Turn(turn) => turn.events.len() + turn.children.len(),
-            Message::Create(_) | Message::Aside(_) => 1,
+            Message::Create(create) => 1 + usize::from(create.signal.is_some()),
+            Message::Aside(_) | Message::Signal(_) => 1,
             Message::Prune(prune) => prune.rows(),
         }
     }
@@ -47,7 +50,8 @@ impl Message {
                 let events = turn.events.iter().map(EncodedEvent::bytes).sum::<usize>();
                 events + turn.children.iter().map(NewRun::bytes).sum::<usize>()
             }
-            Message::Create(create) => create.new.bytes(),
+            Message::Create(create) => create.new.bytes() + create.signal.as_ref().map_or(0, bytes),
+            Message::Signal(send) => bytes(&send.signal),
             Message::Aside(aside) => aside.event.bytes(),
             Message::Prune(_) => 0,
         }
@@ -98,9 +102,33 @@ impl NewRun {
     }
 }
 
+/// About how many bytes the event of a signal has.
+fn bytes(signal: &Signal) -> usize {
+    const BESIDE: usize = 200;
+    signal.value.as_str().len() + BESIDE
+}
+
+/// Sends a run a signal, whose number the writer gives.
+pub(crate) struct SendSignal {
+    pub(crate) run: RunId,
+    pub(crate) signal: Signal,
+    pub(crate) reply: oneshot::Sender<Result<SignalOutcome, Error>>,
+}
+
+/// A signal that a run has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SignalOutcome {
+    pub(crate) number: u32,
+    /// Whether the run had one of this key before.
+    pub(crate) existing: bool,
+    pub(crate) seq: Seq,
+}
+
 /// Creates a run that is not a child.
 pub(crate) struct Create {
     pub(crate) new: NewRun,
+    /// What the run is sent in the same commit, also if it exists.
+    pub(crate) signal: Option<Signal>,
     pub(crate) reply: oneshot::Sender<Result<Creation, Error>>,
 }
 
@@ -108,8 +136,8 @@ pub(crate) struct Create {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Creation {
     Created(Seq),
-    /// The run exists already, with the same workflow and input.
-    Existing(Seq),
+    /// The run exists already, with the same workflow and input. Whether it was sent a signal.
+    Existing(Seq, bool),
 }
 
 /// An event of a step's attempt that replay skips. The writer refuses it unless the log says that

@@ -41,7 +41,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tidemill_eventlog::Appender;
 use tidemill_eventlog::prune::PrunableRun;
-use tidemill_model::{ComparedSeqs, RunId};
+use tidemill_model::{ComparedSeqs, RunId, Signal};
 use tokio::sync::oneshot;
 
 use commit::Committer;
@@ -50,7 +50,9 @@ pub use condition::{RefusalCause, Refusing};
 pub(crate) use faults::Faults;
 use gather::Gather;
 use intake::Intake;
-pub(crate) use message::{Aside, Create, Creation, Message, NewRun, Prune, PruneOutcome, Turn};
+pub(crate) use message::{
+    Aside, Create, Creation, Message, NewRun, Prune, PruneOutcome, SendSignal, SignalOutcome, Turn,
+};
 pub(crate) use pace::Pace;
 use queue::Queue;
 pub(crate) use queue::QueueSize;
@@ -145,10 +147,14 @@ impl Writer {
     }
 
     /// Creates a run. Refuses it at once if too many wait to be created.
-    pub(crate) async fn create(&self, new: NewRun) -> Result<Creation, Error> {
+    pub(crate) async fn create(
+        &self,
+        new: NewRun,
+        signal: Option<Signal>,
+    ) -> Result<Creation, Error> {
         let (reply, answer) = oneshot::channel();
         let work = self.clock.work_beside();
-        self.queue.try_push(Create { new, reply })?;
+        self.queue.try_push(Create { new, signal, reply })?;
         work.hand_over();
         answer.await.map_err(|_| closed())?
     }
@@ -157,6 +163,13 @@ impl Writer {
     pub(crate) async fn aside(&self, aside: impl FnOnce(Reply) -> Aside) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         self.push(Message::Aside(aside(reply))).await?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Sends a run a signal.
+    pub(crate) async fn signal(&self, run: RunId, signal: Signal) -> Result<SignalOutcome, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.push(Message::Signal(SendSignal { run, signal, reply })).await?;
         answer.await.map_err(|_| closed())?
     }
 

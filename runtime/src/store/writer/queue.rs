@@ -151,7 +151,7 @@ impl Queue {
         state.size.bytes += message.bytes();
         match message {
             Message::Create(_) => state.creations.push_back(message),
-            Message::Turn(_) | Message::Aside(_) | Message::Prune(_) => {
+            Message::Turn(_) | Message::Aside(_) | Message::Signal(_) | Message::Prune(_) => {
                 state.messages.push_back(message);
             }
         }
@@ -236,7 +236,11 @@ mod tests {
 
     fn create(number: u32) -> Create {
         let id = RunId::new(&format!("r{number}")).unwrap();
-        Create { new: NewRun::new(id, Box::new(created())), reply: oneshot::channel().0 }
+        Create {
+            new: NewRun::new(id, Box::new(created())),
+            signal: None,
+            reply: oneshot::channel().0,
+        }
     }
 
     fn aside() -> Message {
@@ -291,7 +295,11 @@ mod tests {
         let input = Json::of(&"x".repeat(1024 * 1024)).unwrap();
         let created = RunCreated { input, ..created() };
         let id = RunId::new(&format!("large{number}")).unwrap();
-        Create { new: NewRun::new(id, Box::new(created)), reply: oneshot::channel().0 }
+        Create {
+            new: NewRun::new(id, Box::new(created)),
+            signal: None,
+            reply: oneshot::channel().0,
+        }
     }
 
     #[tokio::test]

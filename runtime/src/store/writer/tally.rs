@@ -63,10 +63,12 @@ impl Tally {
                     self.turn(turn);
                     turn.events.len() + children
                 }
-                (Message::Create(_), Done::Create(Ok(Creation::Created(_)))) => {
+                (Message::Create(create), Done::Create(Ok(Creation::Created(_)))) => {
                     self.runs_started.add_one();
-                    1
+                    1 + usize::from(create.signal.is_some())
                 }
+                (Message::Create(_), Done::Create(Ok(Creation::Existing(_, true)))) => 1,
+                (Message::Signal(_), Done::Signal(Ok(sent))) => usize::from(!sent.existing),
                 (Message::Aside(aside), Done::Aside(Ok(()))) => {
                     if let Event::StepAttemptFailed { .. } = aside.event.event() {
                         self.steps_retried.add_one();
@@ -78,7 +80,11 @@ impl Tally {
                     0
                 }
                 (
-                    Message::Turn(_) | Message::Create(_) | Message::Aside(_) | Message::Prune(_),
+                    Message::Turn(_)
+                    | Message::Create(_)
+                    | Message::Aside(_)
+                    | Message::Signal(_)
+                    | Message::Prune(_),
                     _,
                 ) => 0,
             };
@@ -161,7 +167,7 @@ mod tests {
         let tally = Tally::default();
         let id = RunId::new("r2").unwrap();
         let new = NewRun::new(id.clone(), Box::new(created()));
-        let create = Message::Create(Create { new, reply: oneshot::channel().0 });
+        let create = Message::Create(Create { new, signal: None, reply: oneshot::channel().0 });
         let (op, attempt, event) = (OpId::FIRST, 1, Event::RunResumed {}.into());
         let aside =
             Message::Aside(Aside { run: id, op, attempt, event, reply: oneshot::channel().0 });
@@ -170,7 +176,7 @@ mod tests {
         let done = [
             Done::Turn { reply: Ok(appended), taken: Vec::new() },
             Done::Turn { reply: Err(Stale), taken: Vec::new() },
-            Done::Create(Ok(Creation::Existing(Seq::ZERO))),
+            Done::Create(Ok(Creation::Existing(Seq::ZERO, false))),
             Done::Aside(Ok(())),
         ];
         tally.committed(&batch, &done, Duration::from_millis(2));

@@ -31,9 +31,9 @@ fn file(path: &Path) -> Connection {
 
 async fn new_run(writer: &Writer, id: &str) -> Seq {
     let new = NewRun::new(id.parse().unwrap(), Box::new(created()));
-    match writer.create(new).await.unwrap() {
+    match writer.create(new, None).await.unwrap() {
         Creation::Created(seq) => seq,
-        Creation::Existing(_) => panic!("`{id}` is there already"),
+        Creation::Existing(..) => panic!("`{id}` is there already"),
     }
 }
 

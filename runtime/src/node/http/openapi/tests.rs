@@ -12,6 +12,7 @@ use crate::node::http::asks::AskBody;
 use crate::node::http::health::{Health, Liveness};
 use crate::node::http::reference::{Endpoint, Parameter, Route};
 use crate::node::http::runs::StartBody;
+use crate::node::http::signals::SignalledView;
 use crate::node::http::view::{BlockedView, ResultView};
 
 /// Makes the document, and collects the schemas that it refers to.
@@ -45,6 +46,10 @@ impl Writer {
                 schemas.json::<ResultView>(200, "the run has ended"),
                 schemas.json::<ResultView>(202, "the run has not ended"),
                 schemas.json::<BlockedView>(409, "the run is blocked, and why"),
+            ],
+            Route::Signal => vec![
+                schemas.json::<SignalledView>(201, "the run keeps it"),
+                schemas.json::<SignalledView>(200, "the run had one of this key"),
             ],
             Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => {
                 vec![schemas.json::<ResultView>(200, "what became of the run")]
@@ -92,7 +97,11 @@ impl Writer {
                 Route::Cancel | Route::Pause | Route::Terminate => "AskBody",
                 _ => "StartBody",
             };
-            let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
+            // A signal has any JSON.
+            let schema = match route {
+                Route::Signal => json!({}),
+                _ => json!({ "$ref": format!("#/components/schemas/{body}") }),
+            };
             let content = json!({ "application/json": { "schema": schema } });
             operation["requestBody"] = json!({ "required": true, "content": content });
         }
@@ -106,12 +115,13 @@ impl Writer {
         let mut parameters = openapi::in_path(endpoint.path, |name| match name {
             "id" => json!({ "type": "string" }),
             "op" => json!({ "type": "integer", "minimum": 1 }),
+            "name" => json!({ "type": "string", "minLength": 1, "maxLength": 200 }),
             other => panic!("say what {other} is"),
         });
         for Parameter { name, what, .. } in endpoint.parameters {
             let schema = match *name {
                 "status" => self.schemas.of::<RunStatus>(),
-                "workflow" | "label" => json!({ "type": "string" }),
+                "workflow" | "label" | "key" | "by" => json!({ "type": "string" }),
                 "limit" => json!({ "type": "integer", "minimum": 1 }),
                 "after" => json!({ "type": "integer", "minimum": 0 }),
                 "whole" | "follow" => json!({ "type": "boolean" }),

@@ -175,7 +175,7 @@ impl Desk {
                 input: Json::null(),
                 queued: false,
             };
-            desk.committer.commit(&mut vec![Message::Create(Create { new, reply })]);
+            desk.committer.commit(&mut vec![Message::Create(Create { new, signal: None, reply })]);
             let seq = desk.committer.appender.head().seq;
             desk.last.insert(run, seq);
             desk.committer.commit(&mut vec![desk_turn(run, seq, vec![start]).0]);
@@ -191,7 +191,7 @@ impl Desk {
                 let (reply, answer) = oneshot::channel();
                 let input = format!("{input}{}", poisoned(*poison));
                 let new = new_run(&format!("new-{number}"), &input, None);
-                (Message::Create(Create { new, reply }), Answer::Create(answer))
+                (Message::Create(Create { new, signal: None, reply }), Answer::Create(answer))
             }
             Planned::Turn { run, ends, stale, child, poison } => {
                 let expect = self.last[run];
@@ -421,7 +421,7 @@ fn a_full_disk_refuses_all_and_says_what_to_do() {
     let large = |number| {
         let (reply, answer) = oneshot::channel();
         let new = new_run(&format!("large-{number}"), &"x".repeat(20_000), None);
-        (Message::Create(Create { new, reply }), answer)
+        (Message::Create(Create { new, signal: None, reply }), answer)
     };
     let ((first, mut one), (second, mut two)) = (large(1), large(2));
     desk.committer.commit(&mut vec![first, second]);

@@ -1,0 +1,218 @@
+CREATE TABLE events (
+  seq  INTEGER PRIMARY KEY,
+  ts   TEXT NOT NULL,
+  run  TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  op   INTEGER,
+  name TEXT,
+  data TEXT,
+  sum  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX events_of_run ON events (run, seq);
+
+CREATE TABLE tidemill_meta (
+  key   TEXT NOT NULL PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER events_are_not_changed BEFORE UPDATE ON events
+WHEN NOT EXISTS (SELECT 1 FROM tidemill_meta WHERE key = 'retention')
+BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+CREATE TRIGGER events_are_not_deleted BEFORE DELETE ON events
+WHEN NOT EXISTS (SELECT 1 FROM tidemill_meta WHERE key = 'retention')
+BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+
+-- Events that retention removed. sum: the wrapping sum of the removed rows' hashes, so that the
+-- checksum of what follows still proves what came before.
+CREATE TABLE tidemill_gaps (
+  first INTEGER PRIMARY KEY,
+  last  INTEGER NOT NULL,
+  sum   INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE tidemill_runs (
+  seq         INTEGER PRIMARY KEY,  -- of run_created: the order of starts
+  run         TEXT NOT NULL UNIQUE,
+  workflow    TEXT NOT NULL,
+  status      TEXT NOT NULL,
+  created_at  TEXT NOT NULL,
+  ended_seq   INTEGER,              -- of run_completed or run_failed
+  blocked_seq INTEGER,              -- of run_blocked, while blocked
+  parent      TEXT,
+  parent_op   INTEGER,
+  labels      TEXT NOT NULL,
+  awaited     INTEGER NOT NULL DEFAULT 0,  -- 1 while the run that started it waits for its end
+  custom_status_seq INTEGER,               -- of the newest status that its code set
+  cancel_seq  INTEGER               -- of cancel_requested, or else of cancel_held
+) STRICT;
+CREATE INDEX tidemill_runs_by_status ON tidemill_runs (status, seq);
+CREATE INDEX tidemill_runs_by_workflow ON tidemill_runs (workflow, seq);
+CREATE INDEX tidemill_runs_by_parent ON tidemill_runs (parent, parent_op) WHERE parent IS NOT NULL;
+-- Ends that the parent has not observed, and children that nobody waits for: few at any time.
+CREATE INDEX tidemill_runs_unobserved ON tidemill_runs (seq)
+  WHERE awaited = 1 AND ended_seq IS NOT NULL;
+CREATE INDEX tidemill_runs_unwanted ON tidemill_runs (seq)
+  WHERE awaited = 0 AND ended_seq IS NULL AND parent IS NOT NULL;
+
+CREATE TABLE tidemill_timers (
+  run     TEXT NOT NULL,
+  op      INTEGER NOT NULL,
+  fire_at TEXT NOT NULL,
+  PRIMARY KEY (run, op)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tidemill_timers_by_time ON tidemill_timers (fire_at);
+CREATE VIEW runs AS
+SELECT r.run, r.workflow, r.status, r.created_at,
+  (SELECT u.ts FROM events u WHERE u.run = r.run ORDER BY u.seq DESC LIMIT 1) AS updated_at,
+  e.ts AS ended_at,
+  CAST(round((julianday(e.ts) - julianday(r.created_at)) * 86400000) AS INTEGER) AS duration_ms,
+  r.parent, r.parent_op, r.labels,
+  c.data -> '$.input' AS input,
+  e.data -> '$.output' AS output,
+  e.data -> '$.error' AS error,
+  b.data -> '$.reason' AS blocked,
+  u.data -> '$.value' AS custom_status,
+  x.data -> '$.requester' AS cancel
+FROM tidemill_runs r
+LEFT JOIN events c ON c.seq = r.seq
+LEFT JOIN events e ON e.seq = r.ended_seq
+LEFT JOIN events b ON b.seq = r.blocked_seq
+LEFT JOIN events u ON u.seq = r.custom_status_seq
+LEFT JOIN events x ON x.seq = r.cancel_seq;
+
+CREATE VIEW children AS
+SELECT r.parent, r.parent_op, r.run, r.workflow, r.status, r.created_at, e.ts AS ended_at,
+  CAST(round((julianday(e.ts) - julianday(r.created_at)) * 86400000) AS INTEGER) AS duration_ms,
+  c.data -> '$.input' AS input,
+  e.data -> '$.output' AS output,
+  e.data -> '$.error' AS error
+FROM tidemill_runs r
+LEFT JOIN events c ON c.seq = r.seq
+LEFT JOIN events e ON e.seq = r.ended_seq
+WHERE r.parent IS NOT NULL;
+
+CREATE VIEW steps AS
+SELECT o.run, o.op, s.name,
+  CASE e.kind WHEN 'step_completed' THEN 'completed'
+    WHEN 'step_failed' THEN iif(e.data ->> '$.error.kind' = 'cancelled', 'cancelled', 'failed')
+    WHEN 'op_dropped' THEN 'dropped' ELSE iif(x.seq, 'cancelled', 'running') END AS status,
+  o.attempts, s.ts AS started_at, coalesce(e.ts, x.ts) AS ended_at,
+  CAST(round((julianday(coalesce(e.ts, x.ts)) - julianday(s.ts)) * 86400000) AS INTEGER)
+    AS duration_ms,
+  s.data -> '$.input' AS input,
+  e.data -> '$.output' AS output,
+  e.data -> '$.error' AS error,
+  c.data -> '$.value' AS last_checkpoint
+FROM (
+  SELECT run, op,
+    max(CASE kind WHEN 'step_started' THEN seq END) AS start_seq,
+    max(CASE WHEN kind IN ('step_completed', 'step_failed', 'op_dropped') THEN seq END) AS end_seq,
+    max(CASE kind WHEN 'checkpoint' THEN seq END) AS checkpoint_seq,
+    max(CASE kind WHEN 'step_attempt_failed' THEN json_extract(data, '$.attempt') + 1
+      WHEN 'step_restarted' THEN json_extract(data, '$.attempt') ELSE 1 END) AS attempts
+  FROM events
+  WHERE kind IN ('step_started', 'step_attempt_failed', 'step_restarted', 'step_completed',
+    'step_failed', 'checkpoint', 'op_dropped')
+  GROUP BY run, op
+) o
+JOIN events s ON s.seq = o.start_seq
+LEFT JOIN events e ON e.seq = o.end_seq
+LEFT JOIN events c ON c.seq = o.checkpoint_seq
+-- What a cancel ended has no event of its own: cancel_requested names it.
+LEFT JOIN tidemill_runs r ON r.run = o.run
+LEFT JOIN events x ON x.seq = r.cancel_seq AND e.seq IS NULL
+  AND json_type(x.data, '$.resolves."' || o.op || '"') IS NOT NULL;
+
+-- One row for each attempt that began, is queued for a thread or the lease, or waits for its moment.
+-- One that began and was followed by another without having failed was cut off: its process ended.
+CREATE VIEW attempts AS
+SELECT run, op, name, attempt, status, started_at, ended_at,
+  CAST(round((julianday(ended_at) - julianday(started_at)) * 86400000) AS INTEGER) AS duration_ms,
+  error
+FROM (
+  SELECT o.run, o.op, o.name, attempt, iif(x.seq, 'dropped', o.status) AS status, has_begun,
+    started_at, iif(x.seq, coalesce(ended_at, x.ts), ended_at) AS ended_at, error
+  FROM (
+    SELECT run, op, name, attempt,
+      CASE
+        WHEN failed_at IS NOT NULL THEN 'failed'
+        WHEN attempt < newest THEN 'cut_off'
+        WHEN end_kind = 'step_completed' THEN 'completed'
+        WHEN end_kind = 'step_failed' THEN 'failed'
+        WHEN end_kind = 'op_dropped' THEN 'dropped'
+        WHEN held_at IS NOT NULL THEN 'held'
+        WHEN begun THEN 'running'
+        WHEN follows THEN 'waiting'
+        ELSE 'queued'
+      END AS status,
+      begun OR held_at IS NOT NULL AS has_begun,
+      started_at,
+      coalesce(failed_at, held_at, CASE WHEN attempt = newest THEN end_at END) AS ended_at,
+      coalesce(error, CASE WHEN attempt = newest THEN end_error END) AS error
+    FROM (
+      SELECT run, op, max(name) AS name, attempt,
+        max(kind IN ('step_attempt_started', 'checkpoint')
+          OR kind IN ('step_started', 'step_restarted') AND NOT coalesce(data ->> '$.queued', 0)
+        ) AS begun,
+        min(kind = 'follows') AS follows,
+        max(CASE WHEN kind = 'step_attempt_started' THEN ts
+          WHEN kind IN ('step_started', 'step_restarted') AND NOT coalesce(data ->> '$.queued', 0)
+          THEN ts END) AS started_at,
+        max(CASE kind WHEN 'step_attempt_failed' THEN ts END) AS failed_at,
+        max(CASE kind WHEN 'op_held' THEN ts END) AS held_at,
+        max(CASE WHEN kind IN ('step_attempt_failed', 'op_held') THEN data -> '$.error' END) AS error,
+        max(attempt) OVER step AS newest,
+        -- The end of the step has no attempt of its own: the newest one takes it.
+        max(max(CASE WHEN attempt IS NULL THEN kind END)) OVER step AS end_kind,
+        max(max(CASE WHEN attempt IS NULL THEN ts END)) OVER step AS end_at,
+        max(max(CASE WHEN attempt IS NULL THEN data -> '$.error' END)) OVER step AS end_error
+      FROM (
+        SELECT run, op, name, ts, kind, data,
+          CASE WHEN kind = 'step_started' THEN 1
+            WHEN kind NOT IN ('step_completed', 'step_failed') THEN data ->> '$.attempt' END AS attempt
+        FROM events
+        WHERE kind IN ('step_started', 'step_attempt_started', 'step_attempt_failed',
+          'step_restarted', 'op_held', 'checkpoint', 'step_completed', 'step_failed', 'op_dropped')
+        UNION ALL
+        SELECT run, op, name, ts, 'follows', NULL, (data ->> '$.attempt') + 1
+        FROM events
+        WHERE kind = 'step_attempt_failed'
+      )
+      GROUP BY run, op, attempt
+      WINDOW step AS (PARTITION BY run, op)
+    )
+    WHERE attempt IS NOT NULL
+  ) o
+  LEFT JOIN tidemill_runs r ON r.run = o.run
+  LEFT JOIN events x ON x.seq = r.cancel_seq
+    AND o.status IN ('waiting', 'queued', 'running', 'held')
+    AND json_type(x.data, '$.resolves."' || o.op || '"') IS NOT NULL
+)
+WHERE status <> 'dropped' OR has_begun;
+
+CREATE VIEW checkpoints AS
+SELECT run, op, name, data ->> '$.attempt' AS attempt, seq, ts, data -> '$.value' AS value
+FROM events WHERE kind = 'checkpoint';
+
+CREATE VIEW timers AS
+SELECT o.run, o.op, s.name,
+  CASE e.kind WHEN 'timer_fired' THEN 'fired' WHEN 'op_dropped' THEN 'dropped'
+    ELSE iif(x.seq, 'cancelled', 'waiting') END AS status,
+  s.data ->> '$.fire_at' AS fire_at, s.ts AS started_at, coalesce(e.ts, x.ts) AS ended_at
+FROM (
+  SELECT run, op,
+    max(CASE kind WHEN 'timer_started' THEN seq END) AS start_seq,
+    max(CASE WHEN kind IN ('timer_fired', 'op_dropped') THEN seq END) AS end_seq
+  FROM events
+  WHERE kind IN ('timer_started', 'timer_fired', 'op_dropped')
+  GROUP BY run, op
+) o
+JOIN events s ON s.seq = o.start_seq
+LEFT JOIN events e ON e.seq = o.end_seq
+LEFT JOIN tidemill_runs r ON r.run = o.run
+LEFT JOIN events x ON x.seq = r.cancel_seq AND e.seq IS NULL
+  AND json_type(x.data, '$.resolves."' || o.op || '"') IS NOT NULL;
+
+CREATE VIEW signals AS
+SELECT run, op, name, seq, ts, data -> '$.value' AS value
+FROM events WHERE kind = 'signal_received';
