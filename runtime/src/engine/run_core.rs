@@ -116,6 +116,11 @@ impl RunCore {
         around: Surroundings,
     ) -> Result<(), BlockReason> {
         for asked in asked {
+            if pending.is_long() {
+                // A process that dies between two parts leaves a run that has something to do.
+                self.apply(around.now, &Event::TurnParted {})?;
+                pending.part(self.journal.head.status());
+            }
             let event = ops::ask(self, pending, asked, around.gate_is_open)?;
             match &event {
                 Event::RunCompleted { output } => {
@@ -128,7 +133,6 @@ impl RunCore {
             }
             self.apply(around.now, &event)?;
             pending.push(event);
-            pending.cut_if_long(|| self.journal.head.status());
         }
         Ok(())
     }

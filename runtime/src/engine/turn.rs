@@ -140,23 +140,25 @@ impl Pending {
         Some(reason)
     }
 
-    /// Cuts the turn here, after an act, if its last part is long. A crash between two parts leaves
-    /// a log that ends amid the acts after an input, from which a replay can continue.
-    pub(super) fn cut_if_long(&mut self, status: impl FnOnce() -> RunStatus) {
+    /// Whether its last part is so long that another one should begin.
+    pub(super) fn is_long(&self) -> bool {
         let last = self.cuts.last().map_or(Extent::default(), |cut| cut.at);
         let now = self.extent();
         let long =
             now.rows() - last.rows() >= PART_ROWS_MAX || now.bytes - last.bytes >= PART_BYTES_MAX;
-        if long && self.ended.is_none() {
-            self.cuts.push(TurnCut { at: now, status: status() });
-        }
+        long && self.ended.is_none()
+    }
+
+    /// Cuts the turn here, between two acts. A crash between two parts leaves a log that ends amid the
+    /// acts after an input, and says so; a replay continues from it.
+    pub(super) fn part(&mut self, status: RunStatus) {
+        self.push(Event::TurnParted {});
+        self.cuts.push(TurnCut { at: self.extent(), status });
     }
 
     /// The parts of the turn that are committed before its last one, which stays.
     pub(crate) fn take_parts(&mut self) -> Vec<Pending> {
-        let mut cuts = std::mem::take(&mut self.cuts);
-        // Nothing comes after a cut at the end: that part is the last one.
-        cuts.pop_if(|cut| cut.at.events == self.events.len());
+        let cuts = std::mem::take(&mut self.cuts);
         if cuts.is_empty() {
             return Vec::new();
         }
@@ -221,15 +223,20 @@ mod tests {
     #[test]
     fn a_turn_of_few_rows_with_large_payloads_is_cut_and_takes_no_more_inputs() {
         let mut pending = Pending::default();
-        for op in 1..=3 {
-            pending.push(step(op, PART_BYTES_MAX));
-            pending.cut_if_long(|| RunStatus::Running);
+        for op in 1..=4 {
+            assert_eq!(pending.is_long(), op > 1);
+            if op > 1 {
+                pending.part(RunStatus::Running);
+            }
+            pending.push(step(op, if op == 4 { 1 } else { PART_BYTES_MAX }));
             assert!(pending.is_full());
         }
-        pending.push(step(4, 1));
-        pending.cut_if_long(|| RunStatus::Running);
         let parts: Vec<usize> = pending.take_parts().iter().map(|part| part.events.len()).collect();
-        assert_eq!((parts, pending.events.len()), (vec![1, 1, 1], 1));
+        assert_eq!(
+            (parts, pending.events.len()),
+            (vec![2, 2, 2], 1),
+            "each says that more follows"
+        );
     }
 
     #[test]
