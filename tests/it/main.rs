@@ -59,6 +59,7 @@ mod reboot;
 mod replay;
 mod retention;
 mod s3_provider;
+mod signals;
 mod silence;
 mod slow_store;
 mod snapshot_cache;

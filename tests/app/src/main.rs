@@ -9,6 +9,7 @@
 //! - [`deadly`] workflows that end the process
 //! - [`selfish`] workflows that hold their thread
 //! - [`ordering`] orders that are cancelled
+//! - [`reviewing`] a review that takes signals
 //! - [`own_main`] the same app without `App::main`
 //! - [`attached`] a process that is no app, but attaches like one
 //!
@@ -24,6 +25,7 @@ mod ledger;
 mod misbehaving;
 mod ordering;
 mod own_main;
+mod reviewing;
 mod selfish;
 mod steady;
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         .workflow("flaky", steady::flaky)
         .workflow("delegates", steady::delegates)
         .workflow("voyage", steady::voyage)
+        .workflow("review", reviewing::review)
         .workflow("foreign_wait", misbehaving::foreign_wait)
         .workflow("panics", misbehaving::panics)
         .workflow("wants_file", misbehaving::wants_file)
