@@ -10,6 +10,7 @@ macro_rules! page {
 page!(FirstWorkflow, "first-workflow.md");
 page!(Steps, "steps.md");
 page!(Timers, "timers.md");
+page!(Signals, "signals.md");
 page!(Children, "children.md");
 page!(Concurrency, "concurrency.md");
 page!(StatusAndLabels, "status-and-labels.md");
