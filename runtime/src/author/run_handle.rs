@@ -33,6 +33,11 @@ impl<Out> Start<Out> {
         Start { caller, request, output: PhantomData }
     }
 
+    /// The request that it makes.
+    pub(crate) fn into_request(self) -> Result<StartRequest, Error> {
+        self.request
+    }
+
     /// Chooses the run's id, which makes starting idempotent: starting it again with the same
     /// input gives the existing run.
     pub fn id(mut self, id: &str) -> Start<Out> {

@@ -195,7 +195,7 @@ impl Process<'_> {
 }
 
 async fn to_its_end(node: &TestNode, request: &StartRequest) -> Result<RunResult, Error> {
-    let run = node.node().start_request(request.clone()).await?.id;
+    let run = node.start_and_send(request.clone()).await?;
     let result = node.node().result(&run).await?;
     if !matches!(result, RunResult::Blocked(_)) {
         node.replays(&run).await?;

@@ -129,8 +129,8 @@ fn line(row: &Row, run: &RunId) -> String {
     }
     let data = row.data.as_deref().map(serde_json::from_str::<Value>);
     if let Some(Ok(Value::Object(fields))) = data {
-        // The row has the workflow as its name.
-        let told = |name: &str| is_volatile(name) || name == "workflow";
+        // The row has the name of the workflow, or of the signal.
+        let told = |name: &str| is_volatile(name) || name == "workflow" || name == "name";
         for (name, value) in fields.into_iter().filter(|(name, _)| !told(name)) {
             let Some(value) = stable(&name, value, run) else { continue };
             line.push_str(&format!(" {name}={value}"));

@@ -75,6 +75,7 @@ use serde::de::DeserializeOwned;
 use tidemill_model::Timestamp;
 
 use crate::author::{App, Result};
+use crate::engine::SignalRequest;
 use crate::engine::virtual_time::Moves;
 use crate::error::Error;
 pub use crash::CrashReport;
@@ -101,6 +102,8 @@ pub struct TestApp {
     begins: Timestamp,
     patience: Duration,
     replays_always: bool,
+    /// What each run is sent.
+    signals: Vec<SignalRequest>,
 }
 
 impl TestApp {
@@ -124,7 +127,35 @@ impl TestApp {
             begins: Timestamp::from_micros(BEGINS_MICROS).expect("a moment of 2025"),
             patience: PATIENCE,
             replays_always: false,
+            signals: Vec::new(),
         }
+    }
+
+    /// Sends a signal to each run that [`TestNode::run`] and [`TestApp::crash_everywhere`] start: the
+    /// first with the start, the others right after it, in their order. Other runs are sent signals
+    /// by [`RunHandle::signal`](crate::RunHandle::signal), as in production.
+    ///
+    /// # Panics
+    /// If the value has no JSON.
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// async fn publish(ctx: Ctx, _: ()) -> Result<bool> {
+    ///     Ok(ctx.signal::<bool>("approve").await?)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("blog").workflow("publish", publish));
+    /// app.sends("approve", true).crash_everywhere(publish, ()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sends(mut self, name: &str, value: impl Serialize) -> TestApp {
+        let signal = SignalRequest::new(name, value).expect("a test's value has JSON");
+        let key = format!("test-{}", self.signals.len() + 1);
+        self.signals.push(signal.key(&key));
+        self
     }
 
     /// Calls `script` with the input of each step of this name instead of its body. The step has

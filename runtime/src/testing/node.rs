@@ -17,7 +17,7 @@ use crate::author::{RunHandle, Start, WorkflowRef};
 use crate::engine::clock::Clock;
 use crate::engine::recovery::Instruments;
 use crate::engine::virtual_time::VirtualTime;
-use crate::engine::{Environment, Node};
+use crate::engine::{Environment, Node, StartRequest};
 use crate::error::{Error, ErrorKind};
 use crate::store::writer::WatchCommits;
 
@@ -124,10 +124,23 @@ impl TestNode {
         In: Serialize,
         Out: DeserializeOwned + 'static,
     {
-        let run = self.start(workflow, input).await?;
+        let request = self.start::<Out, _, _, _>(workflow, input).into_request()?;
+        let run = self.node.run::<Out>(&self.start_and_send(request).await?);
         let output = run.result().await?;
         self.replays(run.id()).await?;
         Ok(output)
+    }
+
+    /// Starts a run and sends it the signals that each run is sent. To a run that exists, what it was
+    /// not sent yet.
+    pub(super) async fn start_and_send(&self, request: StartRequest) -> Result<RunId, Error> {
+        let mut signals = self.app.signals.iter().cloned();
+        let request = StartRequest { signal: signals.next(), ..request };
+        let run = self.node.start_request(request).await?.id;
+        for signal in signals {
+            self.node.signal(&run, signal).await?;
+        }
+        Ok(run)
     }
 
     /// Replays a run from its log and compares: a workflow that is not deterministic may work until
