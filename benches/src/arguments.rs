@@ -78,6 +78,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "RUNS", group = "mode", value_parser = up_to(1, 100_000))]
     pub(crate) cancel: Option<u32>,
 
+    /// Instead of the table: this many signals, each sent when the one before was taken, to one run
+    /// and to 256 at once, compared with as many steps
+    #[arg(long, value_name = "SIGNALS", group = "mode", value_parser = up_to(256, 100_000))]
+    pub(crate) signals: Option<u32>,
+
     /// Instead of the table: `tidemill observe` of a node with this many runs [default: 100000],
     /// each of 51 events, and of two more. Goals: 100 ms a look, a restore in 1.1 times that of
     /// Litestream, 150 MiB

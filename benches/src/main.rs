@@ -16,6 +16,7 @@ mod processors;
 mod raw;
 mod replay;
 mod rounds;
+mod signals;
 mod skeleton;
 mod slow_sync;
 mod spread;

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Bodies};
-use crate::{cancel, children, raw, replay, skeleton, slow_sync, waiting};
+use crate::{cancel, children, raw, replay, signals, skeleton, slow_sync, waiting};
 
 /// Where things are measured.
 pub(crate) struct Site {
@@ -63,6 +63,10 @@ pub(crate) enum Workload {
     /// `runs` runs that sleep and are cancelled.
     Cancel {
         runs: u32,
+    },
+    /// One run and then many that are sent signals.
+    Signals {
+        signals: u32,
     },
     /// A file that the folder has already.
     Replay {
@@ -129,6 +133,7 @@ impl Order {
             Workload::Children { runs } => json(&on_tokio(children::of_one_parent(&db, runs))?),
             Workload::Alone { runs } => json(&on_tokio(children::alone(&db, runs))?),
             Workload::Cancel { runs } => json(&on_tokio(cancel::of_many(&db, runs))?),
+            Workload::Signals { signals } => json(&on_tokio(signals::of_runs(&db, signals))?),
             Workload::Replay { steps } => json(&replay::taken_over(&db, steps)?),
             Workload::Waiting { runs } => json(&on_tokio(waiting::opened(folder, runs))?),
         };
