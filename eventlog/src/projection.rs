@@ -18,7 +18,7 @@ use tidemill_model::{
 use crate::append::Appended;
 use crate::codec::{Row, from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
-use crate::signals::{self, SignalRows};
+use crate::signals::{self, SignalFold, SignalRows};
 
 /// Writes what the event, just appended, changes: a run's row at its creation, timers.
 ///
@@ -311,6 +311,7 @@ pub fn rebuild(connection: &Connection) -> Result<Projections> {
 struct Rebuild {
     live: BTreeMap<RunId, OpenRun>,
     ended: BTreeSet<String>,
+    signals: SignalFold,
     done: Projections,
 }
 
@@ -354,7 +355,7 @@ impl Rebuild {
             return Ok(());
         };
         live.state.apply(row.seq, row.ts, &event).map_err(|e| e.to_string())?;
-        signals::fold(&mut self.done.signals, row.seq, run, &event);
+        self.signals.apply(row.seq, run, &event);
         match event {
             Event::RunBlocked { .. } => live.blocked_seq = Some(row.seq),
             Event::StatusSet { .. } => live.custom_status_seq = Some(row.seq),
@@ -372,6 +373,7 @@ impl Rebuild {
     }
 
     fn finish(mut self) -> Projections {
+        self.done.signals = std::mem::take(&mut self.signals.rows);
         let awaited = self.awaited();
         for (run, live) in &self.live {
             self.done.runs.insert(run.as_str().to_owned(), live.row());

@@ -43,8 +43,32 @@ impl SignalRow {
     }
 }
 
+const TAKE: &str = "UPDATE tidemill_signals SET taken_seq = ?3 \
+     WHERE run = ?1 AND taken_seq IS NULL AND op = ?2";
+
+const GIVE_BACK: &str = "UPDATE tidemill_signals SET op = NULL \
+     WHERE run = ?1 AND taken_seq IS NULL AND op = ?2";
+
+/// Beside the count of what is kept, the newest number.
+const COUNT: &str = "SELECT \
+     coalesce((SELECT max(number) FROM tidemill_signals WHERE run = ?1), 0), \
+     count(*), coalesce(sum(bytes), 0) \
+     FROM tidemill_signals INDEXED BY tidemill_signals_kept \
+     WHERE run = ?1 AND taken_seq IS NULL";
+
+/// What must not look at the signals that were taken.
+#[cfg(test)]
+pub(crate) const OF_KEPT: [&str; 3] = [TAKE, GIVE_BACK, COUNT];
+
 /// The rows, by run and number.
 pub type SignalRows = BTreeMap<(String, u32), SignalRow>;
+
+/// The rows that the events say, and which operation has which signal.
+#[derive(Default)]
+pub(crate) struct SignalFold {
+    pub(crate) rows: SignalRows,
+    given: BTreeMap<(RunId, OpId), u32>,
+}
 
 /// Writes what the event, just appended at `seq`, changes.
 ///
@@ -61,9 +85,7 @@ pub(crate) fn project(connection: &Connection, seq: Seq, run: &RunId, event: &Ev
             execute(connection, sql, (run.as_str(), number, op.get()))
         }
         Event::SignalTaken { op, .. } => {
-            let sql = "UPDATE tidemill_signals SET taken_seq = ?3 \
-                       WHERE run = ?1 AND taken_seq IS NULL AND op = ?2";
-            execute(connection, sql, (run.as_str(), op.get(), to_sql(seq)))
+            execute(connection, TAKE, (run.as_str(), op.get(), to_sql(seq)))
         }
         Event::OpDropped { op } => give_back(connection, run, *op),
         Event::CancelRequested { resolves, .. } => {
@@ -74,36 +96,44 @@ pub(crate) fn project(connection: &Connection, seq: Seq, run: &RunId, event: &Ev
 }
 
 fn give_back(connection: &Connection, run: &RunId, op: OpId) -> Result<()> {
-    let sql = "UPDATE tidemill_signals SET op = NULL \
-               WHERE run = ?1 AND taken_seq IS NULL AND op = ?2";
-    execute(connection, sql, (run.as_str(), op.get()))
+    execute(connection, GIVE_BACK, (run.as_str(), op.get()))
 }
 
-/// The same for rows in memory, for the rebuild from the events.
-pub(crate) fn fold(rows: &mut SignalRows, seq: Seq, run: &RunId, event: &Event) {
-    let kept_by = |op: &OpId, row: &SignalRow| row.op == Some(op.get()) && row.taken_seq.is_none();
-    let of_run = |rows: &mut SignalRows, op: &OpId, change: fn(&mut SignalRow, Seq)| {
-        let range = (run.as_str().to_owned(), 0)..=(run.as_str().to_owned(), u32::MAX);
-        for (_, row) in rows.range_mut(range).filter(|(_, row)| kept_by(op, row)) {
-            change(row, seq);
-        }
-    };
-    match event {
-        Event::SignalReceived(signal) => {
-            let key = (run.as_str().to_owned(), signal.number);
-            rows.insert(key, SignalRow::of(signal, seq));
-        }
-        Event::SignalDelivered { op, number, .. } => {
-            if let Some(row) = rows.get_mut(&(run.as_str().to_owned(), *number)) {
-                row.op = Some(op.get());
+impl SignalFold {
+    /// The same as [`project`] does, for rows in memory.
+    pub(crate) fn apply(&mut self, seq: Seq, run: &RunId, event: &Event) {
+        match event {
+            Event::SignalReceived(signal) => {
+                let key = (run.as_str().to_owned(), signal.number);
+                self.rows.insert(key, SignalRow::of(signal, seq));
             }
+            Event::SignalDelivered { op, number, .. } => {
+                self.given.insert((run.clone(), *op), *number);
+                self.change(run, *number, |row| row.op = Some(op.get()));
+            }
+            Event::SignalTaken { op, .. } => {
+                if let Some(number) = self.given.remove(&(run.clone(), *op)) {
+                    self.change(run, number, |row| row.taken_seq = Some(seq));
+                }
+            }
+            Event::OpDropped { op } => self.give_back(run, *op),
+            Event::CancelRequested { resolves, .. } => {
+                resolves.keys().for_each(|op| self.give_back(run, *op));
+            }
+            _ => {}
         }
-        Event::SignalTaken { op, .. } => of_run(rows, op, |row, seq| row.taken_seq = Some(seq)),
-        Event::OpDropped { op } => of_run(rows, op, |row, _| row.op = None),
-        Event::CancelRequested { resolves, .. } => {
-            resolves.keys().for_each(|op| of_run(rows, op, |row, _| row.op = None));
+    }
+
+    fn give_back(&mut self, run: &RunId, op: OpId) {
+        if let Some(number) = self.given.remove(&(run.clone(), op)) {
+            self.change(run, number, |row| row.op = None);
         }
-        _ => {}
+    }
+
+    fn change(&mut self, run: &RunId, number: u32, change: impl FnOnce(&mut SignalRow)) {
+        if let Some(row) = self.rows.get_mut(&(run.as_str().to_owned(), number)) {
+            change(row);
+        }
     }
 }
 
@@ -167,10 +197,7 @@ pub struct SignalCounts {
 /// What SQLite says.
 pub fn counts(connection: &Connection, run: &RunId) -> Result<SignalCounts> {
     let failed = |e| sqlite(format_args!("count the signals of {run}"), e);
-    let sql = "SELECT coalesce((SELECT max(number) FROM tidemill_signals WHERE run = ?1), 0), \
-               count(*), coalesce(sum(bytes), 0) \
-               FROM tidemill_signals WHERE run = ?1 AND taken_seq IS NULL";
-    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut statement = connection.prepare_cached(COUNT).map_err(failed)?;
     let read = |row: &rusqlite::Row<'_>| {
         let natural =
             |at| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0));
@@ -213,12 +240,14 @@ pub fn after(connection: &Connection, run: &RunId, number: u32, limit: u32) -> R
 }
 
 /// Unfinished runs that keep signals which their code has not taken, in the order of their starts.
+/// Blocked and paused ones are left out: they have the signals when they are resumed.
 ///
 /// # Errors
 /// As [`due::in_status`].
 pub fn runs_that_keep(connection: &Connection, after: Seq, limit: u32) -> Result<Vec<DueRun>> {
     let sql = "SELECT seq, run, parent, parent_op FROM tidemill_runs \
                WHERE run IN (SELECT run FROM tidemill_signals WHERE taken_seq IS NULL) \
-               AND ended_seq IS NULL AND seq > ?1 ORDER BY seq LIMIT ?2";
+               AND ended_seq IS NULL AND status NOT IN ('blocked', 'paused') AND seq > ?1 \
+               ORDER BY seq LIMIT ?2";
     due::list(connection, sql, (to_sql(after), limit))
 }

@@ -70,7 +70,7 @@ CREATE TABLE tidemill_signals (
   PRIMARY KEY (run, number)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX tidemill_signals_by_key ON tidemill_signals (run, key) WHERE key IS NOT NULL;
-CREATE INDEX tidemill_signals_kept ON tidemill_signals (run) WHERE taken_seq IS NULL;
+CREATE INDEX tidemill_signals_kept ON tidemill_signals (run, op) WHERE taken_seq IS NULL;
 ";
 
 /// What a migration did.

@@ -447,6 +447,17 @@ fn lists_go_through_an_index_and_page_by_cursor() {
     }
 }
 
+/// What the writer asks for each signal and each drop must not depend on how many signals a run was
+/// ever sent.
+#[test]
+fn the_signals_that_a_run_keeps_are_found_by_their_own_index() {
+    let script = Script::new();
+    for sql in crate::signals::OF_KEPT {
+        let plan = strings_of_plan(&script, sql).join("\n");
+        assert!(plan.contains("tidemill_signals_kept"), "{sql}\n{plan}");
+    }
+}
+
 fn strings_of_plan(script: &Script, sql: &str) -> Vec<String> {
     let sql = format!("EXPLAIN QUERY PLAN {sql}");
     let mut statement = script.file.connection.prepare(&sql).unwrap();
