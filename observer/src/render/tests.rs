@@ -291,7 +291,7 @@ fn a_report_names_what_is_wrong() {
         &super::fsck_report(&report),
         expect![[r#"
             16 events, 2 runs, up to event 16 of 1970-01-01T00:00:16.000000Z
-            schema 3, node none, epoch none
+            schema 4, node none, epoch none
             clean
         "#]],
     );

@@ -146,7 +146,7 @@ fn an_event_of_a_newer_version_is_compared_as_text() {
     run(&mut file, "a", "null", &[]);
     run(&mut file, "b", "null", &[]);
     for (run, value) in [("a", "1"), ("b", "2")] {
-        file.unknown(run, "signal_received", 1, &format!(r#"{{"value":{value}}}"#));
+        file.unknown(run, "promise_resolved", 1, &format!(r#"{{"value":{value}}}"#));
     }
     let page = compare(&file.done(), "a", "b");
     assert_eq!(page.divergence.unwrap().what, What::Payload);

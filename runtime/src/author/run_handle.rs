@@ -53,6 +53,16 @@ impl<Out> Start<Out> {
         self
     }
 
+    /// The sender's word for that signal, which makes sending it again harmless: a run takes one signal
+    /// of each key.
+    pub fn signal_key(mut self, key: &str) -> Start<Out> {
+        self.request = self.request.map(|request| StartRequest {
+            signal: request.signal.map(|signal| signal.key(key)),
+            ..request
+        });
+        self
+    }
+
     /// Adds a label.
     pub fn label(mut self, name: &str, value: &str) -> Start<Out> {
         self.request = self.request.map(|request| request.label(name, value));

@@ -174,9 +174,12 @@ impl Driver {
 
     async fn live(&mut self, mut live: Live) -> Next {
         loop {
-            while live.core.journal.deliverable().is_some() {
-                if let Err(next) = self.turn(&mut live, Vec::new(), None).await {
-                    return next;
+            // What waits in the inbox comes first: ends that were held, a stop.
+            if live.core.journal.deliverable().is_some() && !self.run.inbox.has_mail() {
+                match self.turn(&mut live, Vec::new(), None).await {
+                    Ok(()) if self.engine.app.replays_always => return Next::Rebuild(None),
+                    Ok(()) => continue,
+                    Err(next) => return next,
                 }
             }
             // A run whose step runs, or will soon, stays in memory.

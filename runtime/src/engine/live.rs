@@ -49,15 +49,20 @@ impl Live {
                 return pending;
             }
         }
+        self.deliver_signals(&mut pending, around);
+        self.core.settle(&mut pending);
+        pending
+    }
+
+    /// Delivers the signals that the code waits for, as many as fit into the turn.
+    pub(crate) fn deliver_signals(&mut self, pending: &mut Pending, around: Surroundings) {
         while let Some(input) = self.core.journal.deliverable()
-            && self.core.observe(&mut pending, &input, around)
+            && self.core.observe(pending, &input, around)
         {
             let asked = self.life.deliver(&input);
-            if !self.core.react(&mut pending, asked, around) {
+            if !self.core.react(pending, asked, around) {
                 break;
             }
         }
-        self.core.settle(&mut pending);
-        pending
     }
 }

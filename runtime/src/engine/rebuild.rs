@@ -53,7 +53,13 @@ impl Driver {
         }
         // A parked or paused run stays so through every start, because nobody resumed it either.
         let stays = journal.head.is_parked() || journal.head.paused.is_some();
-        if stays || woken && journal.head.blocked.is_some() {
+        // One that this process still has to try is tried, whatever else woke it.
+        let is_tried = log.first().is_none_or(|first| !self.engine.retries.has_yet_to(first.seq));
+        if stays || woken && is_tried && journal.head.blocked.is_some() {
+            if let Some(reason) = &journal.head.blocked {
+                // Who began to wait while it was loaded learns that it is blocked.
+                self.run.outcome.send_replace(Some(RunResult::Blocked(reason.clone())));
+            }
             return if self.unload(&Journal::default()) { Next::Gone } else { Next::Halted };
         }
         let last = journal.head.last;
@@ -213,7 +219,7 @@ impl Driver {
         let (run, app) = (self.run.id.clone(), Arc::clone(&self.engine.app));
         let mut live = Live { life, core: RunCore::new(run, journal, created, app) };
         let opening = self.opening_turn(&mut live, bodies, asked, asked_to_end.as_ref());
-        let (mut pending, resumed) = match opening {
+        let (mut pending, mut resumed) = match opening {
             Ok(opening) => opening,
             Err(reason) => {
                 self.put_back_cancel(asked_to_end);
@@ -243,6 +249,7 @@ impl Driver {
             return Next::Halted;
         }
         self.run.outcome.send_if_modified(|outcome| outcome.take().is_some());
+        let due = self.take_due_timers(&live.core.journal, &mut resumed);
         self.release(&live.core.journal, resumed);
         if let Some(ended) = pending.ended {
             let at = live.failed_at(&ended);
@@ -254,8 +261,29 @@ impl Driver {
             self.pause().await;
             return Next::Rebuild(None);
         }
-        self.run.inbox.put_held(live.core.journal.held());
+        // Before what came later: a signal, which the run is given when nothing else waits.
+        let mut ends = live.core.journal.held();
+        ends.extend(due);
+        self.run.inbox.put_held(ends);
         Next::Live(Box::new(live))
+    }
+
+    /// The ends of timers that were due before the run was loaded, in the order in which they were; no
+    /// timer is set for them.
+    fn take_due_timers(&self, journal: &Journal, resumed: &mut Vec<Effect>) -> Vec<Event> {
+        let now = self.engine.clock.wall();
+        let is_due =
+            |effect: &mut Effect| matches!(effect, Effect::Timer { fire_at, .. } if *fire_at < now);
+        let mut due: Vec<_> = resumed
+            .extract_if(.., is_due)
+            .filter_map(|effect| match effect {
+                Effect::Timer { op, fire_at, .. } => Some((fire_at, op)),
+                _ => None,
+            })
+            .collect();
+        due.sort_unstable();
+        let fired = |(_, op)| Some(Event::TimerFired { op, name: journal.open(op)?.name.clone() });
+        due.into_iter().filter_map(fired).collect()
     }
 
     /// The turn in which the run is loaded, and the effects that serve its open operations again.
@@ -287,11 +315,17 @@ impl Driver {
         if live.core.journal.head.is_cancelling() {
             resumed.push(cancel::ask_again(live));
         }
+        let journal = &live.core.journal;
+        let is_first = journal.held().is_empty() && journal.next_timer().is_none_or(|at| at >= now);
         live.core.add(&mut pending, asked, around)?;
         if let Some(ask) = asked_to_end
             && pending.ended.is_none()
         {
             self.tell_cancel(live, &mut pending, ask, &hopeless);
+        }
+        // A signal comes after what ended or was due before the run was loaded.
+        if is_first && pending.ended.is_none() && pending.blocked.is_none() {
+            live.deliver_signals(&mut pending, around);
         }
         live.core.settle(&mut pending);
         Ok((pending, resumed))

@@ -232,7 +232,7 @@ async fn take_up(engine: Arc<Engine>) {
 
 impl Engine {
     /// Spawns a task that shutdown waits for.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.clock.spawn_tracked(&self.drivers, &self.runtime, task);
     }
 

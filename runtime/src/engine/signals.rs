@@ -90,7 +90,7 @@ impl Engine {
     ) -> Result<Signalled, Error> {
         let workflow = self.store.reads().workflow(run).await?;
         let workflow = workflow.ok_or_else(|| no_such_run(run))?;
-        self.check_signal(&workflow, &signal)?;
+        self.check_signal(run, &workflow, &signal).await?;
         let SignalOutcome { number, existing, seq } =
             self.store.signal(run.clone(), signal).await?;
         if !existing {
@@ -99,20 +99,44 @@ impl Engine {
         Ok(Signalled { number, existing, seq })
     }
 
-    /// Refuses a value that no wait of its name can read which this program has.
-    pub(super) fn check_signal(&self, workflow: &OpName, signal: &Signal) -> Result<(), Error> {
+    /// Refuses a value that no wait of its name can read which this program has, unless the run was sent
+    /// that signal before: the sender learns that.
+    pub(super) async fn check_signal(
+        &self,
+        run: &RunId,
+        workflow: &OpName,
+        signal: &Signal,
+    ) -> Result<(), Error> {
+        if let Some(key) = &signal.key
+            && self.store.reads().has_signal(run, key).await?
+        {
+            return Ok(());
+        }
         let Some(workflow) = self.app.workflows.get(workflow) else { return Ok(()) };
         workflow.signals.check(&signal.name, &signal.value).map_err(|why| {
             Error::invalid(format!("signal `{}` cannot have this value: {why}", signal.name))
         })
     }
 
-    /// Lets a run's driver look for signals, and loads the run for that.
+    /// Lets a run's driver look for signals, and loads the run for that, when few enough others are being
+    /// loaded. A node that closes tells nobody: the next process loads the run.
     pub(super) fn tell_signal(self: &Arc<Self>, run: &RunId) {
-        let engine = Arc::clone(self);
-        let drive = move |run| engine.drive(run, Next::Woken, None);
-        // A node that closes tells nobody: the next process loads the run.
-        let _ = self.registry.control(run, Control::Signals, drive);
+        let tell = |engine: &Arc<Engine>, run: &RunId, place| {
+            let this = Arc::clone(engine);
+            let drive = move |run| this.drive(run, Next::Woken, place);
+            let _ = engine.registry.control(run, Control::Signals, drive);
+        };
+        if self.registry.loaded(run).is_some() {
+            return tell(self, run, None);
+        }
+        let (engine, run) = (Arc::clone(self), run.clone());
+        self.spawn(async move {
+            tokio::select! {
+                biased;
+                () = engine.closing.cancelled() => {}
+                place = Arc::clone(&engine.loads).acquire_owned() => tell(&engine, &run, place.ok()),
+            }
+        });
     }
 }
 

@@ -38,9 +38,6 @@ pub(super) fn validate(
     registered.accepts(&input).map_err(|e| unfit_input(workflow, &input, &e.to_string()))?;
     check_labels(&labels)?;
     let signal = signal.map(SignalRequest::checked).transpose()?;
-    if let Some(signal) = &signal {
-        engine.check_signal(workflow, signal)?;
-    }
     let id = match id {
         Some(id) => RunId::chosen(&id)?,
         None => generated_id(&engine.clock)?,
@@ -104,6 +101,9 @@ pub(super) async fn start(
     signal: Option<Signal>,
 ) -> Result<Started, Error> {
     let (id, created) = (new.id.clone(), Box::new(new.created().clone()));
+    if let Some(signal) = &signal {
+        engine.check_signal(&id, &created.workflow, signal).await?;
+    }
     let is_signalled = signal.is_some();
     match engine.store.create(new, signal).await? {
         Creation::Created(seq) => {

@@ -32,7 +32,7 @@ use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::prunable::{self, Look};
 use tidemill_eventlog::prune::PrunableRun;
 use tidemill_eventlog::query::{self, RunFilter};
-use tidemill_eventlog::{OwnCopy, waits};
+use tidemill_eventlog::{OwnCopy, signals, waits};
 use tidemill_model::{
     ComparedSeqs, OldestBlocked, OpId, OpName, RetentionJudge, RunCounts, RunId, RunPage, RunState,
     Seq, Signal, Timestamp, WaitsFor,
@@ -204,6 +204,12 @@ impl Reads {
     ) -> Result<Vec<Record>, Error> {
         let run = run.clone();
         self.lane.read(move |file| log::signals_after(file, &run, number)).await
+    }
+
+    /// Whether a run was sent a signal with this key.
+    pub(crate) async fn has_signal(&self, run: &RunId, key: &str) -> Result<bool, Error> {
+        let (run, key) = (run.clone(), key.to_owned());
+        self.lane.read(move |file| Ok(signals::of_key(file, &run, &key)?.is_some())).await
     }
 
     /// The workflow of a run; `None` if no run has this id.

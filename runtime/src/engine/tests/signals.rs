@@ -267,6 +267,44 @@ async fn a_paused_and_a_blocked_run_keep_what_they_are_sent() {
     close(node, &place.path).await;
 }
 
+/// What ended, or was due, while a run was paused is what it observes first, whatever it was sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_does_not_overtake_what_ended_while_the_run_was_paused() {
+    type Go = std::sync::Arc<tokio::sync::Notify>;
+    async fn charge(step: crate::Step, (): ()) -> Result<u32> {
+        step.state::<Go>().notified().await;
+        Ok(7)
+    }
+    async fn races(ctx: Ctx, (): ()) -> Result<String> {
+        Ok(crate::select! {
+            paid = ctx.step("charge", charge, ()) => format!("paid {}", paid?),
+            stop = ctx.signal::<u32>("go") => format!("stopped {}", stop?),
+        })
+    }
+    let (place, go) = (place(), Go::default());
+    let app = app().state(Go::clone(&go)).workflow("races", races);
+    let node = app.open(&place.path).await.unwrap();
+    let run = start(&node, "races", ()).await;
+    let late = StartRequest::new("patient", 50_u64).unwrap().id("late");
+    let late = node.start_request(late).await.unwrap().id;
+    until(|| kinds(&place.path, "r").contains(&"step_started".to_owned())).await;
+    until(|| kinds(&place.path, "late").contains(&"timer_started".to_owned())).await;
+    for id in [&run, &late] {
+        node.pause(id, Requester::default()).await.unwrap();
+    }
+    go.notify_one();
+    until(|| kinds(&place.path, "r").contains(&"op_held".to_owned())).await;
+    let due = "SELECT CAST(julianday('now') > julianday(fire_at) AS TEXT) FROM tidemill_timers";
+    until(|| text(&place.path, due) == "1").await;
+    for id in [&run, &late] {
+        send(&node, id, "go", 1).await;
+        node.resume(id).await.unwrap();
+    }
+    assert_eq!(output::<String>(&node, &run).await, "paid 7");
+    assert_eq!(output::<Option<u32>>(&node, &late).await, None, "its time was over");
+    close(node, &place.path).await;
+}
+
 /// Its value is of another type than the code waits for: it is refused once the code is known, and
 /// blocks the run otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -279,12 +317,14 @@ async fn a_value_that_the_code_cannot_read_is_refused_or_blocks_the_run_until_it
     }
     let place = place();
     let node = App::new("t").workflow("w", words).open(&place.path).await.unwrap();
-    let request = StartRequest::new("w", ()).unwrap().id("r").signal(signal("word", 7));
+    let request = StartRequest::new("w", ()).unwrap().id("r").signal(signal("word", 7).key("k"));
     let run = node.start_request(request).await.unwrap().id;
     let RunResult::Blocked(reason) = soon(node.result(&run)).await.unwrap() else { panic!() };
     assert_eq!((reason.kind, reason.op.unwrap().get()), (BlockReasonKind::Nondeterminism, 1));
     assert!(reason.why().contains("`word`: 7"), "{}", reason.why());
-    // Now the node knows what the code waits for.
+    // Now the node knows what the code waits for, and that it had this one.
+    let again = node.signal(&run, signal("word", 7).key("k")).await.unwrap();
+    assert!(again.existing, "a sender who heard nothing is told");
     let unfit = node.signal(&run, signal("word", 8)).await.unwrap_err();
     assert_eq!(unfit.kind(), ErrorKind::Invalid);
     assert!(unfit.to_string().contains("expected a string"), "{unfit}");

@@ -154,7 +154,7 @@ impl Writer {
     ) -> Result<Creation, Error> {
         let (reply, answer) = oneshot::channel();
         let work = self.clock.work_beside();
-        self.queue.try_push(Create { new, signal, reply })?;
+        self.queue.try_push(Message::Create(Create { new, signal, reply }))?;
         work.hand_over();
         answer.await.map_err(|_| closed())?
     }
@@ -166,10 +166,12 @@ impl Writer {
         answer.await.map_err(|_| closed())?
     }
 
-    /// Sends a run a signal.
+    /// Sends a run a signal. Refuses it at once if too many wait.
     pub(crate) async fn signal(&self, run: RunId, signal: Signal) -> Result<SignalOutcome, Error> {
         let (reply, answer) = oneshot::channel();
-        self.push(Message::Signal(SendSignal { run, signal, reply })).await?;
+        let work = self.clock.work_beside();
+        self.queue.try_push(Message::Signal(SendSignal { run, signal, reply }))?;
+        work.hand_over();
         answer.await.map_err(|_| closed())?
     }
 

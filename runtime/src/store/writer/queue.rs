@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::message::{Create, Message};
+use super::message::Message;
 use crate::error::{Error, ErrorKind, closed};
 
 /// How many KiB of turns and asides may wait, counting each as one more. A run has one turn in
@@ -83,8 +83,8 @@ fn move_slice(
 #[derive(Default)]
 struct Lanes {
     messages: VecDeque<Message>,
-    /// The creations, in a lane of their own, so that a start does not wait behind ten thousand
-    /// turns.
+    /// The creations and signals, in a lane of their own, so that a start does not wait behind ten
+    /// thousand turns, nor a turn behind as many signals.
     creations: VecDeque<Message>,
     /// The size of both; its messages are counted when somebody asks.
     size: QueueSize,
@@ -128,18 +128,17 @@ impl Queue {
         self.put(message)
     }
 
-    /// Queues a creation if there is a place in its lane.
-    pub(super) fn try_push(&self, creation: Create) -> Result<(), Error> {
-        let creation = Message::Create(creation);
-        let place = self.creations.try_acquire_many(weight(&creation)).map_err(|_| {
+    /// Queues what comes from outside, a creation or a signal, if there is a place in its lane.
+    pub(super) fn try_push(&self, message: Message) -> Result<(), Error> {
+        let place = self.creations.try_acquire_many(weight(&message)).map_err(|_| {
             let message = format!(
-                "too many runs are being started: those that wait have over kib={CREATIONS_MAX}; \
-                 try again later"
+                "too many runs are being started, or sent signals: those that wait have over \
+                 kib={CREATIONS_MAX}; try again later"
             );
             Error::new(ErrorKind::Unavailable, message)
         })?;
         place.forget();
-        self.put(creation)
+        self.put(message)
     }
 
     fn put(&self, message: Message) -> Result<(), Error> {
@@ -150,8 +149,8 @@ impl Queue {
         state.size.rows += message.rows();
         state.size.bytes += message.bytes();
         match message {
-            Message::Create(_) => state.creations.push_back(message),
-            Message::Turn(_) | Message::Aside(_) | Message::Signal(_) | Message::Prune(_) => {
+            Message::Create(_) | Message::Signal(_) => state.creations.push_back(message),
+            Message::Turn(_) | Message::Aside(_) | Message::Prune(_) => {
                 state.messages.push_back(message);
             }
         }
@@ -229,18 +228,18 @@ mod tests {
     use tidemill_model::{Json, OpId, RunCreated, RunId};
     use tokio::sync::oneshot;
 
-    use super::super::Aside;
     use super::super::message::NewRun;
+    use super::super::{Aside, Create};
     use super::*;
     use crate::samples::created;
 
-    fn create(number: u32) -> Create {
+    fn create(number: u32) -> Message {
         let id = RunId::new(&format!("r{number}")).unwrap();
-        Create {
+        Message::Create(Create {
             new: NewRun::new(id, Box::new(created())),
             signal: None,
             reply: oneshot::channel().0,
-        }
+        })
     }
 
     fn aside() -> Message {
@@ -291,15 +290,15 @@ mod tests {
         queue.try_push(create(CREATIONS_MAX)).unwrap();
     }
 
-    fn large(number: u32) -> Create {
+    fn large(number: u32) -> Message {
         let input = Json::of(&"x".repeat(1024 * 1024)).unwrap();
         let created = RunCreated { input, ..created() };
         let id = RunId::new(&format!("large{number}")).unwrap();
-        Create {
+        Message::Create(Create {
             new: NewRun::new(id, Box::new(created)),
             signal: None,
             reply: oneshot::channel().0,
-        }
+        })
     }
 
     #[tokio::test]
