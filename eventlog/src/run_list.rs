@@ -34,6 +34,14 @@ pub enum RunColumn {
     Id,
 }
 
+/// A time of the file in microseconds. SQLite's own functions of time round to milliseconds, which
+/// puts what took 0.9 ms before what took 0.8 ms.
+macro_rules! micros {
+    ($column:literal) => {
+        concat!("(strftime('%s', ", $column, ") * 1000000 + substr(", $column, ", 21, 6))")
+    };
+}
+
 impl RunColumn {
     /// All of them.
     pub const ALL: [RunColumn; 7] = [
@@ -64,10 +72,13 @@ impl RunColumn {
             RunColumn::Started => "r.seq",
             RunColumn::Updated => "(SELECT max(u.seq) FROM events u WHERE u.run = r.run)",
             RunColumn::Ended => "r.ended_seq",
-            RunColumn::Duration => {
-                "(SELECT julianday(e.ts) - julianday(r.created_at) FROM events e \
-                 WHERE e.seq = r.ended_seq)"
-            }
+            RunColumn::Duration => concat!(
+                "(SELECT ",
+                micros!("e.ts"),
+                " - ",
+                micros!("r.created_at"),
+                " FROM events e WHERE e.seq = r.ended_seq)"
+            ),
             RunColumn::Status => "r.status",
             RunColumn::Workflow => "r.workflow",
             RunColumn::Id => "r.run",
@@ -159,10 +170,12 @@ pub fn durations(connection: &Connection, filter: &RunFilter, limit: u32) -> Res
     let mut params = vec![Value::from(i64::from(limit))];
     let conditions = query::conditions(filter, &mut params);
     let sql = format!(
-        "SELECT CAST(round((julianday(e.ts) - julianday(x.created_at)) * 86400000) AS INTEGER) \
+        "SELECT ({} - {}) / 1000 \
          FROM (SELECT r.created_at, r.ended_seq FROM tidemill_runs r \
                WHERE r.ended_seq IS NOT NULL{conditions} ORDER BY r.seq DESC LIMIT ?1) x \
-         JOIN events e ON e.seq = x.ended_seq"
+         JOIN events e ON e.seq = x.ended_seq",
+        micros!("e.ts"),
+        micros!("x.created_at")
     );
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
     let read = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);

@@ -43,10 +43,10 @@ impl SignalRow {
     }
 }
 
-const TAKE: &str = "UPDATE tidemill_signals SET taken_seq = ?3 \
+const TAKE: &str = "UPDATE tidemill_signals INDEXED BY tidemill_signals_kept SET taken_seq = ?3 \
      WHERE run = ?1 AND taken_seq IS NULL AND op = ?2";
 
-const GIVE_BACK: &str = "UPDATE tidemill_signals SET op = NULL \
+const GIVE_BACK: &str = "UPDATE tidemill_signals INDEXED BY tidemill_signals_kept SET op = NULL \
      WHERE run = ?1 AND taken_seq IS NULL AND op = ?2";
 
 /// Beside the count of what is kept, the newest number.

@@ -461,6 +461,8 @@ fn the_signals_that_a_run_keeps_are_found_by_their_own_index() {
 fn strings_of_plan(script: &Script, sql: &str) -> Vec<String> {
     let sql = format!("EXPLAIN QUERY PLAN {sql}");
     let mut statement = script.file.connection.prepare(&sql).unwrap();
-    let rows = statement.query_map([], |row| row.get(3)).unwrap();
+    let parameters = vec![None::<i64>; statement.parameter_count()];
+    let parameters = rusqlite::params_from_iter(parameters);
+    let rows = statement.query_map(parameters, |row| row.get(3)).unwrap();
     rows.collect::<rusqlite::Result<_>>().unwrap()
 }
