@@ -28,6 +28,7 @@ mod own_copy;
 mod past;
 mod process;
 pub mod projection;
+pub mod promises;
 pub mod prunable;
 pub mod prune;
 mod prune_file;

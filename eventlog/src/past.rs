@@ -11,7 +11,7 @@ use crate::codec::to_sql;
 use crate::error::{Result, sqlite};
 use crate::process::Process;
 use crate::projection::{self, RunRow};
-use crate::{query, schema, signals};
+use crate::{promises, query, schema, signals};
 
 /// The file of `now` as it was when the event `until` was its newest. SQLite keeps it in a file
 /// without a name, which is gone with the connection.
@@ -66,6 +66,9 @@ fn write_projections(then: &Connection) -> Result<()> {
     }
     for ((run, op), fire_at) in &rebuilt.timers {
         projection::write_timer(then, run, *op, fire_at)?;
+    }
+    for ((run, op), row) in &rebuilt.promises {
+        promises::write(then, run, *op, row)?;
     }
     for ((run, number), row) in &rebuilt.signals {
         signals::write(then, run, *number, row)?;

@@ -1,5 +1,5 @@
 //! The tables that follow from the events: `tidemill_runs`, `tidemill_timers` and, in
-//! [`crate::signals`], `tidemill_signals`.
+//! [`crate::signals`] and [`crate::promises`], `tidemill_signals` and `tidemill_promises`.
 //!
 //! The writer calls [`project`] for each event that it appends, and [`set_status`] when a run's
 //! status has changed at the end of a transaction, all in that transaction. [`rebuild`] makes
@@ -18,6 +18,7 @@ use tidemill_model::{
 use crate::append::Appended;
 use crate::codec::{Row, from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
+use crate::promises::{self, PromiseRows};
 use crate::signals::{self, SignalFold, SignalRows};
 
 /// Writes what the event, just appended, changes: a run's row at its creation, timers.
@@ -32,13 +33,22 @@ pub fn project(
 ) -> Result<()> {
     let Some(run) = run else { return Ok(()) };
     signals::project(connection, at.seq, run, event)?;
+    promises::project(connection, at, run, event)?;
     match event {
         Event::RunCreated(created) => create_run(connection, at, run, created),
         Event::TimerStarted { op, fire_at, .. } => {
-            let sql = "INSERT INTO tidemill_timers (run, op, fire_at) VALUES (?1, ?2, ?3)";
-            execute_one(connection, sql, (run.as_str(), op.get(), fire_at.to_string()))
+            write_timer(connection, run.as_str(), op.get(), &fire_at.to_string())
         }
+        Event::PromiseStarted { op, terms, .. } => match terms.deadline {
+            Some(deadline) => {
+                write_timer(connection, run.as_str(), op.get(), &deadline.to_string())
+            }
+            None => Ok(()),
+        },
         Event::TimerFired { op, .. } => end_timer(connection, run, *op),
+        Event::PromiseAnswered { op, answer, .. } if answer.settles => {
+            end_timer(connection, run, *op)
+        }
         Event::CancelRequested { resolves, .. } => {
             for op in resolves.keys() {
                 end_timer(connection, run, *op)?;
@@ -238,6 +248,8 @@ pub struct Projections {
     pub timers: BTreeMap<(String, u32), String>,
     /// `tidemill_signals`, by run and number.
     pub signals: SignalRows,
+    /// `tidemill_promises`, by run and operation.
+    pub promises: PromiseRows,
     /// Runs with an event that this version cannot read or that does not fit, and why; their rows
     /// were not rebuilt.
     pub unreadable: BTreeMap<String, String>,
@@ -266,6 +278,7 @@ pub fn stored(connection: &Connection) -> Result<Projections> {
         .map_err(failed)?;
     found.timers = timers.collect::<rusqlite::Result<_>>().map_err(failed)?;
     found.signals = signals::stored(connection)?;
+    found.promises = promises::stored(connection)?;
     Ok(found)
 }
 
@@ -356,6 +369,7 @@ impl Rebuild {
         };
         live.state.apply(row.seq, row.ts, &event).map_err(|e| e.to_string())?;
         self.signals.apply(row.seq, run, &event);
+        promises::apply(&mut self.done.promises, run, &event, (row.seq, row.ts));
         match event {
             Event::RunBlocked { .. } => live.blocked_seq = Some(row.seq),
             Event::StatusSet { .. } => live.custom_status_seq = Some(row.seq),
@@ -431,6 +445,9 @@ impl OpenRun {
     fn timers(&self) -> impl Iterator<Item = (OpId, Timestamp)> {
         self.state.ops.iter().filter_map(|(id, op)| match (&op.kind, &op.status) {
             (OpKind::Timer { fire_at }, OpStatus::Open) => Some((*id, *fire_at)),
+            (OpKind::Promise { terms, .. }, OpStatus::Open) if op.held.is_none() => {
+                Some((*id, terms.deadline?))
+            }
             (_, _) => None,
         })
     }
@@ -459,6 +476,15 @@ pub fn compare(stored: &Projections, from_events: &Projections) -> Vec<String> {
             differences.push(format!(
                 "timer {op} of run {run} is stored as {kept:?}, its events say {said:?}"
             ));
+        }
+    }
+    let promises: BTreeSet<_> = stored.promises.keys().chain(from_events.promises.keys()).collect();
+    for promise in promises.into_iter().filter(|(run, _)| readable(run)) {
+        let (kept, said) = (stored.promises.get(promise), from_events.promises.get(promise));
+        if kept != said {
+            let (run, op) = promise;
+            differences
+                .push(format!("promise {run}:{op} is stored as {kept:?}, its events say {said:?}"));
         }
     }
     let signals: BTreeSet<_> = stored.signals.keys().chain(from_events.signals.keys()).collect();

@@ -17,7 +17,7 @@ use crate::codec::{from_sql, hash_stored, sum_from_sql, to_sql};
 use crate::error::{Error, Result, sqlite};
 use crate::gaps::{self, Hole};
 use crate::verify::{head, sum_at};
-use crate::{due, meta, signals};
+use crate::{due, meta, promises, signals};
 
 /// A run that leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +159,7 @@ pub fn remove(
     }
     stretches.into_iter().try_for_each(|stretch| gaps::add(connection, stretch))?;
     signals::forget(connection, run)?;
+    promises::forget(connection, run)?;
     execute("DELETE FROM tidemill_runs WHERE run = ?1", run.as_str())?;
     Ok(Ok(()))
 }

@@ -79,7 +79,13 @@ impl RunState {
             match (&op.kind, op.attempts.last()) {
                 (OpKind::Step { .. }, Some(last)) => activity.add(last.number, last.state),
                 (OpKind::Step { .. }, None)
-                | (OpKind::Timer { .. } | OpKind::Child { .. } | OpKind::Signal { .. }, _) => {}
+                | (
+                    OpKind::Timer { .. }
+                    | OpKind::Child { .. }
+                    | OpKind::Signal { .. }
+                    | OpKind::Promise { .. },
+                    _,
+                ) => {}
             }
         }
         activity

@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::json::{Floats, Json};
 use crate::name::{OpName, RunId};
 use crate::position::{Epoch, OpId};
+use crate::promise::{PromiseAnswer, PromiseTerms, TokenGrant};
 use crate::signal::Signal;
 use crate::time::Timestamp;
 use declare::{Compared as _, is_default};
@@ -86,6 +87,16 @@ events! {
     /// The code took the signal that its operation had been given. Without this, dropping the
     /// operation gives the signal back.
     SignalTaken = "signal_taken", Act, [op name];
+    /// The run began to wait for an answer from outside.
+    PromiseStarted = "promise_started", Act, [op name] { terms: Box<PromiseTerms> [given] };
+    /// A token was made with which its holder can answer.
+    PromiseToken = "promise_token", Aside, [op name] { grant: TokenGrant };
+    /// The promise was answered. With the answer that `settles` it, the run observes its end next.
+    PromiseAnswered = "promise_answered", Aside, [op name] { answer: PromiseAnswer };
+    /// The promise ended with a value; that of an approval says how it ended.
+    PromiseResolved = "promise_resolved", Input, [op name] { output: Json };
+    /// The promise was rejected, or nobody answered in time.
+    PromiseRejected = "promise_rejected", Input, [op name] { error: Failure };
     /// The run asked for the time, and this is the answer.
     Now = "now", Act, [op] { at: Timestamp [given] };
     /// The run's code says what it is doing, for people; nothing depends on the value.
@@ -221,6 +232,7 @@ impl Event {
         match self {
             Event::StepFailed { error, .. }
             | Event::ChildFailed { error, .. }
+            | Event::PromiseRejected { error, .. }
             | Event::RunFailed { error, .. } => Some(error),
             _ => None,
         }

@@ -34,6 +34,9 @@ pub struct RunCreated {
     /// Labels: names and values to find runs by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Who started it, as they said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// What the run's random numbers and UUIDs come from.
     pub seed: Seed,
     /// The run and operation that started it as a child.

@@ -19,6 +19,8 @@ pub enum FailureKind {
     Interrupted,
     /// It was cancelled.
     Cancelled,
+    /// Somebody rejected the promise.
+    Rejected,
 }
 
 impl FailureKind {
@@ -26,7 +28,10 @@ impl FailureKind {
     pub fn ending(self) -> &'static str {
         match self {
             FailureKind::Cancelled => "was cancelled",
-            FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => "failed",
+            FailureKind::Failed
+            | FailureKind::TimedOut
+            | FailureKind::Interrupted
+            | FailureKind::Rejected => "failed",
         }
     }
 }

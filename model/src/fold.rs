@@ -66,6 +66,8 @@ pub struct RunHead {
     pub parted: bool,
     /// What it was sent and its code has not taken.
     pub signals: Signals,
+    /// Where one of its promises was last answered; 0 if none was.
+    pub answered: Seq,
     /// Where it was last resumed; 0 if never.
     pub resumed: Seq,
     /// The newest input or act; 0 before the first.
@@ -90,6 +92,7 @@ impl Default for RunHead {
             custom_status: None,
             parted: false,
             signals: Signals::default(),
+            answered: Seq::ZERO,
             resumed: Seq::ZERO,
             last: Seq::ZERO,
             steps_open: 0,
@@ -165,11 +168,17 @@ impl RunHead {
             Event::StepStarted { .. }
             | Event::TimerStarted { .. }
             | Event::ChildStarted { .. }
-            | Event::SignalStarted { .. } => {
+            | Event::SignalStarted { .. }
+            | Event::PromiseStarted { .. } => {
                 if let Some((id, op)) = Op::start(event, seq, at) {
                     *self.count(&op) += 1;
                     ops.start(id, op);
                 }
+            }
+            Event::PromiseToken { .. } => {}
+            Event::PromiseAnswered { op, .. } => {
+                self.answered = seq;
+                self.change(ops, *op, event, (seq, at))?;
             }
             Event::StepAttemptStarted { op, .. }
             | Event::StepAttemptFailed { op, .. }
@@ -180,6 +189,8 @@ impl RunHead {
             | Event::TimerFired { op, .. }
             | Event::ChildCompleted { op, .. }
             | Event::ChildFailed { op, .. }
+            | Event::PromiseResolved { op, .. }
+            | Event::PromiseRejected { op, .. }
             | Event::OpHeld { op, .. }
             | Event::OpDropped { op } => self.change(ops, *op, event, (seq, at))?,
         }
@@ -303,9 +314,10 @@ impl RunHead {
     fn count(&mut self, op: &Op) -> &mut usize {
         match &op.kind {
             OpKind::Step { .. } => &mut self.steps_open,
-            OpKind::Timer { .. } | OpKind::Child { .. } | OpKind::Signal { .. } => {
-                &mut self.waits_open
-            }
+            OpKind::Timer { .. }
+            | OpKind::Child { .. }
+            | OpKind::Signal { .. }
+            | OpKind::Promise { .. } => &mut self.waits_open,
         }
     }
 }

@@ -32,6 +32,7 @@ mod node_state;
 pub mod openapi;
 mod operation;
 mod position;
+mod promise;
 mod prune;
 mod retention;
 mod run_figures;
@@ -66,6 +67,10 @@ pub use name::{ChildIdTooLong, Fleet, Invalid, NodeId, OpName, RunId};
 pub use node_state::{Failures, LastGood, NodeState, Stage, Uncured};
 pub use operation::{CheckpointRecord, Held, Op, OpKind, OpStatus};
 pub use position::{Epoch, LogSum, OpId, Seq, Txid};
+pub use promise::{
+    AnswerNote, AnswerRefusal, Approval, ApprovalAnswer, ApprovalEnd, ApprovalRule, GivenAnswer,
+    PromiseAnswer, PromiseId, PromiseRecord, PromiseTerms, TOKENS_MAX, TokenGrant, Verdict,
+};
 pub use prune::{ComparedSeqs, PruneReport, PruneRequest, Stays, StaysCount};
 pub use retention::{
     BadRetention, KEPT_AT_LEAST, Keep, KeepRule, Retention, RetentionJudge, age_of,

@@ -28,6 +28,8 @@ pub enum OpClass {
     Child,
     /// What `ctx.signal` makes.
     Signal,
+    /// What `ctx.promise` and `ctx.approval` make.
+    Promise,
 }
 
 impl OpClass {
@@ -37,6 +39,7 @@ impl OpClass {
             OpClass::Timer => "timer",
             OpClass::Child => "child",
             OpClass::Signal => "signal",
+            OpClass::Promise => "promise",
         }
     }
 }
@@ -76,7 +79,8 @@ pub fn check(
         Event::StepStarted { op, .. }
         | Event::TimerStarted { op, .. }
         | Event::ChildStarted { op, .. }
-        | Event::SignalStarted { op, .. } => match standing(*op) {
+        | Event::SignalStarted { op, .. }
+        | Event::PromiseStarted { op, .. } => match standing(*op) {
             Standing::Unknown => Ok(()),
             Standing::Open(_) | Standing::Ended => {
                 Err(format!("operation {op} starts a second time"))
@@ -94,6 +98,12 @@ pub fn check(
         }
         Event::SignalDelivered { op, .. } | Event::SignalTaken { op, .. } => {
             is_open(event, *op, standing(*op), Some(OpClass::Signal))
+        }
+        Event::PromiseToken { op, .. }
+        | Event::PromiseAnswered { op, .. }
+        | Event::PromiseResolved { op, .. }
+        | Event::PromiseRejected { op, .. } => {
+            is_open(event, *op, standing(*op), Some(OpClass::Promise))
         }
         Event::OpDropped { op } => is_open(event, *op, standing(*op), None),
         Event::CancelRequested { resolves, .. } => {
@@ -145,7 +155,8 @@ mod tests {
             }
             let fits = |standing| check(&event, Phase::Going, |_| standing).is_ok();
             assert!(!fits(Standing::Ended), "{kind} after the operation has ended");
-            let classes = [OpClass::Step, OpClass::Timer, OpClass::Child, OpClass::Signal];
+            let classes =
+                [OpClass::Step, OpClass::Timer, OpClass::Child, OpClass::Signal, OpClass::Promise];
             let starts = fits(Standing::Unknown);
             let goes_on = classes.iter().any(|class| fits(Standing::Open(*class)));
             assert!(starts != goes_on, "{kind} either starts an operation or is of an open one");

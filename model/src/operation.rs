@@ -8,6 +8,7 @@ use crate::json::Json;
 use crate::log_order::{OpClass, Standing};
 use crate::name::{OpName, RunId};
 use crate::position::{OpId, Seq};
+use crate::promise::{self, GivenAnswer, PromiseAnswer, PromiseTerms};
 use crate::signal::KeptSignal;
 use crate::time::Timestamp;
 
@@ -36,6 +37,13 @@ pub enum OpKind {
         /// The signal that it was given and the code has not taken.
         given: Option<Box<KeptSignal>>,
     },
+    /// A promise.
+    Promise {
+        /// What the code says about it.
+        terms: Box<PromiseTerms>,
+        /// What it was answered.
+        answers: Vec<GivenAnswer>,
+    },
 }
 
 impl OpKind {
@@ -46,6 +54,7 @@ impl OpKind {
             OpKind::Timer { .. } => "timer",
             OpKind::Child { .. } => "child",
             OpKind::Signal { .. } => "signal",
+            OpKind::Promise { .. } => "promise",
         }
     }
 }
@@ -141,6 +150,10 @@ impl Op {
             Event::SignalStarted { op, name } => {
                 (*op, name, OpKind::Signal { given: None }, Vec::new())
             }
+            Event::PromiseStarted { op, name, terms } => {
+                let kind = OpKind::Promise { terms: terms.clone(), answers: Vec::new() };
+                (*op, name, kind, Vec::new())
+            }
             _ => return None,
         };
         let op = Op {
@@ -174,20 +187,25 @@ impl Op {
                 let (attempt, value) = (*attempt, value.clone());
                 self.checkpoints.push(CheckpointRecord { seq, at, attempt, value });
             }
-            Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => {
+            Event::StepCompleted { output, .. }
+            | Event::ChildCompleted { output, .. }
+            | Event::PromiseResolved { output, .. } => {
                 attempts.end(AttemptState::Completed, None, seq, at);
                 self.end(at, OpStatus::Completed(output.clone()));
             }
-            Event::StepFailed { error, .. } | Event::ChildFailed { error, .. } => {
+            Event::StepFailed { error, .. }
+            | Event::ChildFailed { error, .. }
+            | Event::PromiseRejected { error, .. } => {
                 attempts.end(AttemptState::Failed, Some(error), seq, at);
                 let error = error.clone();
                 self.end(
                     at,
                     match error.kind {
                         FailureKind::Cancelled => OpStatus::Cancelled(Some(error)),
-                        FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => {
-                            OpStatus::Failed(error)
-                        }
+                        FailureKind::Failed
+                        | FailureKind::TimedOut
+                        | FailureKind::Interrupted
+                        | FailureKind::Rejected => OpStatus::Failed(error),
                     },
                 );
             }
@@ -205,6 +223,7 @@ impl Op {
                 self.end(at, OpStatus::Dropped);
             }
             Event::OpHeld { end, .. } => self.hold(seq, at, end),
+            Event::PromiseAnswered { op, answer, .. } => self.answer(*op, answer, (seq, at)),
             _ => {}
         }
     }
@@ -221,6 +240,7 @@ impl Op {
             (OpStatus::Open, OpKind::Timer { .. }) => Standing::Open(OpClass::Timer),
             (OpStatus::Open, OpKind::Child { .. }) => Standing::Open(OpClass::Child),
             (OpStatus::Open, OpKind::Signal { .. }) => Standing::Open(OpClass::Signal),
+            (OpStatus::Open, OpKind::Promise { .. }) => Standing::Open(OpClass::Promise),
             (
                 OpStatus::Completed(_)
                 | OpStatus::Failed(_)
@@ -235,7 +255,10 @@ impl Op {
     pub fn given(&self) -> Option<&KeptSignal> {
         match &self.kind {
             OpKind::Signal { given } => given.as_deref(),
-            OpKind::Step { .. } | OpKind::Timer { .. } | OpKind::Child { .. } => None,
+            OpKind::Step { .. }
+            | OpKind::Timer { .. }
+            | OpKind::Child { .. }
+            | OpKind::Promise { .. } => None,
         }
     }
 
@@ -250,7 +273,10 @@ impl Op {
     pub(crate) fn take_given(&mut self) -> Option<KeptSignal> {
         match &mut self.kind {
             OpKind::Signal { given } => given.take().map(|given| *given),
-            OpKind::Step { .. } | OpKind::Timer { .. } | OpKind::Child { .. } => None,
+            OpKind::Step { .. }
+            | OpKind::Timer { .. }
+            | OpKind::Child { .. }
+            | OpKind::Promise { .. } => None,
         }
     }
 
@@ -260,6 +286,17 @@ impl Op {
         if self.held.is_none() {
             Attempts(&mut self.attempts).end(AttemptState::Held, end.error(), seq, at);
             self.held = Some(Held { seq, at, end: end.clone() });
+        }
+    }
+
+    /// A promise was answered; the run observes its end once that is settled.
+    fn answer(&mut self, op: OpId, answer: &PromiseAnswer, (seq, at): (Seq, Timestamp)) {
+        let OpKind::Promise { terms, answers } = &mut self.kind else { return };
+        answers.push(GivenAnswer { answer: answer.clone(), seq, at });
+        if answer.settles
+            && let Some(end) = promise::settlement((op, &self.name), terms, answers)
+        {
+            self.held.get_or_insert(Held { seq, at, end });
         }
     }
 
@@ -284,9 +321,15 @@ mod tests {
             EventKind::TimerStarted,
             EventKind::ChildStarted,
             EventKind::SignalStarted,
+            EventKind::PromiseStarted,
         ];
-        // `RunHead` gives an operation its signal.
-        let others = [EventKind::Now, EventKind::StatusSet, EventKind::SignalDelivered];
+        // `RunHead` gives an operation its signal; tokens are the writer's.
+        let others = [
+            EventKind::Now,
+            EventKind::StatusSet,
+            EventKind::SignalDelivered,
+            EventKind::PromiseToken,
+        ];
         let at = Timestamp::from_micros(9).expect("a moment of 1970");
         let seq = Seq::ZERO.next();
         for &kind in EventKind::ALL {

@@ -160,9 +160,10 @@ impl RunState {
         if let Some(error) = &self.error {
             return match error.kind {
                 FailureKind::Cancelled => RunStatus::Cancelled,
-                FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => {
-                    RunStatus::Failed
-                }
+                FailureKind::Failed
+                | FailureKind::TimedOut
+                | FailureKind::Interrupted
+                | FailureKind::Rejected => RunStatus::Failed,
             };
         }
         if self.unreadable.is_some() { RunStatus::Blocked } else { self.head.status() }

@@ -56,7 +56,7 @@ CREATE INDEX tidemill_runs_unwanted ON tidemill_runs (seq)
 
 const TO_3: &str = "ALTER TABLE tidemill_runs ADD COLUMN cancel_seq INTEGER;";
 
-/// No version before recorded a signal.
+/// No version before recorded a signal or a promise.
 const TO_4: &str = "
 CREATE TABLE tidemill_signals (
   run       TEXT NOT NULL,
@@ -71,6 +71,19 @@ CREATE TABLE tidemill_signals (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX tidemill_signals_by_key ON tidemill_signals (run, key) WHERE key IS NOT NULL;
 CREATE INDEX tidemill_signals_kept ON tidemill_signals (run, op) WHERE taken_seq IS NULL;
+CREATE TABLE tidemill_promises (
+  run        TEXT NOT NULL,
+  op         INTEGER NOT NULL,
+  name       TEXT NOT NULL,
+  seq        INTEGER NOT NULL,
+  status     TEXT NOT NULL,
+  closed_seq INTEGER,
+  record     TEXT NOT NULL,
+  PRIMARY KEY (run, op)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tidemill_promises_open ON tidemill_promises (seq) WHERE status = 'open';
+CREATE INDEX tidemill_promises_answered ON tidemill_promises (run)
+  WHERE closed_seq IS NULL AND status <> 'open';
 ";
 
 /// What a migration did.

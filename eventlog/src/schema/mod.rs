@@ -18,6 +18,7 @@
 //! | `checkpoints` | checkpoint of a step | `run, op, name, attempt, seq, ts, value` |
 //! | `timers` | timer of a run | `run, op, name, status, fire_at, started_at, ended_at` |
 //! | `signals` | signal that a run received | `run, op, name, seq, ts, value, number, key, sender, taken_at` |
+//! | `promises` | promise of a run | `run, op, name, status, message, deadline, answers, started_at, closed_at` |
 //!
 //! `status` of a step is `running`, `completed`, `failed`, `cancelled` or `dropped`; of a timer
 //! `waiting`, `fired`, `cancelled` or `dropped`; of an attempt `queued`, `running`, `held`,
@@ -30,7 +31,7 @@
 //! | 1 | 0.1.0 | |
 //! | 2 | 0.2.0 | `tidemill_runs.awaited` and `custom_status_seq`, three indexes; views `attempts` and `children`; columns `duration_ms`, `custom_status` |
 //! | 3 | 0.2.0 | `tidemill_runs.cancel_seq`; column `cancel` of `runs`; status `cancelled` of steps and timers |
-//! | 4 | 0.2.0 | `tidemill_signals`; columns `number`, `key`, `sender`, `taken_at` of `signals` |
+//! | 4 | 0.2.0 | `tidemill_signals`, `tidemill_promises`; view `promises`; columns `number`, `key`, `sender`, `taken_at` of `signals` |
 //!
 //! An app migrates its file when it opens it ([`migrate`]). A connection that only reads an older
 //! file sees the newest views: temporary ones of the connection stand in for what the file lacks.
@@ -135,11 +136,15 @@ SELECT seq, run, workflow, status, created_at, ended_seq, blocked_seq, parent, p
 FROM main.tidemill_runs;
 ";
 
-/// What a reader of every older version lacks: no signal was recorded in such a file.
+/// What a reader of every older version lacks: no signal or promise was recorded in such a
+/// file.
 const STAND_IN_FOR_3: &str = "
 CREATE TEMP VIEW tidemill_signals AS
 SELECT '' AS run, 0 AS number, '' AS name, 0 AS seq, NULL AS key, 0 AS bytes, NULL AS op,
   NULL AS taken_seq WHERE 0;
+CREATE TEMP VIEW tidemill_promises AS
+SELECT '' AS run, 0 AS op, '' AS name, 0 AS seq, '' AS status, NULL AS closed_seq, '{}' AS record
+  WHERE 0;
 ";
 
 /// Lets a connection that only reads see the newest views of a file of an older version. A table of

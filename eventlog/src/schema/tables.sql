@@ -75,3 +75,17 @@ CREATE TABLE tidemill_signals (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX tidemill_signals_by_key ON tidemill_signals (run, key) WHERE key IS NOT NULL;
 CREATE INDEX tidemill_signals_kept ON tidemill_signals (run, op) WHERE taken_seq IS NULL;
+
+CREATE TABLE tidemill_promises (
+  run        TEXT NOT NULL,
+  op         INTEGER NOT NULL,
+  name       TEXT NOT NULL,
+  seq        INTEGER NOT NULL,  -- of promise_started
+  status     TEXT NOT NULL,
+  closed_seq INTEGER,           -- of the event with which the run stopped waiting
+  record     TEXT NOT NULL,     -- what decides about an answer
+  PRIMARY KEY (run, op)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tidemill_promises_open ON tidemill_promises (seq) WHERE status = 'open';
+CREATE INDEX tidemill_promises_answered ON tidemill_promises (run)
+  WHERE closed_seq IS NULL AND status <> 'open';

@@ -156,3 +156,11 @@ SELECT s.run, s.op, s.name, s.seq, e.ts, e.data -> '$.value' AS value, s.number,
 FROM tidemill_signals s
 LEFT JOIN events e ON e.seq = s.seq
 LEFT JOIN events t ON t.seq = s.taken_seq;
+
+CREATE VIEW promises AS
+SELECT p.run, p.op, p.name, p.status, s.data ->> '$.terms.message' AS message,
+  p.record ->> '$.deadline' AS deadline, coalesce(p.record -> '$.answers', '[]') AS answers,
+  s.ts AS started_at, c.ts AS closed_at
+FROM tidemill_promises p
+LEFT JOIN events s ON s.seq = p.seq
+LEFT JOIN events c ON c.seq = p.closed_seq;

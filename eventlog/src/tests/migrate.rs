@@ -69,8 +69,8 @@ fn schema(connection: &Connection) -> Vec<String> {
     texts
 }
 
-const VIEWS: [&str; 7] =
-    ["runs", "children", "steps", "attempts", "checkpoints", "timers", "signals"];
+const VIEWS: [&str; 8] =
+    ["runs", "children", "steps", "attempts", "checkpoints", "timers", "signals", "promises"];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
@@ -81,8 +81,10 @@ proptest! {
         version in 1..SCHEMA_VERSION,
     ) {
         let mut script = Script::new();
-        // Version 1 had no status_set, 2 knew no cancel and no pause, none a signal.
+        // Version 1 had no status_set, 2 knew no cancel and no pause, none a signal or
+        // a promise.
         let had = |what: u8| match what % 16 {
+            4 => what <= 128,
             10 => version > 1,
             11..=13 => version > 2,
             14 | 15 => false,

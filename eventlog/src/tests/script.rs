@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tidemill_model::{
-    AttemptState, BlockReason, BlockReasonKind, Durability, Event, Failure, FailureKind, Json, Op,
-    OpId, OpKind, OpName, OpStatus, Parent, Requester, RunCreated, RunId, RunState, RunStatus,
-    Seed, Seq, Signal,
+    ApprovalRule, AttemptState, BlockReason, BlockReasonKind, Durability, Event, Failure,
+    FailureKind, Json, Op, OpId, OpKind, OpName, OpStatus, Parent, PromiseAnswer, PromiseTerms,
+    Requester, RunCreated, RunId, RunState, RunStatus, Seed, Seq, Signal, TokenGrant, Verdict,
 };
 
 use super::{File, at};
+use crate::promises::{self, PromiseFilter};
 use crate::{due, fsck, projection, query, verify};
 
 /// A run as the script drives it.
@@ -52,6 +53,7 @@ fn created(parent: Option<Parent>) -> Event {
         parent,
         app_version: "1".into(),
         durability: Durability::Local,
+        by: None,
     }))
 }
 
@@ -163,6 +165,7 @@ fn next_event(state: &RunState, what: u8) -> Event {
             let queued = what % 16 == 3;
             Event::StepStarted { op, name: name("fetch"), input: json("[1]"), queued }
         }
+        4 if what > 128 => promise(op, what),
         4 => Event::TimerStarted { op, name: name("nap"), fire_at: at(i64::from(what)) },
         5 => Event::ChildStarted {
             op,
@@ -191,6 +194,36 @@ fn next_event(state: &RunState, what: u8) -> Event {
             None => Event::RunStarted { epoch: None, attempt: state.head.attempt + 1 },
         },
     }
+}
+
+fn promise(op: OpId, what: u8) -> Event {
+    let approval = (what > 170).then(|| ApprovalRule { needs: 2, of: Vec::new(), not_by: None });
+    let deadline = what.is_multiple_of(3).then(|| at(i64::from(what)));
+    let message = Some("go on?".to_owned());
+    let terms = PromiseTerms { message, deadline, approval, ..PromiseTerms::default() };
+    Event::PromiseStarted { op, name: name("ask"), terms: Box::new(terms) }
+}
+
+/// What becomes of a promise.
+fn answer(op: OpId, open: &Op, what: u8) -> Event {
+    let OpKind::Promise { terms, answers } = &open.kind else { unreachable!("it is a promise") };
+    if let Some(held) = &open.held {
+        return held.end.clone();
+    }
+    let name = open.name.clone();
+    if what % 5 == 3 {
+        let grant = TokenGrant { hash: "0f".repeat(32), holder: None, expires_at: at(0) };
+        return Event::PromiseToken { op, name, grant };
+    }
+    let verdict = match what % 5 {
+        0 if terms.deadline.is_some() => Verdict::Expired,
+        1 => Verdict::Rejected,
+        _ => Verdict::Resolved,
+    };
+    let by = Some(format!("person {}", answers.len()));
+    let answer = PromiseAnswer { by, ..PromiseAnswer::new(verdict, Some(json("[7]"))) };
+    let settles = terms.approval.is_none() || verdict != Verdict::Resolved || !answers.is_empty();
+    Event::PromiseAnswered { op, name, answer: PromiseAnswer { settles, ..answer } }
 }
 
 /// The next signal that is sent.
@@ -233,6 +266,7 @@ fn progress(op: OpId, open: &Op, what: u8) -> Event {
         (OpKind::Child { .. }, 0) => Event::ChildFailed { op, name, error: failure() },
         (OpKind::Child { .. }, _) => Event::ChildCompleted { op, name, output: json("2") },
         (OpKind::Signal { .. }, _) => Event::OpDropped { op },
+        (OpKind::Promise { .. }, _) => answer(op, open, what),
         (OpKind::Step { .. }, 0) => Event::StepCompleted { op, name, output: json("{}") },
         (OpKind::Step { .. }, 1) => Event::StepFailed { op, name, error: failure(), attempts: 1 },
         (OpKind::Step { .. }, 2) => {
@@ -289,7 +323,40 @@ proptest! {
             prop_assert!(since <= state.updated_at);
         }
         check_views(&script)?;
+        check_promises(&script)?;
     }
+}
+
+fn check_promises(script: &Script) -> Result<(), TestCaseError> {
+    let mut promises = Vec::new();
+    for (id, run) in &script.runs {
+        for (op, it) in &run.state.ops {
+            let OpKind::Promise { terms, answers } = &it.kind else { continue };
+            let settled = answers.iter().find(|given| given.answer.settles);
+            let status = match (settled, &it.status) {
+                (Some(given), _) => given.answer.verdict.as_str(),
+                (None, OpStatus::Cancelled(_)) => "cancelled",
+                (None, OpStatus::Open) if !run.state.status.is_final() => "open",
+                (None, _) => "dropped",
+            };
+            let deadline = terms.deadline.map(|at| at.to_string()).unwrap_or_default();
+            promises.push(format!("{id} {op} {status} {} {deadline}", answers.len()));
+        }
+    }
+    let sql =
+        "SELECT run || ' ' || op || ' ' || status || ' ' || json_array_length(answers) || ' ' ||
+        coalesce(deadline, '') FROM promises ORDER BY run, op";
+    prop_assert_eq!(strings(script, sql), promises);
+    let open = promises::promises(&script.file.connection, &PromiseFilter::default(), 999).unwrap();
+    let waiting = |run: &&Run| !run.state.status.is_final();
+    let expected: usize = script.runs.values().filter(waiting).map(|run| open_promises(run)).sum();
+    prop_assert_eq!(open.len(), expected);
+    Ok(())
+}
+
+fn open_promises(run: &Run) -> usize {
+    let ops = run.state.ops.values().filter(|op| op.is_open() && op.held.is_none());
+    ops.filter(|op| matches!(op.kind, OpKind::Promise { .. })).count()
 }
 
 /// The view of schema 1 also counts an attempt that waited, or was queued, when its step was
@@ -332,7 +399,7 @@ fn check_views(script: &Script) -> Result<(), TestCaseError> {
                 OpKind::Timer { fire_at } => {
                     timers.push(format!("{id} {op} {} {fire_at}", status("waiting", "fired")));
                 }
-                OpKind::Child { .. } | OpKind::Signal { .. } => {}
+                OpKind::Child { .. } | OpKind::Signal { .. } | OpKind::Promise { .. } => {}
             }
         }
     }
@@ -436,6 +503,7 @@ fn lists_go_through_an_index_and_page_by_cursor() {
         "SELECT * FROM tidemill_signals WHERE run = 'x' AND key = 'y'",
         "SELECT * FROM tidemill_signals WHERE run = 'x' AND taken_seq IS NULL AND op = 7",
         "SELECT * FROM signals WHERE run = 'x'",
+        "SELECT * FROM promises WHERE run = 'x'",
         "SELECT * FROM children WHERE parent = 'x'",
         "SELECT * FROM steps WHERE run = 'x'",
         "SELECT * FROM timers WHERE run = 'x'",

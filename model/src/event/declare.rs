@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::json::{Floats, Json};
 use crate::name::RunId;
 use crate::position::Epoch;
+use crate::promise::{PromiseAnswer, TokenGrant};
 use crate::time::Timestamp;
 use crate::{BlockReason, Event, OpId, ProcessEnd, Requester};
 
@@ -64,6 +65,8 @@ compared_by_eq!(
     ProcessEnd,
     BlockReason,
     Requester,
+    PromiseAnswer,
+    TokenGrant,
     BTreeMap<OpId, u32>,
     Box<Event>
 );

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::*;
 use crate::event_data::{BlockReasonKind, Durability, Parent, Seed};
 use crate::failure::FailureKind;
+use crate::promise::{ApprovalRule, Verdict};
 
 fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros).unwrap()
@@ -48,6 +49,7 @@ pub(crate) fn sample(kind: EventKind) -> Event {
             parent: Some(Parent { run: RunId::new("sweep-1").unwrap(), op }),
             app_version: "1.2.0".into(),
             durability: Durability::Local,
+            by: None,
         })),
         EventKind::RunStarted => {
             Event::RunStarted { epoch: Some(Epoch::new(2).unwrap()), attempt: 1 }
@@ -78,6 +80,11 @@ pub(crate) fn sample(kind: EventKind) -> Event {
         EventKind::SignalStarted => Event::SignalStarted { op, name },
         EventKind::SignalDelivered => Event::SignalDelivered { op, name, number: 3 },
         EventKind::SignalTaken => Event::SignalTaken { op, name },
+        EventKind::PromiseStarted
+        | EventKind::PromiseToken
+        | EventKind::PromiseAnswered
+        | EventKind::PromiseResolved
+        | EventKind::PromiseRejected => sample_of_promise(kind),
         EventKind::Now => Event::Now { op, at: at(3_000_000) },
         EventKind::StatusSet => Event::StatusSet { op, value: json(r#""3 of 12 pages""#) },
         EventKind::OpDropped => Event::OpDropped { op },
@@ -87,6 +94,53 @@ pub(crate) fn sample(kind: EventKind) -> Event {
         }
         EventKind::RunCompleted => Event::RunCompleted { output },
         kind => sample_of_run(kind),
+    }
+}
+
+/// The samples of a promise.
+fn sample_of_promise(kind: EventKind) -> Event {
+    let (op, name) = (OpId::new(2).unwrap(), OpName::new("train").unwrap());
+    match kind {
+        EventKind::PromiseStarted => Event::PromiseStarted {
+            op,
+            name,
+            terms: Box::new(PromiseTerms {
+                message: Some("Train it for 40 hours?".into()),
+                schema: Some(Json::parse(r#"{"type":"string"}"#).unwrap()),
+                deadline: Some(at(2_000_000)),
+                approval: Some(ApprovalRule {
+                    needs: 2,
+                    of: vec!["ada".into(), "ben".into(), "cyn".into()],
+                    not_by: Some("cyn".into()),
+                }),
+            }),
+        },
+        EventKind::PromiseToken => {
+            let (hash, holder) = ("0f".repeat(32), Some("ada".into()));
+            let grant = TokenGrant { hash, holder, expires_at: at(1_500_000) };
+            Event::PromiseToken { op, name, grant }
+        }
+        EventKind::PromiseAnswered => {
+            let value = Some(Json::parse(r#""go on""#).unwrap());
+            let answer = PromiseAnswer {
+                by: Some("ada".into()),
+                key: Some("click-1".into()),
+                with_token: true,
+                settles: true,
+                ..PromiseAnswer::new(Verdict::Resolved, value)
+            };
+            Event::PromiseAnswered { op, name, answer }
+        }
+        EventKind::PromiseResolved => {
+            let output = Json::parse(r#"{"accuracy":0.9583}"#).unwrap();
+            Event::PromiseResolved { op, name, output }
+        }
+        EventKind::PromiseRejected => Event::PromiseRejected {
+            op,
+            name,
+            error: Failure { kind: FailureKind::Rejected, message: "no".into(), chain: vec![] },
+        },
+        kind => panic!("{kind} is no event of a promise"),
     }
 }
 
@@ -283,7 +337,7 @@ fn only_the_end_of_an_operation_can_be_held() {
     assert!(matches!(of_the_run, EventError::Data { .. }), "{of_the_run}");
     let untold = read(r#"{"becomes":"step_completed","output":1}"#);
     assert!(matches!(untold, EventError::Missing { .. }), "{untold}");
-    let later = read(r#"{"becomes":"promise_resolved"}"#);
+    let later = read(r#"{"becomes":"step_forgotten"}"#);
     assert!(matches!(later, EventError::UnknownKind(_)), "{later}");
 }
 

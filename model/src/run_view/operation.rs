@@ -11,6 +11,7 @@ use crate::limits::PAYLOAD_LISTED_BYTES_MAX;
 use crate::name::{OpName, RunId};
 use crate::operation::{Op, OpKind, OpStatus};
 use crate::position::OpId;
+use crate::promise::{AnswerNote, ApprovalRule, GivenAnswer, PromiseTerms};
 use crate::time::Timestamp;
 
 /// An operation of a run.
@@ -19,7 +20,7 @@ use crate::time::Timestamp;
 pub struct OperationView {
     /// Its number in its run.
     pub op: OpId,
-    /// `step`, `timer` or `child`.
+    /// `step`, `timer`, `child`, `signal` or `promise`.
     pub kind: Word,
     /// The step's, timer's or child workflow's name.
     pub name: OpName,
@@ -49,6 +50,9 @@ pub struct OperationView {
     /// The run that a child is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child: Option<RunId>,
+    /// What a promise asks, and what it was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<Box<PromiseAsked>>,
     /// The attempts of a step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptView>,
@@ -67,6 +71,33 @@ pub struct OperationView {
     /// The run that a child is, where children are shown too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child_run: Option<Box<RunView>>,
+}
+
+/// What a promise asks, and what it was answered; the values are in the events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PromiseAsked {
+    /// The question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// From this moment on no answer is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// Who may approve, and how many must.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalRule>,
+    /// The answers, in the order in which they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<AnswerNote>,
+}
+
+impl PromiseAsked {
+    fn of(op: &Op) -> Option<Box<PromiseAsked>> {
+        let OpKind::Promise { terms, answers } = &op.kind else { return None };
+        let PromiseTerms { message, deadline, approval, .. } = (**terms).clone();
+        let answers = answers.iter().map(GivenAnswer::note).collect();
+        Some(Box::new(PromiseAsked { message, deadline, approval, answers }))
+    }
 }
 
 /// An attempt of a step.
@@ -155,7 +186,7 @@ impl OperationView {
         let (input, fire_at, child) = match &op.kind {
             OpKind::Step { input } => (Some(input.clone()), None, None),
             OpKind::Timer { fire_at } => (None, Some(*fire_at), None),
-            OpKind::Signal { .. } => (None, None, None),
+            OpKind::Signal { .. } | OpKind::Promise { .. } => (None, None, None),
             OpKind::Child { child, input } => (Some(input.clone()), None, Some(child.clone())),
         };
         OperationView {
@@ -172,6 +203,7 @@ impl OperationView {
             error,
             fire_at,
             child,
+            promise: PromiseAsked::of(op),
             attempts: op.attempts.iter().map(AttemptView::of).collect(),
             checkpoints: op.checkpoints.len(),
             last_checkpoint: op.checkpoints.last().map(|checkpoint| checkpoint.value.clone()),

@@ -182,6 +182,7 @@ pub(super) fn create(
         parent: Some(Parent { run: core.run.clone(), op: *op }),
         app_version: core.app.version.clone(),
         durability: core.created.durability,
+        by: core.created.by.clone(),
     };
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
 }
