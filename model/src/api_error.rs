@@ -80,12 +80,12 @@ impl ApiErrorKind {
         match self {
             ApiErrorKind::Invalid
             | ApiErrorKind::Unauthorized
-            | ApiErrorKind::Forbidden
             | ApiErrorKind::MethodNotAllowed
             | ApiErrorKind::TooLarge
             | ApiErrorKind::UnsupportedMediaType
             | ApiErrorKind::Unfit => ErrorKind::Invalid,
             ApiErrorKind::NotFound => ErrorKind::NotFound,
+            ApiErrorKind::Forbidden => ErrorKind::Forbidden,
             ApiErrorKind::Conflict | ApiErrorKind::Blocked => ErrorKind::Conflict,
             ApiErrorKind::Fenced => ErrorKind::Fenced,
             ApiErrorKind::Unavailable => ErrorKind::Unavailable,
@@ -100,6 +100,7 @@ impl From<ErrorKind> for ApiErrorKind {
         match kind {
             ErrorKind::Invalid => ApiErrorKind::Invalid,
             ErrorKind::NotFound => ApiErrorKind::NotFound,
+            ErrorKind::Forbidden => ApiErrorKind::Forbidden,
             ErrorKind::Conflict => ApiErrorKind::Conflict,
             ErrorKind::Fenced => ApiErrorKind::Fenced,
             ErrorKind::Unavailable => ApiErrorKind::Unavailable,

@@ -10,6 +10,8 @@ pub enum ErrorKind {
     Invalid,
     /// What was named does not exist.
     NotFound,
+    /// The caller may not do this: somebody else has to.
+    Forbidden,
     /// Another process holds the thing or wrote first, or it already exists.
     Conflict,
     /// Another owner has the node: leave.

@@ -74,6 +74,7 @@ fn standing(op: &Op) -> (&'static str, Timestamp, Option<Timestamp>) {
     let since = op.started_at;
     match &op.kind {
         OpKind::Timer { fire_at } => ("waiting", since, Some(*fire_at)),
+        OpKind::Promise { terms, .. } => ("waiting", since, terms.deadline),
         OpKind::Child { .. } | OpKind::Signal { .. } => ("waiting", since, None),
         OpKind::Step { .. } => {
             let Some(attempt) = op.attempts.last() else { return ("queued", since, None) };

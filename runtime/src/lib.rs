@@ -54,16 +54,17 @@ pub use author::{
 pub use author::{ByFunction, ByName, WorkflowNames};
 pub use client::Client;
 pub use engine::{
-    CheckReport, Environment, Node, RunResult, SignalRequest, Signalled, StartRequest, Started,
-    StillCompared,
+    AnswerRequest, Answered, CheckReport, Environment, Node, PromiseToken, RunResult,
+    SignalRequest, Signalled, StartRequest, Started, StillCompared,
 };
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use node::{ServeSettings, Serving};
-pub use ops::{Call, Child, SignalWait, SignalWithin, Sleep};
+pub use ops::{ApprovalWait, Call, Child, Promise, SignalWait, SignalWithin, Sleep};
 pub use store::writer::{RefusalCause, Refusing};
 pub use tidemill_model::{
-    Failure, FailureKind, Json, Requester, RunId, RunStatus, Timestamp, WaitsFor,
+    AnswerNote, Approval, ApprovalAnswer, ApprovalEnd, Failure, FailureKind, Json, PromiseId,
+    Requester, RunId, RunStatus, Timestamp, Verdict, WaitsFor,
 };
 
 /// Names that the macros expand to. Not part of the public API.

@@ -114,6 +114,7 @@ fn status_of(kind: ErrorKind) -> (StatusCode, ApiErrorKind) {
     match kind {
         ErrorKind::Invalid => (StatusCode::BAD_REQUEST, ApiErrorKind::Invalid),
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, ApiErrorKind::NotFound),
+        ErrorKind::Forbidden => (StatusCode::FORBIDDEN, ApiErrorKind::Forbidden),
         ErrorKind::Conflict => (StatusCode::CONFLICT, ApiErrorKind::Conflict),
         ErrorKind::Fenced => (StatusCode::SERVICE_UNAVAILABLE, ApiErrorKind::Fenced),
         ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ApiErrorKind::Unavailable),

@@ -116,7 +116,7 @@ pub(crate) fn bars(op: &Op, now: Timestamp) -> Vec<Bar> {
             };
             vec![bar(did, op.started_at, end, None)]
         }
-        OpKind::Timer { .. } | OpKind::Signal { .. } => {
+        OpKind::Timer { .. } | OpKind::Signal { .. } | OpKind::Promise { .. } => {
             vec![bar(waiting(op, Did::Waiting), op.started_at, end, None)]
         }
         OpKind::Step { .. } => of_step(op, now),

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use tidemill_model::{Failure, Json, OpName, Retention};
 
 use super::ctx::{Ctx, payload};
+use super::outside_types::OutsideTypes;
 use super::result::{BoxError, failure_of};
-use super::signal_types::SignalTypes;
 use super::step::StateMap;
 use super::workflow_ref::WorkflowNames;
 use crate::client::Client;
@@ -42,8 +42,8 @@ pub(crate) const GRACE_MAX: Duration = Duration::from_secs(3_600);
 pub(crate) struct Workflow {
     begin: Box<BeginWorkflow>,
     accepts: fn(&Json) -> Result<(), serde_json::Error>,
-    /// The types of its signals, as far as its code has asked for them.
-    pub(crate) signals: Arc<SignalTypes>,
+    /// The types of what it is sent, as far as its code has asked for them.
+    pub(crate) outside: Arc<OutsideTypes>,
 }
 
 impl Workflow {
@@ -242,7 +242,7 @@ impl App {
             Ok(name) => {
                 Arc::make_mut(&mut self.names).add::<F>(&name);
                 let workflow =
-                    Workflow { begin: Box::new(begin), accepts, signals: Arc::default() };
+                    Workflow { begin: Box::new(begin), accepts, outside: Arc::default() };
                 if self.workflows.insert(name.clone(), workflow).is_some() {
                     self.problems.push(format!("two workflows are named `{name}`"));
                 }

@@ -48,6 +48,12 @@ impl Ctx {
         self.cell.run()
     }
 
+    /// Who started this run, as the `by` of its start says; a child has its parent's. `None` if nobody
+    /// said.
+    pub fn started_by(&self) -> Option<&str> {
+        self.cell.started_by()
+    }
+
     /// A random UUID (version 4), the same in every replay.
     ///
     /// ```

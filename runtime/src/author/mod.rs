@@ -6,11 +6,11 @@
 mod app;
 mod ctx;
 pub(crate) mod near;
+mod outside_types;
 pub(crate) mod result;
 pub(crate) mod retry;
 mod run_handle;
 mod select;
-mod signal_types;
 pub(crate) mod step;
 mod workflow_ref;
 
@@ -19,10 +19,10 @@ pub(crate) use app::{GRACE, GRACE_MAX};
 pub(crate) use app::{Workflow, WorkflowFuture};
 pub use ctx::Ctx;
 pub(crate) use ctx::payload;
+pub(crate) use outside_types::OutsideTypes;
 pub use result::{BoxError, Result, StepError};
 pub use retry::Retry;
 pub(crate) use run_handle::Caller;
 pub use run_handle::{RunHandle, SendSignal, Start};
-pub(crate) use signal_types::SignalTypes;
 pub use step::Step;
 pub use workflow_ref::{ByFunction, ByName, WorkflowNames, WorkflowRef};

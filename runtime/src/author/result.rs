@@ -89,6 +89,7 @@ impl fmt::Display for StepError {
             FailureKind::Failed => "failed",
             FailureKind::TimedOut => "timed out",
             FailureKind::Interrupted => "was interrupted",
+            FailureKind::Rejected => "was rejected",
             FailureKind::Cancelled => "was cancelled",
         };
         write!(f, "`{}` {how}", self.step)?;

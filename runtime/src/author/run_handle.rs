@@ -45,6 +45,12 @@ impl<Out> Start<Out> {
         self
     }
 
+    /// Who starts the run: an approval can [ask somebody else](crate::ApprovalWait::not_by_starter).
+    pub fn by(mut self, by: &str) -> Start<Out> {
+        self.request = self.request.map(|request| request.by(by));
+        self
+    }
+
     /// Sends the run a signal in the commit that creates it, or now if it exists: whoever comes first
     /// starts it, and nobody's signal is lost.
     pub fn signal(mut self, name: &str, value: impl Serialize) -> Start<Out> {

@@ -4,15 +4,17 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::limits::CHECKPOINT_BYTES_MAX;
-use tidemill_model::{Epoch, Json, OpId, OpName, RunId};
+use tidemill_model::{Epoch, Json, OpId, OpName, PromiseId, RunId};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::bodies::Checkpointer;
+use crate::engine::promises::PromiseToken;
 use crate::error::{Error, ErrorKind};
 
 /// The values that were given to [`App::state`](crate::App::state), by their type.
@@ -156,6 +158,44 @@ impl Step {
         let mut last = self.inner.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(json);
         Ok(())
+    }
+
+    /// Makes a token with which its holder can answer a promise, and nothing else, until it expires: for
+    /// a link in a message. A newer token of the same holder replaces this one; an answer that comes
+    /// with it is the holder's. The log has only a hash of it, so do not return it from the step.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::{Ctx, PromiseId, Result, Step};
+    ///
+    /// async fn invite(step: Step, (promise, who): (PromiseId, String)) -> Result<()> {
+    ///     let token = step.promise_token(&promise, &who, Duration::from_secs(86_400)).await?.token;
+    ///     let link = format!("https://flows.example.com/promises/{promise}#{token}");
+    ///     println!("mail to {who}: {link}");
+    ///     Ok(())
+    /// }
+    ///
+    /// async fn publish(ctx: Ctx, draft: String) -> Result<bool> {
+    ///     let approval = ctx.approval("publish").of(["ada", "ben"]).message(draft).start();
+    ///     for who in ["ada", "ben"] {
+    ///         ctx.run("invite", (approval.id(), who.to_owned()), invite).await?;
+    ///     }
+    ///     Ok(approval.await?.is_approved())
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("publish", publish);
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such promise; `Conflict` if it was answered or is no longer waited for;
+    /// `Invalid` if the holder's name has over 200 bytes, or the time is none or over a year;
+    /// `Unavailable` if it has 100 tokens, or nothing can be written now.
+    pub async fn promise_token(
+        &self,
+        promise: &PromiseId,
+        holder: &str,
+        life: Duration,
+    ) -> Result<PromiseToken, Error> {
+        self.inner.checkpointer.engine.promise_token(promise, Some(holder), life).await
     }
 
     /// The last checkpoint of this step, from this attempt or an earlier one; `None` if no attempt

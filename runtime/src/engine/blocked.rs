@@ -102,8 +102,8 @@ impl Driver {
                         self.run.inbox.put_back(holding.into_unrecorded());
                         return Next::Gone;
                     }
-                    // Its next life finds the signals in the log.
-                    Control::BackOff | Control::Signals => {}
+                    // Its next life finds them in the log.
+                    Control::BackOff | Control::News => {}
                     Control::Ask(ask) => {
                         let Some(next) = self.answer_halted(ask).await else { continue };
                         self.run.outcome.send_if_modified(clear_block);

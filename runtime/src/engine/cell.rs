@@ -29,7 +29,7 @@ use super::call_site::{CallSite, FailedCalls};
 use super::clock::Clock;
 use super::inbox::Inbox;
 use crate::author::result::Wording;
-use crate::author::{SignalTypes, StepError, WorkflowNames};
+use crate::author::{OutsideTypes, StepError, WorkflowNames};
 
 thread_local! {
     /// The life whose turn this thread is taking; 0 for none.
@@ -125,7 +125,8 @@ pub(crate) struct RunCell {
     clock: Clock,
     inbox: Arc<Inbox>,
     names: Arc<WorkflowNames>,
-    signal_types: Arc<SignalTypes>,
+    outside_types: Arc<OutsideTypes>,
+    started_by: Option<String>,
     woken: AtomicBool,
     detached: AtomicBool,
     cancelling: AtomicBool,
@@ -151,8 +152,9 @@ impl RunCell {
         seed: Seed,
         clock: Clock,
         inbox: Arc<Inbox>,
-        (names, signal_types): (Arc<WorkflowNames>, Arc<SignalTypes>),
+        (names, outside_types): (Arc<WorkflowNames>, Arc<OutsideTypes>),
         logged: LoggedValues,
+        started_by: Option<String>,
     ) -> Arc<RunCell> {
         let state = CellState { next_op: 1, logged, ..CellState::default() };
         Arc::new(RunCell {
@@ -162,7 +164,8 @@ impl RunCell {
             clock,
             inbox,
             names,
-            signal_types,
+            outside_types,
+            started_by,
             woken: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             cancelling: AtomicBool::new(false),
@@ -181,8 +184,13 @@ impl RunCell {
     }
 
     /// The types of the workflow's signals.
-    pub(crate) fn signal_types(&self) -> &SignalTypes {
-        &self.signal_types
+    pub(crate) fn outside_types(&self) -> &OutsideTypes {
+        &self.outside_types
+    }
+
+    /// Who started the run, as they said.
+    pub(crate) fn started_by(&self) -> Option<&str> {
+        self.started_by.as_deref()
     }
 
     pub(crate) fn seed(&self) -> Seed {

@@ -129,7 +129,7 @@ pub(crate) async fn drive(
         for control in poll_fn(|cx| run.inbox.poll_mail(cx)).await.controls {
             match control {
                 Control::Stop => return,
-                Control::BackOff | Control::Signals => {}
+                Control::BackOff | Control::News => {}
                 Control::Ask(ask) => ask.answer(Err(Error::new(ErrorKind::Internal, advice))),
                 Control::Resume(reply) => {
                     // The caller may have gone.
@@ -185,7 +185,7 @@ impl Driver {
             // A run whose step runs, or will soon, stays in memory.
             let waits = self.bodies.values().all(RunningBody::backs_off);
             let may_leave = waits && live.core.journal.has_open();
-            let Some(Mail { inputs, controls, trouble }) = self.mail(may_leave).await else {
+            let Some(Mail { mut inputs, controls, trouble }) = self.mail(may_leave).await else {
                 match self.leave(&live.core.journal) {
                     Leaving::Left => return Next::Gone,
                     Leaving::Stays => continue,
@@ -208,13 +208,14 @@ impl Driver {
                             return next;
                         }
                     },
-                    Control::Signals => {
-                        if let Err(next) = self.look_for_signals(&mut live).await {
+                    Control::News => match self.look_for_news(&mut live).await {
+                        Ok(ends) => inputs.extend(ends),
+                        Err(next) => {
                             self.run.inbox.put_back(inputs);
                             self.run.inbox.put_back_controls(controls.collect());
                             return next;
                         }
-                    }
+                    },
                     Control::BackOff => {}
                     Control::Resume(reply) => refuse_resume(reply, &self.run),
                 }
@@ -225,6 +226,10 @@ impl Driver {
                 self.run.inbox.put_back(inputs);
                 let logged = live.core.journal.head.blocked.as_ref();
                 return self.block(logged, live.core.last(), reason).await;
+            }
+            if let Err(next) = self.decide_deadlines(&mut live, &mut inputs).await {
+                self.run.inbox.put_back(inputs);
+                return next;
             }
             if !inputs.is_empty()
                 && let Err(next) = self.turn(&mut live, inputs, None).await
@@ -452,7 +457,10 @@ impl Driver {
                 FailureKind::Cancelled => {
                     tracing::info!(%run, workflow, error, "a run is cancelled");
                 }
-                FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => {
+                FailureKind::Failed
+                | FailureKind::TimedOut
+                | FailureKind::Interrupted
+                | FailureKind::Rejected => {
                     tracing::warn!(%run, workflow, at, error, "a run failed");
                 }
             }

@@ -80,6 +80,8 @@ pub struct StartRequest {
     pub id: Option<String>,
     /// Names and values to find the run by, at most 32.
     pub labels: BTreeMap<String, String>,
+    /// Who starts it, in at most 200 bytes.
+    pub by: Option<String>,
     /// What the run is sent in the same commit, also if it exists.
     pub signal: Option<SignalRequest>,
 }
@@ -93,7 +95,7 @@ impl StartRequest {
         let input = Json::of(&input)
             .map_err(|e| Error::new(ErrorKind::Invalid, format!("the input has no JSON: {e}")))?;
         let (workflow, labels) = (workflow.to_owned(), BTreeMap::new());
-        Ok(StartRequest { workflow, input, id: None, labels, signal: None })
+        Ok(StartRequest { workflow, input, id: None, labels, by: None, signal: None })
     }
 
     /// A request for a run of a workflow that is named by its function or a text.
@@ -111,10 +113,12 @@ impl StartRequest {
 
     /// The body of `POST /v1/runs`. The input is as it was given, so that a number keeps its digits.
     pub(crate) fn to_json(&self) -> String {
-        let StartRequest { workflow, input, id, labels, signal } = self;
+        let StartRequest { workflow, input, id, labels, by, signal } = self;
         let mut head = serde_json::json!({ "workflow": workflow, "labels": labels });
-        if let (Some(id), Some(head)) = (id, head.as_object_mut()) {
-            head.insert("id".to_owned(), id.as_str().into());
+        for (name, text) in [("id", id), ("by", by)] {
+            if let (Some(text), Some(head)) = (text, head.as_object_mut()) {
+                head.insert(name.to_owned(), text.as_str().into());
+            }
         }
         let head = head.to_string();
         let fields = head.strip_suffix('}').expect("an object ends with a brace");
@@ -133,6 +137,12 @@ impl StartRequest {
     pub fn id(mut self, id: &str) -> StartRequest {
         self.id = Some(id.to_owned());
         self
+    }
+
+    /// Who starts it: an approval can [ask somebody else](crate::ApprovalWait::not_by_starter).
+    #[must_use]
+    pub fn by(self, by: &str) -> StartRequest {
+        StartRequest { by: Some(by.to_owned()), ..self }
     }
 
     /// Sends the run a signal in the commit that creates it, or now if it exists.
@@ -384,6 +394,14 @@ impl Node {
             .map_err(|e| Error::caused(ErrorKind::Internal, "the request did not end", e))??;
         self.engine.gate().opened().await?;
         Ok(status)
+    }
+
+    /// The engine, unless the node shuts down.
+    pub(super) fn open_engine(&self) -> Result<Arc<Engine>, Error> {
+        match self.engine.closing.is_cancelled() {
+            true => Err(closed()),
+            false => Ok(Arc::clone(&self.engine)),
+        }
     }
 
     /// Sends a run a signal, which the run keeps until its code takes it

@@ -117,6 +117,8 @@ impl Driver {
                 self.attempt(op).or_else(|| open.attempts.last().map(|newest| newest.number))
             }
             OpKind::Timer { .. } | OpKind::Child { .. } | OpKind::Signal { .. } => None,
+            // A deadline proposes its end; it does so again when the run goes on.
+            OpKind::Promise { .. } => return None,
         };
         let (name, end) = (open.name.clone(), Box::new(end.clone()));
         Some(Event::OpHeld { op, name, attempt, end })

@@ -43,8 +43,8 @@ pub(crate) enum Control {
     /// End, or pause. What a parent asks is ignored if another run or a caller started the run of
     /// this id.
     Ask(Ask),
-    /// The run was sent signals: look for them in the file.
-    Signals,
+    /// The run was sent a signal, or a promise was answered: look in the file.
+    News,
     /// A body waits in a long back-off: look again whether the run can leave memory.
     BackOff,
     /// Drop the future and end the driver; the next process continues the run.
@@ -60,7 +60,7 @@ impl Control {
                 let _ = reply.send(Err(closed()));
             }
             Control::Ask(ask) => ask.answer(Err(closed())),
-            Control::Signals | Control::BackOff | Control::Stop => {}
+            Control::News | Control::BackOff | Control::Stop => {}
         }
     }
 }
@@ -167,7 +167,7 @@ impl Inbox {
         let at = controls.iter().position(is_cancel)?;
         match controls.remove(at) {
             Control::Ask(ask) => Some(ask),
-            Control::Resume(_) | Control::Signals | Control::BackOff | Control::Stop => None,
+            Control::Resume(_) | Control::News | Control::BackOff | Control::Stop => None,
         }
     }
 

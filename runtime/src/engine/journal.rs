@@ -192,7 +192,11 @@ impl Journal {
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
         let timers = self.ops.open.values().filter_map(|op| match &op.kind {
             OpKind::Timer { fire_at } => Some(*fire_at),
-            OpKind::Step { .. } | OpKind::Child { .. } | OpKind::Signal { .. } => None,
+            OpKind::Promise { terms, .. } if op.held.is_none() => terms.deadline,
+            OpKind::Step { .. }
+            | OpKind::Child { .. }
+            | OpKind::Signal { .. }
+            | OpKind::Promise { .. } => None,
         });
         timers.min()
     }

@@ -34,6 +34,17 @@ impl Live {
         Ok(())
     }
 
+    /// Takes in an answer that the writer has recorded. The end of the promise, if that is settled.
+    pub(crate) fn take_answer(&mut self, record: &Record) -> Result<Option<Event>, String> {
+        let Record { seq, ts, event } = record;
+        let Some(op) = event.op().filter(|op| self.core.journal.open(*op).is_some()) else {
+            return Ok(None);
+        };
+        self.core.journal.apply(*seq, *ts, event)?;
+        let held = self.core.journal.open(op).and_then(|open| open.held.as_ref());
+        Ok(held.filter(|held| held.seq == *seq).map(|held| held.end.clone()))
+    }
+
     /// Delivers the inputs one after another, and then the signals that the code waits for, as many as
     /// fit into one turn.
     pub(crate) fn turn(&mut self, inputs: &[Event], around: Surroundings) -> Pending {

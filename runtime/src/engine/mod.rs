@@ -26,6 +26,7 @@ mod line;
 pub(crate) mod live;
 pub(crate) mod polls;
 mod pool;
+pub(crate) mod promises;
 mod rebuild;
 pub(crate) mod recovery;
 pub(crate) mod refusals;
@@ -70,6 +71,7 @@ pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Starte
 use line::Line;
 use polls::Polls;
 use pool::Pool;
+pub use promises::{AnswerRequest, Answered, PromiseToken};
 use recovery::Retries;
 use refusals::Refusals;
 use registry::Registry;

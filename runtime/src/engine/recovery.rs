@@ -190,6 +190,7 @@ async fn take_up(engine: Arc<Engine>) {
         Due::Status(RunStatus::Pending),
         Due::UnobservedChild,
         Due::Signals,
+        Due::Answers,
         Due::Status(RunStatus::Blocked),
     ];
     let mut runs: u64 = 0;
@@ -208,7 +209,7 @@ async fn take_up(engine: Arc<Engine>) {
                     continue;
                 }
                 let first = match due {
-                    Due::UnobservedChild | Due::Signals => Next::Woken,
+                    Due::UnobservedChild | Due::Signals | Due::Answers => Next::Woken,
                     Due::Unwanted | Due::Status(_) => Next::Rebuild(None),
                 };
                 if !engine.load_paced(&run, first).await {

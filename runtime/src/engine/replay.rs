@@ -91,8 +91,16 @@ impl ReplayContext<'_> {
         let workflow = workflow.ok_or_else(|| unknown_workflow(self.app, &created.workflow))?;
         let (run, seed) = (self.run.clone(), created.seed);
         let inbox = Arc::clone(self.inbox);
-        let names = (Arc::clone(&self.app.names), Arc::clone(&workflow.signals));
-        let cell = RunCell::new(run, seed, self.clock.clone(), inbox, names, logged(log));
+        let names = (Arc::clone(&self.app.names), Arc::clone(&workflow.outside));
+        let cell = RunCell::new(
+            run,
+            seed,
+            self.clock.clone(),
+            inbox,
+            names,
+            logged(log),
+            created.by.clone(),
+        );
         let life = Some(Life::new(cell, self.noting(created, log)));
         let bodies = FxHashMap::default();
         Ok(Replay { stage: self, workflow, log, rest: log, life, bodies, told: false })
@@ -247,9 +255,9 @@ impl ReplayContext<'_> {
 fn gives_float(record: &Record) -> bool {
     match &record.event {
         Event::RunCreated(created) => created.input.has_float(),
-        Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => {
-            output.has_float()
-        }
+        Event::StepCompleted { output, .. }
+        | Event::ChildCompleted { output, .. }
+        | Event::PromiseResolved { output, .. } => output.has_float(),
         Event::SignalReceived(signal) => signal.value.has_float(),
         _ => false,
     }

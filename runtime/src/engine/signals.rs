@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use tidemill_model::{Json, OpName, RunId, Seq, Signal};
+use tidemill_model::{Event, Json, OpName, RunId, Seq, Signal};
 
 use super::Engine;
 use super::driver::{Driver, Next};
@@ -94,7 +94,7 @@ impl Engine {
         let SignalOutcome { number, existing, seq } =
             self.store.signal(run.clone(), signal).await?;
         if !existing {
-            self.tell_signal(run);
+            self.tell_news(run);
         }
         Ok(Signalled { number, existing, seq })
     }
@@ -113,18 +113,18 @@ impl Engine {
             return Ok(());
         }
         let Some(workflow) = self.app.workflows.get(workflow) else { return Ok(()) };
-        workflow.signals.check(&signal.name, &signal.value).map_err(|why| {
+        workflow.outside.signals.check(&signal.name, &signal.value).map_err(|why| {
             Error::invalid(format!("signal `{}` cannot have this value: {why}", signal.name))
         })
     }
 
-    /// Lets a run's driver look for signals, and loads the run for that, when few enough others are being
-    /// loaded. A node that closes tells nobody: the next process loads the run.
-    pub(super) fn tell_signal(self: &Arc<Self>, run: &RunId) {
+    /// Lets a run's driver look for what came from outside, and loads the run for that, when few enough
+    /// others are being loaded. A node that closes tells nobody: the next process loads the run.
+    pub(super) fn tell_news(self: &Arc<Self>, run: &RunId) {
         let tell = |engine: &Arc<Engine>, run: &RunId, place| {
             let this = Arc::clone(engine);
             let drive = move |run| this.drive(run, Next::Woken, place);
-            let _ = engine.registry.control(run, Control::Signals, drive);
+            let _ = engine.registry.control(run, Control::News, drive);
         };
         if self.registry.loaded(run).is_some() {
             return tell(self, run, None);
@@ -141,8 +141,14 @@ impl Engine {
 }
 
 impl Driver {
+    /// Takes in what came from outside since the driver last looked. The ends that came of it.
+    pub(super) async fn look_for_news(&mut self, live: &mut Live) -> Result<Vec<Event>, Next> {
+        self.look_for_signals(live).await?;
+        self.look_for_answers(live).await
+    }
+
     /// Takes in the signals that the run was sent since it last looked.
-    pub(super) async fn look_for_signals(&mut self, live: &mut Live) -> Result<(), Next> {
+    async fn look_for_signals(&mut self, live: &mut Live) -> Result<(), Next> {
         let known = live.core.journal.head.signals.received();
         let found = self.engine.store.reads().signals_after(&self.run.id, known).await;
         let taken = match found {

@@ -14,12 +14,15 @@ use crate::author::near::did_you_mean;
 use crate::error::{Error, ErrorKind};
 use crate::store::writer::{Creation, NewRun};
 
+/// The longest name of who starts a run.
+const BY_BYTES_MAX: usize = 200;
+
 /// Checks a request and returns the run that it asks for.
 pub(super) fn validate(
     engine: &Engine,
     request: StartRequest,
 ) -> Result<(NewRun, Option<Signal>), Error> {
-    let StartRequest { workflow, input, id, labels, signal } = request;
+    let StartRequest { workflow, input, id, labels, by, signal } = request;
     let found =
         OpName::new(&workflow).ok().and_then(|name| engine.app.workflows.get_key_value(&name));
     let (workflow, registered) = found.ok_or_else(|| {
@@ -50,8 +53,20 @@ pub(super) fn validate(
         parent: None,
         app_version: engine.app.version.clone(),
         durability: Durability::Local,
+        by: check_by(by)?,
     };
     Ok((NewRun::new(id, Box::new(created)), signal))
+}
+
+/// Who starts the run, if they said.
+fn check_by(by: Option<String>) -> Result<Option<String>, Error> {
+    match by.map(|by| by.trim().to_owned()).filter(|by| !by.is_empty()) {
+        Some(by) if by.len() > BY_BYTES_MAX => {
+            let bytes = by.len();
+            Err(Error::invalid(format!("`by` has {bytes} bytes, of at most {BY_BYTES_MAX}")))
+        }
+        by => Ok(by),
+    }
 }
 
 /// The error for an input that the workflow cannot read. `null` stands for an input that was left out.
@@ -115,7 +130,7 @@ pub(super) async fn start(
         }
         Creation::Existing(seq, was_signalled) => {
             if was_signalled {
-                engine.tell_signal(&id);
+                engine.tell_news(&id);
             }
             Ok(Started { id, existing: true, seq })
         }

@@ -98,7 +98,7 @@ impl CancelPlan {
                 continue;
             }
             let begun = match (&open.kind, driver.bodies.get(&op)) {
-                (OpKind::Timer { .. }, _) => Some(0),
+                (OpKind::Timer { .. } | OpKind::Promise { .. }, _) => Some(0),
                 // What was delivered is the code's, if it takes it.
                 (OpKind::Signal { given }, _) => given.is_none().then_some(0),
                 (OpKind::Child { .. }, _) => None,
@@ -135,7 +135,8 @@ fn children_to_cancel(live: &Live) -> Vec<(OpId, RunId)> {
         OpKind::Child { .. }
         | OpKind::Step { .. }
         | OpKind::Timer { .. }
-        | OpKind::Signal { .. } => None,
+        | OpKind::Signal { .. }
+        | OpKind::Promise { .. } => None,
     };
     journal.open_ops().into_iter().filter_map(child).collect()
 }

@@ -7,6 +7,7 @@
 //! | `timer.rs` | `timer_started` | `timer_fired` | a timer of the process |
 //! | `child.rs` | `child_started` | `child_completed`, `child_failed` | a run |
 //! | `signal.rs` | `signal_started` | `signal_taken` | whoever sends one |
+//! | `promise.rs` | `promise_started` | `promise_resolved`, `promise_rejected` | whoever answers |
 //! | `now.rs` | `now` | the same event | |
 //! | `status.rs` | `status_set` | the same event | |
 //!
@@ -37,6 +38,7 @@ pub(crate) mod cancel;
 pub(crate) mod child;
 mod now;
 mod operation;
+pub(crate) mod promise;
 mod signal;
 mod status;
 mod step;
@@ -53,6 +55,7 @@ use crate::engine::run_core::RunCore;
 use crate::engine::turn::Pending;
 pub use child::Child;
 pub(crate) use operation::{Operation, bad_name};
+pub use promise::{ApprovalWait, Promise};
 pub use signal::{SignalWait, SignalWithin};
 pub use step::Call;
 pub use timer::Sleep;
@@ -63,6 +66,8 @@ pub(crate) enum Effect {
     Body { op: OpId, body: StepBody },
     /// Set a timer.
     Timer { op: OpId, fire_at: Timestamp, counted: bool },
+    /// Set the timer of a promise's deadline, if it has one.
+    Deadline { op: OpId },
     /// Drop what served an operation that has ended.
     Ended { op: OpId },
     /// Cancel what serves an operation that was dropped, or that ended with its run's cancel.
@@ -90,6 +95,7 @@ pub(crate) fn ask(
         Event::TimerStarted { op, fire_at, .. } => {
             pending.effects.push(Effect::Timer { op: *op, fire_at: *fire_at, counted });
         }
+        Event::PromiseStarted { op, .. } => pending.effects.push(Effect::Deadline { op: *op }),
         Event::ChildStarted { .. } => {
             pending.children.extend(child::create(core, &event, labels)?);
         }
@@ -113,7 +119,13 @@ pub(crate) fn end(pending: &mut Pending, end: &Event) {
 pub(crate) fn drop_op(pending: &mut Pending, journal: &Journal, op: OpId) {
     let child = match journal.open(op).map(|open| &open.kind) {
         Some(OpKind::Child { child, .. }) => Some(child.clone()),
-        Some(OpKind::Step { .. } | OpKind::Timer { .. } | OpKind::Signal { .. }) | None => None,
+        Some(
+            OpKind::Step { .. }
+            | OpKind::Timer { .. }
+            | OpKind::Signal { .. }
+            | OpKind::Promise { .. },
+        )
+        | None => None,
     };
     pending.effects.push(Effect::Dropped { op, child });
 }
@@ -126,6 +138,7 @@ impl Effect {
             Effect::Timer { op, fire_at, counted } => {
                 timer::set(driver, journal, op, (fire_at, counted));
             }
+            Effect::Deadline { op } => promise::set_deadline(driver, journal, op),
             Effect::Ended { op } => {
                 driver.bodies.remove(&op);
                 driver.timers.remove(&op);
@@ -172,6 +185,7 @@ pub(crate) fn resume(
                 let Some(body) = bodies.remove(&op) else { continue };
                 effects.extend(step::resume(driver, core, pending, (op, body), now));
             }
+            OpKind::Promise { .. } => effects.push(Effect::Deadline { op }),
             OpKind::Timer { .. }
             | OpKind::Step { .. }
             | OpKind::Child { .. }

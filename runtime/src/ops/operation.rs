@@ -88,6 +88,16 @@ impl<T: DeserializeOwned> Operation<T> {
         self.cell.refuse(reason, self.at);
     }
 
+    /// Lets it fail at its first poll, without a trace in the log.
+    ///
+    /// # Panics
+    /// If it has started.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        if self.asked().is_some() {
+            self.stage = CallState::Unfit(failure);
+        }
+    }
+
     /// Whether it has not started yet.
     pub(crate) fn is_new(&self) -> bool {
         matches!(self.stage, CallState::New(..))
@@ -148,12 +158,16 @@ impl<T: DeserializeOwned> Operation<T> {
 
     fn resolve(&self, op: OpId, end: Event) -> Poll<Result<T, StepError>> {
         let output = match end {
-            Event::StepCompleted { output, .. } | Event::ChildCompleted { output, .. } => output,
+            Event::StepCompleted { output, .. }
+            | Event::ChildCompleted { output, .. }
+            | Event::PromiseResolved { output, .. } => output,
             Event::TimerFired { .. } => Json::null(),
             Event::StepFailed { error, attempts, .. } => {
                 return Poll::Ready(Err(self.failed(error, attempts)));
             }
-            Event::ChildFailed { error, .. } => return Poll::Ready(Err(self.failed(error, 0))),
+            Event::ChildFailed { error, .. } | Event::PromiseRejected { error, .. } => {
+                return Poll::Ready(Err(self.failed(error, 0)));
+            }
             other => unreachable!("{} ends no operation", other.kind()),
         };
         self.read(op, &output)

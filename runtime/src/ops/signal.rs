@@ -51,7 +51,7 @@ impl Ctx {
     #[track_caller]
     pub fn signal<T: DeserializeOwned + 'static>(&self, name: &str) -> SignalWait<T> {
         let operation = self.operation("ctx.signal()", name, |op, name| {
-            self.cell().signal_types().note::<T>(&name);
+            self.cell().outside_types().signals.note::<T>(&name);
             Ok(Event::SignalStarted { op, name }.into())
         });
         SignalWait { ctx: self.clone(), operation }

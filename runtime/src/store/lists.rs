@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{Row, waits};
-use tidemill_eventlog::{run_list, signals};
+use tidemill_eventlog::{promises, run_list, signals};
 use tidemill_model::{
     BlockReason, Event, OldestBlocked, OpId, RunCounts, RunId, RunState, RunStatus, RunSummary,
     Seq, Timestamp, WaitsFor,
@@ -171,6 +171,8 @@ pub(crate) enum Due {
     UnobservedChild,
     /// It keeps signals that its code has not taken.
     Signals,
+    /// One of its promises was answered, and it has not observed that.
+    Answers,
 }
 
 /// The next runs that have something to do; empty if there are no more.
@@ -180,6 +182,7 @@ pub(super) fn due(file: &Connection, due: Due, after: Seq) -> Result<Vec<DueRun>
         Due::Status(status) => due::in_status(file, status, after, PAGE),
         Due::UnobservedChild => due::with_unobserved_child(file, after, PAGE),
         Due::Signals => signals::runs_that_keep(file, after, PAGE),
+        Due::Answers => promises::answered_runs(file, after, PAGE),
     }
 }
 

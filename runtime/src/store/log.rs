@@ -1,7 +1,7 @@
 //! Reads the log of one run.
 
 use rusqlite::Connection;
-use tidemill_eventlog::{Row, query, signals};
+use tidemill_eventlog::{Row, promises, query, signals};
 use tidemill_model::{BlockReason, Event, EventClass, RunCreated, RunId, Seq, Timestamp};
 
 use crate::error::{Error, ErrorKind};
@@ -89,7 +89,19 @@ pub(crate) fn signals_after(
     run: &RunId,
     number: u32,
 ) -> Result<Vec<Record>, Error> {
-    let rows = signals::after(connection, run, number, u32::MAX)?;
+    records(run, &signals::after(connection, run, number, u32::MAX)?)
+}
+
+/// The answers that a run's promises were given after a position, in the order of the log.
+pub(crate) fn answers_after(
+    connection: &Connection,
+    run: &RunId,
+    after: Seq,
+) -> Result<Vec<Record>, Error> {
+    records(run, &promises::answers_after(connection, run, after)?)
+}
+
+fn records(run: &RunId, rows: &[Row]) -> Result<Vec<Record>, Error> {
     let record = |row: &Row| {
         let event = row.event().map_err(|e| {
             let message = format!("event {} of run `{run}` cannot be read: {e}", row.seq);

@@ -3,7 +3,7 @@
 //!
 //! | verb | does |
 //! |---|---|
-//! | `commit`, `create`, `record`, `signal` | append to the log and answer when that is durable |
+//! | `commit`, `create`, `record`, `signal`, `promise` | append to the log and answer when that is durable |
 //! | `prunable`, `prune` | find the ended runs that leave, and remove them |
 //! | `log` | reads the whole log of a run |
 //! | `find`, `children` | read a run's state, and the children that it waits for |
@@ -29,13 +29,14 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
+use tidemill_eventlog::promises::{self, ListedPromise, PromiseFilter, PromiseRow};
 use tidemill_eventlog::prunable::{self, Look};
 use tidemill_eventlog::prune::PrunableRun;
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{OwnCopy, signals, waits};
 use tidemill_model::{
-    ComparedSeqs, OldestBlocked, OpId, OpName, RetentionJudge, RunCounts, RunId, RunPage, RunState,
-    Seq, Signal, Timestamp, WaitsFor,
+    ComparedSeqs, OldestBlocked, OpId, OpName, PromiseId, RetentionJudge, RunCounts, RunId,
+    RunPage, RunState, Seq, Signal, Timestamp, WaitsFor,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -49,8 +50,8 @@ pub(crate) use open::OpenFile;
 pub(crate) use process::Processes;
 use readers::Lane;
 use writer::{
-    Aside, Creation, Faults, NewRun, Pace, PruneOutcome, QueueSize, Refusing, Reply, Setup,
-    SignalOutcome, Tally, Turn, WatchCommits, Writer,
+    Aside, Creation, Faults, NewRun, Pace, PromiseChange, PromiseOutcome, PruneOutcome, QueueSize,
+    Refusing, Reply, Setup, SignalOutcome, Tally, Turn, WatchCommits, Writer,
 };
 
 /// The handle of an open file; clones share it.
@@ -109,6 +110,15 @@ impl Store {
     /// Sends a run a signal.
     pub(crate) async fn signal(&self, run: RunId, signal: Signal) -> Result<SignalOutcome, Error> {
         self.writer.signal(run, signal).await
+    }
+
+    /// Answers a promise, or makes a token for it.
+    pub(crate) async fn promise(
+        &self,
+        id: PromiseId,
+        change: PromiseChange,
+    ) -> Result<PromiseOutcome, Error> {
+        self.writer.promise(id, change).await
     }
 
     /// Records an event of a step's attempt.
@@ -204,6 +214,31 @@ impl Reads {
     ) -> Result<Vec<Record>, Error> {
         let run = run.clone();
         self.lane.read(move |file| log::signals_after(file, &run, number)).await
+    }
+
+    /// The answers that a run's promises were given after a position.
+    pub(crate) async fn answers_after(
+        &self,
+        run: &RunId,
+        after: Seq,
+    ) -> Result<Vec<Record>, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| log::answers_after(file, &run, after)).await
+    }
+
+    /// A promise; `None` if there is none of this id.
+    pub(crate) async fn promise(&self, id: &PromiseId) -> Result<Option<PromiseRow>, Error> {
+        let id = id.clone();
+        self.lane.read(move |file| Ok(promises::find(file, &id.run, id.op)?)).await
+    }
+
+    /// Promises in the order in which they began.
+    pub(crate) async fn promises(
+        &self,
+        filter: PromiseFilter,
+        limit: u32,
+    ) -> Result<Vec<ListedPromise>, Error> {
+        self.lane.read(move |file| Ok(promises::promises(file, &filter, limit)?)).await
     }
 
     /// Whether a run was sent a signal with this key.

@@ -17,7 +17,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else {
 
 /// Records checkpoints of one attempt.
 pub(crate) struct Checkpointer {
-    pub(super) engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
 }
 
 impl Checkpointer {

@@ -15,6 +15,7 @@ mod odd_logs;
 mod place;
 mod prefixes;
 mod program;
+mod promises;
 mod refused;
 mod retention;
 mod signals;

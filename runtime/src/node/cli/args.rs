@@ -173,13 +173,16 @@ pub(super) struct NewRunArgs {
     /// A label, such as `--label team=search`; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub(super) labels: Vec<(String, String)>,
+    /// Who starts it: an approval can ask somebody else
+    #[arg(long, value_name = "NAME")]
+    pub(super) by: Option<String>,
 }
 
 impl NewRunArgs {
     pub(super) fn request(self) -> StartRequest {
-        let NewRunArgs { workflow, input, id, labels } = self;
+        let NewRunArgs { workflow, input, id, labels, by } = self;
         let labels = labels.into_iter().collect();
-        StartRequest { workflow, input, id, labels, signal: None }
+        StartRequest { workflow, input, id, labels, by, signal: None }
     }
 }
 

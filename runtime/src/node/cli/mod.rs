@@ -114,6 +114,7 @@ fn exit_code(kind: ErrorKind) -> ExitCode {
         ErrorKind::Fenced => ExitCode::from(EXIT_FENCED),
         ErrorKind::Invalid
         | ErrorKind::NotFound
+        | ErrorKind::Forbidden
         | ErrorKind::Conflict
         | ErrorKind::Unavailable
         | ErrorKind::Corrupt
@@ -186,7 +187,10 @@ pub(super) fn print_end(run: &RunId, ended: &RunResult, whole: Option<&str>) -> 
         RunResult::Failed(failure) => {
             let how = match failure.kind {
                 FailureKind::Cancelled => "was cancelled",
-                FailureKind::Failed | FailureKind::TimedOut | FailureKind::Interrupted => "failed",
+                FailureKind::Failed
+                | FailureKind::TimedOut
+                | FailureKind::Interrupted
+                | FailureKind::Rejected => "failed",
             };
             say(&format!("error: run {run} {how}: {failure}"));
             ExitCode::FAILURE

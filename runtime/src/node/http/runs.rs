@@ -48,6 +48,9 @@ pub(super) struct StartBody {
     /// Names and values to find the run by, at most 32.
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// Who starts it, in at most 200 bytes.
+    #[serde(default)]
+    by: Option<String>,
     /// What the run is sent in the same commit, also if it exists.
     #[serde(default)]
     signal: Option<SignalBody>,
@@ -58,10 +61,10 @@ pub(crate) async fn start(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let StartBody { workflow, input, id, labels, signal } =
+    let StartBody { workflow, input, id, labels, by, signal } =
         body::object(request, Route::StartRun).await?;
     let signal = signal.map(SignalBody::request);
-    let request = StartRequest { workflow, input, id, labels, signal };
+    let request = StartRequest { workflow, input, id, labels, by, signal };
     let started = api.node.start_request(request).await?;
     let run = shown(&api, started.id).await?;
     let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };

@@ -5,7 +5,8 @@ use tidemill_model::{EncodedEvent, Event, EventClass, RunId, RunStatus, Seq, Sig
 
 use super::commit::{Committer, LogResult};
 use super::message::{
-    Aside, Create, Creation, Message, NewRun, Prune, PruneOutcome, SignalOutcome, Turn,
+    Aside, Create, Creation, Message, NewRun, PromiseOutcome, Prune, PruneOutcome, SignalOutcome,
+    Turn,
 };
 use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
@@ -24,6 +25,7 @@ pub(super) enum Done {
     Create(Result<Creation, Error>),
     Aside(Result<(), Error>),
     Signal(Result<SignalOutcome, Error>),
+    Promise(Result<PromiseOutcome, Error>),
     Prune(Vec<PruneOutcome>),
     /// The message itself cannot be written.
     Unfit(Error),
@@ -58,6 +60,7 @@ impl Committer {
             Message::Turn(turn) => self.turn(turn),
             Message::Create(create) => self.create(create).map(Done::Create),
             Message::Signal(send) => self.signal(&send.run, &send.signal).map(Done::Signal),
+            Message::Promise(change) => self.promise(change).map(Done::Promise),
             Message::Aside(aside) => self.aside(aside).map(Done::Aside),
             Message::Prune(prune) => self.prune(prune).map(Done::Prune),
         }
@@ -260,7 +263,7 @@ impl Committer {
         Ok(Err(Error::new(ErrorKind::Conflict, message)))
     }
 
-    fn append(&mut self, run: &RunId, event: &EncodedEvent) -> LogResult<Appended> {
+    pub(super) fn append(&mut self, run: &RunId, event: &EncodedEvent) -> LogResult<Appended> {
         let (now, columns) = (self.clock.wall(), event.columns());
         let at = self.appender.append_columns(&self.connection, now, Some(run), &columns)?;
         projection::project(&self.connection, at, Some(run), event.event())?;
@@ -270,54 +273,57 @@ impl Committer {
 }
 
 /// Answers a message. The caller may have gone; what was written stays written.
+///
+/// # Panics
+/// If a message was applied as another.
 pub(super) fn answer(message: Message, done: Done) {
-    match message {
-        Message::Turn(turn) => {
-            let Turn { inbox, events: spent, .. } = *turn;
-            inbox.reply(match done {
-                Done::Turn { reply, taken } => {
-                    taken.into_iter().for_each(|input| inbox.push(input));
-                    match reply {
-                        Ok(Appending { last, children }) => {
-                            TurnReply::Committed { last, children, spent }
-                        }
-                        Err(Stale) => TurnReply::Stale,
-                    }
-                }
-                Done::Unfit(error) => TurnReply::Unfit(error),
-                Done::Refused(error) => TurnReply::Refused(error),
-                Done::Create(_) | Done::Aside(_) | Done::Signal(_) | Done::Prune(_) => {
-                    unreachable!("a turn is not applied as another")
-                }
-            });
+    match (message, done) {
+        (Message::Turn(turn), done) => answer_turn(*turn, done),
+        (Message::Create(create), Done::Create(created)) => drop(create.reply.send(created)),
+        (Message::Create(create), Done::Unfit(error) | Done::Refused(error)) => {
+            drop(create.reply.send(Err(error)));
         }
-        Message::Create(create) => drop(create.reply.send(match done {
-            Done::Create(created) => created,
-            Done::Unfit(error) | Done::Refused(error) => Err(error),
-            Done::Turn { .. } | Done::Aside(_) | Done::Signal(_) | Done::Prune(_) => {
-                unreachable!("a creation is not applied as another")
-            }
-        })),
-        Message::Aside(aside) => drop(aside.reply.send(match done {
-            Done::Aside(recorded) => recorded,
-            Done::Unfit(error) | Done::Refused(error) => Err(error),
-            Done::Turn { .. } | Done::Create(_) | Done::Signal(_) | Done::Prune(_) => {
-                unreachable!("an aside is not applied as another")
-            }
-        })),
-        Message::Signal(send) => drop(send.reply.send(match done {
-            Done::Signal(sent) => sent,
-            Done::Unfit(error) | Done::Refused(error) => Err(error),
-            Done::Turn { .. } | Done::Create(_) | Done::Aside(_) | Done::Prune(_) => {
-                unreachable!("a signal is not applied as another")
-            }
-        })),
-        Message::Prune(prune) => drop(prune.reply.send(match done {
-            Done::Prune(left) => Ok(left),
-            Done::Unfit(error) | Done::Refused(error) => Err(error),
-            Done::Turn { .. } | Done::Create(_) | Done::Aside(_) | Done::Signal(_) => {
-                unreachable!("runs leave by a message of their own")
-            }
-        })),
+        (Message::Aside(aside), Done::Aside(recorded)) => drop(aside.reply.send(recorded)),
+        (Message::Aside(aside), Done::Unfit(error) | Done::Refused(error)) => {
+            drop(aside.reply.send(Err(error)));
+        }
+        (Message::Signal(send), Done::Signal(sent)) => drop(send.reply.send(sent)),
+        (Message::Signal(send), Done::Unfit(error) | Done::Refused(error)) => {
+            drop(send.reply.send(Err(error)));
+        }
+        (Message::Promise(change), Done::Promise(changed)) => drop(change.reply.send(changed)),
+        (Message::Promise(change), Done::Unfit(error) | Done::Refused(error)) => {
+            drop(change.reply.send(Err(error)));
+        }
+        (Message::Prune(prune), Done::Prune(left)) => drop(prune.reply.send(Ok(left))),
+        (Message::Prune(prune), Done::Unfit(error) | Done::Refused(error)) => {
+            drop(prune.reply.send(Err(error)));
+        }
+        (
+            Message::Create(_)
+            | Message::Aside(_)
+            | Message::Signal(_)
+            | Message::Promise(_)
+            | Message::Prune(_),
+            _,
+        ) => unreachable!("a message is not applied as another"),
     }
+}
+
+fn answer_turn(turn: Turn, done: Done) {
+    let Turn { inbox, events: spent, .. } = turn;
+    inbox.reply(match done {
+        Done::Turn { reply, taken } => {
+            taken.into_iter().for_each(|input| inbox.push(input));
+            match reply {
+                Ok(Appending { last, children }) => TurnReply::Committed { last, children, spent },
+                Err(Stale) => TurnReply::Stale,
+            }
+        }
+        Done::Unfit(error) => TurnReply::Unfit(error),
+        Done::Refused(error) => TurnReply::Refused(error),
+        Done::Create(_) | Done::Aside(_) | Done::Signal(_) | Done::Promise(_) | Done::Prune(_) => {
+            unreachable!("a turn is not applied as another")
+        }
+    });
 }

@@ -262,8 +262,8 @@ impl Committer {
                 self.last.remove(&create.new.id);
             }
             Message::Aside(aside) => self.attempts.forget(&aside.run),
-            // Ended runs are not remembered, and a signal is no event that a turn is checked by.
-            Message::Signal(_) | Message::Prune(_) => {}
+            // Ended runs are not remembered, and no turn is checked by what comes from outside.
+            Message::Signal(_) | Message::Promise(_) | Message::Prune(_) => {}
         }
     }
 

@@ -91,6 +91,7 @@ pub(super) fn unfit(error: &Error) -> Error {
         ErrorKind::Corrupt => ErrorKind::Corrupt,
         ErrorKind::Invalid
         | ErrorKind::NotFound
+        | ErrorKind::Forbidden
         | ErrorKind::Conflict
         | ErrorKind::Fenced
         | ErrorKind::Unavailable

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tidemill_eventlog::prune::PrunableRun;
 use tidemill_model::{
-    ComparedSeqs, EncodedEvent, Event, OpId, RunCreated, RunId, RunStatus, Seq, Signal, Stays,
+    AnswerNote, ComparedSeqs, EncodedEvent, Event, OpId, PromiseAnswer, PromiseId, RunCreated,
+    RunId, RunStatus, Seq, Signal, Stays, TokenGrant, Verdict,
 };
 use tokio::sync::oneshot;
 
@@ -17,6 +18,7 @@ pub(crate) enum Message {
     Create(Create),
     Aside(Aside),
     Signal(SendSignal),
+    Promise(ChangePromise),
     Prune(Prune),
 }
 
@@ -29,6 +31,7 @@ impl Message {
             Message::Create(create) => Some(&create.new.id),
             Message::Aside(aside) => Some(&aside.run),
             Message::Signal(send) => Some(&send.run),
+            Message::Promise(change) => Some(&change.id.run),
             Message::Prune(_) => None,
         }
     }
@@ -38,7 +41,7 @@ impl Message {
         match self {
             Message::Turn(turn) => turn.events.len() + turn.children.len(),
             Message::Create(create) => 1 + usize::from(create.signal.is_some()),
-            Message::Aside(_) | Message::Signal(_) => 1,
+            Message::Aside(_) | Message::Signal(_) | Message::Promise(_) => 1,
             Message::Prune(prune) => prune.rows(),
         }
     }
@@ -52,6 +55,7 @@ impl Message {
             }
             Message::Create(create) => create.new.bytes() + create.signal.as_ref().map_or(0, bytes),
             Message::Signal(send) => bytes(&send.signal),
+            Message::Promise(change) => change.bytes(),
             Message::Aside(aside) => aside.event.bytes(),
             Message::Prune(_) => 0,
         }
@@ -102,9 +106,11 @@ impl NewRun {
     }
 }
 
+/// What an event from outside has beside its value: some hundred bytes.
+const BESIDE: usize = 200;
+
 /// About how many bytes the event of a signal has.
 fn bytes(signal: &Signal) -> usize {
-    const BESIDE: usize = 200;
     signal.value.as_str().len() + BESIDE
 }
 
@@ -122,6 +128,50 @@ pub(crate) struct SignalOutcome {
     /// Whether the run had one of this key before.
     pub(crate) existing: bool,
     pub(crate) seq: Seq,
+}
+
+/// Answers a promise, or makes a token for it.
+pub(crate) struct ChangePromise {
+    pub(crate) id: PromiseId,
+    pub(crate) change: PromiseChange,
+    pub(crate) reply: oneshot::Sender<Result<PromiseOutcome, Error>>,
+}
+
+/// What changes of a promise.
+pub(crate) enum PromiseChange {
+    /// An answer; the hash of the token with which it came, if it came with one.
+    Answer(Box<PromiseAnswer>, Option<String>),
+    /// A new token.
+    Grant(TokenGrant),
+}
+
+impl ChangePromise {
+    fn bytes(&self) -> usize {
+        let value = match &self.change {
+            PromiseChange::Answer(answer, _) => answer.value.as_ref(),
+            PromiseChange::Grant(_) => None,
+        };
+        value.map_or(0, |value| value.as_str().len()) + BESIDE
+    }
+
+    /// Whether it comes from the run's own timer and not from outside.
+    pub(super) fn is_expiry(&self) -> bool {
+        match &self.change {
+            PromiseChange::Answer(answer, _) => answer.verdict == Verdict::Expired,
+            PromiseChange::Grant(_) => false,
+        }
+    }
+}
+
+/// What became of a change of a promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PromiseOutcome {
+    /// The answer as it was recorded, now or before; `None` for a token.
+    pub(crate) note: Option<AnswerNote>,
+    /// Whether the promise had this answer before.
+    pub(crate) existing: bool,
+    /// How many of the answers so far approve.
+    pub(crate) approvals: usize,
 }
 
 /// Creates a run that is not a child.

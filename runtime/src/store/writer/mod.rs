@@ -29,6 +29,7 @@ mod intake;
 mod keys;
 mod message;
 mod pace;
+mod promise;
 mod queue;
 mod tally;
 #[cfg(test)]
@@ -41,7 +42,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tidemill_eventlog::Appender;
 use tidemill_eventlog::prune::PrunableRun;
-use tidemill_model::{ComparedSeqs, RunId, Signal};
+use tidemill_model::{ComparedSeqs, PromiseId, RunId, Signal};
 use tokio::sync::oneshot;
 
 use commit::Committer;
@@ -51,7 +52,8 @@ pub(crate) use faults::Faults;
 use gather::Gather;
 use intake::Intake;
 pub(crate) use message::{
-    Aside, Create, Creation, Message, NewRun, Prune, PruneOutcome, SendSignal, SignalOutcome, Turn,
+    Aside, ChangePromise, Create, Creation, Message, NewRun, PromiseChange, PromiseOutcome, Prune,
+    PruneOutcome, SendSignal, SignalOutcome, Turn,
 };
 pub(crate) use pace::Pace;
 use queue::Queue;
@@ -172,6 +174,24 @@ impl Writer {
         let work = self.clock.work_beside();
         self.queue.try_push(Message::Signal(SendSignal { run, signal, reply }))?;
         work.hand_over();
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Changes a promise. What comes from outside is refused at once if too many wait.
+    pub(crate) async fn promise(
+        &self,
+        id: PromiseId,
+        change: PromiseChange,
+    ) -> Result<PromiseOutcome, Error> {
+        let (reply, answer) = oneshot::channel();
+        let change = ChangePromise { id, change, reply };
+        if change.is_expiry() {
+            self.push(Message::Promise(change)).await?;
+        } else {
+            let work = self.clock.work_beside();
+            self.queue.try_push(Message::Promise(change))?;
+            work.hand_over();
+        }
         answer.await.map_err(|_| closed())?
     }
 

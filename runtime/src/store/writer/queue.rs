@@ -83,7 +83,7 @@ fn move_slice(
 #[derive(Default)]
 struct Lanes {
     messages: VecDeque<Message>,
-    /// The creations and signals, in a lane of their own, so that a start does not wait behind ten
+    /// What comes from outside (creations, signals, answers), in a lane of their own, so that a start does not wait behind ten
     /// thousand turns, nor a turn behind as many signals.
     creations: VecDeque<Message>,
     /// The size of both; its messages are counted when somebody asks.
@@ -128,11 +128,11 @@ impl Queue {
         self.put(message)
     }
 
-    /// Queues what comes from outside, a creation or a signal, if there is a place in its lane.
+    /// Queues what comes from outside, a creation, a signal or an answer, if there is a place in its lane.
     pub(super) fn try_push(&self, message: Message) -> Result<(), Error> {
         let place = self.creations.try_acquire_many(weight(&message)).map_err(|_| {
             let message = format!(
-                "too many runs are being started, or sent signals: those that wait have over \
+                "too many runs are being started, sent signals or answered: those that wait have over \
                  kib={CREATIONS_MAX}; try again later"
             );
             Error::new(ErrorKind::Unavailable, message)
@@ -149,7 +149,12 @@ impl Queue {
         state.size.rows += message.rows();
         state.size.bytes += message.bytes();
         match message {
-            Message::Create(_) | Message::Signal(_) => state.creations.push_back(message),
+            Message::Promise(change) if change.is_expiry() => {
+                state.messages.push_back(Message::Promise(change));
+            }
+            Message::Create(_) | Message::Signal(_) | Message::Promise(_) => {
+                state.creations.push_back(message);
+            }
             Message::Turn(_) | Message::Aside(_) | Message::Prune(_) => {
                 state.messages.push_back(message);
             }

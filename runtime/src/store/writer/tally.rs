@@ -69,6 +69,7 @@ impl Tally {
                 }
                 (Message::Create(_), Done::Create(Ok(Creation::Existing(_, true)))) => 1,
                 (Message::Signal(_), Done::Signal(Ok(sent))) => usize::from(!sent.existing),
+                (Message::Promise(_), Done::Promise(Ok(done))) => usize::from(!done.existing),
                 (Message::Aside(aside), Done::Aside(Ok(()))) => {
                     if let Event::StepAttemptFailed { .. } = aside.event.event() {
                         self.steps_retried.add_one();
@@ -84,6 +85,7 @@ impl Tally {
                     | Message::Create(_)
                     | Message::Aside(_)
                     | Message::Signal(_)
+                    | Message::Promise(_)
                     | Message::Prune(_),
                     _,
                 ) => 0,

@@ -1,5 +1,6 @@
-//! The types of a workflow's signals, as far as its code has asked for them in this process: so a value
-//! of another type is refused when it is sent, instead of blocking the run that takes it.
+//! The types of what a workflow is sent from outside, as far as its code has asked for them in this
+//! process: so a value of another type is refused when it is sent, instead of blocking the run that
+//! takes it.
 
 use std::any::TypeId;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,11 +12,18 @@ use tidemill_model::{Json, OpName};
 /// Says why a value is none of a type.
 type Reads = fn(&Json) -> Result<(), String>;
 
-/// The types by the signals' names. A name may have several: each wait has its own.
+/// The types of a workflow's signals and promises.
 #[derive(Default)]
-pub(crate) struct SignalTypes(Mutex<FxHashMap<OpName, Vec<(TypeId, Reads)>>>);
+pub(crate) struct OutsideTypes {
+    pub(crate) signals: TypesByName,
+    pub(crate) promises: TypesByName,
+}
 
-impl SignalTypes {
+/// Types by the names under which the code waits. A name may have several: each wait has its own.
+#[derive(Default)]
+pub(crate) struct TypesByName(Mutex<FxHashMap<OpName, Vec<(TypeId, Reads)>>>);
+
+impl TypesByName {
     /// Notes that the code waits for a `T` under this name.
     pub(crate) fn note<T: DeserializeOwned + 'static>(&self, name: &OpName) {
         let mut types = self.lock();
@@ -59,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_value_is_refused_only_if_no_known_wait_of_its_name_reads_it() {
-        let (types, name) = (SignalTypes::default(), OpName::new("go").unwrap());
+        let (types, name) = (TypesByName::default(), OpName::new("go").unwrap());
         let json = |text| Json::parse(text).unwrap();
         assert!(types.check(&name, &json(r#""x""#)).is_ok(), "nothing is known");
         types.note::<bool>(&name);

@@ -1,0 +1,338 @@
+//! Answers promises and makes tokens for them, and lets the runs' drivers know.
+//!
+//! As with signals, the writer decides and records, whatever the run does; the driver is only told to
+//! look. When a promise's time is over, the driver asks the writer too, which may have accepted an
+//! answer meanwhile.
+//!
+//! Crash: a process that opens the file loads every run that has not observed an answer (`recovery.rs`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tidemill_model::{
+    AnswerNote, Event, Json, OpId, OpKind, OpName, PromiseAnswer, PromiseId, Timestamp, TokenGrant,
+    Verdict,
+};
+
+use super::Engine;
+use super::driver::{Driver, Next};
+use super::handle::Node;
+use super::live::Live;
+use crate::error::{Error, ErrorKind};
+use crate::ops::promise;
+use crate::store::writer::{PromiseChange, PromiseOutcome};
+
+/// The longest life of a token: a year.
+const TOKEN_LIFE_MAX: Duration = Duration::from_secs(366 * 86_400);
+
+/// An answer to give to a promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerRequest {
+    verdict: Verdict,
+    value: Option<Json>,
+    by: Option<String>,
+    key: Option<String>,
+    token: Option<String>,
+}
+
+impl AnswerRequest {
+    /// Yes, with a value; to an approval with a comment, or what its form asks for.
+    ///
+    /// # Errors
+    /// `Invalid` if the value has no JSON.
+    pub fn resolve(value: impl Serialize) -> Result<AnswerRequest, Error> {
+        AnswerRequest::new(Verdict::Resolved, value)
+    }
+
+    /// No, with a reason.
+    ///
+    /// # Errors
+    /// `Invalid` if the reason has no JSON.
+    pub fn reject(reason: impl Serialize) -> Result<AnswerRequest, Error> {
+        AnswerRequest::new(Verdict::Rejected, reason)
+    }
+
+    pub(crate) fn new(verdict: Verdict, value: impl Serialize) -> Result<AnswerRequest, Error> {
+        let value = Json::of(&value)
+            .map_err(|e| Error::invalid(format!("the answer's value has no JSON: {e}")))?;
+        let value = Some(value).filter(|value| *value != Json::null());
+        Ok(AnswerRequest { verdict, value, by: None, key: None, token: None })
+    }
+
+    /// Who answers. The holder of a token is who answers with it, whatever is said here.
+    #[must_use]
+    pub fn by(self, by: &str) -> AnswerRequest {
+        AnswerRequest { by: Some(by.to_owned()), ..self }
+    }
+
+    /// Makes answering again harmless: the second time gives the same reply.
+    #[must_use]
+    pub fn key(self, key: &str) -> AnswerRequest {
+        AnswerRequest { key: Some(key.to_owned()), ..self }
+    }
+
+    /// Answers with a token of the promise.
+    #[must_use]
+    pub fn token(self, token: &str) -> AnswerRequest {
+        AnswerRequest { token: Some(token.to_owned()), ..self }
+    }
+
+    pub(crate) fn value(&self) -> Option<&Json> {
+        self.value.as_ref()
+    }
+
+    pub(crate) fn is_resolve(&self) -> bool {
+        self.verdict == Verdict::Resolved
+    }
+
+    pub(crate) fn query(&self) -> [(&'static str, Option<&str>); 3] {
+        [("by", self.by.as_deref()), ("key", self.key.as_deref()), ("token", self.token.as_deref())]
+    }
+
+    fn checked(self) -> Result<(PromiseAnswer, Option<String>), Error> {
+        let AnswerRequest { verdict, value, by, key, token } = self;
+        let answer = PromiseAnswer { by, key, ..PromiseAnswer::new(verdict, value) }.checked()?;
+        Ok((answer, token.map(|token| hash(&token))))
+    }
+}
+
+/// What became of an answer that a promise accepted, now or before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The answer as it is recorded.
+    pub answer: AnswerNote,
+    /// Whether the promise had it before, by its key.
+    pub existing: bool,
+    /// How many have approved so far.
+    pub approvals: usize,
+}
+
+/// A token that lets its holder answer one promise until it expires.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PromiseToken {
+    /// The token. It is kept nowhere: whoever loses it needs another.
+    pub token: String,
+    /// Who holds it.
+    pub holder: Option<String>,
+    /// From this moment on it opens nothing.
+    pub expires_at: Timestamp,
+}
+
+impl std::fmt::Debug for PromiseToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PromiseToken")
+            .field("holder", &self.holder)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+fn hash(token: &str) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(token.as_bytes()) {
+        write!(text, "{byte:02x}").expect("a String takes every text");
+    }
+    text
+}
+
+impl Engine {
+    /// Records an answer, and lets the run's driver know once the promise is settled.
+    ///
+    /// # Errors
+    /// As [`Node::answer`](super::Node::answer).
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        id: &PromiseId,
+        request: AnswerRequest,
+    ) -> Result<Answered, Error> {
+        let (answer, token) = request.checked()?;
+        let change = PromiseChange::Answer(Box::new(answer), token);
+        let outcome = self.store.promise(id.clone(), change).await?;
+        let PromiseOutcome { note: Some(answer), existing, approvals } = outcome else {
+            return Err(Error::new(ErrorKind::Internal, "an answer was recorded without a note"));
+        };
+        if answer.settles && !existing {
+            self.tell_news(&id.run);
+        }
+        Ok(Answered { answer, existing, approvals })
+    }
+
+    /// Refuses a value that no promise of its name can read which this program has.
+    pub(super) async fn check_answer(
+        &self,
+        id: &PromiseId,
+        request: &AnswerRequest,
+    ) -> Result<(), Error> {
+        let Some(promise) = self.store.reads().promise(id).await? else { return Ok(()) };
+        let is_plain = promise.record.approval.is_none();
+        if !request.is_resolve() || !is_plain || !promise.is_open() {
+            return Ok(());
+        }
+        let Some(workflow) = self.store.reads().workflow(&id.run).await? else { return Ok(()) };
+        let Some(workflow) = self.app.workflows.get(&workflow) else { return Ok(()) };
+        let Ok(name) = OpName::new(&promise.name) else { return Ok(()) };
+        let value = request.value.clone().unwrap_or_else(Json::null);
+        workflow
+            .outside
+            .promises
+            .check(&name, &value)
+            .map_err(|why| Error::invalid(format!("promise `{id}` cannot have this value: {why}")))
+    }
+
+    /// Makes a token.
+    ///
+    /// # Errors
+    /// As [`Node::promise_token`](super::Node::promise_token).
+    pub(crate) async fn promise_token(
+        &self,
+        id: &PromiseId,
+        holder: Option<&str>,
+        life: Duration,
+    ) -> Result<PromiseToken, Error> {
+        let named = PromiseAnswer::new(Verdict::Resolved, None);
+        let named = PromiseAnswer { by: holder.map(str::to_owned), ..named }.checked()?;
+        if life.is_zero() || life > TOKEN_LIFE_MAX {
+            let message = "a token lives for a second to a year";
+            return Err(Error::invalid(message.to_owned()));
+        }
+        let expires_at = self.clock.wall().saturating_add(life);
+        let random = |e: getrandom::Error| {
+            Error::new(ErrorKind::Internal, format!("the kernel gives no random bytes: {e}"))
+        };
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes).map_err(random)?;
+        let token = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, bytes);
+        let grant = TokenGrant { hash: hash(&token), holder: named.by.clone(), expires_at };
+        self.store.promise(id.clone(), PromiseChange::Grant(grant)).await?;
+        Ok(PromiseToken { token, holder: named.by, expires_at })
+    }
+}
+
+impl Node {
+    /// Answers a promise ([`Ctx::promise`](crate::Ctx::promise), [`Ctx::approval`](crate::Ctx::approval)),
+    /// and returns when that is durable. What is accepted is what the run's code gets, unless it has gone
+    /// on without it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such promise; `Invalid` if the value is not what it has to be;
+    /// `Forbidden` if this person, or this token, may not answer; `Conflict` with what won if it was
+    /// answered, its time is over, or its run no longer waits; `Unavailable` if nothing can be written
+    /// now.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped while it waits, the answer may or may not be given: answer with a
+    /// [key](AnswerRequest::key), and again.
+    pub async fn answer(&self, id: &PromiseId, request: AnswerRequest) -> Result<Answered, Error> {
+        self.check_answer(id, &request).await?;
+        let engine = self.open_engine()?;
+        let (id, clock, runtime) = (id.clone(), engine.clock.clone(), engine.runtime.clone());
+        // In a task of its own, so that the run learns of what was recorded even if the caller goes.
+        let answering = Arc::clone(&engine);
+        let answered = async move { answering.answer(&id, request).await };
+        let answered = clock.apart(&runtime, answered).await;
+        let answered = answered
+            .map_err(|e| Error::caused(ErrorKind::Internal, "the answer did not end", e))??;
+        engine.gate().opened().await?;
+        Ok(answered)
+    }
+
+    /// Refuses a value that the code of this program cannot read.
+    ///
+    /// # Errors
+    /// `Invalid` says why.
+    pub(crate) async fn check_answer(
+        &self,
+        id: &PromiseId,
+        request: &AnswerRequest,
+    ) -> Result<(), Error> {
+        self.open_engine()?.check_answer(id, request).await
+    }
+
+    /// Makes a token with which its holder can answer one promise until it expires; a newer one of the
+    /// same holder replaces it.
+    ///
+    /// # Errors
+    /// As [`Step::promise_token`](crate::Step::promise_token).
+    pub async fn promise_token(
+        &self,
+        id: &PromiseId,
+        holder: Option<&str>,
+        life: Duration,
+    ) -> Result<PromiseToken, Error> {
+        let engine = self.open_engine()?;
+        let token = engine.promise_token(id, holder, life).await?;
+        engine.gate().opened().await?;
+        Ok(token)
+    }
+}
+
+impl Driver {
+    /// Takes in what the run's promises were answered since it last looked. The ends of those that are
+    /// settled.
+    pub(super) async fn look_for_answers(&mut self, live: &mut Live) -> Result<Vec<Event>, Next> {
+        let known = live.core.journal.head.answered;
+        let found = self.engine.store.reads().answers_after(&self.run.id, known).await;
+        let taken = found.map_err(|e| e.to_string()).and_then(|records| {
+            let mut ends = Vec::new();
+            for record in &records {
+                ends.extend(live.take_answer(record)?);
+            }
+            Ok(ends)
+        });
+        match taken {
+            Ok(ends) => Ok(ends),
+            Err(why) => {
+                tracing::warn!(run = %self.run.id, why, "its answers cannot be read now");
+                self.pause().await;
+                Err(Next::Rebuild(None))
+            }
+        }
+    }
+
+    /// Puts the ends that the writer has decided in the place of those that a deadline proposes.
+    pub(super) async fn decide_deadlines(
+        &mut self,
+        live: &mut Live,
+        inputs: &mut Vec<Event>,
+    ) -> Result<(), Next> {
+        let due: Vec<Event> = inputs
+            .extract_if(.., |input| {
+                let open = input.op().and_then(|op| live.core.journal.open(op));
+                open.is_some_and(|open| {
+                    matches!(open.kind, OpKind::Promise { .. }) && open.held.is_none()
+                })
+            })
+            .collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        for op in due.iter().filter_map(Event::op) {
+            if !self.expire(op).await? {
+                promise::set_deadline(self, &live.core.journal, op);
+            }
+        }
+        inputs.extend(self.look_for_answers(live).await?);
+        Ok(())
+    }
+
+    /// Asks the writer to end a promise whose time is over; false if it did not: an answer came first,
+    /// or the wall clock was set back.
+    async fn expire(&mut self, op: OpId) -> Result<bool, Next> {
+        let id = PromiseId { run: self.run.id.clone(), op };
+        let answer = Box::new(PromiseAnswer::new(Verdict::Expired, None));
+        let asked = self.engine.store.promise(id, PromiseChange::Answer(answer, None)).await;
+        match asked {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
+            Err(error) => {
+                tracing::warn!(run = %self.run.id, %error, "a promise cannot expire now");
+                // The next life sets its timer again.
+                self.pause().await;
+                Err(Next::Rebuild(None))
+            }
+        }
+    }
+}
