@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use tidemill_eventlog::promises::PromiseFilter;
 use tidemill_eventlog::{
     Appender, Process, Row, create, host, open_reader, open_writer, projection, query,
 };
@@ -23,7 +24,10 @@ use crate::engine::recovery::Instruments;
 use crate::engine::replay::{Divergence, ReplayContext, Replayed};
 use crate::error::ErrorKind;
 use crate::store::Record;
-use crate::{App, Environment, Node, Requester, RunResult, RunStatus, SignalRequest, StartRequest};
+use crate::{
+    AnswerRequest, App, Environment, Node, Requester, RunResult, RunStatus, SignalRequest,
+    StartRequest,
+};
 
 pub(super) async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it ends in time")
@@ -38,6 +42,9 @@ struct Fate {
     ask: Option<(u64, Verb)>,
     /// The signals that it is sent: after how many commits of its process, and which.
     signals: Vec<(u64, bool)>,
+    /// After how many commits of a process the oldest promise of the file is answered, and whether
+    /// with yes.
+    answers: Vec<(u64, bool)>,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -46,7 +53,13 @@ fn fate() -> impl Strategy<Value = Fate> {
         prop_oneof![4 => Just(Verb::Cancel), 1 => Just(Verb::Terminate), 1 => Just(Verb::Pause)];
     let ask = prop::option::of((1_u64..12, verb));
     let signals = prop::collection::vec((0_u64..6, any::<bool>()), 0..5);
-    (stops, ask, signals).prop_map(|(stop_after, ask, signals)| Fate { stop_after, ask, signals })
+    let answers = prop::collection::vec((0_u64..12, prop::bool::weighted(0.8)), 0..8);
+    (stops, ask, signals, answers).prop_map(|(stop_after, ask, signals, answers)| Fate {
+        stop_after,
+        ask,
+        signals,
+        answers,
+    })
 }
 
 /// Asks a run something; a paused one is resumed. Whether it could be asked.
@@ -86,6 +99,29 @@ async fn send(node: &Node, run: &RunId, mut commits: watch::Receiver<u64>, fate:
     std::future::pending::<()>().await;
 }
 
+/// Answers promises, each time the oldest that waits. What is accepted settles it once.
+async fn answer(node: &Node, mut commits: watch::Receiver<u64>, fate: &Fate) {
+    for (number, (after, yes)) in (0_u64..).zip(&fate.answers) {
+        commits.wait_for(|commits| commits >= after).await.unwrap();
+        let reads = node.engine().store.reads();
+        let open = reads.promises(PromiseFilter::default(), 1).await.unwrap();
+        let Some(oldest) = open.first() else { continue };
+        let request = match yes {
+            true => AnswerRequest::resolve(number),
+            false => AnswerRequest::reject("no"),
+        };
+        let request = request.unwrap().by(&format!("person {number}"));
+        match node.answer(&oldest.id, request).await {
+            Ok(_) => {}
+            Err(error) => assert!(
+                matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Unavailable),
+                "its time is over, or the node closes: {error}"
+            ),
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
 fn signal(number: u64, name: bool) -> SignalRequest {
     let signal = SignalRequest::new(signal_name(name), number).unwrap();
     signal.key(&number.to_string())
@@ -113,7 +149,7 @@ async fn live(folder: &Path, program: &Program, fate: &Fate) -> Vec<Row> {
         let node = Node::open_with(app(&ledger), environment, instruments).await.unwrap();
         let run = node.start_request(request.clone()).await.unwrap();
         go_on(&node, &run.id).await;
-        let (mut asked, sends) = (commits.clone(), commits.clone());
+        let (mut asked, sends, answers) = (commits.clone(), commits.clone(), commits.clone());
         let asks = async {
             if let Some((after, verb)) = to_ask {
                 asked.wait_for(|commits| *commits >= after).await.unwrap();
@@ -132,6 +168,7 @@ async fn live(folder: &Path, program: &Program, fate: &Fate) -> Vec<Row> {
             }
             () = asks => true,
             () = send(&node, &run.id, sends, fate) => true,
+            () = answer(&node, answers, fate) => true,
         };
         node.shutdown().await.unwrap();
         assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
@@ -297,13 +334,14 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
     let mut replays = 0;
     let mut count = |n: usize| replays += n;
     let count = std::cell::RefCell::new(&mut count);
-    let taken = std::cell::RefCell::new(0);
+    let (taken, answered) = (std::cell::RefCell::new(0), std::cell::RefCell::new(0));
     let (held, told) = (std::cell::RefCell::new(0), std::cell::RefCell::new(0));
     TestRunner::new(config)
         .run(&(program(), fate()), |(program, fate)| {
             let folder = tempfile::tempdir().unwrap();
             let rows = runtime.block_on(live(folder.path(), &program, &fate));
             *taken.borrow_mut() += kinds_in(&rows, "signal_taken");
+            *answered.borrow_mut() += kinds_in(&rows, "promise_resolved");
             *held.borrow_mut() += kinds_in(&rows, "op_held");
             *told.borrow_mut() += kinds_in(&rows, "cancel_requested");
             let app = app(&Arc::default());
@@ -328,6 +366,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
     assert!(held.into_inner() > 2, "results arrived in stops");
     assert!(told.into_inner() > 2, "runs were cancelled");
     assert!(taken.into_inner() > 2, "signals were taken");
+    assert!(answered.into_inner() > 2, "promises were answered");
 }
 
 /// Makes a file whose log is a prefix of another file's log.

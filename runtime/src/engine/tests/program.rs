@@ -43,6 +43,8 @@ pub(super) enum Program {
     Channel(Box<Program>, Box<Program>),
     /// Waits for a signal of one of two names, so many milliseconds.
     Signal(bool, u8),
+    /// Waits for an answer so many milliseconds, or for two approvals.
+    Promise(bool, u8),
     /// What a cancel leaves alone.
     Cleanup(Box<Program>),
     /// A step is started and dropped when the other ends, unless it ends before.
@@ -58,6 +60,7 @@ pub(super) fn program() -> impl Strategy<Value = Program> {
         ),
         2 => (0_u8..3).prop_map(Program::Sleep),
         3 => (any::<bool>(), 0_u8..8).prop_map(|(name, ms)| Program::Signal(name, ms)),
+        2 => (any::<bool>(), 1_u8..12).prop_map(|(plain, ms)| Program::Promise(plain, ms)),
         1 => Just(Program::Now),
         1 => Just(Program::Random),
         1 => Just(Program::Status),
@@ -170,6 +173,14 @@ fn eval(ctx: Ctx, program: Program) -> Value {
                     Ok(None) => 31,
                     Err(_) => 37,
                 }
+            }
+            Program::Promise(true, ms) => {
+                let promise = ctx.promise::<u64>("ask").timeout(Duration::from_millis(ms.into()));
+                promise.await.map_or(41, |value| mix(43, value))
+            }
+            Program::Promise(false, ms) => {
+                let asked = ctx.approval("ask").needs(2).timeout(Duration::from_millis(ms.into()));
+                asked.await.map_or(47, |it| mix(53, it.answers.len().try_into().unwrap_or(0)))
             }
             Program::Now => u64::try_from(ctx.now().as_micros()).unwrap_or(0),
             Program::Status => {

@@ -41,6 +41,7 @@ fn calm(program: Program) -> Program {
         Program::Abandon(inner) => calm(*inner),
         leaf @ (Program::Sleep(_)
         | Program::Signal(..)
+        | Program::Promise(..)
         | Program::Now
         | Program::Random
         | Program::Status) => leaf,
