@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{
-    Event, OpId, OpName, PromiseId, PromiseRecord, PromiseTerms, RunId, Seq, Timestamp,
+    Event, OpId, OpName, PromiseId, PromiseRecord, PromiseTerms, PromiseView, RunId, Seq, Timestamp,
 };
 
 use crate::append::Appended;
@@ -271,6 +271,8 @@ pub fn answered_runs(connection: &Connection, after: Seq, limit: u32) -> Result<
 pub struct PromiseFilter {
     /// Of this run.
     pub run: Option<RunId>,
+    /// Of this operation.
+    pub op: Option<OpId>,
     /// Of runs of this workflow.
     pub workflow: Option<OpName>,
     /// Of this name.
@@ -283,21 +285,14 @@ pub struct PromiseFilter {
     pub after: Seq,
 }
 
-/// A promise with what a list shows of its run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedPromise {
-    /// Which.
-    pub id: PromiseId,
-    /// Its row.
-    pub row: PromiseRow,
-    /// Its run's workflow.
-    pub workflow: String,
-    /// Its run's labels, as JSON.
-    pub labels: String,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// What the code says about it.
-    pub terms: PromiseTerms,
+/// A promise; `None` if there is none of this id.
+///
+/// # Errors
+/// As [`promises`].
+pub fn promise(connection: &Connection, id: &PromiseId) -> Result<Option<PromiseView>> {
+    let (run, op) = (Some(id.run.clone()), Some(id.op));
+    let filter = PromiseFilter { run, op, all: true, ..PromiseFilter::default() };
+    Ok(promises(connection, &filter, 1)?.pop())
 }
 
 /// Promises in the order in which they began.
@@ -308,7 +303,7 @@ pub fn promises(
     connection: &Connection,
     filter: &PromiseFilter,
     limit: u32,
-) -> Result<Vec<ListedPromise>> {
+) -> Result<Vec<PromiseView>> {
     use rusqlite::types::Value;
     let failed = |e| sqlite("list promises", e);
     let mut params = vec![Value::from(to_sql(filter.after)), Value::from(i64::from(limit))];
@@ -319,6 +314,9 @@ pub fn promises(
     };
     if let Some(run) = &filter.run {
         and(" AND p.run = ?#", run.as_str());
+    }
+    if let Some(op) = filter.op {
+        and(" AND p.op = CAST(?# AS INTEGER)", &op.to_string());
     }
     if let Some(workflow) = &filter.workflow {
         and(" AND r.workflow = ?#", workflow.as_str());
@@ -357,7 +355,7 @@ fn listed(
     (run, op): (String, u32),
     row: PromiseRow,
     (workflow, labels): (String, String),
-) -> Result<ListedPromise> {
+) -> Result<PromiseView> {
     let corrupt = |what: &dyn std::fmt::Display| {
         Error::corrupt(format!("promise {run}:{op} in tidemill_promises: {what}"))
     };
@@ -366,12 +364,25 @@ fn listed(
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
     let began = statement.query_row([to_sql(row.seq)], |row| Ok(Row::read(row)));
     let began = began.map_err(failed)??;
-    let Event::PromiseStarted { terms, .. } = began.event().map_err(|e| corrupt(&e))? else {
+    let Event::PromiseStarted { terms, op, name } = began.event().map_err(|e| corrupt(&e))? else {
         return Err(corrupt(&format!("event {} began no promise", row.seq)));
     };
-    let id = PromiseId {
-        run: RunId::new(&run).map_err(|e| corrupt(&e))?,
-        op: OpId::new(op).map_err(|e| corrupt(&e))?,
-    };
-    Ok(ListedPromise { id, row, workflow, labels, started_at: began.ts, terms: *terms })
+    let PromiseTerms { message, schema, deadline, approval } = *terms;
+    let run = RunId::new(&run).map_err(|e| corrupt(&e))?;
+    Ok(PromiseView {
+        id: PromiseId { run: run.clone(), op },
+        run,
+        op,
+        name,
+        workflow: OpName::new(&workflow).map_err(|e| corrupt(&e))?,
+        labels: serde_json::from_str(&labels).map_err(|e| corrupt(&e))?,
+        status: row.status.into(),
+        message,
+        schema,
+        deadline,
+        approval,
+        started_at: began.ts,
+        seq: row.seq,
+        answers: row.record.answers,
+    })
 }

@@ -8,6 +8,7 @@
 mod event;
 mod operation;
 mod page;
+mod promise;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::time::Timestamp;
 pub use event::{EventPage, EventView};
 pub use operation::{AttemptView, Cut, Cuts, OperationView};
 pub use page::{OperationPage, PageRequest, Payloads};
+pub use promise::{PromisePage, PromiseView};
 
 /// A word of the format, such as `step` or `cut_off`: a newer node may say one that this version
 /// does not know.

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use crate::json::Json;
 use crate::name::{NodeId, OpName, RunId};
 use crate::position::{Epoch, LogSum, OpId, Seq};
+use crate::promise::PromiseId;
 use crate::retention::KeepRule;
 use crate::time::Timestamp;
 
@@ -31,6 +32,7 @@ macro_rules! inline_schema {
 
 inline_schema! {
     RunId: { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength": 200 }
+    PromiseId: { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*:[0-9]+$" }
     NodeId: { "type": "string" }
     OpName: { "type": "string", "minLength": 1, "maxLength": 200 }
     Timestamp: { "type": "string", "format": "date-time" }

@@ -22,7 +22,7 @@ use super::handle::Node;
 use super::live::Live;
 use crate::error::{Error, ErrorKind};
 use crate::ops::promise;
-use crate::store::writer::{PromiseChange, PromiseOutcome};
+use crate::store::writer::{PromiseChange, PromiseOutcome, no_token};
 
 /// The longest life of a token: a year.
 const TOKEN_LIFE_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -91,7 +91,7 @@ impl AnswerRequest {
         [("by", self.by.as_deref()), ("key", self.key.as_deref()), ("token", self.token.as_deref())]
     }
 
-    fn checked(self) -> Result<(PromiseAnswer, Option<String>), Error> {
+    pub(crate) fn checked(self) -> Result<(PromiseAnswer, Option<String>), Error> {
         let AnswerRequest { verdict, value, by, key, token } = self;
         let answer = PromiseAnswer { by, key, ..PromiseAnswer::new(verdict, value) }.checked()?;
         Ok((answer, token.map(|token| hash(&token))))
@@ -249,6 +249,22 @@ impl Node {
         request: &AnswerRequest,
     ) -> Result<(), Error> {
         self.open_engine()?.check_answer(id, request).await
+    }
+
+    /// Refuses a token that does not open the promise now.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub(crate) async fn check_promise_token(
+        &self,
+        id: &PromiseId,
+        token: &str,
+    ) -> Result<(), Error> {
+        let engine = self.open_engine()?;
+        let promise = engine.store.reads().promise(id).await?;
+        let now = engine.clock.wall();
+        let granted = promise.is_some_and(|row| row.record.grant(&hash(token), now).is_some());
+        if granted { Ok(()) } else { Err(no_token(id)) }
     }
 
     /// Makes a token with which its holder can answer one promise until it expires; a newer one of the

@@ -29,14 +29,14 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
-use tidemill_eventlog::promises::{self, ListedPromise, PromiseFilter, PromiseRow};
+use tidemill_eventlog::promises::{self, PromiseFilter, PromiseRow};
 use tidemill_eventlog::prunable::{self, Look};
 use tidemill_eventlog::prune::PrunableRun;
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{OwnCopy, signals, waits};
 use tidemill_model::{
-    ComparedSeqs, OldestBlocked, OpId, OpName, PromiseId, RetentionJudge, RunCounts, RunId,
-    RunPage, RunState, Seq, Signal, Timestamp, WaitsFor,
+    ComparedSeqs, OldestBlocked, OpId, OpName, PromiseId, PromiseView, RetentionJudge, RunCounts,
+    RunId, RunPage, RunState, Seq, Signal, Timestamp, WaitsFor,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -232,12 +232,18 @@ impl Reads {
         self.lane.read(move |file| Ok(promises::find(file, &id.run, id.op)?)).await
     }
 
+    /// A promise as it is shown; `None` if there is none of this id.
+    pub(crate) async fn promise_view(&self, id: &PromiseId) -> Result<Option<PromiseView>, Error> {
+        let id = id.clone();
+        self.lane.read(move |file| Ok(promises::promise(file, &id)?)).await
+    }
+
     /// Promises in the order in which they began.
     pub(crate) async fn promises(
         &self,
         filter: PromiseFilter,
         limit: u32,
-    ) -> Result<Vec<ListedPromise>, Error> {
+    ) -> Result<Vec<PromiseView>, Error> {
         self.lane.read(move |file| Ok(promises::promises(file, &filter, limit)?)).await
     }
 

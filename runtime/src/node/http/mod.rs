@@ -22,6 +22,7 @@ mod openapi;
 mod operations;
 mod page;
 mod pages;
+mod promises;
 mod prune;
 mod query;
 pub(super) mod reference;
@@ -247,6 +248,11 @@ fn handler(route: Route) -> MethodRouter<Arc<Api>> {
         Route::ListEvents => get(events::events),
         Route::Result => get(runs::result),
         Route::Signal => post(signals::send),
+        Route::ListPromises => get(promises::list),
+        Route::ShowPromise => get(promises::show),
+        Route::Resolve => post(promises::resolve),
+        Route::Reject => post(promises::reject),
+        Route::PromiseToken => post(promises::token),
         Route::Cancel => post(asks::cancel),
         Route::Pause => post(asks::pause),
         Route::Resume => post(runs::resume),

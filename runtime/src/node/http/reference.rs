@@ -16,6 +16,11 @@ pub(crate) enum Route {
     ListEvents,
     Result,
     Signal,
+    ListPromises,
+    ShowPromise,
+    Resolve,
+    Reject,
+    PromiseToken,
     Cancel,
     Pause,
     Resume,
@@ -86,6 +91,31 @@ const SIGNAL: &[Parameter] = &[
     parameter("key", "", "the sender's word for this one signal: a run takes one of each key"),
     parameter("by", "", "who sends it"),
 ];
+const LIST_PROMISES: &[Parameter] = &[
+    parameter("workflow", "", "only promises of runs of this workflow"),
+    parameter("name", "", "only promises of this name"),
+    parameter("run", "", "only promises of this run"),
+    parameter(
+        "label",
+        "",
+        "only promises of runs with this label, `NAME=VALUE`; given several times, with all of them",
+    ),
+    parameter("all", "", "`true`: also those that take no answer any more"),
+    parameter("limit", "", "how many at most, from 1 to 1000; 100 if left out"),
+    parameter("after", "", "the `next` of the page before"),
+];
+const PROMISE_TOKEN: Parameter =
+    parameter("token", "", "a token of this promise, instead of the node's");
+const SHOW_PROMISE: &[Parameter] = &[PROMISE_TOKEN];
+const ANSWER: &[Parameter] = &[
+    parameter("by", "", "who answers; with a token it is its holder"),
+    parameter("key", "", "the sender's word for this one answer: again it gets the same reply"),
+    PROMISE_TOKEN,
+];
+const TOKEN: &[Parameter] = &[
+    parameter("for", "", "who holds it: a newer token of the same holder replaces it"),
+    parameter("life", "7d", "how long it opens the promise, such as 30m, 12h or 7d, up to 366d"),
+];
 const ASK: &[Parameter] =
     &[parameter("wait", "", "how long to wait for the end of the run, such as 30s, up to 5m")];
 const ASK_BODY: &str = "{by?, reason?}";
@@ -94,7 +124,7 @@ const RESUME: &[Parameter] =
 
 impl Route {
     /// All of them, in the order in which a person meets them.
-    pub(crate) const ALL: [Route; 19] = [
+    pub(crate) const ALL: [Route; 24] = [
         Route::StartRun,
         Route::ListRuns,
         Route::ShowRun,
@@ -103,6 +133,11 @@ impl Route {
         Route::ListEvents,
         Route::Result,
         Route::Signal,
+        Route::ListPromises,
+        Route::ShowPromise,
+        Route::Resolve,
+        Route::Reject,
+        Route::PromiseToken,
         Route::Cancel,
         Route::Pause,
         Route::Resume,
@@ -135,7 +170,7 @@ impl Route {
             Route::StartRun => post(
                 "/v1/runs",
                 &[],
-                Some("{workflow, input?, id?, labels?, signal?}"),
+                Some("{workflow, input?, id?, labels?, by?, signal?}"),
                 "201 with the run; 200 if it exists with the same input",
             ),
             Route::ListRuns => {
@@ -167,6 +202,11 @@ impl Route {
                 Some("JSON"),
                 "201 once the run keeps it, 200 if it had one of this key; 422 if its code cannot read it",
             ),
+            Route::ListPromises
+            | Route::ShowPromise
+            | Route::Resolve
+            | Route::Reject
+            | Route::PromiseToken => self.promise(),
             Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => self.ask(),
             Route::Prune => post(
                 "/v1/prune",
@@ -184,6 +224,50 @@ impl Route {
                 open("/v1/health", "200 while the node can act, record and ship in time; else 503")
             }
             Route::Live => open("/v1/live", "200 as long as the process answers"),
+        }
+    }
+
+    /// What is asked of a promise.
+    fn promise(self) -> Endpoint {
+        let get = |path, parameters, answer| Endpoint {
+            method: Method::GET,
+            path,
+            parameters,
+            body: None,
+            answer,
+            open: false,
+        };
+        let post = |path, parameters, body, answer| Endpoint {
+            method: Method::POST,
+            body,
+            ..get(path, parameters, answer)
+        };
+        match self {
+            Route::ListPromises => get(
+                "/v1/promises",
+                LIST_PROMISES,
+                "`{promises, next}`: those that wait for an answer, the first first",
+            ),
+            Route::Resolve => post(
+                "/v1/promises/{id}/resolve",
+                ANSWER,
+                Some("JSON"),
+                "200 once it is recorded: yes, with a value; 409 with what won; 403 if this person may \
+                 not answer; 422 if the run's code cannot read it",
+            ),
+            Route::Reject => post(
+                "/v1/promises/{id}/reject",
+                ANSWER,
+                Some("JSON"),
+                "200 once it is recorded: no, with a reason; 403 and 409 as above",
+            ),
+            Route::PromiseToken => post(
+                "/v1/promises/{id}/tokens",
+                TOKEN,
+                None,
+                "201 with a token that opens this promise and nothing else; 409 if it waits no more",
+            ),
+            _ => get("/v1/promises/{id}", SHOW_PROMISE, "the promise with its answers"),
         }
     }
 

@@ -56,6 +56,7 @@ pub(crate) use message::{
     PruneOutcome, SendSignal, SignalOutcome, Turn,
 };
 pub(crate) use pace::Pace;
+pub(crate) use promise::no_token;
 use queue::Queue;
 pub(crate) use queue::QueueSize;
 pub(crate) use tally::Tally;

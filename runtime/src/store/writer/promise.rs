@@ -107,7 +107,7 @@ fn no_such_promise(id: &PromiseId) -> Error {
     Error::new(ErrorKind::NotFound, message)
 }
 
-fn no_token(id: &PromiseId) -> Error {
+pub(crate) fn no_token(id: &PromiseId) -> Error {
     let message = format!(
         "this token does not open promise `{id}`: it has expired, was replaced, or is of another one"
     );

@@ -12,6 +12,7 @@ use crate::node::http::asks::AskBody;
 use crate::node::http::health::{Health, Liveness};
 use crate::node::http::reference::{Endpoint, Parameter, Route};
 use crate::node::http::runs::StartBody;
+use crate::node::http::promises::{AnsweredView, TokenView};
 use crate::node::http::signals::SignalledView;
 use crate::node::http::view::{BlockedView, ResultView};
 
@@ -51,6 +52,14 @@ impl Writer {
                 schemas.json::<SignalledView>(201, "the run keeps it"),
                 schemas.json::<SignalledView>(200, "the run had one of this key"),
             ],
+            Route::ListPromises => {
+                vec![schemas.json::<PromisePage>(200, "promises in the order in which they began")]
+            }
+            Route::ShowPromise => vec![schemas.json::<PromiseView>(200, "the promise")],
+            Route::Resolve | Route::Reject => {
+                vec![schemas.json::<AnsweredView>(200, "the answer is recorded, now or before")]
+            }
+            Route::PromiseToken => vec![schemas.json::<TokenView>(201, "the token")],
             Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => {
                 vec![schemas.json::<ResultView>(200, "what became of the run")]
             }
@@ -99,7 +108,7 @@ impl Writer {
             };
             // A signal has any JSON.
             let schema = match route {
-                Route::Signal => json!({}),
+                Route::Signal | Route::Resolve | Route::Reject => json!({}),
                 _ => json!({ "$ref": format!("#/components/schemas/{body}") }),
             };
             let content = json!({ "application/json": { "schema": schema } });
