@@ -5,10 +5,14 @@ use std::sync::Arc;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use tidemill_client::{NodeAddress, NodeClient};
-use tidemill_model::{BlockReason, Failure, Json, Requester, RunId, RunStatus, Seq, WaitsFor};
+use tidemill_model::{
+    AnswerNote, BlockReason, Failure, Json, PromiseId, PromisePage, Requester, RunId, RunStatus,
+    Seq, WaitsFor,
+};
 
 use crate::author::{Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
-use crate::engine::{RunResult, SignalRequest, Signalled, StartRequest};
+use crate::engine::promises::none_named;
+use crate::engine::{AnswerRequest, Answered, RunResult, SignalRequest, Signalled, StartRequest};
 use crate::error::{Error, ErrorKind};
 
 /// How long one request waits for a run's end before the next one asks again: proxies cut idle
@@ -96,16 +100,45 @@ pub(crate) async fn send_signal(
     signal: &SignalRequest,
 ) -> Result<Signalled, Error> {
     let SignalRequest { name, value, key, by } = signal;
-    let text = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let mut path = format!("/v1/runs/{run}/signals/{}", text(name));
-    let options = [("key", key), ("by", by)];
-    let given = options.iter().filter_map(|(option, value)| Some((option, value.as_ref()?)));
-    for ((option, value), mark) in given.zip(['?', '&']) {
-        path.push_str(&format!("{mark}{option}={}", text(value)));
-    }
+    let path = format!("/v1/runs/{run}/signals/{}", encoded(name));
+    let path = with_options(path, &[("key", key.as_deref()), ("by", by.as_deref())]);
     let SignalAnswer { number, existing, seq } =
         node.post(&path, Some(value.as_str().to_owned())).await?;
     Ok(Signalled { number, existing, seq })
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// A path with the options that are given as its query.
+pub(crate) fn with_options(mut path: String, options: &[(&str, Option<&str>)]) -> String {
+    let given = options.iter().filter_map(|(option, value)| Some((option, (*value)?)));
+    for ((option, value), mark) in given.zip(std::iter::once('?').chain(std::iter::repeat('&'))) {
+        path.push_str(&format!("{mark}{option}={}", encoded(value)));
+    }
+    path
+}
+
+/// Answers a promise.
+pub(crate) async fn send_answer(
+    node: &NodeClient,
+    id: &PromiseId,
+    request: &AnswerRequest,
+) -> Result<Answered, Error> {
+    let what = if request.is_resolve() { "resolve" } else { "reject" };
+    let path = with_options(format!("/v1/promises/{id}/{what}"), &request.query());
+    let AnsweredAnswer { answer, existing, approvals } =
+        node.post(&path, request.value().map(|value| value.as_str().to_owned())).await?;
+    Ok(Answered { answer, existing, approvals })
+}
+
+/// The fields of the reply to an answer.
+#[derive(Deserialize)]
+struct AnsweredAnswer {
+    answer: AnswerNote,
+    existing: bool,
+    approvals: usize,
 }
 
 /// The fields of the answer to a signal.
@@ -185,6 +218,22 @@ impl Client {
         signal: &SignalRequest,
     ) -> Result<Signalled, Error> {
         send_signal(&self.node, run, signal).await
+    }
+
+    /// Answers a promise, as [`Node::answer`](crate::Node::answer) does.
+    ///
+    /// # Errors
+    /// As [`Node::answer`](crate::Node::answer).
+    pub async fn answer(&self, id: &PromiseId, request: AnswerRequest) -> Result<Answered, Error> {
+        send_answer(&self.node, id, &request).await
+    }
+
+    /// The oldest promise of this name that a run waits for.
+    pub(crate) async fn promise_named(&self, run: &RunId, name: &str) -> Result<PromiseId, Error> {
+        let options = [("run", Some(run.as_str())), ("name", Some(name)), ("limit", Some("1"))];
+        let path = with_options("/v1/promises".to_owned(), &options);
+        let page: PromisePage = self.node.get(&path).await?;
+        page.promises.into_iter().next().map(|it| it.id).ok_or_else(|| none_named(run, name))
     }
 
     pub(crate) async fn resume(&self, run: &RunId) -> Result<(), Error> {

@@ -11,6 +11,7 @@ page!(FirstWorkflow, "first-workflow.md");
 page!(Steps, "steps.md");
 page!(Timers, "timers.md");
 page!(Signals, "signals.md");
+page!(Promises, "promises.md");
 page!(Children, "children.md");
 page!(Concurrency, "concurrency.md");
 page!(StatusAndLabels, "status-and-labels.md");

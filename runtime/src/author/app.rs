@@ -20,7 +20,7 @@ use super::step::StateMap;
 use super::workflow_ref::WorkflowNames;
 use crate::client::Client;
 use crate::engine::bodies::BeforeBodies;
-use crate::engine::{Environment, Node};
+use crate::engine::{AnswerRequest, Environment, Node};
 use crate::error::{Error, ErrorKind};
 
 /// A workflow's future with its types erased.
@@ -102,6 +102,8 @@ pub struct App {
     pub(crate) before_bodies: Option<Arc<dyn BeforeBodies>>,
     /// Every turn of a run follows a fresh replay of its log, which a test may want.
     pub(crate) replays_always: bool,
+    /// The answers that a test gives to promises by their names.
+    pub(crate) test_answers: Vec<(String, AnswerRequest)>,
     /// Mistakes in the calls that built the program, reported when it is opened.
     problems: Vec<String>,
 }
@@ -122,6 +124,7 @@ impl App {
             keeps_panic_hook: false,
             before_bodies: None,
             replays_always: false,
+            test_answers: Vec::new(),
             problems: problems.into_iter().collect(),
         }
     }

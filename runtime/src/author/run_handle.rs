@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 use tidemill_model::{Requester, RunId, RunStatus};
 
 use crate::client::Client;
-use crate::engine::{Node, RunResult, SignalRequest, Signalled, StartRequest};
+use crate::engine::{
+    AnswerRequest, Answered, Node, RunResult, SignalRequest, Signalled, StartRequest,
+};
 use crate::error::{Error, ErrorKind};
 
 /// Who is asked.
@@ -217,6 +219,34 @@ impl<Out> RunHandle<Out> {
     pub fn signal(&self, name: &str, value: impl Serialize) -> SendSignal {
         let request = SignalRequest::new(name, value);
         SendSignal { caller: self.caller.clone(), run: self.id.clone(), request }
+    }
+
+    /// Answers the oldest promise of this name that the run waits for; see [`Node::answer`].
+    ///
+    /// ```no_run
+    /// # async fn example(node: tidemill::Node) -> tidemill::Result<()> {
+    /// use tidemill::AnswerRequest;
+    ///
+    /// let run = node.start("publish", "draft-7").id("draft-7").await?;
+    /// # let run: tidemill::RunHandle<()> = run;
+    /// run.answer("publish", AnswerRequest::resolve("go ahead")?.by("ada")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` if it waits for none of this name; otherwise as [`Node::answer`].
+    pub async fn answer(&self, name: &str, request: AnswerRequest) -> Result<Answered, Error> {
+        match &self.caller {
+            Caller::Node(node) => {
+                let id = node.promise_named(&self.id, name).await?;
+                node.answer(&id, request).await
+            }
+            Caller::Client(client) => {
+                let id = client.promise_named(&self.id, name).await?;
+                client.answer(&id, request).await
+            }
+        }
     }
 
     /// Asks the run to end; see [`Node::cancel`]. Dropping this handle never does.

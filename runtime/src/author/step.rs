@@ -170,7 +170,7 @@ impl Step {
     ///
     /// async fn invite(step: Step, (promise, who): (PromiseId, String)) -> Result<()> {
     ///     let token = step.promise_token(&promise, &who, Duration::from_secs(86_400)).await?.token;
-    ///     let link = format!("https://flows.example.com/promises/{promise}#{token}");
+    ///     let link = format!("https://flows.example.com/promises/{promise}?token={token}");
     ///     println!("mail to {who}: {link}");
     ///     Ok(())
     /// }
@@ -178,7 +178,7 @@ impl Step {
     /// async fn publish(ctx: Ctx, draft: String) -> Result<bool> {
     ///     let approval = ctx.approval("publish").of(["ada", "ben"]).message(draft).start();
     ///     for who in ["ada", "ben"] {
-    ///         ctx.run("invite", (approval.id(), who.to_owned()), invite).await?;
+    ///         ctx.step("invite", invite, (approval.id(), who.to_owned())).await?;
     ///     }
     ///     Ok(approval.await?.is_approved())
     /// }

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tidemill_eventlog::promises::PromiseFilter;
 use tidemill_model::{
-    AnswerNote, Event, Json, OpId, OpKind, OpName, PromiseAnswer, PromiseId, Timestamp, TokenGrant,
-    Verdict,
+    AnswerNote, Event, Json, OpId, OpKind, OpName, PromiseAnswer, PromiseId, RunId, Timestamp,
+    TokenGrant, Verdict,
 };
 
 use super::Engine;
@@ -129,6 +130,12 @@ impl std::fmt::Debug for PromiseToken {
     }
 }
 
+/// The error for a promise that a run does not wait for.
+pub(crate) fn none_named(run: &RunId, name: &str) -> Error {
+    let message = format!("run `{run}` waits for no promise `{name}`");
+    Error::new(ErrorKind::NotFound, message)
+}
+
 fn hash(token: &str) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(64);
@@ -158,6 +165,45 @@ impl Engine {
             self.tell_news(&id.run);
         }
         Ok(Answered { answer, existing, approvals })
+    }
+
+    /// Gives a promise the answers that a test has for its name.
+    pub(crate) fn answer_for_test(self: &Arc<Self>, id: &PromiseId, name: &str) {
+        let answers = self.app.test_answers.iter().filter(|(of, _)| of == name);
+        let answers: Vec<AnswerRequest> = answers.map(|(_, answer)| answer.clone()).collect();
+        if answers.is_empty() {
+            return;
+        }
+        let (engine, id) = (Arc::clone(self), id.clone());
+        let give = async move {
+            for (number, answer) in answers.into_iter().enumerate() {
+                let answer = answer.key(&format!("test-{number}"));
+                // A process that crashed in the test may have given it, and a full disk is the test's.
+                if let Err(error) = engine.answer(&id, answer).await {
+                    tracing::debug!(%error, "a test's answer was not taken");
+                }
+            }
+        };
+        self.clock.spawn_tracked(&self.drivers, &self.runtime, give);
+    }
+
+    /// The oldest promise of this name that a run waits for.
+    ///
+    /// # Errors
+    /// `NotFound` if it waits for none.
+    pub(super) async fn promise_named(&self, run: &RunId, name: &str) -> Result<PromiseId, Error> {
+        let name = OpName::new(name)?;
+        let filter = PromiseFilter {
+            run: Some(run.clone()),
+            name: Some(name.clone()),
+            ..Default::default()
+        };
+        let found = self.store.reads().promises(filter, 1).await?;
+        found
+            .into_iter()
+            .next()
+            .map(|promise| promise.id)
+            .ok_or_else(|| none_named(run, name.as_str()))
     }
 
     /// Refuses a value that no promise of its name can read which this program has.
@@ -237,6 +283,14 @@ impl Node {
             .map_err(|e| Error::caused(ErrorKind::Internal, "the answer did not end", e))??;
         engine.gate().opened().await?;
         Ok(answered)
+    }
+
+    /// The oldest promise of this name that a run waits for.
+    ///
+    /// # Errors
+    /// `NotFound` if it waits for none.
+    pub(crate) async fn promise_named(&self, run: &RunId, name: &str) -> Result<PromiseId, Error> {
+        self.open_engine()?.promise_named(run, name).await
     }
 
     /// Refuses a value that the code of this program cannot read.

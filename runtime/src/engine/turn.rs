@@ -120,7 +120,7 @@ impl Pending {
                 Effect::Dropped { child, .. } => child.as_ref(),
                 Effect::Body { .. }
                 | Effect::Timer { .. }
-                | Effect::Deadline { .. }
+                | Effect::Await { .. }
                 | Effect::Ended { .. }
                 | Effect::AskToEnd { .. } => None,
             })

@@ -66,8 +66,8 @@ pub(crate) enum Effect {
     Body { op: OpId, body: StepBody },
     /// Set a timer.
     Timer { op: OpId, fire_at: Timestamp, counted: bool },
-    /// Set the timer of a promise's deadline, if it has one.
-    Deadline { op: OpId },
+    /// Let a promise be answered until its deadline.
+    Await { op: OpId },
     /// Drop what served an operation that has ended.
     Ended { op: OpId },
     /// Cancel what serves an operation that was dropped, or that ended with its run's cancel.
@@ -95,7 +95,7 @@ pub(crate) fn ask(
         Event::TimerStarted { op, fire_at, .. } => {
             pending.effects.push(Effect::Timer { op: *op, fire_at: *fire_at, counted });
         }
-        Event::PromiseStarted { op, .. } => pending.effects.push(Effect::Deadline { op: *op }),
+        Event::PromiseStarted { op, .. } => pending.effects.push(Effect::Await { op: *op }),
         Event::ChildStarted { .. } => {
             pending.children.extend(child::create(core, &event, labels)?);
         }
@@ -138,7 +138,7 @@ impl Effect {
             Effect::Timer { op, fire_at, counted } => {
                 timer::set(driver, journal, op, (fire_at, counted));
             }
-            Effect::Deadline { op } => promise::set_deadline(driver, journal, op),
+            Effect::Await { op } => promise::serve(driver, journal, op),
             Effect::Ended { op } => {
                 driver.bodies.remove(&op);
                 driver.timers.remove(&op);
@@ -185,7 +185,7 @@ pub(crate) fn resume(
                 let Some(body) = bodies.remove(&op) else { continue };
                 effects.extend(step::resume(driver, core, pending, (op, body), now));
             }
-            OpKind::Promise { .. } => effects.push(Effect::Deadline { op }),
+            OpKind::Promise { .. } => effects.push(Effect::Await { op }),
             OpKind::Timer { .. }
             | OpKind::Step { .. }
             | OpKind::Child { .. }

@@ -45,13 +45,13 @@ impl Ctx {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill::{Ctx, Result, Step};
+    /// use tidemill::{Ctx, Result};
     ///
     /// async fn pay(ctx: Ctx, order: String) -> Result<u64> {
     ///     let paid = ctx.promise::<u64>("paid").timeout(Duration::from_secs(3_600)).start();
     ///     // The payment service answers here.
     ///     let url = format!("https://flows.example.com/v1/promises/{}/resolve", paid.id());
-    ///     ctx.run("ask", url, async |_step: Step, _url: String| Ok(())).await?;
+    ///     ctx.run("ask", async move || Ok(println!("pay {order}, then call {url}"))).await?;
     ///     Ok(paid.await?)
     /// }
     /// # let _ = tidemill::App::new("doc").workflow("pay", pay);
@@ -333,6 +333,15 @@ impl Future for ApprovalWait {
 impl fmt::Debug for ApprovalWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApprovalWait").field("id", &self.promise.id).finish_non_exhaustive()
+    }
+}
+
+/// Lets a promise be answered: sets its deadline, and gives it the answers of a test.
+pub(super) fn serve(driver: &mut Driver, journal: &Journal, op: OpId) {
+    set_deadline(driver, journal, op);
+    if let Some(open) = journal.open(op).filter(|open| open.held.is_none()) {
+        let id = PromiseId { run: driver.run.id.clone(), op };
+        driver.engine.answer_for_test(&id, open.name.as_str());
     }
 }
 

@@ -75,8 +75,8 @@ use serde::de::DeserializeOwned;
 use tidemill_model::Timestamp;
 
 use crate::author::{App, Result};
-use crate::engine::SignalRequest;
 use crate::engine::virtual_time::Moves;
+use crate::engine::{AnswerRequest, SignalRequest};
 use crate::error::Error;
 pub use crash::CrashReport;
 use folder::Folder;
@@ -104,6 +104,8 @@ pub struct TestApp {
     replays_always: bool,
     /// What each run is sent.
     signals: Vec<SignalRequest>,
+    /// What promises are answered, by their names.
+    answers: Vec<(String, AnswerRequest)>,
 }
 
 impl TestApp {
@@ -128,6 +130,7 @@ impl TestApp {
             patience: PATIENCE,
             replays_always: false,
             signals: Vec::new(),
+            answers: Vec::new(),
         }
     }
 
@@ -155,6 +158,32 @@ impl TestApp {
         let signal = SignalRequest::new(name, value).expect("a test's value has JSON");
         let key = format!("test-{}", self.signals.len() + 1);
         self.signals.push(signal.key(&key));
+        self
+    }
+
+    /// Answers each promise and approval of this name as soon as it is waited for. Several calls for one
+    /// name follow one another, as several people who approve do. Others are answered by
+    /// [`RunHandle::answer`](crate::RunHandle::answer), as in production.
+    ///
+    /// ```
+    /// # use tidemill::{App, Ctx, Result, testing::TestApp};
+    /// use tidemill::AnswerRequest;
+    ///
+    /// async fn publish(ctx: Ctx, _: ()) -> Result<bool> {
+    ///     Ok(ctx.approval("publish").needs(2).await?.is_approved())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let app = TestApp::new(|| App::new("blog").workflow("publish", publish))
+    ///     .answers("publish", AnswerRequest::resolve("fine")?.by("ada"))
+    ///     .answers("publish", AnswerRequest::resolve("fine")?.by("ben"));
+    /// app.crash_everywhere(publish, ()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn answers(mut self, name: &str, answer: AnswerRequest) -> TestApp {
+        self.answers.push((name.to_owned(), answer));
         self
     }
 

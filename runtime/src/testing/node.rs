@@ -72,6 +72,7 @@ impl TestNode {
         let bodies = Bodies { steps: Arc::clone(&app.steps), time: time.clone() };
         made.before_bodies = Some(Arc::new(bodies));
         made.replays_always = app.replays_always;
+        made.test_answers.clone_from(&app.answers);
         let clock = time.as_ref().map_or_else(Clock::default, Clock::virtual_time);
         let instruments = Instruments { clock, commits, ..Instruments::default() };
         let node = Node::open_with(made, Environment::alone(&path), instruments).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tidemill_model::{Json, KeepRule, Retention, unix_ms};
 
+use super::promises;
 use crate::author::{App, GRACE, GRACE_MAX};
 use crate::engine::StartRequest;
 use crate::error::Error;
@@ -46,6 +47,16 @@ pub(super) enum AppCommand {
     Start(Start),
     /// Send a run of a serving node a signal, which its code waits for or will
     Signal(SignalArgs),
+    /// List the promises of a serving node that wait for an answer
+    Promises(promises::List),
+    /// Answer a promise of a serving node with a value, or approve
+    #[command(visible_alias = "approve")]
+    Resolve(promises::Resolve),
+    /// Answer a promise of a serving node with no, and why
+    #[command(visible_alias = "refuse")]
+    Reject(promises::Reject),
+    /// Make a token with which its holder can answer one promise, and print it
+    Token(promises::Token),
     /// Ask a serving node to end a run, after its clean-up
     Cancel(Ask),
     /// Ask a serving node to let a run start nothing new until it is resumed
@@ -296,7 +307,7 @@ fn lag(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "use a time such as `60s` or `5m`, up to 24h".to_owned())
 }
 
-fn input(text: &str) -> Result<Json, String> {
+pub(super) fn input(text: &str) -> Result<Json, String> {
     let text = match text {
         "-" => std::io::read_to_string(std::io::stdin()).map_err(|e| format!("stdin: {e}"))?,
         text => text.to_owned(),
@@ -316,7 +327,7 @@ fn wait(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "use a time such as 500ms, 30s or 2m, up to 5m".to_owned())
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         Some(_) | None => Err("use NAME=VALUE".into()),

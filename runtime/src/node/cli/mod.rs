@@ -24,6 +24,7 @@ mod check;
 mod local;
 mod panics;
 mod progress;
+mod promises;
 mod remote;
 mod serve;
 
@@ -98,6 +99,10 @@ impl App {
             AppCommand::Run(args) => on_author_runtime(local::run(self, args)),
             AppCommand::Start(args) => on_small_runtime(remote::start(args)),
             AppCommand::Signal(args) => on_small_runtime(remote::signal(args)),
+            AppCommand::Promises(args) => on_small_runtime(promises::list(args)),
+            AppCommand::Resolve(args) => on_small_runtime(promises::resolve(args)),
+            AppCommand::Reject(args) => on_small_runtime(promises::reject(args)),
+            AppCommand::Token(args) => on_small_runtime(promises::token(args)),
             AppCommand::Cancel(args) => on_small_runtime(remote::ask("cancel", args)),
             AppCommand::Pause(args) => on_small_runtime(remote::ask("pause", args)),
             AppCommand::Resume(args) => on_small_runtime(remote::resume(args)),

@@ -134,7 +134,7 @@ fn told(answer: &Json) -> Result<RunAnswer, Error> {
         .map_err(|e| Error::caused(ErrorKind::Internal, "the node's answer is no run", e))
 }
 
-fn node(args: &NodeArgs) -> Result<NodeClient, Error> {
+pub(super) fn node(args: &NodeArgs) -> Result<NodeClient, Error> {
     let address = args.url.parse::<NodeAddress>().map_err(Error::from)?;
     let token = token_from_environment()?.as_ref().map(|token| Token::reveal(token).to_owned());
     Ok(NodeClient::new(address, token))

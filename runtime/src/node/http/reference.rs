@@ -252,20 +252,19 @@ impl Route {
                 "/v1/promises/{id}/resolve",
                 ANSWER,
                 Some("JSON"),
-                "200 once it is recorded: yes, with a value; 409 with what won; 403 if this person may \
-                 not answer; 422 if the run's code cannot read it",
+                "200 once it is recorded; 409 with what won; 403 if not this person; 422 if unreadable",
             ),
             Route::Reject => post(
                 "/v1/promises/{id}/reject",
                 ANSWER,
                 Some("JSON"),
-                "200 once it is recorded: no, with a reason; 403 and 409 as above",
+                "200 once it is recorded, with a reason; 403 and 409 as above",
             ),
             Route::PromiseToken => post(
                 "/v1/promises/{id}/tokens",
                 TOKEN,
                 None,
-                "201 with a token that opens this promise and nothing else; 409 if it waits no more",
+                "201 with a token that answers this promise alone; 409 if it waits no more",
             ),
             _ => get("/v1/promises/{id}", SHOW_PROMISE, "the promise with its answers"),
         }

@@ -3,16 +3,16 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tidemill_model::openapi::{self, Answer, Schemas};
 use tidemill_model::{
-    EventPage, EventView, OperationPage, OperationView, PruneReport, PruneRequest, RunPage,
-    RunStatus, RunSummary, RunView,
+    EventPage, EventView, OperationPage, OperationView, PromisePage, PromiseView, PruneReport,
+    PruneRequest, RunPage, RunStatus, RunSummary, RunView,
 };
 
 use super::DOCUMENT;
 use crate::node::http::asks::AskBody;
 use crate::node::http::health::{Health, Liveness};
+use crate::node::http::promises::{AnsweredView, TokenView};
 use crate::node::http::reference::{Endpoint, Parameter, Route};
 use crate::node::http::runs::StartBody;
-use crate::node::http::promises::{AnsweredView, TokenView};
 use crate::node::http::signals::SignalledView;
 use crate::node::http::view::{BlockedView, ResultView};
 
@@ -130,11 +130,13 @@ impl Writer {
         for Parameter { name, what, .. } in endpoint.parameters {
             let schema = match *name {
                 "status" => self.schemas.of::<RunStatus>(),
-                "workflow" | "label" | "key" | "by" => json!({ "type": "string" }),
+                "workflow" | "label" | "key" | "by" | "name" | "run" | "token" | "for" => {
+                    json!({ "type": "string" })
+                }
                 "limit" => json!({ "type": "integer", "minimum": 1 }),
                 "after" => json!({ "type": "integer", "minimum": 0 }),
-                "whole" | "follow" => json!({ "type": "boolean" }),
-                "wait" => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m)$" }),
+                "whole" | "follow" | "all" => json!({ "type": "boolean" }),
+                "wait" | "life" => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" }),
                 other => panic!("say what {other} is"),
             };
             parameters.push(openapi::in_query(name, what, &schema));
