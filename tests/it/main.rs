@@ -55,6 +55,7 @@ mod own_main;
 mod pacing;
 mod pages;
 mod probe;
+mod promises;
 mod reboot;
 mod replay;
 mod retention;

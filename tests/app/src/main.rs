@@ -9,6 +9,7 @@
 //! - [`deadly`] workflows that end the process
 //! - [`selfish`] workflows that hold their thread
 //! - [`ordering`] orders that are cancelled
+//! - [`approving`] an expense that people approve with tokens
 //! - [`reviewing`] a review that takes signals
 //! - [`own_main`] the same app without `App::main`
 //! - [`attached`] a process that is no app, but attaches like one
@@ -16,6 +17,7 @@
 //! `TIDEMILL_TEST_CODE=2` makes this process a later deployment of the same app: one workflow is
 //! gone from it and another was changed under its runs.
 
+mod approving;
 mod attached;
 mod carried;
 mod deadly;
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         .workflow("delegates", steady::delegates)
         .workflow("voyage", steady::voyage)
         .workflow("review", reviewing::review)
+        .workflow("expense", approving::expense)
+        .workflow("number", approving::number)
         .workflow("foreign_wait", misbehaving::foreign_wait)
         .workflow("panics", misbehaving::panics)
         .workflow("wants_file", misbehaving::wants_file)

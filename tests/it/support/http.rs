@@ -34,7 +34,7 @@ impl Api {
         &self.base
     }
 
-    /// The same with a bearer token for what it gets.
+    /// The same with a bearer token.
     #[must_use]
     pub(crate) fn with_token(self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self }
@@ -70,7 +70,10 @@ impl Api {
 
     /// Any text as a body, JSON or not.
     pub(crate) fn post_text(&self, path: &str, body: &str) -> Result<Reply, ureq::Error> {
-        let request = self.agent.post(format!("{}{path}", self.base));
+        let mut request = self.agent.post(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
         let mut reply = request.header("content-type", "application/json").send(body)?;
         let status = reply.status().as_u16();
         Ok(Reply { status, body: unix_http::parse(&reply.body_mut().read_to_vec()?) })

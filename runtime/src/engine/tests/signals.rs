@@ -363,6 +363,8 @@ async fn a_cancel_ends_a_wait_and_leaves_the_signals_of_others() {
     let place = place();
     let node = App::new("t").workflow("waits", waits).open(&place.path).await.unwrap();
     let run = start(&node, "waits", ()).await;
+    // A run that has not begun would end without its code.
+    until(|| kinds(&place.path, "r").contains(&"signal_started".to_owned())).await;
     assert_eq!(
         node.cancel(&run, Requester::default()).await.unwrap(),
         RunStatus::Cancelling,
