@@ -156,15 +156,11 @@ impl RunHead {
                 self.phase = Phase::Ended;
                 self.terminated = *terminated;
             }
-            Event::SignalReceived(signal) => {
-                let signal = (**signal).clone();
-                self.signals.receive(KeptSignal { signal, seq, at })?;
-            }
-            Event::SignalDelivered { op, name, number } => self.give(ops, (*op, name), *number)?,
-            Event::SignalTaken { op, .. } => {
-                check_given(ops, *op)?;
-                self.change(ops, *op, event, (seq, at))?;
-            }
+            Event::SignalReceived(_)
+            | Event::SignalDelivered { .. }
+            | Event::SignalTaken { .. }
+            | Event::PromiseToken { .. }
+            | Event::PromiseAnswered { .. } => self.apply_outside(ops, event, (seq, at))?,
             Event::StepStarted { .. }
             | Event::TimerStarted { .. }
             | Event::ChildStarted { .. }
@@ -174,11 +170,6 @@ impl RunHead {
                     *self.count(&op) += 1;
                     ops.start(id, op);
                 }
-            }
-            Event::PromiseToken { .. } => {}
-            Event::PromiseAnswered { op, .. } => {
-                self.answered = seq;
-                self.change(ops, *op, event, (seq, at))?;
             }
             Event::StepAttemptStarted { op, .. }
             | Event::StepAttemptFailed { op, .. }
@@ -199,6 +190,31 @@ impl RunHead {
             self.last = seq;
         }
         Ok(())
+    }
+
+    /// Applies what came from outside, and what became of a signal.
+    fn apply_outside(
+        &mut self,
+        ops: &mut impl Operations,
+        event: &Event,
+        (seq, at): (Seq, Timestamp),
+    ) -> Result<(), String> {
+        match event {
+            Event::SignalReceived(signal) => {
+                let signal = (**signal).clone();
+                self.signals.receive(KeptSignal { signal, seq, at })
+            }
+            Event::SignalDelivered { op, name, number } => self.give(ops, (*op, name), *number),
+            Event::SignalTaken { op, .. } => {
+                check_given(ops, *op)?;
+                self.change(ops, *op, event, (seq, at))
+            }
+            Event::PromiseAnswered { op, .. } => {
+                self.answered = seq;
+                self.change(ops, *op, event, (seq, at))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Applies an event to one of its open operations.

@@ -88,8 +88,8 @@ fn what_was_accepted_is_what_the_code_gets_whatever_is_killed() {
 /// The newest token that each person was sent.
 fn mail(ledger: &Ledger, who: &str) -> String {
     let entries = ledger.entries();
-    let tokens = entries.iter().filter_map(|entry| entry.what.strip_prefix(&format!("{who} ")));
-    tokens.last().expect("a mail").to_owned()
+    let mut tokens = entries.iter().filter_map(|entry| entry.what.strip_prefix(&format!("{who} ")));
+    tokens.next_back().expect("a mail").to_owned()
 }
 
 fn start_with_token(settings: &Settings) -> (App, Api) {

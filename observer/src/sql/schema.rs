@@ -140,8 +140,17 @@ mod tests {
         own.execute_batch("CREATE TABLE invoices (id INTEGER, total REAL)").unwrap();
         let found = schema(&own).unwrap();
         let names: Vec<&str> = found.iter().map(|table| table.name.as_str()).collect();
-        let views =
-            ["runs", "children", "steps", "attempts", "checkpoints", "timers", "signals", "events"];
+        let views = [
+            "runs",
+            "children",
+            "steps",
+            "attempts",
+            "checkpoints",
+            "timers",
+            "signals",
+            "promises",
+            "events",
+        ];
         assert_eq!(names, [&views[..], &["invoices"]].concat());
         assert_eq!(super::names(), views);
         for table in &found[..views.len()] {

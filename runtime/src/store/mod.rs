@@ -229,13 +229,13 @@ impl Reads {
     /// A promise; `None` if there is none of this id.
     pub(crate) async fn promise(&self, id: &PromiseId) -> Result<Option<PromiseRow>, Error> {
         let id = id.clone();
-        self.lane.read(move |file| Ok(promises::find(file, &id.run, id.op)?)).await
+        self.lane.read(move |file| promises::find(file, &id.run, id.op)).await
     }
 
     /// A promise as it is shown; `None` if there is none of this id.
     pub(crate) async fn promise_view(&self, id: &PromiseId) -> Result<Option<PromiseView>, Error> {
         let id = id.clone();
-        self.lane.read(move |file| Ok(promises::promise(file, &id)?)).await
+        self.lane.read(move |file| promises::promise(file, &id)).await
     }
 
     /// Promises in the order in which they began.
@@ -244,7 +244,7 @@ impl Reads {
         filter: PromiseFilter,
         limit: u32,
     ) -> Result<Vec<PromiseView>, Error> {
-        self.lane.read(move |file| Ok(promises::promises(file, &filter, limit)?)).await
+        self.lane.read(move |file| promises::promises(file, &filter, limit)).await
     }
 
     /// Whether a run was sent a signal with this key.

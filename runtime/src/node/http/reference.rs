@@ -122,6 +122,19 @@ const ASK_BODY: &str = "{by?, reason?}";
 const RESUME: &[Parameter] =
     &[parameter("wait", "2s", "how long to wait for what becomes of it, up to 5m")];
 
+fn get(path: &'static str, parameters: &'static [Parameter], answer: &'static str) -> Endpoint {
+    Endpoint { method: Method::GET, path, parameters, body: None, answer, open: false }
+}
+
+fn post(
+    path: &'static str,
+    parameters: &'static [Parameter],
+    body: Option<&'static str>,
+    answer: &'static str,
+) -> Endpoint {
+    Endpoint { method: Method::POST, body, ..get(path, parameters, answer) }
+}
+
 impl Route {
     /// All of them, in the order in which a person meets them.
     pub(crate) const ALL: [Route; 24] = [
@@ -152,19 +165,6 @@ impl Route {
     ];
 
     pub(crate) fn endpoint(self) -> Endpoint {
-        let get = |path, parameters, answer| Endpoint {
-            method: Method::GET,
-            path,
-            parameters,
-            body: None,
-            answer,
-            open: false,
-        };
-        let post = |path, parameters, body, answer| Endpoint {
-            method: Method::POST,
-            body,
-            ..get(path, parameters, answer)
-        };
         let open = |path, answer| Endpoint { open: true, ..get(path, &[], answer) };
         match self {
             Route::StartRun => post(
@@ -229,19 +229,6 @@ impl Route {
 
     /// What is asked of a promise.
     fn promise(self) -> Endpoint {
-        let get = |path, parameters, answer| Endpoint {
-            method: Method::GET,
-            path,
-            parameters,
-            body: None,
-            answer,
-            open: false,
-        };
-        let post = |path, parameters, body, answer| Endpoint {
-            method: Method::POST,
-            body,
-            ..get(path, parameters, answer)
-        };
         match self {
             Route::ListPromises => get(
                 "/v1/promises",
@@ -272,14 +259,6 @@ impl Route {
 
     /// What is asked of a run.
     fn ask(self) -> Endpoint {
-        let post = |path, parameters, body, answer| Endpoint {
-            method: Method::POST,
-            path,
-            parameters,
-            body,
-            answer,
-            open: false,
-        };
         match self {
             Route::Cancel => post(
                 "/v1/runs/{id}/cancel",
