@@ -349,7 +349,7 @@ fn check_promises(script: &Script) -> Result<(), TestCaseError> {
     prop_assert_eq!(strings(script, sql), promises);
     let open = promises::promises(&script.file.connection, &PromiseFilter::default(), 999).unwrap();
     let waiting = |run: &&Run| !run.state.status.is_final();
-    let expected: usize = script.runs.values().filter(waiting).map(|run| open_promises(run)).sum();
+    let expected: usize = script.runs.values().filter(waiting).map(open_promises).sum();
     prop_assert_eq!(open.len(), expected);
     Ok(())
 }

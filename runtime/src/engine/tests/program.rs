@@ -154,6 +154,15 @@ fn mix(a: u64, b: u64) -> u64 {
 
 type Value = Pin<Box<dyn Future<Output = u64> + Send>>;
 
+async fn ask(ctx: &Ctx, plain: bool, time: Duration) -> u64 {
+    if plain {
+        let promise = ctx.promise::<u64>("ask").timeout(time);
+        return promise.await.map_or(41, |value| mix(43, value));
+    }
+    let asked = ctx.approval("ask").needs(2).timeout(time);
+    asked.await.map_or(47, |it| mix(53, it.answers.len().try_into().unwrap_or(0)))
+}
+
 fn eval(ctx: Ctx, program: Program) -> Value {
     Box::pin(async move {
         match program {
@@ -174,14 +183,7 @@ fn eval(ctx: Ctx, program: Program) -> Value {
                     Err(_) => 37,
                 }
             }
-            Program::Promise(true, ms) => {
-                let promise = ctx.promise::<u64>("ask").timeout(Duration::from_millis(ms.into()));
-                promise.await.map_or(41, |value| mix(43, value))
-            }
-            Program::Promise(false, ms) => {
-                let asked = ctx.approval("ask").needs(2).timeout(Duration::from_millis(ms.into()));
-                asked.await.map_or(47, |it| mix(53, it.answers.len().try_into().unwrap_or(0)))
-            }
+            Program::Promise(plain, ms) => ask(&ctx, plain, Duration::from_millis(ms.into())).await,
             Program::Now => u64::try_from(ctx.now().as_micros()).unwrap_or(0),
             Program::Status => {
                 // Another value each time: no replay compares it.
