@@ -11,6 +11,7 @@ mod attempts;
 mod author_cli;
 mod blocked;
 mod bucket_kills;
+mod bulk;
 mod cancel;
 mod chaos;
 mod command_errors;

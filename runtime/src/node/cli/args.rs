@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tidemill_model::{Json, KeepRule, Retention, unix_ms};
 
+use super::bulk::Many;
 use super::promises;
 use crate::author::{App, GRACE, GRACE_MAX};
 use crate::engine::StartRequest;
@@ -234,9 +235,21 @@ pub(super) struct Start {
 #[derive(Debug, Args)]
 pub(super) struct Resume {
     /// The run's id
-    pub(super) run: String,
+    #[arg(required_unless_present = "many")]
+    pub(super) run: Option<String>,
+    #[command(flatten)]
+    pub(super) many: Many,
+    /// Print which runs it would be asked of, and ask nothing
+    #[arg(long, requires = "many")]
+    pub(super) dry_run: bool,
     /// How long to wait for what becomes of it, such as 30s, up to 5m: it ends, or is blocked again
-    #[arg(long, value_name = "TIME", value_parser = wait, default_value = "2s")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = wait,
+        default_value = "2s",
+        conflicts_with = "many"
+    )]
     pub(super) wait: Duration,
     #[command(flatten)]
     pub(super) node: NodeArgs,
@@ -264,7 +277,13 @@ pub(super) struct SignalArgs {
 #[derive(Debug, Args)]
 pub(super) struct Ask {
     /// The run's id
-    pub(super) run: String,
+    #[arg(required_unless_present = "many")]
+    pub(super) run: Option<String>,
+    #[command(flatten)]
+    pub(super) many: Many,
+    /// Print which runs it would be asked of, and ask nothing
+    #[arg(long, requires = "many")]
+    pub(super) dry_run: bool,
     /// Why, for those who look at the run later
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
@@ -272,7 +291,13 @@ pub(super) struct Ask {
     #[arg(long, value_name = "NAME", env = "USER")]
     pub(super) by: Option<String>,
     /// How long to wait for the end of the run, such as 30s, up to 5m
-    #[arg(long, value_name = "TIME", value_parser = wait, default_value = "0s")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = wait,
+        default_value = "0s",
+        conflicts_with = "many"
+    )]
     pub(super) wait: Duration,
     #[command(flatten)]
     pub(super) node: NodeArgs,

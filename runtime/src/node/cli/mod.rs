@@ -20,6 +20,7 @@
 //! else to stderr.
 
 mod args;
+mod bulk;
 mod check;
 mod local;
 mod panics;

@@ -7,6 +7,7 @@ use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_model::{BlockReason, Failure, Json, Requester, RunId, RunStatus, WaitsFor};
 
 use super::args::{Ask, NodeArgs, Resume, SignalArgs, Start};
+use super::bulk;
 use super::serve::token_from_environment;
 use super::{CommandResult, print_end, print_json, print_line, say, say_blocked, say_waits};
 use crate::client::{ResultSoFar, request_of, send_signal};
@@ -68,8 +69,15 @@ async fn to_its_end(node: &NodeClient, run: &RunId, json: bool) -> CommandResult
 /// `resume`: asks the node to resume a run, waits a while, and says what became of it: 0 unless it
 /// failed or is blocked again.
 pub(super) async fn resume(args: Resume) -> CommandResult {
-    let run = RunId::new(&args.run).map_err(Error::from)?;
     let node = node(&args.node)?;
+    let Some(run) = args.run else {
+        return bulk::ask("resume", (args.many, args.dry_run), &node, async |run: RunId| {
+            let path = format!("/v1/runs/{run}/resume");
+            Ok(node.post::<RunAnswer>(&path, None).await?.status)
+        })
+        .await;
+    };
+    let run = RunId::new(&run).map_err(Error::from)?;
     let path = format!("/v1/runs/{run}/resume?wait={}ms", args.wait.as_millis());
     let told: RunAnswer = node.post(&path, None).await?;
     print_line(told.status.as_str());
@@ -101,9 +109,16 @@ pub(super) async fn signal(args: SignalArgs) -> CommandResult {
 /// `cancel`, `pause` and `terminate`: asks the node, and says what the run is then: 0 unless it failed,
 /// as one does whose clean-up fails.
 pub(super) async fn ask(what: &str, args: Ask) -> CommandResult {
-    let run = RunId::new(&args.run).map_err(Error::from)?;
     let node = node(&args.node)?;
     let by = Requester { by: args.by, reason: args.reason, parent: None };
+    let Some(run) = args.run else {
+        return bulk::ask(what, (args.many, args.dry_run), &node, async |run: RunId| {
+            let path = format!("/v1/runs/{run}/{what}");
+            Ok(node.post::<RunAnswer>(&path, Some(request_of(&by))).await?.status)
+        })
+        .await;
+    };
+    let run = RunId::new(&run).map_err(Error::from)?;
     let path = format!("/v1/runs/{run}/{what}?wait={}ms", args.wait.as_millis());
     let told: RunAnswer = node.post(&path, Some(request_of(&by))).await?;
     print_line(told.status.as_str());
