@@ -80,8 +80,8 @@ pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
 pub use run_view::{
     AttemptView, CancelView, Cut, Cuts, EventPage, EventView, OperationPage, OperationView,
-    PageRequest, Payloads, PromisePage, PromiseView, RunCounts, RunPage, RunSummary, RunView,
-    SignalView, Word, took_ms,
+    PageRequest, Payloads, PromiseAsked, PromisePage, PromiseView, RunCounts, RunPage, RunSummary,
+    RunView, SignalView, Word, took_ms,
 };
 pub use signal::{KeptSignal, Signal, Signals};
 pub use socket::{

@@ -28,7 +28,7 @@ use crate::signal::KeptSignal;
 use crate::time::Timestamp;
 
 pub use event::{EventPage, EventView};
-pub use operation::{AttemptView, Cut, Cuts, OperationView};
+pub use operation::{AttemptView, Cut, Cuts, OperationView, PromiseAsked};
 pub use page::{OperationPage, PageRequest, Payloads};
 pub use promise::{PromisePage, PromiseView};
 

@@ -28,7 +28,7 @@ fn failure(message: &str) -> Failure {
     Failure { kind: FailureKind::Failed, message: message.into(), chain: Vec::new() }
 }
 
-fn created(workflow: &str, input: &str, parent: Option<Parent>) -> Event {
+pub(crate) fn created(workflow: &str, input: &str, parent: Option<Parent>) -> Event {
     Event::RunCreated(Box::new(RunCreated {
         workflow: name(workflow),
         input: json(input),
@@ -253,7 +253,7 @@ pub(crate) fn file_of_steps(steps: u32, failed: &[u32]) -> (tempfile::TempDir, s
     file_of(log)
 }
 
-fn file_of(
+pub(crate) fn file_of(
     log: impl IntoIterator<Item = (&'static str, Event)>,
 ) -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();

@@ -4,13 +4,13 @@ use expect_test::{Expect, expect};
 use tidemill_bucket::Gap;
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_model::{
-    Base, BreakDoc, Epoch, LogSum, NodeId, OldestBlocked, OpId, RunFigures, RunId, RunStatus, Seq,
-    Txid,
+    ApprovalRule, Base, BreakDoc, Epoch, Event, LogSum, NodeId, OldestBlocked, OpId, OpName,
+    PromiseAnswer, PromiseTerms, RunFigures, RunId, RunStatus, Seq, Txid, Verdict,
 };
 
 use super::{Fold, Screen, TimelineOptions};
 use crate::history::{BranchView, BucketHistory, EpochView, History, PointView};
-use crate::testing::{at, file, run_id};
+use crate::testing::{at, created, file, file_of, run_id};
 use crate::{Error, EventRange, NodeView, for_each_event, show, sql};
 
 const PIPE: Screen = Screen::PIPE;
@@ -68,6 +68,46 @@ fn a_run_is_a_tree() {
     check(
         &missing.to_string(),
         expect!["there is no run `other` in this source: `tidemill runs` lists them"],
+    );
+}
+
+#[test]
+fn an_open_promise_says_what_it_asks_of_whom_and_who_has_answered() {
+    let (op, name) = (OpId::FIRST, OpName::new("publish").unwrap());
+    let terms = PromiseTerms {
+        message: Some("Publish it?".to_owned()),
+        schema: None,
+        deadline: Some(at(99)),
+        approval: Some(ApprovalRule {
+            needs: 2,
+            of: vec!["ada".to_owned(), "ben".to_owned(), "cyn".to_owned()],
+            not_by: Some("cyn".to_owned()),
+        }),
+    };
+    let yes = PromiseAnswer {
+        by: Some("ada".to_owned()),
+        ..PromiseAnswer::new(Verdict::Resolved, None)
+    };
+    let (_dir, path) = file_of(vec![
+        ("draft", created("publish", "null", None)),
+        ("draft", Event::RunStarted { epoch: None, attempt: 1 }),
+        ("draft", Event::PromiseStarted { op, name: name.clone(), terms: Box::new(terms) }),
+        ("draft", Event::PromiseAnswered { op, name, answer: yes }),
+    ]);
+    let connection = tidemill_eventlog::open_any(&path).unwrap();
+    check(
+        &super::run(&show(&connection, &run_id("draft"), None).unwrap(), &Fold::Long, PIPE),
+        expect![[r#"
+            draft  publish  suspended
+            │  created    1970-01-01T00:00:01.000000Z
+            │  labels     team=ml
+            │  input      null
+            └─ 1 promise publish  open
+                  asks       Publish it?
+                  needs      2 of ada, ben, cyn; not cyn, who started the run
+                  answered   resolved by ada at 1970-01-01T00:00:04.000000Z
+                  until      1970-01-01T00:01:39.000000Z
+        "#]],
     );
 }
 

@@ -7,8 +7,8 @@ use super::screen::{Colour, Screen};
 use super::{JSON_CHARS_MAX, duration, json, short};
 use crate::show::DEPTH_MAX;
 use tidemill_model::{
-    AttemptView, CancelView, Cut, Json, OperationView, Requester, RunView, Timestamp, WaitsFor,
-    terminal,
+    AttemptView, CancelView, Cut, Json, OperationView, PromiseAsked, Requester, RunView, Timestamp,
+    WaitsFor, terminal,
 };
 
 /// How much of an error's message a line shows.
@@ -198,8 +198,36 @@ impl Tree<'_> {
                     tree.line(&attempt_line(attempt));
                 }
             }
+            if let Some(asked) =
+                op.promise.as_ref().filter(|_| tree.is_whole() || op.status == "open")
+            {
+                tree.promise(asked);
+            }
             tree.recorded(op);
         });
+    }
+
+    /// What an open promise asks, of whom, and what it was answered so far.
+    fn promise(&mut self, asked: &PromiseAsked) {
+        if let Some(message) = &asked.message {
+            match self.is_whole() {
+                true => self.field("asks", message),
+                false => self.cut_line(&format!("{:<10} {message}", "asks")),
+            }
+        }
+        if let Some(rule) = &asked.approval {
+            let of = if rule.of.is_empty() { "anybody".to_owned() } else { rule.of.join(", ") };
+            let not = rule.not_by.as_ref();
+            let not =
+                not.map_or_else(String::new, |not| format!("; not {not}, who started the run"));
+            self.field("needs", &format!("{} of {of}{not}", rule.needs));
+        }
+        for answer in &asked.answers {
+            self.field("answered", &answer.to_string());
+        }
+        if let Some(deadline) = asked.deadline {
+            self.field("until", &deadline.to_string());
+        }
     }
 
     /// What an operation recorded of its progress and its end.
