@@ -153,6 +153,7 @@ mod tests {
                 parent: parent.map(|parent| Parent { run: id(parent), op: OpId::FIRST }),
                 app_version: "1".to_owned(),
                 durability: Durability::Local,
+                forked: None,
             };
             self.write(run, &Event::RunCreated(Box::new(created)), RunStatus::Suspended);
         }

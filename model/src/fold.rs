@@ -66,6 +66,8 @@ pub struct RunHead {
     pub parted: bool,
     /// What it was sent and its code has not taken.
     pub signals: Signals,
+    /// Whether it began with the history of another run.
+    pub forked: bool,
     /// Where it was last resumed; 0 if never.
     pub resumed: Seq,
     /// The newest input or act; 0 before the first.
@@ -90,6 +92,7 @@ impl Default for RunHead {
             custom_status: None,
             parted: false,
             signals: Signals::default(),
+            forked: false,
             resumed: Seq::ZERO,
             last: Seq::ZERO,
             steps_open: 0,
@@ -122,6 +125,7 @@ impl RunHead {
             Event::RunCreated(_) => self.phase = Phase::Going,
             Event::NodeStarted(_) | Event::Now { .. } => {}
             Event::TurnParted {} => self.parted = true,
+            Event::RunForked { .. } => self.forked = true,
             Event::RunStarted { epoch, attempt } => {
                 self.epoch = *epoch;
                 self.attempt = *attempt;
@@ -252,6 +256,11 @@ impl RunHead {
                 Ok(())
             }
         }
+    }
+
+    /// Whether its code has run, in a process or as another run whose history it has.
+    pub fn has_begun(&self) -> bool {
+        self.attempt > 0 || self.forked
     }
 
     /// Whether its code was told to end.

@@ -21,6 +21,7 @@ mod event;
 mod event_data;
 mod failure;
 mod fold;
+mod fork;
 mod json;
 mod keys;
 mod lease;
@@ -54,11 +55,15 @@ pub use error::Error;
 pub use error_kind::ErrorKind;
 pub use event::{Columns, EncodedEvent, Event, EventClass, EventError, EventKind};
 pub use event_data::{
-    BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, ProcessEnd, Requester,
-    RunCreated, Seed, WaitsFor,
+    BlockReason, BlockReasonKind, Durability, ForkSignals, Forked, NodeStarted, Parent, ProcessEnd,
+    Requester, RunCreated, Seed, WaitsFor,
 };
 pub use failure::{Failure, FailureKind};
 pub use fold::{CancelAsked, Operations, RunHead};
+pub use fork::{
+    Cut as ForkCut, Fork, ForkAs, ForkChild, ForkChoices, ForkLog, ForkOutlook, ForkPoint,
+    ForkedOp, ForkedOps,
+};
 pub use json::{Floats, Json};
 pub use keys::{BreakName, FleetUrl, Level, LtxName, NodeKeys};
 pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};

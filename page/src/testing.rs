@@ -108,6 +108,7 @@ impl File {
             parent,
             app_version: "1".into(),
             durability: Durability::Local,
+            forked: None,
         };
         self.put(run, &Event::RunCreated(Box::new(created)));
         self.put(run, &Event::RunStarted { epoch: None, attempt: 1 });

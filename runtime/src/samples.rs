@@ -14,5 +14,6 @@ pub(crate) fn created() -> RunCreated {
         parent: None,
         app_version: "1".to_owned(),
         durability: Durability::Local,
+        forked: None,
     }
 }

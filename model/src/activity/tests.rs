@@ -35,6 +35,7 @@ fn fold(events: &[Event]) -> RunState {
         parent: None,
         app_version: "1".into(),
         durability: Durability::Local,
+        forked: None,
     }));
     let id = RunId::new("r").unwrap();
     let mut state = RunState::create(&id, seq(1), second(1), &created).unwrap();

@@ -31,6 +31,7 @@ impl Script {
             parent: None,
             app_version: "1".into(),
             durability: Durability::Local,
+            forked: None,
         }));
         let seq = Seq::ZERO.next();
         let id = RunId::new("r").unwrap();

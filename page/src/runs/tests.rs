@@ -24,6 +24,7 @@ fn a_list_is_bounded_and_hostile_text_is_text() {
             parent: None,
             app_version: "1".into(),
             durability: Durability::Local,
+            forked: None,
         };
         file.put(&run, &Event::RunCreated(Box::new(created)));
         let message = format!("{HOSTILE}{}", "m".repeat(100_000));

@@ -50,6 +50,7 @@ pub(super) fn validate(
         parent: None,
         app_version: engine.app.version.clone(),
         durability: Durability::Local,
+        forked: None,
     };
     Ok((NewRun::new(id, Box::new(created)), signal))
 }

@@ -178,10 +178,11 @@ pub(super) fn create(
         workflow: name.clone(),
         input: input.clone(),
         labels,
-        seed: seed_of(&core.created.seed, *op),
+        seed: seed_of(&core.created.own_seed(), *op),
         parent: Some(Parent { run: core.run.clone(), op: *op }),
         app_version: core.app.version.clone(),
         durability: core.created.durability,
+        forked: None,
     };
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
 }

@@ -428,6 +428,7 @@ fn write_two_starts(path: &std::path::Path) {
         parent: None,
         app_version: "1".to_owned(),
         durability: Durability::Local,
+        forked: None,
     };
     let reason = BlockReason {
         kind: BlockReasonKind::Misuse,

@@ -37,6 +37,7 @@ impl Least for Box<RunCreated> {
             parent: None,
             app_version: String::new(),
             durability: Durability::Local,
+            forked: None,
         })
     }
 }
