@@ -1,7 +1,7 @@
 //! Which events a fork begins with.
 //!
 //! Invariants, held by the tests of this folder and, with running code, of the engine:
-//! - the events fold, and end with `run_forked`;
+//! - the events fold, and end with `run_forked` unless nothing is history;
 //! - the inputs and acts before the cut are those of the other run, in their order;
 //! - nothing whose output is carried begins again.
 
@@ -130,9 +130,14 @@ impl ForkLog<'_> {
         writer.carry();
         writer.signals_after();
         let Writer { mut events, children, .. } = writer;
-        events.push(Event::RunForked { from: who.from.clone(), seed: who.seed });
+        let mut seed = who.seed;
+        if !cut.is_beginning() {
+            events.push(Event::RunForked { from: self.was(cut.keep, who), seed });
+            seed = self.created.seed;
+        }
         let created = RunCreated {
             input,
+            seed,
             // Its parent waits for the child that it started.
             parent: None,
             app_version: who.app_version.clone(),
@@ -147,6 +152,16 @@ impl ForkLog<'_> {
             ..self.created.clone()
         };
         Ok(Fork { created, events, children, outlook })
+    }
+
+    /// Who the code was before the cut: the other run, or one whose history that has.
+    fn was(&self, keep: usize, who: &ForkAs) -> RunId {
+        let mut after = self.log[keep.min(self.log.len())..].iter();
+        let copied = after.find_map(|(_, event)| match event {
+            Event::RunForked { from, .. } => Some(from.clone()),
+            _ => None,
+        });
+        copied.unwrap_or_else(|| who.from.clone())
     }
 
     /// The outputs that a person gives, by their operations.
@@ -342,7 +357,8 @@ impl<'a> Writer<'a> {
                 Event::StepCompleted { op, name, output }
             }
         };
-        self.hold(op, None, end);
+        // As if its only attempt had returned it.
+        self.hold(op, Some(1).filter(|_| trace.class == OpClass::Step), end);
     }
 
     fn hold(&mut self, op: OpId, attempt: Option<u32>, end: Event) {

@@ -232,7 +232,8 @@ fn a_cut_at_the_start_of_a_step_keeps_what_the_code_had_seen() {
     assert_eq!(short(&fork), expected);
     assert_eq!(ops(&fork.outlook.after), [2]);
     let first = fork_at(&events, "4:start", &ForkChoices::default()).unwrap();
-    assert_eq!(short(&first), ["run_forked"]);
+    assert_eq!(short(&first), [""; 0]);
+    assert_eq!(first.created.seed, who().seed, "nothing of the other run's is history");
 }
 
 #[test]
@@ -422,7 +423,7 @@ proptest! {
             let fork = log.fork(&Cut::before(place), &who(), &choices).unwrap();
             let state = folded(&fork);
             let marked = matches!(fork.events.last(), Some(Event::RunForked { .. }));
-            prop_assert!(marked);
+            prop_assert_eq!(marked, place > 1);
             prop_assert_eq!(observed(&fork.events), observed(&events[1..place]));
             for (op, open) in state.ops.iter().filter(|(_, op)| op.is_open()) {
                 let paid = log.ops[op].has_output();

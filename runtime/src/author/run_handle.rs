@@ -7,10 +7,12 @@ use std::pin::Pin;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_model::{Requester, RunId, RunStatus};
+use tidemill_model::{ForkOutlook, Requester, RunId, RunStatus};
 
 use crate::client::Client;
-use crate::engine::{Node, RunResult, SignalRequest, Signalled, StartRequest};
+use crate::engine::{
+    ForkRequest, Node, RunResult, SignalRequest, Signalled, StartRequest,
+};
 use crate::error::{Error, ErrorKind};
 
 /// Who is asked.
@@ -211,6 +213,43 @@ impl<Out> RunHandle<Out> {
     pub fn signal(&self, name: &str, value: impl Serialize) -> SendSignal {
         let request = SignalRequest::new(name, value);
         SendSignal { caller: self.caller.clone(), run: self.id.clone(), request }
+    }
+
+    /// Makes a new run that begins with this one's history up to a place; see [`Node::fork`]. Returns
+    /// the handle of the fork.
+    ///
+    /// ```no_run
+    /// # async fn example(node: tidemill::Node) -> tidemill::Result<()> {
+    /// use tidemill::ForkRequest;
+    ///
+    /// let run = node.start("order", 7).id("order-7").await?;
+    /// # let run: tidemill::RunHandle<()> = run;
+    /// if run.result().await.is_err() {
+    ///     run.fork(ForkRequest::retry()).await?.result().await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Node::fork`].
+    pub async fn fork(&self, request: ForkRequest) -> Result<RunHandle<Out>, Error> {
+        let id = match &self.caller {
+            Caller::Node(node) => node.fork(&self.id, request).await?.id,
+            Caller::Client(client) => client.fork(&self.id, &request).await?,
+        };
+        Ok(RunHandle::of(self.caller.clone(), id))
+    }
+
+    /// What [`RunHandle::fork`] would do: what is carried over, and what is done again.
+    ///
+    /// # Errors
+    /// As [`Node::fork`].
+    pub async fn fork_outlook(&self, request: ForkRequest) -> Result<ForkOutlook, Error> {
+        match &self.caller {
+            Caller::Node(node) => node.fork_outlook(&self.id, request).await,
+            Caller::Client(client) => client.fork_outlook(&self.id, &request).await,
+        }
     }
 
     /// Asks the run to end; see [`Node::cancel`]. Dropping this handle never does.

@@ -21,6 +21,7 @@ fn created() -> Event {
         parent: None,
         app_version: "1".into(),
         durability: tidemill_model::Durability::Local,
+        forked: None,
     }))
 }
 

@@ -260,6 +260,7 @@ impl Committer {
             }
             Message::Create(create) => {
                 self.last.remove(&create.new.id);
+                self.attempts.forget(&create.new.id);
             }
             Message::Aside(aside) => self.attempts.forget(&aside.run),
             // Ended runs are not remembered, and a signal is no event that a turn is checked by.
