@@ -79,8 +79,9 @@ pub use run_figures::{OldestBlocked, RunFigures};
 pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
 pub use run_view::{
-    AttemptView, CancelView, Cut, Cuts, EventPage, EventView, OperationPage, OperationView,
-    PageRequest, Payloads, RunCounts, RunPage, RunSummary, RunView, SignalView, Word, took_ms,
+    AttemptView, CancelView, Cut, Cuts, EventPage, EventView, ForkedView, OperationPage,
+    OperationView, PageRequest, Payloads, RunCounts, RunPage, RunSummary, RunView, SignalView,
+    Word, took_ms,
 };
 pub use signal::{KeptSignal, Signal, Signals};
 pub use socket::{

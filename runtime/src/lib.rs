@@ -54,8 +54,8 @@ pub use author::{
 pub use author::{ByFunction, ByName, WorkflowNames};
 pub use client::Client;
 pub use engine::{
-    CheckReport, Environment, ForkRequest, ForkedRun, Node, RunResult, SignalRequest, Signalled, StartRequest, Started,
-    StillCompared,
+    CheckReport, Environment, ForkRequest, ForkedRun, Node, RunResult, SignalRequest, Signalled,
+    StartRequest, Started, StillCompared,
 };
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
@@ -63,7 +63,8 @@ pub use node::{ServeSettings, Serving};
 pub use ops::{Call, Child, SignalWait, SignalWithin, Sleep};
 pub use store::writer::{RefusalCause, Refusing};
 pub use tidemill_model::{
-    Failure, FailureKind, ForkOutlook, ForkSignals, Json, Requester, RunId, RunStatus, Timestamp, WaitsFor,
+    Failure, FailureKind, ForkOutlook, ForkSignals, Json, Requester, RunId, RunStatus, Timestamp,
+    WaitsFor,
 };
 
 /// Names that the macros expand to. Not part of the public API.

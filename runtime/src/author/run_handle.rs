@@ -10,9 +10,7 @@ use serde::de::DeserializeOwned;
 use tidemill_model::{ForkOutlook, Requester, RunId, RunStatus};
 
 use crate::client::Client;
-use crate::engine::{
-    ForkRequest, Node, RunResult, SignalRequest, Signalled, StartRequest,
-};
+use crate::engine::{ForkRequest, Node, RunResult, SignalRequest, Signalled, StartRequest};
 use crate::error::{Error, ErrorKind};
 
 /// Who is asked.

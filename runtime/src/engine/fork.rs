@@ -75,8 +75,8 @@ impl ForkRequest {
     /// # Errors
     /// `Invalid` if the input has no JSON.
     pub fn input(self, input: impl Serialize) -> Result<ForkRequest, Error> {
-        let input = Json::of(&input)
-            .map_err(|e| Error::invalid(format!("the input has no JSON: {e}")))?;
+        let input =
+            Json::of(&input).map_err(|e| Error::invalid(format!("the input has no JSON: {e}")))?;
         Ok(ForkRequest { input: Some(input), ..self })
     }
 
@@ -85,9 +85,8 @@ impl ForkRequest {
     /// # Errors
     /// `Invalid` if the output has no JSON.
     pub fn set(mut self, step: &str, output: impl Serialize) -> Result<ForkRequest, Error> {
-        let output = Json::of(&output).map_err(|e| {
-            Error::invalid(format!("the output of step `{step}` has no JSON: {e}"))
-        })?;
+        let output = Json::of(&output)
+            .map_err(|e| Error::invalid(format!("the output of step `{step}` has no JSON: {e}")))?;
         self.set.insert(step.to_owned(), output);
         Ok(self)
     }

@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::{Checkpoints, OwnCopy};
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Epoch, Failure, ForkOutlook, InstanceId, Json, NodeId, PruneReport,
-    PruneRequest, Requester, RunId, RunStatus, Seq, WaitsFor,
+    BlockReason, BlockReasonKind, Epoch, Failure, ForkOutlook, InstanceId, Json, NodeId,
+    PruneReport, PruneRequest, Requester, RunId, RunStatus, Seq, WaitsFor,
 };
 
 use super::asks::Verb;

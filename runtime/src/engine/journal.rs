@@ -263,7 +263,9 @@ fn is_same(asked: &Event, logged: &Event, how: Alike) -> bool {
         (
             Event::ChildStarted { op, name, input, .. },
             Event::ChildStarted { op: its_op, name: its_name, input: its_input, .. },
-        ) if how.copied => (op, name) == (its_op, its_name) && input.same_with(its_input, how.floats),
+        ) if how.copied => {
+            (op, name) == (its_op, its_name) && input.same_with(its_input, how.floats)
+        }
         (
             Event::TimerStarted { op, name, .. },
             Event::TimerStarted { op: logged_op, name: logged_name, .. },

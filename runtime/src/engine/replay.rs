@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, EventKind, Floats, OpId, OpName, RunCreated, RunId, Seq,
+    BlockReason, BlockReasonKind, Event, EventClass, EventKind, Floats, OpId, OpName, RunCreated,
+    RunId, Seq,
 };
 
 use super::bodies::StepBody;

@@ -18,8 +18,8 @@ use super::prefixes::{fsck, soon};
 use super::program::{self, Ledger, program};
 use crate::engine::recovery::Instruments;
 use crate::{
-    App, Ctx, Environment, ErrorKind, ForkOutlook, ForkRequest, ForkSignals, Node, Requester, Result,
-    RunResult, RunStatus, SignalRequest, StartRequest, Step,
+    App, Ctx, Environment, ErrorKind, ForkOutlook, ForkRequest, ForkSignals, Node, Requester,
+    Result, RunResult, RunStatus, SignalRequest, StartRequest, Step,
 };
 
 /// What was paid: a line for each payment, with the key of its step.
@@ -246,7 +246,10 @@ async fn a_fork_at_the_beginning_may_have_another_input_and_has_no_history() {
     let (first, _) = fork(&node, &run, request.clone()).await;
     let seen: Vec<String> = output(&node, &first).await;
     assert!(seen.len() == 1 && seen[0].starts_with(first.as_str()), "{seen:?}");
-    assert_eq!(world.take(), ["item1 of r".into(), "item2 of r".into(), format!("item1 of {first}")]);
+    assert_eq!(
+        world.take(),
+        ["item1 of r".into(), "item2 of r".into(), format!("item1 of {first}")]
+    );
     let unfit = ForkRequest::at("item1:start").input(7).unwrap();
     assert_eq!(refused(&node, &run, unfit).await.0, ErrorKind::Invalid, "no list of items");
     let late = ForkRequest { at: Some("item2".into()), ..request };

@@ -1,4 +1,5 @@
-//! The commands that call a serving node: `start`, `signal`, `cancel`, `pause`, `resume`, `terminate`.
+//! The commands that call a serving node: `start`, `signal`, `cancel`, `pause`, `resume`, `terminate`;
+//! `fork` and `retry` are in `fork.rs`.
 
 use std::process::ExitCode;
 
@@ -48,7 +49,7 @@ pub(super) async fn start(args: Start) -> CommandResult {
 }
 
 /// Waits for the end of a run that a node serves, and prints it.
-async fn to_its_end(node: &NodeClient, run: &RunId, json: bool) -> CommandResult {
+pub(super) async fn to_its_end(node: &NodeClient, run: &RunId, json: bool) -> CommandResult {
     say(&format!("run {run}"));
     let mut told = None;
     let ended = loop {
@@ -134,7 +135,7 @@ fn told(answer: &Json) -> Result<RunAnswer, Error> {
         .map_err(|e| Error::caused(ErrorKind::Internal, "the node's answer is no run", e))
 }
 
-fn node(args: &NodeArgs) -> Result<NodeClient, Error> {
+pub(super) fn node(args: &NodeArgs) -> Result<NodeClient, Error> {
     let address = args.url.parse::<NodeAddress>().map_err(Error::from)?;
     let token = token_from_environment()?.as_ref().map(|token| Token::reveal(token).to_owned());
     Ok(NodeClient::new(address, token))

@@ -16,6 +16,7 @@ mod auth;
 mod body;
 mod error;
 mod events;
+mod forks;
 mod health;
 mod metrics;
 mod openapi;
@@ -247,6 +248,7 @@ fn handler(route: Route) -> MethodRouter<Arc<Api>> {
         Route::ListEvents => get(events::events),
         Route::Result => get(runs::result),
         Route::Signal => post(signals::send),
+        Route::Fork => post(forks::fork),
         Route::Cancel => post(asks::cancel),
         Route::Pause => post(asks::pause),
         Route::Resume => post(runs::resume),

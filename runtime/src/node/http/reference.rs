@@ -16,6 +16,7 @@ pub(crate) enum Route {
     ListEvents,
     Result,
     Signal,
+    Fork,
     Cancel,
     Pause,
     Resume,
@@ -86,6 +87,7 @@ const SIGNAL: &[Parameter] = &[
     parameter("key", "", "the sender's word for this one signal: a run takes one of each key"),
     parameter("by", "", "who sends it"),
 ];
+const FORK: &[Parameter] = &[parameter("dry_run", "", "`true`: only say what the fork would do")];
 const ASK: &[Parameter] =
     &[parameter("wait", "", "how long to wait for the end of the run, such as 30s, up to 5m")];
 const ASK_BODY: &str = "{by?, reason?}";
@@ -94,7 +96,7 @@ const RESUME: &[Parameter] =
 
 impl Route {
     /// All of them, in the order in which a person meets them.
-    pub(crate) const ALL: [Route; 19] = [
+    pub(crate) const ALL: [Route; 20] = [
         Route::StartRun,
         Route::ListRuns,
         Route::ShowRun,
@@ -103,6 +105,7 @@ impl Route {
         Route::ListEvents,
         Route::Result,
         Route::Signal,
+        Route::Fork,
         Route::Cancel,
         Route::Pause,
         Route::Resume,
@@ -166,6 +169,12 @@ impl Route {
                 SIGNAL,
                 Some("JSON"),
                 "201 once the run keeps it, 200 if it had one of this key; 422 if its code cannot read it",
+            ),
+            Route::Fork => post(
+                "/v1/runs/{id}/fork",
+                FORK,
+                Some("{at?, input?, set?, signals?, id?, by?, reason?}"),
+                "201 with the fork and what it does again; 200 if it exists, or with `dry_run=true`",
             ),
             Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => self.ask(),
             Route::Prune => post(

@@ -314,9 +314,10 @@ fn is_same_fork(one: &RunCreated, other: &RunCreated) -> bool {
                 && one.seq == other.seq
                 && one.signals == other.signals
                 && set(one) == set(other)
-                && one.set.iter().all(|(op, value)| {
-                    other.set.get(op).is_some_and(|theirs| value.same(theirs))
-                })
+                && one
+                    .set
+                    .iter()
+                    .all(|(op, value)| other.set.get(op).is_some_and(|theirs| value.same(theirs)))
         }
         (None, Some(_)) | (Some(_), None) => false,
     }

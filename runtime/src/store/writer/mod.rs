@@ -51,7 +51,8 @@ pub(crate) use faults::Faults;
 use gather::Gather;
 use intake::Intake;
 pub(crate) use message::{
-    Aside, Create, Creation, History, Message, NewRun, Prune, PruneOutcome, SendSignal, SignalOutcome, Turn,
+    Aside, Create, Creation, History, Message, NewRun, Prune, PruneOutcome, SendSignal,
+    SignalOutcome, Turn,
 };
 pub(crate) use pace::Pace;
 use queue::Queue;

@@ -9,6 +9,7 @@ use tidemill_model::{
 
 use super::DOCUMENT;
 use crate::node::http::asks::AskBody;
+use crate::node::http::forks::ForkView;
 use crate::node::http::health::{Health, Liveness};
 use crate::node::http::reference::{Endpoint, Parameter, Route};
 use crate::node::http::runs::StartBody;
@@ -50,6 +51,10 @@ impl Writer {
             Route::Signal => vec![
                 schemas.json::<SignalledView>(201, "the run keeps it"),
                 schemas.json::<SignalledView>(200, "the run had one of this key"),
+            ],
+            Route::Fork => vec![
+                schemas.json::<ForkView>(201, "the fork was made"),
+                schemas.json::<ForkView>(200, "it existed, or would be made"),
             ],
             Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => {
                 vec![schemas.json::<ResultView>(200, "what became of the run")]
@@ -94,6 +99,7 @@ impl Writer {
         if endpoint.body.is_some() {
             let body = match route {
                 Route::Prune => "PruneRequest",
+                Route::Fork => "ForkRequest",
                 Route::Cancel | Route::Pause | Route::Terminate => "AskBody",
                 _ => "StartBody",
             };
@@ -124,7 +130,7 @@ impl Writer {
                 "workflow" | "label" | "key" | "by" => json!({ "type": "string" }),
                 "limit" => json!({ "type": "integer", "minimum": 1 }),
                 "after" => json!({ "type": "integer", "minimum": 0 }),
-                "whole" | "follow" => json!({ "type": "boolean" }),
+                "whole" | "follow" | "dry_run" => json!({ "type": "boolean" }),
                 "wait" => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m)$" }),
                 other => panic!("say what {other} is"),
             };
