@@ -27,6 +27,7 @@ fn created() -> Event {
         parent: None,
         app_version: "1".to_owned(),
         durability: Durability::Local,
+        forked: None,
     }))
 }
 

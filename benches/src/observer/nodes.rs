@@ -66,6 +66,7 @@ fn created(workflow: &str, input: Json, run: u32, parent: Option<Parent>) -> any
         parent,
         app_version: "1".to_owned(),
         durability: Durability::Local,
+        forked: None,
     })))
 }
 

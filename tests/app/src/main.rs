@@ -10,6 +10,7 @@
 //! - [`selfish`] workflows that hold their thread
 //! - [`ordering`] orders that are cancelled
 //! - [`reviewing`] a review that takes signals
+//! - [`buying`] baskets of which one item is declined
 //! - [`own_main`] the same app without `App::main`
 //! - [`attached`] a process that is no app, but attaches like one
 //!
@@ -17,6 +18,7 @@
 //! gone from it and another was changed under its runs.
 
 mod attached;
+mod buying;
 mod carried;
 mod deadly;
 mod hostile;
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         .workflow("basket", ordering::basket)
         .workflow("listens", ordering::listens)
         .workflow("spoils", ordering::spoils)
+        .workflow("buy", buying::buy)
         .workflow("changed", misbehaving::changed);
     let app =
         if misbehaving::redeployed() { app } else { app.workflow("retired", misbehaving::retired) };

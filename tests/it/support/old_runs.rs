@@ -72,6 +72,7 @@ fn created(at: usize) -> Event {
         parent: None,
         app_version: "1".to_owned(),
         durability: Durability::Local,
+        forked: None,
     }))
 }
 
