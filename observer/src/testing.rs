@@ -37,6 +37,7 @@ fn created(workflow: &str, input: &str, parent: Option<Parent>) -> Event {
         parent,
         app_version: "1".into(),
         durability: Durability::Local,
+        forked: None,
     }))
 }
 

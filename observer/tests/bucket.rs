@@ -149,6 +149,7 @@ fn append_run(connection: &rusqlite::Connection, appender: &mut Appender, run: &
         parent: None,
         app_version: "1".into(),
         durability: Durability::Local,
+        forked: None,
     }));
     let transaction = connection.unchecked_transaction().unwrap();
     let appended = appender.append(&transaction, now(), Some(&run), &event).unwrap();

@@ -52,6 +52,7 @@ fn created(parent: Option<Parent>) -> Event {
         parent,
         app_version: "1".into(),
         durability: Durability::Local,
+        forked: None,
     }))
 }
 

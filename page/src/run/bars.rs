@@ -236,6 +236,7 @@ mod tests {
             parent: None,
             app_version: "1".into(),
             durability: Durability::Local,
+            forked: None,
         }));
         let id = RunId::new("r").unwrap();
         let mut state = RunState::create(&id, Seq::new(1).unwrap(), at(1), &created).unwrap();

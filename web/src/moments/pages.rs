@@ -98,6 +98,7 @@ mod tests {
             parent: None,
             app_version: "1".to_owned(),
             durability: Durability::Local,
+            forked: None,
         }));
         let run = RunId::new(run).unwrap();
         file.execute_batch("BEGIN IMMEDIATE").unwrap();
