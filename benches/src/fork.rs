@@ -84,6 +84,10 @@ async fn walk(mended: Arc<AtomicBool>, ctx: Ctx, steps: u32) -> Result<()> {
     Ok(())
 }
 
+async fn nothing(_: Ctx, (): ()) -> Result<()> {
+    Ok(())
+}
+
 /// Runs a run to its failure, and forks it there.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 pub(crate) async fn of_one(db: &Path, events: u32) -> anyhow::Result<ForkRound> {
@@ -94,7 +98,7 @@ pub(crate) async fn of_one(db: &Path, events: u32) -> anyhow::Result<ForkRound> 
         Environment { checkpoints: Checkpoints::ByLitestream, ..Environment::alone(db) };
     let app = App::new("bench")
         .workflow("walk", move |ctx: Ctx, input| walk(Arc::clone(&last_fails), ctx, input))
-        .workflow("nothing", async |_: Ctx, (): ()| Result::Ok(()));
+        .workflow("nothing", nothing);
     let node = Node::open(app, environment).await?;
     // A step has two events.
     let run = node.start_request(StartRequest::new("walk", events / 2)?).await?.id;
@@ -120,7 +124,6 @@ pub(crate) async fn of_one(db: &Path, events: u32) -> anyhow::Result<ForkRound> 
     Ok(ForkRound { dry_run_ms, fork_ms, to_its_end_ms, longest_start_ms })
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }

@@ -132,11 +132,7 @@ impl RunHead {
                 self.taken_up = seq;
                 self.blocked = None;
             }
-            Event::RunResumed {} => {
-                self.blocked = None;
-                self.paused = None;
-                self.resumed = seq;
-            }
+            Event::RunResumed {} => self.resume(seq),
             Event::StatusSet { value, .. } => self.custom_status = Some(value.clone()),
             // What blocks a parked run besides does not let it go on.
             Event::RunBlocked { reason } => {
@@ -230,6 +226,13 @@ impl RunHead {
         }
         open.give(self.signals.take(number, name)?);
         Ok(())
+    }
+
+    /// It goes on after a block or a pause.
+    fn resume(&mut self, seq: Seq) {
+        self.blocked = None;
+        self.paused = None;
+        self.resumed = seq;
     }
 
     /// Takes note of a cancel that the code cannot be told now. It ends a block or a pause, so that

@@ -166,7 +166,7 @@ impl Engine {
             requester: Some(requester).filter(|requester| *requester != Requester::default()),
         };
         let exact_from = self.floats_exact_from;
-        let job = move |file: &Connection, log: Log| plan(file, log, who, request, exact_from);
+        let job = move |file: &Connection, log: Log| plan(file, log, &who, request, exact_from);
         let planned = self.store.reads().with_log(run, job).await?;
         let created = planned.new.created();
         let workflow = start::known_workflow(&self.app, created.workflow.as_str())?;
@@ -201,7 +201,7 @@ impl Planned {
 fn plan(
     file: &Connection,
     log: Log,
-    who: ForkAs,
+    who: &ForkAs,
     request: ForkRequest,
     exact_from: Seq,
 ) -> Result<Planned, Error> {
@@ -220,8 +220,8 @@ fn plan(
     };
     check_age(&cut, first, exact_from)?;
     let choices = ForkChoices { input, signals, set };
-    let fork = source.fork(&cut, &who, &choices)?;
-    created(file, &who, fork)
+    let fork = source.fork(&cut, who, &choices)?;
+    created(file, who, fork)
 }
 
 /// Refuses a history that a version recorded which read floats, and told errors, in another way.

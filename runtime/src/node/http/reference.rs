@@ -170,13 +170,9 @@ impl Route {
                 Some("JSON"),
                 "201 once the run keeps it, 200 if it had one of this key; 422 if its code cannot read it",
             ),
-            Route::Fork => post(
-                "/v1/runs/{id}/fork",
-                FORK,
-                Some("{at?, input?, set?, signals?, id?, by?, reason?}"),
-                "201 with the fork and what it does again; 200 if it exists, or with `dry_run=true`",
-            ),
-            Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => self.ask(),
+            Route::Fork | Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => {
+                self.ask()
+            }
             Route::Prune => post(
                 "/v1/prune",
                 &[],
@@ -207,6 +203,12 @@ impl Route {
             open: false,
         };
         match self {
+            Route::Fork => post(
+                "/v1/runs/{id}/fork",
+                FORK,
+                Some("{at?, input?, set?, signals?, id?, by?, reason?}"),
+                "201 with the fork and what it does again; 200 if it exists, or with `dry_run=true`",
+            ),
             Route::Cancel => post(
                 "/v1/runs/{id}/cancel",
                 ASK,
