@@ -93,7 +93,9 @@ impl RunPage {
                     span { "child of " a href=(site.run(parent.run.as_str())) { (parent.run) } ", operation " (parent.op) }
                 }
                 @if let Some(forked) = &run.forked {
-                    span { "forked from " a href=(site.run(forked.from.as_str())) { (forked.from) } " before its event " (forked.seq) }
+                    span { "forked from " a href=(site.run(forked.from.as_str())) { (forked.from) } " before its event " (forked.seq)
+                        @if let Some(requester) = &forked.requester { (requester) }
+                    }
                 }
                 span { "app " b { (run.app_version) } }
                 span { "effects leave when " b { (durability(run)) } }

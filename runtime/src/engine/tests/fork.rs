@@ -390,6 +390,50 @@ async fn a_run_that_is_paused_or_was_asked_to_end_can_be_forked() {
     close(node, &place.path).await;
 }
 
+/// What had ended when the fork was made is in it, and what runs begins again there; the run that is
+/// forked goes on.
+#[tokio::test]
+async fn a_run_that_goes_on_can_be_forked_meanwhile() {
+    let (place, world) = (place(), Arc::<World>::default());
+    let node = app(&world).open(&place.path).await.unwrap();
+    let run = start(&node, "takes", 2).await;
+    node.signal(&run, SignalRequest::new("go", 1).unwrap()).await.unwrap();
+    until(|| kinds(&place.path, "r").contains(&"signal_taken".to_owned())).await;
+    let (first, outlook) = fork(&node, &run, ForkRequest::at("1")).await;
+    assert_eq!((outlook.again.count, outlook.carried.count), (0, 0));
+    let (kind, said) = refused(&node, &run, ForkRequest::at("2")).await;
+    assert!(kind == ErrorKind::Conflict && said.contains("`2:start`"), "{said}");
+    let (second, _) = fork(&node, &run, ForkRequest::at("2:start")).await;
+    for (run, value) in [(&run, 2), (&first, 3), (&second, 4)] {
+        node.signal(run, SignalRequest::new("go", value).unwrap()).await.unwrap();
+        assert_eq!(output::<Vec<u32>>(&node, run).await, [1, value]);
+    }
+    close(node, &place.path).await;
+}
+
+/// A fork that is cancelled before a process took it up has a history to clean up after.
+#[tokio::test]
+async fn a_fork_that_is_cancelled_at_once_still_undoes_what_its_history_did() {
+    let (place, world) = (place(), Arc::<World>::default());
+    let node = app(&world).open(&place.path).await.unwrap();
+    let run = start(&node, "undoes", ()).await;
+    until(|| kinds(&place.path, "r").contains(&"timer_started".to_owned())).await;
+    node.cancel(&run, Requester::default()).await.unwrap();
+    assert!(matches!(ended(&node, &run).await, RunResult::Failed(_)));
+    world.take();
+    let request = ForkRequest::retry().id("f");
+    let planned = node.engine().plan_fork(&run, request).await.unwrap();
+    planned.write(node.engine()).await;
+    let copy = crashed(&place.path, 1);
+    close(node, &place.path).await;
+    let node = app(&world).open(&copy).await.unwrap();
+    let fork = "f".parse().unwrap();
+    node.cancel(&fork, Requester::default()).await.unwrap();
+    assert!(matches!(ended(&node, &fork).await, RunResult::Failed(_)));
+    assert_eq!(world.take(), ["undo"]);
+    close(node, &copy).await;
+}
+
 #[tokio::test]
 async fn a_run_that_newer_code_blocks_is_forked_before_that() {
     async fn changed(ctx: Ctx, items: Vec<String>) -> Result<Vec<String>> {
