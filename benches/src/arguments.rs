@@ -83,6 +83,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIGNALS", group = "mode", value_parser = up_to(256, 100_000))]
     pub(crate) signals: Option<u32>,
 
+    /// Instead of the table: the fork of a run of this many events that failed at its last step, and
+    /// how long the start of another run takes meanwhile. Goals for 10000: 250 ms and 100 ms
+    #[arg(long, value_name = "EVENTS", group = "mode", value_parser = up_to(4, 90_000))]
+    pub(crate) fork: Option<u32>,
+
     /// Instead of the table: `tidemill observe` of a node with this many runs [default: 100000],
     /// each of 51 events, and of two more. Goals: 100 ms a look, a restore in 1.1 times that of
     /// Litestream, 150 MiB

@@ -6,6 +6,7 @@ mod cancel;
 mod children;
 mod engine;
 mod fan_out;
+mod fork;
 mod log;
 mod measure;
 mod modes;

@@ -8,7 +8,7 @@ use crate::arguments::Arguments;
 use crate::order::Site;
 use crate::processors::Processors;
 use crate::table::Print;
-use crate::{cancel, children, fan_out, observer, replay, rounds, signals, waiting};
+use crate::{cancel, children, fan_out, fork, observer, replay, rounds, signals, waiting};
 
 /// The default number of rounds of the table.
 const TABLE_ROUNDS: u32 = 10;
@@ -44,6 +44,8 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         show(arguments, rounds, |site| cancel::measure(site, runs, rounds))
     } else if let Some(count) = arguments.signals {
         show(arguments, rounds, |site| signals::measure(site, count, rounds))
+    } else if let Some(events) = arguments.fork {
+        show(arguments, rounds, |site| fork::measure(site, events, rounds))
     } else if let Some(events) = arguments.replay {
         show(arguments, rounds, |site| replay::measure(site, events, rounds))
     } else if let Some(runs) = arguments.observer {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Bodies};
-use crate::{cancel, children, raw, replay, signals, skeleton, slow_sync, waiting};
+use crate::{cancel, children, fork, raw, replay, signals, skeleton, slow_sync, waiting};
 
 /// Where things are measured.
 pub(crate) struct Site {
@@ -67,6 +67,10 @@ pub(crate) enum Workload {
     /// One run and then many that are sent signals.
     Signals {
         signals: u32,
+    },
+    /// One run of so many events that is forked.
+    Fork {
+        events: u32,
     },
     /// A file that the folder has already.
     Replay {
@@ -134,6 +138,7 @@ impl Order {
             Workload::Alone { runs } => json(&on_tokio(children::alone(&db, runs))?),
             Workload::Cancel { runs } => json(&on_tokio(cancel::of_many(&db, runs))?),
             Workload::Signals { signals } => json(&on_tokio(signals::of_runs(&db, signals))?),
+            Workload::Fork { events } => json(&on_tokio(fork::of_one(&db, events))?),
             Workload::Replay { steps } => json(&replay::taken_over(&db, steps)?),
             Workload::Waiting { runs } => json(&on_tokio(waiting::opened(folder, runs))?),
         };

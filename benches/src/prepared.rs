@@ -55,6 +55,7 @@ pub(crate) fn begun(workflow: &str, input: Json) -> anyhow::Result<[Event; 2]> {
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     };
     Ok([Event::RunCreated(Box::new(created)), Event::RunStarted { epoch: None, attempt: 1 }])
 }

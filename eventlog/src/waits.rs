@@ -154,6 +154,7 @@ mod tests {
                 app_version: "1".to_owned(),
                 durability: Durability::Local,
                 by: None,
+                forked: None,
             };
             self.write(run, &Event::RunCreated(Box::new(created)), RunStatus::Suspended);
         }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::event_data::{BlockReason, NodeStarted, ProcessEnd, Requester, RunCreated};
+use crate::event_data::{BlockReason, NodeStarted, ProcessEnd, Requester, RunCreated, Seed};
 use crate::failure::Failure;
 use crate::json::{Floats, Json};
 use crate::name::{OpName, RunId};
@@ -132,6 +132,9 @@ events! {
     RunBlocked = "run_blocked", Aside, [] { reason: BlockReason };
     /// A person or a program asked the node to try a blocked run again.
     RunResumed = "run_resumed", Aside, [];
+    /// What stands before is the history of run `from`, copied when this run was made of it. What the
+    /// code calls from here on is the run's own, and has the random numbers of `seed`.
+    RunForked = "run_forked", Aside, [] { from: RunId, seed: Seed [given] };
     /// The run starts nothing new until it is resumed.
     RunPaused = "run_paused", Aside, [] { requester: Requester };
 }

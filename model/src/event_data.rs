@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::head;
 use crate::json::Json;
 use crate::name::{Invalid, NodeId, OpName, RunId};
-use crate::position::{Epoch, OpId};
+use crate::position::{Epoch, OpId, Seq};
 use crate::token::InstanceId;
 
 /// The process that opened the file in a new epoch: the first event of each epoch.
@@ -46,6 +46,56 @@ pub struct RunCreated {
     pub app_version: String,
     /// When effects may be released.
     pub durability: Durability,
+    /// The run whose history it began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Forked>,
+}
+
+impl RunCreated {
+    /// What the random numbers of its own part come from: of all of it, unless it is a fork.
+    pub fn own_seed(&self) -> Seed {
+        self.forked.as_ref().map_or(self.seed, |forked| forked.seed)
+    }
+}
+
+/// The run whose history a run began with, and how far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forked {
+    /// The other run.
+    pub from: RunId,
+    /// The first event of that run that does not belong to the history.
+    pub seq: Seq,
+    /// What the random numbers come from after the history.
+    pub seed: Seed,
+    /// Which of the other run's signals came with it.
+    #[serde(default, skip_serializing_if = "ForkSignals::is_default")]
+    pub signals: ForkSignals,
+    /// The outputs that a person gave.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set: BTreeMap<OpId, Json>,
+    /// Who asked for the fork, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Requester>,
+}
+
+/// Which signals a fork has of those that the other run was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ForkSignals {
+    /// Those that its code was given before the cut.
+    None,
+    /// Those that it was sent before the cut.
+    #[default]
+    Before,
+    /// Those, and as unread all that it was sent later.
+    All,
+}
+
+impl ForkSignals {
+    fn is_default(&self) -> bool {
+        *self == ForkSignals::default()
+    }
 }
 
 /// The operation that started a run as a child.

@@ -68,6 +68,8 @@ pub struct RunHead {
     pub signals: Signals,
     /// Where one of its promises was last answered; 0 if none was.
     pub answered: Seq,
+    /// Whether it began with the history of another run.
+    pub forked: bool,
     /// Where it was last resumed; 0 if never.
     pub resumed: Seq,
     /// The newest input or act; 0 before the first.
@@ -93,6 +95,7 @@ impl Default for RunHead {
             parted: false,
             signals: Signals::default(),
             answered: Seq::ZERO,
+            forked: false,
             resumed: Seq::ZERO,
             last: Seq::ZERO,
             steps_open: 0,
@@ -125,17 +128,14 @@ impl RunHead {
             Event::RunCreated(_) => self.phase = Phase::Going,
             Event::NodeStarted(_) | Event::Now { .. } => {}
             Event::TurnParted {} => self.parted = true,
+            Event::RunForked { .. } => self.forked = true,
             Event::RunStarted { epoch, attempt } => {
                 self.epoch = *epoch;
                 self.attempt = *attempt;
                 self.taken_up = seq;
                 self.blocked = None;
             }
-            Event::RunResumed {} => {
-                self.blocked = None;
-                self.paused = None;
-                self.resumed = seq;
-            }
+            Event::RunResumed {} => self.resume(seq),
             Event::StatusSet { value, .. } => self.custom_status = Some(value.clone()),
             // What blocks a parked run besides does not let it go on.
             Event::RunBlocked { reason } => {
@@ -255,6 +255,13 @@ impl RunHead {
         Ok(())
     }
 
+    /// It goes on after a block or a pause.
+    fn resume(&mut self, seq: Seq) {
+        self.blocked = None;
+        self.paused = None;
+        self.resumed = seq;
+    }
+
     /// Takes note of a cancel that the code cannot be told now. It ends a block or a pause, so that
     /// the run is taken up to be told; a parked run stays as it is. The first who asked counts.
     fn hold_cancel(&mut self, requester: &Requester, at: Timestamp) {
@@ -279,6 +286,11 @@ impl RunHead {
                 Ok(())
             }
         }
+    }
+
+    /// Whether its code has run, in a process or as another run whose history it has.
+    pub fn has_begun(&self) -> bool {
+        self.attempt > 0 || self.forked
     }
 
     /// Whether its code was told to end.

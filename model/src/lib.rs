@@ -21,6 +21,7 @@ mod event;
 mod event_data;
 mod failure;
 mod fold;
+mod fork;
 mod json;
 mod keys;
 mod lease;
@@ -55,11 +56,15 @@ pub use error::Error;
 pub use error_kind::ErrorKind;
 pub use event::{Columns, EncodedEvent, Event, EventClass, EventError, EventKind};
 pub use event_data::{
-    BlockReason, BlockReasonKind, Durability, NodeStarted, Parent, ProcessEnd, Requester,
-    RunCreated, Seed, WaitsFor,
+    BlockReason, BlockReasonKind, Durability, ForkSignals, Forked, NodeStarted, Parent, ProcessEnd,
+    Requester, RunCreated, Seed, WaitsFor,
 };
 pub use failure::{Failure, FailureKind};
 pub use fold::{CancelAsked, Operations, RunHead};
+pub use fork::{
+    Cut as ForkCut, Fork, ForkAs, ForkChild, ForkChoices, ForkLog, ForkOutlook, ForkPoint,
+    ForkedOp, ForkedOps,
+};
 pub use json::{Floats, Json};
 pub use keys::{BreakName, FleetUrl, Level, LtxName, NodeKeys};
 pub use lease::{Covered, LeaseDoc, LeaseStatus, SidecarState, Ttl, unix_ms};
@@ -79,9 +84,9 @@ pub use run_figures::{OldestBlocked, RunFigures};
 pub use run_state::{FoldError, RunState};
 pub use run_status::RunStatus;
 pub use run_view::{
-    AttemptView, CancelView, Cut, Cuts, EventPage, EventView, OperationPage, OperationView,
-    PageRequest, Payloads, PromiseAsked, PromisePage, PromiseView, RunCounts, RunPage, RunSummary,
-    RunView, SignalView, Word, took_ms,
+    AttemptView, CancelView, Cut, Cuts, EventPage, EventView, ForkedView, OperationPage,
+    OperationView, PageRequest, Payloads, PromiseAsked, PromisePage, PromiseView, RunCounts,
+    RunPage, RunSummary, RunView, SignalView, Word, took_ms,
 };
 pub use signal::{KeptSignal, Signal, Signals};
 pub use socket::{

@@ -18,6 +18,13 @@ pub const SIGNALS_KEPT_MAX: u64 = 1_000;
 /// The JSON of these signals: 16 MiB, because a loaded run has them in memory.
 pub const SIGNALS_KEPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// The events of a fork's history, with its children: 100,000, which keep the writer from everything
+/// else for about a second.
+pub const FORK_EVENTS_MAX: usize = 100_000;
+
+/// Their bytes: 32 MiB, because they are in memory at once, and all in one transaction of the WAL.
+pub const FORK_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// A checkpoint as JSON: 64 KiB, because a body may record one every second for days.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 

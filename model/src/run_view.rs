@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::activity::Activity;
-use crate::event_data::{BlockReason, Durability, Parent, Requester, WaitsFor};
+use crate::event_data::{BlockReason, Durability, Forked, Parent, Requester, WaitsFor};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::lease::unix_ms;
@@ -134,6 +134,9 @@ pub struct RunView {
     /// Who started it as a child.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// The run whose history it began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<ForkedView>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// When its effects may be released.
@@ -234,6 +237,29 @@ impl SignalView {
     }
 }
 
+/// The run whose history a run began with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ForkedView {
+    /// The other run.
+    pub from: RunId,
+    /// The first event of that run that does not belong to the history.
+    pub seq: Seq,
+    /// The operations whose outputs a person gave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<OpId>,
+    /// Who asked for the fork, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Requester>,
+}
+
+impl ForkedView {
+    fn of(forked: Forked) -> ForkedView {
+        let Forked { from, seq, set, requester, .. } = forked;
+        ForkedView { from, seq, set: set.into_keys().collect(), requester }
+    }
+}
+
 impl RunView {
     /// A run with the operations that are asked for.
     pub fn of(state: RunState, waits_for: Option<WaitsFor>, request: PageRequest) -> RunView {
@@ -251,6 +277,7 @@ impl RunView {
             attempt: state.head.attempt,
             epoch: state.head.epoch,
             parent: state.created.parent,
+            forked: state.created.forked.map(ForkedView::of),
             labels: state.created.labels,
             durability: state.created.durability,
             app_version: state.created.app_version,

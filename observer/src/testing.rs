@@ -38,6 +38,7 @@ pub(crate) fn created(workflow: &str, input: &str, parent: Option<Parent>) -> Ev
         app_version: "1".into(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     }))
 }
 

@@ -150,6 +150,7 @@ fn append_run(connection: &rusqlite::Connection, appender: &mut Appender, run: &
         app_version: "1".into(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     }));
     let transaction = connection.unchecked_transaction().unwrap();
     let appended = appender.append(&transaction, now(), Some(&run), &event).unwrap();

@@ -109,6 +109,7 @@ impl File {
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,
+            forked: None,
         };
         self.put(run, &Event::RunCreated(Box::new(created)));
         self.put(run, &Event::RunStarted { epoch: None, attempt: 1 });

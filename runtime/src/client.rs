@@ -6,13 +6,15 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_model::{
-    AnswerNote, BlockReason, Failure, Json, PromiseId, PromisePage, Requester, RunId, RunStatus,
-    Seq, WaitsFor,
+    AnswerNote, BlockReason, Failure, ForkOutlook, Json, PromiseId, PromisePage, Requester, RunId,
+    RunStatus, Seq, WaitsFor,
 };
 
 use crate::author::{Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
 use crate::engine::promises::none_named;
-use crate::engine::{AnswerRequest, Answered, RunResult, SignalRequest, Signalled, StartRequest};
+use crate::engine::{
+    AnswerRequest, Answered, ForkRequest, RunResult, SignalRequest, Signalled, StartRequest,
+};
 use crate::error::{Error, ErrorKind};
 
 /// How long one request waits for a run's end before the next one asks again: proxies cut idle
@@ -149,6 +151,36 @@ struct SignalAnswer {
     seq: Seq,
 }
 
+/// Asks for a fork, or only for what it would do.
+pub(crate) async fn post_fork(
+    node: &NodeClient,
+    run: &RunId,
+    request: &ForkRequest,
+    is_dry: bool,
+) -> Result<Json, Error> {
+    let path = format!("/v1/runs/{run}/fork{}", if is_dry { "?dry_run=true" } else { "" });
+    let body = serde_json::to_string(request).expect("texts and JSON have a JSON form");
+    node.post(&path, Some(body)).await
+}
+
+/// The fields of the answer to a fork.
+#[derive(Deserialize)]
+pub(crate) struct ForkAnswer {
+    #[serde(default)]
+    pub(crate) id: Option<RunId>,
+    #[serde(default)]
+    pub(crate) existing: bool,
+    pub(crate) outlook: ForkOutlook,
+}
+
+impl ForkAnswer {
+    pub(crate) fn read(answer: &Json) -> Result<ForkAnswer, Error> {
+        answer.decode().map_err(|e| {
+            Error::caused(ErrorKind::Internal, "the node's answer tells of no fork", e)
+        })
+    }
+}
+
 impl Client {
     /// A node at an address such as `http://127.0.0.1:7420`. A token is added with
     /// [`Client::token`].
@@ -234,6 +266,23 @@ impl Client {
         let path = with_options("/v1/promises".to_owned(), &options);
         let page: PromisePage = self.node.get(&path).await?;
         page.promises.into_iter().next().map(|it| it.id).ok_or_else(|| none_named(run, name))
+    }
+
+    /// Forks a run; the fork's id.
+    pub(crate) async fn fork(&self, run: &RunId, request: &ForkRequest) -> Result<RunId, Error> {
+        let answer = post_fork(&self.node, run, request, false).await?;
+        ForkAnswer::read(&answer)?.id.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "the node's answer does not name the fork")
+        })
+    }
+
+    pub(crate) async fn fork_outlook(
+        &self,
+        run: &RunId,
+        request: &ForkRequest,
+    ) -> Result<ForkOutlook, Error> {
+        let answer = post_fork(&self.node, run, request, true).await?;
+        Ok(ForkAnswer::read(&answer)?.outlook)
     }
 
     pub(crate) async fn resume(&self, run: &RunId) -> Result<(), Error> {

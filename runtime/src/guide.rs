@@ -18,6 +18,7 @@ page!(StatusAndLabels, "status-and-labels.md");
 page!(Starting, "starting.md");
 page!(Errors, "errors.md");
 page!(Cancelling, "cancelling.md");
+page!(Fork, "fork.md");
 page!(Determinism, "determinism.md");
 page!(ChangingCode, "changing-code.md");
 page!(Testing, "testing.md");

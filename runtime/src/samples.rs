@@ -15,5 +15,6 @@ pub(crate) fn created() -> RunCreated {
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     }
 }

@@ -26,6 +26,7 @@ mod edited_by_hand;
 mod emptied_bucket;
 mod exclusive;
 mod forget;
+mod forks;
 mod frozen;
 mod ghost;
 mod group_commit;

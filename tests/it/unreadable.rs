@@ -28,6 +28,7 @@ fn created() -> Event {
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     }))
 }
 

@@ -67,6 +67,7 @@ fn created(workflow: &str, input: Json, run: u32, parent: Option<Parent>) -> any
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     })))
 }
 

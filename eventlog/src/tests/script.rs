@@ -54,6 +54,7 @@ fn created(parent: Option<Parent>) -> Event {
         app_version: "1".into(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     }))
 }
 

@@ -36,6 +36,7 @@ fn fold(events: &[Event]) -> RunState {
         app_version: "1".into(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     }));
     let id = RunId::new("r").unwrap();
     let mut state = RunState::create(&id, seq(1), second(1), &created).unwrap();

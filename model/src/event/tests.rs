@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::*;
-use crate::event_data::{BlockReasonKind, Durability, Parent, Seed};
+use crate::event_data::{BlockReasonKind, Durability, ForkSignals, Forked, Parent, Seed};
 use crate::failure::FailureKind;
+use crate::position::Seq;
 use crate::promise::{ApprovalRule, Verdict};
 
 fn at(micros: i64) -> Timestamp {
@@ -50,6 +51,7 @@ pub(crate) fn sample(kind: EventKind) -> Event {
             app_version: "1.2.0".into(),
             durability: Durability::Local,
             by: None,
+            forked: None,
         })),
         EventKind::RunStarted => {
             Event::RunStarted { epoch: Some(Epoch::new(2).unwrap()), attempt: 1 }
@@ -173,6 +175,10 @@ fn sample_of_run(kind: EventKind) -> Event {
         },
         EventKind::RunResumed => Event::RunResumed {},
         EventKind::TurnParted => Event::TurnParted {},
+        EventKind::RunForked => Event::RunForked {
+            from: RunId::new("sweep-1").unwrap(),
+            seed: Seed::from_random([2; 16]),
+        },
         EventKind::RunPaused => Event::RunPaused { requester: requester() },
         kind => panic!("{kind} has no sample"),
     }
@@ -214,6 +220,7 @@ fn with_optional_fields() -> Vec<(&'static str, Event)> {
                 by: Some("billing".into()),
             })),
         ),
+        ("run_created-forked", forked()),
         ("run_failed-terminated", Event::RunFailed { error: failure(), terminated: true }),
         ("step_started-queued", Event::StepStarted { op, name: name.clone(), input, queued: true }),
         (
@@ -231,6 +238,20 @@ fn with_optional_fields() -> Vec<(&'static str, Event)> {
         ("step_restarted-stop", restarted(ProcessEnd::Stop, true)),
         ("step_restarted-lost", restarted(ProcessEnd::Lost, false)),
     ]
+}
+
+fn forked() -> Event {
+    let Event::RunCreated(mut created) = sample(EventKind::RunCreated) else { unreachable!() };
+    created.parent = None;
+    created.forked = Some(Forked {
+        from: RunId::new("sweep-1").unwrap(),
+        seq: Seq::new(41).unwrap(),
+        seed: Seed::from_random([2; 16]),
+        signals: ForkSignals::All,
+        set: [(OpId::new(2).unwrap(), Json::null())].into(),
+        requester: Some(requester()),
+    });
+    Event::RunCreated(created)
 }
 
 fn is_stored_as(name: &str, event: &Event) {

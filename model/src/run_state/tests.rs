@@ -32,6 +32,7 @@ impl Script {
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,
+            forked: None,
         }));
         let seq = Seq::ZERO.next();
         let id = RunId::new("r").unwrap();

@@ -77,6 +77,7 @@ fn fold(id: &str, parent: Option<Parent>, events: &[Event]) -> RunState {
         app_version: "1.2.0".into(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     }));
     let mut state = RunState::create(&run_id(id), seq(1), second(1), &created).unwrap();
     let started = Event::RunStarted { epoch: Some(Epoch::FIRST), attempt: 1 };

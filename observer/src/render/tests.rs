@@ -84,10 +84,8 @@ fn an_open_promise_says_what_it_asks_of_whom_and_who_has_answered() {
             not_by: Some("cyn".to_owned()),
         }),
     };
-    let yes = PromiseAnswer {
-        by: Some("ada".to_owned()),
-        ..PromiseAnswer::new(Verdict::Resolved, None)
-    };
+    let yes =
+        PromiseAnswer { by: Some("ada".to_owned()), ..PromiseAnswer::new(Verdict::Resolved, None) };
     let (_dir, path) = file_of(vec![
         ("draft", created("publish", "null", None)),
         ("draft", Event::RunStarted { epoch: None, attempt: 1 }),

@@ -7,8 +7,8 @@ use super::screen::{Colour, Screen};
 use super::{JSON_CHARS_MAX, duration, json, short};
 use crate::show::DEPTH_MAX;
 use tidemill_model::{
-    AttemptView, CancelView, Cut, Json, OperationView, PromiseAsked, Requester, RunView, Timestamp,
-    WaitsFor, terminal,
+    AttemptView, CancelView, Cut, ForkedView, Json, OperationView, PromiseAsked, Requester,
+    RunView, Timestamp, WaitsFor, terminal,
 };
 
 /// How much of an error's message a line shows.
@@ -128,6 +128,11 @@ impl Tree<'_> {
             let labels: Vec<String> =
                 view.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             self.cut_line(&format!("{:<10} {}", "labels", labels.join(" ")));
+        }
+        if let Some(ForkedView { from, seq, requester, .. }) = &view.forked {
+            let by = requester.as_ref().map_or_else(String::new, Requester::to_string);
+            let by = short(&by, ERROR_CHARS_MAX);
+            self.field("forked", &format!("from {from}, before its event {seq}{by}"));
         }
         if let Some(status) = &view.custom_status {
             self.cut_line(&format!("{:<10} {}", "says", json(status)));

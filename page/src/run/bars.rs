@@ -237,6 +237,7 @@ mod tests {
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,
+            forked: None,
         }));
         let id = RunId::new("r").unwrap();
         let mut state = RunState::create(&id, Seq::new(1).unwrap(), at(1), &created).unwrap();

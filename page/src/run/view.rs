@@ -92,6 +92,11 @@ impl RunPage {
                 @if let Some(parent) = &run.parent {
                     span { "child of " a href=(site.run(parent.run.as_str())) { (parent.run) } ", operation " (parent.op) }
                 }
+                @if let Some(forked) = &run.forked {
+                    span { "forked from " a href=(site.run(forked.from.as_str())) { (forked.from) } " before its event " (forked.seq)
+                        @if let Some(requester) = &forked.requester { (requester) }
+                    }
+                }
                 span { "app " b { (run.app_version) } }
                 span { "effects leave when " b { (durability(run)) } }
                 @if run.attempt > 1 { span { "taken up by " b { (run.attempt) } " processes" } }

@@ -25,6 +25,7 @@ fn a_list_is_bounded_and_hostile_text_is_text() {
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,
+            forked: None,
         };
         file.put(&run, &Event::RunCreated(Box::new(created)));
         let message = format!("{HOSTILE}{}", "m".repeat(100_000));

@@ -43,9 +43,9 @@ impl Ctx {
         &self.cell
     }
 
-    /// The id of this run.
+    /// The id of this run. In the history that a fork has of another run, it is that run's id.
     pub fn run_id(&self) -> &RunId {
-        self.cell.run()
+        self.cell.told_run()
     }
 
     /// Who started this run, as the `by` of its start says; a child has its parent's. `None` if nobody

@@ -7,11 +7,11 @@ use std::pin::Pin;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_model::{Requester, RunId, RunStatus};
+use tidemill_model::{ForkOutlook, Requester, RunId, RunStatus};
 
 use crate::client::Client;
 use crate::engine::{
-    AnswerRequest, Answered, Node, RunResult, SignalRequest, Signalled, StartRequest,
+    AnswerRequest, Answered, ForkRequest, Node, RunResult, SignalRequest, Signalled, StartRequest,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -246,6 +246,43 @@ impl<Out> RunHandle<Out> {
                 let id = client.promise_named(&self.id, name).await?;
                 client.answer(&id, request).await
             }
+        }
+    }
+
+    /// Makes a new run that begins with this one's history up to a place; see [`Node::fork`]. Returns
+    /// the handle of the fork.
+    ///
+    /// ```no_run
+    /// # async fn example(node: tidemill::Node) -> tidemill::Result<()> {
+    /// use tidemill::ForkRequest;
+    ///
+    /// let run = node.start("order", 7).id("order-7").await?;
+    /// # let run: tidemill::RunHandle<()> = run;
+    /// if run.result().await.is_err() {
+    ///     run.fork(ForkRequest::retry()).await?.result().await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Node::fork`].
+    pub async fn fork(&self, request: ForkRequest) -> Result<RunHandle<Out>, Error> {
+        let id = match &self.caller {
+            Caller::Node(node) => node.fork(&self.id, request).await?.id,
+            Caller::Client(client) => client.fork(&self.id, &request).await?,
+        };
+        Ok(RunHandle::of(self.caller.clone(), id))
+    }
+
+    /// What [`RunHandle::fork`] would do: what is carried over, and what is done again.
+    ///
+    /// # Errors
+    /// As [`Node::fork`].
+    pub async fn fork_outlook(&self, request: ForkRequest) -> Result<ForkOutlook, Error> {
+        match &self.caller {
+            Caller::Node(node) => node.fork_outlook(&self.id, request).await,
+            Caller::Client(client) => client.fork_outlook(&self.id, &request).await,
         }
     }
 

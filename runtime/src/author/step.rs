@@ -162,7 +162,8 @@ impl Step {
 
     /// Makes a token with which its holder can answer a promise, and nothing else, until it expires: for
     /// a link in a message. A newer token of the same holder replaces this one; an answer that comes
-    /// with it is the holder's. The log has only a hash of it, so do not return it from the step.
+    /// with it is the holder's. The log has only a hash of it, so do not return it from the step. In a
+    /// fork, a promise of the run whose history it has stands for the fork's own.
     ///
     /// ```
     /// use std::time::Duration;
@@ -195,7 +196,9 @@ impl Step {
         holder: &str,
         life: Duration,
     ) -> Result<PromiseToken, Error> {
-        self.inner.checkpointer.engine.promise_token(promise, Some(holder), life).await
+        let engine = &self.inner.checkpointer.engine;
+        let promise = engine.own_promise(&self.inner.run, promise).await?;
+        engine.promise_token(&promise, Some(holder), life).await
     }
 
     /// The last checkpoint of this step, from this attempt or an earlier one; `None` if no attempt

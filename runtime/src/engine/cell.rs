@@ -14,7 +14,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -97,6 +97,8 @@ pub(crate) struct LoggedValues {
     pub(crate) times: FxHashMap<OpId, Timestamp>,
     /// Of the signals that no wait was given, by their numbers.
     pub(crate) signals: FxHashMap<u32, Json>,
+    /// The runs that the code was before it was this one, each with the seed after it.
+    pub(crate) forks: Vec<(RunId, Seed)>,
 }
 
 #[derive(Default)]
@@ -122,6 +124,10 @@ pub(crate) struct RunCell {
     life: u64,
     run: RunId,
     seed: Seed,
+    /// The runs that the code was before it was this one, each with the seed after it.
+    forks: Vec<(RunId, Seed)>,
+    /// How many of them lie behind it.
+    forks_passed: AtomicUsize,
     clock: Clock,
     inbox: Arc<Inbox>,
     names: Arc<WorkflowNames>,
@@ -153,14 +159,17 @@ impl RunCell {
         clock: Clock,
         inbox: Arc<Inbox>,
         (names, outside_types): (Arc<WorkflowNames>, Arc<OutsideTypes>),
-        logged: LoggedValues,
+        mut logged: LoggedValues,
         started_by: Option<String>,
     ) -> Arc<RunCell> {
+        let forks = std::mem::take(&mut logged.forks);
         let state = CellState { next_op: 1, logged, ..CellState::default() };
         Arc::new(RunCell {
             life: NEXT_LIFE.fetch_add(1, Ordering::Relaxed),
             run,
             seed,
+            forks,
+            forks_passed: AtomicUsize::new(0),
             clock,
             inbox,
             names,
@@ -193,8 +202,26 @@ impl RunCell {
         self.started_by.as_deref()
     }
 
+    /// The run that the code is now: in its history, the one that it was then.
+    pub(crate) fn told_run(&self) -> &RunId {
+        self.forks.get(self.forks_passed.load(Ordering::Relaxed)).map_or(&self.run, |(was, _)| was)
+    }
+
+    /// What random numbers come from now.
     pub(crate) fn seed(&self) -> Seed {
-        self.seed
+        let passed = self.forks_passed.load(Ordering::Relaxed);
+        let newest = passed.checked_sub(1).and_then(|newest| self.forks.get(newest));
+        newest.map_or(self.seed, |(_, seed)| *seed)
+    }
+
+    /// The code leaves the history of a run that it was.
+    pub(crate) fn pass_fork(&self) {
+        self.forks_passed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the code is in the history of another run.
+    pub(crate) fn is_in_history(&self) -> bool {
+        self.forks_passed.load(Ordering::Relaxed) < self.forks.len()
     }
 
     pub(crate) fn life(&self) -> u64 {

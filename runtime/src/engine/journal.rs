@@ -222,6 +222,15 @@ pub(crate) struct Parting {
     pub(crate) reason: BlockReason,
 }
 
+/// How acts are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alike {
+    pub(crate) floats: Floats,
+    /// Whether they are history that was copied from another run: a child that began anew has another
+    /// id there.
+    pub(crate) copied: bool,
+}
+
 /// Where acts stand in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogPlace {
@@ -237,11 +246,11 @@ pub(crate) enum LogPlace {
 pub(crate) fn compare(
     recorded: &[&Event],
     asked: &[Asked],
-    floats: Floats,
+    how: Alike,
     place: LogPlace,
 ) -> Result<usize, Parting> {
     let both = recorded.iter().zip(asked);
-    let known = both.take_while(|(logged, asked)| is_same(&asked.event, logged, floats)).count();
+    let known = both.take_while(|(logged, asked)| is_same(&asked.event, logged, how)).count();
     match (recorded.get(known), asked.get(known)) {
         (None, None) => Ok(known),
         (None, Some(_)) if place != LogPlace::Amid => Ok(known),
@@ -253,13 +262,19 @@ pub(crate) fn compare(
     }
 }
 
-fn is_same(asked: &Event, logged: &Event, floats: Floats) -> bool {
+fn is_same(asked: &Event, logged: &Event, how: Alike) -> bool {
     match (asked, logged) {
+        (
+            Event::ChildStarted { op, name, input, .. },
+            Event::ChildStarted { op: its_op, name: its_name, input: its_input, .. },
+        ) if how.copied => {
+            (op, name) == (its_op, its_name) && input.same_with(its_input, how.floats)
+        }
         (
             Event::TimerStarted { op, name, .. },
             Event::TimerStarted { op: logged_op, name: logged_name, .. },
         ) => op == logged_op && is_same_name(name, logged_name),
-        _ => asked.is_same_act(logged, floats),
+        _ => asked.is_same_act(logged, how.floats),
     }
 }
 

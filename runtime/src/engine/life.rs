@@ -101,6 +101,16 @@ impl Life {
         self.cell.is_shielded(op)
     }
 
+    /// The code leaves the history of a run that it was.
+    pub(crate) fn pass_fork(&self) {
+        self.cell.pass_fork();
+    }
+
+    /// Whether the code is in the history of another run.
+    pub(crate) fn is_in_history(&self) -> bool {
+        self.cell.is_in_history()
+    }
+
     /// The run's mark in the note of polls; `None` if this life notes none.
     pub(crate) fn mark(&self) -> Option<RunMark> {
         self.noting.as_ref().map(|noting| noting.run)

@@ -228,6 +228,25 @@ impl Engine {
             .map_err(|why| Error::invalid(format!("promise `{id}` cannot have this value: {why}")))
     }
 
+    /// The promise that a step means. A step that begins again in a fork has the input that it had in the
+    /// run whose history that is, and there the id of that run's promise.
+    pub(crate) async fn own_promise(
+        &self,
+        run: &RunId,
+        promise: &PromiseId,
+    ) -> Result<PromiseId, Error> {
+        if promise.run == *run {
+            return Ok(promise.clone());
+        }
+        let reads = self.store.reads();
+        let own = PromiseId { run: run.clone(), op: promise.op };
+        let is_history = reads.was(run).await?.contains(&promise.run);
+        match is_history && reads.promise(&own).await?.is_some() {
+            true => Ok(own),
+            false => Ok(promise.clone()),
+        }
+    }
+
     /// Makes a token.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ impl Driver {
         }
         let cancel = self.cancel_to_tell(&journal, is_new).await;
         let cancel = match cancel {
-            Some(ask) if journal.head.attempt == 0 => {
+            Some(ask) if !journal.head.has_begun() => {
                 return self.end_unbegun(&log, journal, ask).await;
             }
             cancel => cancel,

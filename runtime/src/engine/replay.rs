@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, EventClass, Floats, OpId, OpName, RunCreated, RunId, Seq,
+    BlockReason, BlockReasonKind, Event, EventClass, EventKind, Floats, OpId, OpName, RunCreated,
+    RunId, Seq,
 };
 
 use super::bodies::StepBody;
@@ -16,7 +17,7 @@ use super::call_site::CallSite;
 use super::cell::{Asked, LoggedValues, RunCell};
 use super::clock::Clock;
 use super::inbox::Inbox;
-use super::journal::{LogPlace, compare};
+use super::journal::{Alike, LogPlace, compare};
 use super::life::{Life, Noting};
 use super::polls::{Polls, RunMark};
 use crate::author::near::did_you_mean;
@@ -116,6 +117,7 @@ fn logged(log: &[Record]) -> LoggedValues {
             Event::SignalReceived(signal) => {
                 logged.signals.insert(signal.number, signal.value.clone());
             }
+            Event::RunForked { from, seed } => logged.forks.push((from.clone(), *seed)),
             _ => {}
         }
     }
@@ -179,13 +181,13 @@ impl Replay<'_> {
         let is_act = |record: &&Record| record.event.class() == EventClass::Act;
         let acts: Vec<&Record> = after[..segment].iter().filter(is_act).collect();
         let recorded: Vec<&Event> = acts.iter().map(|record| &record.event).collect();
-        let floats = self.stage.floats(input);
+        let how = Alike { floats: self.stage.floats(input), copied: life.is_in_history() };
         self.told = self.told || matches!(input.event, Event::CancelRequested { .. });
         let place = match self.rest.is_empty() {
             true => LogPlace::Last { told: self.told },
             false => LogPlace::Amid,
         };
-        let known = compare(&recorded, &asked, floats, place).map_err(|parting| {
+        let known = compare(&recorded, &asked, how, place).map_err(|parting| {
             let call = match asked.get(parting.known) {
                 Some(asked) => asked.at.map(PartedAt::Asks),
                 None => life.waits_at().map(PartedAt::Waits),
@@ -194,6 +196,8 @@ impl Replay<'_> {
             let reason = self.stage.explained(parting.reason, input, self.log);
             Divergence { reason, seq: Some(seq), call }
         })?;
+        let forks = after[..segment].iter();
+        forks.filter(|it| it.event.kind() == EventKind::RunForked).for_each(|_| life.pass_fork());
         let imposed_end = recorded.len() > known;
         keep_bodies(asked.drain(..known), &mut self.bodies);
         if !self.rest.is_empty() {

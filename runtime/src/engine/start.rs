@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::handle::{StartRequest, Started};
 use super::signals::SignalRequest;
 use crate::author::near::did_you_mean;
+use crate::author::{App, Workflow};
 use crate::error::{Error, ErrorKind};
 use crate::store::writer::{Creation, NewRun};
 
@@ -23,14 +24,7 @@ pub(super) fn validate(
     request: StartRequest,
 ) -> Result<(NewRun, Option<Signal>), Error> {
     let StartRequest { workflow, input, id, labels, by, signal } = request;
-    let found =
-        OpName::new(&workflow).ok().and_then(|name| engine.app.workflows.get_key_value(&name));
-    let (workflow, registered) = found.ok_or_else(|| {
-        let known = engine.app.workflow_names().join(", ");
-        let meant = did_you_mean(&workflow, engine.app.workflows.keys().map(OpName::as_str));
-        let message = format!("there is no workflow `{workflow}`; {meant}known workflows: {known}");
-        Error::new(ErrorKind::NotFound, message)
-    })?;
+    let (workflow, registered) = known_workflow(&engine.app, &workflow)?;
     let bytes = input.as_str().len();
     if bytes > PAYLOAD_BYTES_MAX {
         return Err(Error::invalid(format!(
@@ -38,7 +32,7 @@ pub(super) fn validate(
              data in your own storage and pass its key"
         )));
     }
-    registered.accepts(&input).map_err(|e| unfit_input(workflow, &input, &e.to_string()))?;
+    check_input((workflow, registered), &input)?;
     check_labels(&labels)?;
     let signal = signal.map(SignalRequest::checked).transpose()?;
     let id = match id {
@@ -54,6 +48,7 @@ pub(super) fn validate(
         app_version: engine.app.version.clone(),
         durability: Durability::Local,
         by: check_by(by)?,
+        forked: None,
     };
     Ok((NewRun::new(id, Box::new(created)), signal))
 }
@@ -67,6 +62,34 @@ fn check_by(by: Option<String>) -> Result<Option<String>, Error> {
         }
         by => Ok(by),
     }
+}
+
+/// The workflow of this name.
+///
+/// # Errors
+/// `NotFound` with the names of those that the program has.
+pub(super) fn known_workflow<'a>(
+    app: &'a App,
+    workflow: &str,
+) -> Result<(&'a OpName, &'a Workflow), Error> {
+    let found = OpName::new(workflow).ok().and_then(|name| app.workflows.get_key_value(&name));
+    found.ok_or_else(|| {
+        let known = app.workflow_names().join(", ");
+        let meant = did_you_mean(workflow, app.workflows.keys().map(OpName::as_str));
+        let message = format!("there is no workflow `{workflow}`; {meant}known workflows: {known}");
+        Error::new(ErrorKind::NotFound, message)
+    })
+}
+
+/// Refuses an input that the workflow cannot read.
+///
+/// # Errors
+/// `Invalid` with the reason.
+pub(super) fn check_input(
+    (workflow, registered): (&OpName, &Workflow),
+    input: &Json,
+) -> Result<(), Error> {
+    registered.accepts(input).map_err(|e| unfit_input(workflow, input, &e.to_string()))
 }
 
 /// The error for an input that the workflow cannot read. `null` stands for an input that was left out.
@@ -101,7 +124,7 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
     Ok(())
 }
 
-fn generated_id(clock: &Clock) -> Result<RunId, Error> {
+pub(super) fn generated_id(clock: &Clock) -> Result<RunId, Error> {
     let millis = clock.wall().as_micros() / 1_000;
     let [a, b, c, d, e, f, g, h, i, j, ..] = clock.random()?;
     let tail = [a, b, c, d, e, f, g, h, i, j];

@@ -70,7 +70,7 @@ impl Ctx {
         });
         Child::new(self.operation("ctx.child()", &workflow, |op, name| {
             let input = payload("input", &input)?;
-            let child = self.run_id().child(op).map_err(|e| self.too_long(op, &e, at))?;
+            let child = self.cell().run().child(op).map_err(|e| self.too_long(op, &e, at))?;
             Ok(Event::ChildStarted { op, name, child, input }.into())
         }))
     }
@@ -178,11 +178,12 @@ pub(super) fn create(
         workflow: name.clone(),
         input: input.clone(),
         labels,
-        seed: seed_of(&core.created.seed, *op),
+        seed: seed_of(&core.created.own_seed(), *op),
         parent: Some(Parent { run: core.run.clone(), op: *op }),
         app_version: core.app.version.clone(),
         durability: core.created.durability,
         by: core.created.by.clone(),
+        forked: None,
     };
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
 }
@@ -228,7 +229,7 @@ fn unknown_workflow(app: &App, op: OpId, name: &OpName) -> BlockReason {
 }
 
 /// The seed of a child, derived from the parent's, so that a replay of the parent gets the same.
-fn seed_of(parent: &Seed, op: OpId) -> Seed {
+pub(crate) fn seed_of(parent: &Seed, op: OpId) -> Seed {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     hash.update(&parent.to_bytes());
     hash.update(&op.get().to_be_bytes());

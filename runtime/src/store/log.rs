@@ -2,7 +2,9 @@
 
 use rusqlite::Connection;
 use tidemill_eventlog::{Row, promises, query, signals};
-use tidemill_model::{BlockReason, Event, EventClass, RunCreated, RunId, Seq, Timestamp};
+use tidemill_model::{
+    BlockReason, Event, EventClass, EventKind, RunCreated, RunId, Seq, Timestamp,
+};
 
 use crate::error::{Error, ErrorKind};
 
@@ -99,6 +101,20 @@ pub(crate) fn answers_after(
     after: Seq,
 ) -> Result<Vec<Record>, Error> {
     records(run, &promises::answers_after(connection, run, after)?)
+}
+
+/// The runs whose histories a run began with, the first first.
+pub(crate) fn was(connection: &Connection, run: &RunId) -> Result<Vec<RunId>, Error> {
+    let mut found = Vec::new();
+    query::for_each_event(connection, Some(run), Seq::ZERO, u32::MAX, |row| {
+        if row.kind == EventKind::RunForked.as_str()
+            && let Ok(Event::RunForked { from, .. }) = row.event()
+        {
+            found.push(from);
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 fn records(run: &RunId, rows: &[Row]) -> Result<Vec<Record>, Error> {

@@ -206,6 +206,16 @@ impl Reads {
         self.lane.read(move |file| log::log(file, &run)).await
     }
 
+    /// What `read` makes of the whole log of a run, on a reader's thread.
+    pub(crate) async fn with_log<T: Send + 'static>(
+        &self,
+        run: &RunId,
+        read: impl FnOnce(&Connection, Log) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| read(file, log::log(file, &run)?)).await
+    }
+
     /// The signals that a run was sent after the one of this number.
     pub(crate) async fn signals_after(
         &self,
@@ -224,6 +234,12 @@ impl Reads {
     ) -> Result<Vec<Record>, Error> {
         let run = run.clone();
         self.lane.read(move |file| log::answers_after(file, &run, after)).await
+    }
+
+    /// The runs whose histories a run began with.
+    pub(crate) async fn was(&self, run: &RunId) -> Result<Vec<RunId>, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| log::was(file, &run)).await
     }
 
     /// A promise; `None` if there is none of this id.

@@ -15,8 +15,18 @@ use crate::error::{Error, ErrorKind};
 pub const UPDATE_HISTORIES: &str = "TIDEMILL_UPDATE_HISTORIES";
 
 /// What an event carries that differs from one execution to the next.
-const VOLATILE: [&str; 9] =
-    ["seed", "parent", "app_version", "durability", "epoch", "fire_at", "next_at", "at", "after"];
+const VOLATILE: [&str; 10] = [
+    "seed",
+    "parent",
+    "forked",
+    "app_version",
+    "durability",
+    "epoch",
+    "fire_at",
+    "next_at",
+    "at",
+    "after",
+];
 
 /// How many lines without a difference are shown around one.
 const CONTEXT: usize = 3;

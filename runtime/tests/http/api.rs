@@ -429,6 +429,7 @@ fn write_two_starts(path: &std::path::Path) {
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     };
     let reason = BlockReason {
         kind: BlockReasonKind::Misuse,

@@ -11,6 +11,7 @@
 //! - [`ordering`] orders that are cancelled
 //! - [`approving`] an expense that people approve with tokens
 //! - [`reviewing`] a review that takes signals
+//! - [`buying`] baskets of which one item is declined
 //! - [`own_main`] the same app without `App::main`
 //! - [`attached`] a process that is no app, but attaches like one
 //!
@@ -19,6 +20,7 @@
 
 mod approving;
 mod attached;
+mod buying;
 mod carried;
 mod deadly;
 mod hostile;
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         .workflow("basket", ordering::basket)
         .workflow("listens", ordering::listens)
         .workflow("spoils", ordering::spoils)
+        .workflow("buy", buying::buy)
         .workflow("changed", misbehaving::changed);
     let app =
         if misbehaving::redeployed() { app } else { app.workflow("retired", misbehaving::retired) };

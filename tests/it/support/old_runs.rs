@@ -73,6 +73,7 @@ fn created(at: usize) -> Event {
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,
+        forked: None,
     }))
 }
 

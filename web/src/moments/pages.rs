@@ -99,6 +99,7 @@ mod tests {
             app_version: "1".to_owned(),
             durability: Durability::Local,
             by: None,
+            forked: None,
         }));
         let run = RunId::new(run).unwrap();
         file.execute_batch("BEGIN IMMEDIATE").unwrap();

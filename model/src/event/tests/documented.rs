@@ -38,6 +38,7 @@ impl Least for Box<RunCreated> {
             app_version: String::new(),
             durability: Durability::Local,
             by: None,
+            forked: None,
         })
     }
 }

@@ -22,6 +22,7 @@ fn created() -> Event {
         app_version: "1".into(),
         durability: tidemill_model::Durability::Local,
         by: None,
+        forked: None,
     }))
 }
 

@@ -8,6 +8,7 @@ mod crashes;
 mod drops;
 mod faults;
 mod floats;
+mod fork;
 mod group;
 mod long_turns;
 mod newer;

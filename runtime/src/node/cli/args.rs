@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use tidemill_model::{Json, KeepRule, Retention, unix_ms};
+use tidemill_model::{ForkSignals, Json, KeepRule, Retention, unix_ms};
 
 use super::bulk::Many;
 use super::promises;
@@ -58,6 +58,10 @@ pub(super) enum AppCommand {
     Reject(promises::Reject),
     /// Make a token with which its holder can answer one promise, and print it
     Token(promises::Token),
+    /// Make a new run on a serving node with the history of another one up to a step
+    Fork(ForkArgs),
+    /// Make a new run with the history of one that failed, up to that failure
+    Retry(RetryArgs),
     /// Ask a serving node to end a run, after its clean-up
     Cancel(Ask),
     /// Ask a serving node to let a run start nothing new until it is resumed
@@ -275,6 +279,60 @@ pub(super) struct SignalArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ForkArgs {
+    /// The run's id; it stays as it is
+    pub(super) run: String,
+    /// Where: STEP, which begins again; STEP:start, before the code called it; 0, at the beginning.
+    /// A step is named by its name or its number
+    #[arg(long, value_name = "STEP")]
+    pub(super) at: String,
+    /// Another input as JSON, only with `--at 0`; `-` reads it from stdin
+    #[arg(long, value_parser = input, allow_negative_numbers = true)]
+    pub(super) input: Option<Json>,
+    #[command(flatten)]
+    pub(super) options: ForkOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RetryArgs {
+    /// The run's id; it stays as it is
+    pub(super) run: String,
+    #[command(flatten)]
+    pub(super) options: ForkOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ForkOptions {
+    /// The output of a step or child that was done by hand, as JSON; may be repeated
+    #[arg(long, value_name = "STEP=JSON", value_parser = output)]
+    pub(super) set: Vec<(String, Json)>,
+    /// Which of the run's signals come with it: `none` but those that its code was given before,
+    /// `before` all that it was sent before, `all` those that came later, too
+    #[arg(long, value_parser = signals, default_value = "before")]
+    pub(super) signals: ForkSignals,
+    /// The new run's id, so that asking again is harmless
+    #[arg(long)]
+    pub(super) id: Option<String>,
+    /// Only say what would be carried over and what would be done again
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Wait until the new run has ended or is blocked, then print its output and exit as `run` does
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) wait: bool,
+    /// Print the answer as JSON; with `--wait` the whole run
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Who asks
+    #[arg(long, value_name = "NAME", env = "USER")]
+    pub(super) by: Option<String>,
+    /// Why, for those who look at the run later
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Ask {
     /// The run's id
     #[arg(required_unless_present = "many")]
@@ -340,6 +398,22 @@ pub(super) fn input(text: &str) -> Result<Json, String> {
     Json::parse(&text).map_err(|e| {
         format!("the input is not JSON: {e}; a text needs its quotes, as in '\"text\"'")
     })
+}
+
+fn output(text: &str) -> Result<(String, Json), String> {
+    match text.split_once('=') {
+        Some((step, value)) if !step.is_empty() => Ok((step.to_owned(), input(value)?)),
+        Some(_) | None => Err("use STEP=JSON, such as `charge=true`".into()),
+    }
+}
+
+fn signals(text: &str) -> Result<ForkSignals, String> {
+    match text {
+        "none" => Ok(ForkSignals::None),
+        "before" => Ok(ForkSignals::Before),
+        "all" => Ok(ForkSignals::All),
+        _ => Err("use none, before or all".into()),
+    }
 }
 
 fn grace(text: &str) -> Result<Duration, String> {

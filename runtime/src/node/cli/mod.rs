@@ -6,6 +6,8 @@
 //! | `run WORKFLOW INPUT` | opens the file itself, starts a run, waits, prints its output |
 //! | `start WORKFLOW INPUT` | asks a node to start a run, prints its id, or waits and prints its output |
 //! | `signal RUN NAME VALUE` | sends a run of a node a signal |
+//! | `fork RUN --at STEP` | makes a new run with the history of another one up to a step |
+//! | `retry RUN` | the same at the failure that ended the run |
 //! | `cancel RUN` | asks a node to end a run after its clean-up |
 //! | `pause RUN` | asks a node to start nothing new of a run |
 //! | `resume RUN` | asks a node to try a blocked run again, or to go on with a paused one |
@@ -22,6 +24,7 @@
 mod args;
 mod bulk;
 mod check;
+mod fork;
 mod local;
 mod panics;
 mod progress;
@@ -104,6 +107,8 @@ impl App {
             AppCommand::Resolve(args) => on_small_runtime(promises::resolve(args)),
             AppCommand::Reject(args) => on_small_runtime(promises::reject(args)),
             AppCommand::Token(args) => on_small_runtime(promises::token(args)),
+            AppCommand::Fork(args) => on_small_runtime(fork::fork(args)),
+            AppCommand::Retry(args) => on_small_runtime(fork::retry(args)),
             AppCommand::Cancel(args) => on_small_runtime(remote::ask("cancel", args)),
             AppCommand::Pause(args) => on_small_runtime(remote::ask("pause", args)),
             AppCommand::Resume(args) => on_small_runtime(remote::resume(args)),

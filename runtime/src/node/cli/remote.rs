@@ -1,4 +1,5 @@
-//! The commands that call a serving node: `start`, `signal`, `cancel`, `pause`, `resume`, `terminate`.
+//! The commands that call a serving node: `start`, `signal`, `cancel`, `pause`, `resume`, `terminate`;
+//! `fork` and `retry` are in `fork.rs`.
 
 use std::process::ExitCode;
 
@@ -49,7 +50,7 @@ pub(super) async fn start(args: Start) -> CommandResult {
 }
 
 /// Waits for the end of a run that a node serves, and prints it.
-async fn to_its_end(node: &NodeClient, run: &RunId, json: bool) -> CommandResult {
+pub(super) async fn to_its_end(node: &NodeClient, run: &RunId, json: bool) -> CommandResult {
     say(&format!("run {run}"));
     let mut told = None;
     let ended = loop {

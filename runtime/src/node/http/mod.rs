@@ -16,6 +16,7 @@ mod auth;
 mod body;
 mod error;
 mod events;
+mod forks;
 mod health;
 mod metrics;
 mod openapi;
@@ -253,6 +254,7 @@ fn handler(route: Route) -> MethodRouter<Arc<Api>> {
         Route::Resolve => post(promises::resolve),
         Route::Reject => post(promises::reject),
         Route::PromiseToken => post(promises::token),
+        Route::Fork => post(forks::fork),
         Route::Cancel => post(asks::cancel),
         Route::Pause => post(asks::pause),
         Route::Resume => post(runs::resume),

@@ -21,6 +21,7 @@ pub(crate) enum Route {
     Resolve,
     Reject,
     PromiseToken,
+    Fork,
     Cancel,
     Pause,
     Resume,
@@ -116,6 +117,7 @@ const TOKEN: &[Parameter] = &[
     parameter("for", "", "who holds it: a newer token of the same holder replaces it"),
     parameter("life", "7d", "how long it opens the promise, such as 30m, 12h or 7d, up to 366d"),
 ];
+const FORK: &[Parameter] = &[parameter("dry_run", "", "`true`: only say what the fork would do")];
 const ASK: &[Parameter] =
     &[parameter("wait", "", "how long to wait for the end of the run, such as 30s, up to 5m")];
 const ASK_BODY: &str = "{by?, reason?}";
@@ -137,7 +139,7 @@ fn post(
 
 impl Route {
     /// All of them, in the order in which a person meets them.
-    pub(crate) const ALL: [Route; 24] = [
+    pub(crate) const ALL: [Route; 25] = [
         Route::StartRun,
         Route::ListRuns,
         Route::ShowRun,
@@ -151,6 +153,7 @@ impl Route {
         Route::Resolve,
         Route::Reject,
         Route::PromiseToken,
+        Route::Fork,
         Route::Cancel,
         Route::Pause,
         Route::Resume,
@@ -207,7 +210,9 @@ impl Route {
             | Route::Resolve
             | Route::Reject
             | Route::PromiseToken => self.promise(),
-            Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => self.ask(),
+            Route::Fork | Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => {
+                self.ask()
+            }
             Route::Prune => post(
                 "/v1/prune",
                 &[],
@@ -260,6 +265,12 @@ impl Route {
     /// What is asked of a run.
     fn ask(self) -> Endpoint {
         match self {
+            Route::Fork => post(
+                "/v1/runs/{id}/fork",
+                FORK,
+                Some("{at?, input?, set?, signals?, id?, by?, reason?}"),
+                "201 with the fork and what it does again; 200 if it exists, or with `dry_run=true`",
+            ),
             Route::Cancel => post(
                 "/v1/runs/{id}/cancel",
                 ASK,

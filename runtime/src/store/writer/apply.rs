@@ -1,12 +1,14 @@
 //! Applies messages to the file within the open transaction, and answers them after its commit.
 
 use tidemill_eventlog::{Appended, projection, prune, query, signals};
-use tidemill_model::{EncodedEvent, Event, EventClass, RunId, RunStatus, Seq, Signal, Signals};
+use tidemill_model::{
+    EncodedEvent, Event, EventClass, Forked, RunCreated, RunId, RunStatus, Seq, Signal, Signals,
+};
 
 use super::commit::{Committer, LogResult};
 use super::message::{
-    Aside, Create, Creation, Message, NewRun, PromiseOutcome, Prune, PruneOutcome, SignalOutcome,
-    Turn,
+    Aside, Create, Creation, History, Message, NewRun, PromiseOutcome, Prune, PruneOutcome,
+    SignalOutcome, Turn,
 };
 use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
@@ -215,14 +217,19 @@ impl Committer {
 
     fn create_run(&mut self, new: &NewRun) -> LogResult<Result<Creation, Error>> {
         let Some(existing) = query::run(&self.connection, &new.id)? else {
-            return self.append_new(new).map(|seq| Ok(Creation::Created(seq)));
+            return match self.taken_child(new)? {
+                Some(taken) => Ok(Err(taken)),
+                None => self.append_new(new).map(|seq| Ok(Creation::Created(seq))),
+            };
         };
         let first = query::events(&self.connection, Some(&new.id), Seq::ZERO, 1)?;
         let event = first.first().map(tidemill_eventlog::Row::event);
         let wanted = new.created();
         let same = match &event {
             Some(Ok(Event::RunCreated(created))) => {
-                created.workflow == wanted.workflow && created.input.same(&wanted.input)
+                created.workflow == wanted.workflow
+                    && created.input.same(&wanted.input)
+                    && is_same_fork(created, wanted)
             }
             Some(Ok(_) | Err(_)) | None => false,
         };
@@ -230,16 +237,44 @@ impl Committer {
             return Ok(Ok(Creation::Existing(existing.seq, false)));
         }
         let message = format!(
-            "there is a run `{}` of workflow `{}` with another input: choose another id, or start \
+            "there is a run `{}` of workflow `{}` with another input{}: choose another id, or start \
              it with the same workflow and input to get the existing one",
-            new.id, existing.workflow
+            new.id,
+            existing.workflow,
+            if wanted.forked.is_some() { " or history" } else { "" },
         );
         Ok(Err(Error::new(ErrorKind::Conflict, message)))
     }
 
+    /// The error for a fork with a child whose id another run has.
+    fn taken_child(&self, new: &NewRun) -> LogResult<Option<Error>> {
+        let children = new.history().map_or(&[][..], |history| &history.children);
+        for child in children {
+            if query::run(&self.connection, &child.id)?.is_some() {
+                let message = format!(
+                    "there is a run `{}` already, and a child of the fork that begins anew would have \
+                     this id: choose another id for the fork",
+                    child.id
+                );
+                return Ok(Some(Error::new(ErrorKind::Conflict, message)));
+            }
+        }
+        Ok(None)
+    }
+
     fn append_new(&mut self, new: &NewRun) -> LogResult<Seq> {
         let seq = self.append(&new.id, new.event())?.seq;
-        self.remember(&new.id, seq);
+        let mut last = seq;
+        if let Some(History { events, status, children }) = new.history() {
+            last = self.append_all(&new.id, seq, events)?.0;
+            for child in children {
+                self.append_new(child)?;
+            }
+            if *status != RunStatus::Pending {
+                projection::set_status(&self.connection, &new.id, *status, None)?;
+            }
+        }
+        self.remember(&new.id, last);
         Ok(seq)
     }
 
@@ -269,6 +304,25 @@ impl Committer {
         projection::project(&self.connection, at, Some(run), event.event())?;
         self.attempts.appended(run, event.event());
         Ok(at)
+    }
+}
+
+/// Whether two runs have the same history, or none; their own seeds, and who asked, may differ.
+fn is_same_fork(one: &RunCreated, other: &RunCreated) -> bool {
+    match (&one.forked, &other.forked) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            let set = |forked: &Forked| forked.set.len();
+            one.from == other.from
+                && one.seq == other.seq
+                && one.signals == other.signals
+                && set(one) == set(other)
+                && one
+                    .set
+                    .iter()
+                    .all(|(op, value)| other.set.get(op).is_some_and(|theirs| value.same(theirs)))
+        }
+        (None, Some(_)) | (Some(_), None) => false,
     }
 }
 

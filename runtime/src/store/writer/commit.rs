@@ -260,6 +260,7 @@ impl Committer {
             }
             Message::Create(create) => {
                 self.last.remove(&create.new.id);
+                self.attempts.forget(&create.new.id);
             }
             Message::Aside(aside) => self.attempts.forget(&aside.run),
             // Ended runs are not remembered, and no turn is checked by what comes from outside.

@@ -40,7 +40,7 @@ impl Message {
     pub(super) fn rows(&self) -> usize {
         match self {
             Message::Turn(turn) => turn.events.len() + turn.children.len(),
-            Message::Create(create) => 1 + usize::from(create.signal.is_some()),
+            Message::Create(create) => create.new.rows() + usize::from(create.signal.is_some()),
             Message::Aside(_) | Message::Signal(_) | Message::Promise(_) => 1,
             Message::Prune(prune) => prune.rows(),
         }
@@ -83,11 +83,37 @@ pub(crate) struct NewRun {
     pub(crate) id: RunId,
     /// Its `run_created`.
     event: EncodedEvent,
+    /// What it begins with, if it is a fork.
+    history: Option<Box<History>>,
+}
+
+/// What a fork begins with, in the commit that creates it.
+pub(crate) struct History {
+    /// What follows its `run_created`.
+    pub(crate) events: Vec<EncodedEvent>,
+    /// Its status after them.
+    pub(crate) status: RunStatus,
+    /// The children that begin anew.
+    pub(crate) children: Vec<NewRun>,
 }
 
 impl NewRun {
     pub(crate) fn new(id: RunId, created: Box<RunCreated>) -> NewRun {
-        NewRun { id, event: Event::RunCreated(created).into() }
+        NewRun { id, event: Event::RunCreated(created).into(), history: None }
+    }
+
+    /// A run that begins with a history.
+    pub(crate) fn forked(id: RunId, created: Box<RunCreated>, history: History) -> NewRun {
+        NewRun { history: Some(Box::new(history)), ..NewRun::new(id, created) }
+    }
+
+    pub(super) fn history(&self) -> Option<&History> {
+        self.history.as_deref()
+    }
+
+    /// How many rows it adds to the log.
+    pub(super) fn rows(&self) -> usize {
+        1 + self.history().map_or(0, |history| history.events.len() + history.children.len())
     }
 
     pub(crate) fn created(&self) -> &RunCreated {
@@ -101,8 +127,13 @@ impl NewRun {
         &self.event
     }
 
-    fn bytes(&self) -> usize {
-        self.event.bytes()
+    /// About how many bytes its rows have.
+    pub(crate) fn bytes(&self) -> usize {
+        let history = self.history().map_or(0, |history| {
+            let events = history.events.iter().map(EncodedEvent::bytes).sum::<usize>();
+            events + history.children.iter().map(NewRun::bytes).sum::<usize>()
+        });
+        self.event.bytes() + history
     }
 }
 

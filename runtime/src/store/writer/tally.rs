@@ -64,8 +64,9 @@ impl Tally {
                     turn.events.len() + children
                 }
                 (Message::Create(create), Done::Create(Ok(Creation::Created(_)))) => {
-                    self.runs_started.add_one();
-                    1 + usize::from(create.signal.is_some())
+                    let children = create.new.history().map_or(0, |it| it.children.len());
+                    self.runs_started.add(count(1 + children));
+                    create.new.rows() + usize::from(create.signal.is_some())
                 }
                 (Message::Create(_), Done::Create(Ok(Creation::Existing(_, true)))) => 1,
                 (Message::Signal(_), Done::Signal(Ok(sent))) => usize::from(!sent.existing),

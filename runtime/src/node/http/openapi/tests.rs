@@ -9,6 +9,7 @@ use tidemill_model::{
 
 use super::DOCUMENT;
 use crate::node::http::asks::AskBody;
+use crate::node::http::forks::ForkView;
 use crate::node::http::health::{Health, Liveness};
 use crate::node::http::promises::{AnsweredView, TokenView};
 use crate::node::http::reference::{Endpoint, Parameter, Route};
@@ -60,6 +61,10 @@ impl Writer {
                 vec![schemas.json::<AnsweredView>(200, "the answer is recorded, now or before")]
             }
             Route::PromiseToken => vec![schemas.json::<TokenView>(201, "the token")],
+            Route::Fork => vec![
+                schemas.json::<ForkView>(201, "the fork was made"),
+                schemas.json::<ForkView>(200, "it existed, or would be made"),
+            ],
             Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => {
                 vec![schemas.json::<ResultView>(200, "what became of the run")]
             }
@@ -103,6 +108,7 @@ impl Writer {
         if endpoint.body.is_some() {
             let body = match route {
                 Route::Prune => "PruneRequest",
+                Route::Fork => "ForkRequest",
                 Route::Cancel | Route::Pause | Route::Terminate => "AskBody",
                 _ => "StartBody",
             };
@@ -135,7 +141,7 @@ impl Writer {
                 }
                 "limit" => json!({ "type": "integer", "minimum": 1 }),
                 "after" => json!({ "type": "integer", "minimum": 0 }),
-                "whole" | "follow" | "all" => json!({ "type": "boolean" }),
+                "whole" | "follow" | "all" | "dry_run" => json!({ "type": "boolean" }),
                 "wait" | "life" => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" }),
                 other => panic!("say what {other} is"),
             };
