@@ -18,7 +18,7 @@ use crate::json::Json;
 use crate::log_order::OpClass;
 use crate::name::{OpName, RunId};
 use crate::position::{OpId, Seq};
-use crate::promise::{PromiseTerms, Verdict};
+use crate::promise::Verdict;
 use crate::signal::Signal;
 
 /// Whose history the fork has, and as what it goes on.
@@ -286,9 +286,6 @@ impl<'a> Writer<'a> {
             {
                 None
             }
-            Event::PromiseStarted { op, name, terms } if begins_again => {
-                Some(self.asked_again(*op, name, terms))
-            }
             // A token is for the other run's promise.
             Event::PromiseToken { .. } => None,
             Event::PromiseAnswered { .. } if begins_again => None,
@@ -346,15 +343,6 @@ impl<'a> Writer<'a> {
         let child = ForkChild { op, id: id.clone(), from, workflow, input: input.clone() };
         self.children.push(child);
         Ok(Event::ChildStarted { op, name, child: id, input })
-    }
-
-    /// The start of a promise that is asked again. Of one that nobody answered in time the time is over,
-    /// so it waits without an end.
-    fn asked_again(&self, op: OpId, name: &OpName, terms: &PromiseTerms) -> Event {
-        let settled = self.log.ops.get(&op).and_then(|trace| trace.settled);
-        let deadline = terms.deadline.filter(|_| settled != Some(Verdict::Expired));
-        let terms = Box::new(PromiseTerms { deadline, ..terms.clone() });
-        Event::PromiseStarted { op, name: name.clone(), terms }
     }
 
     fn numbered(&self, signal: &Signal) -> Option<Event> {

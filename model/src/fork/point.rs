@@ -113,7 +113,7 @@ impl ForkLog<'_> {
     }
 
     /// Before the input after which the code started it.
-    fn before_start(&self, op: OpId) -> Cut {
+    pub(super) fn before_start(&self, op: OpId) -> Cut {
         let started = self.ops.get(&op).map_or(0, |trace| trace.started);
         let keep = self.input_at(started);
         Cut { observed: self.event(keep).and_then(Event::op), ..Cut::before(keep) }

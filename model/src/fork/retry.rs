@@ -9,6 +9,7 @@ use crate::error_kind::ErrorKind;
 use crate::event::{Event, EventClass};
 use crate::failure::{Failure, FailureKind};
 use crate::position::OpId;
+use crate::promise::Verdict;
 
 /// A failed end of an operation, and its place in the log.
 struct Failed<'a> {
@@ -46,6 +47,8 @@ impl ForkLog<'_> {
         }
         let failed = self.failed();
         match self.first_behind(&failed, error) {
+            // Its time is over, and a fork that has that promise has its deadline, too.
+            Some(first) if self.has_expired(first.op) => self.before_start(first.op),
             Some(first) => Cut::before(first.place),
             None => Cut::before(self.input_at(self.log.len() - 1)),
         }
@@ -64,6 +67,11 @@ impl ForkLog<'_> {
             Some(place) => Cut::before(place),
             None => Cut::before(self.input_at(self.log.len() - 1)),
         }
+    }
+
+    /// Whether it is a promise that nobody answered in time.
+    fn has_expired(&self, op: OpId) -> bool {
+        self.ops.get(&op).is_some_and(|trace| trace.settled == Some(Verdict::Expired))
     }
 
     /// The operations that failed for good, in the order of the log.

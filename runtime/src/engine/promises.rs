@@ -381,7 +381,9 @@ impl Driver {
         }
     }
 
-    /// Puts the ends that the writer has decided in the place of those that a deadline proposes.
+    /// Puts the ends that the writer has decided in the place of those that a deadline proposes. The end
+    /// of a promise that is not the one which is held for it is a proposal: also if the answer was
+    /// taken in a moment ago, and its end waits behind it.
     pub(super) async fn decide_deadlines(
         &mut self,
         live: &mut Live,
@@ -391,14 +393,17 @@ impl Driver {
             .extract_if(.., |input| {
                 let open = input.op().and_then(|op| live.core.journal.open(op));
                 open.is_some_and(|open| {
-                    matches!(open.kind, OpKind::Promise { .. }) && open.held.is_none()
+                    let decided = open.held.as_ref().map(|held| &held.end);
+                    matches!(open.kind, OpKind::Promise { .. }) && decided != Some(input)
                 })
             })
             .collect();
         if due.is_empty() {
             return Ok(());
         }
-        for op in due.iter().filter_map(Event::op) {
+        let undecided =
+            |op: &OpId| live.core.journal.open(*op).is_some_and(|open| open.held.is_none());
+        for op in due.iter().filter_map(Event::op).filter(undecided) {
             if !self.expire(op).await? {
                 promise::set_deadline(self, &live.core.journal, op);
             }

@@ -24,24 +24,28 @@ use crate::{
 
 /// What was paid: a line for each payment, with the key of its step.
 #[derive(Debug, Default)]
-struct World {
+pub(super) struct World {
     ledger: Mutex<Vec<(String, String)>>,
     /// The items that cannot be paid.
     broken: Mutex<BTreeSet<String>>,
 }
 
 impl World {
-    fn breaks(&self, item: &str) {
+    pub(super) fn breaks(&self, item: &str) {
         self.broken.lock().unwrap().insert(item.to_owned());
     }
 
-    fn mend(&self) {
+    pub(super) fn mend(&self) {
         self.broken.lock().unwrap().clear();
     }
 
     /// What was paid since the last look.
-    fn take(&self) -> Vec<String> {
+    pub(super) fn take(&self) -> Vec<String> {
         self.ledger.lock().unwrap().drain(..).map(|(item, _)| item).collect()
+    }
+
+    pub(super) fn is_broken(&self, item: &str) -> bool {
+        self.broken.lock().unwrap().contains(item)
     }
 
     fn keys(&self) -> Vec<String> {
@@ -49,9 +53,9 @@ impl World {
     }
 }
 
-async fn pay(step: Step, item: String) -> Result<String> {
+pub(super) async fn pay(step: Step, item: String) -> Result<String> {
     let world = step.state::<Arc<World>>();
-    if world.broken.lock().unwrap().contains(&item) {
+    if world.is_broken(&item) {
         return Err("declined".into());
     }
     let paid = (item.clone(), step.idempotency_key());
@@ -115,7 +119,7 @@ async fn undoes(ctx: Ctx, (): ()) -> Result<()> {
     Ok(())
 }
 
-fn app(world: &Arc<World>) -> App {
+pub(super) fn app(world: &Arc<World>) -> App {
     App::new("t")
         .state(Arc::clone(world))
         .unload_after(Duration::ZERO)
@@ -127,20 +131,20 @@ fn app(world: &Arc<World>) -> App {
         .workflow("undoes", undoes)
 }
 
-async fn start(node: &Node, workflow: &str, input: impl serde::Serialize) -> RunId {
+pub(super) async fn start(node: &Node, workflow: &str, input: impl serde::Serialize) -> RunId {
     let request = StartRequest::new(workflow, input).unwrap().id("r");
     node.start_request(request).await.unwrap().id
 }
 
-async fn ended(node: &Node, run: &RunId) -> RunResult {
+pub(super) async fn ended(node: &Node, run: &RunId) -> RunResult {
     soon(node.result(run)).await.unwrap()
 }
 
-async fn output<T: serde::de::DeserializeOwned>(node: &Node, run: &RunId) -> T {
+pub(super) async fn output<T: serde::de::DeserializeOwned>(node: &Node, run: &RunId) -> T {
     ended(node, run).await.output().unwrap()
 }
 
-async fn fork(node: &Node, run: &RunId, request: ForkRequest) -> (RunId, ForkOutlook) {
+pub(super) async fn fork(node: &Node, run: &RunId, request: ForkRequest) -> (RunId, ForkOutlook) {
     let forked = node.fork(run, request).await.unwrap();
     assert!(!forked.existing);
     (forked.id, forked.outlook)
@@ -155,7 +159,7 @@ async fn refused(node: &Node, run: &RunId, request: ForkRequest) -> (ErrorKind, 
     (error.kind(), error.to_string())
 }
 
-async fn close(node: Node, path: &Path) {
+pub(super) async fn close(node: Node, path: &Path) {
     node.shutdown().await.unwrap();
     assert_eq!(node.shadow_replays().1, 0, "a shadow replay took another way");
     fsck(path);

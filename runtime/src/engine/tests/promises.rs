@@ -2,7 +2,8 @@
 //! others' users fell into are named for where they were reported.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use tidemill_model::{
@@ -17,7 +18,7 @@ use crate::engine::recovery::Instruments;
 use crate::store::writer::PromiseChange;
 use crate::{
     AnswerRequest, App, ApprovalEnd, Ctx, Environment, ErrorKind, Node, Result, RunResult,
-    StartRequest, Step,
+    SignalRequest, StartRequest, Step,
 };
 
 async fn waits(ctx: Ctx, millis: u64) -> Result<String> {
@@ -144,7 +145,7 @@ async fn what_was_accepted_before_the_deadline_is_what_the_code_gets() {
     let place = place();
     let node = app().open(&place.path).await.unwrap();
     let mut accepted = Vec::new();
-    for round in 0..40_u64 {
+    for round in 0..160_u64 {
         let name = format!("r{round}");
         let request = StartRequest::new("waits", 20 + round % 7).unwrap().id(&name);
         let run = node.start_request(request).await.unwrap().id;
@@ -155,7 +156,10 @@ async fn what_was_accepted_before_the_deadline_is_what_the_code_gets() {
         accepted.push((
             run,
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(10 + round % 20)).await;
+                tokio::time::sleep(Duration::from_micros(
+                    19_000 + 1_000 * (round % 7) + 37 * (round % 41),
+                ))
+                .await;
                 asking.answer(&id, yes(1)).await
             }),
         ));
@@ -175,9 +179,39 @@ async fn what_was_accepted_before_the_deadline_is_what_the_code_gets() {
             }
         }
     }
-    assert_eq!(won + lost, 40);
+    assert_eq!(won + lost, 160);
     let left = "SELECT count(*) || '' FROM tidemill_timers";
     assert_eq!(text(&place.path, left), "0", "{won} won, {lost} lost");
+    close(node, &place.path).await;
+}
+
+/// The driver finds the answer and the deadline in its inbox at once: the answer came first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_deadline_that_comes_behind_an_answer_ends_nothing() {
+    static DOOR: Barrier = Barrier::new(2);
+    static HELD: AtomicBool = AtomicBool::new(false);
+    async fn busy(ctx: Ctx, (): ()) -> Result<u32> {
+        let promise = ctx.promise::<u32>("go").timeout(Duration::from_millis(100)).start();
+        ctx.signal::<u32>("hold").await?;
+        // Its thread is held here, once: no replay waits.
+        if !HELD.swap(true, Ordering::SeqCst) {
+            DOOR.wait();
+            DOOR.wait();
+        }
+        Ok(promise.await?)
+    }
+    let place = place();
+    let app = App::new("t").workflow("busy", busy);
+    let node = app.open(&place.path).await.unwrap();
+    let run = start(&node, "busy", ()).await;
+    let id = promise(&node, &place.path, 1).await;
+    node.signal(&run, SignalRequest::new("hold", 1).unwrap()).await.unwrap();
+    tokio::task::spawn_blocking(|| DOOR.wait()).await.unwrap();
+    node.answer(&id, yes(7)).await.unwrap();
+    let held = node.engine().registry.loaded(&run).unwrap();
+    until(|| held.inbox.has_inputs()).await;
+    tokio::task::spawn_blocking(|| DOOR.wait()).await.unwrap();
+    assert_eq!(soon(node.result(&run)).await.unwrap().output::<u32>().unwrap(), 7);
     close(node, &place.path).await;
 }
 
@@ -362,7 +396,7 @@ async fn a_promise_that_nobody_waits_for_takes_no_answer() {
     let node = app().open(&place.path).await.unwrap();
     let run = start(&node, "either", ()).await;
     let first = promise(&node, &place.path, 1).await;
-    node.signal(&run, crate::SignalRequest::new("go", 1).unwrap()).await.unwrap();
+    node.signal(&run, SignalRequest::new("go", 1).unwrap()).await.unwrap();
     let second = promise(&node, &place.path, 3).await;
     let why = refused(&node, &first, yes(1), ErrorKind::Conflict).await;
     assert!(why.contains("no longer waits for promise `r:1`"), "{why}");
