@@ -19,7 +19,7 @@ pub const SIGNALS_KEPT_MAX: u64 = 1_000;
 pub const SIGNALS_KEPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The events of a fork's history, with its children: 100,000, which keep the writer from everything
-/// else for about a second.
+/// else for a quarter of a second.
 pub const FORK_EVENTS_MAX: usize = 100_000;
 
 /// Their bytes: 32 MiB, because they are in memory at once, and all in one transaction of the WAL.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tidemill::{App, Client, Ctx, ErrorKind, Result, RunResult, ServeSettings};
+use tidemill::{App, Client, Ctx, ErrorKind, ForkRequest, Result, RunResult, ServeSettings};
 
 use crate::common::{Place, fsck, soon, sql};
 
@@ -115,6 +115,13 @@ async fn a_program_with_its_own_main_serves_a_node_in_its_router() {
         let failed = named.start::<(), _, _, _>("declined", ()).await.unwrap();
         let error = soon(failed.result()).await.unwrap_err().to_string();
         assert!(error.ends_with("failed: `charge` failed: invalid digit found in string"));
+        let by_hand = ForkRequest::retry().set("charge", ()).unwrap();
+        let outlook = failed.fork_outlook(by_hand.clone()).await.unwrap();
+        assert_eq!((outlook.set.count, outlook.again.count), (1, 0));
+        let forked = failed.fork(by_hand).await.unwrap();
+        soon(forked.result()).await.unwrap();
+        let done = forked.fork(ForkRequest::retry()).await.unwrap_err();
+        assert_eq!(done.kind(), ErrorKind::Conflict, "{done}");
         let blocked = named.start::<(), _, _, _>("panics", ()).await.unwrap();
         let ended = soon(blocked.ended()).await.unwrap();
         assert!(matches!(ended, RunResult::Blocked(_)), "{ended:?}");

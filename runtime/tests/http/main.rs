@@ -6,6 +6,7 @@
 mod api;
 mod cli;
 mod contract;
+mod forks;
 mod operations;
 mod pages;
 mod sidecar;
