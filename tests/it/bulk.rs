@@ -62,4 +62,30 @@ fn many_runs_are_paused_resumed_and_cancelled_by_a_filter() {
     let (code, lines, err) = told(&["terminate", "--all", "--status", "suspended"]);
     assert_eq!((code, lines), (0, vec!["other  cancelled".to_owned()]), "{err}");
     assert_eq!(told(&["cancel", "--all"]).1, Vec::<String>::new());
+
+    // Two of three fail and are retried, each once.
+    for (id, reject) in [("f1", true), ("f2", true), ("f3", false)] {
+        api.start(id, "number", &json!(null));
+        wait::until_true("it waits", BOUND, || {
+            api.get(&format!("/v1/promises?run={id}"))
+                .is_ok_and(|reply| reply.body["promises"][0]["id"].is_string())
+        });
+        let verb = if reject { "reject" } else { "resolve" };
+        let answered = api.post(&format!("/v1/promises/{id}:1/{verb}"), &json!(7));
+        assert_eq!(answered.expect("the node answers").status, 200);
+        api.wait_ended(id, BOUND);
+    }
+    let (code, lines, err) = told(&["retry", "--workflow", "number"]);
+    assert_eq!(
+        (code, lines.as_slice()),
+        (0, &["f1  f1-retry".to_owned(), "f2  f2-retry".to_owned()][..]),
+        "{err}"
+    );
+    let (_, lines, _) = told(&["retry", "--workflow", "number"]);
+    assert_eq!(lines, ["f1  f1-retry was there", "f2  f2-retry was there"]);
+    wait::until_true("both ask again", BOUND, || {
+        api.get("/v1/promises").is_ok_and(|reply| {
+            reply.body["promises"].as_array().is_some_and(|open| open.len() == 2)
+        })
+    });
 }

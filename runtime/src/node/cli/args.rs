@@ -295,8 +295,12 @@ pub(super) struct ForkArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RetryArgs {
-    /// The run's id; it stays as it is
-    pub(super) run: String,
+    /// The run's id; it stays as it is. Of many runs those that failed are retried, each as a run whose
+    /// id is its own and `-retry`, so that doing it again is harmless
+    #[arg(required_unless_present = "many")]
+    pub(super) run: Option<String>,
+    #[command(flatten)]
+    pub(super) many: Many,
     #[command(flatten)]
     pub(super) options: ForkOptions,
 }

@@ -45,9 +45,10 @@ impl Many {
 
 /// Of which runs something can be asked at all.
 fn can_be_asked(what: &str) -> &'static [RunStatus] {
-    use RunStatus::{Blocked, Cancelling, Paused, Pending, Running, Suspended};
+    use RunStatus::{Blocked, Cancelling, Failed, Paused, Pending, Running, Suspended};
     match what {
         "resume" => &[Blocked, Paused],
+        "retry" => &[Failed],
         "pause" => &[Pending, Running, Suspended],
         "terminate" => &[Pending, Running, Suspended, Paused, Blocked, Cancelling],
         _ => &[Pending, Running, Suspended, Paused, Blocked],
@@ -56,11 +57,11 @@ fn can_be_asked(what: &str) -> &'static [RunStatus] {
 
 /// Asks it of all runs of the filter, or only prints which they are: one line for each, with what it is
 /// then. 0 if none refused.
-pub(super) async fn ask(
+pub(super) async fn ask<Became: std::fmt::Display>(
     what: &str,
     (many, dry_run): (Many, bool),
     node: &NodeClient,
-    asked: impl AsyncFn(RunId) -> Result<RunStatus, Error>,
+    asked: impl AsyncFn(RunId) -> Result<Became, Error>,
 ) -> CommandResult {
     let runs = listed(node, &many, can_be_asked(what)).await?;
     if dry_run {
@@ -76,9 +77,9 @@ pub(super) async fn ask(
     let (mut done, mut ended, mut refused) = (0_u64, 0_u64, 0_u64);
     while let Some((run, answer)) = answers.next().await {
         match answer {
-            Ok(status) => {
+            Ok(became) => {
                 done += 1;
-                print_line(&format!("{run}  {status}"));
+                print_line(&format!("{run}  {became}"));
             }
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 ended += 1;

@@ -1,11 +1,13 @@
 //! `fork` and `retry`: ask a serving node for a new run with the history of another one.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use tidemill_model::{ForkOutlook, ForkedOps, Json, RunId};
 
 use super::args::{ForkArgs, ForkOptions, RetryArgs};
+use super::bulk::{self, Many};
 use super::remote::{node, to_its_end};
 use super::{CommandResult, print_json, print_line, say};
 use crate::client::{ForkAnswer, post_fork};
@@ -23,7 +25,30 @@ pub(super) async fn fork(args: ForkArgs) -> CommandResult {
 
 /// `retry`: a fork at the failure that ended the run.
 pub(super) async fn retry(args: RetryArgs) -> CommandResult {
-    ask(&args.run, ForkRequest::retry(), args.options).await
+    match args.run {
+        Some(run) => ask(&run, ForkRequest::retry(), args.options).await,
+        None => retry_many(args.many, args.options).await,
+    }
+}
+
+/// Retries all failed runs of a filter.
+async fn retry_many(many: Many, options: ForkOptions) -> CommandResult {
+    let ForkOptions { set, signals, id, dry_run, wait, json, by, reason, node: to } = options;
+    if id.is_some() || wait || json {
+        let message = "--id, --wait and --json are for the retry of one run";
+        return Err(Error::invalid(message.to_owned()));
+    }
+    let set: BTreeMap<String, Json> = set.into_iter().collect();
+    let request = ForkRequest { set, signals, by, reason, ..ForkRequest::retry() };
+    let node = node(&to)?;
+    bulk::ask("retry", (many, dry_run), &node, async |run: RunId| {
+        let request = ForkRequest { id: Some(format!("{run}-retry")), ..request.clone() };
+        let answer: Json = post_fork(&node, &run, &request, false).await?;
+        let made = ForkAnswer::read(&answer)?;
+        let id = made.id.map_or_else(String::new, |id| id.to_string());
+        Ok(if made.existing { format!("{id} was there") } else { id })
+    })
+    .await
 }
 
 async fn ask(run: &str, request: ForkRequest, options: ForkOptions) -> CommandResult {
