@@ -7,7 +7,7 @@ use super::form::{AnswerForm, Posted};
 use super::shown::{AnswerShown, Attempt, Holder, PromiseShown};
 use super::{address, rule};
 use crate::payload;
-use crate::shell;
+use crate::shell::{self, Tab};
 use crate::site::{Site, path};
 use crate::words;
 
@@ -30,8 +30,7 @@ impl PromiseShown {
         self.html_after(site, None)
     }
 
-    /// The same, after an answer that was not taken.
-    pub fn html_after(&self, site: &Site, attempt: Option<&Attempt>) -> Markup {
+    fn html_after(&self, site: &Site, attempt: Option<&Attempt>) -> Markup {
         let face = Face {
             now: site.now,
             site: Some(site),
@@ -40,6 +39,13 @@ impl PromiseShown {
             address: address(site, &self.promise.id),
         };
         self.content(&face, attempt)
+    }
+
+    /// The whole page after an answer that was not taken.
+    pub fn page_after(&self, site: &Site, attempt: Option<&Attempt>) -> Markup {
+        let rest = path(&["promises", &self.promise.id.to_string()]);
+        let content = self.html_after(site, attempt);
+        shell::page(site, self.promise.name.as_str(), Tab::Promises, &rest, &content)
     }
 
     /// The whole page for who holds a token: this promise, and nothing that leads elsewhere.

@@ -8,6 +8,7 @@ mod cli;
 mod contract;
 mod operations;
 mod pages;
+mod promise_pages;
 mod sidecar;
 mod sign_in;
 mod support;
