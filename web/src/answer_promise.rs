@@ -102,3 +102,6 @@ impl Service {
         Ok(answer::page(answer::status(kind), page))
     }
 }
+
+#[cfg(test)]
+mod tests;

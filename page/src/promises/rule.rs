@@ -30,7 +30,7 @@ pub(super) fn rule(rule: &ApprovalRule, named_max: usize) -> String {
 
 /// The same in a list, with how many have: `2 of ada, ben; 1 approved`.
 pub(super) fn in_short(promise: &PromiseView) -> String {
-    let Some(rule) = &promise.approval else { return "the first answer".to_owned() };
+    let Some(rule) = &promise.approval else { return "anybody".to_owned() };
     let who = self::rule(rule, NAMED_MAX);
     match so_far(promise) {
         Some(far) => format!("{who}; {far}"),
@@ -53,6 +53,15 @@ pub(super) fn able(promise: &PromiseView) -> Vec<&str> {
     let has_answered = |name: &str| promise.answers.iter().any(|it| it.by.as_deref() == Some(name));
     let able = rule.of.iter().map(String::as_str);
     able.filter(|name| rule.not_by.as_deref() != Some(*name) && !has_answered(name)).collect()
+}
+
+/// Whether nobody who looks can answer it any more: they have, or everybody of its list has.
+pub(super) fn has_answered(promise: &PromiseView, name: Option<&str>) -> bool {
+    let Some(rule) = &promise.approval else { return false };
+    match name {
+        Some(name) => promise.answers.iter().any(|it| it.by.as_deref() == Some(name)),
+        None => !rule.of.is_empty() && able(promise).is_empty(),
+    }
 }
 
 /// What an answer says.

@@ -155,6 +155,12 @@ fn a_promise_says_who_must_answer_and_who_has() {
     assert!(page.contains("<option value=\"cyn\">") && !page.contains("<option value=\"ben\">"));
     assert!(!page.contains("<option value=\"ada\">"), "{page}");
     assert!(!promise.html(&site()).into_string().contains("<form"), "who may only look");
+    let of_holder = |name| {
+        let holder = Holder { token: "t", name: Some(name) };
+        promise.page_of_holder(holder, None, at(9)).into_string()
+    };
+    assert!(of_holder("cyn").contains("<form"), "who has not answered");
+    assert!(!of_holder("ben").contains("<form"), "who has");
     let past = Site { now: at(1), ..acting() };
     let past = Site { shown: past_moment(), ..past };
     assert!(!promise.html(&past).into_string().contains("<form"), "the past takes no answer");

@@ -124,6 +124,9 @@ impl PromiseShown {
         let Some((name, secret)) = face.right.filter(|_| self.takes_answers(face.now)) else {
             return html! {};
         };
+        if rule::has_answered(&self.promise, face.by) {
+            return html! {};
+        }
         let form = AnswerForm::of(&self.promise);
         let is_approval = self.promise.approval.is_some();
         let reason = html! {
