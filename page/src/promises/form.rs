@@ -204,7 +204,8 @@ impl Field {
                 _ => return Err("choose yes or no".to_owned()),
             },
             Kind::Choice(choices) => {
-                let found = choices.iter().find(|(value, _)| value.to_string() == trimmed);
+                let chosen: Option<Value> = serde_json::from_str(trimmed).ok();
+                let found = choices.iter().find(|(value, _)| Some(value) == chosen.as_ref());
                 found.ok_or("choose one of those that there are")?.0.clone()
             }
             Kind::Json if trimmed.is_empty() => return self.value(None),
