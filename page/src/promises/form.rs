@@ -60,7 +60,7 @@ impl AnswerForm {
                 (Shape::One(Field::plain("Comment", kind)), false)
             }
             (None, None) => {
-                let hint = "JSON, such as 42, true, \"a text\" or {\"a\": 1}; nothing is null";
+                let hint = "JSON, such as 42, true, \"a text\" or {\"a\": 1}; empty means null";
                 let field = Field::plain("Answer", Kind::Json);
                 (Shape::One(Field { hint: Some(hint.to_owned()), ..field }), true)
             }
