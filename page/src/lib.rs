@@ -23,6 +23,7 @@ pub mod needs;
 pub mod overview;
 mod params;
 pub mod payload;
+pub mod promises;
 pub mod run;
 pub mod runs;
 mod shell;

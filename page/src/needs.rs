@@ -1,18 +1,22 @@
-//! What needs a human: blocked runs, failed runs, nodes without a heartbeat. The oldest first, one
-//! line of cause, one link to its place.
+//! What needs a human: blocked runs, failed runs, questions that wait for an answer, nodes without a
+//! heartbeat. The oldest first, one line of cause, one link to its place.
 
 use maud::{Markup, html};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
+use tidemill_eventlog::promises::{self, PromiseFilter};
 use tidemill_eventlog::query::RunFilter;
 use tidemill_eventlog::run_list::{self, RunColumn, RunOrder};
 use tidemill_eventlog::{Result, waits};
-use tidemill_model::{RunStatus, RunSummary, Timestamp, Word};
+use tidemill_model::{PromiseView, RunStatus, RunSummary, Timestamp, Word};
 
 use crate::words;
 
-/// Blocked and failed runs that are listed of one source.
+/// Blocked runs, failed runs and promises that are listed of one source, of each.
 const RUNS_MAX: u32 = 50;
+
+/// The oldest open promises that are looked at: those that ask nobody are left out of them.
+const PROMISES_MAX: u32 = 200;
 
 /// Needs that are listed.
 const LISTED_MAX: usize = 60;
@@ -26,11 +30,11 @@ const FAILED_IS_NEWS_MS: u64 = 24 * 3_600_000;
 pub struct Need {
     /// Since when; `None` if that is not known.
     pub since: Option<Timestamp>,
-    /// `blocked`, `failed`, `no heartbeat`, `lag`, `unreadable` or `break`.
+    /// `blocked`, `failed`, `no heartbeat`, `lag`, `unreadable`, `break` or `promise`.
     pub kind: Word,
     /// Where: the node's name, empty on a node itself.
     pub node: String,
-    /// What: a run, or a node.
+    /// What: a run, a promise's name with its run, or a node.
     pub what: String,
     /// The cause, in one line.
     pub cause: String,
@@ -47,7 +51,8 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Those of a file: blocked runs, and those that failed in the last day.
+    /// Those of a file: blocked runs, those that failed in the last day, and promises that ask
+    /// people.
     ///
     /// # Errors
     /// `Corrupt` if a row is not what it has to be; otherwise what SQLite says.
@@ -63,6 +68,9 @@ impl Needs {
             waits::say(connection, &mut runs)?;
             all.extend(runs.iter().filter_map(|run| of_run(run, now)));
         }
+        let open = promises::promises(connection, &PromiseFilter::default(), PROMISES_MAX)?;
+        let limit = usize::try_from(RUNS_MAX).unwrap_or(usize::MAX);
+        all.extend(open.iter().filter_map(of_promise).take(limit));
         Ok(Needs::of(all))
     }
 
@@ -118,9 +126,27 @@ fn of_run(run: &RunSummary, now: Timestamp) -> Option<Need> {
     })
 }
 
+/// A promise that asks people: an approval, or one with a message. What has neither waits for a
+/// program that calls back; the inbox lists it.
+fn of_promise(promise: &PromiseView) -> Option<Need> {
+    let cause = match (&promise.message, &promise.approval) {
+        (Some(message), _) => one_line(message),
+        (None, Some(_)) => "waits for approval".to_owned(),
+        (None, None) => return None,
+    };
+    Some(Need {
+        since: Some(promise.started_at),
+        kind: "promise".into(),
+        node: String::new(),
+        what: format!("{} of {}", promise.name, promise.run),
+        cause,
+        address: crate::site::path(&["promises", &promise.id.to_string()]),
+    })
+}
+
 fn class(kind: &str) -> &'static str {
     match kind {
-        "lag" | "break" => "",
+        "lag" | "break" | "promise" => "",
         _ => "failed",
     }
 }

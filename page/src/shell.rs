@@ -14,6 +14,8 @@ pub enum Tab {
     Overview,
     /// The list of runs, and each of them.
     Runs,
+    /// What waits for an answer.
+    Promises,
     /// SQL.
     Sql,
     /// Two runs beside each other.
@@ -40,6 +42,15 @@ pub fn plain(title: &str, viewer: &Viewer, content: &Markup) -> Markup {
         main id="content" { (content) }
     };
     document(&format!("{title} · Tidemill"), viewer, &body)
+}
+
+/// A page that leads nowhere: for who may see nothing else.
+pub(crate) fn alone(title: &str, content: &Markup) -> Markup {
+    let body = html! {
+        header { span.brand { (assets::mark()) "Tidemill" } }
+        main id="content" { (content) }
+    };
+    document(&format!("{title} · Tidemill"), &Viewer::default(), &body)
 }
 
 fn document(title: &str, viewer: &Viewer, body: &Markup) -> Markup {
@@ -93,6 +104,7 @@ fn header(site: &Site, tab: Tab) -> Markup {
             nav.tabs aria-label="Views" {
                 @if site.observer.is_none() { (link(Tab::Overview, site.at(&[]), "Overview")) }
                 (link(Tab::Runs, site.at(&["runs"]), "Runs"))
+                (link(Tab::Promises, site.at(&["promises"]), "Inbox"))
                 (link(Tab::Compare, site.at(&["compare"]), "Compare"))
                 @if matches!(site.shown, Shown::Past(_)) { (link(Tab::Sql, site.at(&["sql"]), "SQL")) }
                 @if site.shown == Shown::Live { span.live { "live" } }

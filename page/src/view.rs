@@ -7,12 +7,13 @@ use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::Result;
-use tidemill_model::{Error, ErrorKind, OpId, RunId, Seq, Timestamp};
+use tidemill_model::{Error, ErrorKind, OpId, PromiseId, RunId, Seq, Timestamp};
 
 use crate::children::{ChildrenPage, ChildrenQuery};
 use crate::compare::{Compare, CompareQuery};
 use crate::curves::{CurvesPage, CurvesQuery};
 use crate::overview::Overview;
+use crate::promises::{PromiseShown, PromisesPage, PromisesParams};
 use crate::run::{EventsPage, EventsParams, OperationShown, RunPage, RunParams};
 use crate::runs::{RunsPage, RunsParams};
 use crate::shell::{self, Tab};
@@ -35,6 +36,10 @@ pub enum View {
     Curves(RunId, CurvesQuery),
     /// `/runs/{id}/children`.
     Children(RunId, ChildrenQuery),
+    /// `/promises`.
+    Promises(PromisesParams),
+    /// `/promises/{id}`.
+    Promise(PromiseId),
     /// `/compare`.
     Compare(CompareQuery),
 }
@@ -56,6 +61,10 @@ pub enum Page {
     Curves(Box<CurvesPage>),
     /// Its children as a table.
     Children(Box<ChildrenPage>),
+    /// What waits for an answer.
+    Promises(Box<PromisesPage>),
+    /// A promise.
+    Promise(Box<PromiseShown>),
     /// Two runs beside each other, or what asks for them.
     Compare(Box<Compare>),
 }
@@ -76,6 +85,11 @@ impl View {
             }
             ["runs"] => View::Runs(RunsParams::parse(query)?),
             ["compare"] => View::Compare(CompareQuery::parse(query)?),
+            ["promises"] => View::Promises(PromisesParams::parse(query)?),
+            ["promises", id] => {
+                none(segments)?;
+                View::Promise(id.parse::<PromiseId>().map_err(Error::from)?)
+            }
             ["runs", id] => View::Run(run(id)?, RunParams::parse(query)?),
             ["runs", id, "events"] => View::Events(run(id)?, EventsParams::parse(query)?),
             ["runs", id, "curves"] => View::Curves(run(id)?, CurvesQuery::parse(query)?),
@@ -126,6 +140,15 @@ impl View {
                 let page = ChildrenPage::read(connection, run, params)?;
                 Ok(Page::Children(Box::new(page)))
             }
+            View::Promises(params) => {
+                let page = PromisesPage::read(connection, params.clone())?;
+                Ok(Page::Promises(Box::new(page)))
+            }
+            View::Promise(id) => {
+                let page = PromiseShown::read(connection, id)?;
+                let what = format_args!("promise {id}");
+                found(page, &what).map(|page| Page::Promise(Box::new(page)))
+            }
             View::Compare(params) => {
                 Compare::read(connection, params).map(|page| Page::Compare(Box::new(page)))
             }
@@ -150,6 +173,8 @@ impl View {
             View::Operation(..) => Page::Operation(decode(text)?),
             View::Curves(..) => Page::Curves(decode(text)?),
             View::Children(..) => Page::Children(decode(text)?),
+            View::Promises(_) => Page::Promises(decode(text)?),
+            View::Promise(_) => Page::Promise(decode(text)?),
             View::Compare(_) => Page::Compare(decode(text)?),
         })
     }
@@ -169,6 +194,8 @@ impl Page {
             Page::Operation(page) => encode(page),
             Page::Curves(page) => encode(page),
             Page::Children(page) => encode(page),
+            Page::Promises(page) => encode(page),
+            Page::Promise(page) => encode(page),
             Page::Compare(page) => encode(page),
         }
     }
@@ -177,6 +204,7 @@ impl Page {
     pub fn html(&self, site: &Site, rest: &str) -> Markup {
         let tab = match self {
             Page::Overview(_) => Tab::Overview,
+            Page::Promises(_) | Page::Promise(_) => Tab::Promises,
             Page::Compare(_) => Tab::Compare,
             _ => Tab::Runs,
         };
@@ -187,6 +215,8 @@ impl Page {
             Page::Events(page) => (format!("Events of {}", page.run), page.html(site)),
             Page::Curves(page) => (format!("Curves of {}", page.run), page.html(site)),
             Page::Children(page) => (format!("Children of {}", page.run), page.html(site)),
+            Page::Promises(page) => ("Inbox".to_owned(), page.html(site)),
+            Page::Promise(page) => (page.promise.name.to_string(), page.html(site)),
             Page::Compare(page) => ("Compare".to_owned(), page.html(site)),
             Page::Operation(page) => {
                 (format!("{} of {}", page.operation.name, page.run), page.html(site))

@@ -12,16 +12,16 @@ use crate::words;
 pub struct WaitView {
     /// The operation.
     pub op: OpId,
-    /// `step`, `timer` or `child`.
+    /// `step`, `timer`, `child`, `signal` or `promise`.
     pub kind: Word,
     /// Its name.
     pub name: String,
-    /// What it does: `running`, `queued`, `back_off`, `held`, `cut_off`, or `waiting` of a timer or
-    /// a child.
+    /// What it does: `running`, `queued`, `back_off`, `held`, `cut_off`, or `waiting` of what is
+    /// no step.
     pub state: Word,
     /// Since when it does.
     pub since: Timestamp,
-    /// Until when at least, of a timer or a back-off.
+    /// Until when at least, of a timer, a back-off or a promise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// How many other operations are open.
@@ -55,6 +55,7 @@ impl WaitView {
             ("timer", _) => "timer",
             ("child", _) => "child",
             ("signal", _) => "waits for signal",
+            ("promise", _) => "waits for an answer to",
             (_, "running") => "in step",
             (_, "queued") => "queued for step",
             (_, "back_off") => "back-off of step",

@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         .workflow("nap", nap)
         .workflow("fails", fails)
         .workflow("mendable", mendable)
+        .workflow("publish", publish)
+        .workflow("order", order)
         .main()
 }
 
@@ -58,4 +60,30 @@ async fn fails(ctx: Ctx, reason: String) -> Result<()> {
 async fn mendable(_ctx: Ctx, file: String) -> Result<String> {
     assert!(std::path::Path::new(&file).exists(), "not mended yet");
     Ok("mended".to_owned())
+}
+
+/// Waits until two of three people approve, unless it is told another number.
+async fn publish(ctx: Ctx, needs: u32) -> Result<bool> {
+    let asked = ctx.approval("publish").message("Publish the draft?\n\nIt goes to all readers.");
+    Ok(asked.of(["ada", "ben", "cyn"]).needs(needs).await?.is_approved())
+}
+
+/// What somebody says about an order.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Ordered {
+    colour: String,
+    count: u8,
+}
+
+/// Waits for what to order.
+async fn order(ctx: Ctx, _input: Value) -> Result<Ordered> {
+    let schema = serde_json::json!({
+        "type": "object",
+        "properties": {
+            "colour": { "enum": ["red", "green"], "title": "Colour" },
+            "count": { "type": "integer", "minimum": 1, "title": "How many" },
+        },
+        "required": ["colour", "count"],
+    });
+    Ok(ctx.promise::<Ordered>("order").message("What shall we order?").schema(schema).await?)
 }

@@ -11,6 +11,7 @@ use tidemill_model::{Error, ErrorKind, Json, Requester};
 use tidemill_observer::NodeAddress;
 use tidemill_page::Params;
 use tidemill_page::guard::{Sender, Who};
+use tidemill_page::promises::ANSWERS;
 use tidemill_page::run::ASKS;
 
 use crate::address::{Address, live_path};
@@ -38,6 +39,11 @@ impl Service {
                 "nothing is changed at this address: a node that answers is at /live/HOST:PORT";
             return Err(Error::new(ErrorKind::Invalid, message));
         };
+        if let ["promises", id, verb] = rest.iter().map(String::as_str).collect::<Vec<_>>()[..]
+            && ANSWERS.contains(&verb)
+        {
+            return self.answer((&node, id, verb), (parts, body), (who, asker)).await;
+        }
         let sent = Params::read(&form(&parts.headers, body).await?, &["form_token", "reason"])?;
         let sender = Sender::of(&parts.uri, &parts.headers);
         if let Some(why) = self.guard.refuses_change(who, &sender, sent.text("form_token")) {
@@ -66,7 +72,7 @@ impl Service {
     }
 
     /// Refuses if another owner has the node's lease than the one that answers there.
-    async fn is_still(&self, address: &NodeAddress) -> Result<(), Error> {
+    pub(crate) async fn is_still(&self, address: &NodeAddress) -> Result<(), Error> {
         self.live.ask_one(address).await;
         let said = self.live.said().into_iter().find(|said| said.address == *address);
         let identity = said.map(|said| said.identity);

@@ -110,6 +110,11 @@ pub(crate) fn forbidden(message: &str, wants_page: bool, viewer: &Viewer) -> Res
     value(StatusCode::FORBIDDEN, &body)
 }
 
+/// The status of an error.
+pub(crate) fn status(kind: ErrorKind) -> StatusCode {
+    status_of(kind).0
+}
+
 fn status_of(kind: ErrorKind) -> (StatusCode, ApiErrorKind) {
     match kind {
         ErrorKind::Invalid => (StatusCode::BAD_REQUEST, ApiErrorKind::Invalid),

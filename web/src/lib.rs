@@ -18,6 +18,7 @@
 mod act;
 mod address;
 mod answer;
+mod answer_promise;
 mod fleet;
 mod live;
 mod metrics;

@@ -15,6 +15,8 @@ pub(crate) enum Route {
     Events,
     Curves,
     Children,
+    Promises,
+    Promise,
     Compare,
     Sql,
     Export,
@@ -133,6 +135,17 @@ const CHILDREN: &[Parameter] = &[
     parameter("metric", "whose curves there are; the first on held-out data if left out"),
     parameter("page", "which page, from 1"),
 ];
+const PROMISES: &[Parameter] = &[
+    parameter("run", "only those of this run"),
+    parameter("workflow", "only those of runs of this workflow"),
+    parameter("name", "only those of this name"),
+    parameter(
+        "label",
+        "only those of runs with this label, `NAME=VALUE`; given several times, with all",
+    ),
+    parameter("all", "`true`: also those that take no answer any more"),
+    parameter("after", "the `next` of the page before"),
+];
 const COMPARE: &[Parameter] = &[
     shown("a", "the first run"),
     shown("b", "the second run"),
@@ -161,7 +174,7 @@ const LIST_EVENTS: &[Parameter] = &[
 ];
 
 /// All of them, in the order in which a person meets them.
-pub(crate) const TABLE: [Endpoint; 25] = [
+pub(crate) const TABLE: [Endpoint; 27] = [
     page(
         Route::Fleets,
         (Place::Observer, "/"),
@@ -220,6 +233,19 @@ pub(crate) const TABLE: [Endpoint; 25] = [
         (Place::Source, "/runs/{id}/children"),
         CHILDREN,
         "the children of a run: inputs, outputs and the best value of each metric as columns",
+    ),
+    page(
+        Route::Promises,
+        (Place::Source, "/promises"),
+        PROMISES,
+        "the inbox: promises that wait for an answer, the oldest first",
+    ),
+    page(
+        Route::Promise,
+        (Place::Source, "/promises/{id}"),
+        &[],
+        "a promise: what is asked, of whom, who said what; of a node that answers, the form that \
+         answers it",
     ),
     page(
         Route::Compare,

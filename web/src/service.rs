@@ -96,7 +96,9 @@ pub async fn serve(
 
 impl Service {
     /// The parts, and the tasks that watch fleets and nodes; they end when dropped.
-    fn start(settings: Settings) -> Result<(Arc<Service>, Vec<AbortOnDropHandle<()>>), Error> {
+    pub(crate) fn start(
+        settings: Settings,
+    ) -> Result<(Arc<Service>, Vec<AbortOnDropHandle<()>>), Error> {
         let Settings { fleets, nodes, access, node_tokens, tokens, watch_every, .. } = settings;
         let guard = sign_in::guard(tokens)?;
         let watch = Arc::new(Watch::new(access.clone(), fleets.clone(), watch_every));

@@ -8,6 +8,7 @@ mod events;
 mod names;
 mod operation;
 mod params;
+mod promises;
 #[cfg(test)]
 mod tests;
 mod timescale;
@@ -27,6 +28,7 @@ pub use events::{EventsPage, EventsParams, followed};
 pub use names::NameView;
 pub use operation::{OperationShown, PayloadPart, payload};
 pub use params::{Only, RunParams};
+pub use promises::PromiseAsk;
 pub use tree::{Tree, TreeRow};
 
 use crate::waits::WaitView;
@@ -52,6 +54,9 @@ pub struct RunPage {
     /// What it waits for; `None` if it has ended or nothing is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<WaitView>,
+    /// The open promises that nobody has settled, the first ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub promises: Vec<PromiseAsk>,
     /// Up to when it is drawn.
     pub upto: Timestamp,
     /// After how many of its events it is shown.
@@ -112,7 +117,7 @@ pub struct TakenUp {
 pub struct OpRow {
     /// Its number.
     pub op: OpId,
-    /// `step`, `timer` or `child`.
+    /// `step`, `timer`, `child`, `signal` or `promise`.
     pub kind: Word,
     /// Its name.
     pub name: String,
@@ -204,12 +209,14 @@ impl RunPage {
         let shown = OfOperations::of(&params, &state, upto, rows);
         let OfOperations { names, failed, total, operations, next, busy } = shown;
         let waits = WaitView::of(&state);
+        let promises = promises::open(&state);
         let request = PageRequest { after: None, limit: Some(0), payloads: Payloads::Heads };
         let run = RunView::of(state, waits_for, request);
         Ok(Some(RunPage {
             params,
             run,
             waits,
+            promises,
             upto,
             event,
             events,

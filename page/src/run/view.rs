@@ -28,6 +28,7 @@ impl RunPage {
             (self.trouble(site))
             (self.asked(site))
             (self.signals(site))
+            (self.promises(site))
             (self.asks(site))
             (self.slider(&address))
             (self.ways(site))
@@ -253,7 +254,8 @@ impl RunPage {
             tr data-row {
                 td.id {
                     span.soft { (row.op) " " } a data-open href=(self.operation_at(site, row.op.get())) { (row.name) }
-                    @if row.kind != "step" { " " span.soft { (row.kind) } }
+                    @if row.kind == "promise" { " " a.soft href=(self.promise_at(site, row.op)) { (row.kind) } }
+                    @else if row.kind != "step" { " " span.soft { (row.kind) } }
                     @if let Some(child) = &row.child { " " a href=(site.run(child.as_str())) { (child) } }
                 }
                 td {

@@ -324,7 +324,7 @@ impl Node {
         self.open_engine()?.check_answer(id, request).await
     }
 
-    /// Refuses a token that does not open the promise now.
+    /// Who holds a token, if it is somebody's. Refuses one that does not open the promise now.
     ///
     /// # Errors
     /// `Forbidden`.
@@ -332,12 +332,13 @@ impl Node {
         &self,
         id: &PromiseId,
         token: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<String>, Error> {
         let engine = self.open_engine()?;
         let promise = engine.store.reads().promise(id).await?;
         let now = engine.clock.wall();
-        let granted = promise.is_some_and(|row| row.record.grant(&hash(token), now).is_some());
-        if granted { Ok(()) } else { Err(no_token(id)) }
+        let row = promise.ok_or_else(|| no_token(id))?;
+        let grant = row.record.grant(&hash(token), now).ok_or_else(|| no_token(id))?;
+        Ok(grant.holder.clone())
     }
 
     /// Makes a token with which its holder can answer one promise until it expires; a newer one of the

@@ -46,7 +46,7 @@ fn a_start_that_is_wrong_is_refused_with_what_to_do() {
         json!({"workflow": "swim", "input": 1}),
         404,
         "not_found",
-        "count, echo, fails, mendable, nap, slow",
+        "count, echo, fails, mendable, nap, order, publish, slow",
     );
     refused(json!([]), 400, "invalid", "it is JSON, but not an object");
     let missing = "workflow `count` needs an input, and none was given: it expects u32";
@@ -386,7 +386,7 @@ fn health_says_what_this_is() {
         (&json!("http-app"), &json!("1.2.3"))
     );
     assert_eq!((&health.body["gate"], &health.body["node"]), (&json!("open"), &Value::Null));
-    assert_eq!(health.body["workflows"].as_array().unwrap().len(), 6);
+    assert_eq!(health.body["workflows"].as_array().unwrap().len(), 8);
     node.stop();
 }
 

@@ -72,7 +72,7 @@ fn wrong_usage_is_2_and_help_is_0() {
 #[test]
 fn workflows_are_listed_one_a_line() {
     let (out, _) = expect(0, &["workflows"]);
-    assert_eq!(out, "count\necho\nfails\nmendable\nnap\nslow\n");
+    assert_eq!(out, "count\necho\nfails\nmendable\nnap\norder\npublish\nslow\n");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod contract;
 mod forks;
 mod operations;
 mod pages;
+mod promise_pages;
 mod sidecar;
 mod sign_in;
 mod support;

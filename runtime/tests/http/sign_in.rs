@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use crate::pages::{form_of, resumed};
 use crate::support::{Folder, Raw, Served, command, until};
 
-const TOKEN: &str = "0123456789abcdef0123";
-const PAGE: (&str, &str) = ("accept", "text/html");
+pub(crate) const TOKEN: &str = "0123456789abcdef0123";
+pub(crate) const PAGE: (&str, &str) = ("accept", "text/html");
 
 /// A node with a token, which no request carries by itself.
-fn guarded(folder: &Folder) -> Served {
+pub(crate) fn guarded(folder: &Folder) -> Served {
     let mut serving = command(&["serve", "--db", &folder.db(), "--listen", "127.0.0.1:0"]);
     serving.env("TIDEMILL_TOKEN", TOKEN);
     Served::spawn(serving)
@@ -23,7 +23,7 @@ fn sign_in(node: &Served, token: &str, next: &str) -> Raw {
 
 /// The cookie of somebody who signed in, as the browser sends it.
 #[track_caller]
-fn session(node: &Served) -> String {
+pub(crate) fn session(node: &Served) -> String {
     let answer = sign_in(node, TOKEN, "/");
     let cookie = answer.cookie.as_deref().unwrap_or_else(|| panic!("no session: {answer:?}"));
     cookie.split(';').next().unwrap().to_owned()

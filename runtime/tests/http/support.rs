@@ -75,6 +75,7 @@ pub(crate) struct Raw {
     pub(crate) status: u16,
     pub(crate) location: Option<String>,
     pub(crate) cookie: Option<String>,
+    pub(crate) referrer: Option<String>,
     pub(crate) body: String,
 }
 
@@ -171,8 +172,9 @@ impl Served {
         let mut reply = self.agent.run(request).unwrap();
         let header = |name| reply.headers().get(name).map(|it| it.to_str().unwrap().to_owned());
         let (location, cookie) = (header("location"), header("set-cookie"));
+        let referrer = header("referrer-policy");
         let body = reply.body_mut().read_to_string().unwrap();
-        Raw { status: reply.status().as_u16(), location, cookie, body }
+        Raw { status: reply.status().as_u16(), location, cookie, referrer, body }
     }
 
     /// A stream as text, to its end.

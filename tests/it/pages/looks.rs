@@ -4,7 +4,7 @@ use super::world::world;
 use crate::support::browser::{PHONE, Tab};
 
 /// Every view of a node, by what stands behind its base.
-const VIEWS: [(&str, &str); 11] = [
+const VIEWS: [(&str, &str); 12] = [
     ("runs", "/runs"),
     ("runs-failed", "/runs?status=failed"),
     ("run", "/runs/longer"),
@@ -16,6 +16,7 @@ const VIEWS: [(&str, &str); 11] = [
     ("operation", "/runs/failing/operations/1"),
     ("curves", "/runs/tuning.1/curves"),
     ("children", "/runs/tuning/children"),
+    ("inbox", "/promises"),
 ];
 
 #[test]

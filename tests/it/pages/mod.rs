@@ -8,6 +8,7 @@ mod hostile;
 mod looks;
 mod moments;
 mod numbers;
+mod promises;
 mod questions;
 mod run;
 mod runs;

@@ -10,6 +10,7 @@ use tidemill_page::compare::{Compare, ComparePage};
 use tidemill_page::curves::CurvesPage;
 use tidemill_page::fleet::FleetsPage;
 use tidemill_page::overview::Overview;
+use tidemill_page::promises::{PromiseShown, PromisesPage};
 use tidemill_page::run::{EventsPage, OperationShown, RunPage as RunShown};
 use tidemill_page::runs::RunsPage;
 use tidemill_page::sql::SqlPage;
@@ -53,6 +54,8 @@ fn answers(schemas: &mut Schemas, endpoint: &Endpoint, at_moment: bool) -> Vec<A
         Route::Events => schemas.json::<EventsPage>(200, "a page of its events"),
         Route::Curves => schemas.json::<CurvesPage>(200, "a page of charts"),
         Route::Children => schemas.json::<ChildrenPage>(200, "a page of its children"),
+        Route::Promises => schemas.json::<PromisesPage>(200, "a page of the inbox"),
+        Route::Promise => schemas.json::<PromiseShown>(200, "the promise"),
         Route::Compare => {
             let one = schemas.of::<Compare>();
             let mut answer = schemas.json::<Compare>(200, "both runs");
@@ -122,12 +125,13 @@ fn parameters(schemas: &mut Schemas, endpoint: &Endpoint, path: &str) -> Vec<Val
             "seq" | "event" | "after" | "a_seq" | "b_seq" => {
                 json!({ "type": "integer", "minimum": 0 })
             }
-            "whole" => json!({ "type": "boolean" }),
+            "whole" | "all" => json!({ "type": "boolean" }),
             "only" => json!({ "enum": ["failed", "open"] }),
             "dir" => json!({ "enum": ["asc", "desc"] }),
             "y" => json!({ "enum": ["linear", "log"] }),
             "show" => json!({ "enum": ["input", "output", "best"] }),
-            "q" | "workflow" | "label" | "sort" | "name" | "metric" | "a" | "b" | "b_at" => {
+            "q" | "run" | "workflow" | "label" | "sort" | "name" | "metric" | "a" | "b"
+            | "b_at" => {
                 json!({ "type": "string" })
             }
             other => panic!("say what {other} is"),

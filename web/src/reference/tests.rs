@@ -30,6 +30,8 @@ fn route_of(view: &View) -> Route {
         View::Operation(..) => Route::Operation,
         View::Curves(..) => Route::Curves,
         View::Children(..) => Route::Children,
+        View::Promises(_) => Route::Promises,
+        View::Promise(_) => Route::Promise,
         View::Compare(_) => Route::Compare,
     }
 }
@@ -39,7 +41,8 @@ fn each_view_is_in_the_table_with_the_parameters_that_it_takes() {
     let mut views = 0;
     for endpoint in &TABLE {
         let route = endpoint.route;
-        let path = endpoint.path.replace("{id}", "r1").replace("{op}", "1");
+        let path = endpoint.path.replace("/promises/{id}", "/promises/r1:1");
+        let path = path.replace("{id}", "r1").replace("{op}", "1");
         let known = endpoint.parameters.iter().filter(|it| !it.of_moment);
         let query: Vec<String> = known.map(|it| format!("{}=", it.name)).collect();
         let view = View::of_path(&path, &query.join("&")).unwrap();
@@ -54,5 +57,5 @@ fn each_view_is_in_the_table_with_the_parameters_that_it_takes() {
         let files = [Route::Export, Route::Payload, Route::OperationPayload];
         assert_eq!(is_file, files.contains(&route), "{names}");
     }
-    assert_eq!(views, 9, "`/` is a view of a node, and the fleets");
+    assert_eq!(views, 11, "`/` is a view of a node, and the fleets");
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 pub(crate) struct ApiError(ApiErrorView);
 
 impl ApiError {
-    fn new(kind: ApiErrorKind, message: impl Into<String>) -> ApiError {
+    pub(super) fn new(kind: ApiErrorKind, message: impl Into<String>) -> ApiError {
         ApiError(ApiErrorView { kind, message: message.into() })
     }
 

@@ -23,6 +23,7 @@ mod openapi;
 mod operations;
 mod page;
 mod pages;
+mod promise_pages;
 mod promises;
 mod prune;
 mod query;

@@ -3,7 +3,9 @@
 //! A node on loopback is open to every program on the machine, and a browser there runs foreign
 //! code. A foreign page reaches the node under the page's own host name, which its DNS lets point
 //! to 127.0.0.1, or from another origin. So without a token a request must name the node by an IP
-//! address or as `localhost`, and an `Origin`, which only browsers send, must be the node's own.
+//! address or as `localhost`, and an `Origin`, which only browsers send, must be the node's own. The
+//! answer to a promise is the exception: who holds its token sends it from a page that hides where it
+//! is, and so its origin is `null`. What takes it wants that token, or the origin.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -11,16 +13,18 @@ use axum::response::{IntoResponse as _, Response};
 use tidemill_page::guard::Sender;
 
 use super::error::ApiError;
+use super::promise_pages::{Asked, asked};
 
 /// Passes a request on unless a foreign web page may have sent it.
 pub(crate) async fn check(request: Request, next: Next) -> Response {
-    match refusal(&Sender::of(request.uri(), request.headers())) {
+    let answers = matches!(asked(request.method(), request.uri()), Some(Asked::Answer(..)));
+    match refusal(&Sender::of(request.uri(), request.headers()), answers) {
         None => next.run(request).await,
         Some(message) => ApiError::forbidden(message).into_response(),
     }
 }
 
-fn refusal(sender: &Sender<'_>) -> Option<String> {
+fn refusal(sender: &Sender<'_>, answers: bool) -> Option<String> {
     if !sender.names_this_machine() {
         return Some(format!(
             "without a token this node answers only to an address or to localhost, not to \
@@ -28,7 +32,8 @@ fn refusal(sender: &Sender<'_>) -> Option<String> {
             sender.host()
         ));
     }
-    let origin = sender.origin().filter(|_| !sender.is_from_our_page())?;
+    let foreign = sender.origin().filter(|_| !sender.is_from_our_page());
+    let origin = foreign.filter(|origin| !answers || *origin != "null")?;
     Some(format!(
         "without a token this node takes nothing from a web page of `{origin}`: set \
          TIDEMILL_TOKEN and send it"
@@ -48,7 +53,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
-        refusal(&Sender::of(&Uri::from_static("/v1/runs"), &headers))
+        refusal(&Sender::of(&Uri::from_static("/v1/runs"), &headers), false)
     }
 
     #[test]

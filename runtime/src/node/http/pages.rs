@@ -23,6 +23,7 @@ use tidemill_page::run::{ASKS, followed};
 use tidemill_page::{File, FileContent, Params, Shown, Site, View, Viewer, assets, error_page};
 
 use super::error::ApiError;
+use super::promise_pages::{self, Asked};
 use super::{Api, events, sign_in};
 use crate::error::{Error, ErrorKind};
 
@@ -38,6 +39,14 @@ pub(crate) async fn any(State(api): State<Arc<Api>>, request: Request) -> Respon
     let path = Some(request.uri().path()).filter(|_| api.guard.tokens().are_set());
     let answered = match (request.method(), path) {
         (&Method::POST, Some(SIGN_IN)) => sign_in::sign_in(&api.guard, request).await,
+        _ if let Some(asked) = promise_pages::asked(request.method(), request.uri()) => match asked
+        {
+            Asked::Look(id, token) => promise_pages::look(&api, (id, token), wants_page).await,
+            Asked::Answer(id, verdict) => {
+                let (who, asked) = ((&who, &viewer), (id, verdict));
+                promise_pages::answer(&api, who, asked, request, wants_page).await
+            }
+        },
         _ if matches!(who, Who::Nobody) => Ok(sign_in::first(&api.guard, &request, wants_page)),
         (&Method::POST, Some(SIGN_OUT)) => sign_in::sign_out(&api.guard, request).await,
         (&Method::GET | &Method::HEAD, _) => {
@@ -127,7 +136,7 @@ pub(super) async fn form(body: Body) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn site(api: &Api, viewer: &Viewer) -> Site {
+pub(super) fn site(api: &Api, viewer: &Viewer) -> Site {
     let node = api.environment.node.as_ref().map(ToString::to_string);
     Site {
         base: String::new(),
@@ -191,7 +200,7 @@ fn download(file: FileContent) -> Response {
     response
 }
 
-fn answer(status: StatusCode, media_type: &'static str, content: String) -> Response {
+pub(super) fn answer(status: StatusCode, media_type: &'static str, content: String) -> Response {
     let mut response = Response::new(Body::from(content));
     *response.status_mut() = status;
     let headers = response.headers_mut();
