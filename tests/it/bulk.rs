@@ -10,19 +10,21 @@ use crate::support::{scratch, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 
+/// The exit code of a command, the lines that it printed, in order, and what it said.
+fn told(settings: &Settings, base: &str, args: &[&str]) -> (i32, Vec<String>, String) {
+    let args = [args, &["--url", base]].concat();
+    let Finished { code, stdout, stderr } = process::finish("app", &mut settings.command(&args));
+    let mut lines: Vec<String> = stdout.lines().map(str::to_owned).collect();
+    lines.sort();
+    (code, lines, stderr)
+}
+
 #[test]
 fn many_runs_are_paused_resumed_and_cancelled_by_a_filter() {
     let settings = Settings::alone(&scratch::folder("bulk").join("workflow.db"));
     let app = settings.start();
     let (api, base) = (app.api(), app.api().base().to_owned());
-    let told = |args: &[&str]| {
-        let args = [args, &["--url", &base]].concat();
-        let Finished { code, stdout, stderr } =
-            process::finish("app", &mut settings.command(&args));
-        let mut lines: Vec<String> = stdout.lines().map(str::to_owned).collect();
-        lines.sort();
-        (code, lines, stderr)
-    };
+    let told = |args: &[&str]| told(&settings, &base, args);
     for number in 0..40 {
         let team = if number % 4 == 0 { "red" } else { "blue" };
         let run =
@@ -62,8 +64,14 @@ fn many_runs_are_paused_resumed_and_cancelled_by_a_filter() {
     let (code, lines, err) = told(&["terminate", "--all", "--status", "suspended"]);
     assert_eq!((code, lines), (0, vec!["other  cancelled".to_owned()]), "{err}");
     assert_eq!(told(&["cancel", "--all"]).1, Vec::<String>::new());
+}
 
-    // Two of three fail and are retried, each once.
+#[test]
+fn failed_runs_are_retried_and_each_once() {
+    let settings = Settings::alone(&scratch::folder("bulk-retry").join("workflow.db"));
+    let app = settings.start();
+    let (api, base) = (app.api(), app.api().base().to_owned());
+    let told = |args: &[&str]| told(&settings, &base, args);
     for (id, reject) in [("f1", true), ("f2", true), ("f3", false)] {
         api.start(id, "number", &json!(null));
         wait::until_true("it waits", BOUND, || {
