@@ -292,10 +292,10 @@ impl PromiseRecord {
         self.answers.iter().find(|answer| answer.settles)
     }
 
-    /// Whether an answer is one that was given before, by its key.
+    /// The answer that the same person gave with the same key.
     pub fn known(&self, answer: &PromiseAnswer) -> Option<&AnswerNote> {
         let key = answer.key.as_ref()?;
-        self.answers.iter().find(|note| note.key.as_ref() == Some(key))
+        self.answers.iter().find(|note| note.key.as_ref() == Some(key) && note.by == answer.by)
     }
 
     /// Whether an answer counts now, and whether it settles the promise.
@@ -385,8 +385,11 @@ impl ApprovalRule {
         let ApprovalRule { needs, of, .. } = self;
         let longest = of.iter().map(String::len).max().unwrap_or(0);
         let able = self.able();
-        if longest > PromiseAnswer::TEXT_BYTES_MAX || of.iter().any(|one| one.trim() != one) {
-            return Some("the people who approve have names of at most 200 bytes".to_owned());
+        let is_bad = |one: &String| one.is_empty() || one.trim() != one;
+        if longest > PromiseAnswer::TEXT_BYTES_MAX || of.iter().any(is_bad) {
+            let why =
+                "the people who approve have names of 1 to 200 bytes, without spaces around them";
+            return Some(why.to_owned());
         }
         if of.len() > PromiseTerms::PEOPLE_MAX {
             return Some(format!("{} people are to approve, of at most 100", of.len()));

@@ -128,6 +128,11 @@ fn people_approve_with_the_tokens_they_were_sent_and_nothing_else_opens() {
     assert_refused(&foreign, 403, "forbidden", "this token does not open promise `other:1`");
     let hidden = nobody.get(&format!("/v1/promises/{other}?token={ada}")).expect("an answer");
     assert_eq!(hidden.status, 403, "{hidden:?}");
+    // Nothing is said of a promise to who has no token of it, not even that there is none.
+    for id in [&other, "nobody:1"] {
+        let guessed = post(&nobody, &resolve(id, "guessed"), &json!({ "no": "number" }));
+        assert_refused(&guessed, 403, "forbidden", "this token does not open promise");
+    }
     let tokenless = post(&nobody, &format!("/v1/promises/{boat}/resolve"), &json!(1));
     assert_eq!(tokenless.status, 401, "{tokenless:?}");
 

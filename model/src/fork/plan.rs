@@ -158,6 +158,11 @@ impl ForkLog<'_> {
         let created = RunCreated {
             input,
             seed,
+            // Who gives it another input is who starts it.
+            by: match (&choices.input, &who.requester) {
+                (Some(_), Some(Requester { by: Some(by), .. })) => Some(by.clone()),
+                (Some(_) | None, _) => self.created.by.clone(),
+            },
             // Its parent waits for the child that it started.
             parent: None,
             app_version: who.app_version.clone(),

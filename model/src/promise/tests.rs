@@ -46,6 +46,19 @@ fn the_first_answer_counts_and_a_second_is_told_which_one_won() {
     }
 }
 
+/// A key is a person's own: another's answer with it is another answer.
+#[test]
+fn a_key_is_for_one_answer_of_one_person() {
+    let mut record = record(Some(rule(2, &[], None)));
+    let keyed = |by: &str| PromiseAnswer {
+        key: Some("k".to_owned()),
+        ..answer(Verdict::Resolved, Some(by))
+    };
+    record.answered(&keyed("ada"), (Seq::ZERO, at(1)));
+    assert!(record.known(&keyed("ada")).is_some() && record.known(&keyed("ben")).is_none());
+    assert!(record.known(&answer(Verdict::Resolved, Some("ada"))).is_none());
+}
+
 #[test]
 fn at_the_deadline_it_expires_and_takes_no_answer() {
     let record = record(None);
@@ -109,6 +122,7 @@ fn terms_that_cannot_be_met_are_refused() {
         rule(2, &["ada", "ben"], Some("ada")),
         rule(1, &["ada", "ada"], None),
         rule(1, &[" ada"], None),
+        rule(2, &["ada", ""], None),
     ] {
         assert!(fault(bad.clone()).is_some(), "{bad:?}");
     }

@@ -188,7 +188,7 @@ impl Step {
     ///
     /// # Errors
     /// `NotFound` if there is no such promise; `Conflict` if it was answered or is no longer waited for;
-    /// `Invalid` if the holder's name has over 200 bytes, or the time is none or over a year;
+    /// `Invalid` if the holder's name is empty or has over 200 bytes, or the time is none or over a year;
     /// `Unavailable` if it has 100 tokens, or nothing can be written now.
     pub async fn promise_token(
         &self,
@@ -196,6 +196,9 @@ impl Step {
         holder: &str,
         life: Duration,
     ) -> Result<PromiseToken, Error> {
+        if holder.trim().is_empty() {
+            return Err(Error::invalid("a token needs a holder: say whose it is".to_owned()));
+        }
         let engine = &self.inner.checkpointer.engine;
         let promise = engine.own_promise(&self.inner.run, promise).await?;
         engine.promise_token(&promise, Some(holder), life).await

@@ -416,7 +416,7 @@ impl Driver {
     }
 
     /// Counts a turn that the writer refused for a reason of its own.
-    async fn refused(&mut self, error: &Error) {
+    pub(super) async fn refused(&mut self, error: &Error) {
         self.refusals = self.refusals.saturating_add(1);
         if self.refusals == 1 {
             tracing::warn!(run = %self.run.id, %error, "a turn cannot be written");

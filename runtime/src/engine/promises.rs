@@ -177,10 +177,10 @@ impl Engine {
         let (engine, id) = (Arc::clone(self), id.clone());
         let give = async move {
             for (number, answer) in answers.into_iter().enumerate() {
-                let answer = answer.key(&format!("test-{number}"));
+                let key = answer.key.clone().unwrap_or_else(|| format!("test-{number}"));
                 // A process that crashed in the test may have given it, and a full disk is the test's.
-                if let Err(error) = engine.answer(&id, answer).await {
-                    tracing::debug!(%error, "a test's answer was not taken");
+                if let Err(error) = engine.answer(&id, answer.key(&key)).await {
+                    tracing::warn!(promise = %id, %error, "an answer of the test was not taken");
                 }
             }
         };
@@ -404,30 +404,42 @@ impl Driver {
         }
         let undecided =
             |op: &OpId| live.core.journal.open(*op).is_some_and(|open| open.held.is_none());
-        for op in due.iter().filter_map(Event::op).filter(undecided) {
-            if !self.expire(op).await? {
-                promise::set_deadline(self, &live.core.journal, op);
-            }
+        let due: Vec<OpId> = due.iter().filter_map(Event::op).filter(undecided).collect();
+        for op in self.expire(due).await? {
+            promise::set_deadline(self, &live.core.journal, op);
         }
         inputs.extend(self.look_for_answers(live).await?);
         Ok(())
     }
 
-    /// Asks the writer to end a promise whose time is over; false if it did not: an answer came first,
-    /// or the wall clock was set back.
-    async fn expire(&mut self, op: OpId) -> Result<bool, Next> {
-        let id = PromiseId { run: self.run.id.clone(), op };
-        let answer = Box::new(PromiseAnswer::new(Verdict::Expired, None));
-        let asked = self.engine.store.promise(id, PromiseChange::Answer(answer, None)).await;
-        match asked {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
-            Err(error) => {
-                tracing::warn!(run = %self.run.id, %error, "a promise cannot expire now");
+    /// Asks the writer to end promises whose time is over, all at once, so that one commit takes many.
+    /// Those that it did not end: an answer came first, or the wall clock was set back.
+    async fn expire(&mut self, due: Vec<OpId>) -> Result<Vec<OpId>, Next> {
+        let expired = |op: OpId| {
+            let id = PromiseId { run: self.run.id.clone(), op };
+            let answer = Box::new(PromiseAnswer::new(Verdict::Expired, None));
+            let asked = self.engine.store.promise(id, PromiseChange::Answer(answer, None));
+            async move { (op, asked.await) }
+        };
+        let asked = futures_util::future::join_all(due.into_iter().map(expired)).await;
+        let mut left = Vec::new();
+        for (op, asked) in asked {
+            match asked {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Conflict => left.push(op),
                 // The next life sets its timer again.
-                self.pause().await;
-                Err(Next::Rebuild(None))
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    // The writer logs this once for all runs.
+                    tracing::debug!(run = %self.run.id, %error, "a promise cannot expire now");
+                    self.pause().await;
+                    return Err(Next::Rebuild(None));
+                }
+                Err(error) => {
+                    self.refused(&error).await;
+                    return Err(Next::Rebuild(None));
+                }
             }
         }
+        Ok(left)
     }
 }

@@ -141,7 +141,10 @@ impl Effect {
             Effect::Await { op } => promise::serve(driver, journal, op),
             Effect::Ended { op } => {
                 driver.bodies.remove(&op);
-                driver.timers.remove(&op);
+                // That of a promise which was answered has not fired.
+                if let Some(timer) = driver.timers.remove(&op) {
+                    driver.engine.timers.cancel(timer);
+                }
             }
             Effect::Dropped { op, child } => {
                 if let Some(body) = driver.bodies.remove(&op) {

@@ -115,6 +115,8 @@ async fn a_second_answer_is_told_which_one_won_trigger_dev() {
     assert!(answered.answer.settles && !answered.existing);
     let again = node.answer(&id, yes(7).by("ben").key("k")).await.unwrap();
     assert!(again.existing && again.answer == answered.answer, "a lost reply is given again");
+    let other = refused(&node, &id, yes(8).by("ben").key("k"), ErrorKind::Conflict).await;
+    assert!(other.contains("a key is for one answer"), "{other}");
     for request in [yes(7).by("ben"), yes(8), no("late"), no("late").key("k")] {
         let why = refused(&node, &id, request, ErrorKind::Conflict).await;
         assert!(why.contains("was resolved by ben at"), "{why}");
@@ -125,6 +127,21 @@ async fn a_second_answer_is_told_which_one_won_trigger_dev() {
     assert_eq!(told.iter().filter(|kind| *kind == "promise_answered").count(), 1);
     let missing = PromiseId { op: OpId::new(9).unwrap(), ..id };
     refused(&node, &missing, yes(9), ErrorKind::NotFound).await;
+    close(node, &place.path).await;
+}
+
+/// What it would have expired by goes with the answer, however far away that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_timer_of_a_deadline_goes_with_the_answer() {
+    let place = place();
+    let app = App::new("t").workflow("waits", waits);
+    let node = app.open(&place.path).await.unwrap();
+    let idle = node.engine().timers.waiting();
+    let run = start(&node, "waits", 86_400_000).await;
+    let id = promise(&node, &place.path, 1).await;
+    node.answer(&id, yes(7)).await.unwrap();
+    assert_eq!(output(&node, &run).await, "resolved 7");
+    until(|| node.engine().timers.waiting() <= idle).await;
     close(node, &place.path).await;
 }
 
@@ -380,6 +397,8 @@ async fn a_token_answers_as_its_holder_and_is_in_no_file() {
     assert_eq!((cyn.by.as_deref(), cyn.with_token), (Some("cyn"), true), "not who she says");
     node.answer(&id, with(2)).await.unwrap();
     assert_eq!(output(&node, &run).await, "cynben");
+    let nobodys = node.promise_token(&id, None, Duration::from_secs(1)).await.unwrap_err();
+    assert!([ErrorKind::Conflict, ErrorKind::Invalid].contains(&nobodys.kind()), "{nobodys}");
     let other = node.promise_token(&id, Some("dan"), Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(other.kind(), ErrorKind::Conflict, "{other}");
     close(node, &place.path).await;

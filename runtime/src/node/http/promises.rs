@@ -127,6 +127,10 @@ async fn answer(
     let id: PromiseId = id.parse()?;
     let (params, token) = given(api, &request, route)?;
     let (by, key) = (params.get::<String>("by")?, params.get::<String>("key")?);
+    // Before anything is read or said of the promise: the request came without the node's token.
+    if let Some(token) = &token {
+        api.node.check_promise_token(&id, token).await?;
+    }
     let mut answer = AnswerRequest::new(verdict, body::optional_value(request).await?)?;
     if let Some(by) = by {
         answer = answer.by(&by);

@@ -4,8 +4,10 @@
 //! run's driver nor its deadline, whose end is recorded here too.
 
 use tidemill_eventlog::promises::{self, PromiseRow};
+use tidemill_eventlog::query;
 use tidemill_model::{
-    AnswerRefusal, Event, OpName, PromiseAnswer, PromiseId, TOKENS_MAX, TokenGrant, Verdict,
+    AnswerNote, AnswerRefusal, Event, OpName, PromiseAnswer, PromiseId, Seq, TOKENS_MAX,
+    TokenGrant, Verdict,
 };
 
 use super::commit::{Committer, LogResult};
@@ -48,7 +50,7 @@ impl Committer {
             answer.by = grant.holder.clone().or(answer.by);
         }
         if let Some(known) = row.record.known(&answer) {
-            if known.verdict == answer.verdict {
+            if self.is_same_answer(id, known, &answer)? {
                 let note = Some(known.clone());
                 let approvals = approvals(row, None);
                 return Ok(Ok(PromiseOutcome { note, existing: true, approvals }));
@@ -72,6 +74,28 @@ impl Committer {
         Ok(Ok(PromiseOutcome { note: after.answers.pop(), existing: false, approvals }))
     }
 
+    /// Whether an answer that was recorded says the same.
+    fn is_same_answer(
+        &self,
+        id: &PromiseId,
+        known: &AnswerNote,
+        answer: &PromiseAnswer,
+    ) -> LogResult<bool> {
+        let before = Seq::new(known.seq.get().saturating_sub(1)).unwrap_or(Seq::ZERO);
+        let rows = query::events(&self.connection, Some(&id.run), before, 1)?;
+        let Some(Ok(Event::PromiseAnswered { answer: given, .. })) =
+            rows.first().map(tidemill_eventlog::Row::event)
+        else {
+            return Ok(false);
+        };
+        Ok(given.verdict == answer.verdict
+            && match (&given.value, &answer.value) {
+                (Some(given), Some(value)) => given.same(value),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            })
+    }
+
     fn grant_token(
         &mut self,
         id: &PromiseId,
@@ -83,6 +107,10 @@ impl Committer {
         }
         if !row.is_open() {
             return Ok(Err(no_longer_waits(id, row)));
+        }
+        if row.record.approval.is_some() && grant.holder.is_none() {
+            let message = "a token for an approval needs a holder: say who answers with it";
+            return Ok(Err(Error::invalid(message.to_owned())));
         }
         let others = row.record.tokens.iter().filter(|other| other.holder != grant.holder).count();
         if others >= TOKENS_MAX {
@@ -102,7 +130,8 @@ fn approvals(row: &PromiseRow, one_more: Option<Verdict>) -> usize {
 
 fn no_such_promise(id: &PromiseId) -> Error {
     let message = format!(
-        "there is no promise `{id}`: `GET /v1/promises` lists those that wait for an answer"
+        "there is no promise `{id}`: `GET /v1/promises` lists those that wait for an answer; an \
+         approval that cannot be given is none, and says why when it is awaited"
     );
     Error::new(ErrorKind::NotFound, message)
 }
