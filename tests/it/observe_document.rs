@@ -37,12 +37,17 @@ fn hold(document: &Value, schema: &Value, answer: &Value, what: &str) {
 
 /// A path of the document with names of the world of this test in it, and what must be asked.
 fn address(path: &str, (source, live, child, op): (&str, &str, &str, &str)) -> String {
-    let run =
-        if path.contains("/operations") || path.contains("/curves") { child } else { "search" };
+    let is_promise = path.contains("/promises/");
+    let id = match path {
+        _ if is_promise => "asked:1",
+        path if path.contains("/operations") || path.contains("/curves") => child,
+        _ => "search",
+    };
+    let verb = if is_promise { "resolve" } else { "resume" };
     let (node, moment) = source.split_once('@').expect("a moment");
     let path = path.replace("/s3/{bucket}/{fleet}/{node}", node).replace("{moment}", moment);
-    let path = path.replace("/live/{host}", live).replace("{id}", run).replace("{op}", op);
-    let path = path.replace("{payload}", "input").replace("{verb}", "resume");
+    let path = path.replace("/live/{host}", live).replace("{id}", id).replace("{op}", op);
+    let path = path.replace("{payload}", "input").replace("{verb}", verb);
     let query = match path.rsplit('/').next() {
         Some("compare") => format!("?a=search&b={child}"),
         Some("sql" | "sql.csv") => "?q=SELECT+*+FROM+runs".to_owned(),
@@ -78,6 +83,11 @@ fn every_address_answers_what_the_document_says() {
     vm.api().wait_completed("search", BOUND);
     vm.api().start("waits", "nap", &json!({ "millis": 600_000 }));
     vm.api().start("wrong", "gives_up", &json!(50));
+    vm.api().start("asked", "number", &json!(null));
+    wait::until_true("the promise", BOUND, || {
+        let promise = vm.api().get("/v1/promises/asked:1");
+        promise.is_ok_and(|reply| reply.status == 200)
+    });
     vm.barrier_ok();
 
     let observer = Settings::of(&bucket).node(&vm.api()).start();
