@@ -344,7 +344,11 @@ impl ApprovalRule {
         self.of.iter().filter(|one| self.not_by.as_ref() != Some(one)).count()
     }
 
-    fn check<'a>(&self, by: Option<&'a str>) -> Result<&'a str, AnswerRefusal> {
+    /// Who answers, if this person may.
+    ///
+    /// # Errors
+    /// [`AnswerRefusal::NotAllowed`] says why not.
+    pub fn check<'a>(&self, by: Option<&'a str>) -> Result<&'a str, AnswerRefusal> {
         let not_allowed = |why: String| Err(AnswerRefusal::NotAllowed(why));
         let Some(by) = by else {
             return not_allowed("an approval needs a name: say who answers".to_owned());

@@ -162,17 +162,21 @@ impl Step {
 
     /// Makes a token with which its holder can answer a promise, and nothing else, until it expires: for
     /// a link in a message. A newer token of the same holder replaces this one; an answer that comes
-    /// with it is the holder's. The log has only a hash of it, so do not return it from the step. In a
-    /// fork, a promise of the run whose history it has stands for the fork's own.
+    /// with it is the holder's. The log has only a hash of it, so do not return it from the step.
+    ///
+    /// `None` if there is nothing for the holder to answer: the promise is decided, its run waits no
+    /// more, or its rules leave this person out. In a fork, a promise of the run whose history it has
+    /// stands for the fork's own: the token says which [promise](crate::PromiseToken::promise) it opens.
     ///
     /// ```
     /// use std::time::Duration;
     /// use tidemill::{Ctx, PromiseId, Result, Step};
     ///
     /// async fn invite(step: Step, (promise, who): (PromiseId, String)) -> Result<()> {
-    ///     let token = step.promise_token(&promise, &who, Duration::from_secs(86_400)).await?.token;
-    ///     let link = format!("https://flows.example.com/promises/{promise}?token={token}");
-    ///     println!("mail to {who}: {link}");
+    ///     let day = Duration::from_secs(86_400);
+    ///     let Some(made) = step.promise_token(&promise, &who, day).await? else { return Ok(()) };
+    ///     let (promise, token) = (made.promise, made.token);
+    ///     println!("mail to {who}: https://flows.example.com/promises/{promise}?token={token}");
     ///     Ok(())
     /// }
     ///
@@ -187,7 +191,7 @@ impl Step {
     /// ```
     ///
     /// # Errors
-    /// `NotFound` if there is no such promise; `Conflict` if it was answered or is no longer waited for;
+    /// `NotFound` if there is no such promise;
     /// `Invalid` if the holder's name is empty or has over 200 bytes, or the time is none or over a year;
     /// `Unavailable` if it has 100 tokens, or nothing can be written now.
     pub async fn promise_token(
@@ -195,13 +199,26 @@ impl Step {
         promise: &PromiseId,
         holder: &str,
         life: Duration,
-    ) -> Result<PromiseToken, Error> {
+    ) -> Result<Option<PromiseToken>, Error> {
         if holder.trim().is_empty() {
             return Err(Error::invalid("a token needs a holder: say whose it is".to_owned()));
         }
         let engine = &self.inner.checkpointer.engine;
         let promise = engine.own_promise(&self.inner.run, promise).await?;
-        engine.promise_token(&promise, Some(holder), life).await
+        match engine.promise_token(&promise, Some(holder), life).await {
+            Ok(token) => Ok(Some(token)),
+            Err(error) if [ErrorKind::Conflict, ErrorKind::Forbidden].contains(&error.kind()) => {
+                Ok(None)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound && promise.run == self.inner.run => {
+                let message = format!(
+                    "{error}; if it is an approval `not_by_starter`, nobody said who started the run \
+                     (`by` of its start)"
+                );
+                Err(Error::new(ErrorKind::NotFound, message))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The last checkpoint of this step, from this attempt or an earlier one; `None` if no attempt

@@ -113,6 +113,8 @@ pub struct Answered {
 /// A token that lets its holder answer one promise until it expires.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PromiseToken {
+    /// The promise that it opens.
+    pub promise: PromiseId,
     /// The token. It is kept nowhere: whoever loses it needs another.
     pub token: String,
     /// Who holds it.
@@ -124,6 +126,7 @@ pub struct PromiseToken {
 impl std::fmt::Debug for PromiseToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PromiseToken")
+            .field("promise", &self.promise)
             .field("holder", &self.holder)
             .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
@@ -272,7 +275,7 @@ impl Engine {
         let token = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, bytes);
         let grant = TokenGrant { hash: hash(&token), holder: named.by.clone(), expires_at };
         self.store.promise(id.clone(), PromiseChange::Grant(grant)).await?;
-        Ok(PromiseToken { token, holder: named.by, expires_at })
+        Ok(PromiseToken { promise: id.clone(), token, holder: named.by, expires_at })
     }
 }
 

@@ -104,6 +104,8 @@ pub struct TestApp {
     replays_always: bool,
     /// What each run is sent.
     signals: Vec<SignalRequest>,
+    /// Who starts the runs.
+    starter: Option<String>,
     /// What promises are answered, by their names.
     answers: Vec<(String, AnswerRequest)>,
 }
@@ -130,6 +132,7 @@ impl TestApp {
             patience: PATIENCE,
             replays_always: false,
             signals: Vec::new(),
+            starter: None,
             answers: Vec::new(),
         }
     }
@@ -158,6 +161,19 @@ impl TestApp {
         let signal = SignalRequest::new(name, value).expect("a test's value has JSON");
         let key = format!("test-{}", self.signals.len() + 1);
         self.signals.push(signal.key(&key));
+        self
+    }
+
+    /// Says who starts the runs that [`TestNode::run`] and [`TestApp::crash_everywhere`] start: an approval
+    /// can [ask somebody else](crate::ApprovalWait::not_by_starter).
+    ///
+    /// ```
+    /// # use tidemill::{App, testing::TestApp};
+    /// let app = TestApp::new(|| App::new("shop")).started_by("cyn");
+    /// # let _ = app;
+    /// ```
+    pub fn started_by(mut self, who: &str) -> TestApp {
+        self.starter = Some(who.to_owned());
         self
     }
 

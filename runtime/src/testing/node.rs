@@ -136,7 +136,8 @@ impl TestNode {
     /// not sent yet.
     pub(super) async fn start_and_send(&self, request: StartRequest) -> Result<RunId, Error> {
         let mut signals = self.app.signals.iter().cloned();
-        let request = StartRequest { signal: signals.next(), ..request };
+        let by = self.app.starter.clone().or(request.by);
+        let request = StartRequest { signal: signals.next(), by, ..request };
         let run = self.node.start_request(request).await?.id;
         for signal in signals {
             match self.node.signal(&run, signal).await {

@@ -83,7 +83,8 @@ async fn a_token_that_a_step_makes_again_opens_the_forks_promise() {
         if step.state::<Arc<World>>().is_broken("mail") {
             return Err("no mail today".into());
         }
-        let token = step.promise_token(&promise, "ada", Duration::from_secs(60)).await?;
+        let token = step.promise_token(&promise, "ada", Duration::from_secs(60)).await?.unwrap();
+        assert_eq!(token.promise.to_string(), "again:1");
         step.state::<Mail>().lock().unwrap().push(token.token);
         Ok(())
     }

@@ -370,7 +370,7 @@ async fn an_approval_that_nobody_may_give_is_no_approval() {
 async fn a_token_answers_as_its_holder_and_is_in_no_file() {
     type Mail = Arc<std::sync::Mutex<Vec<(String, String)>>>;
     async fn invite(step: Step, (id, who): (PromiseId, String)) -> Result<()> {
-        let token = step.promise_token(&id, &who, Duration::from_secs(60)).await?;
+        let token = step.promise_token(&id, &who, Duration::from_secs(60)).await?.unwrap();
         step.state::<Mail>().lock().unwrap().push((who, token.token));
         Ok(())
     }
@@ -406,6 +406,37 @@ async fn a_token_answers_as_its_holder_and_is_in_no_file() {
     for (_, token) in tokens {
         assert!(!file.windows(token.len()).any(|part| part == token.as_bytes()));
     }
+}
+
+/// Somebody answers while others are being invited: there is no token for what is decided, nor for whom
+/// the rules leave out, and the run does not fail of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_invited_too_late_gets_no_token() {
+    type Go = Arc<tokio::sync::Notify>;
+    async fn invite(step: Step, (id, who): (PromiseId, String)) -> Result<bool> {
+        if who == "ben" {
+            step.state::<Go>().notified().await;
+        }
+        Ok(step.promise_token(&id, &who, Duration::from_secs(60)).await?.is_some())
+    }
+    async fn asks(ctx: Ctx, (): ()) -> Result<String> {
+        let approval = ctx.approval("publish").of(["ada", "ben"]).start();
+        let mut mails = String::new();
+        for who in ["mallory", "ada", "ben"] {
+            let mailed = ctx.step("invite", invite, (approval.id(), who.to_owned())).await?;
+            mails.push_str(if mailed { "+" } else { "-" });
+        }
+        Ok(format!("{mails} {}", approval.await?.is_approved()))
+    }
+    let (place, go) = (place(), Go::default());
+    let node = App::new("t").state(Go::clone(&go)).workflow("asks", asks);
+    let node = node.open(&place.path).await.unwrap();
+    let run = start(&node, "asks", ()).await;
+    let id = promise(&node, &place.path, 1).await;
+    node.answer(&id, yes(1).by("ada")).await.unwrap();
+    go.notify_one();
+    assert_eq!(output(&node, &run).await, "-+- true");
+    close(node, &place.path).await;
 }
 
 /// What a run no longer waits for takes no answer: another branch won, it was cancelled, it has ended.

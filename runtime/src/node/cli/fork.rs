@@ -14,6 +14,9 @@ use crate::client::{ForkAnswer, post_fork};
 use crate::engine::ForkRequest;
 use crate::error::Error;
 
+/// What the id of a retry has behind that of the run, so that a run is retried once.
+const RETRIED: &str = "-retry";
+
 /// How many operations a line names.
 const NAMED_MAX: usize = 8;
 
@@ -26,7 +29,10 @@ pub(super) async fn fork(args: ForkArgs) -> CommandResult {
 /// `retry`: a fork at the failure that ended the run.
 pub(super) async fn retry(args: RetryArgs) -> CommandResult {
     match args.run {
-        Some(run) => ask(&run, ForkRequest::retry(), args.options).await,
+        Some(run) => {
+            let id = args.options.id.or_else(|| Some(format!("{run}{RETRIED}")));
+            ask(&run, ForkRequest::retry(), ForkOptions { id, ..args.options }).await
+        }
         None => retry_many(args.many, args.options).await,
     }
 }
@@ -42,7 +48,7 @@ async fn retry_many(many: Many, options: ForkOptions) -> CommandResult {
     let request = ForkRequest { set, signals, by, reason, ..ForkRequest::retry() };
     let node = node(&to)?;
     bulk::ask("retry", (many, dry_run), &node, async |run: RunId| {
-        let request = ForkRequest { id: Some(format!("{run}-retry")), ..request.clone() };
+        let request = ForkRequest { id: Some(format!("{run}{RETRIED}")), ..request.clone() };
         let answer: Json = post_fork(&node, &run, &request, false).await?;
         let made = ForkAnswer::read(&answer)?;
         let id = made.id.map_or_else(String::new, |id| id.to_string());
@@ -69,7 +75,10 @@ async fn ask(run: &str, request: ForkRequest, options: ForkOptions) -> CommandRe
         return Ok(ExitCode::SUCCESS);
     };
     if existing {
-        say(&format!("run {id} was made by this request before"));
+        say(&format!(
+            "run {id} was made by this request before: to do it again, retry that run, or choose another \
+             --id"
+        ));
     } else {
         told.lines().for_each(say);
     }

@@ -134,7 +134,8 @@ pub(super) async fn list(args: List) -> CommandResult {
 
 fn line(promise: &PromiseView) -> String {
     let PromiseView { id, name, workflow, deadline, message, status, .. } = promise;
-    let until = deadline.map_or_else(String::new, |at: Timestamp| format!("  until {at}"));
+    let until = deadline.filter(|_| promise.is_open());
+    let until = until.map_or_else(String::new, |at: Timestamp| format!("  until {at}"));
     let status = if promise.is_open() { String::new() } else { format!("  {status}") };
     let message = message.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
     let shown: String = message.chars().take(MESSAGE_CHARS).collect();

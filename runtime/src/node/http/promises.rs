@@ -162,8 +162,8 @@ pub(crate) async fn token(
     let holder = params.get::<String>("for")?;
     let life = params.duration("life", TOKEN_LIFE_MAX)?.unwrap_or(TOKEN_LIFE);
     let made = api.node.promise_token(&id, holder.as_deref(), life).await?;
-    let PromiseToken { token, holder, expires_at } = made;
-    let view = TokenView { id, token, holder, expires_at };
+    let PromiseToken { promise, token, holder, expires_at } = made;
+    let view = TokenView { id: promise, token, holder, expires_at };
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }
 

@@ -112,6 +112,11 @@ impl Committer {
             let message = "a token for an approval needs a holder: say who answers with it";
             return Ok(Err(Error::invalid(message.to_owned())));
         }
+        if let Some(rule) = &row.record.approval
+            && let Err(refusal) = rule.check(grant.holder.as_deref())
+        {
+            return Ok(Err(refused(id, refusal)));
+        }
         let others = row.record.tokens.iter().filter(|other| other.holder != grant.holder).count();
         if others >= TOKENS_MAX {
             let message = format!("promise `{id}` has {others} tokens, of at most {TOKENS_MAX}");
@@ -130,8 +135,7 @@ fn approvals(row: &PromiseRow, one_more: Option<Verdict>) -> usize {
 
 fn no_such_promise(id: &PromiseId) -> Error {
     let message = format!(
-        "there is no promise `{id}`: `GET /v1/promises` lists those that wait for an answer; an \
-         approval that cannot be given is none, and says why when it is awaited"
+        "there is no promise `{id}`: `GET /v1/promises` lists those that wait for an answer"
     );
     Error::new(ErrorKind::NotFound, message)
 }
