@@ -58,7 +58,7 @@ async fn people_are_not_asked_again_for_what_they_have_decided() {
 async fn a_retry_asks_again_whom_nobody_heard_in_time() {
     async fn patient(ctx: Ctx, (): ()) -> Result<u32> {
         ctx.step("pay", pay, "once".to_owned()).await?;
-        Ok(ctx.promise::<u32>("number").timeout(Duration::from_millis(150)).await?)
+        Ok(ctx.promise::<u32>("number").timeout(Duration::from_millis(2_000)).await?)
     }
     let (place, world) = (place(), Arc::<World>::default());
     let node = app(&world).workflow("patient", patient).open(&place.path).await.unwrap();

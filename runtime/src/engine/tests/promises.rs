@@ -208,7 +208,7 @@ async fn a_deadline_that_comes_behind_an_answer_ends_nothing() {
     static DOOR: Barrier = Barrier::new(2);
     static HELD: AtomicBool = AtomicBool::new(false);
     async fn busy(ctx: Ctx, (): ()) -> Result<u32> {
-        let promise = ctx.promise::<u32>("go").timeout(Duration::from_millis(100)).start();
+        let promise = ctx.promise::<u32>("go").timeout(Duration::from_millis(1_500)).start();
         ctx.signal::<u32>("hold").await?;
         // Its thread is held here, once: no replay waits.
         if !HELD.swap(true, Ordering::SeqCst) {
@@ -245,7 +245,7 @@ async fn a_paused_run_is_answered_in_time_or_not_at_all() {
         )
     };
     for name in ["answered", "late"] {
-        let request = StartRequest::new("waits", 400_u64).unwrap().id(name);
+        let request = StartRequest::new("waits", 3_000_u64).unwrap().id(name);
         let run = node.start_request(request).await.unwrap().id;
         until(|| kinds(&place.path, name).contains(&"promise_started".to_owned())).await;
         node.pause(&run, Requester::default()).await.unwrap();
@@ -433,6 +433,9 @@ async fn whoever_is_invited_too_late_gets_no_token() {
     let node = node.open(&place.path).await.unwrap();
     let run = start(&node, "asks", ()).await;
     let id = promise(&node, &place.path, 1).await;
+    // Mallory and ada were invited.
+    let invited = |kind: &&String| *kind == "step_completed";
+    until(|| kinds(&place.path, "r").iter().filter(invited).count() == 2).await;
     node.answer(&id, yes(1).by("ada")).await.unwrap();
     go.notify_one();
     assert_eq!(output(&node, &run).await, "-+- true");
