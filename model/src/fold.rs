@@ -129,20 +129,10 @@ impl RunHead {
             Event::NodeStarted(_) | Event::Now { .. } => {}
             Event::TurnParted {} => self.parted = true,
             Event::RunForked { .. } => self.forked = true,
-            Event::RunStarted { epoch, attempt } => {
-                self.epoch = *epoch;
-                self.attempt = *attempt;
-                self.taken_up = seq;
-                self.blocked = None;
-            }
+            Event::RunStarted { epoch, attempt } => self.take_up(seq, *epoch, *attempt),
             Event::RunResumed {} => self.resume(seq),
             Event::StatusSet { value, .. } => self.custom_status = Some(value.clone()),
-            // What blocks a parked run besides does not let it go on.
-            Event::RunBlocked { reason } => {
-                if !self.is_parked() || reason.kind == BlockReasonKind::Parked {
-                    self.blocked = Some(reason.clone());
-                }
-            }
+            Event::RunBlocked { reason } => self.block(reason),
             Event::RunPaused { requester } => self.paused = Some(requester.clone()),
             Event::CancelHeld { requester } => self.hold_cancel(requester, at),
             Event::CancelRequested { requester, resolves } => {
@@ -192,6 +182,21 @@ impl RunHead {
         Ok(())
     }
 
+    /// A process takes it up.
+    fn take_up(&mut self, seq: Seq, epoch: Option<Epoch>, attempt: u32) {
+        self.epoch = epoch;
+        self.attempt = attempt;
+        self.taken_up = seq;
+        self.blocked = None;
+    }
+
+    /// It is blocked. What blocks a parked run besides does not let it go on.
+    fn block(&mut self, reason: &BlockReason) {
+        if !self.is_parked() || reason.kind == BlockReasonKind::Parked {
+            self.blocked = Some(reason.clone());
+        }
+    }
+
     /// Applies what came from outside, and what became of a signal.
     fn apply_outside(
         &mut self,
@@ -210,8 +215,9 @@ impl RunHead {
                 self.change(ops, *op, event, (seq, at))
             }
             Event::PromiseAnswered { op, .. } => {
+                self.change(ops, *op, event, (seq, at))?;
                 self.answered = seq;
-                self.change(ops, *op, event, (seq, at))
+                Ok(())
             }
             _ => Ok(()),
         }

@@ -20,10 +20,11 @@ use super::fork::{ForkRequest, ForkedRun};
 use super::recovery::{self, Continues, Instruments};
 use super::retention::{Haste, Pass};
 use super::signals::{SignalRequest, Signalled};
+use super::start_request::StartRequest;
 use super::virtual_time::WaitKind;
 use super::{Engine, StillCompared, check, closing, start};
 
-use crate::author::{App, Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
+use crate::author::{App, Caller, RunHandle, Start, WorkflowRef};
 use crate::error::{Error, ErrorKind, closed};
 use crate::gate::Gate;
 use crate::store::writer::{QueueSize, Refusing, Tally};
@@ -67,96 +68,6 @@ impl Environment {
             instance: None,
             migrates: true,
         }
-    }
-}
-
-/// A run to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartRequest {
-    /// The workflow's name.
-    pub workflow: String,
-    /// Its input.
-    pub input: Json,
-    /// The run's id; `None` for a new UUIDv7.
-    pub id: Option<String>,
-    /// Names and values to find the run by, at most 32.
-    pub labels: BTreeMap<String, String>,
-    /// Who starts it, in at most 200 bytes.
-    pub by: Option<String>,
-    /// What the run is sent in the same commit, also if it exists.
-    pub signal: Option<SignalRequest>,
-}
-
-impl StartRequest {
-    /// A request for a run of `workflow` with `input`.
-    ///
-    /// # Errors
-    /// `Invalid` if the input has no JSON.
-    pub fn new(workflow: &str, input: impl Serialize) -> Result<StartRequest, Error> {
-        let input = Json::of(&input)
-            .map_err(|e| Error::new(ErrorKind::Invalid, format!("the input has no JSON: {e}")))?;
-        let (workflow, labels) = (workflow.to_owned(), BTreeMap::new());
-        Ok(StartRequest { workflow, input, id: None, labels, by: None, signal: None })
-    }
-
-    /// A request for a run of a workflow that is named by its function or a text.
-    pub(crate) fn of<W, In: Serialize, Out, By>(
-        workflow: &W,
-        input: &In,
-        names: &WorkflowNames,
-    ) -> Result<StartRequest, Error>
-    where
-        W: WorkflowRef<In, Out, By>,
-    {
-        let missing = |what| Error::new(ErrorKind::NotFound, format!("there is no run of {what}"));
-        StartRequest::new(&workflow.registered(names).map_err(missing)?, input)
-    }
-
-    /// The body of `POST /v1/runs`. The input is as it was given, so that a number keeps its digits.
-    pub(crate) fn to_json(&self) -> String {
-        let StartRequest { workflow, input, id, labels, by, signal } = self;
-        let mut head = serde_json::json!({ "workflow": workflow, "labels": labels });
-        for (name, text) in [("id", id), ("by", by)] {
-            if let (Some(text), Some(head)) = (text, head.as_object_mut()) {
-                head.insert(name.to_owned(), text.as_str().into());
-            }
-        }
-        let head = head.to_string();
-        let fields = head.strip_suffix('}').expect("an object ends with a brace");
-        let signal = signal.as_ref().map_or_else(String::new, |signal| {
-            let SignalRequest { name, value, key, by } = signal;
-            let [name, key, by] = [Some(name), key.as_ref(), by.as_ref()]
-                .map(|text| serde_json::json!(text).to_string());
-            format!(r#","signal":{{"name":{name},"key":{key},"by":{by},"value":{value}}}"#)
-        });
-        format!("{fields},\"input\":{input}{signal}}}")
-    }
-
-    /// Chooses the run's id, which makes starting idempotent: starting it again with the same
-    /// input gives the existing run.
-    #[must_use]
-    pub fn id(mut self, id: &str) -> StartRequest {
-        self.id = Some(id.to_owned());
-        self
-    }
-
-    /// Who starts it: an approval can [ask somebody else](crate::ApprovalWait::not_by_starter).
-    #[must_use]
-    pub fn by(self, by: &str) -> StartRequest {
-        StartRequest { by: Some(by.to_owned()), ..self }
-    }
-
-    /// Sends the run a signal in the commit that creates it, or now if it exists.
-    #[must_use]
-    pub fn signal(self, signal: SignalRequest) -> StartRequest {
-        StartRequest { signal: Some(signal), ..self }
-    }
-
-    /// Adds a label.
-    #[must_use]
-    pub fn label(mut self, name: &str, value: &str) -> StartRequest {
-        self.labels.insert(name.to_owned(), value.to_owned());
-        self
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) mod scope;
 mod shadow;
 mod signals;
 mod start;
+mod start_request;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timers;
@@ -69,7 +70,7 @@ use clock::Clock;
 use driver::Next;
 use feeder::Feeder;
 pub use fork::{ForkRequest, ForkedRun};
-pub use handle::{CheckReport, Environment, Node, RunResult, StartRequest, Started};
+pub use handle::{CheckReport, Environment, Node, RunResult, Started};
 use line::Line;
 use polls::Polls;
 use pool::Pool;
@@ -81,6 +82,7 @@ pub(crate) use registry::Run;
 pub use retention::StillCompared;
 use scope::Scope;
 pub use signals::{SignalRequest, Signalled};
+pub use start_request::StartRequest;
 use timers::Timers;
 
 /// How many runs are being loaded at a time, when many have something to do at once.

@@ -8,8 +8,9 @@ use tidemill_model::{Durability, Json, OpName, RunCreated, RunId, Seed, Signal};
 
 use super::Engine;
 use super::clock::Clock;
-use super::handle::{StartRequest, Started};
+use super::handle::Started;
 use super::signals::SignalRequest;
+use super::start_request::StartRequest;
 use crate::author::near::did_you_mean;
 use crate::author::{App, Workflow};
 use crate::error::{Error, ErrorKind};
