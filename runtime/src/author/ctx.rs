@@ -45,13 +45,13 @@ impl Ctx {
 
     /// The id of this run. In the history that a fork has of another run, it is that run's id.
     pub fn run_id(&self) -> &RunId {
-        self.cell.told_run()
+        self.cell.identity().run_now()
     }
 
     /// Who started this run, as the `by` of its start says; a child has its parent's. `None` if nobody
     /// said.
     pub fn started_by(&self) -> Option<&str> {
-        self.cell.started_by()
+        self.cell.identity().started_by()
     }
 
     /// A random UUID (version 4), the same in every replay.
@@ -88,7 +88,7 @@ impl Ctx {
     fn bits(&self, what: &str, purpose: &[u8]) -> u128 {
         let Some(op) = self.cell.allot(|| what.to_owned()) else { return Uuid::new_v4().as_u128() };
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
-        hash.update(&self.cell.seed().to_bytes());
+        hash.update(&self.cell.identity().seed_now().to_bytes());
         hash.update(&op.get().to_be_bytes());
         hash.update(purpose);
         hash.digest128()

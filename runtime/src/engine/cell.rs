@@ -14,19 +14,20 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use rustc_hash::FxHashMap;
 use tidemill_model::{
     BlockReason, BlockReasonKind, Event, Failure, FailureKind, Json, OpId, OpName, Requester,
-    RunId, Seed, Signal, Timestamp,
+    RunId, Signal, Timestamp,
 };
 
 use super::bodies::StepBody;
 use super::call_site::{CallSite, FailedCalls};
 use super::clock::Clock;
+use super::identity::Identity;
 use super::inbox::Inbox;
 use crate::author::result::Wording;
 use crate::author::{OutsideTypes, StepError, WorkflowNames};
@@ -97,8 +98,6 @@ pub(crate) struct LoggedValues {
     pub(crate) times: FxHashMap<OpId, Timestamp>,
     /// Of the signals that no wait was given, by their numbers.
     pub(crate) signals: FxHashMap<u32, Json>,
-    /// The runs that the code was before it was this one, each with the seed after it.
-    pub(crate) forks: Vec<(RunId, Seed)>,
 }
 
 #[derive(Default)]
@@ -122,17 +121,11 @@ struct CellState {
 /// The cell of one life.
 pub(crate) struct RunCell {
     life: u64,
-    run: RunId,
-    seed: Seed,
-    /// The runs that the code was before it was this one, each with the seed after it.
-    forks: Vec<(RunId, Seed)>,
-    /// How many of them lie behind it.
-    forks_passed: AtomicUsize,
+    identity: Identity,
     clock: Clock,
     inbox: Arc<Inbox>,
     names: Arc<WorkflowNames>,
     outside_types: Arc<OutsideTypes>,
-    started_by: Option<String>,
     woken: AtomicBool,
     detached: AtomicBool,
     cancelling: AtomicBool,
@@ -154,27 +147,20 @@ impl Drop for TurnGuard {
 
 impl RunCell {
     pub(crate) fn new(
-        run: RunId,
-        seed: Seed,
+        identity: Identity,
         clock: Clock,
         inbox: Arc<Inbox>,
         (names, outside_types): (Arc<WorkflowNames>, Arc<OutsideTypes>),
-        mut logged: LoggedValues,
-        started_by: Option<String>,
+        logged: LoggedValues,
     ) -> Arc<RunCell> {
-        let forks = std::mem::take(&mut logged.forks);
         let state = CellState { next_op: 1, logged, ..CellState::default() };
         Arc::new(RunCell {
             life: NEXT_LIFE.fetch_add(1, Ordering::Relaxed),
-            run,
-            seed,
-            forks,
-            forks_passed: AtomicUsize::new(0),
+            identity,
             clock,
             inbox,
             names,
             outside_types,
-            started_by,
             woken: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             cancelling: AtomicBool::new(false),
@@ -184,7 +170,7 @@ impl RunCell {
     }
 
     pub(crate) fn run(&self) -> &RunId {
-        &self.run
+        self.identity.run()
     }
 
     /// Which function stands for which workflow of the program.
@@ -197,31 +183,9 @@ impl RunCell {
         &self.outside_types
     }
 
-    /// Who started the run, as they said.
-    pub(crate) fn started_by(&self) -> Option<&str> {
-        self.started_by.as_deref()
-    }
-
-    /// The run that the code is now: in its history, the one that it was then.
-    pub(crate) fn told_run(&self) -> &RunId {
-        self.forks.get(self.forks_passed.load(Ordering::Relaxed)).map_or(&self.run, |(was, _)| was)
-    }
-
-    /// What random numbers come from now.
-    pub(crate) fn seed(&self) -> Seed {
-        let passed = self.forks_passed.load(Ordering::Relaxed);
-        let newest = passed.checked_sub(1).and_then(|newest| self.forks.get(newest));
-        newest.map_or(self.seed, |(_, seed)| *seed)
-    }
-
-    /// The code leaves the history of a run that it was.
-    pub(crate) fn pass_fork(&self) {
-        self.forks_passed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether the code is in the history of another run.
-    pub(crate) fn is_in_history(&self) -> bool {
-        self.forks_passed.load(Ordering::Relaxed) < self.forks.len()
+    /// Who the code is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     pub(crate) fn life(&self) -> u64 {

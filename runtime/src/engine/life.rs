@@ -27,6 +27,7 @@ use tokio::task::Unconstrained;
 
 use super::call_site::CallSite;
 use super::cell::{Asked, RunCell, foreign_wait};
+use super::identity::Identity;
 use super::polls::{Polls, RunMark};
 use crate::author::result::Wording;
 use crate::author::{Ctx, Workflow, WorkflowFuture};
@@ -101,14 +102,9 @@ impl Life {
         self.cell.is_shielded(op)
     }
 
-    /// The code leaves the history of a run that it was.
-    pub(crate) fn pass_fork(&self) {
-        self.cell.pass_fork();
-    }
-
-    /// Whether the code is in the history of another run.
-    pub(crate) fn is_in_history(&self) -> bool {
-        self.cell.is_in_history()
+    /// Who the code is.
+    pub(crate) fn identity(&self) -> &Identity {
+        self.cell.identity()
     }
 
     /// The run's mark in the note of polls; `None` if this life notes none.

@@ -20,6 +20,7 @@ mod feeder;
 mod fork;
 mod handle;
 mod held;
+pub(crate) mod identity;
 pub(crate) mod inbox;
 pub(crate) mod journal;
 pub(crate) mod life;

@@ -16,6 +16,7 @@ use super::bodies::StepBody;
 use super::call_site::CallSite;
 use super::cell::{Asked, LoggedValues, RunCell};
 use super::clock::Clock;
+use super::identity::Identity;
 use super::inbox::Inbox;
 use super::journal::{Alike, LogPlace, compare};
 use super::life::{Life, Noting};
@@ -90,18 +91,10 @@ impl ReplayContext<'_> {
         let created = store::created(log)?;
         let workflow = self.app.workflows.get(&created.workflow);
         let workflow = workflow.ok_or_else(|| unknown_workflow(self.app, &created.workflow))?;
-        let (run, seed) = (self.run.clone(), created.seed);
+        let identity = Identity::of(self.run.clone(), created, log);
         let inbox = Arc::clone(self.inbox);
         let names = (Arc::clone(&self.app.names), Arc::clone(&workflow.outside));
-        let cell = RunCell::new(
-            run,
-            seed,
-            self.clock.clone(),
-            inbox,
-            names,
-            logged(log),
-            created.by.clone(),
-        );
+        let cell = RunCell::new(identity, self.clock.clone(), inbox, names, logged(log));
         let life = Some(Life::new(cell, self.noting(created, log)));
         let bodies = FxHashMap::default();
         Ok(Replay { stage: self, workflow, log, rest: log, life, bodies, told: false })
@@ -117,7 +110,6 @@ fn logged(log: &[Record]) -> LoggedValues {
             Event::SignalReceived(signal) => {
                 logged.signals.insert(signal.number, signal.value.clone());
             }
-            Event::RunForked { from, seed } => logged.forks.push((from.clone(), *seed)),
             _ => {}
         }
     }
@@ -181,7 +173,8 @@ impl Replay<'_> {
         let is_act = |record: &&Record| record.event.class() == EventClass::Act;
         let acts: Vec<&Record> = after[..segment].iter().filter(is_act).collect();
         let recorded: Vec<&Event> = acts.iter().map(|record| &record.event).collect();
-        let how = Alike { floats: self.stage.floats(input), copied: life.is_in_history() };
+        let how =
+            Alike { floats: self.stage.floats(input), copied: life.identity().is_in_history() };
         self.told = self.told || matches!(input.event, Event::CancelRequested { .. });
         let place = match self.rest.is_empty() {
             true => LogPlace::Last { told: self.told },
@@ -197,7 +190,9 @@ impl Replay<'_> {
             Divergence { reason, seq: Some(seq), call }
         })?;
         let forks = after[..segment].iter();
-        forks.filter(|it| it.event.kind() == EventKind::RunForked).for_each(|_| life.pass_fork());
+        forks
+            .filter(|it| it.event.kind() == EventKind::RunForked)
+            .for_each(|_| life.identity().pass_history());
         let imposed_end = recorded.len() > known;
         keep_bodies(asked.drain(..known), &mut self.bodies);
         if !self.rest.is_empty() {
