@@ -58,13 +58,6 @@ impl Node {
     }
 }
 
-#[track_caller]
-fn assert_refused(reply: &Reply, status: u16, kind: &str, words: &str) {
-    assert_eq!((reply.status, &reply.body["kind"]), (status, &json!(kind)), "{reply:?}");
-    let message = reply.body["message"].as_str().unwrap_or_default();
-    assert!(message.contains(words), "{words:?} is not in {message:?}");
-}
-
 const NAP: u64 = 86_400_000;
 
 fn nap() -> Value {
@@ -80,14 +73,14 @@ fn a_cancel_answers_with_what_won_and_a_second_one_with_the_end() {
     assert_eq!(reply.body["error"]["kind"], "cancelled");
     for verb in ["cancel", "pause", "terminate"] {
         let again = node.post(&format!("/v1/runs/r1/{verb}"), &json!({}));
-        assert_refused(&again, 409, "conflict", "run `r1` has ended: it is cancelled");
+        again.assert_refused(409, "conflict", "run `r1` has ended: it is cancelled");
         let nobody = node.post(&format!("/v1/runs/nobody/{verb}"), &json!({}));
-        assert_refused(&nobody, 404, "not_found", "nobody");
+        nobody.assert_refused(404, "not_found", "nobody");
     }
     node.api().start("done", "chain", &json!({ "steps": 1 }));
     node.api().wait_completed("done", BOUND);
     let late = node.post("/v1/runs/done/cancel", &json!({}));
-    assert_refused(&late, 409, "conflict", "run `done` has ended: it is completed");
+    late.assert_refused(409, "conflict", "run `done` has ended: it is completed");
 
     // While it ends, who asks again is told so, and the first to ask is the one who did.
     node.begin("r2", "order", &json!({ "millis": 1, "think_millis": 3_000 }), "suspended");
@@ -96,7 +89,7 @@ fn a_cancel_answers_with_what_won_and_a_second_one_with_the_end() {
         assert_eq!((reply.status, &reply.body["status"]), (200, &json!("cancelling")));
     }
     let pause = node.post("/v1/runs/r2/pause", &json!({}));
-    assert_refused(&pause, 409, "conflict", "run `r2` is ending: it cannot be paused");
+    pause.assert_refused(409, "conflict", "run `r2` is ending: it cannot be paused");
     let reply = node.post("/v1/runs/r2/cancel?wait=60s", &json!({}));
     assert_eq!((reply.status, &reply.body["status"]), (200, &json!("cancelled")), "{reply:?}");
     assert_eq!(node.api().run("r2").expect("a run")["cancel"]["by"], "ada");
@@ -110,7 +103,7 @@ fn a_wrong_request_is_refused_and_asks_nothing() {
     for verb in ["cancel", "pause", "terminate"] {
         let path = format!("/v1/runs/r1/{verb}");
         let refused = |body: &Value, words: &str| {
-            assert_refused(&node.post(&path, body), 400, "invalid", words);
+            node.post(&path, body).assert_refused(400, "invalid", words);
         };
         refused(&json!({ "reasno": "x" }), "reasno");
         refused(&json!({ "reason": long }), "at most 4096 bytes");
@@ -120,13 +113,13 @@ fn a_wrong_request_is_refused_and_asks_nothing() {
         refused(&json!(["ada", "wrong input"]), "not an object");
         refused(&json!(null), "not an object");
         let text = node.api().post_text(&path, "{").expect("the node answers");
-        assert_refused(&text, 400, "invalid", "{by?, reason?}");
+        text.assert_refused(400, "invalid", "{by?, reason?}");
         let wait = node.post(&format!("{path}?wait=long"), &json!({}));
-        assert_refused(&wait, 400, "invalid", "wait");
+        wait.assert_refused(400, "invalid", "wait");
         let extra = node.post(&format!("{path}?reason=x"), &json!({}));
-        assert_refused(&extra, 400, "invalid", "reason");
+        extra.assert_refused(400, "invalid", "reason");
         let id = node.post(&format!("/v1/runs/.x/{verb}"), &json!({}));
-        assert_refused(&id, 400, "invalid", "run id");
+        id.assert_refused(400, "invalid", "run id");
         let get = node.api().get(&path).expect("the node answers");
         assert_eq!(get.status, 405, "{get:?}");
     }

@@ -5,15 +5,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::app::Settings;
-use crate::support::process::{self, Finished};
+use crate::support::process::Finished;
 use crate::support::{scratch, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 
 /// The exit code of a command, the lines that it printed, in order, and what it said.
 fn told(settings: &Settings, base: &str, args: &[&str]) -> (i32, Vec<String>, String) {
-    let args = [args, &["--url", base]].concat();
-    let Finished { code, stdout, stderr } = process::finish("app", &mut settings.command(&args));
+    let Finished { code, stdout, stderr } = settings.tell(base, args);
     let mut lines: Vec<String> = stdout.lines().map(str::to_owned).collect();
     lines.sort();
     (code, lines, stderr)

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::app::{App, Settings};
 use crate::support::http::{Api, Reply};
 use crate::support::ledger::Ledger;
-use crate::support::process::{self, Finished};
+use crate::support::process::Finished;
 use crate::support::{scratch, sqlite, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -20,13 +20,6 @@ fn settings(ledger: &Ledger) -> Settings {
 
 fn post(api: &Api, path: &str, body: &Value) -> Reply {
     api.post(path, body).expect("the node answers")
-}
-
-#[track_caller]
-fn assert_refused(reply: &Reply, status: u16, kind: &str, words: &str) {
-    assert_eq!((reply.status, &reply.body["kind"]), (status, &json!(kind)), "{reply:?}");
-    let message = reply.body["message"].as_str().unwrap_or_default();
-    assert!(message.contains(words), "{words:?} is not in {message:?}");
 }
 
 /// Waits until the run waits for an answer.
@@ -73,7 +66,7 @@ fn what_was_accepted_is_what_the_code_gets_whatever_is_killed() {
             }
         }
         let second = post(&app.api(), &format!("/v1/promises/{id}/resolve?by=ben"), &json!(99));
-        assert_refused(&second, 409, "conflict", "was resolved by ada at");
+        second.assert_refused(409, "conflict", "was resolved by ada at");
     }
     for number in 0..RUNS {
         let run = app.api().wait_completed(&format!("r{number}"), BOUND);
@@ -130,13 +123,13 @@ fn people_approve_with_the_tokens_they_were_sent_and_nothing_else_opens() {
         assert_eq!(closed.status, 401, "{path} {closed:?}");
     }
     let foreign = post(&nobody, &resolve(&other, &ada), &json!(1));
-    assert_refused(&foreign, 403, "forbidden", "this token does not open promise `other:1`");
+    foreign.assert_refused(403, "forbidden", "this token does not open promise `other:1`");
     let hidden = nobody.get(&format!("/v1/promises/{other}?token={ada}")).expect("an answer");
     assert_eq!(hidden.status, 403, "{hidden:?}");
     // Nothing is said of a promise to who has no token of it, not even that there is none.
     for id in [&other, "nobody:1"] {
         let guessed = post(&nobody, &resolve(id, "guessed"), &json!({ "no": "number" }));
-        assert_refused(&guessed, 403, "forbidden", "this token does not open promise");
+        guessed.assert_refused(403, "forbidden", "this token does not open promise");
     }
     let tokenless = post(&nobody, &format!("/v1/promises/{boat}/resolve"), &json!(1));
     assert_eq!(tokenless.status, 401, "{tokenless:?}");
@@ -146,12 +139,12 @@ fn people_approve_with_the_tokens_they_were_sent_and_nothing_else_opens() {
     let answer = &first.body["answer"];
     assert_eq!((&answer["by"], &answer["settles"]), (&json!("ada"), &json!(null)), "{first:?}");
     let twice = post(&nobody, &resolve(&boat, &ada), &json!("fine"));
-    assert_refused(&twice, 409, "conflict", "ada has answered promise");
+    twice.assert_refused(409, "conflict", "ada has answered promise");
     // A newer token of ben's replaces the one in his mail.
     let made = post(&api, &format!("/v1/promises/{boat}/tokens?for=ben&life=1h"), &json!(null));
     assert_eq!((made.status, &made.body["holder"]), (201, &json!("ben")), "{made:?}");
     let replaced = post(&nobody, &resolve(&boat, &ben), &json!("yes"));
-    assert_refused(&replaced, 403, "forbidden", "was replaced");
+    replaced.assert_refused(403, "forbidden", "was replaced");
     let bearer = nobody.clone().with_token(made.body["token"].as_str().expect("a token"));
     let refused = post(&bearer, &format!("/v1/promises/{boat}/reject"), &json!("too dear"));
     assert_eq!(refused.status, 200, "{refused:?}");
@@ -172,9 +165,7 @@ fn the_command_line_lists_and_answers_and_says_why_not() {
     let app = settings.start();
     let base = app.api().base().to_owned();
     let told = |args: &[&str]| {
-        let args = [args, &["--url", &base]].concat();
-        let Finished { code, stdout, stderr } =
-            process::finish("app", &mut settings.command(&args));
+        let Finished { code, stdout, stderr } = settings.tell(&base, args);
         (code, stdout, stderr)
     };
     let line = |text: &str| text.to_owned();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::app::Settings;
 use crate::support::http::{Api, Reply};
 use crate::support::ledger::Ledger;
-use crate::support::process::{self, Finished};
+use crate::support::process::Finished;
 use crate::support::{scratch, sqlite, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -76,13 +76,6 @@ fn what_was_acknowledged_is_taken_once_whatever_is_killed() {
     assert_eq!(sqlite::integrity(settings.db()), "ok");
 }
 
-#[track_caller]
-fn assert_refused(reply: &Reply, status: u16, kind: &str, words: &str) {
-    assert_eq!((reply.status, &reply.body["kind"]), (status, &json!(kind)), "{reply:?}");
-    let message = reply.body["message"].as_str().unwrap_or_default();
-    assert!(message.contains(words), "{words:?} is not in {message:?}");
-}
-
 #[test]
 fn a_sender_is_told_what_became_of_its_signal() {
     let ledger = Ledger::new();
@@ -95,16 +88,16 @@ fn a_sender_is_told_what_became_of_its_signal() {
         api.run("r1").is_some_and(|run| run["operations"][0]["kind"] == "signal")
     });
     let unfit = post("/v1/runs/r1/signals/verdict", &json!({ "approved": "yes" }));
-    assert_refused(&unfit, 422, "unfit", "signal `verdict` cannot have this value: ");
+    unfit.assert_refused(422, "unfit", "signal `verdict` cannot have this value: ");
     let to_nobody = post("/v1/runs/nobody/signals/verdict", &verdict(1));
-    assert_refused(&to_nobody, 404, "not_found", "there is no run `nobody`");
+    to_nobody.assert_refused(404, "not_found", "there is no run `nobody`");
     let unknown = post("/v1/runs/r1/signals/verdict?kee=1", &verdict(1));
-    assert_refused(&unknown, 400, "invalid", "no parameter `kee`");
+    unknown.assert_refused(400, "invalid", "no parameter `kee`");
     let long = "k".repeat(201);
     let long = post(&format!("/v1/runs/r1/signals/verdict?key={long}"), &verdict(1));
-    assert_refused(&long, 400, "invalid", "use at most 200 bytes");
+    long.assert_refused(400, "invalid", "use at most 200 bytes");
     let text = api.post_text("/v1/runs/r1/signals/verdict", "{half").expect("the node answers");
-    assert_refused(&text, 400, "invalid", "the body is not a JSON value");
+    text.assert_refused(400, "invalid", "the body is not a JSON value");
 
     // A name that nobody waits for is kept, and shown.
     let kept = post("/v1/runs/r1/signals/hurry%20up?by=bob", &json!(null));
@@ -121,9 +114,9 @@ fn a_sender_is_told_what_became_of_its_signal() {
     let again = post("/v1/runs/r1/signals/verdict?key=a", &verdict(4));
     assert_eq!((again.status, &again.body["existing"]), (200, &json!(true)), "{again:?}");
     let other = post("/v1/runs/r1/signals/verdict?key=a", &verdict(5));
-    assert_refused(&other, 409, "conflict", "another signal with the key `a`");
+    other.assert_refused(409, "conflict", "another signal with the key `a`");
     let late = post("/v1/runs/r1/signals/verdict", &verdict(5));
-    assert_refused(&late, 409, "conflict", "run `r1` has ended: it is completed");
+    late.assert_refused(409, "conflict", "run `r1` has ended: it is completed");
 
     // With the start: in the same commit, and to the run that exists.
     let signal = |number: u64| json!({ "name": "verdict", "value": verdict(number), "key": number.to_string() });
@@ -142,9 +135,7 @@ fn the_command_line_sends_and_says_why_not() {
     let app = settings.start();
     let base = app.api().base().to_owned();
     let told = |args: &[&str]| {
-        let args = [args, &["--url", &base]].concat();
-        let Finished { code, stdout, stderr } =
-            process::finish("app", &mut settings.command(&args));
+        let Finished { code, stdout, stderr } = settings.tell(&base, args);
         (code, stdout, stderr)
     };
     let line = |text: &str| text.to_owned();

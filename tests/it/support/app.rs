@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::http::Api;
 use super::ledger::{self, Ledger};
 use super::machine::{self, Machine};
-use super::process::{self, Process};
+use super::process::{self, Finished, Process};
 use super::scratch;
 use super::tools::Release;
 
@@ -71,6 +71,11 @@ impl Settings {
         command.args(args).env("TIDEMILL_DB", &self.db).env_remove("TIDEMILL_SIDECAR");
         process::reach(&mut command, &self.environment);
         command
+    }
+
+    /// Runs a command that calls the node at an address, to its end.
+    pub(crate) fn tell(&self, node: &str, args: &[&str]) -> Finished {
+        process::finish("app", &mut self.command(&[args, &["--url", node]].concat()))
     }
 
     /// Starts it without waiting for anything.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A whole reply.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,16 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     /// The body as JSON, or as a string where it is none.
     pub(crate) body: Value,
+}
+
+impl Reply {
+    /// Asserts that the node refused, as what, and in which words.
+    #[track_caller]
+    pub(crate) fn assert_refused(&self, status: u16, kind: &str, words: &str) {
+        assert_eq!((self.status, &self.body["kind"]), (status, &json!(kind)), "{self:?}");
+        let message = self.body["message"].as_str().unwrap_or_default();
+        assert!(message.contains(words), "{words:?} is not in {message:?}");
+    }
 }
 
 /// A reply that goes on: its body as lines.
