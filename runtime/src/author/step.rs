@@ -13,7 +13,7 @@ use tidemill_model::limits::CHECKPOINT_BYTES_MAX;
 use tidemill_model::{Epoch, Json, OpId, OpName, PromiseId, RunId};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::bodies::Checkpointer;
+use crate::engine::bodies::{Checkpointer, Pulse};
 use crate::engine::promises::PromiseToken;
 use crate::error::{Error, ErrorKind};
 
@@ -35,6 +35,7 @@ pub(crate) struct Attempt {
     pub(crate) key: IdempotencyScope,
     pub(crate) state: Arc<StateMap>,
     pub(crate) token: CancellationToken,
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) last_checkpoint: Arc<Mutex<Option<Json>>>,
     pub(crate) checkpointer: Checkpointer,
     /// Set once a checkpoint is invalid: the attempt then fails whatever its body returns.
@@ -154,10 +155,19 @@ impl Step {
             let message = format!("the checkpoint of `{}` {why}", self.inner.name);
             Error::new(ErrorKind::Invalid, message)
         })?;
+        let recording = self.inner.pulse.recording();
         self.inner.checkpointer.record(&self.inner, json.clone()).await?;
+        drop(recording);
         let mut last = self.inner.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(json);
         Ok(())
+    }
+
+    /// Says that the body is alive, which restarts the time of [`Call::heartbeat`](crate::Call::heartbeat).
+    /// Nothing is recorded, so it costs next to nothing and may be called as often as one likes. A
+    /// [checkpoint](Step::checkpoint) says the same.
+    pub fn heartbeat(&self) {
+        self.inner.pulse.beat();
     }
 
     /// Makes a token with which its holder can answer a promise, and nothing else, until it expires: for

@@ -164,6 +164,58 @@ impl<T: DeserializeOwned> Call<T> {
         self
     }
 
+    /// Ends an attempt whose body gives no sign of life for this long: neither
+    /// [`Step::heartbeat`] nor [`Step::checkpoint`]. It ends as one that takes
+    /// [longer](Call::timeout) than it may. For a body that may take hours, but whose parts take
+    /// seconds. A closure of [`Ctx::run`] has no `Step`, so for it this is a timeout. Default: no
+    /// bound.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tidemill::{Ctx, Result, Retry, Step};
+    /// async fn copy(step: Step, pages: u32) -> Result<u32> {
+    ///     for _ in 0..pages {
+    ///         step.heartbeat(); // then fetch a page
+    ///     }
+    ///     Ok(pages)
+    /// }
+    ///
+    /// async fn mirror(ctx: Ctx, pages: u32) -> Result<u32> {
+    ///     let copy = ctx.step("copy", copy, pages).heartbeat(Duration::from_secs(30));
+    ///     Ok(copy.retry(Retry::attempts(5)).await?)
+    /// }
+    /// ```
+    pub fn heartbeat(mut self, limit: Duration) -> Call<T> {
+        if let Some(body) = self.body() {
+            body.heartbeat = Some(limit);
+        }
+        self
+    }
+
+    /// Fails the step, without an attempt, if its first one has not begun this long after the step's
+    /// start: because all threads of [`blocking`](Call::blocking) are taken, because the node does not
+    /// have its lease, or because no process had the run. The error's kind is
+    /// [`TimedOut`](crate::FailureKind::TimedOut), and there is no retry. Default: no bound.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tidemill::{Ctx, Result, Step};
+    /// async fn render(_: Step, page: u32) -> Result<u32> {
+    ///     Ok(page)
+    /// }
+    ///
+    /// async fn preview(ctx: Ctx, page: u32) -> Result<Option<u32>> {
+    ///     let render = ctx.step("render", render, page).blocking();
+    ///     Ok(render.begin_within(Duration::from_secs(5)).await.ok())
+    /// }
+    /// ```
+    pub fn begin_within(mut self, limit: Duration) -> Call<T> {
+        if let Some(body) = self.body() {
+            body.begin_within = Some(limit);
+        }
+        self
+    }
+
     /// Runs the body on a pool of threads for work that keeps a processor busy. The pool has as
     /// many threads as there are cores; further bodies wait for a free one.
     ///

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tidemill_model::{Event, Failure, FailureKind, Json, OpId, OpName, Timestamp};
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::execute::AttemptEnd;
 use super::progress::BodyProgress;
+use super::pulse::Pulse;
 use super::record::{Checkpointer, Entrance, record};
 use super::{StepBody, UnreadableInput};
 use crate::author::result::{failed, failure_of, shown_failure};
@@ -50,8 +52,49 @@ struct AttemptFailure {
 }
 
 impl Work {
-    /// Makes attempts until one counts, or nobody waits for the step any more.
+    /// Makes attempts until one counts, nobody waits for the step any more, or it is too late for the
+    /// first one.
     pub(super) async fn run(mut self) {
+        match self.body.begin_within.filter(|_| self.progress.begun() == 0) {
+            None => self.make_attempts().await,
+            Some(limit) => Box::pin(self.begin_within(limit)).await,
+        }
+    }
+
+    /// Ends the step if its first attempt has not begun this long after the step's start.
+    async fn begin_within(&mut self, limit: Duration) {
+        let progress = Arc::clone(&self.progress);
+        let engine = Arc::clone(&self.engine);
+        let end = self.facts.started_at.saturating_add(limit);
+        let missed = async {
+            if end > engine.clock.wall() {
+                tokio::select! {
+                    biased;
+                    () = engine.timers.sleep_until(end) => {}
+                    () = progress.began() => return std::future::pending().await,
+                }
+            }
+            // The log may say that it begins; then it does.
+            if !progress.take_untold() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let is_missed = tokio::select! {
+            biased;
+            () = missed => true,
+            () = self.make_attempts() => false,
+        };
+        if is_missed {
+            let message = format!("no attempt had begun {limit:?} after its start");
+            let error = Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() };
+            let (op, name) = (self.op, self.name.clone());
+            let end = Event::StepFailed { op, name, error, attempts: 0 };
+            self.say_failed(&end);
+            self.report(end);
+        }
+    }
+
+    async fn make_attempts(&mut self) {
         loop {
             if !self.ready().await {
                 break;
@@ -199,13 +242,14 @@ impl Work {
 
     /// Makes one attempt; `None` if it was no longer wanted and did not begin.
     async fn attempt(&mut self) -> Option<Result<Json, AttemptFailure>> {
-        let token = match self.body.timeout {
-            Some(_) => self.token.child_token(),
-            None => self.token.clone(),
+        let token = match self.is_bounded() {
+            true => self.token.child_token(),
+            false => self.token.clone(),
         };
-        let step = self.body.takes_step.then(|| self.step(token.clone()));
+        let pulse = Pulse::begin(&self.engine.clock);
+        let step = self.body.takes_step.then(|| self.step(token.clone(), Arc::clone(&pulse)));
         self.body_clock = self.engine.traces.clock(&self.engine.clock);
-        let ended = self.execute(step.clone(), token).await;
+        let ended = self.execute(step.clone(), (token, pulse)).await;
         let marked = |mark: fn(&Attempt) -> &AtomicBool| {
             step.as_ref().is_some_and(|step| mark(&step.inner).load(Ordering::Relaxed))
         };
@@ -232,11 +276,21 @@ impl Work {
                 let message = format!("it took longer than {timeout:?}");
                 failed(Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() })
             }
+            AttemptEnd::Silent => {
+                let limit = self.body.heartbeat.unwrap_or_default();
+                let message = format!("it gave no sign of life for {limit:?}");
+                failed(Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() })
+            }
             AttemptEnd::LetGo => None,
         }
     }
 
-    fn step(&self, token: CancellationToken) -> Step {
+    /// Whether an attempt can be ended before its step.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.body.timeout.is_some() || self.body.heartbeat.is_some()
+    }
+
+    fn step(&self, token: CancellationToken, pulse: Arc<Pulse>) -> Step {
         Step {
             inner: Arc::new(Attempt {
                 run: self.run.id.clone(),
@@ -247,6 +301,7 @@ impl Work {
                 key: self.engine.scope.clone(),
                 state: Arc::clone(&self.engine.state),
                 token,
+                pulse,
                 last_checkpoint: Arc::clone(&self.last_checkpoint),
                 checkpointer: Checkpointer { engine: Arc::clone(&self.engine) },
                 spoiled: AtomicBool::new(false),

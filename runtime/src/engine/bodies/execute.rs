@@ -11,10 +11,12 @@ use futures_util::FutureExt as _;
 use tidemill_eventlog::host;
 use tidemill_model::{Json, OpId, OpName, RunId, unix_ms};
 use tidemill_telemetry::log::{Doing, while_doing};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::Work;
+use super::pulse::Pulse;
 use super::{BeginBody, BodyFuture, UnreadableInput};
 use crate::author::result::BoxError;
 use crate::author::step::Step;
@@ -29,11 +31,13 @@ impl Work {
     pub(super) async fn execute(
         &mut self,
         step: Option<Step>,
-        token: CancellationToken,
+        (token, pulse): (CancellationToken, Arc<Pulse>),
     ) -> AttemptEnd {
-        let bound = self.body.timeout.map(|timeout| Bound {
+        let bound = self.is_bounded().then(|| Bound {
             timers: self.engine.timers.clone(),
-            timeout,
+            runtime: self.engine.runtime.clone(),
+            timeout: self.body.timeout,
+            heartbeat: self.body.heartbeat.map(|limit| (limit, Arc::clone(&pulse))),
             attempt: token,
             step: self.token.clone(),
         });
@@ -123,14 +127,18 @@ pub(super) enum AttemptEnd {
     Panicked(String),
     Unreadable(UnreadableInput),
     OutOfTime,
+    /// It gave no sign of life for too long.
+    Silent,
     /// It did not begin, because its step was dropped or the node is closing.
     LetGo,
 }
 
-/// How long an attempt may take, from when its body begins.
+/// How long an attempt may take, and stay silent, from when its body begins.
 struct Bound {
     timers: Timers,
-    timeout: Duration,
+    runtime: Handle,
+    timeout: Option<Duration>,
+    heartbeat: Option<(Duration, Arc<Pulse>)>,
     attempt: CancellationToken,
     step: CancellationToken,
 }
@@ -149,18 +157,31 @@ async fn bounded_body(body: BodyFuture, bound: Option<Bound>) -> AttemptEnd {
 }
 
 async fn within(body: impl Future<Output = AttemptEnd>, bound: Bound) -> AttemptEnd {
-    let Bound { timers, timeout, attempt, step } = bound;
-    let timer = timers.cancel_after(timeout, attempt.clone());
+    let Bound { timers, runtime, timeout, heartbeat, attempt, step } = bound;
+    let timer = timeout.map(|timeout| timers.cancel_after(timeout, attempt.clone()));
+    let watch = heartbeat.as_ref().map(|(limit, pulse)| {
+        // It may have waited for its thread since it was made.
+        pulse.beat();
+        pulse.watch(*limit, (timers.clone(), &runtime), attempt.clone())
+    });
+    let is_silent = || heartbeat.as_ref().is_some_and(|(_, pulse)| pulse.is_silent());
     let mut body = pin!(body);
     let ended = tokio::select! {
         biased;
         ended = &mut body => ended,
         // The token of a dropped step cancels its attempt, too; that body ends by itself.
         () = attempt.cancelled() => {
-            if step.is_cancelled() { body.await } else { AttemptEnd::OutOfTime }
+            match step.is_cancelled() {
+                true => body.await,
+                false if is_silent() => AttemptEnd::Silent,
+                false => AttemptEnd::OutOfTime,
+            }
         }
     };
-    timers.cancel(timer);
+    drop(watch);
+    if let Some(timer) = timer {
+        timers.cancel(timer);
+    }
     ended
 }
 

@@ -22,12 +22,13 @@
 //! error that comes after the token was cancelled, because that says nothing about the step (its
 //! child process may have got the signal, too); the body runs again.
 //!
-//! `attempts.rs` decides what follows an attempt, `execute.rs` runs one, and `record.rs` writes an
-//! attempt's own events.
+//! `attempts.rs` decides what follows an attempt, `execute.rs` runs one, `pulse.rs` hears whether its
+//! body is alive, and `record.rs` writes an attempt's own events.
 
 mod attempts;
 mod execute;
 mod progress;
+mod pulse;
 mod record;
 
 use std::future::Future;
@@ -52,6 +53,7 @@ use crate::author::step::Step;
 use crate::traces::BodyClock;
 use attempts::Work;
 use progress::BodyProgress;
+pub(crate) use pulse::Pulse;
 pub(crate) use record::Checkpointer;
 
 pub(crate) type BodyFuture = Pin<Box<dyn Future<Output = Result<Json, BoxError>> + Send>>;
@@ -84,6 +86,10 @@ pub(crate) struct StepBody {
     at: CallSite,
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
+    /// How long an attempt's body may give no sign of life.
+    pub(crate) heartbeat: Option<Duration>,
+    /// How long after the step's start its first attempt may begin.
+    pub(crate) begin_within: Option<Duration>,
     pub(crate) blocking: bool,
     /// Whether it belongs to a clean-up, which a cancel leaves alone.
     pub(crate) shielded: bool,
@@ -126,6 +132,8 @@ impl StepBody {
             at,
             retry: None,
             timeout: None,
+            heartbeat: None,
+            begin_within: None,
             blocking: false,
             shielded: false,
         }

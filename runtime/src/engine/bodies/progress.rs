@@ -8,6 +8,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidemill_model::Timestamp;
+use tokio::sync::Notify;
 
 use crate::engine::journal::StepFacts;
 
@@ -42,19 +43,24 @@ struct BodyState {
 
 /// Shared by a body and its driver.
 #[derive(Debug)]
-pub(crate) struct BodyProgress(Mutex<BodyState>);
+pub(crate) struct BodyProgress {
+    state: Mutex<BodyState>,
+    /// Notified when an attempt begins.
+    began: Notify,
+}
 
 impl BodyProgress {
     /// The progress of a body that begins with the attempt of these facts.
     pub(super) fn of(facts: &StepFacts) -> BodyProgress {
-        BodyProgress(Mutex::new(BodyState {
+        let state = BodyState {
             stage: Stage::Waits,
             attempt: 0,
             begun: facts.attempt.saturating_sub(1),
             finishes: facts.follows_cut_off,
             told: facts.begun,
             given_up: false,
-        }))
+        };
+        BodyProgress { state: Mutex::new(state), began: Notify::new() }
     }
 
     /// The body makes this attempt next.
@@ -81,7 +87,13 @@ impl BodyProgress {
             return false;
         }
         (state.stage, state.begun) = (Stage::Begun, attempt);
+        self.began.notify_one();
         true
+    }
+
+    /// Waits until an attempt begins.
+    pub(super) async fn began(&self) {
+        self.began.notified().await;
     }
 
     /// The attempt failed, and another one follows.
@@ -124,14 +136,17 @@ impl BodyProgress {
         Some(at)
     }
 
-    /// Takes the next attempt away from a body that has not begun it, because its run is paused. An
+    /// Takes the next attempt away from a body that has not begun it, because its run is paused or
+    /// because it is too late; `false` if it stays. An
     /// attempt whose beginning the log tells stays: taken away, it would look like one that a crash
     /// cut off.
-    pub(super) fn take_untold(&self) {
+    pub(super) fn take_untold(&self) -> bool {
         let mut state = self.lock();
-        if !state.told && matches!(state.stage, Stage::Waits | Stage::BacksOff(_)) {
+        let takes = !state.told && matches!(state.stage, Stage::Waits | Stage::BacksOff(_));
+        if takes {
             state.stage = Stage::Left;
         }
+        takes
     }
 
     /// Takes the next attempt away from a body that has not begun it, because its run is cancelled.
@@ -175,7 +190,7 @@ impl BodyProgress {
 
     fn lock(&self) -> MutexGuard<'_, BodyState> {
         // Nothing that runs under this lock panics.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -217,10 +232,10 @@ mod tests {
     fn a_pause_takes_no_attempt_whose_beginning_the_log_tells() {
         let told = progress(1, false);
         assert!(told.tells());
-        told.take_untold();
+        assert!(!told.take_untold());
         assert!(told.begins(1));
         told.failed();
-        told.take_untold();
+        assert!(told.take_untold());
         assert!(told.has_left() && !told.tells() && !told.begins(2));
     }
 

@@ -11,6 +11,7 @@ mod floats;
 mod fork;
 mod fork_promises;
 mod group;
+mod limits;
 mod long_turns;
 mod newer;
 mod odd_logs;
