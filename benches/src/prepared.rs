@@ -56,6 +56,7 @@ pub(crate) fn begun(workflow: &str, input: Json) -> anyhow::Result<[Event; 2]> {
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     };
     Ok([Event::RunCreated(Box::new(created)), Event::RunStarted { epoch: None, attempt: 1 }])
 }

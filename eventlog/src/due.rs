@@ -8,6 +8,7 @@
 //! | a child whose parent does not wait for it | `tidemill_runs_unwanted` |
 //! | a run that keeps signals | `tidemill_signals_kept` ([`crate::signals`]) |
 //! | a run with a timer that has run out | `tidemill_timers_by_time` |
+//! | a run whose deadline has passed | `tidemill_runs_by_deadline` |
 
 use rusqlite::{Connection, Params};
 use tidemill_model::{OpId, Parent, RunId, RunStatus, Seq, Timestamp};
@@ -153,6 +154,54 @@ pub(crate) fn list(connection: &Connection, sql: &str, params: impl Params) -> R
             at: at.ok_or_else(|| corrupt(&"its seq is negative"))?,
             run: RunId::new(&run).map_err(|e| corrupt(&e))?,
             parent: parent.zip(op.map_err(|e| corrupt(&e))?).map(|(run, op)| Parent { run, op }),
+        });
+    }
+    Ok(found)
+}
+
+/// A run that is cancelled at a moment if it has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDeadline {
+    /// The moment.
+    pub at: Timestamp,
+    /// The position of its start: with the moment, where the list continues after this run.
+    pub seq: Seq,
+    /// The run.
+    pub run: RunId,
+}
+
+/// The next deadlines of runs that have neither ended nor been asked to, after a place in the order of
+/// their moments. Those of parked runs are left out: only a person lets a parked run do anything.
+///
+/// # Errors
+/// As [`in_status`].
+pub fn deadlines(
+    connection: &Connection,
+    after: Option<&RunDeadline>,
+    limit: u32,
+) -> Result<Vec<RunDeadline>> {
+    let failed = |e| sqlite("read the deadlines of runs", e);
+    let sql = "SELECT deadline, seq, run FROM tidemill_runs INDEXED BY tidemill_runs_by_deadline \
+               WHERE deadline IS NOT NULL AND ended_seq IS NULL AND cancel_seq IS NULL \
+               AND (deadline, seq) > (?1, ?2) \
+               AND NOT EXISTS (SELECT 1 FROM events b WHERE b.seq = blocked_seq \
+                 AND b.data ->> '$.reason.kind' = 'parked') \
+               ORDER BY deadline, seq LIMIT ?3";
+    let (at, seq) = after.map_or_else(Default::default, |it| (it.at.to_string(), to_sql(it.seq)));
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query((at, seq, limit)).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let (at, run): (String, String) =
+            (row.get(0).map_err(failed)?, row.get(2).map_err(failed)?);
+        let corrupt = |what: &dyn std::fmt::Display| {
+            Error::corrupt(format!("the deadline of run `{run}` is unreadable: {what}"))
+        };
+        found.push(RunDeadline {
+            at: at.parse().map_err(|e| corrupt(&e))?,
+            seq: from_sql(row.get(1).map_err(failed)?)
+                .ok_or_else(|| corrupt(&"its seq is negative"))?,
+            run: RunId::new(&run).map_err(|e| corrupt(&e))?,
         });
     }
     Ok(found)

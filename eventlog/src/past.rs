@@ -96,6 +96,7 @@ fn row_of(then: &Connection, state: &RunState) -> Result<RunRow> {
         blocked_seq: Some(state.last_seq).filter(|_| state.status == RunStatus::Blocked),
         custom_status_seq: None,
         cancel_seq: None,
+        deadline: state.created.deadline(state.created_at).map(|at| at.to_string()),
         parent: state.created.parent.clone(),
         labels: projection::labels_json(&state.created.labels),
         awaited: None,

@@ -133,8 +133,9 @@ fn create_run(
     created: &RunCreated,
 ) -> Result<()> {
     let sql = "INSERT INTO tidemill_runs \
-               (seq, run, workflow, status, created_at, parent, parent_op, labels, awaited) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?6 IS NOT NULL)";
+               (seq, run, workflow, status, created_at, parent, parent_op, labels, awaited, \
+                deadline) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?6 IS NOT NULL, ?9)";
     let params = (
         to_sql(at.seq),
         run.as_str(),
@@ -144,6 +145,7 @@ fn create_run(
         created.parent.as_ref().map(|parent| parent.run.as_str()),
         created.parent.as_ref().map(|parent| parent.op.get()),
         labels_json(&created.labels),
+        created.deadline(at.ts).map(|at| at.to_string()),
     );
     execute_one(connection, sql, params)
 }
@@ -172,7 +174,8 @@ fn execute_one(connection: &Connection, sql: &str, params: impl rusqlite::Params
 pub(crate) fn write_run(connection: &Connection, run: &str, row: &RunRow) -> Result<()> {
     let sql = "INSERT INTO tidemill_runs (seq, run, workflow, status, created_at, ended_seq, \
                blocked_seq, parent, parent_op, labels, awaited, custom_status_seq, \
-               cancel_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+               cancel_seq, deadline) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     let params = (
         to_sql(row.seq),
         run,
@@ -187,6 +190,7 @@ pub(crate) fn write_run(connection: &Connection, run: &str, row: &RunRow) -> Res
         row.awaited.unwrap_or(false),
         row.custom_status_seq.map(to_sql),
         row.cancel_seq.map(to_sql),
+        &row.deadline,
     );
     execute_one(connection, sql, params)
 }
@@ -221,6 +225,8 @@ pub struct RunRow {
     pub custom_status_seq: Option<Seq>,
     /// The event that says who asked it to end: `cancel_requested`, or else `cancel_held`.
     pub cancel_seq: Option<Seq>,
+    /// When it is cancelled if it has not ended, as text.
+    pub deadline: Option<String>,
     /// Who started it as a child.
     pub parent: Option<Parent>,
     /// Its labels as JSON text.
@@ -263,7 +269,7 @@ pub fn stored(connection: &Connection) -> Result<Projections> {
     let failed = |e| sqlite("read the projections", e);
     let mut found = Projections::default();
     let sql = "SELECT run, seq, workflow, status, created_at, ended_seq, blocked_seq, parent, \
-               parent_op, labels, awaited, custom_status_seq, cancel_seq FROM tidemill_runs";
+               parent_op, labels, awaited, custom_status_seq, cancel_seq, deadline FROM tidemill_runs";
     let mut statement = connection.prepare(sql).map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
@@ -299,6 +305,7 @@ fn run_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RunRow> {
         awaited: row.get(10)?,
         custom_status_seq: seq(11)?,
         cancel_seq: seq(12)?,
+        deadline: row.get(13)?,
     })
 }
 
@@ -439,6 +446,7 @@ impl OpenRun {
             awaited: Some(false),
             custom_status_seq: self.custom_status_seq,
             cancel_seq: self.cancel_seq,
+            deadline: state.created.deadline(state.created_at).map(|at| at.to_string()),
         }
     }
 

@@ -155,6 +155,7 @@ mod tests {
                 durability: Durability::Local,
                 by: None,
                 forked: None,
+                within_ms: None,
             };
             self.write(run, &Event::RunCreated(Box::new(created)), RunStatus::Suspended);
         }

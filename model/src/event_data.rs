@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,7 @@ use crate::failure::head;
 use crate::json::Json;
 use crate::name::{Invalid, NodeId, OpName, RunId};
 use crate::position::{Epoch, OpId, Seq};
+use crate::time::Timestamp;
 use crate::token::InstanceId;
 
 /// The process that opened the file in a new epoch: the first event of each epoch.
@@ -49,9 +51,17 @@ pub struct RunCreated {
     /// The run whose history it began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked: Option<Forked>,
+    /// How long it may take, in milliseconds; then it is cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u64>,
 }
 
 impl RunCreated {
+    /// When the run is cancelled if it has not ended, if this event was written at `created_at`.
+    pub fn deadline(&self, created_at: Timestamp) -> Option<Timestamp> {
+        self.within_ms.map(|ms| created_at.saturating_add(Duration::from_millis(ms)))
+    }
+
     /// What the random numbers of its own part come from: of all of it, unless it is a fork.
     pub fn own_seed(&self) -> Seed {
         self.forked.as_ref().map_or(self.seed, |forked| forked.seed)
@@ -122,6 +132,9 @@ pub struct Requester {
     /// its child, or it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<RunId>,
+    /// The run's own deadline, which has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
 }
 
 impl Requester {
@@ -151,23 +164,30 @@ impl Requester {
             }
             text => Ok(text.filter(|text| !text.trim().is_empty())),
         };
-        let Requester { by, reason, parent } = self;
-        Ok(Requester { by: text("`by`", by)?, reason: text("`reason`", reason)?, parent })
+        let Requester { by, reason, parent, deadline } = self;
+        let (by, reason) = (text("`by`", by)?, text("`reason`", reason)?);
+        Ok(Requester { by, reason, parent, deadline })
     }
 
     /// The run that started this one.
     pub fn parent(run: &RunId) -> Requester {
         Requester { parent: Some(run.clone()), ..Requester::default() }
     }
+
+    /// The run's deadline.
+    pub fn deadline(at: Timestamp) -> Requester {
+        Requester { deadline: Some(at), ..Requester::default() }
+    }
 }
 
-/// ` by alice: wrong input`, ` by its parent sweep-1`, or nothing.
+/// ` by alice: wrong input`, ` by its parent sweep-1`, ` by its deadline, …`, or nothing.
 impl fmt::Display for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.by, &self.parent) {
-            (Some(by), _) => write!(f, " by {by}")?,
-            (None, Some(parent)) => write!(f, " by its parent {parent}")?,
-            (None, None) => {}
+        match (&self.by, &self.parent, &self.deadline) {
+            (Some(by), _, _) => write!(f, " by {by}")?,
+            (None, Some(parent), _) => write!(f, " by its parent {parent}")?,
+            (None, None, Some(at)) => write!(f, " by its deadline, {at}")?,
+            (None, None, None) => {}
         }
         self.reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
     }

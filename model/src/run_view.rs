@@ -137,6 +137,12 @@ pub struct RunView {
     /// The run whose history it began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked: Option<ForkedView>,
+    /// Who started it, as they said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When it is cancelled if it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// When its effects may be released.
@@ -266,6 +272,7 @@ impl RunView {
         let page = OperationPage::of(&state, request);
         let activity = Some(state.activity()).filter(|activity| activity.open() > 0);
         let blocked = state.block_reason();
+        let deadline = state.created.deadline(state.created_at);
         RunView {
             id: state.id,
             workflow: state.created.workflow,
@@ -278,6 +285,8 @@ impl RunView {
             epoch: state.head.epoch,
             parent: state.created.parent,
             forked: state.created.forked.map(ForkedView::of),
+            deadline,
+            by: state.created.by,
             labels: state.created.labels,
             durability: state.created.durability,
             app_version: state.created.app_version,

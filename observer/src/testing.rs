@@ -39,6 +39,7 @@ pub(crate) fn created(workflow: &str, input: &str, parent: Option<Parent>) -> Ev
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }))
 }
 

@@ -151,6 +151,7 @@ fn append_run(connection: &rusqlite::Connection, appender: &mut Appender, run: &
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }));
     let transaction = connection.unchecked_transaction().unwrap();
     let appended = appender.append(&transaction, now(), Some(&run), &event).unwrap();

@@ -110,6 +110,7 @@ impl File {
             durability: Durability::Local,
             by: None,
             forked: None,
+            within_ms: None,
         };
         self.put(run, &Event::RunCreated(Box::new(created)));
         self.put(run, &Event::RunStarted { epoch: None, attempt: 1 });

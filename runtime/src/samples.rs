@@ -16,5 +16,6 @@ pub(crate) fn created() -> RunCreated {
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }
 }

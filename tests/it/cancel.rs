@@ -355,3 +355,28 @@ fn a_thousand_sleeping_runs_are_cancelled() {
     assert_eq!(with_status("cancelled"), 1000);
     assert_eq!(app.shut_down(), 0);
 }
+
+/// Its time is over while no process has it, in the middle of its charge.
+#[test]
+fn a_run_that_is_late_when_its_node_comes_back_is_undone_once() {
+    let ledger = Ledger::new();
+    let settings = settings(&ledger);
+    let mut app = settings.start();
+    let body = json!({ "workflow": "order", "input": {}, "id": "r1", "within": "2s" });
+    let reply = app.api().post("/v1/runs", &body).expect("the node answers");
+    assert_eq!(reply.status, 201, "{reply:?}");
+    let deadline = reply.body["deadline"].clone();
+    assert!(deadline.is_string(), "{reply:?}");
+    wait::until_true("the charge", BOUND, || ledger.count("r1", "charge", "begin") == 1);
+    app.kill();
+    wait::pause(SECOND * 2);
+    app = settings.start();
+    let run = app.api().wait_ended("r1", BOUND);
+    assert_eq!(run["status"], "cancelled", "{run:#}");
+    assert_eq!(run["cancel"]["deadline"], deadline, "{run:#}");
+    assert_eq!(run["cancel"]["by"], Value::Null, "no person did it: {run:#}");
+    let refunds = ledger.entries().into_iter().filter(|entry| entry.what.starts_with("refunded"));
+    assert_eq!(refunds.count(), 1);
+    assert_eq!(app.shut_down(), 0, "{}", app.log());
+    assert_eq!(sqlite::integrity(settings.db()), "ok");
+}

@@ -29,6 +29,7 @@ fn created() -> Event {
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }))
 }
 

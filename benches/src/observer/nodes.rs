@@ -68,6 +68,7 @@ fn created(workflow: &str, input: Json, run: u32, parent: Option<Parent>) -> any
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     })))
 }
 

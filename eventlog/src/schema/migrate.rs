@@ -56,8 +56,11 @@ CREATE INDEX tidemill_runs_unwanted ON tidemill_runs (seq)
 
 const TO_3: &str = "ALTER TABLE tidemill_runs ADD COLUMN cancel_seq INTEGER;";
 
-/// No version before recorded a signal or a promise.
+/// No version before recorded a signal, a promise or a deadline.
 const TO_4: &str = "
+ALTER TABLE tidemill_runs ADD COLUMN deadline TEXT;
+CREATE INDEX tidemill_runs_by_deadline ON tidemill_runs (deadline, seq)
+  WHERE deadline IS NOT NULL AND ended_seq IS NULL AND cancel_seq IS NULL;
 CREATE TABLE tidemill_signals (
   run       TEXT NOT NULL,
   number    INTEGER NOT NULL,

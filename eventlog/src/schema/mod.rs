@@ -11,7 +11,7 @@
 //!
 //! | view | one row for each | columns |
 //! |---|---|---|
-//! | `runs` | run | `run, workflow, status, created_at, updated_at, ended_at, duration_ms, parent, parent_op, labels, input, output, error, blocked, custom_status, cancel` |
+//! | `runs` | run | `run, workflow, status, created_at, updated_at, ended_at, duration_ms, parent, parent_op, labels, input, output, error, blocked, custom_status, cancel, deadline` |
 //! | `children` | run that another run started | `parent, parent_op, run, workflow, status, created_at, ended_at, duration_ms, input, output, error` |
 //! | `steps` | step of a run | `run, op, name, status, attempts, started_at, ended_at, duration_ms, input, output, error, last_checkpoint` |
 //! | `attempts` | attempt of a step | `run, op, name, attempt, status, started_at, ended_at, duration_ms, error` |
@@ -31,7 +31,7 @@
 //! | 1 | 0.1.0 | |
 //! | 2 | 0.2.0 | `tidemill_runs.awaited` and `custom_status_seq`, three indexes; views `attempts` and `children`; columns `duration_ms`, `custom_status` |
 //! | 3 | 0.2.0 | `tidemill_runs.cancel_seq`; column `cancel` of `runs`; status `cancelled` of steps and timers |
-//! | 4 | 0.2.0 | `tidemill_signals`, `tidemill_promises`; view `promises`; columns `number`, `key`, `sender`, `taken_at` of `signals` |
+//! | 4 | 0.2.0 | `tidemill_signals`, `tidemill_promises`, `tidemill_runs.deadline`; view `promises`; column `deadline` of `runs`; columns `number`, `key`, `sender`, `taken_at` of `signals` |
 //!
 //! An app migrates its file when it opens it ([`migrate`]). A connection that only reads an older
 //! file sees the newest views: temporary ones of the connection stand in for what the file lacks.
@@ -124,7 +124,7 @@ fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i32> {
 const STAND_IN_FOR_1: &str = "
 CREATE TEMP VIEW tidemill_runs AS
 SELECT seq, run, workflow, status, created_at, ended_seq, blocked_seq, parent, parent_op, labels,
-  NULL AS awaited, NULL AS custom_status_seq, NULL AS cancel_seq
+  NULL AS awaited, NULL AS custom_status_seq, NULL AS cancel_seq, NULL AS deadline
 FROM main.tidemill_runs;
 ";
 
@@ -132,13 +132,19 @@ FROM main.tidemill_runs;
 const STAND_IN_FOR_2: &str = "
 CREATE TEMP VIEW tidemill_runs AS
 SELECT seq, run, workflow, status, created_at, ended_seq, blocked_seq, parent, parent_op, labels,
-  awaited, custom_status_seq, NULL AS cancel_seq
+  awaited, custom_status_seq, NULL AS cancel_seq, NULL AS deadline
 FROM main.tidemill_runs;
+";
+
+/// What a reader of version 3 lacks: no run of such a file has a deadline.
+const STAND_IN_FOR_3: &str = "
+CREATE TEMP VIEW tidemill_runs AS
+SELECT *, NULL AS deadline FROM main.tidemill_runs;
 ";
 
 /// What a reader of every older version lacks: no signal or promise was recorded in such a
 /// file.
-const STAND_IN_FOR_3: &str = "
+const STAND_IN_FOR_OLDER: &str = "
 CREATE TEMP VIEW tidemill_signals AS
 SELECT '' AS run, 0 AS number, '' AS name, 0 AS seq, NULL AS key, 0 AS bytes, NULL AS op,
   NULL AS taken_seq WHERE 0;
@@ -153,11 +159,11 @@ pub(crate) fn stand_in(connection: &Connection, version: i32) -> rusqlite::Resul
     if version >= SCHEMA_VERSION {
         return Ok(());
     }
-    let mut sql = STAND_IN_FOR_3.to_owned();
+    let mut sql = STAND_IN_FOR_OLDER.to_owned();
     sql.push_str(match version {
         1 => STAND_IN_FOR_1,
         2 => STAND_IN_FOR_2,
-        _ => "",
+        _ => STAND_IN_FOR_3,
     });
     for (name, create) in views() {
         if migrate::is_ours(connection, name)? || !is_taken(connection, name)? {

@@ -43,7 +43,8 @@ CREATE TABLE tidemill_runs (
   labels      TEXT NOT NULL,
   awaited     INTEGER NOT NULL DEFAULT 0,  -- 1 while the run that started it waits for its end
   custom_status_seq INTEGER,               -- of the newest status that its code set
-  cancel_seq  INTEGER               -- of cancel_requested, or else of cancel_held
+  cancel_seq  INTEGER,              -- of cancel_requested, or else of cancel_held
+  deadline    TEXT                  -- when it is cancelled if it has not ended
 ) STRICT;
 CREATE INDEX tidemill_runs_by_status ON tidemill_runs (status, seq);
 CREATE INDEX tidemill_runs_by_workflow ON tidemill_runs (workflow, seq);
@@ -53,6 +54,9 @@ CREATE INDEX tidemill_runs_unobserved ON tidemill_runs (seq)
   WHERE awaited = 1 AND ended_seq IS NOT NULL;
 CREATE INDEX tidemill_runs_unwanted ON tidemill_runs (seq)
   WHERE awaited = 0 AND ended_seq IS NULL AND parent IS NOT NULL;
+-- Runs that are still to be cancelled at their deadline.
+CREATE INDEX tidemill_runs_by_deadline ON tidemill_runs (deadline, seq)
+  WHERE deadline IS NOT NULL AND ended_seq IS NULL AND cancel_seq IS NULL;
 
 CREATE TABLE tidemill_timers (
   run     TEXT NOT NULL,

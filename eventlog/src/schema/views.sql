@@ -9,7 +9,8 @@ SELECT r.run, r.workflow, r.status, r.created_at,
   e.data -> '$.error' AS error,
   b.data -> '$.reason' AS blocked,
   u.data -> '$.value' AS custom_status,
-  x.data -> '$.requester' AS cancel
+  x.data -> '$.requester' AS cancel,
+  r.deadline
 FROM tidemill_runs r
 LEFT JOIN events c ON c.seq = r.seq
 LEFT JOIN events e ON e.seq = r.ended_seq

@@ -55,6 +55,7 @@ fn created(parent: Option<Parent>) -> Event {
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }))
 }
 

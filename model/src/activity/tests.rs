@@ -37,6 +37,7 @@ fn fold(events: &[Event]) -> RunState {
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }));
     let id = RunId::new("r").unwrap();
     let mut state = RunState::create(&id, seq(1), second(1), &created).unwrap();

@@ -25,7 +25,7 @@ fn failure() -> Failure {
 }
 
 fn requester() -> Requester {
-    Requester { by: Some("ada".into()), reason: Some("wrong input".into()), parent: None }
+    Requester { by: Some("ada".into()), reason: Some("wrong input".into()), ..Requester::default() }
 }
 
 pub(crate) fn sample(kind: EventKind) -> Event {
@@ -52,6 +52,7 @@ pub(crate) fn sample(kind: EventKind) -> Event {
             durability: Durability::Local,
             by: None,
             forked: None,
+            within_ms: None,
         })),
         EventKind::RunStarted => {
             Event::RunStarted { epoch: Some(Epoch::new(2).unwrap()), attempt: 1 }
@@ -221,6 +222,11 @@ fn with_optional_fields() -> Vec<(&'static str, Event)> {
             })),
         ),
         ("run_created-forked", forked()),
+        ("run_created-within", within()),
+        (
+            "cancel_held-deadline",
+            Event::CancelHeld { requester: Requester::deadline(at(1_000_000)) },
+        ),
         ("run_failed-terminated", Event::RunFailed { error: failure(), terminated: true }),
         ("step_started-queued", Event::StepStarted { op, name: name.clone(), input, queued: true }),
         (
@@ -238,6 +244,12 @@ fn with_optional_fields() -> Vec<(&'static str, Event)> {
         ("step_restarted-stop", restarted(ProcessEnd::Stop, true)),
         ("step_restarted-lost", restarted(ProcessEnd::Lost, false)),
     ]
+}
+
+fn within() -> Event {
+    let Event::RunCreated(mut created) = sample(EventKind::RunCreated) else { unreachable!() };
+    created.within_ms = Some(600_000);
+    Event::RunCreated(created)
 }
 
 fn forked() -> Event {

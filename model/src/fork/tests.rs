@@ -43,6 +43,7 @@ fn created() -> Event {
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }))
 }
 

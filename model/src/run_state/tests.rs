@@ -33,6 +33,7 @@ impl Script {
             durability: Durability::Local,
             by: None,
             forked: None,
+            within_ms: None,
         }));
         let seq = Seq::ZERO.next();
         let id = RunId::new("r").unwrap();

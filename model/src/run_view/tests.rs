@@ -78,6 +78,7 @@ fn fold(id: &str, parent: Option<Parent>, events: &[Event]) -> RunState {
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }));
     let mut state = RunState::create(&run_id(id), seq(1), second(1), &created).unwrap();
     let started = Event::RunStarted { epoch: Some(Epoch::FIRST), attempt: 1 };

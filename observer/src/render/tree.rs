@@ -119,7 +119,11 @@ impl Tree<'_> {
     }
 
     fn facts(&mut self, view: &RunView) {
-        self.field("created", &view.created_at.to_string());
+        let by = view.by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+        self.field("created", &format!("{}{}", view.created_at, short(&by, ERROR_CHARS_MAX)));
+        if let Some(deadline) = view.deadline.filter(|_| !view.status.is_final()) {
+            self.field("deadline", &deadline.to_string());
+        }
         if view.attempt > 1 {
             let epoch = view.epoch.map_or_else(String::new, |e| format!(", now in epoch {e}"));
             self.field("run by", &format!("{} processes{epoch}", view.attempt));

@@ -126,6 +126,7 @@ fn by(site: &Site, requester: &Requester) -> Markup {
         @if let Some(parent) = &requester.parent {
             " by its parent " a href=(site.run(parent.as_str())) { (parent) }
         }
+        @if let Some(at) = requester.deadline { " by its deadline, " (words::time(at)) }
     }
 }
 

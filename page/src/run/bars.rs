@@ -238,6 +238,7 @@ mod tests {
             durability: Durability::Local,
             by: None,
             forked: None,
+            within_ms: None,
         }));
         let id = RunId::new("r").unwrap();
         let mut state = RunState::create(&id, Seq::new(1).unwrap(), at(1), &created).unwrap();

@@ -88,6 +88,10 @@ impl RunPage {
             p.facts {
                 span { "workflow " b { (run.workflow) } }
                 span { "started " b { (words::time(run.created_at)) } " (" (words::ago(run.created_at, site.now)) ")" }
+                @if let Some(by) = &run.by { span { "started by " b { (by) } } }
+                @if let Some(at) = run.deadline && !run.status.is_final() {
+                    span { "may take until " b { (words::time(at)) } }
+                }
                 @if let Some(ms) = run.duration_ms { span { "took " b { (words::duration(ms)) } } }
                 @if let Some(waits) = &self.waits { span { (waits.html(site.now)) } }
                 @if let Some(parent) = &run.parent {

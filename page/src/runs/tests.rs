@@ -26,6 +26,7 @@ fn a_list_is_bounded_and_hostile_text_is_text() {
             durability: Durability::Local,
             by: None,
             forked: None,
+            within_ms: None,
         };
         file.put(&run, &Event::RunCreated(Box::new(created)));
         let message = format!("{HOSTILE}{}", "m".repeat(100_000));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +51,22 @@ impl<Out> Start<Out> {
     /// Who starts the run: an approval can [ask somebody else](crate::ApprovalWait::not_by_starter).
     pub fn by(mut self, by: &str) -> Start<Out> {
         self.request = self.request.map(|request| request.by(by));
+        self
+    }
+
+    /// Cancels the run if it has not ended this long after its start: [`StartRequest::within`].
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn square(_: tidemill::Ctx, n: u64) -> tidemill::Result<u64> { Ok(n * n) }
+    /// # async fn example(node: tidemill::Node) -> tidemill::Result<()> {
+    /// let run = node.start(square, 3).within(Duration::from_secs(600)).await?;
+    /// # drop(run);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn within(mut self, time: Duration) -> Start<Out> {
+        self.request = self.request.map(|request| request.within(time));
         self
     }
 

@@ -465,6 +465,9 @@ impl Driver {
                 }
             }
         }
+        if created.within_ms.is_some() {
+            self.engine.deadlines.look();
+        }
         if let Some(parent) = &created.parent {
             self.tell_parent(parent, &created.workflow, &ended).await;
         }

@@ -37,6 +37,9 @@ impl Engine {
     /// Loads a run whose creation is durable: at once, if few others are being loaded.
     pub(crate) fn adopt(self: &Arc<Self>, id: &RunId, seq: Seq, created: Box<RunCreated>) {
         self.scope_of_runs.add(id);
+        if created.within_ms.is_some() {
+            self.deadlines.look();
+        }
         match Arc::clone(&self.loads).try_acquire_owned() {
             Ok(place) => {
                 let first = Next::first(seq, self.clock.wall(), created);
@@ -49,6 +52,7 @@ impl Engine {
     /// The same for a run that was sent a signal with its creation: it begins with that in its log.
     pub(crate) fn adopt_with_log(&self, id: &RunId) {
         self.scope_of_runs.add(id);
+        self.deadlines.look();
         self.feeder.push(id.clone());
     }
 }

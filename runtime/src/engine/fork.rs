@@ -119,7 +119,7 @@ impl ForkRequest {
                  {PAYLOAD_BYTES_MAX}: keep large data in your own storage and pass its key"
             )));
         }
-        Ok(Requester { by, reason, parent: None }.checked()?)
+        Ok(Requester { by, reason, ..Requester::default() }.checked()?)
     }
 }
 
@@ -302,6 +302,7 @@ fn new_child(
         durability: parent.durability,
         by: parent.by.clone(),
         forked: None,
+        within_ms: None,
     };
     Ok(NewRun::new(id, Box::new(created)))
 }

@@ -259,6 +259,8 @@ impl Node {
     /// `Unavailable` if nothing can be written now.
     pub async fn resume(&self, run: &RunId) -> Result<(), Error> {
         self.engine.resume(run).await?;
+        // A parked run has a deadline again.
+        self.engine.deadlines.look();
         self.engine.gate().opened().await
     }
 
@@ -350,7 +352,7 @@ impl Node {
     }
 
     async fn ask(&self, run: &RunId, verb: Verb, by: Requester) -> Result<RunStatus, Error> {
-        let by = Requester { parent: None, ..by.checked()? };
+        let by = Requester { parent: None, deadline: None, ..by.checked()? };
         // In a task of its own: what was asked is done even if the caller goes.
         let (engine, id) = (Arc::clone(&self.engine), run.clone());
         let asked = async move { engine.ask(&id, verb, by).await };

@@ -15,6 +15,7 @@ pub(crate) mod cell;
 mod check;
 pub(crate) mod clock;
 mod closing;
+mod deadlines;
 pub(crate) mod driver;
 mod feeder;
 mod fork;
@@ -68,6 +69,7 @@ use app_lock::AppLock;
 use bodies::{RunningBody, StepBody};
 pub(crate) use check::Checker;
 use clock::Clock;
+use deadlines::Deadlines;
 use driver::Next;
 use feeder::Feeder;
 pub use fork::{ForkRequest, ForkedRun};
@@ -125,6 +127,7 @@ pub(crate) struct Engine {
     /// Which runs this process continues.
     pub(crate) scope_of_runs: Scope,
     pub(crate) alarm: Alarm,
+    pub(crate) deadlines: Deadlines,
     pub(crate) feeder: Feeder,
     /// Which blocked runs this process still has to try again.
     pub(crate) retries: Retries,

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::alarm::{self, Alarm};
 use super::app_lock::AppLock;
 use super::clock::Clock;
+use super::deadlines::{self, Deadlines};
 use super::driver::{Next, READ_PAUSE};
 use super::feeder::{self, Feeder};
 use super::line::Line;
@@ -106,6 +107,7 @@ pub(super) async fn open(
         registry: Arc::default(),
         scope_of_runs,
         alarm: Alarm::default(),
+        deadlines: Deadlines::default(),
         feeder: Feeder::default(),
         retries,
         loads: Arc::new(Semaphore::new(loads_max)),
@@ -117,6 +119,7 @@ pub(super) async fn open(
     });
     engine.spawn(take_up(Arc::clone(&engine)));
     engine.spawn(alarm::watch(Arc::clone(&engine)));
+    engine.spawn(deadlines::watch(Arc::clone(&engine)));
     engine.spawn(feeder::feed(Arc::clone(&engine)));
     if engine.scope_of_runs.is_all() && !engine.app.retention.keeps_all() {
         engine.spawn(retention::watch(Arc::clone(&engine)));

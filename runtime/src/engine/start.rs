@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_model::limits::{LABELS_MAX, PAYLOAD_BYTES_MAX};
-use tidemill_model::{Durability, Json, OpName, RunCreated, RunId, Seed, Signal};
+use tidemill_model::{Durability, Json, OpName, RunCreated, RunId, Seed, Signal, unix_ms};
 
 use super::Engine;
 use super::clock::Clock;
@@ -19,12 +20,15 @@ use crate::store::writer::{Creation, NewRun};
 /// The longest name of who starts a run.
 const BY_BYTES_MAX: usize = 200;
 
+/// The longest time that a run can be given: a hundred years. Who means longer sets no limit.
+const WITHIN_MAX: Duration = Duration::from_secs(36_525 * 86_400);
+
 /// Checks a request and returns the run that it asks for.
 pub(super) fn validate(
     engine: &Engine,
     request: StartRequest,
 ) -> Result<(NewRun, Option<Signal>), Error> {
-    let StartRequest { workflow, input, id, labels, by, signal } = request;
+    let StartRequest { workflow, input, id, labels, by, within, signal } = request;
     let (workflow, registered) = known_workflow(&engine.app, &workflow)?;
     let bytes = input.as_str().len();
     if bytes > PAYLOAD_BYTES_MAX {
@@ -50,6 +54,7 @@ pub(super) fn validate(
         durability: Durability::Local,
         by: check_by(by)?,
         forked: None,
+        within_ms: within.map(check_within).transpose()?,
     };
     Ok((NewRun::new(id, Box::new(created)), signal))
 }
@@ -63,6 +68,17 @@ fn check_by(by: Option<String>) -> Result<Option<String>, Error> {
         }
         by => Ok(by),
     }
+}
+
+/// How long a run may take, in milliseconds.
+fn check_within(within: Duration) -> Result<u64, Error> {
+    if within < Duration::from_millis(1) || within > WITHIN_MAX {
+        let days = WITHIN_MAX.as_secs() / 86_400;
+        return Err(Error::invalid(format!(
+            "`within` is {within:?}: a run may be given 1ms to {days}d"
+        )));
+    }
+    Ok(unix_ms(within))
 }
 
 /// The workflow of this name.

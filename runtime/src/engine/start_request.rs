@@ -1,9 +1,10 @@
 //! What a caller says of a run that it wants started.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
-use tidemill_model::Json;
+use tidemill_model::{Json, unix_ms};
 
 use super::signals::SignalRequest;
 use crate::author::{WorkflowNames, WorkflowRef};
@@ -22,6 +23,8 @@ pub struct StartRequest {
     pub labels: BTreeMap<String, String>,
     /// Who starts it, in at most 200 bytes.
     pub by: Option<String>,
+    /// How long it may take, from when it is started; then it is cancelled. `None` for as long as it takes.
+    pub within: Option<Duration>,
     /// What the run is sent in the same commit, also if it exists.
     pub signal: Option<SignalRequest>,
 }
@@ -35,7 +38,8 @@ impl StartRequest {
         let input = Json::of(&input)
             .map_err(|e| Error::new(ErrorKind::Invalid, format!("the input has no JSON: {e}")))?;
         let (workflow, labels) = (workflow.to_owned(), BTreeMap::new());
-        Ok(StartRequest { workflow, input, id: None, labels, by: None, signal: None })
+        let (id, by, within, signal) = (None, None, None, None);
+        Ok(StartRequest { workflow, input, id, labels, by, within, signal })
     }
 
     /// A request for a run of a workflow that is named by its function or a text.
@@ -53,9 +57,10 @@ impl StartRequest {
 
     /// The body of `POST /v1/runs`. The input is as it was given, so that a number keeps its digits.
     pub(crate) fn to_json(&self) -> String {
-        let StartRequest { workflow, input, id, labels, by, signal } = self;
+        let StartRequest { workflow, input, id, labels, by, within, signal } = self;
         let mut head = serde_json::json!({ "workflow": workflow, "labels": labels });
-        for (name, text) in [("id", id), ("by", by)] {
+        let within = within.map(|within| format!("{}ms", unix_ms(within)));
+        for (name, text) in [("id", id), ("by", by), ("within", &within)] {
             if let (Some(text), Some(head)) = (text, head.as_object_mut()) {
                 head.insert(name.to_owned(), text.as_str().into());
             }
@@ -83,6 +88,14 @@ impl StartRequest {
     #[must_use]
     pub fn by(self, by: &str) -> StartRequest {
         StartRequest { by: Some(by.to_owned()), ..self }
+    }
+
+    /// Cancels the run if it has not ended this long after its start, in whole milliseconds: whatever it
+    /// does then, and with its children. It may clean up ([`Ctx::cleanup`](crate::Ctx::cleanup)), which
+    /// has no bound.
+    #[must_use]
+    pub fn within(self, time: Duration) -> StartRequest {
+        StartRequest { within: Some(time), ..self }
     }
 
     /// Sends the run a signal in the commit that creates it, or now if it exists.

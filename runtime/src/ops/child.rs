@@ -184,6 +184,7 @@ pub(super) fn create(
         durability: core.created.durability,
         by: core.created.by.clone(),
         forked: None,
+        within_ms: None,
     };
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
-use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
+use tidemill_eventlog::due::{self, DueRun, RunDeadline, WaitingTimer};
 use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{Row, waits};
 use tidemill_eventlog::{promises, run_list, signals};
@@ -192,6 +192,14 @@ pub(super) fn timers(
     after: Option<&(Timestamp, RunId, OpId)>,
 ) -> Result<Vec<WaitingTimer>, Error> {
     due::timers(file, after, PAGE)
+}
+
+/// The next deadlines of runs; empty if there are no more.
+pub(super) fn deadlines(
+    file: &Connection,
+    after: Option<&RunDeadline>,
+) -> Result<Vec<RunDeadline>, Error> {
+    due::deadlines(file, after, PAGE)
 }
 
 /// A child that its parent waits for.

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use tidemill_eventlog::due::{self, DueRun, WaitingTimer};
+use tidemill_eventlog::due::{self, DueRun, RunDeadline, WaitingTimer};
 use tidemill_eventlog::promises::{self, PromiseFilter, PromiseRow};
 use tidemill_eventlog::prunable::{self, Look};
 use tidemill_eventlog::prune::PrunableRun;
@@ -304,6 +304,15 @@ impl Reads {
         after: Option<(Timestamp, RunId, OpId)>,
     ) -> Result<Vec<WaitingTimer>, Error> {
         self.lane.read(move |file| lists::timers(file, after.as_ref())).await
+    }
+
+    /// The next deadlines of runs that have neither ended nor been asked to; empty if there are no
+    /// more.
+    pub(crate) async fn deadlines(
+        &self,
+        after: Option<RunDeadline>,
+    ) -> Result<Vec<RunDeadline>, Error> {
+        self.lane.read(move |file| lists::deadlines(file, after.as_ref())).await
     }
 
     /// Counts the runs of each status for `keep`, which gets the counts even if the caller has

@@ -106,6 +106,7 @@ pub struct TestApp {
     signals: Vec<SignalRequest>,
     /// Who starts the runs.
     starter: Option<String>,
+    within: Option<Duration>,
     /// What promises are answered, by their names.
     answers: Vec<(String, AnswerRequest)>,
 }
@@ -133,6 +134,7 @@ impl TestApp {
             replays_always: false,
             signals: Vec::new(),
             starter: None,
+            within: None,
             answers: Vec::new(),
         }
     }
@@ -174,6 +176,20 @@ impl TestApp {
     /// ```
     pub fn started_by(mut self, who: &str) -> TestApp {
         self.starter = Some(who.to_owned());
+        self
+    }
+
+    /// How long each run may take that the test starts; then it is cancelled
+    /// ([`StartRequest::within`](crate::StartRequest::within)).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tidemill::{App, testing::TestApp};
+    /// let app = TestApp::new(|| App::new("shop")).within(Duration::from_secs(600));
+    /// # let _ = app;
+    /// ```
+    pub fn within(mut self, time: Duration) -> TestApp {
+        self.within = Some(time);
         self
     }
 

@@ -137,7 +137,8 @@ impl TestNode {
     pub(super) async fn start_and_send(&self, request: StartRequest) -> Result<RunId, Error> {
         let mut signals = self.app.signals.iter().cloned();
         let by = self.app.starter.clone().or(request.by);
-        let request = StartRequest { signal: signals.next(), by, ..request };
+        let within = self.app.within.or(request.within);
+        let request = StartRequest { signal: signals.next(), by, within, ..request };
         let run = self.node.start_request(request).await?.id;
         for signal in signals {
             match self.node.signal(&run, signal).await {

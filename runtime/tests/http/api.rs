@@ -430,6 +430,7 @@ fn write_two_starts(path: &std::path::Path) {
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     };
     let reason = BlockReason {
         kind: BlockReasonKind::Misuse,

@@ -60,6 +60,46 @@ async fn a_run_that_is_cancelled_cleans_up_in_no_time() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_late_cleans_up() {
+    let app = app().hang("ship").within(HOUR * 24).open().await.unwrap();
+    let begins = app.now();
+    let error = app.run::<(), _, _, _>(order, ()).await.unwrap_err().to_string();
+    assert!(error.contains("was cancelled"), "{error}");
+    assert_eq!(app.calls("refund").len(), 1);
+    assert_eq!(app.now().since(begins).as_secs(), 25 * 3_600 + 10);
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_is_late_ends_the_same_after_every_crash() {
+    async fn rents(ctx: Ctx, (): ()) -> Result<()> {
+        let rented = ctx.sleep(HOUR * 48).await;
+        let give_back = ctx.cleanup(|ctx| async move {
+            ctx.sleep(HOUR).await?;
+            ctx.run("give-back", async || Ok(())).await
+        });
+        give_back.await?;
+        Ok(rented?)
+    }
+    let app = || App::new("t").workflow("rents", rents);
+    TestApp::new(app).within(HOUR * 24).crash_everywhere(rents, ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn time_does_not_pass_for_the_deadline_of_a_run_that_has_ended() {
+    async fn naps(ctx: Ctx, (): ()) -> Result<()> {
+        Ok(ctx.sleep(HOUR).await?)
+    }
+    let limited = TestApp::new(|| App::new("t").workflow("naps", naps)).within(HOUR * 24);
+    let app = limited.open().await.unwrap();
+    let begins = app.now();
+    app.run::<(), _, _, _>(naps, ()).await.unwrap();
+    app.run::<(), _, _, _>(naps, ()).await.unwrap();
+    assert_eq!(app.now().since(begins), HOUR * 2);
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_paused_run_waits_and_whoever_waits_for_it_is_told() {
     let app = app().hang("ship").open().await.unwrap();
     let run = app.start(order, ()).await.unwrap();

@@ -74,6 +74,7 @@ fn created(at: usize) -> Event {
         durability: Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }))
 }
 

@@ -100,6 +100,7 @@ mod tests {
             durability: Durability::Local,
             by: None,
             forked: None,
+            within_ms: None,
         }));
         let run = RunId::new(run).unwrap();
         file.execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -39,6 +39,7 @@ impl Least for Box<RunCreated> {
             durability: Durability::Local,
             by: None,
             forked: None,
+            within_ms: None,
         })
     }
 }

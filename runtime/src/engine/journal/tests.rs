@@ -23,6 +23,7 @@ fn created() -> Event {
         durability: tidemill_model::Durability::Local,
         by: None,
         forked: None,
+        within_ms: None,
     }))
 }
 

@@ -5,6 +5,7 @@ mod attempts_told;
 mod cancel;
 mod children;
 mod crashes;
+mod deadlines;
 mod drops;
 mod faults;
 mod floats;

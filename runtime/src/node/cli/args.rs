@@ -192,13 +192,16 @@ pub(super) struct NewRunArgs {
     /// Who starts it: an approval can ask somebody else
     #[arg(long, value_name = "NAME")]
     pub(super) by: Option<String>,
+    /// How long it may take, such as 30s, 10m or 7d; then it is cancelled
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) within: Option<Duration>,
 }
 
 impl NewRunArgs {
     pub(super) fn request(self) -> StartRequest {
-        let NewRunArgs { workflow, input, id, labels, by } = self;
+        let NewRunArgs { workflow, input, id, labels, by, within } = self;
         let labels = labels.into_iter().collect();
-        StartRequest { workflow, input, id, labels, by, signal: None }
+        StartRequest { workflow, input, id, labels, by, within, signal: None }
     }
 }
 
@@ -423,6 +426,10 @@ fn signals(text: &str) -> Result<ForkSignals, String> {
 fn grace(text: &str) -> Result<Duration, String> {
     let time = duration(text).filter(|time| *time <= GRACE_MAX);
     time.ok_or_else(|| "use a time such as 500ms, 30s or 2m, up to 60m".to_owned())
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| "use a time such as 30s, 10m or 7d".to_owned())
 }
 
 fn wait(text: &str) -> Result<Duration, String> {

@@ -111,7 +111,7 @@ pub(super) async fn signal(args: SignalArgs) -> CommandResult {
 /// as one does whose clean-up fails.
 pub(super) async fn ask(what: &str, args: Ask) -> CommandResult {
     let node = node(&args.node)?;
-    let by = Requester { by: args.by, reason: args.reason, parent: None };
+    let by = Requester { by: args.by, reason: args.reason, ..Requester::default() };
     let Some(run) = args.run else {
         return bulk::ask(what, (args.many, args.dry_run), &node, async |run: RunId| {
             let path = format!("/v1/runs/{run}/{what}");

@@ -81,7 +81,7 @@ where
     let wait = params.duration("wait", WAIT_MAX)?.unwrap_or_default();
     let id = RunId::new(id)?;
     let AskBody { by, reason } = body::optional_object(request, route).await?;
-    asked(Arc::clone(api), id.clone(), Requester { by, reason, parent: None }).await?;
+    asked(Arc::clone(api), id.clone(), Requester { by, reason, ..Requester::default() }).await?;
     ended(api, &id, wait).await?;
     let (state, waits_for) = state(api, id).await?;
     Ok(Json(ResultView::of(state, waits_for)))

@@ -173,7 +173,7 @@ impl Route {
             Route::StartRun => post(
                 "/v1/runs",
                 &[],
-                Some("{workflow, input?, id?, labels?, by?, signal?}"),
+                Some("{workflow, input?, id?, labels?, by?, within?, signal?}"),
                 "201 with the run; 200 if it exists with the same input",
             ),
             Route::ListRuns => {

@@ -15,7 +15,7 @@ use tidemill_model::{Payloads, RunId, RunPage, RunState, RunStatus, RunView, Wai
 
 use super::error::ApiError;
 use super::operations::{OPERATIONS_DEFAULT, page};
-use super::query::Params;
+use super::query::{Params, duration};
 use super::reference::Route;
 use super::signals::SignalBody;
 use super::view::ResultView;
@@ -51,6 +51,9 @@ pub(super) struct StartBody {
     /// Who starts it, in at most 200 bytes.
     #[serde(default)]
     by: Option<String>,
+    /// How long it may take, such as `10m`; then it is cancelled.
+    #[serde(default)]
+    within: Option<String>,
     /// What the run is sent in the same commit, also if it exists.
     #[serde(default)]
     signal: Option<SignalBody>,
@@ -61,14 +64,21 @@ pub(crate) async fn start(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let StartBody { workflow, input, id, labels, by, signal } =
+    let StartBody { workflow, input, id, labels, by, within, signal } =
         body::object(request, Route::StartRun).await?;
+    let within = within.map(|text| within_of(&text)).transpose()?;
     let signal = signal.map(SignalBody::request);
-    let request = StartRequest { workflow, input, id, labels, by, signal };
+    let request = StartRequest { workflow, input, id, labels, by, within, signal };
     let started = api.node.start_request(request).await?;
     let run = shown(&api, started.id).await?;
     let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(run)).into_response())
+}
+
+fn within_of(text: &str) -> Result<Duration, ApiError> {
+    duration(text).ok_or_else(|| {
+        ApiError::invalid(format!("`within` is `{text}`: use a time such as 30s, 10m or 7d"))
+    })
 }
 
 /// `GET /v1/runs`.
