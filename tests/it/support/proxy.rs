@@ -94,7 +94,9 @@ fn is_held(line: Line, read: &[u8]) -> bool {
         Line::Holding(method) => {
             let first = read.split(|byte| *byte == b'\r').next().unwrap_or_default();
             let first = String::from_utf8_lossy(first);
-            first.starts_with(method) && first.contains(".ltx")
+            // What a listing asks for stands in its query, also where it begins: after some object.
+            let path = first.split('?').next().unwrap_or_default();
+            first.starts_with(method) && path.contains(".ltx")
         }
     }
 }
