@@ -195,7 +195,7 @@ impl PromisesPage {
                 }
                 @if self.params.all { td { span class={ "status " (class) } { (words) } } }
                 td.t data-name="asked" { (words::ago(promise.started_at, site.now)) }
-                td.t data-name="until" { @if let Some(deadline) = promise.deadline { (words::ago(deadline, site.now)) } }
+                td.t data-name="until" { @if let Some(deadline) = promise.deadline.filter(|_| promise.is_open()) { (words::ago(deadline, site.now)) } }
                 td data-name="must answer" { (rule::in_short(promise)) }
                 td data-name="workflow" { (promise.workflow) }
                 td.id data-name="run" {

@@ -84,7 +84,7 @@ impl Did {
             Did::Held => "ended, not yet observed",
             Did::Cancelled => "cancelled with its run",
             Did::Dropped => "dropped",
-            Did::Waiting => "timer or signal",
+            Did::Waiting => "timer, signal or answer",
             Did::Child => "child",
         }
     }

@@ -29,9 +29,12 @@ use crate::store::writer::{CommitFate, WatchCommits};
 const RUN: &str = "run";
 
 /// What [`TestApp::crash_everywhere`] did without finding a difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CrashReport {
+    /// How the run ended, with and without a crash: a run that fails each time in the same way makes no
+    /// difference, and may not be what the test is about.
+    pub result: RunResult,
     /// How many commits the run without a crash had.
     pub commits: usize,
     /// How many times the run was repeated with a crash.
@@ -68,7 +71,8 @@ impl TestApp {
     /// the scripts count their calls anew with each repetition, across its crash.
     ///
     /// # Errors
-    /// `Conflict` with the commit, its last event and the difference; otherwise as
+    /// `Conflict` with the commit, its last event and the difference, or if the run is blocked without
+    /// a crash; otherwise as
     /// [`TestNode::run`], with the commit.
     ///
     /// ```
@@ -86,6 +90,7 @@ impl TestApp {
     /// let app = TestApp::new(|| App::new("shop").workflow("order", order));
     /// let report = app.fail_times("charge", 1, "no luck").crash_everywhere(order, 4200).await?;
     /// assert_eq!(report.crashes, 2 * report.commits);
+    /// assert_eq!(report.result.output::<u64>()?, 4200);
     /// # Ok(())
     /// # }
     /// ```
@@ -117,6 +122,10 @@ impl TestApp {
 fn everywhere(app: &TestApp, request: &StartRequest) -> Result<CrashReport, Error> {
     let commits = Arc::new(Commits::new(None));
     let without = ending(app, request, &commits)?;
+    if let RunResult::Blocked(reason) = &without.result {
+        let message = format!("the run is blocked without a crash: {reason}");
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
     let commits = commits.told();
     let mut crashes = 0;
     for number in 1..=commits.len() {
@@ -130,7 +139,7 @@ fn everywhere(app: &TestApp, request: &StartRequest) -> Result<CrashReport, Erro
             crashes += 1;
         }
     }
-    Ok(CrashReport { commits: commits.len(), crashes })
+    Ok(CrashReport { result: without.result, commits: commits.len(), crashes })
 }
 
 /// Brings the run to its end, through the crash if there is one.

@@ -61,7 +61,7 @@ fn a_run_is_cancelled_from_its_page_and_says_why() {
         assert_eq!(api.wait_ended(id, BOUND)["status"], "cancelled");
         tab.open(&format!("{base}/runs/{id}"));
         assert_eq!((tab.text("h1 .status").as_str(), tab.count("form.acts")), ("cancelled", 0));
-        assert_eq!(tab.texts(".legend span"), ["completed", "timer or signal"]);
+        assert_eq!(tab.texts(".legend span"), ["completed", "timer, signal or answer"]);
         assert_eq!(tab.count("svg .failed, .card.bad, .error, [role=alert]"), 0);
         tab.picture(&format!("run-cancelled-{id}"));
         tab.open(&format!("{base}/runs/{id}?event=3"));

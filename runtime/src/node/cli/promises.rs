@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use tidemill_model::{Json, PromiseId, PromisePage, PromiseView, Timestamp};
+use tidemill_model::{Json, PromiseId, PromisePage, PromiseView, Timestamp, Verdict};
 
 use super::args::{NodeArgs, input, label};
 use super::remote::node;
@@ -167,7 +167,11 @@ async fn give(answer: Answer, request: AnswerRequest, to: &NodeArgs) -> CommandR
         false => {
             print_line("open");
             let so_far = answered.approvals;
-            say(&format!("promise {id} waits for more answers: {so_far} approved so far"));
+            let noted = match answered.answer.verdict {
+                Verdict::Resolved | Verdict::Expired => "",
+                Verdict::Rejected => "this no is recorded and does not decide alone; ",
+            };
+            say(&format!("{noted}promise {id} waits for more answers: {so_far} approved so far"));
         }
     }
     Ok(ExitCode::SUCCESS)
