@@ -35,6 +35,8 @@ pub(crate) fn created(workflow: &str, input: &str, parent: Option<Parent>) -> Ev
         labels: [("team".to_owned(), "ml".to_owned())].into(),
         seed: Seed::from_random([1; 16]),
         parent,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".into(),
         durability: Durability::Local,
         by: None,

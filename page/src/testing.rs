@@ -106,6 +106,8 @@ impl File {
             labels: [].into(),
             seed: Seed::from_random([1; 16]),
             parent,
+            spawned_by: None,
+            outlives_parent: false,
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,

@@ -64,6 +64,8 @@ fn created(workflow: &str, input: Json, run: u32, parent: Option<Parent>) -> any
         labels,
         seed: Seed::from_random(host::random()?),
         parent,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,

@@ -63,7 +63,7 @@ fn completed(id: u32, step: &str, output: &str) -> Event {
 
 fn child(id: u32, child: &str) -> Event {
     let (op, name, child) = (op(id), name("trial"), run_id(child));
-    Event::ChildStarted { op, name, child, input: json("0.1") }
+    Event::ChildStarted { op, name, child, input: json("0.1"), outlives_parent: false }
 }
 
 /// The run of these events, an event a second.
@@ -74,6 +74,8 @@ fn fold(id: &str, parent: Option<Parent>, events: &[Event]) -> RunState {
         labels: [("team".to_owned(), "vision".to_owned())].into(),
         seed: Seed::from_random([1; 16]),
         parent,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1.2.0".into(),
         durability: Durability::Local,
         by: None,

@@ -234,6 +234,8 @@ mod tests {
             labels: [].into(),
             seed: Seed::from_random([0; 16]),
             parent: None,
+            spawned_by: None,
+            outlives_parent: false,
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,

@@ -298,6 +298,8 @@ fn new_child(
         labels,
         seed: seed_of(&parent.own_seed(), op),
         parent: Some(Parent { run: who.id.clone(), op }),
+        spawned_by: None,
+        outlives_parent: false,
         app_version: who.app_version.clone(),
         durability: parent.durability,
         by: parent.by.clone(),

@@ -180,6 +180,8 @@ pub(super) fn create(
         labels,
         seed: seed_of(&core.created.own_seed(), *op),
         parent: Some(Parent { run: core.run.clone(), op: *op }),
+        spawned_by: None,
+        outlives_parent: false,
         app_version: core.app.version.clone(),
         durability: core.created.durability,
         by: core.created.by.clone(),
