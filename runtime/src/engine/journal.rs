@@ -195,6 +195,7 @@ impl Journal {
             OpKind::Promise { terms, .. } if op.held.is_none() => terms.deadline,
             OpKind::Step { .. }
             | OpKind::Child { .. }
+            | OpKind::Spawn { .. }
             | OpKind::Signal { .. }
             | OpKind::Promise { .. } => None,
         });
@@ -226,8 +227,8 @@ pub(crate) struct Parting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Alike {
     pub(crate) floats: Floats,
-    /// Whether they are history that was copied from another run: a child that began anew has another
-    /// id there.
+    /// Whether they are history that was copied from another run: a run that it started and that began
+    /// anew has another id there.
     pub(crate) copied: bool,
 }
 
@@ -267,6 +268,10 @@ fn is_same(asked: &Event, logged: &Event, how: Alike) -> bool {
         (
             Event::ChildStarted { op, name, input, .. },
             Event::ChildStarted { op: its_op, name: its_name, input: its_input, .. },
+        )
+        | (
+            Event::SpawnStarted { op, name, input, .. },
+            Event::SpawnStarted { op: its_op, name: its_name, input: its_input, .. },
         ) if how.copied => {
             (op, name) == (its_op, its_name) && input.same_with(its_input, how.floats)
         }
@@ -311,7 +316,8 @@ fn describe(act: &Event) -> String {
         write!(text, " `{name}`").expect("writing to a string cannot fail");
     }
     match act {
-        Event::ChildStarted { child, input, .. } => {
+        Event::ChildStarted { child, input, .. }
+        | Event::SpawnStarted { run: child, input, .. } => {
             write!(text, " as `{child}` with {}", shown(input))
                 .expect("writing to a string cannot fail");
         }

@@ -266,6 +266,7 @@ mod tests {
             name: name("nobody"),
             child: "r.2".parse().unwrap(),
             input: Json::null(),
+            outlives_parent: false,
         };
         assert!(!core.react(&mut pending, Ok(vec![step(1), child.into()]), around(true)));
         core.settle(&mut pending);
