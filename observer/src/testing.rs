@@ -66,6 +66,7 @@ fn log() -> Vec<(&'static str, Event)> {
                 name: name("trial"),
                 child: run_id("sweep.1"),
                 input: json("0.1"),
+                outlives_parent: false,
             },
         ),
         ("sweep.1", created("trial", "0.1", Some(Parent { run: run_id("sweep"), op: op(1) }))),

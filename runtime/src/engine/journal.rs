@@ -11,7 +11,7 @@
 
 use std::fmt::Write as _;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tidemill_model::log_order::Standing;
 use tidemill_model::{
     AttemptState, BlockReason, BlockReasonKind, Event, FailureKind, Floats, Json, Op, OpId, OpKind,
@@ -62,6 +62,8 @@ impl StepFacts {
 #[derive(Debug, Default)]
 struct OpenOps {
     open: FxHashMap<OpId, Op>,
+    /// The children that the log does not know to have ended.
+    live_children: FxHashSet<OpId>,
     started: StartedOps,
 }
 
@@ -76,6 +78,9 @@ impl Operations for OpenOps {
 
     fn start(&mut self, id: OpId, op: Op) {
         self.started.add(id);
+        if let OpKind::Child { .. } = op.kind {
+            self.live_children.insert(id);
+        }
         self.open.insert(id, op);
     }
 
@@ -85,6 +90,9 @@ impl Operations for OpenOps {
 
     fn changed(&mut self, id: OpId) {
         let Some(op) = self.open.get_mut(&id) else { return };
+        if !op.is_open() || op.held.is_some() {
+            self.live_children.remove(&id);
+        }
         if op.is_open() {
             // A body reads the newest only.
             let older = op.checkpoints.len().saturating_sub(1);
@@ -181,6 +189,16 @@ impl Journal {
     /// Whether `run` is the parent of this journal's run.
     pub(crate) fn is_child_of(&self, run: &RunId) -> bool {
         self.parent.as_ref().is_some_and(|parent| parent.run == *run)
+    }
+
+    /// How many children it waits for that the log does not know to have ended.
+    pub(crate) fn live_children(&self) -> usize {
+        self.ops.live_children.len()
+    }
+
+    /// Whether the operation is one of them.
+    pub(crate) fn is_live_child(&self, op: OpId) -> bool {
+        self.ops.live_children.contains(&op)
     }
 
     /// Whether anything is open.

@@ -104,6 +104,7 @@ impl RunCore {
         asked: Vec<Asked>,
         around: Surroundings,
     ) -> Result<(), BlockReason> {
+        ops::child::check_live(self, &asked)?;
         let before = pending.extent();
         let added = self.add_each(pending, asked, around);
         added.inspect_err(|_| pending.cut_back(before))

@@ -235,6 +235,46 @@ pub(super) fn create(
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
 }
 
+/// Whether the run may have the children that its code asks for. Nothing of this is recorded: a run
+/// that asks for too many is blocked as it was before it asked, so the bound may change at any time.
+///
+/// # Errors
+/// The reason that blocks the run: too many would live at once.
+pub(crate) fn check_live(core: &RunCore, asked: &[Asked]) -> Result<(), BlockReason> {
+    let started = |it: &Asked| match &it.event {
+        Event::ChildStarted { op, .. } => Some(*op),
+        _ => None,
+    };
+    let starts: Vec<OpId> = asked.iter().filter_map(started).collect();
+    let (max, live) = (core.app.live_children_max, core.journal.live_children());
+    if starts.is_empty() || live + starts.len() <= max {
+        return Ok(());
+    }
+    let is_dropped = |it: &&Asked| match &it.event {
+        Event::OpDropped { op } => core.journal.is_live_child(*op) || starts.contains(op),
+        _ => false,
+    };
+    let would_live = live + starts.len() - asked.iter().filter(is_dropped).count();
+    if would_live <= max {
+        return Ok(());
+    }
+    Err(BlockReason {
+        kind: BlockReasonKind::Limit,
+        op: starts.first().copied(),
+        logged: None,
+        asked: Some(format!(
+            "{} more children when {live} live: {would_live} would live at once, over the limit \
+             live_children={max}",
+            starts.len()
+        )),
+        advice:
+            "wait for some before you start others (`buffer_unordered` of a stream does), start \
+                 them in parts through children of their own, or raise App::live_children_max; \
+                 deploy that, then resume the run: its children go on meanwhile"
+                .to_owned(),
+    })
+}
+
 /// What a run is created with that this run starts.
 pub(super) fn created_by(
     core: &RunCore,
@@ -319,7 +359,24 @@ impl Driver {
     /// Finds out whether the children that the log leaves open have ended, and tells the run of those
     /// that it spawned.
     pub(crate) async fn look_for_children(&self, journal: &Journal) -> Result<(), Error> {
-        spawn::ends_to_tell(journal).into_iter().for_each(|end| self.run.inbox.push(end));
+        let ended = self.ended_children(journal).await?;
+        let spawned = spawn::ends_to_tell(journal);
+        spawned.into_iter().chain(ended).for_each(|end| self.run.inbox.push(end));
+        Ok(())
+    }
+
+    /// For a run whose code asks for more children than may live at once: the ends that it has not
+    /// observed, as held, so that the children which have ended do not count.
+    pub(crate) async fn make_room(&self, journal: &Journal) -> Result<Vec<Event>, Error> {
+        let held = |end: Event| {
+            let (op, name) = (end.op()?, end.name()?.clone());
+            Some(Event::OpHeld { op, name, attempt: None, end: Box::new(end) })
+        };
+        Ok(self.ended_children(journal).await?.into_iter().filter_map(held).collect())
+    }
+
+    /// The ends of the children that the log leaves open, as far as they have ended.
+    async fn ended_children(&self, journal: &Journal) -> Result<Vec<Event>, Error> {
         let open = |id: OpId| {
             let op = journal.open(id).filter(|op| op.held.is_none())?;
             let OpKind::Child { child, .. } = &op.kind else { return None };
@@ -327,8 +384,9 @@ impl Driver {
         };
         let open: Vec<_> = journal.open_ops().into_iter().filter_map(open).collect();
         if open.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let mut ended = Vec::new();
         let ours = self.engine.store.reads().children(&self.run.id).await?;
         let mut ours: FxHashMap<OpId, Option<RunResult>> =
             ours.into_iter().map(|AwaitedChild { op, ended }| (op, ended)).collect();
@@ -339,9 +397,9 @@ impl Driver {
                 Some(None) => None,
                 None => Some(not_ours(op, &name, &child)),
             };
-            end.into_iter().for_each(|end| self.run.inbox.push(end));
+            ended.extend(end);
         }
-        Ok(())
+        Ok(ended)
     }
 }
 
