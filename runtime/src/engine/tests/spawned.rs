@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tidemill_eventlog::{open_reader, query};
-use tidemill_model::{BlockReasonKind, FailureKind, RunId, Seq};
+use tidemill_model::{BlockReasonKind, FailureKind, PruneRequest, Retention, RunId, Seq};
 
 use super::place::{Place, kinds, place, text, until};
 use super::prefixes::{fsck, soon, write_prefix};
+use crate::engine::recovery::Instruments;
 use crate::testing::TestApp;
 use crate::{
-    App, Ctx, ErrorKind, ForkRequest, Node, Requester, Result, RunResult, StartRequest, Step,
+    App, Ctx, Environment, ErrorKind, ForkRequest, Node, Requester, Result, RunResult,
+    StartRequest, Step,
 };
 
 const LONG: Duration = Duration::from_secs(86_400);
@@ -259,21 +261,22 @@ async fn a_fork_spawns_nothing_again_that_came_before_its_cut() {
 /// A run that was spawned is a family of its own: neither keeps the other in the file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_spawned_a_run_may_leave_before_it() {
-    let sent = Sent::default();
-    let its = Arc::clone(&sent);
-    let test = TestApp::new(move || app(&its)).open().await.unwrap();
-    let node = test.node();
-    let run = start(node, "order", "ends".into(), "r").await;
+    let (Place { path, .. }, sent) = (&place(), Sent::default());
+    let node = app(&sent).open(path).await.unwrap();
+    let run = start(&node, "order", "ends".into(), "r").await;
     drop(soon(node.result(&run)).await.unwrap());
-    test.advance(Duration::from_secs(3_600)).await.unwrap();
-    let keep = tidemill_model::Retention::new(vec!["1s".parse().unwrap()]).unwrap();
-    let request = tidemill_model::PruneRequest { keep: Some(keep), dry_run: false };
+    close(node, path).await;
+    let instruments = Instruments::default();
+    instruments.clock.step_wall(2 * 3_600_000_000);
+    let environment = Environment::alone(path);
+    let node = Node::open_with(app(&sent), environment, instruments).await.unwrap();
+    let keep = Retention::new(vec!["1h".parse().unwrap()]).unwrap();
+    let request = PruneRequest { keep: Some(keep), dry_run: false };
     let report = soon(node.prune(request, Duration::from_secs(3_600))).await.unwrap();
     assert_eq!(report.runs, 1, "{report:?}");
     assert_eq!(node.result(&run).await.unwrap_err().kind(), ErrorKind::NotFound);
-    goes_out(node, "r.1", &sent).await;
-    test.shutdown().await.unwrap();
-    fsck(test.path());
+    goes_out(&node, "r.1", &sent).await;
+    close(node, path).await;
 }
 
 #[tokio::test]
