@@ -290,6 +290,27 @@ fn an_event_of_a_run_and_one_of_the_node() {
 }
 
 #[test]
+fn runs_that_outlive_the_one_that_started_them() {
+    let (op1, name1) = (op(1), name("mail"));
+    let spawned =
+        Event::SpawnStarted { op: op1, name: name1.clone(), run: run_id("r.1"), input: json("7") };
+    let outlives = Event::ChildStarted {
+        op: op(2),
+        name: name("trial"),
+        child: run_id("r.2"),
+        input: json("0.1"),
+        outlives_parent: true,
+    };
+    let there = Event::SpawnCompleted { op: op1, name: name1, run: run_id("r.1") };
+    let mut state = fold("r", None, &[spawned, outlives, there]);
+    state.created.spawned_by = Some(Parent { run: run_id("q"), op: op(7) });
+    is_shown_as("run_spawned", &RunView::of(state, None, FIRST_PAGE));
+    let mut state = fold("r.2", Some(Parent { run: run_id("r"), op: op(2) }), &[]);
+    state.created.outlives_parent = true;
+    is_shown_as("run_outlives_parent", &RunView::of(state, None, FIRST_PAGE));
+}
+
+#[test]
 fn what_is_large_is_listed_as_size_and_head() {
     let long = |letter: &str, bytes: usize| letter.repeat(bytes);
     let text = |letter, bytes| json(&format!("\"{}\"", long(letter, bytes - 2)));

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::limits::LABELS_MAX;
@@ -245,7 +245,7 @@ pub(crate) fn check_live(core: &RunCore, asked: &[Asked]) -> Result<(), BlockRea
         Event::ChildStarted { op, .. } => Some(*op),
         _ => None,
     };
-    let starts: Vec<OpId> = asked.iter().filter_map(started).collect();
+    let starts: FxHashSet<OpId> = asked.iter().filter_map(started).collect();
     let (max, live) = (core.app.live_children_max, core.journal.live_children());
     if starts.is_empty() || live + starts.len() <= max {
         return Ok(());
@@ -260,7 +260,7 @@ pub(crate) fn check_live(core: &RunCore, asked: &[Asked]) -> Result<(), BlockRea
     }
     Err(BlockReason {
         kind: BlockReasonKind::Limit,
-        op: starts.first().copied(),
+        op: starts.iter().min().copied(),
         logged: None,
         asked: Some(format!(
             "{} more children when {live} live: {would_live} would live at once, over the limit \

@@ -75,6 +75,15 @@ async fn hasty(ctx: Ctx, (): ()) -> Result<()> {
     Ok(())
 }
 
+/// The same in a turn of several commits, of which a later one drops them.
+async fn hasty_in_parts(ctx: Ctx, (): ()) -> Result<()> {
+    let on = ctx.child(child, 1).id("parts-on").outlives_parent().start();
+    let off = ctx.child(child, 2).id("parts-off").start();
+    let timers: Vec<_> = (0..20).map(|_| ctx.sleep(LONG).start()).collect();
+    drop((on, off, timers));
+    Ok(())
+}
+
 fn app(done: &Done) -> App {
     App::new("t")
         .state(Arc::clone(done))
@@ -83,6 +92,7 @@ fn app(done: &Done) -> App {
         .workflow("quick", quick)
         .workflow("parent", parent)
         .workflow("hasty", hasty)
+        .workflow("parts", hasty_in_parts)
 }
 
 fn id(run: &str) -> RunId {
@@ -178,11 +188,15 @@ async fn the_wait_for_a_child_that_outlives_ends_with_the_cancel_itself() {
 async fn a_child_that_is_started_and_dropped_at_once_begins_only_if_it_outlives() {
     let (Place { path, .. }, done) = (&place(), Done::default());
     let node = app(&done).open(path).await.unwrap();
-    let run = start(&node, "hasty", serde_json::Value::Null, "r").await;
-    soon(node.result(&run)).await.unwrap().output::<()>().unwrap();
-    drop(soon(node.result(&id("hasty-off"))).await.unwrap());
-    assert!(!waits(path, "hasty-off"), "it ended before it began");
-    goes_on(&node, "hasty-on", &done).await;
+    for way in ["hasty", "parts"] {
+        let run = start(&node, way, serde_json::Value::Null, way).await;
+        soon(node.result(&run)).await.unwrap().output::<()>().unwrap();
+        let off = format!("{way}-off");
+        drop(soon(node.result(&id(&off))).await.unwrap());
+        assert!(!waits(path, &off), "it ended before it began");
+        goes_on(&node, &format!("{way}-on"), &done).await;
+    }
+    assert!(kinds(path, "parts").iter().any(|kind| kind == "turn_parted"));
     close(node, path).await;
 }
 

@@ -390,6 +390,9 @@ pub(super) fn write_prefix(path: &Path, rows: &[Row]) {
         let Some(run) = &row.run else { continue };
         match row.event().unwrap() {
             Event::OpDropped { op } => projection::await_no_more(&connection, run, Some(op)),
+            Event::CancelRequested { resolves, .. } => resolves
+                .keys()
+                .try_for_each(|op| projection::await_no_more(&connection, run, Some(*op))),
             Event::RunCompleted { .. } | Event::RunFailed { .. } => {
                 projection::await_no_more(&connection, run, None)
             }

@@ -158,13 +158,18 @@ impl Committer {
         Ok(None)
     }
 
-    /// Notes which children of the turn no parent waits for: those that the turn also drops, and
-    /// all if the turn ends the parent.
+    /// Notes which children of the turn no parent waits for: those that the turn also drops, or whose
+    /// wait ends with a cancel in it, and all if the turn ends the parent.
     fn settle_children(&mut self, turn: &Turn) -> LogResult<()> {
         for event in &turn.events {
             match event.event() {
                 Event::OpDropped { op } => {
                     projection::await_no_more(&self.connection, &turn.run, Some(*op))?;
+                }
+                Event::CancelRequested { resolves, .. } => {
+                    for op in resolves.keys() {
+                        projection::await_no_more(&self.connection, &turn.run, Some(*op))?;
+                    }
                 }
                 Event::RunCompleted { .. } | Event::RunFailed { .. } => {
                     projection::await_no_more(&self.connection, &turn.run, None)?;
