@@ -165,7 +165,7 @@ fn parent() -> anyhow::Result<RunLog> {
     for child in 0..CHILDREN {
         let (op, input) = (OpId::new(child + 1)?, Json::of(&child)?);
         let (name, child) = (name.clone(), child_id(child)?);
-        events.push(Event::ChildStarted { op, name, child, input });
+        events.push(Event::ChildStarted { op, name, child, input, outlives_parent: false });
     }
     for child in 0..CHILDREN {
         let (op, name, output) = (OpId::new(child + 1)?, name.clone(), Json::of(&child)?);

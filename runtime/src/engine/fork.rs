@@ -289,7 +289,12 @@ fn new_child(
     let ForkChild { op, id, from, workflow, input, tie } = child;
     let before = query::events(file, Some(&from), Seq::ZERO, 1)?;
     let labels = match before.first().map(tidemill_eventlog::Row::event) {
-        Some(Ok(Event::RunCreated(before))) => before.labels,
+        // A run of that id which something else started has labels of its own.
+        Some(Ok(Event::RunCreated(before)))
+            if before.parent.or(before.spawned_by).is_some_and(|by| by.op == op) =>
+        {
+            before.labels
+        }
         Some(Ok(_) | Err(_)) | None => BTreeMap::new(),
     };
     let started_by = Some(Parent { run: who.id.clone(), op });

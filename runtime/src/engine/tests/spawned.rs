@@ -255,6 +255,13 @@ async fn a_fork_spawns_nothing_again_that_came_before_its_cut() {
     assert_eq!(text(path, tie), "g");
     let RunResult::Failed(failure) = fork("chosen", "before", "h").await else { panic!() };
     assert!(failure.message.contains("a run `the-one` already"), "{failure}");
+    // One whose id was taken begins again under the fork's id, and has nothing of who has the other.
+    let stranger = StartRequest::new("mail", "cyn").unwrap().id("taken").label("of", "cyn");
+    node.start_request(stranger).await.unwrap();
+    let run = start(&node, "named", "taken".into(), "k").await;
+    drop(soon(node.result(&run)).await.unwrap());
+    assert_eq!(fork("k", "1", "l").await.output::<String>().unwrap(), "l.1");
+    assert_eq!(text(path, "SELECT labels FROM runs WHERE run = 'l.1'"), "{}");
     close(node, path).await;
 }
 
