@@ -52,6 +52,8 @@ pub(crate) fn begun(workflow: &str, input: Json) -> anyhow::Result<[Event; 2]> {
         labels: std::collections::BTreeMap::new(),
         seed: Seed::from_random(host::random()?),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,

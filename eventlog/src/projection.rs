@@ -84,21 +84,23 @@ pub fn project(
 }
 
 /// The run no longer waits for the child that this operation started, or for any of its children:
-/// it has observed the child's end, has dropped it, or has ended itself.
+/// it has observed the child's end, has dropped it, or has ended itself. A child that outlives its
+/// parent goes on by itself.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn await_no_more(connection: &Connection, run: &RunId, op: Option<OpId>) -> Result<()> {
+    // The event is read only of a child that has not ended, which is rare.
+    let sql = "UPDATE tidemill_runs SET awaited = iif(ended_seq IS NULL AND EXISTS (\
+                 SELECT 1 FROM events e WHERE e.seq = tidemill_runs.seq \
+                 AND e.data ->> '$.outlives_parent'), 2, 0) \
+               WHERE parent = ?1 AND awaited = 1";
     match op {
         Some(op) => {
-            let sql = "UPDATE tidemill_runs SET awaited = 0 \
-                       WHERE parent = ?1 AND parent_op = ?2 AND awaited = 1";
-            execute(connection, sql, (run.as_str(), op.get())).map(drop)
+            let sql = format!("{sql} AND parent_op = ?2");
+            execute(connection, &sql, (run.as_str(), op.get())).map(drop)
         }
-        None => {
-            let sql = "UPDATE tidemill_runs SET awaited = 0 WHERE parent = ?1 AND awaited = 1";
-            execute(connection, sql, [run.as_str()]).map(drop)
-        }
+        None => execute(connection, sql, [run.as_str()]).map(drop),
     }
 }
 
@@ -121,8 +123,8 @@ pub fn set_status(
     let because = because.map(to_sql);
     let ended = because.filter(|_| status.is_final());
     let blocked = because.filter(|_| status == RunStatus::Blocked);
-    let sql =
-        "UPDATE tidemill_runs SET status = ?2, ended_seq = ?3, blocked_seq = ?4 WHERE run = ?1";
+    let sql = "UPDATE tidemill_runs SET status = ?2, ended_seq = ?3, blocked_seq = ?4, \
+               awaited = iif(awaited = 2 AND ?3 IS NOT NULL, 0, awaited) WHERE run = ?1";
     execute_one(connection, sql, (run.as_str(), status.as_str(), ended, blocked))
 }
 
@@ -187,7 +189,7 @@ pub(crate) fn write_run(connection: &Connection, run: &str, row: &RunRow) -> Res
         row.parent.as_ref().map(|parent| parent.run.as_str()),
         row.parent.as_ref().map(|parent| parent.op.get()),
         &row.labels,
-        row.awaited.unwrap_or(false),
+        row.awaited.unwrap_or(Awaited::No).number(),
         row.custom_status_seq.map(to_sql),
         row.cancel_seq.map(to_sql),
         &row.deadline,
@@ -204,6 +206,35 @@ pub(crate) fn write_timer(
 ) -> Result<()> {
     let sql = "INSERT INTO tidemill_timers (run, op, fire_at) VALUES (?1, ?2, ?3)";
     execute_one(connection, sql, (run, op, fire_at))
+}
+
+/// Whether a run is a child that its parent waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// Nobody waits for it. A child that has not ended is cancelled.
+    No,
+    /// Its parent waits for its end.
+    Yes,
+    /// Nobody waits for it, and it goes on by itself.
+    GoesOn,
+}
+
+impl Awaited {
+    fn number(self) -> u8 {
+        match self {
+            Awaited::No => 0,
+            Awaited::Yes => 1,
+            Awaited::GoesOn => 2,
+        }
+    }
+
+    fn of(number: u8) -> Awaited {
+        match number {
+            0 => Awaited::No,
+            2 => Awaited::GoesOn,
+            _ => Awaited::Yes,
+        }
+    }
 }
 
 /// A row of `tidemill_runs`.
@@ -233,7 +264,7 @@ pub struct RunRow {
     pub labels: String,
     /// Whether the run that started it waits for its end; `None` where that is not known: in a file
     /// of schema version 1, and where the events of the parent cannot be read.
-    pub awaited: Option<bool>,
+    pub awaited: Option<Awaited>,
 }
 
 impl RunRow {
@@ -302,7 +333,7 @@ fn run_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RunRow> {
         blocked_seq: seq(6)?,
         parent: parent.zip(op).map(|(run, op)| Parent { run, op }),
         labels: row.get(9)?,
-        awaited: row.get(10)?,
+        awaited: row.get::<_, Option<u8>>(10)?.map(Awaited::of),
         custom_status_seq: seq(11)?,
         cancel_seq: seq(12)?,
         deadline: row.get(13)?,
@@ -407,11 +438,10 @@ impl Rebuild {
             let Some(parent) = &row.parent else { continue };
             row.awaited = match unreadable.contains_key(parent.run.as_str()) {
                 true => None,
-                false => Some(awaited.contains(&(
-                    run.clone(),
-                    parent.run.as_str().to_owned(),
-                    parent.op,
-                ))),
+                false => {
+                    let child = (run.clone(), parent.run.as_str().to_owned(), parent.op);
+                    if awaited.contains(&child) { Some(Awaited::Yes) } else { row.awaited }
+                }
             };
         }
         self.done
@@ -434,6 +464,7 @@ impl Rebuild {
 impl OpenRun {
     fn row(&self) -> RunRow {
         let state = &self.state;
+        let goes_on = state.created.outlives_parent && !state.status.is_final();
         RunRow {
             seq: self.created_seq,
             workflow: state.created.workflow.as_str().to_owned(),
@@ -443,7 +474,7 @@ impl OpenRun {
             blocked_seq: self.blocked_seq.filter(|_| state.status == RunStatus::Blocked),
             parent: state.created.parent.clone(),
             labels: labels_json(&state.created.labels),
-            awaited: Some(false),
+            awaited: Some(if goes_on { Awaited::GoesOn } else { Awaited::No }),
             custom_status_seq: self.custom_status_seq,
             cancel_seq: self.cancel_seq,
             deadline: state.created.deadline(state.created_at).map(|at| at.to_string()),

@@ -100,7 +100,9 @@ fn unfinished(connection: &Connection, run: &RunId) -> Result<Option<(RunStatus,
 fn is_open(connection: &Connection, parent: &Parent) -> Result<bool> {
     let failed = |e| sqlite(format_args!("read what {} waits for", parent.run), e);
     let sql = "SELECT 1 FROM events WHERE run = ?1 AND op = ?2 \
-               AND kind IN ('op_dropped', 'child_completed', 'child_failed') LIMIT 1";
+               AND kind IN ('op_dropped', 'child_completed', 'child_failed') \
+               UNION ALL SELECT 1 FROM events WHERE run = ?1 AND kind = 'cancel_requested' \
+               AND json_type(data, '$.resolves.\"' || ?2 || '\"') IS NOT NULL LIMIT 1";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let ended = statement.query_row((parent.run.as_str(), parent.op.get()), |_| Ok(())).optional();
     Ok(ended.map_err(failed)?.is_none())
@@ -151,6 +153,8 @@ mod tests {
                 labels: BTreeMap::new(),
                 seed: Seed::from_random([0; 16]),
                 parent: parent.map(|parent| Parent { run: id(parent), op: OpId::FIRST }),
+                spawned_by: None,
+                outlives_parent: false,
                 app_version: "1".to_owned(),
                 durability: Durability::Local,
                 by: None,
@@ -195,6 +199,17 @@ mod tests {
         desk.write("g", &Event::OpDropped { op: OpId::FIRST }, RunStatus::Suspended);
         assert_eq!(desk.waits("g.1").as_deref(), Some("g.1.1"));
         assert_eq!(desk.waits("g"), None);
+    }
+
+    #[test]
+    fn a_run_does_not_wait_for_a_child_that_its_cancel_left_to_itself() {
+        for (resolves, waits) in [([].into(), Some("g.1.1")), ([(OpId::FIRST, 0)].into(), None)] {
+            let mut desk = family();
+            let requester = tidemill_model::Requester::default();
+            let cancel = Event::CancelRequested { requester, resolves };
+            desk.write("g", &cancel, RunStatus::Cancelling);
+            assert_eq!(desk.waits("g").as_deref(), waits);
+        }
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl RunState {
                 | (
                     OpKind::Timer { .. }
                     | OpKind::Child { .. }
+                    | OpKind::Spawn { .. }
                     | OpKind::Signal { .. }
                     | OpKind::Promise { .. },
                     _,

@@ -74,12 +74,24 @@ events! {
     TimerStarted = "timer_started", Act, [op name] { fire_at: Timestamp [given] };
     /// A timer fired.
     TimerFired = "timer_fired", Input, [op name];
-    /// The run started a child, which runs workflow `name`.
-    ChildStarted = "child_started", Act, [op name] { child: RunId, input: Json };
+    /// The run started a child, which runs workflow `name`. `outlives_parent`: the child goes on by
+    /// itself when the run no longer waits for it.
+    ChildStarted = "child_started", Act, [op name] {
+        child: RunId,
+        input: Json,
+        #[serde(default, skip_serializing_if = "is_default")]
+        outlives_parent: bool [given],
+    };
     /// A child ended with an output.
     ChildCompleted = "child_completed", Input, [op name] { output: Json };
     /// A child failed.
     ChildFailed = "child_failed", Input, [op name] { error: Failure };
+    /// The run starts another one, of workflow `name`, which is no child of it.
+    SpawnStarted = "spawn_started", Act, [op name] { run: RunId, input: Json };
+    /// The other run was created, in the commit of `spawn_started`.
+    SpawnCompleted = "spawn_completed", Input, [op name] { run: RunId };
+    /// The other run was not created: there is a run of its id.
+    SpawnFailed = "spawn_failed", Input, [op name] { error: Failure };
     /// The run began to wait for a signal of this name.
     SignalStarted = "signal_started", Act, [op name];
     /// The operation is given the oldest signal of its name, by the number that `signal_received` has.
@@ -235,6 +247,7 @@ impl Event {
         match self {
             Event::StepFailed { error, .. }
             | Event::ChildFailed { error, .. }
+            | Event::SpawnFailed { error, .. }
             | Event::PromiseRejected { error, .. }
             | Event::RunFailed { error, .. } => Some(error),
             _ => None,

@@ -44,6 +44,12 @@ pub struct RunCreated {
     /// The run and operation that started it as a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// The run and operation that started it as a run of its own, which nobody waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawned_by: Option<Parent>,
+    /// Whether it goes on by itself when its parent no longer waits for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outlives_parent: bool,
     /// The version of the author's program.
     pub app_version: String,
     /// When effects may be released.
@@ -108,13 +114,13 @@ impl ForkSignals {
     }
 }
 
-/// The operation that started a run as a child.
+/// The operation that started a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Parent {
-    /// The parent's id.
+    /// The id of the run that started it.
     pub run: RunId,
-    /// The operation in the parent.
+    /// The operation in that run.
     pub op: OpId,
 }
 

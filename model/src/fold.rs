@@ -74,7 +74,7 @@ pub struct RunHead {
     pub resumed: Seq,
     /// The newest input or act; 0 before the first.
     pub last: Seq,
-    /// How many steps, and how many other operations, are open: counted, because looking for them
+    /// How many operations are open that end by themselves, and how many others: counted, because looking for them
     /// after each event would make a long history take the square of its length.
     steps_open: usize,
     waits_open: usize,
@@ -154,6 +154,7 @@ impl RunHead {
             Event::StepStarted { .. }
             | Event::TimerStarted { .. }
             | Event::ChildStarted { .. }
+            | Event::SpawnStarted { .. }
             | Event::SignalStarted { .. }
             | Event::PromiseStarted { .. } => {
                 if let Some((id, op)) = Op::start(event, seq, at) {
@@ -170,6 +171,8 @@ impl RunHead {
             | Event::TimerFired { op, .. }
             | Event::ChildCompleted { op, .. }
             | Event::ChildFailed { op, .. }
+            | Event::SpawnCompleted { op, .. }
+            | Event::SpawnFailed { op, .. }
             | Event::PromiseResolved { op, .. }
             | Event::PromiseRejected { op, .. }
             | Event::OpHeld { op, .. }
@@ -347,7 +350,8 @@ impl RunHead {
 
     fn count(&mut self, op: &Op) -> &mut usize {
         match &op.kind {
-            OpKind::Step { .. } => &mut self.steps_open,
+            // A process that takes the file up learns at once whether the other run was created.
+            OpKind::Step { .. } | OpKind::Spawn { .. } => &mut self.steps_open,
             OpKind::Timer { .. }
             | OpKind::Child { .. }
             | OpKind::Signal { .. }

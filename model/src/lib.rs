@@ -62,7 +62,7 @@ pub use event_data::{
 pub use failure::{Failure, FailureKind};
 pub use fold::{CancelAsked, Operations, RunHead};
 pub use fork::{
-    Cut as ForkCut, Fork, ForkAs, ForkChild, ForkChoices, ForkLog, ForkOutlook, ForkPoint,
+    Cut as ForkCut, Fork, ForkAs, ForkChild, ForkChoices, ForkLog, ForkOutlook, ForkPoint, ForkTie,
     ForkedOp, ForkedOps,
 };
 pub use json::{Floats, Json};

@@ -31,6 +31,14 @@ pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 /// Labels of a run: at most 32, each key and value under the rule of names.
 pub const LABELS_MAX: usize = 32;
 
+/// Children of a run that live at once, unless the program says otherwise: 10,000. A cancel of their
+/// parent reaches all of them at once, and a fan-out of more is better made of parts.
+pub const LIVE_CHILDREN_MAX: usize = 10_000;
+
+/// The highest such bound that a program can set: a million, whose ids and inputs are in memory while
+/// the parent is.
+pub const LIVE_CHILDREN_BOUND_MAX: usize = 1_000_000;
+
 /// A payload is shown whole in a list of operations up to this size, 4 KiB: a list is read for what
 /// happened, and each operation has an address for the rest.
 pub const PAYLOAD_LISTED_BYTES_MAX: usize = 4 * 1024;

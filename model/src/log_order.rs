@@ -26,6 +26,8 @@ pub enum OpClass {
     Timer,
     /// What `ctx.child` makes.
     Child,
+    /// What `ctx.spawn` makes.
+    Spawn,
     /// What `ctx.signal` makes.
     Signal,
     /// What `ctx.promise` and `ctx.approval` make.
@@ -38,6 +40,7 @@ impl OpClass {
             OpClass::Step => "step",
             OpClass::Timer => "timer",
             OpClass::Child => "child",
+            OpClass::Spawn => "spawn",
             OpClass::Signal => "signal",
             OpClass::Promise => "promise",
         }
@@ -79,6 +82,7 @@ pub fn check(
         Event::StepStarted { op, .. }
         | Event::TimerStarted { op, .. }
         | Event::ChildStarted { op, .. }
+        | Event::SpawnStarted { op, .. }
         | Event::SignalStarted { op, .. }
         | Event::PromiseStarted { op, .. } => match standing(*op) {
             Standing::Unknown => Ok(()),
@@ -95,6 +99,9 @@ pub fn check(
         Event::TimerFired { op, .. } => is_open(event, *op, standing(*op), Some(OpClass::Timer)),
         Event::ChildCompleted { op, .. } | Event::ChildFailed { op, .. } => {
             is_open(event, *op, standing(*op), Some(OpClass::Child))
+        }
+        Event::SpawnCompleted { op, .. } | Event::SpawnFailed { op, .. } => {
+            is_open(event, *op, standing(*op), Some(OpClass::Spawn))
         }
         Event::SignalDelivered { op, .. } | Event::SignalTaken { op, .. } => {
             is_open(event, *op, standing(*op), Some(OpClass::Signal))
@@ -155,8 +162,14 @@ mod tests {
             }
             let fits = |standing| check(&event, Phase::Going, |_| standing).is_ok();
             assert!(!fits(Standing::Ended), "{kind} after the operation has ended");
-            let classes =
-                [OpClass::Step, OpClass::Timer, OpClass::Child, OpClass::Signal, OpClass::Promise];
+            let classes = [
+                OpClass::Step,
+                OpClass::Timer,
+                OpClass::Child,
+                OpClass::Spawn,
+                OpClass::Signal,
+                OpClass::Promise,
+            ];
             let starts = fits(Standing::Unknown);
             let goes_on = classes.iter().any(|class| fits(Standing::Open(*class)));
             assert!(starts != goes_on, "{kind} either starts an operation or is of an open one");

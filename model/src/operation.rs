@@ -31,6 +31,15 @@ pub enum OpKind {
         child: RunId,
         /// The child's input.
         input: Json,
+        /// Whether it goes on by itself when its run no longer waits for it.
+        outlives_parent: bool,
+    },
+    /// The start of a run that is no child.
+    Spawn {
+        /// The run that it starts.
+        run: RunId,
+        /// Its input.
+        input: Json,
     },
     /// A wait for a signal.
     Signal {
@@ -53,6 +62,7 @@ impl OpKind {
             OpKind::Step { .. } => "step",
             OpKind::Timer { .. } => "timer",
             OpKind::Child { .. } => "child",
+            OpKind::Spawn { .. } => "spawn",
             OpKind::Signal { .. } => "signal",
             OpKind::Promise { .. } => "promise",
         }
@@ -143,8 +153,13 @@ impl Op {
             Event::TimerStarted { op, name, fire_at } => {
                 (*op, name, OpKind::Timer { fire_at: *fire_at }, Vec::new())
             }
-            Event::ChildStarted { op, name, child, input } => {
-                let kind = OpKind::Child { child: child.clone(), input: input.clone() };
+            Event::ChildStarted { op, name, child, input, outlives_parent } => {
+                let (child, input) = (child.clone(), input.clone());
+                let kind = OpKind::Child { child, input, outlives_parent: *outlives_parent };
+                (*op, name, kind, Vec::new())
+            }
+            Event::SpawnStarted { op, name, run, input } => {
+                let kind = OpKind::Spawn { run: run.clone(), input: input.clone() };
                 (*op, name, kind, Vec::new())
             }
             Event::SignalStarted { op, name } => {
@@ -193,8 +208,12 @@ impl Op {
                 attempts.end(AttemptState::Completed, None, seq, at);
                 self.end(at, OpStatus::Completed(output.clone()));
             }
+            Event::SpawnCompleted { run, .. } => {
+                self.end(at, OpStatus::Completed(Json::of(run).unwrap_or_else(|_| Json::null())));
+            }
             Event::StepFailed { error, .. }
             | Event::ChildFailed { error, .. }
+            | Event::SpawnFailed { error, .. }
             | Event::PromiseRejected { error, .. } => {
                 attempts.end(AttemptState::Failed, Some(error), seq, at);
                 let error = error.clone();
@@ -239,6 +258,7 @@ impl Op {
             (OpStatus::Open, OpKind::Step { .. }) => Standing::Open(OpClass::Step),
             (OpStatus::Open, OpKind::Timer { .. }) => Standing::Open(OpClass::Timer),
             (OpStatus::Open, OpKind::Child { .. }) => Standing::Open(OpClass::Child),
+            (OpStatus::Open, OpKind::Spawn { .. }) => Standing::Open(OpClass::Spawn),
             (OpStatus::Open, OpKind::Signal { .. }) => Standing::Open(OpClass::Signal),
             (OpStatus::Open, OpKind::Promise { .. }) => Standing::Open(OpClass::Promise),
             (
@@ -258,6 +278,7 @@ impl Op {
             OpKind::Step { .. }
             | OpKind::Timer { .. }
             | OpKind::Child { .. }
+            | OpKind::Spawn { .. }
             | OpKind::Promise { .. } => None,
         }
     }
@@ -276,6 +297,7 @@ impl Op {
             OpKind::Step { .. }
             | OpKind::Timer { .. }
             | OpKind::Child { .. }
+            | OpKind::Spawn { .. }
             | OpKind::Promise { .. } => None,
         }
     }
@@ -320,6 +342,7 @@ mod tests {
             EventKind::StepStarted,
             EventKind::TimerStarted,
             EventKind::ChildStarted,
+            EventKind::SpawnStarted,
             EventKind::SignalStarted,
             EventKind::PromiseStarted,
         ];

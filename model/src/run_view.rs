@@ -134,6 +134,12 @@ pub struct RunView {
     /// Who started it as a child.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// Who started it as a run of its own, which nobody waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawned_by: Option<Parent>,
+    /// Whether a child goes on by itself when its parent no longer waits for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outlives_parent: bool,
     /// The run whose history it began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked: Option<ForkedView>,
@@ -284,6 +290,8 @@ impl RunView {
             attempt: state.head.attempt,
             epoch: state.head.epoch,
             parent: state.created.parent,
+            spawned_by: state.created.spawned_by,
+            outlives_parent: state.created.outlives_parent,
             forked: state.created.forked.map(ForkedView::of),
             deadline,
             by: state.created.by,

@@ -147,6 +147,8 @@ fn append_run(connection: &rusqlite::Connection, appender: &mut Appender, run: &
         labels: std::collections::BTreeMap::new(),
         seed: Seed::from_random([1; 16]),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".into(),
         durability: Durability::Local,
         by: None,

@@ -100,18 +100,25 @@ impl File {
     /// A run of workflow `trial` that was created and taken up.
     pub(crate) fn run(&mut self, run: &str, input: &str, parent: Option<(&str, u32)>) {
         let parent = parent.map(|(run, at)| Parent { run: run_id(run), op: op(at) });
-        let created = RunCreated {
+        self.run_with(run, |created| RunCreated { input: json(input), parent, ..created });
+    }
+
+    /// As [`File::run`], with something of its own.
+    pub(crate) fn run_with(&mut self, run: &str, with: impl FnOnce(RunCreated) -> RunCreated) {
+        let created = with(RunCreated {
             workflow: name("trial"),
-            input: json(input),
+            input: json("null"),
             labels: [].into(),
             seed: Seed::from_random([1; 16]),
-            parent,
+            parent: None,
+            spawned_by: None,
+            outlives_parent: false,
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,
             forked: None,
             within_ms: None,
-        };
+        });
         self.put(run, &Event::RunCreated(Box::new(created)));
         self.put(run, &Event::RunStarted { epoch: None, attempt: 1 });
     }

@@ -76,7 +76,9 @@ fn standing(op: &Op) -> (&'static str, Timestamp, Option<Timestamp>) {
     match &op.kind {
         OpKind::Timer { fire_at } => ("waiting", since, Some(*fire_at)),
         OpKind::Promise { terms, .. } => ("waiting", since, terms.deadline),
-        OpKind::Child { .. } | OpKind::Signal { .. } => ("waiting", since, None),
+        OpKind::Child { .. } | OpKind::Spawn { .. } | OpKind::Signal { .. } => {
+            ("waiting", since, None)
+        }
         OpKind::Step { .. } => {
             let Some(attempt) = op.attempts.last() else { return ("queued", since, None) };
             let begun = attempt.started_at.unwrap_or(since);

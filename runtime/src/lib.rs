@@ -46,12 +46,12 @@ mod store;
 pub mod testing;
 mod traces;
 
-pub use author::WorkflowRef;
 pub use author::{
     App, BoxError, Ctx, Result, Retry, RunHandle, SendSignal, Start, Step, StepError,
 };
 #[doc(hidden)]
 pub use author::{ByFunction, ByName, WorkflowNames};
+pub use author::{SpawnRef, WorkflowRef};
 pub use client::Client;
 pub use engine::{
     AnswerRequest, Answered, CheckReport, Environment, ForkRequest, ForkedRun, Node, PromiseToken,
@@ -60,7 +60,7 @@ pub use engine::{
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use node::{ServeSettings, Serving};
-pub use ops::{ApprovalWait, Call, Child, Promise, SignalWait, SignalWithin, Sleep};
+pub use ops::{ApprovalWait, Call, Child, Promise, SignalWait, SignalWithin, Sleep, Spawn};
 pub use store::writer::{RefusalCause, Refusing};
 pub use tidemill_model::{
     AnswerNote, Approval, ApprovalAnswer, ApprovalEnd, Failure, FailureKind, ForkOutlook,

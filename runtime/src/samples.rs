@@ -12,6 +12,8 @@ pub(crate) fn created() -> RunCreated {
         labels: BTreeMap::new(),
         seed: Seed::from_random([0; 16]),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,

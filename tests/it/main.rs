@@ -52,6 +52,7 @@ mod observe_metrics;
 mod observer;
 mod older_file;
 mod outage;
+mod outliving;
 mod own_copy;
 mod own_main;
 mod pacing;

@@ -25,6 +25,8 @@ fn created() -> Event {
         labels: BTreeMap::new(),
         seed: Seed::from_random([0; 16]),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,

@@ -64,6 +64,8 @@ fn created(workflow: &str, input: Json, run: u32, parent: Option<Parent>) -> any
         labels,
         seed: Seed::from_random(host::random()?),
         parent,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,
@@ -164,7 +166,7 @@ fn parent() -> anyhow::Result<RunLog> {
     for child in 0..CHILDREN {
         let (op, input) = (OpId::new(child + 1)?, Json::of(&child)?);
         let (name, child) = (name.clone(), child_id(child)?);
-        events.push(Event::ChildStarted { op, name, child, input });
+        events.push(Event::ChildStarted { op, name, child, input, outlives_parent: false });
     }
     for child in 0..CHILDREN {
         let (op, name, output) = (OpId::new(child + 1)?, name.clone(), Json::of(&child)?);

@@ -51,6 +51,8 @@ fn created(parent: Option<Parent>) -> Event {
         labels: [("team".to_owned(), "a \"b\"".to_owned())].into(),
         seed: Seed::from_random([7; 16]),
         parent,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".into(),
         durability: Durability::Local,
         by: None,
@@ -116,8 +118,18 @@ impl Script {
             Some(run) => next_event(&run.state, what),
         };
         self.put(&id, &event, what);
-        if let Event::ChildStarted { op, child, .. } = &event {
-            self.put(child, &created(Some(Parent { run: id, op: *op })), what);
+        if let Event::ChildStarted { op, child, outlives_parent, .. } = &event {
+            let mut new = created(Some(Parent { run: id, op: *op }));
+            if let Event::RunCreated(created) = &mut new {
+                created.outlives_parent = *outlives_parent;
+            }
+            self.put(child, &new, what);
+        } else if let Event::SpawnStarted { op, run, .. } = &event {
+            let mut new = created(None);
+            if let Event::RunCreated(created) = &mut new {
+                created.spawned_by = Some(Parent { run: id, op: *op });
+            }
+            self.put(run, &new, what);
         }
     }
 
@@ -169,11 +181,16 @@ fn next_event(state: &RunState, what: u8) -> Event {
         }
         4 if what > 128 => promise(op, what),
         4 => Event::TimerStarted { op, name: name("nap"), fire_at: at(i64::from(what)) },
+        5 if what > 200 => {
+            let run = state.id.child(op).unwrap();
+            Event::SpawnStarted { op, name: name("mail"), run, input: json("null") }
+        }
         5 => Event::ChildStarted {
             op,
             name: name("trial"),
             child: state.id.child(op).unwrap(),
             input: json("null"),
+            outlives_parent: what > 100,
         },
         6 if what > 200 => Event::RunCompleted { output: json(r#""done""#) },
         7 if what > 200 => Event::RunFailed { error: failure(), terminated: false },
@@ -267,6 +284,8 @@ fn progress(op: OpId, open: &Op, what: u8) -> Event {
         (OpKind::Timer { .. }, _) => Event::TimerFired { op, name },
         (OpKind::Child { .. }, 0) => Event::ChildFailed { op, name, error: failure() },
         (OpKind::Child { .. }, _) => Event::ChildCompleted { op, name, output: json("2") },
+        (OpKind::Spawn { .. }, 0) => Event::SpawnFailed { op, name, error: failure() },
+        (OpKind::Spawn { run, .. }, _) => Event::SpawnCompleted { op, name, run: run.clone() },
         (OpKind::Signal { .. }, _) => Event::OpDropped { op },
         (OpKind::Promise { .. }, _) => answer(op, open, what),
         (OpKind::Step { .. }, 0) => Event::StepCompleted { op, name, output: json("{}") },
@@ -401,7 +420,10 @@ fn check_views(script: &Script) -> Result<(), TestCaseError> {
                 OpKind::Timer { fire_at } => {
                     timers.push(format!("{id} {op} {} {fire_at}", status("waiting", "fired")));
                 }
-                OpKind::Child { .. } | OpKind::Signal { .. } | OpKind::Promise { .. } => {}
+                OpKind::Child { .. }
+                | OpKind::Spawn { .. }
+                | OpKind::Signal { .. }
+                | OpKind::Promise { .. } => {}
             }
         }
     }

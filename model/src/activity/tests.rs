@@ -33,6 +33,8 @@ fn fold(events: &[Event]) -> RunState {
         labels: BTreeMap::new(),
         seed: Seed::from_random([0; 16]),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".into(),
         durability: Durability::Local,
         by: None,

@@ -48,6 +48,8 @@ pub(crate) fn sample(kind: EventKind) -> Event {
             labels: [("team".to_owned(), "vision".to_owned())].into(),
             seed: Seed::from_random([1; 16]),
             parent: Some(Parent { run: RunId::new("sweep-1").unwrap(), op }),
+            spawned_by: None,
+            outlives_parent: false,
             app_version: "1.2.0".into(),
             durability: Durability::Local,
             by: None,
@@ -77,9 +79,14 @@ pub(crate) fn sample(kind: EventKind) -> Event {
         }
         EventKind::TimerStarted => Event::TimerStarted { op, name, fire_at: at(2_000_000) },
         EventKind::TimerFired => Event::TimerFired { op, name },
-        EventKind::ChildStarted => Event::ChildStarted { op, name, child, input },
+        EventKind::ChildStarted => {
+            Event::ChildStarted { op, name, child, input, outlives_parent: false }
+        }
         EventKind::ChildCompleted => Event::ChildCompleted { op, name, output },
         EventKind::ChildFailed => Event::ChildFailed { op, name, error: failure() },
+        EventKind::SpawnStarted => Event::SpawnStarted { op, name, run: child, input },
+        EventKind::SpawnCompleted => Event::SpawnCompleted { op, name, run: child },
+        EventKind::SpawnFailed => Event::SpawnFailed { op, name, error: failure() },
         EventKind::SignalStarted => Event::SignalStarted { op, name },
         EventKind::SignalDelivered => Event::SignalDelivered { op, name, number: 3 },
         EventKind::SignalTaken => Event::SignalTaken { op, name },
@@ -227,6 +234,18 @@ fn with_optional_fields() -> Vec<(&'static str, Event)> {
             "cancel_held-deadline",
             Event::CancelHeld { requester: Requester::deadline(at(1_000_000)) },
         ),
+        ("run_created-spawned", spawned()),
+        ("run_created-outlives_parent", outliving()),
+        (
+            "child_started-outlives_parent",
+            Event::ChildStarted {
+                op,
+                name: name.clone(),
+                child: RunId::new("sweep-1.2").unwrap(),
+                input: input.clone(),
+                outlives_parent: true,
+            },
+        ),
         ("run_failed-terminated", Event::RunFailed { error: failure(), terminated: true }),
         ("step_started-queued", Event::StepStarted { op, name: name.clone(), input, queued: true }),
         (
@@ -263,6 +282,18 @@ fn forked() -> Event {
         set: [(OpId::new(2).unwrap(), Json::null())].into(),
         requester: Some(requester()),
     });
+    Event::RunCreated(created)
+}
+
+fn spawned() -> Event {
+    let Event::RunCreated(mut created) = sample(EventKind::RunCreated) else { unreachable!() };
+    created.spawned_by = created.parent.take();
+    Event::RunCreated(created)
+}
+
+fn outliving() -> Event {
+    let Event::RunCreated(mut created) = sample(EventKind::RunCreated) else { unreachable!() };
+    created.outlives_parent = true;
     Event::RunCreated(created)
 }
 
@@ -323,6 +354,7 @@ fn each_held_end_is_stored_with_the_input_that_it_becomes() {
     let error_json = r#"{"kind":"timed_out","message":"late"}"#;
     let (op, name, output) = (OpId::new(2).unwrap(), OpName::new("train").unwrap(), Json::null());
     let held = |attempt, end| Event::OpHeld { op, name: name.clone(), attempt, end: Box::new(end) };
+    let later = error.clone();
     let forms = [
         (
             held(Some(2), Event::StepCompleted { op, name: name.clone(), output: output.clone() }),
@@ -346,6 +378,10 @@ fn each_held_end_is_stored_with_the_input_that_it_becomes() {
         (
             held(None, Event::ChildFailed { op, name: name.clone(), error }),
             format!(r#"{{"becomes":"child_failed","error":{error_json}}}"#),
+        ),
+        (
+            held(None, Event::SpawnFailed { op, name: name.clone(), error: later }),
+            format!(r#"{{"becomes":"spawn_failed","error":{error_json}}}"#),
         ),
     ];
     for (event, stored) in forms {

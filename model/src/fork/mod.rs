@@ -19,7 +19,7 @@ mod trace;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use outlook::{ForkOutlook, ForkedOp, ForkedOps};
-pub use plan::{Fork, ForkAs, ForkChild, ForkChoices};
+pub use plan::{Fork, ForkAs, ForkChild, ForkChoices, ForkTie};
 pub use point::ForkPoint;
 pub use trace::ForkLog;
 

@@ -60,19 +60,33 @@ pub struct Fork {
     pub outlook: ForkOutlook,
 }
 
-/// A child that begins anew with its parent's fork.
+/// A run that begins anew with the fork of the one that started it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForkChild {
     /// Its operation in the fork.
     pub op: OpId,
     /// Its id.
     pub id: RunId,
-    /// The child of the other run, whose labels it has.
+    /// The run that the other run started, whose labels it has.
     pub from: RunId,
     /// Its workflow.
     pub workflow: OpName,
     /// Its input.
     pub input: Json,
+    /// What it is to the fork.
+    pub tie: ForkTie,
+}
+
+/// What a run that begins anew is to the fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForkTie {
+    /// Its child, and whether that goes on by itself when the fork no longer waits for it.
+    Child {
+        /// As the other run's child did.
+        outlives_parent: bool,
+    },
+    /// A run of its own.
+    Spawned,
 }
 
 /// What becomes of an operation that is open at the cut.
@@ -97,6 +111,13 @@ fn fate<'a>(op: OpId, trace: &Trace<'a>, cut: &Cut, given: Option<&'a Json>) -> 
             (Some(output), _) => Fate::Given(output),
             (None, Some(outcome)) if is_carried(op, &outcome, cut) => Fate::Carried(outcome),
             (None, Some(_) | None) => Fate::Again,
+        },
+        // What was started before the cut is there, also if the run was not told of that any more.
+        OpClass::Spawn => match trace.outcome {
+            _ if cut.again == Some(op) => Fate::Again,
+            Some(outcome) if is_carried(op, &outcome, cut) => Fate::Carried(outcome),
+            Some(_) => Fate::Again,
+            None => Fate::Stays,
         },
         OpClass::Promise => match trace.settled {
             _ if cut.again == Some(op) => Fate::Again,
@@ -165,6 +186,9 @@ impl ForkLog<'_> {
             },
             // Its parent waits for the child that it started.
             parent: None,
+            outlives_parent: false,
+            // A person started the fork.
+            spawned_by: None,
             app_version: who.app_version.clone(),
             forked: Some(Forked {
                 from: who.from.clone(),
@@ -207,7 +231,7 @@ impl ForkLog<'_> {
                         "a promise is answered: answer the fork's, which is asked again",
                     );
                 }
-                OpClass::Timer | OpClass::Signal => {
+                OpClass::Timer | OpClass::Signal | OpClass::Spawn => {
                     return refused("only a step or a child has one; send the fork a signal");
                 }
             }
@@ -280,8 +304,23 @@ impl<'a> Writer<'a> {
                 let (name, input) = (name.clone(), input.clone());
                 Some(Event::StepStarted { op: *op, name, queued: true, input })
             }
-            Event::ChildStarted { op, name, child, input } if begins_again => {
-                Some(self.new_child((*op, name), child, input, fate)?)
+            Event::ChildStarted { op, name, child, input, outlives_parent } if begins_again => {
+                let (name, input) = (name.clone(), input.clone());
+                let outlives_parent = *outlives_parent;
+                // Nothing begins of which a person gave the output.
+                let child = match fate {
+                    Some(Fate::Given(_)) => child.clone(),
+                    _ => {
+                        let tie = ForkTie::Child { outlives_parent };
+                        self.anew((*op, &name), child, &input, tie)?
+                    }
+                };
+                Some(Event::ChildStarted { op: *op, name, child, input, outlives_parent })
+            }
+            Event::SpawnStarted { op, name, run, input } if begins_again => {
+                let run = self.anew((*op, name), run, input, ForkTie::Spawned)?;
+                let (name, input) = (name.clone(), input.clone());
+                Some(Event::SpawnStarted { op: *op, name, run, input })
             }
             Event::StepAttemptStarted { .. }
             | Event::StepAttemptFailed { .. }
@@ -313,6 +352,9 @@ impl<'a> Writer<'a> {
             | Event::ChildStarted { .. }
             | Event::ChildCompleted { .. }
             | Event::ChildFailed { .. }
+            | Event::SpawnStarted { .. }
+            | Event::SpawnCompleted { .. }
+            | Event::SpawnFailed { .. }
             | Event::SignalStarted { .. }
             | Event::SignalTaken { .. }
             | Event::PromiseStarted { .. }
@@ -330,24 +372,18 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// The start of a child that does not go on as it was: it begins anew under the fork's id, unless
-    /// a person gave its output.
-    fn new_child(
+    /// Lets a run begin anew that the other run started, under the fork's id.
+    fn anew(
         &mut self,
         (op, name): (OpId, &OpName),
         from: &RunId,
         input: &Json,
-        fate: Option<&Fate<'_>>,
-    ) -> Result<Event, Error> {
-        let (name, input) = (name.clone(), input.clone());
-        if matches!(fate, Some(Fate::Given(_))) {
-            return Ok(Event::ChildStarted { op, name, child: from.clone(), input });
-        }
+        tie: ForkTie,
+    ) -> Result<RunId, Error> {
         let id = self.who.id.child(op).map_err(|e| Error::invalid(e.to_string()))?;
-        let (workflow, from) = (name.clone(), from.clone());
-        let child = ForkChild { op, id: id.clone(), from, workflow, input: input.clone() };
-        self.children.push(child);
-        Ok(Event::ChildStarted { op, name, child: id, input })
+        let (workflow, from, input) = (name.clone(), from.clone(), input.clone());
+        self.children.push(ForkChild { op, id: id.clone(), from, workflow, input, tie });
+        Ok(id)
     }
 
     fn numbered(&self, signal: &Signal) -> Option<Event> {
@@ -395,9 +431,11 @@ impl<'a> Writer<'a> {
         let (name, output) = (trace.name.clone(), output.clone());
         let end = match trace.class {
             OpClass::Child => Event::ChildCompleted { op, name, output },
-            OpClass::Step | OpClass::Timer | OpClass::Signal | OpClass::Promise => {
-                Event::StepCompleted { op, name, output }
-            }
+            OpClass::Step
+            | OpClass::Timer
+            | OpClass::Spawn
+            | OpClass::Signal
+            | OpClass::Promise => Event::StepCompleted { op, name, output },
         };
         // As if its only attempt had returned it.
         self.hold(op, Some(1).filter(|_| trace.class == OpClass::Step), end);

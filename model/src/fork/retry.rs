@@ -80,6 +80,7 @@ impl ForkLog<'_> {
         let failed = events.filter_map(|(place, (_, event))| match event {
             Event::StepFailed { op, name, error, .. }
             | Event::ChildFailed { op, name, error }
+            | Event::SpawnFailed { op, name, error }
             | Event::PromiseRejected { op, name, error }
                 if error.kind != FailureKind::Cancelled =>
             {

@@ -39,6 +39,8 @@ fn created() -> Event {
         labels: BTreeMap::new(),
         seed: Seed::from_random([1; 16]),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".into(),
         durability: Durability::Local,
         by: None,
@@ -120,6 +122,7 @@ fn short(fork: &Fork) -> Vec<String> {
         Event::OpHeld { op, end, .. } => format!("{op} held {}", end.kind()),
         Event::StepStarted { op, queued: true, .. } => format!("{op} step_started queued"),
         Event::ChildStarted { op, child, .. } => format!("{op} child_started {child}"),
+        Event::SpawnStarted { op, run, .. } => format!("{op} spawn_started {run}"),
         Event::SignalReceived(signal) => format!("signal {} `{}`", signal.number, signal.name),
         Event::SignalDelivered { op, number, .. } => format!("{op} given {number}"),
         event => match event.op() {
@@ -280,6 +283,7 @@ fn a_child_is_kept_by_its_result_or_begins_anew_under_the_forks_id() {
         name: name(op(id)),
         child: RunId::new(&format!("old.{id}")).unwrap(),
         input: Json::null(),
+        outlives_parent: id == 3,
     };
     let ended =
         |id: u32| Event::ChildCompleted { op: op(id), name: name(op(id)), output: Json::null() };
@@ -296,6 +300,7 @@ fn a_child_is_kept_by_its_result_or_begins_anew_under_the_forks_id() {
     ];
     assert_eq!(short(&fork), expected);
     let anew: Vec<_> = fork.children.iter().map(|child| (child.id.as_str(), child.op)).collect();
+    assert_eq!(fork.children[0].tie, ForkTie::Child { outlives_parent: true });
     assert_eq!(anew, [("new.3", op(3))]);
 }
 
@@ -354,9 +359,60 @@ fn a_place_is_named_by_a_name_that_is_the_only_one_or_by_a_number() {
     assert_eq!(short(&fork_at(&events, "2:start", &ForkChoices::default()).unwrap()).len(), 3);
 }
 
+fn spawned(id: u32) -> RunId {
+    RunId::new(&format!("old.{id}")).unwrap()
+}
+
+/// What was started before the cut is there; only what begins again gets an id of the fork.
+#[test]
+fn a_run_that_was_spawned_before_the_cut_is_not_started_anew() {
+    let spawn = |id: u32| {
+        let (op, name) = (op(id), name(op(id)));
+        Event::SpawnStarted { op, name, run: spawned(id), input: Json::null() }
+    };
+    let ended =
+        |id: u32| Event::SpawnCompleted { op: op(id), name: name(op(id)), run: spawned(id) };
+    let taken = |id: u32| {
+        let (op, name, error) = (op(id), name(op(id)), failure("taken"));
+        Event::SpawnFailed { op, name, error }
+    };
+    let events = [
+        created(),
+        step(1),
+        spawn(2),
+        spawn(3),
+        spawn(4),
+        spawn(5),
+        ended(2),
+        done(1),
+        ended(3),
+        taken(4),
+    ];
+    let fork = fork_at(&events, "op1", &ForkChoices::default()).unwrap();
+    let expected = [
+        "1 step_started queued",
+        "2 spawn_started old.2",
+        "3 spawn_started old.3",
+        "4 spawn_started new.4",
+        "5 spawn_started old.5",
+        "2 spawn_completed",
+        "3 held spawn_completed",
+        "run_forked",
+    ];
+    assert_eq!(short(&fork), expected);
+    let anew = |fork: &Fork| -> Vec<_> {
+        fork.children.iter().map(|it| (it.id.to_string(), it.tie)).collect()
+    };
+    assert_eq!(anew(&fork), [("new.4".to_owned(), ForkTie::Spawned)]);
+    let fork = fork_at(&events, "op3", &ForkChoices::default()).unwrap();
+    assert_eq!(anew(&fork)[0].0, "new.3", "the one that is named begins again");
+    let set = ForkChoices { set: [("op3".to_owned(), json("1"))].into(), ..Default::default() };
+    assert_eq!(fork_at(&events, "op1", &set).unwrap_err().kind(), ErrorKind::Conflict);
+}
+
 /// An event that may or may not fit.
 fn candidate() -> impl Strategy<Value = Event> {
-    (0_u8..14, 1_u32..7, 1_u32..4).prop_map(|(kind, id, number)| {
+    (0_u8..17, 1_u32..7, 1_u32..4).prop_map(|(kind, id, number)| {
         let (op, name, go) = (op(id), name(op(id)), OpName::new("go").unwrap());
         let (output, at) = (Json::null(), Timestamp::from_micros(9).unwrap());
         match kind {
@@ -364,7 +420,7 @@ fn candidate() -> impl Strategy<Value = Event> {
             2 => Event::TimerStarted { op, name, fire_at: at },
             3 => {
                 let child = RunId::new(&format!("old.{id}")).unwrap();
-                Event::ChildStarted { op, name, child, input: output }
+                Event::ChildStarted { op, name, child, input: output, outlives_parent: false }
             }
             4 => Event::SignalStarted { op, name: go },
             5 => done(id),
@@ -378,6 +434,9 @@ fn candidate() -> impl Strategy<Value = Event> {
             }
             11 => Event::StepRestarted { op, name, attempt: number, after: None, queued: false },
             12 => Event::SignalDelivered { op, name: go, number },
+            13 => Event::SpawnStarted { op, name, run: spawned(id), input: output },
+            14 => Event::SpawnCompleted { op, name, run: spawned(id) },
+            15 => Event::SpawnFailed { op, name, error: failure("taken") },
             _ => Event::SignalReceived(Box::new(Signal {
                 number,
                 name: go,

@@ -41,7 +41,7 @@ fn is_approval(event: &Event) -> bool {
     matches!(event, Event::PromiseStarted { terms, .. } if terms.approval.is_some())
 }
 
-/// The end of a step, a child, a timer or a promise.
+/// The end of a step, a child, a spawn, a timer or a promise.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outcome<'a> {
     pub(super) place: usize,
@@ -58,6 +58,7 @@ impl Outcome<'_> {
             self.end,
             Event::StepCompleted { .. }
                 | Event::ChildCompleted { .. }
+                | Event::SpawnCompleted { .. }
                 | Event::PromiseResolved { .. }
         )
     }
@@ -96,6 +97,7 @@ impl<'a> ForkLog<'a> {
             Event::StepStarted { .. } => OpClass::Step,
             Event::TimerStarted { .. } => OpClass::Timer,
             Event::ChildStarted { .. } => OpClass::Child,
+            Event::SpawnStarted { .. } => OpClass::Spawn,
             Event::SignalStarted { .. } => OpClass::Signal,
             Event::PromiseStarted { .. } => OpClass::Promise,
             Event::CancelRequested { resolves, .. } => {
@@ -150,6 +152,8 @@ impl<'a> ForkLog<'a> {
             | Event::TimerFired { op, .. }
             | Event::ChildCompleted { op, .. }
             | Event::ChildFailed { op, .. }
+            | Event::SpawnCompleted { op, .. }
+            | Event::SpawnFailed { op, .. }
             | Event::PromiseResolved { op, .. }
             | Event::PromiseRejected { op, .. } => self.end(*op, place, Some(event)),
             Event::SignalTaken { op, .. } | Event::OpDropped { op } => self.end(*op, place, None),

@@ -29,6 +29,8 @@ impl Script {
             labels: BTreeMap::new(),
             seed: Seed::from_random([0; 16]),
             parent: None,
+            spawned_by: None,
+            outlives_parent: false,
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,

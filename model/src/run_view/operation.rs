@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 pub struct OperationView {
     /// Its number in its run.
     pub op: OpId,
-    /// `step`, `timer`, `child`, `signal` or `promise`.
+    /// `step`, `timer`, `child`, `spawn`, `signal` or `promise`.
     pub kind: Word,
     /// The step's, timer's or child workflow's name.
     pub name: OpName,
@@ -35,7 +35,7 @@ pub struct OperationView {
     pub ended_at: Option<Timestamp>,
     /// From its start to its end, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// What a step or child was given.
+    /// What a step, a child or the run of a spawn was given.
     #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
     pub input: Option<Json>,
     /// Its output, once completed.
@@ -50,6 +50,12 @@ pub struct OperationView {
     /// The run that a child is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child: Option<RunId>,
+    /// The run that a spawn starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawned: Option<RunId>,
+    /// Whether a child goes on by itself when its run no longer waits for it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub outlives_parent: bool,
     /// What a promise asks, and what it was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promise: Option<Box<PromiseAsked>>,
@@ -183,11 +189,20 @@ impl OperationView {
             OpStatus::Cancelled(error) => (None, error.clone()),
             OpStatus::Open | OpStatus::Dropped => (None, None),
         };
-        let (input, fire_at, child) = match &op.kind {
-            OpKind::Step { input } => (Some(input.clone()), None, None),
-            OpKind::Timer { fire_at } => (None, Some(*fire_at), None),
-            OpKind::Signal { .. } | OpKind::Promise { .. } => (None, None, None),
-            OpKind::Child { child, input } => (Some(input.clone()), None, Some(child.clone())),
+        let (input, fire_at) = match &op.kind {
+            OpKind::Step { input } | OpKind::Child { input, .. } | OpKind::Spawn { input, .. } => {
+                (Some(input.clone()), None)
+            }
+            OpKind::Timer { fire_at } => (None, Some(*fire_at)),
+            OpKind::Signal { .. } | OpKind::Promise { .. } => (None, None),
+        };
+        let (child, outlives_parent) = match &op.kind {
+            OpKind::Child { child, outlives_parent, .. } => (Some(child.clone()), *outlives_parent),
+            _ => (None, false),
+        };
+        let spawned = match &op.kind {
+            OpKind::Spawn { run, .. } => Some(run.clone()),
+            _ => None,
         };
         OperationView {
             op: id,
@@ -203,6 +218,8 @@ impl OperationView {
             error,
             fire_at,
             child,
+            spawned,
+            outlives_parent,
             promise: PromiseAsked::of(op),
             attempts: op.attempts.iter().map(AttemptView::of).collect(),
             checkpoints: op.checkpoints.len(),

@@ -63,7 +63,7 @@ fn completed(id: u32, step: &str, output: &str) -> Event {
 
 fn child(id: u32, child: &str) -> Event {
     let (op, name, child) = (op(id), name("trial"), run_id(child));
-    Event::ChildStarted { op, name, child, input: json("0.1") }
+    Event::ChildStarted { op, name, child, input: json("0.1"), outlives_parent: false }
 }
 
 /// The run of these events, an event a second.
@@ -74,6 +74,8 @@ fn fold(id: &str, parent: Option<Parent>, events: &[Event]) -> RunState {
         labels: [("team".to_owned(), "vision".to_owned())].into(),
         seed: Seed::from_random([1; 16]),
         parent,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1.2.0".into(),
         durability: Durability::Local,
         by: None,
@@ -286,6 +288,27 @@ fn an_event_of_a_run_and_one_of_the_node() {
     (event.run, event.op, event.name) = (None, None, None);
     event.data = Some(json(r#"{"node":null,"epoch":null,"instance":null,"versions":{}}"#));
     is_shown_as("event_of_node", &event);
+}
+
+#[test]
+fn runs_that_outlive_the_one_that_started_them() {
+    let (op1, name1) = (op(1), name("mail"));
+    let spawned =
+        Event::SpawnStarted { op: op1, name: name1.clone(), run: run_id("r.1"), input: json("7") };
+    let outlives = Event::ChildStarted {
+        op: op(2),
+        name: name("trial"),
+        child: run_id("r.2"),
+        input: json("0.1"),
+        outlives_parent: true,
+    };
+    let there = Event::SpawnCompleted { op: op1, name: name1, run: run_id("r.1") };
+    let mut state = fold("r", None, &[spawned, outlives, there]);
+    state.created.spawned_by = Some(Parent { run: run_id("q"), op: op(7) });
+    is_shown_as("run_spawned", &RunView::of(state, None, FIRST_PAGE));
+    let mut state = fold("r.2", Some(Parent { run: run_id("r"), op: op(2) }), &[]);
+    state.created.outlives_parent = true;
+    is_shown_as("run_outlives_parent", &RunView::of(state, None, FIRST_PAGE));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::screen::{Colour, Screen};
 use super::{JSON_CHARS_MAX, duration, json, short};
 use crate::show::DEPTH_MAX;
 use tidemill_model::{
-    AttemptView, CancelView, Cut, ForkedView, Json, OperationView, PromiseAsked, Requester,
+    AttemptView, CancelView, Cut, ForkedView, Json, OperationView, Parent, PromiseAsked, Requester,
     RunView, Timestamp, WaitsFor, terminal,
 };
 
@@ -132,6 +132,12 @@ impl Tree<'_> {
             let labels: Vec<String> =
                 view.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             self.cut_line(&format!("{:<10} {}", "labels", labels.join(" ")));
+        }
+        if let Some(Parent { run, op }) = &view.spawned_by {
+            self.field("spawned by", &format!("{run}, operation {op}: it is on its own"));
+        }
+        if let Some(Parent { run, .. }) = view.parent.as_ref().filter(|_| view.outlives_parent) {
+            self.field("outlives", &format!("{run}, which started it"));
         }
         if let Some(ForkedView { from, seq, requester, .. }) = &view.forked {
             let by = requester.as_ref().map_or_else(String::new, Requester::to_string);
@@ -275,7 +281,11 @@ fn payload(value: &Option<Json>, cut: &Option<Cut>) -> Option<String> {
 }
 
 fn op_title(op: &OperationView) -> Title {
-    let (id, kind, name, status) = (op.op, &op.kind, &op.name, &op.status);
+    let (id, kind, status) = (op.op, &op.kind, &op.status);
+    let name = match &op.spawned {
+        Some(run) => format!("{} → {run}", op.name),
+        None => op.name.to_string(),
+    };
     let colour = Colour::of_operation(status);
     let took = took(op.started_at, op.ended_at);
     let unfinished = |what: String, state: String| Title {

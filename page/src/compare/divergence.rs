@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tidemill_eventlog::Row;
-use tidemill_model::{Event, EventClass, Floats, Json, RunId};
+use tidemill_model::{Event, EventClass, Floats, Json, OpId, RunId};
 
 /// In what two events differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,21 +59,34 @@ fn events(a: &Event, b: Event, runs: (&RunId, &RunId)) -> Compared {
                 false => Compared::Diverged(What::Payload),
             }
         }
+        (a, b @ Event::SpawnCompleted { .. }) => payload(*a == as_of(b, runs)),
         (a, b) => payload(same_text(a.columns().data.as_deref(), b.columns().data.as_deref())),
     }
 }
 
-/// The second run's event with the child's id that the first run's would have.
+/// The second run's event with the id of a run that it started which the first run's would have.
 fn as_of(event: Event, (a, b): (&RunId, &RunId)) -> Event {
     match event {
-        Event::ChildStarted { op, name, child, input } => {
-            let child = match (a.child(op), b.child(op)) {
-                (Ok(of_a), Ok(of_b)) if child == of_b => of_a,
-                _ => child,
-            };
-            Event::ChildStarted { op, name, child, input }
+        Event::ChildStarted { op, name, child, input, outlives_parent } => {
+            let child = id_as_of(child, op, (a, b));
+            Event::ChildStarted { op, name, child, input, outlives_parent }
+        }
+        Event::SpawnStarted { op, name, run, input } => {
+            let run = id_as_of(run, op, (a, b));
+            Event::SpawnStarted { op, name, run, input }
+        }
+        Event::SpawnCompleted { op, name, run } => {
+            let run = id_as_of(run, op, (a, b));
+            Event::SpawnCompleted { op, name, run }
         }
         event => event,
+    }
+}
+
+fn id_as_of(started: RunId, op: OpId, (a, b): (&RunId, &RunId)) -> RunId {
+    match (a.child(op), b.child(op)) {
+        (Ok(of_a), Ok(of_b)) if started == of_b => of_a,
+        _ => started,
     }
 }
 

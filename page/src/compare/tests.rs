@@ -106,6 +106,7 @@ fn ids_of_children_follow_from_their_parents() {
         name: name("trial"),
         child: run_id(of),
         input: json(input),
+        outlives_parent: false,
     };
     let mut file = File::new();
     for (id, of, input) in

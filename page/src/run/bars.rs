@@ -116,6 +116,14 @@ pub(crate) fn bars(op: &Op, now: Timestamp) -> Vec<Bar> {
             };
             vec![bar(did, op.started_at, end, None)]
         }
+        // What it started is on the chart of that run.
+        OpKind::Spawn { .. } => {
+            let did = match &op.status {
+                OpStatus::Failed(_) => Did::Failed,
+                _ => waiting(op, Did::Completed),
+            };
+            vec![bar(did, op.started_at, end, None)]
+        }
         OpKind::Timer { .. } | OpKind::Signal { .. } | OpKind::Promise { .. } => {
             vec![bar(waiting(op, Did::Waiting), op.started_at, end, None)]
         }
@@ -234,6 +242,8 @@ mod tests {
             labels: [].into(),
             seed: Seed::from_random([0; 16]),
             parent: None,
+            spawned_by: None,
+            outlives_parent: false,
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,

@@ -117,7 +117,7 @@ pub struct TakenUp {
 pub struct OpRow {
     /// Its number.
     pub op: OpId,
-    /// `step`, `timer`, `child`, `signal` or `promise`.
+    /// `step`, `timer`, `child`, `spawn`, `signal` or `promise`.
     pub kind: Word,
     /// Its name.
     pub name: String,
@@ -134,6 +134,9 @@ pub struct OpRow {
     /// The run that it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<RunId>,
+    /// The run that a spawn starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawned: Option<RunId>,
     /// Its error, or the newest of its attempts; of a long one the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
@@ -363,6 +366,10 @@ impl OpRow {
             checkpoints: u64::try_from(op.checkpoints.len()).unwrap_or(u64::MAX),
             child: match &op.kind {
                 tidemill_model::OpKind::Child { child, .. } => Some(child.clone()),
+                _ => None,
+            },
+            spawned: match &op.kind {
+                tidemill_model::OpKind::Spawn { run, .. } => Some(run.clone()),
                 _ => None,
             },
             error: error.map(Failure::listed),

@@ -132,6 +132,8 @@ impl OperationShown {
                 @if let Some(at) = op.fire_at { span { "fires " b { (words::time(at)) } } }
                 @if op.promise.is_some() { span { a href=(site.at(&["promises", &format!("{run}:{}", op.op)])) { "the promise" } } }
                 @if let Some(child) = &op.child { span { "child " a href=(site.run(child.as_str())) { (child) } } }
+                @if op.outlives_parent { span { "outlives this run" } }
+                @if let Some(run) = &op.spawned { span { "starts " a href=(site.run(run.as_str())) { (run) } ", which is on its own" } }
                 @if op.checkpoints > 0 { span { a href=(with_query(&site.at(&["runs", run, "curves"]), &[("op", Some(&op.op.to_string())), ("seq", seq.as_deref())])) { (words::count(u64::try_from(op.checkpoints).unwrap_or(0), "checkpoint")) } } }
                 @if op.held { span { "its end is recorded, and its run has not observed it yet" } }
             }

@@ -1,6 +1,6 @@
 //! Runs of every size as pages.
 
-use tidemill_model::{Event, Failure, FailureKind, OpId, RunStatus};
+use tidemill_model::{Event, Failure, FailureKind, OpId, Parent, RunCreated, RunStatus};
 
 use super::{
     EventsPage, EventsParams, Only, OperationShown, PayloadPart, RunPage, RunParams, payload,
@@ -136,4 +136,42 @@ fn hostile_text_and_large_payloads_stay_text_and_small() {
         assert_harmless(&html);
         assert!(html.len() < 64 * 1024, "{} bytes", html.len());
     }
+}
+
+/// The pages of a run and of one that it spawned, or that outlives it, link to each other.
+#[test]
+fn who_started_a_run_and_what_it_started_are_linked_both_ways() {
+    let mut file = File::new();
+    file.run("r", "{}", None);
+    let (input, spawned, child) = (json("1"), run_id("r.1"), run_id("r.2"));
+    let run = spawned.clone();
+    file.put(
+        "r",
+        &Event::SpawnStarted { op: op(1), name: name("mail"), run, input: input.clone() },
+    );
+    let by = |id| Some(Parent { run: run_id("r"), op: op(id) });
+    file.run_with("r.1", |created| RunCreated { spawned_by: by(1), ..created });
+    file.put("r", &Event::SpawnCompleted { op: op(1), name: name("mail"), run: spawned });
+    let (op2, name2) = (op(2), name("trial"));
+    let started = Event::ChildStarted { op: op2, name: name2, child, input, outlives_parent: true };
+    file.put("r", &started);
+    file.run_with("r.2", |created| RunCreated { parent: by(2), outlives_parent: true, ..created });
+    let file = file.done();
+    let html = |run: &str| {
+        let page = RunPage::read(&file.connection, &run_id(run), RunParams::default(), at(9));
+        page.unwrap().unwrap().html(&site()).into_string()
+    };
+    let link = |run: &str| format!("href=\"{}\"", site().run(run));
+    let page = html("r");
+    assert!(page.contains(&link("r.1")) && page.contains(" starts "), "{page}");
+    assert!(page.contains(&link("r.2")));
+    let page = html("r.1");
+    assert!(page.contains(&link("r")) && page.contains("and on its own since"), "{page}");
+    let page = html("r.2");
+    assert!(page.contains(&link("r")) && page.contains("which it outlives"), "{page}");
+    let shown = |id| OperationShown::read(&file.connection, &run_id("r"), (op(id), None));
+    let html = shown(1).unwrap().unwrap().html(&site()).into_string();
+    assert!(html.contains(&link("r.1")), "{html}");
+    let html = shown(2).unwrap().unwrap().html(&site()).into_string();
+    assert!(html.contains("outlives this run"), "{html}");
 }

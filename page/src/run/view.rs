@@ -95,7 +95,12 @@ impl RunPage {
                 @if let Some(ms) = run.duration_ms { span { "took " b { (words::duration(ms)) } } }
                 @if let Some(waits) = &self.waits { span { (waits.html(site.now)) } }
                 @if let Some(parent) = &run.parent {
-                    span { "child of " a href=(site.run(parent.run.as_str())) { (parent.run) } ", operation " (parent.op) }
+                    span { "child of " a href=(site.run(parent.run.as_str())) { (parent.run) } ", operation " (parent.op)
+                        @if run.outlives_parent { ", which it outlives" }
+                    }
+                }
+                @if let Some(by) = &run.spawned_by {
+                    span { "started by " a href=(site.run(by.run.as_str())) { (by.run) } ", operation " (by.op) ", and on its own since" }
                 }
                 @if let Some(forked) = &run.forked {
                     span { "forked from " a href=(site.run(forked.from.as_str())) { (forked.from) } " before its event " (forked.seq)
@@ -261,6 +266,7 @@ impl RunPage {
                     @if row.kind == "promise" { " " a.soft href=(self.promise_at(site, row.op)) { (row.kind) } }
                     @else if row.kind != "step" { " " span.soft { (row.kind) } }
                     @if let Some(child) = &row.child { " " a href=(site.run(child.as_str())) { (child) } }
+                    @if let Some(run) = &row.spawned { " starts " a href=(site.run(run.as_str())) { (run) } }
                 }
                 td {
                     span class={ "status " (status_class(&row.status)) } { (row.status) }

@@ -22,6 +22,8 @@ fn a_list_is_bounded_and_hostile_text_is_text() {
             labels: labels.clone(),
             seed: Seed::from_random([1; 16]),
             parent: None,
+            spawned_by: None,
+            outlives_parent: false,
             app_version: "1".into(),
             durability: Durability::Local,
             by: None,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tidemill_model::limits::{LIVE_CHILDREN_BOUND_MAX, LIVE_CHILDREN_MAX};
 use tidemill_model::{Failure, Json, OpName, Retention};
 
 use super::ctx::{Ctx, payload};
@@ -94,6 +95,8 @@ pub struct App {
     pub(crate) grace: Option<Duration>,
     /// How long a waiting run stays in memory.
     pub(crate) unload_after: Duration,
+    /// How many children of a run may live at once.
+    pub(crate) live_children_max: usize,
     /// How long ended runs are kept.
     pub(crate) retention: Retention,
     /// [`App::main`] leaves the process's panic hook alone.
@@ -120,6 +123,7 @@ impl App {
             names: Arc::default(),
             grace: None,
             unload_after: UNLOAD_AFTER,
+            live_children_max: LIVE_CHILDREN_MAX,
             retention: Retention::default(),
             keeps_panic_hook: false,
             before_bodies: None,
@@ -192,6 +196,22 @@ impl App {
     #[must_use]
     pub fn unload_after(mut self, wait: Duration) -> App {
         self.unload_after = wait;
+        self
+    }
+
+    /// How many children of one run may live at once, counting those that the run waits for: 1 to
+    /// 1,000,000, default 10,000. A run that asks for more is blocked before it starts any of them, and
+    /// its children go on; once a program allows them, or the code asks for fewer, `resume` lets it go
+    /// on. Runs that live by themselves are not counted: spawned ones, and children that outlived what
+    /// waited for them.
+    #[must_use]
+    pub fn live_children_max(mut self, children: usize) -> App {
+        if !(1..=LIVE_CHILDREN_BOUND_MAX).contains(&children) {
+            self.problems.push(format!(
+                "App::live_children_max is {children}: use 1 to {LIVE_CHILDREN_BOUND_MAX}"
+            ));
+        }
+        self.live_children_max = children;
         self
     }
 

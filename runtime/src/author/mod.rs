@@ -25,4 +25,4 @@ pub use retry::Retry;
 pub(crate) use run_handle::Caller;
 pub use run_handle::{RunHandle, SendSignal, Start};
 pub use step::Step;
-pub use workflow_ref::{ByFunction, ByName, WorkflowNames, WorkflowRef};
+pub use workflow_ref::{ByFunction, ByName, SpawnRef, WorkflowNames, WorkflowRef};

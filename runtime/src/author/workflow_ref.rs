@@ -28,6 +28,18 @@ pub trait WorkflowRef<In, Out, By> {
     fn registered(&self, names: &WorkflowNames) -> Result<String, String>;
 }
 
+/// A workflow that takes an `In`, whatever it returns: its function, or its name as a text. `By` only
+/// tells the two apart, and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "this is no workflow that takes `{In}`",
+    note = "pass the workflow's function with the input that it takes, or its name as a text"
+)]
+pub trait SpawnRef<In, By> {
+    /// The name under which the program registered it, or why there is none.
+    #[doc(hidden)]
+    fn registered_as(&self, names: &WorkflowNames) -> Result<String, String>;
+}
+
 /// A workflow named by a text.
 #[derive(Debug)]
 pub struct ByName;
@@ -43,6 +55,12 @@ macro_rules! by_name {
                 Ok(self.to_string())
             }
         }
+
+        impl<In: Serialize> SpawnRef<In, ByName> for $text {
+            fn registered_as(&self, _: &WorkflowNames) -> Result<String, String> {
+                Ok(self.to_string())
+            }
+        }
     )*};
 }
 by_name!(&str, &String, String);
@@ -55,6 +73,17 @@ where
     Out: DeserializeOwned,
 {
     fn registered(&self, names: &WorkflowNames) -> Result<String, String> {
+        names.of::<F>()
+    }
+}
+
+impl<F, In, Fut, Out, E> SpawnRef<In, ByFunction<Fut, E>> for F
+where
+    F: Fn(Ctx, In) -> Fut + 'static,
+    In: Serialize,
+    Fut: Future<Output = Result<Out, E>>,
+{
+    fn registered_as(&self, names: &WorkflowNames) -> Result<String, String> {
         names.of::<F>()
     }
 }

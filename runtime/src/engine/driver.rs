@@ -367,6 +367,7 @@ impl Driver {
     /// node shuts down.
     pub(crate) async fn commit(&mut self, expect: Seq, pending: &mut Pending) -> Result<Seq, Next> {
         let births = pending.births();
+        let spawns = pending.spawns();
         let children = std::mem::take(&mut pending.children);
         let turn = Turn {
             run: self.run.id.clone(),
@@ -382,6 +383,8 @@ impl Driver {
         match poll_fn(|cx| self.run.inbox.poll_reply(cx)).await {
             TurnReply::Committed { last, children, spent: _ } => {
                 self.no_refusal();
+                let made = spawns.into_iter().zip(&children).filter(|(_, seq)| seq.is_some());
+                made.filter_map(|(end, _)| end).for_each(|end| self.run.inbox.push(end));
                 for ((id, birth), seq) in births.into_iter().zip(children) {
                     // Without a seq it was not created: its id was taken.
                     match (seq, birth) {

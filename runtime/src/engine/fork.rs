@@ -14,7 +14,7 @@ use tidemill_eventlog::query;
 use tidemill_model::limits::{FORK_BYTES_MAX, FORK_EVENTS_MAX, PAYLOAD_BYTES_MAX};
 use tidemill_model::{
     EncodedEvent, Event, Fork, ForkAs, ForkChild, ForkChoices, ForkCut, ForkLog, ForkOutlook,
-    ForkSignals, Json, Parent, Requester, RunCreated, RunId, RunStatus, Seed, Seq,
+    ForkSignals, ForkTie, Json, Parent, Requester, RunCreated, RunId, RunStatus, Seed, Seq,
 };
 
 use super::Engine;
@@ -279,25 +279,37 @@ fn status_after(created: &RunCreated, events: &[Event]) -> Result<RunStatus, Err
     Ok(journal.head.status())
 }
 
-/// A child that begins anew, with the labels of the one that it takes the place of.
+/// A run that begins anew, with the labels of the one that it takes the place of.
 fn new_child(
     file: &Connection,
     who: &ForkAs,
     parent: &RunCreated,
     child: ForkChild,
 ) -> Result<NewRun, Error> {
-    let ForkChild { op, id, from, workflow, input } = child;
+    let ForkChild { op, id, from, workflow, input, tie } = child;
     let before = query::events(file, Some(&from), Seq::ZERO, 1)?;
     let labels = match before.first().map(tidemill_eventlog::Row::event) {
-        Some(Ok(Event::RunCreated(before))) => before.labels,
+        // A run of that id which something else started has labels of its own.
+        Some(Ok(Event::RunCreated(before)))
+            if before.parent.or(before.spawned_by).is_some_and(|by| by.op == op) =>
+        {
+            before.labels
+        }
         Some(Ok(_) | Err(_)) | None => BTreeMap::new(),
+    };
+    let started_by = Some(Parent { run: who.id.clone(), op });
+    let (parent_of_it, spawned_by, outlives_parent) = match tie {
+        ForkTie::Child { outlives_parent } => (started_by, None, outlives_parent),
+        ForkTie::Spawned => (None, started_by, false),
     };
     let created = RunCreated {
         workflow,
         input,
         labels,
         seed: seed_of(&parent.own_seed(), op),
-        parent: Some(Parent { run: who.id.clone(), op }),
+        parent: parent_of_it,
+        spawned_by,
+        outlives_parent,
         app_version: who.app_version.clone(),
         durability: parent.durability,
         by: parent.by.clone(),

@@ -507,7 +507,6 @@ impl Node {
         self.engine.registry.count()
     }
 
-    #[cfg(test)]
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }

@@ -116,7 +116,10 @@ impl Driver {
             OpKind::Step { .. } => {
                 self.attempt(op).or_else(|| open.attempts.last().map(|newest| newest.number))
             }
-            OpKind::Timer { .. } | OpKind::Child { .. } | OpKind::Signal { .. } => None,
+            OpKind::Timer { .. }
+            | OpKind::Child { .. }
+            | OpKind::Spawn { .. }
+            | OpKind::Signal { .. } => None,
             // A deadline proposes its end; it does so again when the run goes on.
             OpKind::Promise { .. } => return None,
         };

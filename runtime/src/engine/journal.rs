@@ -11,7 +11,7 @@
 
 use std::fmt::Write as _;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tidemill_model::log_order::Standing;
 use tidemill_model::{
     AttemptState, BlockReason, BlockReasonKind, Event, FailureKind, Floats, Json, Op, OpId, OpKind,
@@ -62,6 +62,8 @@ impl StepFacts {
 #[derive(Debug, Default)]
 struct OpenOps {
     open: FxHashMap<OpId, Op>,
+    /// The children that the log does not know to have ended.
+    live_children: FxHashSet<OpId>,
     started: StartedOps,
 }
 
@@ -76,6 +78,9 @@ impl Operations for OpenOps {
 
     fn start(&mut self, id: OpId, op: Op) {
         self.started.add(id);
+        if let OpKind::Child { .. } = op.kind {
+            self.live_children.insert(id);
+        }
         self.open.insert(id, op);
     }
 
@@ -85,6 +90,9 @@ impl Operations for OpenOps {
 
     fn changed(&mut self, id: OpId) {
         let Some(op) = self.open.get_mut(&id) else { return };
+        if !op.is_open() || op.held.is_some() {
+            self.live_children.remove(&id);
+        }
         if op.is_open() {
             // A body reads the newest only.
             let older = op.checkpoints.len().saturating_sub(1);
@@ -183,6 +191,16 @@ impl Journal {
         self.parent.as_ref().is_some_and(|parent| parent.run == *run)
     }
 
+    /// How many children it waits for that the log does not know to have ended.
+    pub(crate) fn live_children(&self) -> usize {
+        self.ops.live_children.len()
+    }
+
+    /// Whether the operation is one of them.
+    pub(crate) fn is_live_child(&self, op: OpId) -> bool {
+        self.ops.live_children.contains(&op)
+    }
+
     /// Whether anything is open.
     pub(crate) fn has_open(&self) -> bool {
         !self.ops.open.is_empty()
@@ -195,6 +213,7 @@ impl Journal {
             OpKind::Promise { terms, .. } if op.held.is_none() => terms.deadline,
             OpKind::Step { .. }
             | OpKind::Child { .. }
+            | OpKind::Spawn { .. }
             | OpKind::Signal { .. }
             | OpKind::Promise { .. } => None,
         });
@@ -226,8 +245,8 @@ pub(crate) struct Parting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Alike {
     pub(crate) floats: Floats,
-    /// Whether they are history that was copied from another run: a child that began anew has another
-    /// id there.
+    /// Whether they are history that was copied from another run: a run that it started and that began
+    /// anew has another id there.
     pub(crate) copied: bool,
 }
 
@@ -267,6 +286,10 @@ fn is_same(asked: &Event, logged: &Event, how: Alike) -> bool {
         (
             Event::ChildStarted { op, name, input, .. },
             Event::ChildStarted { op: its_op, name: its_name, input: its_input, .. },
+        )
+        | (
+            Event::SpawnStarted { op, name, input, .. },
+            Event::SpawnStarted { op: its_op, name: its_name, input: its_input, .. },
         ) if how.copied => {
             (op, name) == (its_op, its_name) && input.same_with(its_input, how.floats)
         }
@@ -311,7 +334,8 @@ fn describe(act: &Event) -> String {
         write!(text, " `{name}`").expect("writing to a string cannot fail");
     }
     match act {
-        Event::ChildStarted { child, input, .. } => {
+        Event::ChildStarted { child, input, .. }
+        | Event::SpawnStarted { run: child, input, .. } => {
             write!(text, " as `{child}` with {}", shown(input))
                 .expect("writing to a string cannot fail");
         }

@@ -18,6 +18,7 @@ use super::replay::{ReplayContext, Replayed};
 use super::run_core::RunCore;
 use super::turn::Pending;
 use crate::ops::cancel::{self, CancelPlan};
+use crate::ops::child::check_live;
 use crate::ops::{self, Effect};
 use crate::store::{self, Record, Unreadable};
 
@@ -218,7 +219,21 @@ impl Driver {
         let Replayed { life, bodies, asked } = replayed;
         let (run, app) = (self.run.id.clone(), Arc::clone(&self.engine.app));
         let mut live = Live { life, core: RunCore::new(run, journal, created, app) };
-        let opening = self.opening_turn(&mut live, bodies, asked, asked_to_end.as_ref());
+        let is_crowded = check_live(&live.core, &asked).is_err();
+        let room = match is_crowded {
+            true => self.make_room(&live.core.journal).await,
+            false => Ok(Vec::new()),
+        };
+        let room = match room {
+            Ok(room) => room,
+            Err(error) => {
+                tracing::warn!(run = %self.run.id, %error, "its children cannot be found now");
+                self.put_back_cancel(asked_to_end);
+                self.pause().await;
+                return Next::Rebuild(None);
+            }
+        };
+        let opening = self.opening_turn(&mut live, (bodies, room), asked, asked_to_end.as_ref());
         let (mut pending, mut resumed) = match opening {
             Ok(opening) => opening,
             Err(reason) => {
@@ -293,7 +308,7 @@ impl Driver {
     fn opening_turn(
         &self,
         live: &mut Live,
-        mut bodies: FxHashMap<OpId, StepBody>,
+        (mut bodies, room): (FxHashMap<OpId, StepBody>, Vec<Event>),
         asked: Vec<Asked>,
         asked_to_end: Option<&Ask>,
     ) -> Result<(Pending, Vec<Effect>), BlockReason> {
@@ -305,6 +320,10 @@ impl Driver {
             let event = Event::RunStarted { epoch: self.engine.environment.epoch, attempt };
             live.core.apply(now, &event).expect("a run that has not ended can be taken up");
             pending.push(event);
+        }
+        for held in room {
+            live.core.apply(now, &held)?;
+            pending.push(held);
         }
         let hopeless = match asked_to_end {
             Some(_) => ops::hopeless(self, &live.core.journal, now),

@@ -104,6 +104,7 @@ impl RunCore {
         asked: Vec<Asked>,
         around: Surroundings,
     ) -> Result<(), BlockReason> {
+        ops::child::check_live(self, &asked)?;
         let before = pending.extent();
         let added = self.add_each(pending, asked, around);
         added.inspect_err(|_| pending.cut_back(before))
@@ -266,6 +267,7 @@ mod tests {
             name: name("nobody"),
             child: "r.2".parse().unwrap(),
             input: Json::null(),
+            outlives_parent: false,
         };
         assert!(!core.react(&mut pending, Ok(vec![step(1), child.into()]), around(true)));
         core.settle(&mut pending);

@@ -50,6 +50,8 @@ pub(super) fn validate(
         labels,
         seed: Seed::from_random(engine.clock.random()?),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: engine.app.version.clone(),
         durability: Durability::Local,
         by: check_by(by)?,

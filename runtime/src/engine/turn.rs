@@ -5,7 +5,7 @@ use rustc_hash::FxHashSet;
 use tidemill_model::{BlockReason, EncodedEvent, Event, RunCreated, RunId, RunStatus};
 
 use super::handle::RunResult;
-use crate::ops::Effect;
+use crate::ops::{Effect, spawn};
 use crate::store::writer::NewRun;
 
 /// A turn of more rows than this takes several commits: some 5 ms of the writer's time each. Tests
@@ -33,6 +33,7 @@ pub(crate) struct Pending {
     /// About how many bytes the events have.
     bytes: usize,
     pub(crate) effects: Vec<Effect>,
+    /// The runs that it starts: children, and others.
     pub(crate) children: Vec<NewRun>,
     pub(crate) status: Option<RunStatus>,
     pub(crate) ended: Option<RunResult>,
@@ -110,6 +111,17 @@ impl Pending {
             }
         };
         self.children.iter().map(|new| (new.id.clone(), birth(new))).collect()
+    }
+
+    /// For each run that this commit creates, what its spawn ends with once that is durable; `None` for
+    /// a child.
+    pub(crate) fn spawns(&self) -> Vec<Option<Event>> {
+        let end = |new: &NewRun| {
+            let created = new.created();
+            let op = created.spawned_by.as_ref()?.op;
+            Some(spawn::succeeded(op, &created.workflow, &new.id))
+        };
+        self.children.iter().map(end).collect()
     }
 
     /// The children that the turn drops.

@@ -11,6 +11,8 @@
 //! | a step whose body runs | gets its token, and ends by its own input once its body has ended |
 //! | a step whose last attempt was cut off | is attempted once more, so that what it did is known |
 //! | a child | is cancelled, too, and ends by its own input once its clean-up is done |
+//! | a child that outlives its parent | ends with the cancel for this run, and goes on by itself |
+//! | a spawn | ends by its own input, which says whether the other run was created |
 //! | whatever `ctx.cleanup` called | goes on |
 //!
 //! What the code calls afterwards ends at once, without an event, unless a clean-up calls it.
@@ -101,7 +103,8 @@ impl CancelPlan {
                 (OpKind::Timer { .. } | OpKind::Promise { .. }, _) => Some(0),
                 // What was delivered is the code's, if it takes it.
                 (OpKind::Signal { given }, _) => given.is_none().then_some(0),
-                (OpKind::Child { .. }, _) => None,
+                (OpKind::Child { outlives_parent, .. }, _) => outlives_parent.then_some(0),
+                (OpKind::Spawn { .. }, _) => None,
                 (OpKind::Step { .. }, Some(body)) => body.take(),
                 (OpKind::Step { .. }, None) => open.attempts.last().and_then(|newest| {
                     let is_known = newest.after.is_none() && !newest.may_have_begun(now);
@@ -131,8 +134,11 @@ pub(crate) fn ask_again(live: &Live) -> Effect {
 fn children_to_cancel(live: &Live) -> Vec<(OpId, RunId)> {
     let journal = &live.core.journal;
     let child = |op: OpId| match &journal.open(op)?.kind {
-        OpKind::Child { child, .. } if !live.life.is_shielded(op) => Some((op, child.clone())),
+        OpKind::Child { child, outlives_parent: false, .. } if !live.life.is_shielded(op) => {
+            Some((op, child.clone()))
+        }
         OpKind::Child { .. }
+        | OpKind::Spawn { .. }
         | OpKind::Step { .. }
         | OpKind::Timer { .. }
         | OpKind::Signal { .. }

@@ -2,7 +2,7 @@
 //!
 //! A child starts with `child_started`, in whose commit the engine creates it, and ends with
 //! `child_completed` or `child_failed`, which its driver pushes to the parent's inbox. When its
-//! parent drops it or ends, the engine cancels it. When the parent is loaded again, the engine
+//! parent drops it or ends, the engine cancels it, unless it outlives its parent. When the parent is loaded again, the engine
 //! looks for the child's end among the runs of this process and in the file.
 
 use std::collections::BTreeMap;
@@ -11,16 +11,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::limits::LABELS_MAX;
 use tidemill_model::{
-    BlockReason, BlockReasonKind, ChildIdTooLong, Event, Failure, OpId, OpKind, OpName, Parent,
-    RunCreated, RunId, Seed,
+    BlockReason, BlockReasonKind, ChildIdTooLong, Event, Failure, Json, OpId, OpKind, OpName,
+    Parent, RunCreated, RunId, Seed,
 };
 
-use super::{Operation, bad_name};
+use super::{Operation, bad_name, spawn};
 use crate::author::near::did_you_mean;
 use crate::author::result::{StepError, failed};
 use crate::author::{App, Ctx, WorkflowRef, payload};
@@ -64,19 +64,30 @@ impl Ctx {
         Out: DeserializeOwned,
     {
         let at = CallSite::of_caller();
-        let workflow = workflow.registered(self.cell().names()).unwrap_or_else(|what| {
-            self.cell().refuse(not_registered(&what), at);
-            "?".to_owned()
-        });
+        let workflow = self.registered(workflow.registered(self.cell().names()), CHILD, at);
         Child::new(self.operation("ctx.child()", &workflow, |op, name| {
             let input = payload("input", &input)?;
             let child = self.cell().run().child(op).map_err(|e| self.too_long(op, &e, at))?;
-            Ok(Event::ChildStarted { op, name, child, input }.into())
+            Ok(Event::ChildStarted { op, name, child, input, outlives_parent: false }.into())
         }))
     }
 
+    /// The workflow's name; blocks a run whose code asks for a function that stands for none, or for
+    /// several.
+    pub(super) fn registered(
+        &self,
+        found: Result<String, String>,
+        what: &str,
+        at: CallSite,
+    ) -> String {
+        found.unwrap_or_else(|function| {
+            self.cell().refuse(not_registered(what, &function), at);
+            "?".to_owned()
+        })
+    }
+
     /// Blocks a run whose id leaves no room for its child's.
-    fn too_long(&self, op: OpId, why: &ChildIdTooLong, at: CallSite) -> Failure {
+    pub(super) fn too_long(&self, op: OpId, why: &ChildIdTooLong, at: CallSite) -> Failure {
         let reason = BlockReason {
             kind: BlockReasonKind::Limit,
             op: Some(op),
@@ -89,8 +100,10 @@ impl Ctx {
     }
 }
 
+const CHILD: &str = "a child";
+
 /// A child run: await its output. If this future is dropped before the child's end, the child is
-/// cancelled.
+/// cancelled, unless it [outlives its parent](Child::outlives_parent).
 #[must_use = "a child starts when it is awaited, or by .start()"]
 pub struct Child<T: DeserializeOwned>(Operation<T>);
 
@@ -122,14 +135,34 @@ impl<T: DeserializeOwned> Child<T> {
     /// # let _ = tidemill::App::new("doc").workflow("train", train).workflow("search", search);
     /// ```
     pub fn id(mut self, id: &str) -> Child<T> {
-        match RunId::chosen(id) {
-            Ok(id) => {
-                if let Some(Asked { event: Event::ChildStarted { child, .. }, .. }) = self.0.asked()
-                {
-                    *child = id;
-                }
-            }
-            Err(invalid) => self.0.refuse(bad_name("a child", None, &invalid)),
+        choose_id(&mut self.0, CHILD, id);
+        self
+    }
+
+    /// Lets the child go on by itself when this run no longer waits for it: because this run is
+    /// cancelled, terminated or ends in another way, or drops this future. Without this the child is
+    /// cancelled then. A cancel of this run ends the wait at once, with an error of kind
+    /// [`Cancelled`](crate::FailureKind::Cancelled); nobody is told how the child ends.
+    ///
+    /// The log decides: a child that has started keeps what it was started with, and no replay
+    /// compares it. To start a run without waiting for it at all, use [`Ctx::spawn`].
+    ///
+    /// # Panics
+    /// As [`Child::id`].
+    ///
+    /// ```
+    /// # use tidemill::{Ctx, Result};
+    /// # async fn archive(_: Ctx, day: u32) -> Result<u64> { Ok(u64::from(day)) }
+    /// async fn nightly(ctx: Ctx, day: u32) -> Result<u64> {
+    ///     Ok(ctx.child(archive, day).outlives_parent().await?)
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("archive", archive).workflow("nightly", nightly);
+    /// ```
+    pub fn outlives_parent(mut self) -> Child<T> {
+        if let Some(Asked { event: Event::ChildStarted { outlives_parent, .. }, .. }) =
+            self.0.asked()
+        {
+            *outlives_parent = true;
         }
         self
     }
@@ -140,15 +173,7 @@ impl<T: DeserializeOwned> Child<T> {
     /// # Panics
     /// As [`Child::id`].
     pub fn label(mut self, name: &str, value: &str) -> Child<T> {
-        let texts = OpName::new(name).and_then(|_| OpName::new(value));
-        if let Err(invalid) = texts {
-            self.0.refuse(bad_name("a child whose label has", None, &invalid));
-        } else if let Some(asked) = self.0.asked() {
-            asked.labels.insert(name.to_owned(), value.to_owned());
-            if asked.labels.len() > LABELS_MAX {
-                self.0.refuse(too_many_labels());
-            }
-        }
+        add_label(&mut self.0, CHILD, name, value);
         self
     }
 
@@ -161,6 +186,34 @@ impl<T: DeserializeOwned> Child<T> {
 
 operation_future!(Child);
 
+/// Gives a run that starts the id that the code chooses.
+pub(super) fn choose_id<T: DeserializeOwned>(operation: &mut Operation<T>, what: &str, id: &str) {
+    match (RunId::chosen(id), operation.asked()) {
+        (Ok(id), Some(Asked { event: Event::ChildStarted { child: its, .. }, .. }))
+        | (Ok(id), Some(Asked { event: Event::SpawnStarted { run: its, .. }, .. })) => *its = id,
+        (Ok(_), _) => {}
+        (Err(invalid), _) => operation.refuse(bad_name(what, None, &invalid)),
+    }
+}
+
+/// Adds a label to a run that starts.
+pub(super) fn add_label<T: DeserializeOwned>(
+    operation: &mut Operation<T>,
+    what: &str,
+    name: &str,
+    value: &str,
+) {
+    let texts = OpName::new(name).and_then(|_| OpName::new(value));
+    if let Err(invalid) = texts {
+        operation.refuse(bad_name(&format!("{what} whose label has"), None, &invalid));
+    } else if let Some(asked) = operation.asked() {
+        asked.labels.insert(name.to_owned(), value.to_owned());
+        if asked.labels.len() > LABELS_MAX {
+            operation.refuse(too_many_labels(what));
+        }
+    }
+}
+
 /// Adds the run that the commit of its `child_started` creates.
 ///
 /// # Errors
@@ -170,66 +223,122 @@ pub(super) fn create(
     event: &Event,
     labels: BTreeMap<String, String>,
 ) -> Result<Option<NewRun>, BlockReason> {
-    let Event::ChildStarted { op, name, child, input } = event else { return Ok(None) };
+    let Event::ChildStarted { op, name, child, input, outlives_parent } = event else {
+        return Ok(None);
+    };
     if !core.app.workflows.contains_key(name) {
-        return Err(unknown_workflow(&core.app, *op, name));
+        return Err(unknown_workflow(&core.app, *op, name, CHILD));
     }
-    let created = RunCreated {
+    let mut created = created_by(core, (*op, name), input, labels);
+    created.parent = Some(Parent { run: core.run.clone(), op: *op });
+    created.outlives_parent = *outlives_parent;
+    Ok(Some(NewRun::new(child.clone(), Box::new(created))))
+}
+
+/// Whether the run may have the children that its code asks for. Nothing of this is recorded: a run
+/// that asks for too many is blocked as it was before it asked, so the bound may change at any time.
+///
+/// # Errors
+/// The reason that blocks the run: too many would live at once.
+pub(crate) fn check_live(core: &RunCore, asked: &[Asked]) -> Result<(), BlockReason> {
+    let started = |it: &Asked| match &it.event {
+        Event::ChildStarted { op, .. } => Some(*op),
+        _ => None,
+    };
+    let starts: FxHashSet<OpId> = asked.iter().filter_map(started).collect();
+    let (max, live) = (core.app.live_children_max, core.journal.live_children());
+    if starts.is_empty() || live + starts.len() <= max {
+        return Ok(());
+    }
+    let is_dropped = |it: &&Asked| match &it.event {
+        Event::OpDropped { op } => core.journal.is_live_child(*op) || starts.contains(op),
+        _ => false,
+    };
+    let would_live = live + starts.len() - asked.iter().filter(is_dropped).count();
+    if would_live <= max {
+        return Ok(());
+    }
+    Err(BlockReason {
+        kind: BlockReasonKind::Limit,
+        op: starts.iter().min().copied(),
+        logged: None,
+        asked: Some(format!(
+            "{} more children when {live} live: {would_live} would live at once, over the limit \
+             live_children={max}",
+            starts.len()
+        )),
+        advice:
+            "wait for some before you start others (`buffer_unordered` of a stream does), start \
+                 them in parts through children of their own, or raise App::live_children_max; \
+                 deploy that, then resume the run: its children go on meanwhile"
+                .to_owned(),
+    })
+}
+
+/// What a run is created with that this run starts.
+pub(super) fn created_by(
+    core: &RunCore,
+    (op, name): (OpId, &OpName),
+    input: &Json,
+    labels: BTreeMap<String, String>,
+) -> RunCreated {
+    RunCreated {
         workflow: name.clone(),
         input: input.clone(),
         labels,
-        seed: seed_of(&core.created.own_seed(), *op),
-        parent: Some(Parent { run: core.run.clone(), op: *op }),
+        seed: seed_of(&core.created.own_seed(), op),
+        parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: core.app.version.clone(),
         durability: core.created.durability,
         by: core.created.by.clone(),
         forked: None,
         within_ms: None,
-    };
-    Ok(Some(NewRun::new(child.clone(), Box::new(created))))
+    }
 }
 
-fn too_many_labels() -> BlockReason {
+fn too_many_labels(what: &str) -> BlockReason {
     BlockReason {
         kind: BlockReasonKind::Limit,
         op: None,
         logged: None,
-        asked: Some(format!("a child with more than {LABELS_MAX} labels")),
+        asked: Some(format!("{what} with more than {LABELS_MAX} labels")),
         advice: "give it fewer, deploy that, then resume the run".to_owned(),
     }
 }
 
-/// The reason for a run whose code asks for a child of a function that stands for no workflow, or
-/// for several.
-fn not_registered(what: &str) -> BlockReason {
+/// The reason for a run whose code starts a run of a function that stands for no workflow, or for
+/// several.
+fn not_registered(what: &str, function: &str) -> BlockReason {
     BlockReason {
         kind: BlockReasonKind::UnknownWorkflow,
         op: None,
         logged: None,
-        asked: Some(format!("a child of {what}")),
-        advice: "register the function once with App::workflow, or pass the name to ctx.child(), \
+        asked: Some(format!("{what} of {function}")),
+        advice: "register the function once with App::workflow, or pass its name, \
                  deploy that, then resume the run"
             .to_owned(),
     }
 }
 
-/// The reason for a run whose code asks for a child of an unknown workflow. Nothing of the call is
+/// The reason for a run whose code starts a run of an unknown workflow. Nothing of the call is
 /// recorded, so the code may later ask for another name.
-fn unknown_workflow(app: &App, op: OpId, name: &OpName) -> BlockReason {
+pub(super) fn unknown_workflow(app: &App, op: OpId, name: &OpName, what: &str) -> BlockReason {
     let meant = did_you_mean(name.as_str(), app.workflows.keys().map(OpName::as_str));
     BlockReason {
         kind: BlockReasonKind::UnknownWorkflow,
         op: Some(op),
         logged: None,
-        asked: Some(format!("a child of workflow `{name}`, which this program does not register")),
+        asked: Some(format!("{what} of workflow `{name}`, which this program does not register")),
         advice: format!(
-            "{meant}correct the name in ctx.child(), or register the workflow, deploy that, then \
+            "{meant}correct the name in the call, or register the workflow, deploy that, then \
              resume the run"
         ),
     }
 }
 
-/// The seed of a child, derived from the parent's, so that a replay of the parent gets the same.
+/// The seed of a run that another one starts, derived from that one's, so that a replay gets the same.
 pub(crate) fn seed_of(parent: &Seed, op: OpId) -> Seed {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     hash.update(&parent.to_bytes());
@@ -248,8 +357,27 @@ impl Driver {
         }
     }
 
-    /// Finds out whether the children that the log leaves open have ended.
+    /// Finds out whether the children that the log leaves open have ended, and tells the run of those
+    /// that it spawned.
     pub(crate) async fn look_for_children(&self, journal: &Journal) -> Result<(), Error> {
+        let ended = self.ended_children(journal).await?;
+        let spawned = spawn::ends_to_tell(journal);
+        spawned.into_iter().chain(ended).for_each(|end| self.run.inbox.push(end));
+        Ok(())
+    }
+
+    /// For a run whose code asks for more children than may live at once: the ends that it has not
+    /// observed, as held, so that the children which have ended do not count.
+    pub(crate) async fn make_room(&self, journal: &Journal) -> Result<Vec<Event>, Error> {
+        let held = |end: Event| {
+            let (op, name) = (end.op()?, end.name()?.clone());
+            Some(Event::OpHeld { op, name, attempt: None, end: Box::new(end) })
+        };
+        Ok(self.ended_children(journal).await?.into_iter().filter_map(held).collect())
+    }
+
+    /// The ends of the children that the log leaves open, as far as they have ended.
+    async fn ended_children(&self, journal: &Journal) -> Result<Vec<Event>, Error> {
         let open = |id: OpId| {
             let op = journal.open(id).filter(|op| op.held.is_none())?;
             let OpKind::Child { child, .. } = &op.kind else { return None };
@@ -257,8 +385,9 @@ impl Driver {
         };
         let open: Vec<_> = journal.open_ops().into_iter().filter_map(open).collect();
         if open.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let mut ended = Vec::new();
         let ours = self.engine.store.reads().children(&self.run.id).await?;
         let mut ours: FxHashMap<OpId, Option<RunResult>> =
             ours.into_iter().map(|AwaitedChild { op, ended }| (op, ended)).collect();
@@ -269,9 +398,9 @@ impl Driver {
                 Some(None) => None,
                 None => Some(not_ours(op, &name, &child)),
             };
-            end.into_iter().for_each(|end| self.run.inbox.push(end));
+            ended.extend(end);
         }
-        Ok(())
+        Ok(ended)
     }
 }
 

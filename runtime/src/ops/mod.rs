@@ -6,6 +6,7 @@
 //! | `step.rs` | `step_started` | `step_completed`, `step_failed` | a body |
 //! | `timer.rs` | `timer_started` | `timer_fired` | a timer of the process |
 //! | `child.rs` | `child_started` | `child_completed`, `child_failed` | a run |
+//! | `spawn.rs` | `spawn_started` | `spawn_completed`, `spawn_failed` | the writer, at once |
 //! | `signal.rs` | `signal_started` | `signal_taken` | whoever sends one |
 //! | `promise.rs` | `promise_started` | `promise_resolved`, `promise_rejected` | whoever answers |
 //! | `now.rs` | `now` | the same event | |
@@ -40,6 +41,7 @@ mod now;
 mod operation;
 pub(crate) mod promise;
 mod signal;
+pub(crate) mod spawn;
 mod status;
 mod step;
 pub(crate) mod timer;
@@ -57,6 +59,7 @@ pub use child::Child;
 pub(crate) use operation::{Operation, bad_name};
 pub use promise::{ApprovalWait, Promise};
 pub use signal::{SignalWait, SignalWithin};
+pub use spawn::Spawn;
 pub use step::Call;
 pub use timer::Sleep;
 
@@ -99,6 +102,9 @@ pub(crate) fn ask(
         Event::ChildStarted { .. } => {
             pending.children.extend(child::create(core, &event, labels)?);
         }
+        Event::SpawnStarted { .. } => {
+            pending.children.extend(spawn::create(core, &event, labels)?);
+        }
         Event::OpDropped { op } => drop_op(pending, &core.journal, *op),
         _ => {}
     }
@@ -118,9 +124,12 @@ pub(crate) fn end(pending: &mut Pending, end: &Event) {
 /// Adds to the turn that an open operation is dropped.
 pub(crate) fn drop_op(pending: &mut Pending, journal: &Journal, op: OpId) {
     let child = match journal.open(op).map(|open| &open.kind) {
-        Some(OpKind::Child { child, .. }) => Some(child.clone()),
+        Some(OpKind::Child { child, outlives_parent: false, .. }) => Some(child.clone()),
+        // A child that outlives its parent goes on by itself.
         Some(
-            OpKind::Step { .. }
+            OpKind::Child { outlives_parent: true, .. }
+            | OpKind::Spawn { .. }
+            | OpKind::Step { .. }
             | OpKind::Timer { .. }
             | OpKind::Signal { .. }
             | OpKind::Promise { .. },
@@ -192,6 +201,7 @@ pub(crate) fn resume(
             OpKind::Timer { .. }
             | OpKind::Step { .. }
             | OpKind::Child { .. }
+            | OpKind::Spawn { .. }
             | OpKind::Signal { .. } => {}
         }
     }

@@ -161,11 +161,14 @@ impl<T: DeserializeOwned> Operation<T> {
             Event::StepCompleted { output, .. }
             | Event::ChildCompleted { output, .. }
             | Event::PromiseResolved { output, .. } => output,
+            Event::SpawnCompleted { run, .. } => Json::of(&run).expect("an id is a text"),
             Event::TimerFired { .. } => Json::null(),
             Event::StepFailed { error, attempts, .. } => {
                 return Poll::Ready(Err(self.failed(error, attempts)));
             }
-            Event::ChildFailed { error, .. } | Event::PromiseRejected { error, .. } => {
+            Event::ChildFailed { error, .. }
+            | Event::SpawnFailed { error, .. }
+            | Event::PromiseRejected { error, .. } => {
                 return Poll::Ready(Err(self.failed(error, 0)));
             }
             other => unreachable!("{} ends no operation", other.kind()),

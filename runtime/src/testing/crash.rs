@@ -4,7 +4,7 @@
 //! a commit and answers nobody any more, the tokio runtime of the app is dropped, and another app
 //! opens a copy of the file as it then is, at the moment that the clock shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tidemill_model::RunId;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
@@ -60,7 +61,7 @@ impl TestApp {
     /// Runs a workflow once without a crash, and then again for each commit of that run: with a kill
     /// right before the commit and with one right after it. Each time another app takes the file up
     /// and brings the run to its end, which must be the same; and the steps that were called must
-    /// be the same by their idempotency keys: none that the run without a crash had is missing, and
+    /// be the same by their idempotency keys, also those of runs that go on by themselves: none that the run without a crash had is missing, and
     /// no other was called. A step may be called again, since its result may have died with the
     /// process.
     ///
@@ -209,8 +210,29 @@ async fn to_its_end(node: &TestNode, request: &StartRequest) -> Result<RunResult
     if !matches!(result, RunResult::Blocked(_)) {
         node.replays(&run).await?;
     }
+    others_end(node.node()).await;
     node.shutdown().await?;
     Ok(result)
+}
+
+/// Waits until each run has ended that goes on by itself, or until nothing goes on any more.
+pub(crate) async fn others_end(node: &Node) {
+    let mut seen = BTreeSet::new();
+    loop {
+        let open = node.engine().store.reads().shown(|file| {
+            let failed = |e| tidemill_eventlog::sqlite("list the runs that have not ended", e);
+            let sql = "SELECT run FROM tidemill_runs WHERE ended_seq IS NULL ORDER BY seq";
+            let mut statement = file.prepare(sql).map_err(failed)?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+            rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)
+        });
+        let Ok(open) = open.await else { return };
+        let next = open.iter().filter_map(|run| RunId::new(run).ok());
+        let Some(next) = next.into_iter().find(|run| !seen.contains(run)) else { return };
+        // One that waits for what never comes ends this wait, too.
+        drop(node.result(&next).await);
+        seen.insert(next);
+    }
 }
 
 /// A copy of a file as a process leaves it that dies now.

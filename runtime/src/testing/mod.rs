@@ -79,6 +79,8 @@ use crate::engine::virtual_time::Moves;
 use crate::engine::{AnswerRequest, SignalRequest};
 use crate::error::Error;
 pub use crash::CrashReport;
+#[cfg(test)]
+pub(crate) use crash::others_end;
 use folder::Folder;
 pub use history::{History, UPDATE_HISTORIES};
 pub use node::TestNode;

@@ -426,6 +426,8 @@ fn write_two_starts(path: &std::path::Path) {
         labels: std::collections::BTreeMap::new(),
         seed: Seed::from_random([0; 16]),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,

@@ -10,6 +10,7 @@
 //! - [`selfish`] workflows that hold their thread
 //! - [`ordering`] orders that are cancelled
 //! - [`approving`] an expense that people approve with tokens
+//! - [`leaving`] a run that starts others which outlive it
 //! - [`reviewing`] a review that takes signals
 //! - [`buying`] baskets of which one item is declined
 //! - [`own_main`] the same app without `App::main`
@@ -25,6 +26,7 @@ mod carried;
 mod deadly;
 mod hostile;
 mod learning;
+mod leaving;
 mod ledger;
 mod misbehaving;
 mod ordering;
@@ -85,6 +87,8 @@ fn main() -> ExitCode {
         .workflow("listens", ordering::listens)
         .workflow("spoils", ordering::spoils)
         .workflow("buy", buying::buy)
+        .workflow("sends_off", leaving::sends_off)
+        .workflow("errand", leaving::errand)
         .workflow("changed", misbehaving::changed);
     let app =
         if misbehaving::redeployed() { app } else { app.workflow("retired", misbehaving::retired) };

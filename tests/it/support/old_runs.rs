@@ -70,6 +70,8 @@ fn created(at: usize) -> Event {
         labels: keep.into_iter().collect(),
         seed: Seed::from_random([1; 16]),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".to_owned(),
         durability: Durability::Local,
         by: None,

@@ -96,6 +96,8 @@ mod tests {
             labels: [].into(),
             seed: Seed::from_random([1; 16]),
             parent: None,
+            spawned_by: None,
+            outlives_parent: false,
             app_version: "1".to_owned(),
             durability: Durability::Local,
             by: None,

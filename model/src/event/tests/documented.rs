@@ -35,6 +35,8 @@ impl Least for Box<RunCreated> {
             labels: [].into(),
             seed: Seed::from_random([1; 16]),
             parent: None,
+            spawned_by: None,
+            outlives_parent: false,
             app_version: String::new(),
             durability: Durability::Local,
             by: None,

@@ -19,6 +19,8 @@ fn created() -> Event {
         labels: std::collections::BTreeMap::new(),
         seed: Seed::from_random([0; 16]),
         parent: None,
+        spawned_by: None,
+        outlives_parent: false,
         app_version: "1".into(),
         durability: tidemill_model::Durability::Local,
         by: None,

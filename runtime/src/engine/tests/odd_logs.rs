@@ -71,7 +71,7 @@ fn events_about(op: u32) -> Vec<Event> {
         Event::StepFailed { op, name: a.clone(), error: error.clone(), attempts: 1 },
         Event::TimerStarted { op, name: a.clone(), fire_at: at(9) },
         Event::TimerFired { op, name: a.clone() },
-        Event::ChildStarted { op, name: a.clone(), child, input },
+        Event::ChildStarted { op, name: a.clone(), child, input, outlives_parent: false },
         Event::ChildCompleted { op, name: a.clone(), output: output.clone() },
         Event::ChildFailed { op, name: a, error: error.clone() },
         Event::Now { op, at: at(9) },

@@ -336,6 +336,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
     let count = std::cell::RefCell::new(&mut count);
     let (taken, answered) = (std::cell::RefCell::new(0), std::cell::RefCell::new(0));
     let (held, told) = (std::cell::RefCell::new(0), std::cell::RefCell::new(0));
+    let spawned = std::cell::RefCell::new(0);
     TestRunner::new(config)
         .run(&(program(), fate()), |(program, fate)| {
             let folder = tempfile::tempdir().unwrap();
@@ -343,6 +344,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
             *taken.borrow_mut() += kinds_in(&rows, "signal_taken");
             *answered.borrow_mut() += kinds_in(&rows, "promise_resolved");
             *held.borrow_mut() += kinds_in(&rows, "op_held");
+            *spawned.borrow_mut() += kinds_in(&rows, "spawn_completed");
             *told.borrow_mut() += kinds_in(&rows, "cancel_requested");
             let app = app(&Arc::default());
             let _context = runtime.enter();
@@ -365,6 +367,7 @@ fn every_prefix_replays_to_the_state_that_live_execution_had() {
     assert!(replays > 500, "the programs do something: {replays}");
     assert!(held.into_inner() > 2, "results arrived in stops");
     assert!(told.into_inner() > 2, "runs were cancelled");
+    assert!(spawned.into_inner() > 2, "runs were spawned");
     assert!(taken.into_inner() > 2, "signals were taken");
     assert!(answered.into_inner() > 2, "promises were answered");
 }
@@ -387,6 +390,9 @@ pub(super) fn write_prefix(path: &Path, rows: &[Row]) {
         let Some(run) = &row.run else { continue };
         match row.event().unwrap() {
             Event::OpDropped { op } => projection::await_no_more(&connection, run, Some(op)),
+            Event::CancelRequested { resolves, .. } => resolves
+                .keys()
+                .try_for_each(|op| projection::await_no_more(&connection, run, Some(*op))),
             Event::RunCompleted { .. } | Event::RunFailed { .. } => {
                 projection::await_no_more(&connection, run, None)
             }
@@ -437,7 +443,7 @@ fn could_be_a_file(rows: &[Row], all: &[Row]) -> bool {
         return false;
     }
     rows.iter().all(|row| match row.event().unwrap() {
-        Event::ChildStarted { child, .. } => {
+        Event::ChildStarted { child, .. } | Event::SpawnStarted { run: child, .. } => {
             known.contains(&child) || !created_live.contains(&child)
         }
         _ => true,

@@ -34,6 +34,10 @@ pub(super) enum Program {
     Random,
     Status,
     Child(Box<Program>),
+    /// A child that goes on by itself when nobody waits for it any more.
+    Outliving(Box<Program>),
+    /// A run of its own.
+    Spawn(Box<Program>),
     Sequence(Vec<Program>),
     JoinAll(Vec<Program>),
     Join(Box<Program>, Box<Program>),
@@ -70,6 +74,8 @@ pub(super) fn program() -> impl Strategy<Value = Program> {
         let boxed = || inner.clone().prop_map(Box::new);
         prop_oneof![
             2 => boxed().prop_map(Program::Child),
+            2 => boxed().prop_map(Program::Outliving),
+            2 => boxed().prop_map(Program::Spawn),
             3 => some().prop_map(Program::Sequence),
             2 => some().prop_map(Program::JoinAll),
             2 => (boxed(), boxed()).prop_map(|(a, b)| Program::Join(a, b)),
@@ -193,6 +199,14 @@ fn eval(ctx: Ctx, program: Program) -> Value {
             Program::Random => mix(ctx.random(), u64::from(ctx.uuid().as_bytes()[0])),
             Program::Child(inner) => {
                 ctx.child::<u64, _, _, _>("program", *inner).await.unwrap_or(7)
+            }
+            Program::Outliving(inner) => {
+                let child = ctx.child::<u64, _, _, _>("program", *inner);
+                child.outlives_parent().await.unwrap_or(59)
+            }
+            Program::Spawn(inner) => {
+                let spawned = ctx.spawn("program", *inner).await;
+                spawned.map_or(61, |run| mix(67, u64::from(run.as_str().starts_with('p'))))
             }
             Program::Sequence(all) => {
                 let mut value = 3;

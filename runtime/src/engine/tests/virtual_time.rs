@@ -9,7 +9,7 @@ use tidemill_model::{OpId, RunId, Seq, Timestamp};
 use tokio::runtime::Runtime;
 
 use super::program::{Program, app, program};
-use crate::testing::TestApp;
+use crate::testing::{TestApp, others_end};
 
 /// One row of the log, without data in which programs differ on purpose.
 type Line = (Timestamp, Option<RunId>, String, Option<OpId>);
@@ -30,6 +30,8 @@ fn calm(program: Program) -> Program {
         // An attempt that failed may succeed when a crash repeats it, and win a race.
         Program::Step { .. } => Program::Step { fails: 0, attempts: 3, yields: 0, blocking: false },
         Program::Child(inner) => Program::Child(one(*inner)),
+        Program::Outliving(inner) => Program::Outliving(one(*inner)),
+        Program::Spawn(inner) => Program::Spawn(one(*inner)),
         Program::Cleanup(inner) => Program::Cleanup(one(*inner)),
         Program::Sequence(all) => Program::Sequence(each(all)),
         Program::JoinAll(all) => Program::JoinAll(each(all)),
@@ -52,6 +54,7 @@ fn calm(program: Program) -> Program {
 async fn executed(program: &Program) -> (u64, Vec<Line>) {
     let app = generated().fail_times("body", 1, "not yet").open().await.unwrap();
     let output = app.run("program", program).await.unwrap();
+    others_end(app.node()).await;
     app.shutdown().await.unwrap();
     let file = open_reader(app.path()).unwrap();
     let rows = query::events(&file, None, Seq::ZERO, u32::MAX).unwrap();

@@ -26,7 +26,8 @@ impl Progress {
         match event {
             Event::StepStarted { op, .. }
             | Event::TimerStarted { op, .. }
-            | Event::ChildStarted { op, .. } => {
+            | Event::ChildStarted { op, .. }
+            | Event::SpawnStarted { op, .. } => {
                 self.started.insert(*op, ts);
                 None
             }
@@ -35,6 +36,12 @@ impl Progress {
             }
             Event::ChildCompleted { name, .. } => {
                 Some(self.ended(op, ts, "child", name.as_str(), "completed"))
+            }
+            Event::SpawnCompleted { run, .. } => {
+                Some(self.ended(op, ts, "spawn", run.as_str(), "started"))
+            }
+            Event::SpawnFailed { name, error, .. } => {
+                Some(self.failed(op, ts, "spawn", name.as_str(), error))
             }
             Event::TimerFired { name, .. } => {
                 Some(self.ended(op, ts, "timer", name.as_str(), "fired"))

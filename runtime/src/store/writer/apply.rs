@@ -2,7 +2,8 @@
 
 use tidemill_eventlog::{Appended, projection, prune, query, signals};
 use tidemill_model::{
-    EncodedEvent, Event, EventClass, Forked, RunCreated, RunId, RunStatus, Seq, Signal, Signals,
+    EncodedEvent, Event, EventClass, Forked, OpId, RunCreated, RunId, RunStatus, Seq, Signal,
+    Signals,
 };
 
 use super::commit::{Committer, LogResult};
@@ -13,6 +14,7 @@ use super::message::{
 use crate::engine::inbox::TurnReply;
 use crate::error::{Error, ErrorKind};
 use crate::ops::child::not_ours;
+use crate::ops::spawn;
 
 /// How many runs' last events the writer remembers: some 10 MB.
 const REMEMBERED_MAX: usize = 65_536;
@@ -91,8 +93,8 @@ impl Committer {
         }
         let (last, newest) = self.append_all(&turn.run, last, &turn.events)?;
         let mut children = Vec::new();
-        for child in &turn.children {
-            children.push(self.create_child(child, &mut taken)?);
+        for new in &turn.children {
+            children.push(self.create_started(turn, new, &mut taken)?);
         }
         if !turn.children.is_empty() {
             self.settle_children(turn)?;
@@ -129,24 +131,45 @@ impl Committer {
         Ok((last, newest))
     }
 
-    fn create_child(&mut self, new: &NewRun, taken: &mut Vec<Event>) -> LogResult<Option<Seq>> {
-        if query::run(&self.connection, &new.id)?.is_none() {
+    /// Creates a run that the turn starts, unless its id is taken.
+    fn create_started(
+        &mut self,
+        turn: &Turn,
+        new: &NewRun,
+        taken: &mut Vec<Event>,
+    ) -> LogResult<Option<Seq>> {
+        let Some(there) = query::run(&self.connection, &new.id)? else {
             return self.append_new(new).map(Some);
-        }
+        };
         let created = new.created();
         if let Some(parent) = &created.parent {
             taken.push(not_ours(parent.op, &created.workflow, &new.id));
         }
+        if let Some(by) = &created.spawned_by {
+            let (op, name) = (by.op, created.workflow.clone());
+            let end = spawn::taken(op, &name, &there);
+            // Nobody could tell later whether this call created the run that has the id.
+            if is_open_after(turn, op) {
+                let held = Event::OpHeld { op, name, attempt: None, end: Box::new(end.clone()) };
+                self.append(&turn.run, &held.into())?;
+            }
+            taken.push(end);
+        }
         Ok(None)
     }
 
-    /// Notes which children of the turn no parent waits for: those that the turn also drops, and
-    /// all if the turn ends the parent.
+    /// Notes which children of the turn no parent waits for: those that the turn also drops, or whose
+    /// wait ends with a cancel in it, and all if the turn ends the parent.
     fn settle_children(&mut self, turn: &Turn) -> LogResult<()> {
         for event in &turn.events {
             match event.event() {
                 Event::OpDropped { op } => {
                     projection::await_no_more(&self.connection, &turn.run, Some(*op))?;
+                }
+                Event::CancelRequested { resolves, .. } => {
+                    for op in resolves.keys() {
+                        projection::await_no_more(&self.connection, &turn.run, Some(*op))?;
+                    }
                 }
                 Event::RunCompleted { .. } | Event::RunFailed { .. } => {
                     projection::await_no_more(&self.connection, &turn.run, None)?;
@@ -305,6 +328,13 @@ impl Committer {
         self.attempts.appended(run, event.event());
         Ok(at)
     }
+}
+
+/// Whether an operation that the turn starts is still open after it.
+fn is_open_after(turn: &Turn, op: OpId) -> bool {
+    let drops =
+        |event: &EncodedEvent| matches!(event.event(), Event::OpDropped { op: its } if *its == op);
+    !turn.status.is_some_and(RunStatus::is_final) && !turn.events.iter().any(drops)
 }
 
 /// Whether two runs have the same history, or none; their own seeds, and who asked, may differ.

@@ -74,7 +74,7 @@ pub(crate) struct Turn {
     /// The run's new status; `None` if this turn does not change it. The last event is the cause of
     /// a status that has one (ended, blocked).
     pub(crate) status: Option<RunStatus>,
-    /// The children that the turn starts.
+    /// The runs that the turn starts: children, and others.
     pub(crate) children: Vec<NewRun>,
 }
 

@@ -206,6 +206,7 @@ impl Desk {
                         name: name("w"),
                         child: run_id(&id),
                         input: Json::null(),
+                        outlives_parent: false,
                     };
                     turn.events.push(started.into());
                     turn.children.push(new_run(&id, "good", Some(parent)));
