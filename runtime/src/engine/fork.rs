@@ -291,7 +291,11 @@ fn new_child(
     let labels = match before.first().map(tidemill_eventlog::Row::event) {
         // A run of that id which something else started has labels of its own.
         Some(Ok(Event::RunCreated(before)))
-            if before.parent.or(before.spawned_by).is_some_and(|by| by.op == op) =>
+            if before
+                .parent
+                .as_ref()
+                .or(before.spawned_by.as_ref())
+                .is_some_and(|by| by.op == op) =>
         {
             before.labels
         }
