@@ -55,14 +55,22 @@ pub(crate) struct Asked {
     pub(crate) at: Option<CallSite>,
     /// Whether it was called in a clean-up, which a cancel leaves alone.
     pub(crate) shielded: bool,
-    /// The labels of the child that it starts.
+    /// What the run is given that it starts.
+    pub(crate) gives: Given,
+}
+
+/// What a run is given that another one starts: no replay compares it.
+#[derive(Default)]
+pub(crate) struct Given {
     pub(crate) labels: BTreeMap<String, String>,
+    /// How long it may take, in milliseconds.
+    pub(crate) within_ms: Option<u64>,
 }
 
 impl From<Event> for Asked {
     fn from(event: Event) -> Asked {
-        let labels = BTreeMap::new();
-        Asked { event, body: None, counted: false, at: None, shielded: false, labels }
+        let gives = Given::default();
+        Asked { event, body: None, counted: false, at: None, shielded: false, gives }
     }
 }
 

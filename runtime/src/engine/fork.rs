@@ -279,7 +279,7 @@ fn status_after(created: &RunCreated, events: &[Event]) -> Result<RunStatus, Err
     Ok(journal.head.status())
 }
 
-/// A run that begins anew, with the labels of the one that it takes the place of.
+/// A run that begins anew, with the labels and the time of the one that it takes the place of.
 fn new_child(
     file: &Connection,
     who: &ForkAs,
@@ -288,8 +288,8 @@ fn new_child(
 ) -> Result<NewRun, Error> {
     let ForkChild { op, id, from, workflow, input, tie } = child;
     let before = query::events(file, Some(&from), Seq::ZERO, 1)?;
-    let labels = match before.first().map(tidemill_eventlog::Row::event) {
-        // A run of that id which something else started has labels of its own.
+    let (labels, within_ms) = match before.first().map(tidemill_eventlog::Row::event) {
+        // A run of that id which something else started has its own.
         Some(Ok(Event::RunCreated(before)))
             if before
                 .parent
@@ -297,9 +297,9 @@ fn new_child(
                 .or(before.spawned_by.as_ref())
                 .is_some_and(|by| by.op == op) =>
         {
-            before.labels
+            (before.labels, before.within_ms)
         }
-        Some(Ok(_) | Err(_)) | None => BTreeMap::new(),
+        Some(Ok(_) | Err(_)) | None => (BTreeMap::new(), None),
     };
     let started_by = Some(Parent { run: who.id.clone(), op });
     let (parent_of_it, spawned_by, outlives_parent) = match tie {
@@ -318,7 +318,7 @@ fn new_child(
         durability: parent.durability,
         by: parent.by.clone(),
         forked: None,
-        within_ms: None,
+        within_ms,
     };
     Ok(NewRun::new(id, Box::new(created)))
 }

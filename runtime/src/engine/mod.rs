@@ -40,7 +40,7 @@ pub(crate) mod run_core;
 pub(crate) mod scope;
 mod shadow;
 mod signals;
-mod start;
+pub(crate) mod start;
 mod start_request;
 #[cfg(test)]
 mod tests;

@@ -56,7 +56,7 @@ pub(super) fn validate(
         durability: Durability::Local,
         by: check_by(by)?,
         forked: None,
-        within_ms: within.map(check_within).transpose()?,
+        within_ms: within.map(within_ms).transpose()?,
     };
     Ok((NewRun::new(id, Box::new(created)), signal))
 }
@@ -73,7 +73,10 @@ fn check_by(by: Option<String>) -> Result<Option<String>, Error> {
 }
 
 /// How long a run may take, in milliseconds.
-fn check_within(within: Duration) -> Result<u64, Error> {
+///
+/// # Errors
+/// `Invalid` if no run can have that time.
+pub(crate) fn within_ms(within: Duration) -> Result<u64, Error> {
     if within < Duration::from_millis(1) || within > WITHIN_MAX {
         let days = WITHIN_MAX.as_secs() / 86_400;
         return Err(Error::invalid(format!(

@@ -5,11 +5,11 @@
 //! parent drops it or ends, the engine cancels it, unless it outlives its parent. When the parent is loaded again, the engine
 //! looks for the child's end among the runs of this process and in the file.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
@@ -26,10 +26,11 @@ use crate::author::result::{StepError, failed};
 use crate::author::{App, Ctx, WorkflowRef, payload};
 use crate::engine::RunResult;
 use crate::engine::call_site::CallSite;
-use crate::engine::cell::Asked;
+use crate::engine::cell::{Asked, Given};
 use crate::engine::driver::{Driver, Next};
 use crate::engine::journal::Journal;
 use crate::engine::run_core::RunCore;
+use crate::engine::start;
 use crate::error::Error;
 use crate::store::AwaitedChild;
 use crate::store::writer::NewRun;
@@ -177,6 +178,27 @@ impl<T: DeserializeOwned> Child<T> {
         self
     }
 
+    /// Cancels the child if it has not ended this long after its start; this run gets an error of kind
+    /// [`Cancelled`](crate::FailureKind::Cancelled) once the child has cleaned up. No replay compares
+    /// it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tidemill::{Ctx, Result};
+    /// # async fn archive(_: Ctx, day: u32) -> Result<u64> { Ok(u64::from(day)) }
+    /// async fn nightly(ctx: Ctx, day: u32) -> Result<u64> {
+    ///     Ok(ctx.child(archive, day).within(Duration::from_secs(3_600)).await?)
+    /// }
+    /// # let _ = tidemill::App::new("doc").workflow("archive", archive).workflow("nightly", nightly);
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Child::id`]. A time that no run can have blocks this run.
+    pub fn within(mut self, time: Duration) -> Child<T> {
+        limit(&mut self.0, CHILD, time);
+        self
+    }
+
     /// Starts it now instead of when it is first polled.
     pub fn start(mut self) -> Child<T> {
         self.0.start(Waker::noop());
@@ -207,10 +229,25 @@ pub(super) fn add_label<T: DeserializeOwned>(
     if let Err(invalid) = texts {
         operation.refuse(bad_name(&format!("{what} whose label has"), None, &invalid));
     } else if let Some(asked) = operation.asked() {
-        asked.labels.insert(name.to_owned(), value.to_owned());
-        if asked.labels.len() > LABELS_MAX {
+        asked.gives.labels.insert(name.to_owned(), value.to_owned());
+        if asked.gives.labels.len() > LABELS_MAX {
             operation.refuse(too_many_labels(what));
         }
+    }
+}
+
+/// Gives a run that starts so much time.
+pub(super) fn limit<T: DeserializeOwned>(operation: &mut Operation<T>, what: &str, time: Duration) {
+    match (start::within_ms(time), operation.asked()) {
+        (Ok(ms), Some(asked)) => asked.gives.within_ms = Some(ms),
+        (Ok(_), None) => {}
+        (Err(error), _) => operation.refuse(BlockReason {
+            kind: BlockReasonKind::Misuse,
+            op: None,
+            logged: None,
+            asked: Some(format!("{what} whose time cannot be: {error}")),
+            advice: "give it another time, or none, deploy that, then resume the run".to_owned(),
+        }),
     }
 }
 
@@ -221,7 +258,7 @@ pub(super) fn add_label<T: DeserializeOwned>(
 pub(super) fn create(
     core: &RunCore,
     event: &Event,
-    labels: BTreeMap<String, String>,
+    gives: Given,
 ) -> Result<Option<NewRun>, BlockReason> {
     let Event::ChildStarted { op, name, child, input, outlives_parent } = event else {
         return Ok(None);
@@ -229,7 +266,7 @@ pub(super) fn create(
     if !core.app.workflows.contains_key(name) {
         return Err(unknown_workflow(&core.app, *op, name, CHILD));
     }
-    let mut created = created_by(core, (*op, name), input, labels);
+    let mut created = created_by(core, (*op, name), input, gives);
     created.parent = Some(Parent { run: core.run.clone(), op: *op });
     created.outlives_parent = *outlives_parent;
     Ok(Some(NewRun::new(child.clone(), Box::new(created))))
@@ -280,7 +317,7 @@ pub(super) fn created_by(
     core: &RunCore,
     (op, name): (OpId, &OpName),
     input: &Json,
-    labels: BTreeMap<String, String>,
+    Given { labels, within_ms }: Given,
 ) -> RunCreated {
     RunCreated {
         workflow: name.clone(),
@@ -294,7 +331,7 @@ pub(super) fn created_by(
         durability: core.created.durability,
         by: core.created.by.clone(),
         forked: None,
-        within_ms: None,
+        within_ms,
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) fn ask(
     asked: Asked,
     gate_is_open: bool,
 ) -> Result<Event, BlockReason> {
-    let Asked { mut event, body, counted, labels, .. } = asked;
+    let Asked { mut event, body, counted, gives, .. } = asked;
     match &event {
         Event::StepStarted { .. } => {
             let body = body.expect("a step is asked for with its body");
@@ -100,10 +100,10 @@ pub(crate) fn ask(
         }
         Event::PromiseStarted { op, .. } => pending.effects.push(Effect::Await { op: *op }),
         Event::ChildStarted { .. } => {
-            pending.children.extend(child::create(core, &event, labels)?);
+            pending.children.extend(child::create(core, &event, gives)?);
         }
         Event::SpawnStarted { .. } => {
-            pending.children.extend(spawn::create(core, &event, labels)?);
+            pending.children.extend(spawn::create(core, &event, gives)?);
         }
         Event::OpDropped { op } => drop_op(pending, &core.journal, *op),
         _ => {}

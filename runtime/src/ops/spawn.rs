@@ -8,11 +8,11 @@
 //! commit holds the `spawn_failed`. So a spawn that is open without a held end has succeeded, also when
 //! the run that it started has left the file since.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use serde::Serialize;
 use tidemill_model::{BlockReason, Event, OpId, OpKind, OpName, Parent, RunId, RunSummary};
@@ -21,6 +21,7 @@ use super::{Operation, child};
 use crate::author::result::{StepError, failed};
 use crate::author::{Ctx, SpawnRef, payload};
 use crate::engine::call_site::CallSite;
+use crate::engine::cell::Given;
 use crate::engine::journal::Journal;
 use crate::engine::run_core::RunCore;
 use crate::store::writer::NewRun;
@@ -94,6 +95,18 @@ impl Spawn {
         self
     }
 
+    /// Cancels the run if it has not ended this long after its start: [`StartRequest::within`]. No replay
+    /// compares it.
+    ///
+    /// [`StartRequest::within`]: crate::StartRequest::within
+    ///
+    /// # Panics
+    /// As [`Spawn::id`]. A time that no run can have blocks the run.
+    pub fn within(mut self, time: Duration) -> Spawn {
+        child::limit(&mut self.0, SPAWN, time);
+        self
+    }
+
     /// Starts it now instead of when it is first polled.
     pub fn start(mut self) -> Spawn {
         self.0.start(Waker::noop());
@@ -122,13 +135,13 @@ impl fmt::Debug for Spawn {
 pub(super) fn create(
     core: &RunCore,
     event: &Event,
-    labels: BTreeMap<String, String>,
+    gives: Given,
 ) -> Result<Option<NewRun>, BlockReason> {
     let Event::SpawnStarted { op, name, run, input } = event else { return Ok(None) };
     if !core.app.workflows.contains_key(name) {
         return Err(child::unknown_workflow(&core.app, *op, name, SPAWN));
     }
-    let mut created = child::created_by(core, (*op, name), input, labels);
+    let mut created = child::created_by(core, (*op, name), input, gives);
     created.spawned_by = Some(Parent { run: core.run.clone(), op: *op });
     Ok(Some(NewRun::new(run.clone(), Box::new(created))))
 }

@@ -47,6 +47,18 @@ async fn cleans(ctx: Ctx, (): ()) -> Result<()> {
     Ok(slept?)
 }
 
+/// Gives its child a second, and a run of its own, too.
+async fn impatient(ctx: Ctx, (): ()) -> Result<FailureKind> {
+    let time = Duration::from_millis(1_200);
+    let spawned = ctx.spawn(cleans, ()).id("spawned").within(time).await?;
+    assert_eq!(spawned.as_str(), "spawned");
+    Ok(ctx.child(cleans, ()).within(time).await.unwrap_err().kind())
+}
+
+async fn eternal(ctx: Ctx, (): ()) -> Result<()> {
+    Ok(ctx.child(cleans, ()).within(Duration::MAX).await?)
+}
+
 async fn quick(_: Ctx, (): ()) -> Result<u32> {
     Ok(7)
 }
@@ -67,6 +79,8 @@ fn app(stage: &Arc<Stage>) -> App {
         .workflow("parent", parent)
         .workflow("cleans", cleans)
         .workflow("quick", quick)
+        .workflow("impatient", impatient)
+        .workflow("eternal", eternal)
         .workflow("breaks", breaks)
 }
 
@@ -247,5 +261,21 @@ async fn a_time_that_no_run_can_have_is_refused_and_a_repeat_keeps_the_first() {
     assert_eq!(deadline(), first);
     let cancelled = node.cancel(&"r".parse().unwrap(), Requester::default()).await.unwrap();
     assert!([RunStatus::Cancelled, RunStatus::Cancelling].contains(&cancelled));
+    close(node, &place.path).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_gives_a_child_its_time() {
+    let (place, stage) = (place(), Arc::<Stage>::default());
+    let node = open(&place.path, &stage, &Instruments::default()).await;
+    start(&node, "impatient", "p", DAY).await;
+    let kind = result(&node, "p").await.output::<FailureKind>().unwrap();
+    assert_eq!(kind, FailureKind::Cancelled);
+    is_late(&node, &place.path, "p.2").await;
+    is_late(&node, &place.path, "spawned").await;
+    assert_eq!(stage.refunds.load(Ordering::SeqCst), 2);
+    start(&node, "eternal", "e", DAY).await;
+    let RunResult::Blocked(reason) = result(&node, "e").await else { panic!("it has its child") };
+    assert!(reason.why().contains("a run may be given 1ms to 36525d"), "{reason}");
     close(node, &place.path).await;
 }
