@@ -129,10 +129,11 @@ impl Tree<'_> {
                 view.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             self.cut_line(&format!("{:<10} {}", "labels", labels.join(" ")));
         }
-        if let Some(ForkedView { from, seq, requester, .. }) = &view.forked {
+        if let Some(ForkedView { from, seq, requester, origin, .. }) = &view.forked {
             let by = requester.as_ref().map_or_else(String::new, Requester::to_string);
             let by = short(&by, ERROR_CHARS_MAX);
-            self.field("forked", &format!("from {from}, before its event {seq}{by}"));
+            let of = origin.as_ref().map_or_else(String::new, |origin| format!(" of {origin}"));
+            self.field("forked", &format!("from {from}{of}, before its event {seq}{by}"));
         }
         if let Some(status) = &view.custom_status {
             self.cut_line(&format!("{:<10} {}", "says", json(status)));

@@ -94,7 +94,13 @@ impl RunPage {
                     span { "child of " a href=(site.run(parent.run.as_str())) { (parent.run) } ", operation " (parent.op) }
                 }
                 @if let Some(forked) = &run.forked {
-                    span { "forked from " a href=(site.run(forked.from.as_str())) { (forked.from) } " before its event " (forked.seq)
+                    span { "forked from "
+                        @match &forked.origin {
+                            // A run of that id here is another one.
+                            Some(origin) => { (forked.from) " of " (origin) }
+                            None => a href=(site.run(forked.from.as_str())) { (forked.from) }
+                        }
+                        " before its event " (forked.seq)
                         @if let Some(requester) = &forked.requester { (requester) }
                     }
                 }

@@ -70,7 +70,7 @@ pub(crate) use check::Checker;
 use clock::Clock;
 use driver::Next;
 use feeder::Feeder;
-pub use fork::{ForkRequest, ForkedRun};
+pub use fork::ForkedRun;
 pub use handle::{CheckReport, Environment, Node, RunResult, Started};
 use line::Line;
 use polls::Polls;

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tidemill_model::limits::LABELS_MAX;
 use tidemill_model::{
     BlockReason, BlockReasonKind, ChildIdTooLong, Event, Failure, OpId, OpKind, OpName, Parent,
-    RunCreated, RunId, Seed,
+    RunCreated, RunId,
 };
 
 use super::{Operation, bad_name};
@@ -178,7 +178,7 @@ pub(super) fn create(
         workflow: name.clone(),
         input: input.clone(),
         labels,
-        seed: seed_of(&core.created.own_seed(), *op),
+        seed: core.created.own_seed().of_child(*op),
         parent: Some(Parent { run: core.run.clone(), op: *op }),
         app_version: core.app.version.clone(),
         durability: core.created.durability,
@@ -226,15 +226,6 @@ fn unknown_workflow(app: &App, op: OpId, name: &OpName) -> BlockReason {
              resume the run"
         ),
     }
-}
-
-/// The seed of a child, derived from the parent's, so that a replay of the parent gets the same.
-pub(crate) fn seed_of(parent: &Seed, op: OpId) -> Seed {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(&parent.to_bytes());
-    hash.update(&op.get().to_be_bytes());
-    hash.update(b"child");
-    Seed::from_random(hash.digest128().to_be_bytes())
 }
 
 impl Driver {

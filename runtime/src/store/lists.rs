@@ -8,8 +8,8 @@ use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{Row, waits};
 use tidemill_eventlog::{promises, run_list, signals};
 use tidemill_model::{
-    BlockReason, Event, OldestBlocked, OpId, RunCounts, RunId, RunState, RunStatus, RunSummary,
-    Seq, Timestamp, WaitsFor,
+    BlockReason, BlockReasonKind, Event, OldestBlocked, OpId, RunCounts, RunId, RunState,
+    RunStatus, RunSummary, Seq, Timestamp, WaitsFor,
 };
 
 use crate::engine::RunResult;
@@ -212,6 +212,33 @@ pub(super) fn children(file: &Connection, run: &RunId) -> Result<Vec<AwaitedChil
         children.push(AwaitedChild { op: child.op, ended });
     }
     Ok(children)
+}
+
+/// The children that begin anew with a parked fork of a run that is elsewhere, and are parked like it.
+/// None of them has begun.
+pub(super) fn parked_with(file: &Connection, run: &RunId) -> Result<Vec<RunId>, Error> {
+    let is_parked = |run: &RunId| {
+        let reason = query::block_reason(file, run)?;
+        Ok::<_, Error>(reason.is_some_and(|reason| reason.kind == BlockReasonKind::Parked))
+    };
+    let first = query::events(file, Some(run), Seq::ZERO, 1)?;
+    let from_elsewhere = match first.first().map(Row::event) {
+        Some(Ok(Event::RunCreated(created))) => {
+            created.forked.is_some_and(|it| it.origin.is_some())
+        }
+        Some(Ok(_) | Err(_)) | None => false,
+    };
+    if !from_elsewhere || !is_parked(run)? {
+        return Ok(Vec::new());
+    }
+    let mut parked = Vec::new();
+    for child in due::awaited_children(file, run)? {
+        let state = query::run_state(file, &child.run, None)?;
+        if state.is_some_and(|state| state.head.attempt == 0 && state.head.is_parked()) {
+            parked.push(child.run);
+        }
+    }
+    Ok(parked)
 }
 
 /// How many ancestors of a run are looked for: far more than anybody nests.

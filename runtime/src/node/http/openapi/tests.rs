@@ -61,7 +61,7 @@ impl Writer {
                 vec![schemas.json::<AnsweredView>(200, "the answer is recorded, now or before")]
             }
             Route::PromiseToken => vec![schemas.json::<TokenView>(201, "the token")],
-            Route::Fork => vec![
+            Route::Fork | Route::ForkFrom => vec![
                 schemas.json::<ForkView>(201, "the fork was made"),
                 schemas.json::<ForkView>(200, "it existed, or would be made"),
             ],
@@ -109,6 +109,7 @@ impl Writer {
             let body = match route {
                 Route::Prune => "PruneRequest",
                 Route::Fork => "ForkRequest",
+                Route::ForkFrom => "ForkFromRequest",
                 Route::Cancel | Route::Pause | Route::Terminate => "AskBody",
                 _ => "StartBody",
             };
