@@ -3,8 +3,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tidemill_model::openapi::{self, Answer, Schemas};
 use tidemill_model::{
-    EventPage, EventView, OperationPage, OperationView, PromisePage, PromiseView, PruneReport,
-    PruneRequest, RunPage, RunStatus, RunSummary, RunView,
+    EventPage, EventView, ForkFromRequest, ForkRequest, OperationPage, OperationView, PromisePage,
+    PromiseView, PruneReport, PruneRequest, RunPage, RunStatus, RunSummary, RunView,
 };
 
 use super::DOCUMENT;
@@ -166,6 +166,8 @@ fn made() -> Value {
     let bodies = vec![
         ("AskBody", openapi::body::<AskBody>()),
         ("StartBody", openapi::body::<StartBody>()),
+        ("ForkRequest", openapi::body::<ForkRequest>()),
+        ("ForkFromRequest", openapi::body::<ForkFromRequest>()),
         ("PruneRequest", openapi::body::<PruneRequest>()),
     ];
     let info = json!({
