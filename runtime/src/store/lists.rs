@@ -8,8 +8,8 @@ use tidemill_eventlog::query::{self, RunFilter};
 use tidemill_eventlog::{Row, waits};
 use tidemill_eventlog::{promises, run_list, signals};
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Event, OldestBlocked, OpId, RunCounts, RunId, RunState,
-    RunStatus, RunSummary, Seq, Timestamp, WaitsFor,
+    BlockReason, Event, OldestBlocked, OpId, RunCounts, RunId, RunState, RunStatus, RunSummary,
+    Seq, Timestamp, WaitsFor,
 };
 
 use crate::engine::RunResult;
@@ -217,10 +217,6 @@ pub(super) fn children(file: &Connection, run: &RunId) -> Result<Vec<AwaitedChil
 /// The children that begin anew with a parked fork of a run that is elsewhere, and are parked like it.
 /// None of them has begun.
 pub(super) fn parked_with(file: &Connection, run: &RunId) -> Result<Vec<RunId>, Error> {
-    let is_parked = |run: &RunId| {
-        let reason = query::block_reason(file, run)?;
-        Ok::<_, Error>(reason.is_some_and(|reason| reason.kind == BlockReasonKind::Parked))
-    };
     let first = query::events(file, Some(run), Seq::ZERO, 1)?;
     let from_elsewhere = match first.first().map(Row::event) {
         Some(Ok(Event::RunCreated(created))) => {
@@ -228,7 +224,12 @@ pub(super) fn parked_with(file: &Connection, run: &RunId) -> Result<Vec<RunId>, 
         }
         Some(Ok(_) | Err(_)) | None => false,
     };
-    if !from_elsewhere || !is_parked(run)? {
+    if !from_elsewhere {
+        return Ok(Vec::new());
+    }
+    // A fork that was cancelled meanwhile ends its children, so that they need not begin.
+    let state = query::run_state(file, run, None)?;
+    if !state.is_some_and(|it| it.head.is_parked() && it.head.cancel.is_none()) {
         return Ok(Vec::new());
     }
     let mut parked = Vec::new();

@@ -260,9 +260,43 @@ async fn a_parked_fork_can_be_terminated_and_touches_no_run_of_another_id() {
     node.fork_from(request).await.unwrap();
     let ended_as = node.terminate(&id("f"), Requester::default()).await.unwrap();
     assert_eq!(ended_as, RunStatus::Cancelled);
+    until(|| kinds(&here.path, "f.1").contains(&"run_failed".to_owned())).await;
     node.signal(&stranger, SignalRequest::new("go", 1).unwrap()).await.unwrap();
     assert_eq!(output::<Vec<u32>>(&node, &stranger).await, [1]);
     assert_eq!(world.take(), ["taken"]);
+    close(node, &here.path).await;
+}
+
+/// What its history did is undone, once a person lets it go on; nothing else begins.
+#[tokio::test]
+async fn a_parked_fork_that_is_cancelled_cleans_up_when_it_is_resumed() {
+    let (there, here, world) = (place(), place(), Arc::<World>::default());
+    let node = app(&world).open(&there.path).await.unwrap();
+    start(&node, "undoes", ()).await;
+    until(|| kinds(&there.path, "r").contains(&"timer_started".to_owned())).await;
+    close(node, &there.path).await;
+    world.take();
+    let node = app(&world).open(&here.path).await.unwrap();
+    let mut source = then(&there.path, "r", None);
+    let failed = source.events.last().unwrap().clone();
+    let end = Event::TimerFired { op: failed.op.unwrap(), name: "sleep".parse().unwrap() };
+    let columns = end.columns();
+    source.events.push(tidemill_model::EventView {
+        seq: failed.seq.next(),
+        kind: columns.kind.to_owned(),
+        name: columns.name.map(str::to_owned),
+        data: None,
+        ..failed
+    });
+    node.fork_from(asked(source, ForkRequest::at("2").id("f"))).await.unwrap();
+    let asked_to_end = node.cancel(&id("f"), Requester::default()).await.unwrap();
+    assert_eq!(asked_to_end, RunStatus::Blocked, "it is parked");
+    close(node, &here.path).await;
+    let node = app(&world).open(&here.path).await.unwrap();
+    assert_eq!(status(&node, "f").await, RunStatus::Blocked);
+    node.resume(&id("f")).await.unwrap();
+    assert!(matches!(ended(&node, &id("f")).await, RunResult::Failed(_)));
+    assert_eq!(world.take(), ["undo"]);
     close(node, &here.path).await;
 }
 

@@ -60,8 +60,9 @@ pub(crate) async fn fork_from(
     request: Request,
 ) -> Result<Response, ApiError> {
     let is_dry = Params::read(request.uri(), Route::ForkFrom)?.get("dry_run")?.unwrap_or(false);
-    let Ok(_one) = ONE_AT_A_TIME.try_acquire() else {
-        let message = "another history is being read: try again when that fork is made";
+    let one = tokio::time::timeout(ARRIVAL_MAX, ONE_AT_A_TIME.acquire()).await;
+    let Ok(Ok(_one)) = one else {
+        let message = "other histories are being read: try again when their forks are made";
         return Err(ApiError::new(ApiErrorKind::Unavailable, message));
     };
     let body = body::large_object::<ForkFromRequest>(request, Route::ForkFrom);
