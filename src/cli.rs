@@ -149,11 +149,18 @@ mod tests {
             &["timeline"],
             &["replay", "--app", "a"],
             &["replay", "--app", "a", "r1"],
+            &["fork", "r1", "--dry-run"],
+            &["fork", "r1", "--into", "http://127.0.0.1:7420"],
+            &["fork", "r1", "--into-file", "b.db", "--as", "lab"],
         ] {
             for source in [&["./a.db"][..], &["--from", "a.db"], &[]] {
                 let args = [&["tidemill"], command, source].concat();
                 Cli::try_parse_from(&args).unwrap_or_else(|e| panic!("{args:?}: {e}"));
             }
+        }
+        for half in [&[][..], &["--into-file", "b.db"], &["--into", "http://n", "--as", "lab"]] {
+            let args = [&["tidemill", "fork", "r1", "a.db"], half].concat();
+            assert_eq!(Cli::try_parse_from(&args).unwrap_err().exit_code(), 2, "{args:?}");
         }
         Cli::try_parse_from(["tidemill", "sql", "SELECT 1", "a.db"]).unwrap();
         Cli::try_parse_from(["tidemill", "sql", "--schema", "a.db"]).unwrap();

@@ -77,7 +77,7 @@ struct Destination {
     #[arg(long, value_name = "FILE", requires = "name")]
     into_file: Option<PathBuf>,
     /// The node that the new file is
-    #[arg(long = "as", value_name = "NAME", requires = "into_file")]
+    #[arg(long = "as", value_name = "NAME", requires = "into_file", conflicts_with = "node")]
     name: Option<NodeId>,
     /// Let the fork go on at once; without this it is parked until somebody resumes it
     #[arg(long, conflicts_with = "into_file")]

@@ -202,3 +202,6 @@ impl Access {
         Ok(ForkedFile { path: to.to_owned(), id: run.id, copy, outlook })
     }
 }
+
+#[cfg(test)]
+mod tests;

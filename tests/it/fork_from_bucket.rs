@@ -154,6 +154,55 @@ fn a_run_of_a_lost_node_goes_on_elsewhere_and_pays_one_item_whatever_is_killed()
     assert_eq!(sqlite::number(vm.db(), seqs), 1, "it was made once");
 }
 
+/// The process dies at any point of the request, and the request is sent again; a program can send one
+/// that it made of what the API lists.
+#[test]
+fn a_request_that_is_cut_off_is_sent_again_and_makes_one_fork() {
+    let ledger = Ledger::new();
+    let node = |name| Settings::alone(&scratch::folder(name).join("workflow.db")).ledger(&ledger);
+    let mut there = node("there").start();
+    let mended = scratch::folder("mended").join("mended");
+    let basket = json!({ "items": 20, "declined": 3, "mended": mended });
+    there.api().start("r1", "buy", &basket);
+    assert_eq!(there.api().wait_ended("r1", BOUND)["status"], "failed");
+    let events = there.api().get("/v1/runs/r1/events").expect("the node answers").body;
+    assert_eq!(there.shut_down(), 0);
+    let events = &events["events"];
+    let newest = events.as_array().and_then(|events| events.last()).expect("events");
+    let origin = json!({ "source": "a page of events", "seq": newest["seq"], "at": newest["ts"] });
+    let source = json!({ "run": "r1", "origin": origin, "exact_from": 0, "events": events });
+    let body = json!({ "source": source, "fork": { "id": "again" } });
+
+    let settings = node("here");
+    let mut here = settings.start();
+    for round in 0..8_u32 {
+        let api = here.api();
+        std::thread::scope(|scope| {
+            let asks = scope.spawn(|| api.post("/v1/forks", &body).map(|reply| reply.status));
+            wait::pause(Duration::from_micros(700) * round);
+            here.kill();
+            if let Ok(status) = asks.join().expect("who asks ends") {
+                assert!([200, 201].contains(&status), "{status}");
+            }
+        });
+        here = settings.start();
+    }
+    let made = here.api().post("/v1/forks", &body).expect("the node answers");
+    assert!([200, 201].contains(&made.status), "{made:?}");
+    let again = here.api().post("/v1/forks", &body).expect("the node answers");
+    assert_eq!((again.status, &again.body["seq"]), (200, &made.body["seq"]), "{again:?}");
+    let run = here.api().run("again").expect("it is there");
+    assert_eq!((&run["status"], &run["blocked"]["kind"]), (&json!("blocked"), &json!("parked")));
+    std::fs::write(&mended, "go").expect("the file is written");
+    resume(&here.api(), "again");
+    assert_eq!(here.api().wait_completed("again", BOUND)["output"], 20);
+    assert_eq!(ledger.entries().len(), 20);
+    let made = "SELECT count(*) FROM events WHERE kind = 'run_forked'";
+    assert_eq!(sqlite::number(settings.db(), made), 1, "it was made once");
+    assert_eq!(here.shut_down(), 0, "{}", here.log());
+    assert_eq!(sqlite::integrity(settings.db()), "ok");
+}
+
 /// What was paid after the moment is paid again, and a person is told so before.
 #[test]
 fn a_dry_run_says_what_the_moment_does_not_know() {
