@@ -109,7 +109,7 @@ impl ForkRequest {
                  {PAYLOAD_BYTES_MAX}: keep large data in your own storage and pass its key"
             )));
         }
-        let requester = Requester { by, reason, parent: None }.checked();
+        let requester = Requester { by, reason, ..Requester::default() }.checked();
         let requester = requester.map_err(|e| Error::of(ErrorKind::Invalid, e))?;
         Ok(Some(requester).filter(|requester| *requester != Requester::default()))
     }

@@ -1,9 +1,10 @@
-//! Forks a run: reads its log, lets the model plan the new run, and creates that in one commit.
+//! Forks a run: reads its log, or takes one that was sent, lets the model plan the new run, and creates
+//! that in one commit.
 //!
 //! The run that is forked is only read. A reader's thread reads and plans, because a long history takes
 //! a while; the writer appends what the plan says, or nothing.
 //!
-//! Crash: after the commit the fork is pending in the file, and the next process loads it.
+//! Crash: after the commit the fork is pending or parked in the file, and the next process loads it.
 
 use std::sync::Arc;
 
