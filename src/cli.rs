@@ -111,7 +111,7 @@ impl Command {
             Command::Sql(args) => crate::sql::run(&args),
             Command::Replay(args) => crate::replay::run(&args),
             Command::Restore(args) => crate::restore::run(&args),
-            Command::Fork(args) => crate::fork::run(args),
+            Command::Fork(args) => crate::fork::run(&args),
             Command::Forget(args) => crate::forget::run(&args),
             Command::Prune(args) => crate::prune::run(&args),
             Command::Probe(args) => crate::probe::run(&args),

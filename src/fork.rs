@@ -119,7 +119,7 @@ struct Answer {
     outlook: ForkOutlook,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let node = args.into.node.clone().map(|address| NodeClient::new(address, token()));
     if let Some(node) = &node {
         // Before a restore that may take a while.
@@ -138,8 +138,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let request = args.request();
     match (node, &args.into.into_file) {
-        (Some(node), _) => args.into_node(&node, source, request),
-        (None, Some(file)) if !args.dry_run => args.into_file(file, &source, &request),
+        (Some(node), _) => args.in_node(&node, source, request),
+        (None, Some(file)) if !args.dry_run => args.in_file(file, &source, &request),
         (None, _) => {
             let MadeFork { outlook, .. } = made(&source, &request)?;
             args.tell_dry(&Answer { id: None, existing: false, outlook })
@@ -195,7 +195,7 @@ impl Args {
         }
     }
 
-    fn into_node(
+    fn in_node(
         &self,
         node: &NodeClient,
         source: ForkSource,
@@ -228,7 +228,7 @@ impl Args {
         if self.json { output::json(&answer) } else { output::text(&format!("{id}\n")) }
     }
 
-    fn into_file(
+    fn in_file(
         &self,
         file: &std::path::Path,
         source: &ForkSource,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::tests::{candidate, created, done, failed, fitting, name, numbered, op, step, who};
 use super::{ForkFromRequest, ForkLog, ForkRequest, ForkSource, MadeFork};
 use crate::error_kind::ErrorKind;
-use crate::event::Event;
+use crate::event::{EncodedEvent, Event};
 use crate::event_data::{BlockReasonKind, ForkOrigin, RunCreated};
 use crate::json::Json;
 use crate::position::{LogSum, Seq};
@@ -57,7 +57,7 @@ fn refused(source: &ForkSource) -> (ErrorKind, String) {
 fn parked(fork: &MadeFork) -> Vec<String> {
     let mut said = Vec::new();
     for run in std::iter::once(&fork.run).chain(&fork.children) {
-        let Some(Event::RunBlocked { reason }) = run.events.last().map(|it| it.event()) else {
+        let Some(Event::RunBlocked { reason }) = run.events.last().map(EncodedEvent::event) else {
             panic!("{} is not parked", run.id)
         };
         assert_eq!((reason.kind, run.status), (BlockReasonKind::Parked, RunStatus::Blocked));
@@ -149,7 +149,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
     assert!(
         with(&|it| {
             old(it);
-            it.events.clear()
+            it.events.clear();
         })
         .1
         .contains("no events")
