@@ -52,6 +52,13 @@ pub(crate) enum Command {
     Replay(crate::replay::Args),
     /// Write a moment of a node to a new file and verify it.
     Restore(crate::restore::Args),
+    /// Make a new run with the history of one that is elsewhere, as of any moment, in a live node or a
+    /// new file.
+    ///
+    /// The run is read from SOURCE alone, so its node may be gone, and it stays as it is. What ended
+    /// before the cut is not done again. The new run is parked until somebody resumes it: what the other
+    /// one did after that moment is not in its history.
+    Fork(crate::fork::Args),
     /// Remove a node that has nothing in the bucket but what a refused start left there.
     Forget(crate::forget::Args),
     /// Let ended runs leave a node or a file, by age, number or label.
@@ -81,6 +88,7 @@ impl Command {
             | Command::Sql(_)
             | Command::Replay(_)
             | Command::Restore(_)
+            | Command::Fork(_)
             | Command::Forget(_)
             | Command::Prune(_)
             | Command::Probe(_)
@@ -103,6 +111,7 @@ impl Command {
             Command::Sql(args) => crate::sql::run(&args),
             Command::Replay(args) => crate::replay::run(&args),
             Command::Restore(args) => crate::restore::run(&args),
+            Command::Fork(args) => crate::fork::run(&args),
             Command::Forget(args) => crate::forget::run(&args),
             Command::Prune(args) => crate::prune::run(&args),
             Command::Probe(args) => crate::probe::run(&args),
@@ -140,11 +149,18 @@ mod tests {
             &["timeline"],
             &["replay", "--app", "a"],
             &["replay", "--app", "a", "r1"],
+            &["fork", "r1", "--dry-run"],
+            &["fork", "r1", "--into", "http://127.0.0.1:7420"],
+            &["fork", "r1", "--into-file", "b.db", "--as", "lab"],
         ] {
             for source in [&["./a.db"][..], &["--from", "a.db"], &[]] {
                 let args = [&["tidemill"], command, source].concat();
                 Cli::try_parse_from(&args).unwrap_or_else(|e| panic!("{args:?}: {e}"));
             }
+        }
+        for half in [&[][..], &["--into-file", "b.db"], &["--into", "http://n", "--as", "lab"]] {
+            let args = [&["tidemill", "fork", "r1", "a.db"], half].concat();
+            assert_eq!(Cli::try_parse_from(&args).unwrap_err().exit_code(), 2, "{args:?}");
         }
         Cli::try_parse_from(["tidemill", "sql", "SELECT 1", "a.db"]).unwrap();
         Cli::try_parse_from(["tidemill", "sql", "--schema", "a.db"]).unwrap();

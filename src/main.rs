@@ -12,6 +12,7 @@ mod common;
 mod dev;
 mod events;
 mod forget;
+mod fork;
 mod fsck;
 mod install_litestream;
 mod interrupt;

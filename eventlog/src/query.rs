@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _};
 use tidemill_model::{
-    BlockReason, Failure, Json, OpId, OpName, Parent, RunCounts, RunId, RunStatus, RunSummary, Seq,
-    Timestamp, took_ms,
+    BlockReason, Event, Failure, Json, OpId, OpName, Parent, RunCounts, RunId, RunStatus,
+    RunSummary, RunTerms, Seq, Timestamp, took_ms,
 };
 
 use crate::codec::{Row, from_sql, to_sql};
@@ -247,6 +247,23 @@ pub fn events(
         Ok(())
     })?;
     Ok(found)
+}
+
+/// What a run was given that another run's operation started; nothing if something else started the run
+/// of that id, or if it is not in the file.
+///
+/// # Errors
+/// As [`events`].
+pub fn terms(connection: &Connection, run: &RunId, op: OpId) -> Result<RunTerms> {
+    let first = events(connection, Some(run), Seq::ZERO, 1)?;
+    let Some(Ok(Event::RunCreated(created))) = first.first().map(Row::event) else {
+        return Ok(RunTerms::default());
+    };
+    let started_by = created.parent.as_ref().or(created.spawned_by.as_ref());
+    Ok(match started_by.is_some_and(|by| by.op == op) {
+        true => RunTerms { labels: created.labels, within_ms: created.within_ms },
+        false => RunTerms::default(),
+    })
 }
 
 /// A page of the events of a run after a position, in order, and whether there are more: at most

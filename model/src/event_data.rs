@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::head;
 use crate::json::Json;
 use crate::name::{Invalid, NodeId, OpName, RunId};
-use crate::position::{Epoch, OpId, Seq};
+use crate::position::{Epoch, LogSum, OpId, Seq};
 use crate::time::Timestamp;
 use crate::token::InstanceId;
 
@@ -92,6 +92,44 @@ pub struct Forked {
     /// Who asked for the fork, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requester: Option<Requester>,
+    /// Where the other run was, if that is not the file of this one, or was another moment of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ForkOrigin>,
+}
+
+/// The moment of a node at which the history of a fork was read, if not in the fork's own file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ForkOrigin {
+    /// The source as commands take it, such as `s3://BUCKET/FLEET/NODE@e3:2a`.
+    pub source: String,
+    /// The node; `None` for a file that never had a sidecar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// Its epoch then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+    /// The newest event of the node then.
+    pub seq: Seq,
+    /// When that was written.
+    pub at: Timestamp,
+    /// The sum of what was taken of the run, which tells two moments of it apart; `None` until a fork
+    /// is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<LogSum>,
+}
+
+impl ForkOrigin {
+    /// The longest text of a source, in bytes.
+    pub const SOURCE_BYTES_MAX: usize = 1024;
+}
+
+/// `n1 up to event 42 (s3://bucket/fleet/n1@e3:2a)`.
+impl fmt::Display for ForkOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = self.node.as_ref().map_or("a file that was never shipped", |node| node.as_str());
+        write!(f, "{of} up to event {} ({})", self.seq, self.source)
+    }
 }
 
 /// Which signals a fork has of those that the other run was sent.
@@ -239,6 +277,16 @@ impl Seed {
     /// The bytes that it was made of.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
+    }
+
+    /// The seed of the child that an operation of this seed's run starts: the same in every replay.
+    #[must_use]
+    pub fn of_child(self, op: OpId) -> Seed {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(&self.to_bytes());
+        hash.update(&op.get().to_be_bytes());
+        hash.update(b"child");
+        Seed(hash.digest128())
     }
 }
 
@@ -400,7 +448,7 @@ pub enum BlockReasonKind {
     Limit,
     /// The writer refused the run's turns again and again, for a reason of their own.
     Refused,
-    /// It was copied unfinished into a node of its own: only a person lets it go on.
+    /// It came from another node, with a copy of its file or as a fork: only a person lets it go on.
     Parked,
 }
 

@@ -56,14 +56,15 @@ pub use error::Error;
 pub use error_kind::ErrorKind;
 pub use event::{Columns, EncodedEvent, Event, EventClass, EventError, EventKind};
 pub use event_data::{
-    BlockReason, BlockReasonKind, Durability, ForkSignals, Forked, NodeStarted, Parent, ProcessEnd,
-    Requester, RunCreated, Seed, WaitsFor,
+    BlockReason, BlockReasonKind, Durability, ForkOrigin, ForkSignals, Forked, NodeStarted, Parent,
+    ProcessEnd, Requester, RunCreated, Seed, WaitsFor,
 };
 pub use failure::{Failure, FailureKind};
 pub use fold::{CancelAsked, Operations, RunHead};
 pub use fork::{
-    Cut as ForkCut, Fork, ForkAs, ForkChild, ForkChoices, ForkLog, ForkOutlook, ForkPoint, ForkTie,
-    ForkedOp, ForkedOps,
+    Cut as ForkCut, Fork, ForkAs, ForkChild, ForkChoices, ForkFromRequest, ForkLog, ForkOutlook,
+    ForkPoint, ForkRequest, ForkSource, ForkTie, ForkedOp, ForkedOps, MadeFork, MadeRun, RunTerms,
+    cannot_fork,
 };
 pub use json::{Floats, Json};
 pub use keys::{BreakName, FleetUrl, Level, LtxName, NodeKeys};

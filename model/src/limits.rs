@@ -25,6 +25,10 @@ pub const FORK_EVENTS_MAX: usize = 100_000;
 /// Their bytes: 32 MiB, because they are in memory at once, and all in one transaction of the WAL.
 pub const FORK_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// The history that a fork is sent with, as JSON: 64 MiB, twice what a fork may take of it, because a row
+/// is longer as JSON, and what follows the cut is sent, too.
+pub const FORK_SOURCE_BYTES_MAX: usize = 2 * FORK_BYTES_MAX;
+
 /// A checkpoint as JSON: 64 KiB, because a body may record one every second for days.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 

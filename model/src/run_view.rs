@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::activity::Activity;
-use crate::event_data::{BlockReason, Durability, Forked, Parent, Requester, WaitsFor};
+use crate::event_data::{BlockReason, Durability, ForkOrigin, Forked, Parent, Requester, WaitsFor};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::lease::unix_ms;
@@ -263,12 +263,15 @@ pub struct ForkedView {
     /// Who asked for the fork, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requester: Option<Requester>,
+    /// Where the other run was, if not in the file of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ForkOrigin>,
 }
 
 impl ForkedView {
     fn of(forked: Forked) -> ForkedView {
-        let Forked { from, seq, set, requester, .. } = forked;
-        ForkedView { from, seq, set: set.into_keys().collect(), requester }
+        let Forked { from, seq, set, requester, origin, .. } = forked;
+        ForkedView { from, seq, set: set.into_keys().collect(), requester, origin }
     }
 }
 

@@ -17,6 +17,7 @@ mod cache;
 mod error;
 mod events;
 mod fleet;
+mod fork;
 mod history;
 mod kept;
 mod live;
@@ -38,6 +39,7 @@ pub use cache::{Cache, CacheUsage, Restoring};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{EventRange, for_each_event};
 pub use fleet::{HolderView, NodeView, OpenBreaks, nodes, open_breaks, read_nodes};
+pub use fork::{ForkedFile, RunThen, too_large};
 pub use history::{
     BranchView, BucketHistory, EpochView, FileEpoch, FileHistory, History, PointView,
 };

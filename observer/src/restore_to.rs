@@ -120,14 +120,14 @@ impl Access {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
     }
 }
 
-fn refuse_taken(to: &Path) -> Result<()> {
+pub(crate) fn refuse_taken(to: &Path) -> Result<()> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut name = to.as_os_str().to_owned();
         name.push(suffix);
@@ -145,7 +145,7 @@ fn head_of(path: &Path) -> Result<Head> {
 }
 
 /// Gives the file its name unless the name is taken, and syncs it.
-fn place(file: &Path, to: &Path) -> Result<()> {
+pub(crate) fn place(file: &Path, to: &Path) -> Result<()> {
     refuse_taken(to)?;
     let failed = |e: std::io::Error| Error::io("write", to, e);
     std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(failed)?;

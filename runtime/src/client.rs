@@ -6,15 +6,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use tidemill_client::{NodeAddress, NodeClient};
 use tidemill_model::{
-    AnswerNote, BlockReason, Failure, ForkOutlook, Json, PromiseId, PromisePage, Requester, RunId,
-    RunStatus, Seq, WaitsFor,
+    AnswerNote, BlockReason, Failure, ForkOutlook, ForkRequest, Json, PromiseId, PromisePage,
+    Requester, RunId, RunStatus, Seq, WaitsFor,
 };
 
 use crate::author::{Caller, RunHandle, Start, WorkflowNames, WorkflowRef};
 use crate::engine::promises::none_named;
-use crate::engine::{
-    AnswerRequest, Answered, ForkRequest, RunResult, SignalRequest, Signalled, StartRequest,
-};
+use crate::engine::{AnswerRequest, Answered, RunResult, SignalRequest, Signalled, StartRequest};
 use crate::error::{Error, ErrorKind};
 
 /// How long one request waits for a run's end before the next one asks again: proxies cut idle

@@ -54,8 +54,8 @@ pub use author::{ByFunction, ByName, WorkflowNames};
 pub use author::{SpawnRef, WorkflowRef};
 pub use client::Client;
 pub use engine::{
-    AnswerRequest, Answered, CheckReport, Environment, ForkRequest, ForkedRun, Node, PromiseToken,
-    RunResult, SignalRequest, Signalled, StartRequest, Started, StillCompared,
+    AnswerRequest, Answered, CheckReport, Environment, ForkedRun, Node, PromiseToken, RunResult,
+    SignalRequest, Signalled, StartRequest, Started, StillCompared,
 };
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
@@ -64,7 +64,8 @@ pub use ops::{ApprovalWait, Call, Child, Promise, SignalWait, SignalWithin, Slee
 pub use store::writer::{RefusalCause, Refusing};
 pub use tidemill_model::{
     AnswerNote, Approval, ApprovalAnswer, ApprovalEnd, Failure, FailureKind, ForkOutlook,
-    ForkSignals, Json, PromiseId, Requester, RunId, RunStatus, Timestamp, Verdict, WaitsFor,
+    ForkRequest, ForkSignals, Json, PromiseId, Requester, RunId, RunStatus, Timestamp, Verdict,
+    WaitsFor,
 };
 
 /// Names that the macros expand to. Not part of the public API.

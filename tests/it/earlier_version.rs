@@ -95,6 +95,27 @@ fn a_file_and_a_bucket_are_read_as_they_are() {
     tidemill(&bucket, &["fsck", file.to_str().expect("a path in UTF-8")]).ok();
 }
 
+/// That version recorded floats and errors in another way, so its histories cannot be continued as
+/// another run's; a run can begin again with its input.
+#[test]
+fn a_run_in_the_bucket_is_forked_at_its_beginning() {
+    let (from, bucket, ledger) = (unpack(), Bucket::new(), Ledger::new());
+    upload(&bucket, &from.join("bucket"), &from.join("bucket"));
+    let db = scratch::folder("elsewhere").join("workflow.db");
+    let mut app = Settings::alone(&db).ledger(&ledger).start();
+    let (url, source) = (app.api().base().to_owned(), format!("{}/n1@latest", bucket.fleet()));
+    let fork = |at: &str| {
+        let args = ["fork", "done", &source, "--at", at, "--into", &url, "--start"];
+        tidemill(&bucket, &args)
+    };
+    let error = fork("3").error();
+    assert!(error.contains("version 0.1") && error.contains("--at 0"), "{error}");
+    assert_eq!(fork("0").ok(), "done-fork\n");
+    assert_eq!(app.api().wait_completed("done-fork", BOUND)["output"], json!(6));
+    assert_eq!(ledger.count("done-fork", "link", "begin"), 3);
+    assert_eq!(app.shut_down(), 0, "{}", app.log());
+}
+
 /// The app has brought the file up to date, and it is whole.
 #[track_caller]
 fn assert_migrated(bucket: &Bucket, file: &Path) {

@@ -26,6 +26,7 @@ mod edited_by_hand;
 mod emptied_bucket;
 mod exclusive;
 mod forget;
+mod fork_from_bucket;
 mod forks;
 mod frozen;
 mod ghost;

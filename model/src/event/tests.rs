@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::*;
-use crate::event_data::{BlockReasonKind, Durability, ForkSignals, Forked, Parent, Seed};
+use crate::event_data::{
+    BlockReasonKind, Durability, ForkOrigin, ForkSignals, Forked, Parent, Seed,
+};
 use crate::failure::FailureKind;
-use crate::position::Seq;
+use crate::position::{LogSum, Seq};
 use crate::promise::{ApprovalRule, Verdict};
 
 fn at(micros: i64) -> Timestamp {
@@ -228,7 +230,8 @@ fn with_optional_fields() -> Vec<(&'static str, Event)> {
                 by: Some("billing".into()),
             })),
         ),
-        ("run_created-forked", forked()),
+        ("run_created-forked", forked(None)),
+        ("run_created-forked_from_elsewhere", forked(Some(origin()))),
         ("run_created-within", within()),
         (
             "cancel_held-deadline",
@@ -271,7 +274,18 @@ fn within() -> Event {
     Event::RunCreated(created)
 }
 
-fn forked() -> Event {
+fn origin() -> ForkOrigin {
+    ForkOrigin {
+        source: "s3://bucket/fleet/n1@e3:000000000000002a".into(),
+        node: Some("n1".parse().unwrap()),
+        epoch: Some(Epoch::new(3).unwrap()),
+        seq: Seq::new(77).unwrap(),
+        at: at(1_000_000),
+        taken: Some(LogSum::new(42)),
+    }
+}
+
+fn forked(origin: Option<ForkOrigin>) -> Event {
     let Event::RunCreated(mut created) = sample(EventKind::RunCreated) else { unreachable!() };
     created.parent = None;
     created.forked = Some(Forked {
@@ -281,6 +295,7 @@ fn forked() -> Event {
         signals: ForkSignals::All,
         set: [(OpId::new(2).unwrap(), Json::null())].into(),
         requester: Some(requester()),
+        origin,
     });
     Event::RunCreated(created)
 }

@@ -6,21 +6,32 @@
 //! | `point.rs` | where the cut is that a person names |
 //! | `retry.rs` | where it is for a run that failed |
 //! | `plan.rs` | which events the fork begins with, and what becomes of what was open at the cut |
+//! | `made.rs` | all that its commit writes, and what parks it |
+//! | `source.rs` | whether a history that was sent can be forked |
+//! | `request.rs` | what may be asked for |
 //! | `outlook.rs` | what a person is told of it before and after |
+//! | `told.rs` | in which words |
 //!
 //! `docs/design/fork.md` has the reasons.
 
+mod made;
 mod outlook;
 mod plan;
 mod point;
+mod request;
 mod retry;
+mod source;
+mod told;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use made::{MadeFork, MadeRun, RunTerms};
 pub use outlook::{ForkOutlook, ForkedOp, ForkedOps};
 pub use plan::{Fork, ForkAs, ForkChild, ForkChoices, ForkTie};
 pub use point::ForkPoint;
+pub use request::{ForkFromRequest, ForkRequest};
+pub use source::{ForkSource, cannot_read as cannot_fork};
 pub use trace::ForkLog;
 
 use crate::position::OpId;
@@ -55,5 +66,7 @@ impl Cut {
 type Ops<T> = BTreeMap<OpId, T>;
 type OpSet = BTreeSet<OpId>;
 
+#[cfg(test)]
+mod source_tests;
 #[cfg(test)]
 mod tests;

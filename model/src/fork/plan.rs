@@ -197,6 +197,7 @@ impl ForkLog<'_> {
                 signals: choices.signals,
                 set: set.clone(),
                 requester: who.requester.clone(),
+                origin: None,
             }),
             ..self.created.clone()
         };

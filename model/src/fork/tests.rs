@@ -16,15 +16,15 @@ use crate::signal::Signal;
 use crate::time::Timestamp;
 use crate::{Error, ErrorKind};
 
-fn op(id: u32) -> OpId {
+pub(super) fn op(id: u32) -> OpId {
     OpId::new(id).unwrap()
 }
 
-fn name(op: OpId) -> OpName {
+pub(super) fn name(op: OpId) -> OpName {
     OpName::new(&format!("op{op}")).unwrap()
 }
 
-fn json(text: &str) -> Json {
+pub(super) fn json(text: &str) -> Json {
     Json::parse(text).unwrap()
 }
 
@@ -32,7 +32,7 @@ fn failure(message: &str) -> Failure {
     Failure { kind: FailureKind::Failed, message: message.to_owned(), chain: Vec::new() }
 }
 
-fn created() -> Event {
+pub(super) fn created() -> Event {
     Event::RunCreated(Box::new(RunCreated {
         workflow: OpName::new("w").unwrap(),
         input: json("1"),
@@ -49,25 +49,25 @@ fn created() -> Event {
     }))
 }
 
-fn step(id: u32) -> Event {
+pub(super) fn step(id: u32) -> Event {
     let input = Json::of(&id).unwrap();
     Event::StepStarted { op: op(id), name: name(op(id)), queued: false, input }
 }
 
-fn done(id: u32) -> Event {
+pub(super) fn done(id: u32) -> Event {
     let output = Json::of(&(id * 10)).unwrap();
     Event::StepCompleted { op: op(id), name: name(op(id)), output }
 }
 
-fn failed(id: u32, message: &str) -> Event {
+pub(super) fn failed(id: u32, message: &str) -> Event {
     Event::StepFailed { op: op(id), name: name(op(id)), error: failure(message), attempts: 1 }
 }
 
-fn run_failed(message: &str) -> Event {
+pub(super) fn run_failed(message: &str) -> Event {
     Event::RunFailed { error: failure(message), terminated: false }
 }
 
-fn numbered(events: &[Event]) -> Vec<(Seq, &Event)> {
+pub(super) fn numbered(events: &[Event]) -> Vec<(Seq, &Event)> {
     let mut seq = Seq::ZERO;
     let mut number = |event| {
         seq = seq.next();
@@ -76,7 +76,7 @@ fn numbered(events: &[Event]) -> Vec<(Seq, &Event)> {
     events.iter().map(&mut number).collect()
 }
 
-fn who() -> ForkAs {
+pub(super) fn who() -> ForkAs {
     ForkAs {
         from: RunId::new("old").unwrap(),
         id: RunId::new("new").unwrap(),
@@ -411,7 +411,7 @@ fn a_run_that_was_spawned_before_the_cut_is_not_started_anew() {
 }
 
 /// An event that may or may not fit.
-fn candidate() -> impl Strategy<Value = Event> {
+pub(super) fn candidate() -> impl Strategy<Value = Event> {
     (0_u8..17, 1_u32..7, 1_u32..4).prop_map(|(kind, id, number)| {
         let (op, name, go) = (op(id), name(op(id)), OpName::new("go").unwrap());
         let (output, at) = (Json::null(), Timestamp::from_micros(9).unwrap());
@@ -449,7 +449,7 @@ fn candidate() -> impl Strategy<Value = Event> {
 }
 
 /// The candidates that fit one after another.
-fn fitting(candidates: Vec<Event>) -> Vec<Event> {
+pub(super) fn fitting(candidates: Vec<Event>) -> Vec<Event> {
     let at = Timestamp::from_micros(1).unwrap();
     let mut events = vec![created()];
     let mut seq = Seq::ZERO.next();

@@ -139,10 +139,11 @@ impl Tree<'_> {
         if let Some(Parent { run, .. }) = view.parent.as_ref().filter(|_| view.outlives_parent) {
             self.field("outlives", &format!("{run}, which started it"));
         }
-        if let Some(ForkedView { from, seq, requester, .. }) = &view.forked {
+        if let Some(ForkedView { from, seq, requester, origin, .. }) = &view.forked {
             let by = requester.as_ref().map_or_else(String::new, Requester::to_string);
             let by = short(&by, ERROR_CHARS_MAX);
-            self.field("forked", &format!("from {from}, before its event {seq}{by}"));
+            let of = origin.as_ref().map_or_else(String::new, |origin| format!(" of {origin}"));
+            self.field("forked", &format!("from {from}{of}, before its event {seq}{by}"));
         }
         if let Some(status) = &view.custom_status {
             self.cut_line(&format!("{:<10} {}", "says", json(status)));

@@ -103,7 +103,13 @@ impl RunPage {
                     span { "started by " a href=(site.run(by.run.as_str())) { (by.run) } ", operation " (by.op) ", and on its own since" }
                 }
                 @if let Some(forked) = &run.forked {
-                    span { "forked from " a href=(site.run(forked.from.as_str())) { (forked.from) } " before its event " (forked.seq)
+                    span { "forked from "
+                        @match &forked.origin {
+                            // A run of that id here is another one.
+                            Some(origin) => { (forked.from) " of " (origin) }
+                            None => a href=(site.run(forked.from.as_str())) { (forked.from) }
+                        }
+                        " before its event " (forked.seq)
                         @if let Some(requester) = &forked.requester { (requester) }
                     }
                 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemill_model::{ForkOutlook, Requester, RunId, RunStatus};
+use tidemill_model::{ForkOutlook, ForkRequest, Requester, RunId, RunStatus};
 
 use crate::client::Client;
 use crate::engine::{
-    AnswerRequest, Answered, ForkRequest, Node, RunResult, SignalRequest, Signalled, StartRequest,
+    AnswerRequest, Answered, Node, RunResult, SignalRequest, Signalled, StartRequest,
 };
 use crate::error::{Error, ErrorKind};
 

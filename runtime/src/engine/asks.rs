@@ -243,7 +243,7 @@ impl Driver {
                 ask.answer(Ok(journal.head.status()));
                 None
             }
-            Verb::Cancel if journal.head.attempt > 0 => self.hold_cancel(journal, ask).await,
+            Verb::Cancel if journal.head.has_begun() => self.hold_cancel(journal, ask).await,
             Verb::Cancel | Verb::Terminate => {
                 let last = journal.head.last;
                 Some(self.impose_end((journal, last), &created, ask).await)

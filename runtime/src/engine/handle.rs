@@ -11,12 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::{Checkpoints, OwnCopy};
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Epoch, Failure, ForkOutlook, InstanceId, Json, NodeId,
-    PruneReport, PruneRequest, Requester, RunId, RunStatus, Seq, WaitsFor,
+    BlockReason, BlockReasonKind, Epoch, Failure, ForkFromRequest, ForkOutlook, ForkRequest,
+    InstanceId, Json, NodeId, PruneReport, PruneRequest, Requester, RunId, RunStatus, Seq,
+    WaitsFor,
 };
 
 use super::asks::Verb;
-use super::fork::{ForkRequest, ForkedRun};
+use super::fork::{ForkedRun, Planned};
 use super::recovery::{self, Continues, Instruments};
 use super::retention::{Haste, Pass};
 use super::signals::{SignalRequest, Signalled};
@@ -295,7 +296,32 @@ impl Node {
         if self.engine.closing.is_cancelled() {
             return Err(closed());
         }
-        let planned = self.engine.plan_fork(run, request).await?;
+        self.make_fork(self.engine.plan_fork(run, request).await?).await
+    }
+
+    /// As [`Node::fork`], of a run that is elsewhere.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn fork_from(&self, asked: ForkFromRequest) -> Result<ForkedRun, Error> {
+        if self.engine.closing.is_cancelled() {
+            return Err(closed());
+        }
+        self.make_fork(self.engine.plan_fork_from(asked).await?).await
+    }
+
+    /// What [`Node::fork_from`] would do.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn fork_from_outlook(
+        &self,
+        asked: ForkFromRequest,
+    ) -> Result<ForkOutlook, Error> {
+        Ok(self.engine.plan_fork_from(asked).await?.into_outlook())
+    }
+
+    async fn make_fork(&self, planned: Planned) -> Result<ForkedRun, Error> {
         let fork = Arc::clone(&self.engine).fork(planned);
         // In a task of its own, so that a fork that was made is driven even if the caller drops this.
         let forked = self.engine.clock.apart(&self.engine.runtime, fork).await;

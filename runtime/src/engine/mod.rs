@@ -72,7 +72,7 @@ use clock::Clock;
 use deadlines::Deadlines;
 use driver::Next;
 use feeder::Feeder;
-pub use fork::{ForkRequest, ForkedRun};
+pub use fork::ForkedRun;
 pub use handle::{CheckReport, Environment, Node, RunResult, Started};
 use line::Line;
 use polls::Polls;

@@ -64,12 +64,26 @@ impl Engine {
         }
     }
 
-    /// Tries a blocked run again, once that is recorded.
+    /// Tries a blocked run again, once that is recorded. The children that are parked with a fork go on
+    /// with it, and before it: if the process dies in between, the fork is parked still, and is resumed
+    /// again.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` if the run has ended or is not blocked; `Unavailable` if nothing can
     /// be written now.
     pub(super) async fn resume(self: &Arc<Self>, run: &RunId) -> Result<(), Error> {
+        for child in self.store.reads().parked_with(run).await? {
+            match self.resume_alone(&child).await {
+                Ok(()) => {}
+                // Somebody else resumed or ended it.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.resume_alone(run).await
+    }
+
+    async fn resume_alone(self: &Arc<Self>, run: &RunId) -> Result<(), Error> {
         let has_ended =
             || Error::new(ErrorKind::Conflict, format!("run `{run}` has ended: nothing to resume"));
         let (mut watch, is_loaded) = self.registry.watch(run);

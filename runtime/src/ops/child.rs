@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tidemill_model::limits::LABELS_MAX;
 use tidemill_model::{
     BlockReason, BlockReasonKind, ChildIdTooLong, Event, Failure, Json, OpId, OpKind, OpName,
-    Parent, RunCreated, RunId, Seed,
+    Parent, RunCreated, RunId,
 };
 
 use super::{Operation, bad_name, spawn};
@@ -323,7 +323,7 @@ pub(super) fn created_by(
         workflow: name.clone(),
         input: input.clone(),
         labels,
-        seed: seed_of(&core.created.own_seed(), op),
+        seed: core.created.own_seed().of_child(op),
         parent: None,
         spawned_by: None,
         outlives_parent: false,
@@ -373,15 +373,6 @@ pub(super) fn unknown_workflow(app: &App, op: OpId, name: &OpName, what: &str) -
              resume the run"
         ),
     }
-}
-
-/// The seed of a run that another one starts, derived from that one's, so that a replay gets the same.
-pub(crate) fn seed_of(parent: &Seed, op: OpId) -> Seed {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(&parent.to_bytes());
-    hash.update(&op.get().to_be_bytes());
-    hash.update(b"child");
-    Seed::from_random(hash.digest128().to_be_bytes())
 }
 
 impl Driver {

@@ -222,6 +222,34 @@ pub(super) fn children(file: &Connection, run: &RunId) -> Result<Vec<AwaitedChil
     Ok(children)
 }
 
+/// The children that begin anew with a parked fork of a run that is elsewhere, and are parked like it.
+/// None of them has begun.
+pub(super) fn parked_with(file: &Connection, run: &RunId) -> Result<Vec<RunId>, Error> {
+    let first = query::events(file, Some(run), Seq::ZERO, 1)?;
+    let from_elsewhere = match first.first().map(Row::event) {
+        Some(Ok(Event::RunCreated(created))) => {
+            created.forked.is_some_and(|it| it.origin.is_some())
+        }
+        Some(Ok(_) | Err(_)) | None => false,
+    };
+    if !from_elsewhere {
+        return Ok(Vec::new());
+    }
+    // A fork that was cancelled meanwhile ends its children, so that they need not begin.
+    let state = query::run_state(file, run, None)?;
+    if !state.is_some_and(|it| it.head.is_parked() && it.head.cancel.is_none()) {
+        return Ok(Vec::new());
+    }
+    let mut parked = Vec::new();
+    for child in due::awaited_children(file, run)? {
+        let state = query::run_state(file, &child.run, None)?;
+        if state.is_some_and(|state| state.head.attempt == 0 && state.head.is_parked()) {
+            parked.push(child.run);
+        }
+    }
+    Ok(parked)
+}
+
 /// How many ancestors of a run are looked for: far more than anybody nests.
 #[cfg(feature = "otel")]
 const ANCESTORS_MAX: usize = 1_000;

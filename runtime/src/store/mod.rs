@@ -216,6 +216,14 @@ impl Reads {
         self.lane.read(move |file| read(file, log::log(file, &run)?)).await
     }
 
+    /// What `work` returns, which reads nothing: it takes as long as reading a large log.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.lane.read(move |_| work()).await
+    }
+
     /// The signals that a run was sent after the one of this number.
     pub(crate) async fn signals_after(
         &self,
@@ -346,6 +354,12 @@ impl Reads {
     pub(crate) async fn children(&self, run: &RunId) -> Result<Vec<AwaitedChild>, Error> {
         let run = run.clone();
         self.lane.read(move |file| lists::children(file, &run)).await
+    }
+
+    /// The children that are parked with a fork of a run that is elsewhere.
+    pub(crate) async fn parked_with(&self, run: &RunId) -> Result<Vec<RunId>, Error> {
+        let run = run.clone();
+        self.lane.read(move |file| lists::parked_with(file, &run)).await
     }
 
     /// What a page shows of the file.

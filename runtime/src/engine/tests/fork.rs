@@ -165,7 +165,7 @@ pub(super) async fn close(node: Node, path: &Path) {
     fsck(path);
 }
 
-fn items(count: usize) -> Vec<String> {
+pub(super) fn items(count: usize) -> Vec<String> {
     (1..=count).map(|item| format!("item{item}")).collect()
 }
 

@@ -10,6 +10,7 @@ mod drops;
 mod faults;
 mod floats;
 mod fork;
+mod fork_from;
 mod fork_promises;
 mod group;
 mod limits;

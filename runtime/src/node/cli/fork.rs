@@ -1,24 +1,19 @@
 //! `fork` and `retry`: ask a serving node for a new run with the history of another one.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use tidemill_model::{ForkOutlook, ForkedOps, Json, RunId};
+use tidemill_model::{ForkRequest, Json, RunId};
 
 use super::args::{ForkArgs, ForkOptions, RetryArgs};
 use super::bulk::{self, Many};
 use super::remote::{node, to_its_end};
 use super::{CommandResult, print_json, print_line, say};
 use crate::client::{ForkAnswer, post_fork};
-use crate::engine::ForkRequest;
 use crate::error::Error;
 
 /// What the id of a retry has behind that of the run, so that a run is retried once.
 const RETRIED: &str = "-retry";
-
-/// How many operations a line names.
-const NAMED_MAX: usize = 8;
 
 /// `fork`.
 pub(super) async fn fork(args: ForkArgs) -> CommandResult {
@@ -69,7 +64,7 @@ async fn ask(run: &str, request: ForkRequest, options: ForkOptions) -> CommandRe
         return Ok(ExitCode::SUCCESS);
     }
     let ForkAnswer { id, existing, outlook } = ForkAnswer::read(&answer)?;
-    let told = told(&run, &outlook);
+    let told = outlook.told(&run);
     let Some(id) = id else {
         told.lines().for_each(print_line);
         return Ok(ExitCode::SUCCESS);
@@ -87,75 +82,4 @@ async fn ask(run: &str, request: ForkRequest, options: ForkOptions) -> CommandRe
     }
     print_line(id.as_str());
     Ok(ExitCode::SUCCESS)
-}
-
-/// What a fork has of the other run, and what it does again, for a person.
-fn told(run: &RunId, outlook: &ForkOutlook) -> String {
-    let ForkOutlook { seq, history, carried, set, again, after, timers, cancelling } = outlook;
-    let mut text = format!("history: {history} events of run {run}, those before event {seq}\n");
-    for (what, ops) in [
-        ("carried over, not done again", carried),
-        ("done by hand", set),
-        ("begins again", again),
-        ("completed after the cut, so their effects may come again", after),
-    ] {
-        if ops.count > 0 {
-            writeln!(text, "{what}: {}", named(ops)).expect("a string takes it");
-        }
-    }
-    if let Some(first) = timers.iter().min() {
-        let count = timers.len();
-        writeln!(text, "timers that keep their time: {count}, the first at {first}")
-            .expect("a string takes it");
-    }
-    if *cancelling {
-        text.push_str("the code was asked to end before the cut: the fork is cancelling\n");
-    }
-    text
-}
-
-fn named(ops: &ForkedOps) -> String {
-    let named = ops.first.iter().take(NAMED_MAX).map(|op| format!("{} `{}`", op.op, op.name));
-    let named = named.collect::<Vec<_>>().join(", ");
-    match ops.count.saturating_sub(NAMED_MAX.min(ops.first.len())) {
-        0 => named,
-        more => format!("{named} and {more} more"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tidemill_model::{ForkedOp, OpId, OpName, Seq};
-
-    use super::*;
-
-    #[test]
-    fn a_person_is_told_what_is_carried_over_and_what_comes_again() {
-        let ops = |count: u32| ForkedOps {
-            count: usize::try_from(count).unwrap(),
-            first: (1..=count)
-                .map(|op| ForkedOp {
-                    op: OpId::new(op).unwrap(),
-                    name: OpName::new("pay").unwrap(),
-                })
-                .collect(),
-        };
-        let outlook = ForkOutlook {
-            seq: Seq::new(41).unwrap(),
-            history: 9,
-            carried: ops(10),
-            set: ops(0),
-            again: ops(1),
-            after: ops(0),
-            timers: vec!["2026-11-24T10:00:00Z".parse().unwrap()],
-            cancelling: true,
-        };
-        let expected = "history: 9 events of run r, those before event 41\n\
-            carried over, not done again: 1 `pay`, 2 `pay`, 3 `pay`, 4 `pay`, 5 `pay`, 6 `pay`, \
-            7 `pay`, 8 `pay` and 2 more\n\
-            begins again: 1 `pay`\n\
-            timers that keep their time: 1, the first at 2026-11-24T10:00:00.000000Z\n\
-            the code was asked to end before the cut: the fork is cancelling\n";
-        assert_eq!(told(&"r".parse().unwrap(), &outlook), expected);
-    }
 }

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
+use tidemill_model::limits::FORK_SOURCE_BYTES_MAX;
 
 use super::error::ApiError;
 use super::reference::Route;
@@ -19,8 +20,24 @@ pub(super) async fn object<T: DeserializeOwned>(
     request: Request,
     route: Route,
 ) -> Result<T, ApiError> {
+    sized_object(request, route, BODY_BYTES_MAX).await
+}
+
+/// The same, for a body that may have the history of a run.
+pub(super) async fn large_object<T: DeserializeOwned>(
+    request: Request,
+    route: Route,
+) -> Result<T, ApiError> {
+    sized_object(request, route, FORK_SOURCE_BYTES_MAX).await
+}
+
+async fn sized_object<T: DeserializeOwned>(
+    request: Request,
+    route: Route,
+    bytes_max: usize,
+) -> Result<T, ApiError> {
     let shape = route.endpoint().body.unwrap_or("{}");
-    let body = json(request).await?;
+    let body = json(request, bytes_max).await?;
     parse(&body).map_err(|why| ApiError::invalid(format!("the body is not {shape}: {why}")))
 }
 
@@ -42,7 +59,7 @@ pub(super) async fn optional_value(request: Request) -> Result<tidemill_model::J
     if request.body().is_end_stream() {
         return Ok(tidemill_model::Json::null());
     }
-    let body = json(request).await?;
+    let body = json(request, BODY_BYTES_MAX).await?;
     let read = |body| {
         let text = std::str::from_utf8(body).map_err(|e| e.to_string())?;
         tidemill_model::Json::parse(text).map_err(|e| e.to_string())
@@ -63,7 +80,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 
 /// The body of a request whose content type is JSON: a browser does not let a foreign web page send
 /// that without asking the node first.
-async fn json(request: Request) -> Result<bytes::Bytes, ApiError> {
+async fn json(request: Request, bytes_max: usize) -> Result<bytes::Bytes, ApiError> {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_json = content_type
         .and_then(|value| value.split(';').next())
@@ -71,27 +88,27 @@ async fn json(request: Request) -> Result<bytes::Bytes, ApiError> {
     if !is_json {
         return Err(ApiError::media_type("send JSON, with `Content-Type: application/json`"));
     }
-    whole(request.into_body()).await
+    whole(request.into_body(), bytes_max).await
 }
 
 /// Reads a body. Reads the rest of a body that is too large for a while and discards it: if the
 /// connection were cut while the caller sends, the caller would never see why.
-async fn whole(mut body: Body) -> Result<bytes::Bytes, ApiError> {
+async fn whole(mut body: Body, bytes_max: usize) -> Result<bytes::Bytes, ApiError> {
     use http_body_util::BodyExt as _;
     let (mut kept, mut read) = (bytes::BytesMut::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| ApiError::invalid(format!("the body broke off: {e}")))?;
         let Ok(data) = frame.into_data() else { continue };
         read = read.saturating_add(data.len());
-        if read <= BODY_BYTES_MAX {
+        if read <= bytes_max {
             kept.extend_from_slice(&data);
-        } else if read > BODY_BYTES_DRAINED_MAX {
+        } else if read > bytes_max.saturating_add(BODY_BYTES_DRAINED_MAX) {
             break;
         }
     }
-    if read > BODY_BYTES_MAX {
+    if read > bytes_max {
         return Err(ApiError::too_large(format!(
-            "the body is larger than the limit of {BODY_BYTES_MAX} bytes: put large data into your \
+            "the body is larger than the limit of {bytes_max} bytes: put large data into your \
              own storage and its key into the input"
         )));
     }

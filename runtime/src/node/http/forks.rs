@@ -1,20 +1,27 @@
-//! Forks a run.
+//! Forks a run: of this node, or one whose history is sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use tidemill_model::{ForkOutlook, RunId, Seq};
+use tidemill_model::{ApiErrorKind, ForkFromRequest, ForkOutlook, ForkRequest, RunId, Seq};
 
 use super::Api;
 use super::body;
 use super::error::ApiError;
 use super::query::Params;
 use super::reference::Route;
-use crate::engine::{ForkRequest, ForkedRun};
+use crate::engine::ForkedRun;
+
+/// How long a history may take to arrive: others wait for it.
+const ARRIVAL_MAX: Duration = Duration::from_secs(120);
+
+/// Allows one history at a time, because each takes some hundred megabytes of memory.
+static ONE_AT_A_TIME: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
 
 /// A fork, or what it would be.
 #[derive(Serialize)]
@@ -42,12 +49,40 @@ pub(crate) async fn fork(
     let id = RunId::new(&id)?;
     let request: ForkRequest = body::optional_object(request, Route::Fork).await?;
     if is_dry {
-        let outlook = api.node.fork_outlook(&id, request).await?;
-        let view = ForkView { id: None, existing: false, seq: None, outlook };
-        return Ok(Json(view).into_response());
+        return Ok(would_be(api.node.fork_outlook(&id, request).await?));
     }
-    let ForkedRun { id, existing, seq, outlook } = api.node.fork(&id, request).await?;
+    Ok(made(api.node.fork(&id, request).await?))
+}
+
+/// `POST /v1/forks`.
+pub(crate) async fn fork_from(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let is_dry = Params::read(request.uri(), Route::ForkFrom)?.get("dry_run")?.unwrap_or(false);
+    let one = tokio::time::timeout(ARRIVAL_MAX, ONE_AT_A_TIME.acquire()).await;
+    let Ok(Ok(_one)) = one else {
+        let message = "other histories are being read: try again when their forks are made";
+        return Err(ApiError::new(ApiErrorKind::Unavailable, message));
+    };
+    let body = body::large_object::<ForkFromRequest>(request, Route::ForkFrom);
+    let Ok(asked) = tokio::time::timeout(ARRIVAL_MAX, body).await else {
+        let seconds = ARRIVAL_MAX.as_secs();
+        return Err(ApiError::invalid(format!("the history did not arrive within {seconds} s")));
+    };
+    let asked = asked?;
+    if is_dry {
+        return Ok(would_be(api.node.fork_from_outlook(asked).await?));
+    }
+    Ok(made(api.node.fork_from(asked).await?))
+}
+
+fn would_be(outlook: ForkOutlook) -> Response {
+    Json(ForkView { id: None, existing: false, seq: None, outlook }).into_response()
+}
+
+fn made(ForkedRun { id, existing, seq, outlook }: ForkedRun) -> Response {
     let status = if existing { StatusCode::OK } else { StatusCode::CREATED };
     let view = ForkView { id: Some(id), existing, seq: Some(seq), outlook };
-    Ok((status, Json(view)).into_response())
+    (status, Json(view)).into_response()
 }

@@ -256,6 +256,7 @@ fn handler(route: Route) -> MethodRouter<Arc<Api>> {
         Route::Reject => post(promises::reject),
         Route::PromiseToken => post(promises::token),
         Route::Fork => post(forks::fork),
+        Route::ForkFrom => post(forks::fork_from),
         Route::Cancel => post(asks::cancel),
         Route::Pause => post(asks::pause),
         Route::Resume => post(runs::resume),

@@ -22,6 +22,7 @@ pub(crate) enum Route {
     Reject,
     PromiseToken,
     Fork,
+    ForkFrom,
     Cancel,
     Pause,
     Resume,
@@ -139,7 +140,7 @@ fn post(
 
 impl Route {
     /// All of them, in the order in which a person meets them.
-    pub(crate) const ALL: [Route; 25] = [
+    pub(crate) const ALL: [Route; 26] = [
         Route::StartRun,
         Route::ListRuns,
         Route::ShowRun,
@@ -154,6 +155,7 @@ impl Route {
         Route::Reject,
         Route::PromiseToken,
         Route::Fork,
+        Route::ForkFrom,
         Route::Cancel,
         Route::Pause,
         Route::Resume,
@@ -210,9 +212,12 @@ impl Route {
             | Route::Resolve
             | Route::Reject
             | Route::PromiseToken => self.promise(),
-            Route::Fork | Route::Cancel | Route::Pause | Route::Resume | Route::Terminate => {
-                self.ask()
-            }
+            Route::Fork
+            | Route::ForkFrom
+            | Route::Cancel
+            | Route::Pause
+            | Route::Resume
+            | Route::Terminate => self.ask(),
             Route::Prune => post(
                 "/v1/prune",
                 &[],
@@ -270,6 +275,12 @@ impl Route {
                 FORK,
                 Some("{at?, input?, set?, signals?, id?, by?, reason?}"),
                 "201 with the fork and what it does again; 200 if it exists, or with `dry_run=true`",
+            ),
+            Route::ForkFrom => post(
+                "/v1/forks",
+                FORK,
+                Some("{source, fork?, start?}"),
+                "201 with a parked fork of a run of another node, whose history is sent; 200 as above",
             ),
             Route::Cancel => post(
                 "/v1/runs/{id}/cancel",

@@ -2,8 +2,8 @@
 
 use tidemill_eventlog::{Appended, projection, prune, query, signals};
 use tidemill_model::{
-    EncodedEvent, Event, EventClass, Forked, OpId, RunCreated, RunId, RunStatus, Seq, Signal,
-    Signals,
+    EncodedEvent, Event, EventClass, ForkOrigin, Forked, OpId, RunCreated, RunId, RunStatus, Seq,
+    Signal, Signals,
 };
 
 use super::commit::{Committer, LogResult};
@@ -289,12 +289,14 @@ impl Committer {
         let seq = self.append(&new.id, new.event())?.seq;
         let mut last = seq;
         if let Some(History { events, status, children }) = new.history() {
-            last = self.append_all(&new.id, seq, events)?.0;
+            let newest;
+            (last, newest) = self.append_all(&new.id, seq, events)?;
+            if *status != RunStatus::Pending {
+                let because = Some(newest).filter(|_| *status == RunStatus::Blocked);
+                projection::set_status(&self.connection, &new.id, *status, because)?;
+            }
             for child in children {
                 self.append_new(child)?;
-            }
-            if *status != RunStatus::Pending {
-                projection::set_status(&self.connection, &new.id, *status, None)?;
             }
         }
         self.remember(&new.id, last);
@@ -345,6 +347,7 @@ fn is_same_fork(one: &RunCreated, other: &RunCreated) -> bool {
             let set = |forked: &Forked| forked.set.len();
             one.from == other.from
                 && one.seq == other.seq
+                && is_same_origin(one.origin.as_ref(), other.origin.as_ref())
                 && one.signals == other.signals
                 && set(one) == set(other)
                 && one
@@ -352,6 +355,16 @@ fn is_same_fork(one: &RunCreated, other: &RunCreated) -> bool {
                     .iter()
                     .all(|(op, value)| other.set.get(op).is_some_and(|theirs| value.same(theirs)))
         }
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// Whether two forks took the same of one node. Another moment of it is the same if it has nothing else
+/// of the run that counts: otherwise a step that is paid in one may begin again in the other.
+fn is_same_origin(one: Option<&ForkOrigin>, other: Option<&ForkOrigin>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.node == other.node && one.taken == other.taken,
         (None, Some(_)) | (Some(_), None) => false,
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tidemill_eventlog::prune::PrunableRun;
 use tidemill_model::{
-    AnswerNote, ComparedSeqs, EncodedEvent, Event, OpId, PromiseAnswer, PromiseId, RunCreated,
-    RunId, RunStatus, Seq, Signal, Stays, TokenGrant, Verdict,
+    AnswerNote, ComparedSeqs, EncodedEvent, Event, MadeRun, OpId, PromiseAnswer, PromiseId,
+    RunCreated, RunId, RunStatus, Seq, Signal, Stays, TokenGrant, Verdict,
 };
 use tokio::sync::oneshot;
 
@@ -83,7 +83,7 @@ pub(crate) struct NewRun {
     pub(crate) id: RunId,
     /// Its `run_created`.
     event: EncodedEvent,
-    /// What it begins with, if it is a fork.
+    /// What it begins with, if it is a fork or begins anew with one.
     history: Option<Box<History>>,
 }
 
@@ -102,9 +102,11 @@ impl NewRun {
         NewRun { id, event: Event::RunCreated(created).into(), history: None }
     }
 
-    /// A run that begins with a history.
-    pub(crate) fn forked(id: RunId, created: Box<RunCreated>, history: History) -> NewRun {
-        NewRun { history: Some(Box::new(history)), ..NewRun::new(id, created) }
+    /// A fork with the children that begin anew, or one of these.
+    pub(crate) fn made(run: MadeRun, children: Vec<NewRun>) -> NewRun {
+        let MadeRun { id, created, events, status } = run;
+        let history = Box::new(History { events, status, children });
+        NewRun { history: Some(history), ..NewRun::new(id, Box::new(created)) }
     }
 
     pub(super) fn history(&self) -> Option<&History> {
@@ -113,7 +115,8 @@ impl NewRun {
 
     /// How many rows it adds to the log.
     pub(super) fn rows(&self) -> usize {
-        1 + self.history().map_or(0, |history| history.events.len() + history.children.len())
+        let children = |history: &History| history.children.iter().map(NewRun::rows).sum::<usize>();
+        1 + self.history().map_or(0, |history| history.events.len() + children(history))
     }
 
     pub(crate) fn created(&self) -> &RunCreated {

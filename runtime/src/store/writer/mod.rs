@@ -52,8 +52,8 @@ pub(crate) use faults::Faults;
 use gather::Gather;
 use intake::Intake;
 pub(crate) use message::{
-    Aside, ChangePromise, Create, Creation, History, Message, NewRun, PromiseChange,
-    PromiseOutcome, Prune, PruneOutcome, SendSignal, SignalOutcome, Turn,
+    Aside, ChangePromise, Create, Creation, Message, NewRun, PromiseChange, PromiseOutcome, Prune,
+    PruneOutcome, SendSignal, SignalOutcome, Turn,
 };
 pub(crate) use pace::Pace;
 pub(crate) use promise::no_token;

@@ -3,8 +3,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tidemill_model::openapi::{self, Answer, Schemas};
 use tidemill_model::{
-    EventPage, EventView, OperationPage, OperationView, PromisePage, PromiseView, PruneReport,
-    PruneRequest, RunPage, RunStatus, RunSummary, RunView,
+    EventPage, EventView, ForkFromRequest, ForkRequest, OperationPage, OperationView, PromisePage,
+    PromiseView, PruneReport, PruneRequest, RunPage, RunStatus, RunSummary, RunView,
 };
 
 use super::DOCUMENT;
@@ -61,7 +61,7 @@ impl Writer {
                 vec![schemas.json::<AnsweredView>(200, "the answer is recorded, now or before")]
             }
             Route::PromiseToken => vec![schemas.json::<TokenView>(201, "the token")],
-            Route::Fork => vec![
+            Route::Fork | Route::ForkFrom => vec![
                 schemas.json::<ForkView>(201, "the fork was made"),
                 schemas.json::<ForkView>(200, "it existed, or would be made"),
             ],
@@ -109,6 +109,7 @@ impl Writer {
             let body = match route {
                 Route::Prune => "PruneRequest",
                 Route::Fork => "ForkRequest",
+                Route::ForkFrom => "ForkFromRequest",
                 Route::Cancel | Route::Pause | Route::Terminate => "AskBody",
                 _ => "StartBody",
             };
@@ -165,6 +166,8 @@ fn made() -> Value {
     let bodies = vec![
         ("AskBody", openapi::body::<AskBody>()),
         ("StartBody", openapi::body::<StartBody>()),
+        ("ForkRequest", openapi::body::<ForkRequest>()),
+        ("ForkFromRequest", openapi::body::<ForkFromRequest>()),
         ("PruneRequest", openapi::body::<PruneRequest>()),
     ];
     let info = json!({
