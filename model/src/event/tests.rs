@@ -36,7 +36,6 @@ pub(crate) fn sample(kind: EventKind) -> Event {
     let json = |text| Json::parse(text).unwrap();
     let output = json(r#"{"accuracy":0.9583}"#);
     let input = json(r#"{"rate":0.1}"#);
-    let child = RunId::new("sweep-1.2").unwrap();
     match kind {
         EventKind::NodeStarted => Event::NodeStarted(NodeStarted {
             node: Some("vm-1".parse().unwrap()),
@@ -81,14 +80,6 @@ pub(crate) fn sample(kind: EventKind) -> Event {
         }
         EventKind::TimerStarted => Event::TimerStarted { op, name, fire_at: at(2_000_000) },
         EventKind::TimerFired => Event::TimerFired { op, name },
-        EventKind::ChildStarted => {
-            Event::ChildStarted { op, name, child, input, outlives_parent: false }
-        }
-        EventKind::ChildCompleted => Event::ChildCompleted { op, name, output },
-        EventKind::ChildFailed => Event::ChildFailed { op, name, error: failure() },
-        EventKind::SpawnStarted => Event::SpawnStarted { op, name, run: child, input },
-        EventKind::SpawnCompleted => Event::SpawnCompleted { op, name, run: child },
-        EventKind::SpawnFailed => Event::SpawnFailed { op, name, error: failure() },
         EventKind::SignalStarted => Event::SignalStarted { op, name },
         EventKind::SignalDelivered => Event::SignalDelivered { op, name, number: 3 },
         EventKind::SignalTaken => Event::SignalTaken { op, name },
@@ -106,6 +97,27 @@ pub(crate) fn sample(kind: EventKind) -> Event {
         }
         EventKind::RunCompleted => Event::RunCompleted { output },
         kind => sample_of_run(kind),
+    }
+}
+
+/// The samples of a run that another one starts.
+fn sample_of_started_run(kind: EventKind) -> Event {
+    let (op, name) = (OpId::new(2).unwrap(), OpName::new("train").unwrap());
+    let child = RunId::new("sweep-1.2").unwrap();
+    let input = Json::parse(r#"{"rate":0.1}"#).unwrap();
+    match kind {
+        EventKind::ChildStarted => {
+            Event::ChildStarted { op, name, child, input, outlives_parent: false }
+        }
+        EventKind::ChildCompleted => {
+            let output = Json::parse(r#"{"accuracy":0.9583}"#).unwrap();
+            Event::ChildCompleted { op, name, output }
+        }
+        EventKind::ChildFailed => Event::ChildFailed { op, name, error: failure() },
+        EventKind::SpawnStarted => Event::SpawnStarted { op, name, run: child, input },
+        EventKind::SpawnCompleted => Event::SpawnCompleted { op, name, run: child },
+        EventKind::SpawnFailed => Event::SpawnFailed { op, name, error: failure() },
+        kind => panic!("{kind} has no sample"),
     }
 }
 
@@ -190,7 +202,7 @@ fn sample_of_run(kind: EventKind) -> Event {
             seed: Seed::from_random([2; 16]),
         },
         EventKind::RunPaused => Event::RunPaused { requester: requester() },
-        kind => panic!("{kind} has no sample"),
+        kind => sample_of_started_run(kind),
     }
 }
 

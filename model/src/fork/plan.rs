@@ -301,27 +301,10 @@ impl<'a> Writer<'a> {
             | Event::RunBlocked { .. }
             | Event::RunResumed {}
             | Event::RunPaused { .. } => None,
-            Event::StepStarted { op, name, input, .. } if begins_again => {
-                let (name, input) = (name.clone(), input.clone());
-                Some(Event::StepStarted { op: *op, name, queued: true, input })
-            }
-            Event::ChildStarted { op, name, child, input, outlives_parent } if begins_again => {
-                let (name, input) = (name.clone(), input.clone());
-                let outlives_parent = *outlives_parent;
-                // Nothing begins of which a person gave the output.
-                let child = match fate {
-                    Some(Fate::Given(_)) => child.clone(),
-                    _ => {
-                        let tie = ForkTie::Child { outlives_parent };
-                        self.anew((*op, &name), child, &input, tie)?
-                    }
-                };
-                Some(Event::ChildStarted { op: *op, name, child, input, outlives_parent })
-            }
-            Event::SpawnStarted { op, name, run, input } if begins_again => {
-                let run = self.anew((*op, name), run, input, ForkTie::Spawned)?;
-                let (name, input) = (name.clone(), input.clone());
-                Some(Event::SpawnStarted { op: *op, name, run, input })
+            Event::StepStarted { .. } | Event::ChildStarted { .. } | Event::SpawnStarted { .. }
+                if begins_again =>
+            {
+                self.started_again(event, fate)?
             }
             Event::StepAttemptStarted { .. }
             | Event::StepAttemptFailed { .. }
@@ -370,6 +353,39 @@ impl<'a> Writer<'a> {
             | Event::RunForked { .. }
             | Event::RunCompleted { .. }
             | Event::RunFailed { .. } => Some(event.clone()),
+        })
+    }
+
+    /// The start of an operation that begins again.
+    fn started_again(
+        &mut self,
+        event: &Event,
+        fate: Option<&Fate<'_>>,
+    ) -> Result<Option<Event>, Error> {
+        Ok(match event {
+            Event::StepStarted { op, name, input, .. } => {
+                let (name, input) = (name.clone(), input.clone());
+                Some(Event::StepStarted { op: *op, name, queued: true, input })
+            }
+            Event::ChildStarted { op, name, child, input, outlives_parent } => {
+                let (name, input) = (name.clone(), input.clone());
+                let outlives_parent = *outlives_parent;
+                // Nothing begins of which a person gave the output.
+                let child = match fate {
+                    Some(Fate::Given(_)) => child.clone(),
+                    _ => {
+                        let tie = ForkTie::Child { outlives_parent };
+                        self.anew((*op, &name), child, &input, tie)?
+                    }
+                };
+                Some(Event::ChildStarted { op: *op, name, child, input, outlives_parent })
+            }
+            Event::SpawnStarted { op, name, run, input } => {
+                let run = self.anew((*op, name), run, input, ForkTie::Spawned)?;
+                let (name, input) = (name.clone(), input.clone());
+                Some(Event::SpawnStarted { op: *op, name, run, input })
+            }
+            _ => None,
         })
     }
 
