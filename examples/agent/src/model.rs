@@ -26,12 +26,9 @@ impl Model {
     pub(crate) fn from_env(http: Client) -> Model {
         let or = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
         let base_url = or("OPENAI_BASE_URL", "https://api.openai.com/v1");
-        Model::at(
-            http,
-            &base_url,
-            &or("OPENAI_MODEL", "gpt-4.1-mini"),
-            env::var("OPENAI_API_KEY").ok(),
-        )
+        // A model on one's own machine wants no key.
+        let key = env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty());
+        Model::at(http, &base_url, &or("OPENAI_MODEL", "gpt-4.1-mini"), key)
     }
 
     pub(crate) fn at(http: Client, base_url: &str, name: &str, key: Option<String>) -> Model {

@@ -113,6 +113,11 @@ impl Stage {
         command
     }
 
+    /// The app's program, as a person calls it.
+    pub fn app(&self) -> Command {
+        Command::new(self.programs.join(self.play.app))
+    }
+
     /// Starts a machine: a sidecar with the app on a disk of its own, which is empty.
     ///
     /// # Errors

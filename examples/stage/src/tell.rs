@@ -36,6 +36,16 @@ impl<'a> Look<'a> {
         self.show_ends(arguments, usize::MAX, 0)
     }
 
+    /// Runs a command of the app and shows it with its output.
+    ///
+    /// # Errors
+    /// As [`Look::show`].
+    pub fn show_app(&self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        println!("$ ./{name} {}", arguments.join(" "));
+        println!("{}", run(self.stage.app().args(arguments))?);
+        Ok(())
+    }
+
     /// Runs a command and shows the first and the last lines of each paragraph of its output.
     ///
     /// # Errors
