@@ -73,6 +73,7 @@ async fn converse(ctx: &Ctx, ticket: &Ticket, held: &mut BTreeSet<Hold>) -> Resu
         tokens += answer.tokens();
         let calls = answer.message.tool_calls.clone();
         if calls.is_empty() {
+            ctx.set_status(format!("answered in turn {turn}"));
             let summary = answer.message.content.unwrap_or_default();
             return Ok(Outcome { summary, turns: turn, tokens });
         }

@@ -169,12 +169,15 @@ async fn a_busy_model_is_asked_again() {
 #[tokio::test]
 async fn a_model_that_refuses_is_asked_once_and_what_is_held_goes_back() {
     let world = world();
-    let app = agent(&world).answers("refund", yes()).open().await.unwrap();
+    let (_app, run) = waiting(&world).await;
     world.fails_next("model", Fault::Status(401));
-    let error = app.run(support, ticket()).await.unwrap_err().to_string();
+    run.answer("refund", yes()).await.unwrap();
+    let error = run.result().await.unwrap_err().to_string();
     assert!(error.contains("`model` failed: the model's endpoint refused (401"), "{error}");
-    assert_eq!(replies(&world), [(1, 401)]);
-    assert_eq!(did(&world), [""; 0]);
+    assert!(error.contains("Incorrect API key"), "{error}");
+    assert_eq!(replies(&world), [(1, 200), (2, 200), (3, 401)]);
+    assert_eq!(did(&world), ["holds 1", "refunds 1", "releases 1"]);
+    assert_eq!(world.stock("FL-21"), 1);
 }
 
 #[tokio::test]

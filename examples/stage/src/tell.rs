@@ -41,7 +41,7 @@ impl<'a> Look<'a> {
     /// # Errors
     /// As [`Look::show`].
     pub fn show_app(&self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
-        println!("$ ./{name} {}", arguments.join(" "));
+        println!("$ ./{name} {}", as_typed(arguments));
         println!("{}", run(self.stage.app().args(arguments))?);
         Ok(())
     }
@@ -51,7 +51,7 @@ impl<'a> Look<'a> {
     /// # Errors
     /// As [`Look::show`].
     pub fn show_ends(&self, arguments: &[&str], first: usize, last: usize) -> anyhow::Result<()> {
-        println!("$ tidemill {}", arguments.join(" "));
+        println!("$ tidemill {}", as_typed(arguments));
         let text = run(self.stage.tidemill().args(arguments))?;
         for paragraph in text.trim_end().split("\n\n") {
             print_ends(paragraph, first, last);
@@ -77,6 +77,15 @@ impl<'a> Look<'a> {
     pub fn first_row(&self, source: &str, sql: &str) -> anyhow::Result<Value> {
         self.rows(source, sql)?.into_iter().next().context("the query gave no row")
     }
+}
+
+/// Arguments as a person types them.
+fn as_typed(arguments: &[&str]) -> String {
+    let typed = |argument: &&str| match argument.contains(' ') {
+        true => format!("\"{argument}\""),
+        false => (*argument).to_owned(),
+    };
+    arguments.iter().map(typed).collect::<Vec<_>>().join(" ")
 }
 
 fn print_ends(paragraph: &str, first: usize, last: usize) {

@@ -88,7 +88,9 @@ impl Follow {
                     _ => data["output"].to_string(),
                 }
             }
-            "step_attempt_failed" => format!("{}; another attempt follows", message(data)),
+            "step_attempt_failed" => {
+                format!("attempt {} failed: {}", data["attempt"], message(data))
+            }
             "step_failed" => {
                 op.map(|op| self.open.remove(&op));
                 format!("gave up: {}", message(data))

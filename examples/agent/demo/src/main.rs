@@ -107,7 +107,9 @@ fn introduce(machine: &Machine, url: &str, live: Option<&str>) {
     };
     say(&format!(
         "vm-1 runs node `{NODE}`: a sidecar, Litestream, and a support agent, at {url}.\n\
-         Its disk is {}. A shop is outside of it, and a model.\n{model}",
+         Its disk is {}.\n\
+         Outside of it are a shop, which drops a request whose idempotency key it has seen, and a model.\n\
+         {model}",
         machine.disk().display()
     ));
     say(&format!("    From: grace@example.org\n    {MAIL}"));

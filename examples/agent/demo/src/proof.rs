@@ -49,22 +49,22 @@ fn model(world: &World, in_log: u64) -> anyhow::Result<String> {
     let given: u64 = answers.values().sum();
     ensure!(given == in_log, "the model gave {given} answers, and the log has {in_log}");
     Ok(format!(
-        "The model was asked {asked} times: {busy} time it was too busy (429), and it gave {given} \
-         answers,\neach of them once.\n"
+        "The model was asked {asked} times: {busy} times it was too busy, and {given} times it \
+         answered,\neach turn once.\n"
     ))
 }
 
 fn shop(world: &World, text: &mut String) -> anyhow::Result<()> {
     let effects = world.effects();
     let mut done: BTreeMap<(&str, String), u32> = BTreeMap::new();
-    writeln!(text, "effect     requests  happened  idempotency key")?;
+    writeln!(text, "effect     requests  done  idempotency key")?;
     for effect in &effects {
         let happened = done.entry((&effect.what, effect.body.to_string())).or_default();
         *happened += 1;
         ensure!(*happened == 1, "{} happened twice: {}", effect.what, effect.body);
         let (what, key, requests) = (&effect.what, &effect.key, effect.requests);
         let why = if requests > 1 { "  (a reply was lost)" } else { "" };
-        writeln!(text, "{what:<9}  {requests:>8}  {happened:>8}  {key}{why}")?;
+        writeln!(text, "{what:<9}  {requests:>8}  {happened:>4}  {key}{why}")?;
     }
     ensure!(!effects.is_empty(), "the shop was asked for nothing");
     text.truncate(text.trim_end().len());

@@ -64,7 +64,7 @@ async fn complete(State(shared): State<Shared>, Json(request): Json<Value>) -> R
     let messages = request["messages"].as_array().map_or(&[][..], Vec::as_slice);
     let turn = messages.iter().filter(|message| message["role"] == "assistant").count() + 1;
     let (status, body) = match state.fault("model") {
-        Some(fault) => (fault.status(), error(&format!("the recording fails here: {fault:?}"))),
+        Some(fault) => (fault.status(), error(in_its_words(fault.status()))),
         None => match state.model.recording.answer(turn, messages, &request["tools"]) {
             Ok(answer) => (StatusCode::OK, answer),
             Err(why) => (StatusCode::BAD_REQUEST, error(&why)),
@@ -76,6 +76,15 @@ async fn complete(State(shared): State<Shared>, Json(request): Json<Value>) -> R
 
 fn error(message: &str) -> Value {
     json!({"error": {"message": message, "type": "recording"}})
+}
+
+/// What such an endpoint says.
+fn in_its_words(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => "Rate limit reached, try again in a moment.",
+        StatusCode::UNAUTHORIZED => "Incorrect API key provided.",
+        _ => "The server had an error while it processed your request.",
+    }
 }
 
 impl RecordedModel {
