@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<()> {
     ));
     look.show_app("agent", &["promises", "--url", &url])?;
     if keep {
-        say(&format!("Decide: {url}/promises has the form. The demo waits for you."));
+        say(&format!("Decide: {url}/promises/{promise} has the form. The demo waits for you."));
     } else {
         pause(Duration::from_secs(2));
         look.show_app("agent", &["approve", &promise, "--by", "ada", "--url", &url])?;

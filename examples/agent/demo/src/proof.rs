@@ -49,8 +49,8 @@ fn model(world: &World, in_log: u64) -> anyhow::Result<String> {
     let given: u64 = answers.values().sum();
     ensure!(given == in_log, "the model gave {given} answers, and the log has {in_log}");
     Ok(format!(
-        "The model was asked {asked} times: {busy} times it was too busy, and {given} times it \
-         answered,\neach turn once.\n"
+        "The model was asked {asked} times. It was too busy in {busy} of them, and answered in {given}: \
+         each turn once.\n"
     ))
 }
 
