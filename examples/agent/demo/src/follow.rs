@@ -50,7 +50,7 @@ impl Follow {
     ///
     /// # Errors
     /// If it did not complete.
-    pub(crate) fn to_the_end(&mut self, url: &str, of_a_person: bool) -> anyhow::Result<()> {
+    pub(crate) fn until_it_ends(&mut self, url: &str, of_a_person: bool) -> anyhow::Result<()> {
         let bound = if of_a_person { PATIENCE } else { Duration::from_secs(300) };
         let end = wait_for("the agent's end", bound, || {
             self.tell(url)?;

@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<()> {
         pause(Duration::from_secs(2));
         look.show_app("agent", &["approve", &promise, "--by", "ada", "--url", &url])?;
     }
-    follow.to_the_end(&url, keep)?;
+    follow.until_it_ends(&url, keep)?;
 
     chapter("What happened how often");
     second.shut_down()?;

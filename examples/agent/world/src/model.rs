@@ -159,8 +159,6 @@ fn as_object(content: &Value) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test")]
-
     use super::*;
 
     fn recording() -> Recording {

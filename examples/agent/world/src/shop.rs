@@ -69,7 +69,7 @@ async fn order(State(shared): State<Shared>, Query(Order { order }): Query<Order
         return failed(fault);
     }
     if order != ORDER {
-        return refused(format!("there is no order {order}"));
+        return refused(&format!("there is no order {order}"));
     }
     let items =
         json!([{"sku": SKU, "title": "Fresnel lamp", "count": 2, "cents_each": CENTS_EACH}]);
@@ -102,13 +102,13 @@ async fn act(
         return failed(fault);
     }
     let Some(key) = headers.get("idempotency-key").and_then(|key| key.to_str().ok()) else {
-        return refused("an effect needs an Idempotency-Key".to_owned());
+        return refused("an effect needs an Idempotency-Key");
     };
     let reply = state.shop.act(&what, key, body);
     match (fault, reply) {
         (Some(lost), _) => failed(lost),
         (None, Ok(reply)) => done(reply),
-        (None, Err(why)) => refused(why),
+        (None, Err(why)) => refused(&why),
     }
 }
 
@@ -202,7 +202,7 @@ fn done(reply: Value) -> Reply {
     (StatusCode::OK, Json(reply))
 }
 
-fn refused(why: String) -> Reply {
+fn refused(why: &str) -> Reply {
     (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"error": why})))
 }
 
