@@ -1,8 +1,6 @@
 //! The agent against a shop and a recorded model, both over HTTP, in virtual time: what it does is
 //! what it does in production, but for the waiting.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
