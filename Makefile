@@ -15,11 +15,15 @@ tools = tools=$$(tools/bootstrap --print $(wanted)); while read -r line; do expo
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: ## a sweep outlives its machine: kill a node, take it over from S3; KEEP=1: look at it on a page
-	@$(tools); tools/demo $(S3) $(if $(KEEP),keep)
+	@$(tools); tools/demo sweep $(S3) $(if $(KEEP),keep)
+
+.PHONY: demo-agent
+demo-agent: ## an agent outlives its machine while it waits for an approval; KEEP=1: you approve
+	@$(tools); tools/demo agent $(S3) $(if $(KEEP),keep)
 
 .PHONY: test
 test: wanted = litestream earlier $(minio)

@@ -22,6 +22,7 @@ page!(Fork, "fork.md");
 page!(Determinism, "determinism.md");
 page!(ChangingCode, "changing-code.md");
 page!(Testing, "testing.md");
+page!(Agents, "agents.md");
 page!(Deploying, "deploying.md");
 page!(Operating, "operating.md");
 page!(Looking, "looking.md");

@@ -3,25 +3,24 @@
 //!
 //! `tools/demo` calls it and cleans up after it, whatever happens here.
 
-mod stage;
-mod tell;
 mod witness;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use demo_stage::{Arguments, FLEET, Look, Machine, Play, Stage, chapter, say, wait_for};
 use serde_json::{Value, json};
 
-use stage::{FLEET, Machine, NODE, Stage, wait_for};
-use tell::{Look, chapter, say};
 use witness::Witness;
 
+const NODE: &str = "sweeper";
 const RUN: &str = "digits";
 
 fn main() -> anyhow::Result<()> {
-    let Arguments { folder, programs, keep } = arguments()?;
-    let stage = Stage::set(&folder, &programs)?;
+    let Arguments { folder, programs, keep } = Arguments::read()?;
+    let play = Play { node: NODE, app: "sweep", environment: Vec::new() };
+    let stage = Stage::set(play, &folder, &programs)?;
     let look = Look::new(&stage);
 
     chapter("A node: one process, one SQLite file, one bucket");
@@ -74,24 +73,6 @@ fn main() -> anyhow::Result<()> {
     }
     chapter("Look at it yourself");
     keep_open(&stage)
-}
-
-/// What `tools/demo` says.
-struct Arguments {
-    folder: PathBuf,
-    programs: PathBuf,
-    keep: bool,
-}
-
-fn arguments() -> anyhow::Result<Arguments> {
-    let given: Vec<String> = std::env::args().skip(1).collect();
-    let given: Vec<&str> = given.iter().map(String::as_str).collect();
-    let (folder, bin, keep) = match given.as_slice() {
-        ["--stage", folder, "--programs", bin] => (folder, bin, false),
-        ["--stage", folder, "--programs", bin, "--keep"] => (folder, bin, true),
-        _ => bail!("run this as: make demo"),
-    };
-    Ok(Arguments { folder: PathBuf::from(folder), programs: PathBuf::from(bin), keep })
 }
 
 /// Serves pages of the bucket until Ctrl-C, which also ends this program.

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use demo_stage::Look;
 use serde_json::Value;
-
-use crate::tell::Look;
 
 /// What the files show.
 pub(crate) struct Witness {

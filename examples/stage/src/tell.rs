@@ -5,42 +5,53 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::stage::Stage;
+use crate::Stage;
 
 /// A heading.
-pub(crate) fn chapter(title: &str) {
+pub fn chapter(title: &str) {
     println!("\n== {title}\n");
 }
 
 /// A paragraph.
-pub(crate) fn say(text: &str) {
+pub fn say(text: &str) {
     println!("{text}\n");
 }
 
 /// The observer's commands on this stage.
-pub(crate) struct Look<'a> {
+pub struct Look<'a> {
     stage: &'a Stage,
 }
 
 impl<'a> Look<'a> {
     /// Commands that see this stage's bucket.
-    pub(crate) fn new(stage: &'a Stage) -> Look<'a> {
+    pub fn new(stage: &'a Stage) -> Look<'a> {
         Look { stage }
     }
 
     /// Runs a command and shows it with all of its output.
-    pub(crate) fn show(&self, arguments: &[&str]) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// If the command fails, as for the others.
+    pub fn show(&self, arguments: &[&str]) -> anyhow::Result<()> {
         self.show_ends(arguments, usize::MAX, 0)
     }
 
+    /// Runs a command of the app and shows it with its output.
+    ///
+    /// # Errors
+    /// As [`Look::show`].
+    pub fn show_app(&self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        println!("$ ./{name} {}", as_typed(arguments));
+        println!("{}", run(self.stage.app().args(arguments))?);
+        Ok(())
+    }
+
     /// Runs a command and shows the first and the last lines of each paragraph of its output.
-    pub(crate) fn show_ends(
-        &self,
-        arguments: &[&str],
-        first: usize,
-        last: usize,
-    ) -> anyhow::Result<()> {
-        println!("$ tidemill {}", arguments.join(" "));
+    ///
+    /// # Errors
+    /// As [`Look::show`].
+    pub fn show_ends(&self, arguments: &[&str], first: usize, last: usize) -> anyhow::Result<()> {
+        println!("$ tidemill {}", as_typed(arguments));
         let text = run(self.stage.tidemill().args(arguments))?;
         for paragraph in text.trim_end().split("\n\n") {
             print_ends(paragraph, first, last);
@@ -50,16 +61,31 @@ impl<'a> Look<'a> {
     }
 
     /// The rows of a query, each an array, without showing anything.
-    pub(crate) fn rows(&self, source: &str, sql: &str) -> anyhow::Result<Vec<Value>> {
+    ///
+    /// # Errors
+    /// As [`Look::show`].
+    pub fn rows(&self, source: &str, sql: &str) -> anyhow::Result<Vec<Value>> {
         let text = run(self.stage.tidemill().args(["sql", sql, "--json", "--from", source]))?;
         let reply: Value = serde_json::from_str(&text).with_context(|| format!("read {text}"))?;
         reply["rows"].as_array().cloned().with_context(|| format!("no rows in {text}"))
     }
 
     /// The only row of a query.
-    pub(crate) fn first_row(&self, source: &str, sql: &str) -> anyhow::Result<Value> {
+    ///
+    /// # Errors
+    /// As [`Look::show`], and if there is none.
+    pub fn first_row(&self, source: &str, sql: &str) -> anyhow::Result<Value> {
         self.rows(source, sql)?.into_iter().next().context("the query gave no row")
     }
+}
+
+/// Arguments as a person types them.
+fn as_typed(arguments: &[&str]) -> String {
+    let typed = |argument: &&str| match argument.contains(' ') {
+        true => format!("\"{argument}\""),
+        false => (*argument).to_owned(),
+    };
+    arguments.iter().map(typed).collect::<Vec<_>>().join(" ")
 }
 
 fn print_ends(paragraph: &str, first: usize, last: usize) {
