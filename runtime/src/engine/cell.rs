@@ -55,8 +55,8 @@ pub(crate) struct Asked {
     pub(crate) at: Option<CallSite>,
     /// Whether it was called in a clean-up, which a cancel leaves alone.
     pub(crate) shielded: bool,
-    /// What the run is given that it starts.
-    pub(crate) gives: Given,
+    /// What the run is given that it starts; boxed, because few acts start one.
+    pub(crate) gives: Option<Box<Given>>,
 }
 
 /// What a run is given that another one starts: no replay compares it.
@@ -69,8 +69,7 @@ pub(crate) struct Given {
 
 impl From<Event> for Asked {
     fn from(event: Event) -> Asked {
-        let gives = Given::default();
-        Asked { event, body: None, counted: false, at: None, shielded: false, gives }
+        Asked { event, body: None, counted: false, at: None, shielded: false, gives: None }
     }
 }
 

@@ -139,7 +139,7 @@ fn plan(
     }
     Journal::of(&log).map_err(|reason| cannot_fork(from, &reason.to_string()))?;
     let events: Vec<(Seq, &Event)> = log.iter().map(|record| (record.seq, &record.event)).collect();
-    let terms_of = |run: &RunId, op| Ok(query::terms(file, run, op)?);
+    let terms_of = |run: &RunId, op| query::terms(file, run, op);
     let made = ForkLog::of(&events)?.make(request, who, Some(exact_from), terms_of)?;
     Ok(Planned::of(made.checked()?))
 }

@@ -229,8 +229,9 @@ pub(super) fn add_label<T: DeserializeOwned>(
     if let Err(invalid) = texts {
         operation.refuse(bad_name(&format!("{what} whose label has"), None, &invalid));
     } else if let Some(asked) = operation.asked() {
-        asked.gives.labels.insert(name.to_owned(), value.to_owned());
-        if asked.gives.labels.len() > LABELS_MAX {
+        let gives = asked.gives.get_or_insert_default();
+        gives.labels.insert(name.to_owned(), value.to_owned());
+        if gives.labels.len() > LABELS_MAX {
             operation.refuse(too_many_labels(what));
         }
     }
@@ -239,7 +240,7 @@ pub(super) fn add_label<T: DeserializeOwned>(
 /// Gives a run that starts so much time.
 pub(super) fn limit<T: DeserializeOwned>(operation: &mut Operation<T>, what: &str, time: Duration) {
     match (start::within_ms(time), operation.asked()) {
-        (Ok(ms), Some(asked)) => asked.gives.within_ms = Some(ms),
+        (Ok(ms), Some(asked)) => asked.gives.get_or_insert_default().within_ms = Some(ms),
         (Ok(_), None) => {}
         (Err(error), _) => operation.refuse(BlockReason {
             kind: BlockReasonKind::Misuse,

@@ -50,7 +50,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tidemill_model::{BlockReason, Event, OpId, OpKind, RunId, Timestamp};
 
 use crate::engine::bodies::StepBody;
-use crate::engine::cell::Asked;
+use crate::engine::cell::{Asked, Given};
 use crate::engine::driver::Driver;
 use crate::engine::journal::Journal;
 use crate::engine::run_core::RunCore;
@@ -100,15 +100,19 @@ pub(crate) fn ask(
         }
         Event::PromiseStarted { op, .. } => pending.effects.push(Effect::Await { op: *op }),
         Event::ChildStarted { .. } => {
-            pending.children.extend(child::create(core, &event, gives)?);
+            pending.children.extend(child::create(core, &event, given(gives))?);
         }
         Event::SpawnStarted { .. } => {
-            pending.children.extend(spawn::create(core, &event, gives)?);
+            pending.children.extend(spawn::create(core, &event, given(gives))?);
         }
         Event::OpDropped { op } => drop_op(pending, &core.journal, *op),
         _ => {}
     }
     Ok(event)
+}
+
+fn given(gives: Option<Box<Given>>) -> Given {
+    gives.map(|given| *given).unwrap_or_default()
 }
 
 /// Adds to the turn that an operation ends with this input.

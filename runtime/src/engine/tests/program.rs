@@ -169,6 +169,24 @@ async fn ask(ctx: &Ctx, plain: bool, time: Duration) -> u64 {
     asked.await.map_or(47, |it| mix(53, it.answers.len().try_into().unwrap_or(0)))
 }
 
+async fn listen(ctx: &Ctx, name: bool, time: Duration) -> u64 {
+    match ctx.signal::<u64>(signal_name(name)).timeout(time).await {
+        Ok(Some(value)) => mix(29, value),
+        Ok(None) => 31,
+        Err(_) => 37,
+    }
+}
+
+async fn unordered(ctx: &Ctx, all: Vec<Program>) -> u64 {
+    let mut open: FuturesUnordered<Value> =
+        all.into_iter().map(|inner| eval(ctx.clone(), inner)).collect();
+    let mut value = 17;
+    while let Some(next) = open.next().await {
+        value = mix(value, next);
+    }
+    value
+}
+
 fn eval(ctx: Ctx, program: Program) -> Value {
     Box::pin(async move {
         match program {
@@ -181,14 +199,7 @@ fn eval(ctx: Ctx, program: Program) -> Value {
                 let slept = ctx.sleep(Duration::from_millis(ms.into())).await;
                 slept.map_or(1, |()| 2)
             }
-            Program::Signal(name, ms) => {
-                let wait = ctx.signal::<u64>(signal_name(name));
-                match wait.timeout(Duration::from_millis(ms.into())).await {
-                    Ok(Some(value)) => mix(29, value),
-                    Ok(None) => 31,
-                    Err(_) => 37,
-                }
-            }
+            Program::Signal(name, ms) => listen(&ctx, name, Duration::from_millis(ms.into())).await,
             Program::Promise(plain, ms) => ask(&ctx, plain, Duration::from_millis(ms.into())).await,
             Program::Now => u64::try_from(ctx.now().as_micros()).unwrap_or(0),
             Program::Status => {
@@ -227,15 +238,7 @@ fn eval(ctx: Ctx, program: Program) -> Value {
                 a = eval(ctx.clone(), *a) => mix(11, a),
                 b = eval(ctx.clone(), *b) => mix(13, b),
             },
-            Program::Unordered(all) => {
-                let mut open: FuturesUnordered<Value> =
-                    all.into_iter().map(|inner| eval(ctx.clone(), inner)).collect();
-                let mut value = 17;
-                while let Some(next) = open.next().await {
-                    value = mix(value, next);
-                }
-                value
-            }
+            Program::Unordered(all) => unordered(&ctx, all).await,
             Program::Cleanup(inner) => ctx.cleanup(|ctx| eval(ctx, *inner)).await,
             Program::Channel(a, b) => channel(ctx, *a, *b).await,
             Program::Abandon(inner) => {
