@@ -81,10 +81,11 @@ proptest! {
         version in 1..SCHEMA_VERSION,
     ) {
         let mut script = Script::new();
-        // Version 1 had no status_set, 2 knew no cancel and no pause, none a signal or
-        // a promise.
+        // Version 1 had no status_set, 2 knew no cancel and no pause, none a signal, a promise,
+        // a spawned run, or a child that outlives its parent.
         let had = |what: u8| match what % 16 {
             4 => what <= 128,
+            5 => what <= 100,
             10 => version > 1,
             11..=13 => version > 2,
             14 | 15 => false,
