@@ -35,7 +35,8 @@ pub(crate) struct Attempt {
     pub(crate) key: IdempotencyScope,
     pub(crate) state: Arc<StateMap>,
     pub(crate) token: CancellationToken,
-    pub(crate) pulse: Arc<Pulse>,
+    /// Whether it is alive, if somebody wants to know.
+    pub(crate) pulse: Option<Arc<Pulse>>,
     pub(crate) last_checkpoint: Arc<Mutex<Option<Json>>>,
     pub(crate) checkpointer: Checkpointer,
     /// Set once a checkpoint is invalid: the attempt then fails whatever its body returns.
@@ -155,7 +156,7 @@ impl Step {
             let message = format!("the checkpoint of `{}` {why}", self.inner.name);
             Error::new(ErrorKind::Invalid, message)
         })?;
-        let recording = self.inner.pulse.recording();
+        let recording = self.inner.pulse.as_ref().map(|pulse| pulse.recording());
         self.inner.checkpointer.record(&self.inner, json.clone()).await?;
         drop(recording);
         let mut last = self.inner.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +168,9 @@ impl Step {
     /// Nothing is recorded, so it costs next to nothing and may be called as often as one likes. A
     /// [checkpoint](Step::checkpoint) says the same.
     pub fn heartbeat(&self) {
-        self.inner.pulse.beat();
+        if let Some(pulse) = &self.inner.pulse {
+            pulse.beat();
+        }
     }
 
     /// Makes a token with which its holder can answer a promise, and nothing else, until it expires: for

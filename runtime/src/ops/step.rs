@@ -187,7 +187,7 @@ impl<T: DeserializeOwned> Call<T> {
     /// ```
     pub fn heartbeat(mut self, limit: Duration) -> Call<T> {
         if let Some(body) = self.body() {
-            body.heartbeat = Some(limit);
+            body.limits.get_or_insert_default().heartbeat = Some(limit);
         }
         self
     }
@@ -211,7 +211,7 @@ impl<T: DeserializeOwned> Call<T> {
     /// ```
     pub fn begin_within(mut self, limit: Duration) -> Call<T> {
         if let Some(body) = self.body() {
-            body.begin_within = Some(limit);
+            body.limits.get_or_insert_default().begin_within = Some(limit);
         }
         self
     }

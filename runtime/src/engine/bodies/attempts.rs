@@ -55,7 +55,7 @@ impl Work {
     /// Makes attempts until one counts, nobody waits for the step any more, or it is too late for the
     /// first one.
     pub(super) async fn run(mut self) {
-        match self.body.begin_within.filter(|_| self.progress.begun() == 0) {
+        match self.body.begin_within().filter(|_| self.progress.begun() == 0) {
             None => self.make_attempts().await,
             Some(limit) => Box::pin(self.begin_within(limit)).await,
         }
@@ -246,8 +246,8 @@ impl Work {
             true => self.token.child_token(),
             false => self.token.clone(),
         };
-        let pulse = Pulse::begin(&self.engine.clock);
-        let step = self.body.takes_step.then(|| self.step(token.clone(), Arc::clone(&pulse)));
+        let pulse = self.body.heartbeat().map(|_| Pulse::begin(&self.engine.clock));
+        let step = self.body.takes_step.then(|| self.step(token.clone(), pulse.clone()));
         self.body_clock = self.engine.traces.clock(&self.engine.clock);
         let ended = self.execute(step.clone(), (token, pulse)).await;
         let marked = |mark: fn(&Attempt) -> &AtomicBool| {
@@ -277,7 +277,7 @@ impl Work {
                 failed(Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() })
             }
             AttemptEnd::Silent => {
-                let limit = self.body.heartbeat.unwrap_or_default();
+                let limit = self.body.heartbeat().unwrap_or_default();
                 let message = format!("it gave no sign of life for {limit:?}");
                 failed(Failure { kind: FailureKind::TimedOut, message, chain: Vec::new() })
             }
@@ -287,10 +287,10 @@ impl Work {
 
     /// Whether an attempt can be ended before its step.
     pub(super) fn is_bounded(&self) -> bool {
-        self.body.timeout.is_some() || self.body.heartbeat.is_some()
+        self.body.timeout.is_some() || self.body.heartbeat().is_some()
     }
 
-    fn step(&self, token: CancellationToken, pulse: Arc<Pulse>) -> Step {
+    fn step(&self, token: CancellationToken, pulse: Option<Arc<Pulse>>) -> Step {
         Step {
             inner: Arc::new(Attempt {
                 run: self.run.id.clone(),

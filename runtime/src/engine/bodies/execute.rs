@@ -31,13 +31,13 @@ impl Work {
     pub(super) async fn execute(
         &mut self,
         step: Option<Step>,
-        (token, pulse): (CancellationToken, Arc<Pulse>),
+        (token, pulse): (CancellationToken, Option<Arc<Pulse>>),
     ) -> AttemptEnd {
         let bound = self.is_bounded().then(|| Bound {
             timers: self.engine.timers.clone(),
             runtime: self.engine.runtime.clone(),
             timeout: self.body.timeout,
-            heartbeat: self.body.heartbeat.map(|limit| (limit, Arc::clone(&pulse))),
+            heartbeat: self.body.heartbeat().zip(pulse),
             attempt: token,
             step: self.token.clone(),
         });

@@ -76,6 +76,15 @@ pub(crate) trait BeforeBodies: Send + Sync {
 /// The body cannot decode the recorded input, which no later attempt can change.
 pub(crate) struct UnreadableInput(pub(crate) serde_json::Error);
 
+/// The limits of a step that few have.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    /// How long an attempt's body may give no sign of life.
+    pub(crate) heartbeat: Option<Duration>,
+    /// How long after the step's start its first attempt may begin.
+    pub(crate) begin_within: Option<Duration>,
+}
+
 /// A step's body with its types erased, and its options.
 pub(crate) struct StepBody {
     /// `None` while it is on the pool.
@@ -86,10 +95,8 @@ pub(crate) struct StepBody {
     at: CallSite,
     pub(crate) retry: Option<Box<Retry>>,
     pub(crate) timeout: Option<Duration>,
-    /// How long an attempt's body may give no sign of life.
-    pub(crate) heartbeat: Option<Duration>,
-    /// How long after the step's start its first attempt may begin.
-    pub(crate) begin_within: Option<Duration>,
+    /// Boxed, because few steps have them.
+    pub(crate) limits: Option<Box<Limits>>,
     pub(crate) blocking: bool,
     /// Whether it belongs to a clean-up, which a cancel leaves alone.
     pub(crate) shielded: bool,
@@ -132,11 +139,20 @@ impl StepBody {
             at,
             retry: None,
             timeout: None,
-            heartbeat: None,
-            begin_within: None,
+            limits: None,
             blocking: false,
             shielded: false,
         }
+    }
+
+    /// How long an attempt's body may give no sign of life.
+    fn heartbeat(&self) -> Option<Duration> {
+        self.limits.as_ref()?.heartbeat
+    }
+
+    /// How long after the step's start its first attempt may begin.
+    fn begin_within(&self) -> Option<Duration> {
+        self.limits.as_ref()?.begin_within
     }
 
     /// The same, with what a test puts before it.
@@ -196,7 +212,7 @@ impl RunningBody {
         body: StepBody,
     ) -> RunningBody {
         let body = body.behind(engine.app.before_bodies.as_ref());
-        let progress = Arc::new(BodyProgress::of(&facts));
+        let progress = Arc::new(BodyProgress::of(&facts, body.begin_within().is_some()));
         let token = CancellationToken::new();
         let unwanted = facts.follows_cut_off.then(CancellationToken::new);
         let (blocking, shielded) = (body.blocking, body.shielded);

@@ -45,13 +45,14 @@ struct BodyState {
 #[derive(Debug)]
 pub(crate) struct BodyProgress {
     state: Mutex<BodyState>,
-    /// Notified when an attempt begins.
-    began: Notify,
+    /// Notified when an attempt begins, if somebody waits for that.
+    began: Option<Box<Notify>>,
 }
 
 impl BodyProgress {
-    /// The progress of a body that begins with the attempt of these facts.
-    pub(super) fn of(facts: &StepFacts) -> BodyProgress {
+    /// The progress of a body that begins with the attempt of these facts. `tells`: somebody waits until
+    /// it begins.
+    pub(super) fn of(facts: &StepFacts, tells: bool) -> BodyProgress {
         let state = BodyState {
             stage: Stage::Waits,
             attempt: 0,
@@ -60,7 +61,7 @@ impl BodyProgress {
             told: facts.begun,
             given_up: false,
         };
-        BodyProgress { state: Mutex::new(state), began: Notify::new() }
+        BodyProgress { state: Mutex::new(state), began: tells.then(Box::default) }
     }
 
     /// The body makes this attempt next.
@@ -87,13 +88,18 @@ impl BodyProgress {
             return false;
         }
         (state.stage, state.begun) = (Stage::Begun, attempt);
-        self.began.notify_one();
+        if let Some(began) = &self.began {
+            began.notify_one();
+        }
         true
     }
 
-    /// Waits until an attempt begins.
+    /// Waits until an attempt begins; for ever if nobody said that somebody would.
     pub(super) async fn began(&self) {
-        self.began.notified().await;
+        match &self.began {
+            Some(began) => began.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The attempt failed, and another one follows.
@@ -201,16 +207,19 @@ mod tests {
     use super::*;
 
     fn progress(attempt: u32, follows_cut_off: bool) -> BodyProgress {
-        BodyProgress::of(&StepFacts {
-            input: Json::null(),
-            started_at: Timestamp::from_micros(0).unwrap(),
-            attempt,
-            begun: false,
-            failures: 0,
-            next_at: None,
-            follows_cut_off,
-            last_checkpoint: None,
-        })
+        BodyProgress::of(
+            &StepFacts {
+                input: Json::null(),
+                started_at: Timestamp::from_micros(0).unwrap(),
+                attempt,
+                begun: false,
+                failures: 0,
+                next_at: None,
+                follows_cut_off,
+                last_checkpoint: None,
+            },
+            false,
+        )
     }
 
     #[test]
