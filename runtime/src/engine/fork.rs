@@ -16,6 +16,7 @@ use tidemill_model::{
 };
 
 use super::Engine;
+use super::handle::Node;
 use super::journal::Journal;
 use super::start;
 use crate::error::{Error, ErrorKind};
@@ -96,6 +97,17 @@ impl Engine {
         Ok(planned)
     }
 
+    /// Makes a planned fork, in a task of its own, so that a fork that was made is driven even if the
+    /// caller drops this.
+    async fn make_fork(self: &Arc<Self>, planned: Planned) -> Result<ForkedRun, Error> {
+        let fork = Arc::clone(self).fork(planned);
+        let forked = self.clock.apart(&self.runtime, fork).await;
+        let forked = forked
+            .map_err(|e| Error::caused(ErrorKind::Internal, "making the fork did not end", e))??;
+        self.gate().opened().await?;
+        Ok(forked)
+    }
+
     /// Makes a planned fork, and loads it and the children that begin anew.
     pub(super) async fn fork(self: Arc<Self>, planned: Planned) -> Result<ForkedRun, Error> {
         let Planned { new, children, outlook } = planned;
@@ -108,6 +120,74 @@ impl Engine {
             }
             Creation::Existing(seq, _) => Ok(ForkedRun { id, existing: true, seq, outlook }),
         }
+    }
+}
+
+impl Node {
+    /// Makes a new run that begins with the history of another one up to a place, in one commit; the
+    /// other run stays as it is. Outputs that came after that place, of steps and children that began
+    /// before it, are carried over, so that they are not paid again. If a fork of the chosen id exists
+    /// and was made in the same way, this returns it.
+    ///
+    /// ```no_run
+    /// # async fn example(node: tidemill::Node) -> tidemill::Result<()> {
+    /// use tidemill::ForkRequest;
+    ///
+    /// let run = "order-7".parse()?;
+    /// let outlook = node.fork_outlook(&run, ForkRequest::at("charge")).await?;
+    /// println!("{} completed steps come after the cut", outlook.after.count);
+    /// let fork = node.fork(&run, ForkRequest::at("charge").id("order-7-again")).await?;
+    /// let retried = node.fork(&run, ForkRequest::retry()).await?;
+    /// # drop((fork, retried));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` if no run or no operation has this name; `Invalid` if the name is of several
+    /// operations, the history is too long, or a choice is not as it has to be; `Conflict` if the run
+    /// has no failure to retry, the operation has not ended, the log cannot be read, or a run of the
+    /// chosen id is another one; `Unavailable` if nothing can be written now.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped while it waits, the fork may or may not be made.
+    pub async fn fork(&self, run: &RunId, request: ForkRequest) -> Result<ForkedRun, Error> {
+        let engine = self.open_engine()?;
+        let planned = engine.plan_fork(run, request).await?;
+        engine.make_fork(planned).await
+    }
+
+    /// As [`Node::fork`], of a run that is elsewhere.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn fork_from(&self, asked: ForkFromRequest) -> Result<ForkedRun, Error> {
+        let engine = self.open_engine()?;
+        let planned = engine.plan_fork_from(asked).await?;
+        engine.make_fork(planned).await
+    }
+
+    /// What [`Node::fork_from`] would do.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn fork_from_outlook(
+        &self,
+        asked: ForkFromRequest,
+    ) -> Result<ForkOutlook, Error> {
+        Ok(self.open_engine()?.plan_fork_from(asked).await?.into_outlook())
+    }
+
+    /// What [`Node::fork`] would do: what is carried over, and what is done again. Nothing is written.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fork_outlook(
+        &self,
+        run: &RunId,
+        request: ForkRequest,
+    ) -> Result<ForkOutlook, Error> {
+        Ok(self.open_engine()?.plan_fork(run, request).await?.into_outlook())
     }
 }
 

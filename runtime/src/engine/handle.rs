@@ -11,13 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_eventlog::{Checkpoints, OwnCopy};
 use tidemill_model::{
-    BlockReason, BlockReasonKind, Epoch, Failure, ForkFromRequest, ForkOutlook, ForkRequest,
-    InstanceId, Json, NodeId, PruneReport, PruneRequest, Requester, RunId, RunStatus, Seq,
-    WaitsFor,
+    BlockReason, BlockReasonKind, Epoch, Failure, InstanceId, Json, NodeId, PruneReport,
+    PruneRequest, Requester, RunId, RunStatus, Seq, WaitsFor,
 };
 
 use super::asks::Verb;
-use super::fork::{ForkedRun, Planned};
 use super::recovery::{self, Continues, Instruments};
 use super::retention::{Haste, Pass};
 use super::signals::{SignalRequest, Signalled};
@@ -263,84 +261,6 @@ impl Node {
         // A parked run has a deadline again.
         self.engine.deadlines.look();
         self.engine.gate().opened().await
-    }
-
-    /// Makes a new run that begins with the history of another one up to a place, in one commit; the
-    /// other run stays as it is. Outputs that came after that place, of steps and children that began
-    /// before it, are carried over, so that they are not paid again. If a fork of the chosen id exists
-    /// and was made in the same way, this returns it.
-    ///
-    /// ```no_run
-    /// # async fn example(node: tidemill::Node) -> tidemill::Result<()> {
-    /// use tidemill::ForkRequest;
-    ///
-    /// let run = "order-7".parse()?;
-    /// let outlook = node.fork_outlook(&run, ForkRequest::at("charge")).await?;
-    /// println!("{} completed steps come after the cut", outlook.after.count);
-    /// let fork = node.fork(&run, ForkRequest::at("charge").id("order-7-again")).await?;
-    /// let retried = node.fork(&run, ForkRequest::retry()).await?;
-    /// # drop((fork, retried));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// `NotFound` if no run or no operation has this name; `Invalid` if the name is of several
-    /// operations, the history is too long, or a choice is not as it has to be; `Conflict` if the run
-    /// has no failure to retry, the operation has not ended, the log cannot be read, or a run of the
-    /// chosen id is another one; `Unavailable` if nothing can be written now.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped while it waits, the fork may or may not be made.
-    pub async fn fork(&self, run: &RunId, request: ForkRequest) -> Result<ForkedRun, Error> {
-        if self.engine.closing.is_cancelled() {
-            return Err(closed());
-        }
-        self.make_fork(self.engine.plan_fork(run, request).await?).await
-    }
-
-    /// As [`Node::fork`], of a run that is elsewhere.
-    ///
-    /// # Errors
-    /// As there.
-    pub(crate) async fn fork_from(&self, asked: ForkFromRequest) -> Result<ForkedRun, Error> {
-        if self.engine.closing.is_cancelled() {
-            return Err(closed());
-        }
-        self.make_fork(self.engine.plan_fork_from(asked).await?).await
-    }
-
-    /// What [`Node::fork_from`] would do.
-    ///
-    /// # Errors
-    /// As there.
-    pub(crate) async fn fork_from_outlook(
-        &self,
-        asked: ForkFromRequest,
-    ) -> Result<ForkOutlook, Error> {
-        Ok(self.engine.plan_fork_from(asked).await?.into_outlook())
-    }
-
-    async fn make_fork(&self, planned: Planned) -> Result<ForkedRun, Error> {
-        let fork = Arc::clone(&self.engine).fork(planned);
-        // In a task of its own, so that a fork that was made is driven even if the caller drops this.
-        let forked = self.engine.clock.apart(&self.engine.runtime, fork).await;
-        let forked = forked
-            .map_err(|e| Error::caused(ErrorKind::Internal, "making the fork did not end", e))??;
-        self.engine.gate().opened().await?;
-        Ok(forked)
-    }
-
-    /// What [`Node::fork`] would do: what is carried over, and what is done again. Nothing is written.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn fork_outlook(
-        &self,
-        run: &RunId,
-        request: ForkRequest,
-    ) -> Result<ForkOutlook, Error> {
-        Ok(self.engine.plan_fork(run, request).await?.into_outlook())
     }
 
     /// Asks a run to end. Its timers, and its steps that do not run, fail at once with an error of
