@@ -146,6 +146,19 @@ pub enum ForkSignals {
     All,
 }
 
+/// `none`, `before` or `all`.
+impl std::str::FromStr for ForkSignals {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<ForkSignals, Invalid> {
+        match text {
+            "none" => Ok(ForkSignals::None),
+            "before" => Ok(ForkSignals::Before),
+            "all" => Ok(ForkSignals::All),
+            _ => Err(Invalid::new("choice of signals", text, "use none, before or all")),
+        }
+    }
+}
+
 impl ForkSignals {
     fn is_default(&self) -> bool {
         *self == ForkSignals::default()

@@ -315,7 +315,7 @@ pub(super) struct ForkOptions {
     pub(super) set: Vec<(String, Json)>,
     /// Which of the run's signals come with it: `none` but those that its code was given before,
     /// `before` all that it was sent before, `all` those that came later, too
-    #[arg(long, value_parser = signals, default_value = "before")]
+    #[arg(long, default_value = "before")]
     pub(super) signals: ForkSignals,
     /// The new run's id, so that asking again is harmless
     #[arg(long)]
@@ -411,15 +411,6 @@ fn output(text: &str) -> Result<(String, Json), String> {
     match text.split_once('=') {
         Some((step, value)) if !step.is_empty() => Ok((step.to_owned(), input(value)?)),
         Some(_) | None => Err("use STEP=JSON, such as `charge=true`".into()),
-    }
-}
-
-fn signals(text: &str) -> Result<ForkSignals, String> {
-    match text {
-        "none" => Ok(ForkSignals::None),
-        "before" => Ok(ForkSignals::Before),
-        "all" => Ok(ForkSignals::All),
-        _ => Err("use none, before or all".into()),
     }
 }
 
