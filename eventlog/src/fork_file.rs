@@ -4,12 +4,11 @@
 //! fork in it is parked, which is in the events that it is made of.
 
 use rusqlite::Connection;
-use tidemill_model::{Event, MadeFork, MadeRun, NodeStarted, RunStatus, Seq, Timestamp, Versions};
+use tidemill_model::{Event, MadeFork, MadeRun, RunStatus, Seq, Timestamp};
 
 use crate::append::{Appended, Appender};
 use crate::error::{Result, sqlite};
 use crate::host;
-use crate::meta;
 use crate::own_copy::OwnCopy;
 use crate::process::Process;
 use crate::projection;
@@ -28,18 +27,10 @@ pub fn begin_with_fork(
     let failed = |e| sqlite("write the fork", e);
     let transaction = connection.unchecked_transaction().map_err(failed)?;
     let mut appender = Appender::load(&transaction)?;
-    let started = Event::NodeStarted(NodeStarted {
-        node: Some(copy.name.clone()),
-        epoch: None,
-        instance: Some(copy.id.clone()),
-        versions: Versions::from([("tidemill".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
-    });
-    appender.append(&transaction, at, None, &started)?;
+    copy.begin(&transaction, &mut appender)?;
     for run in std::iter::once(&fork.run).chain(&fork.children) {
         write_run(&transaction, &mut appender, run, at)?;
     }
-    let text = serde_json::to_string(copy).expect("a struct of texts and numbers has JSON");
-    meta::put(&transaction, "copy", &text)?;
     // Without this row the next process would take the history for one that version 0.1 wrote.
     let exact = Process {
         boot: host::boot_id()?,

@@ -41,6 +41,22 @@ impl OwnCopy {
     }
 }
 
+impl OwnCopy {
+    /// Writes that the file is this node from now on.
+    pub(crate) fn begin(&self, connection: &Connection, appender: &mut Appender) -> Result<()> {
+        let version = ("tidemill".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let started = Event::NodeStarted(NodeStarted {
+            node: Some(self.name.clone()),
+            epoch: None,
+            instance: Some(self.id.clone()),
+            versions: Versions::from([version]),
+        });
+        appender.append(connection, self.at, None, &started)?;
+        let text = serde_json::to_string(self).expect("a struct of texts and numbers has JSON");
+        meta::put(connection, "copy", &text)
+    }
+}
+
 /// Makes the file a node of its own, in one transaction: it belongs to no sidecar any more, and each
 /// unfinished run is parked. Returns what the file is now and how many runs are parked. Only for a
 /// file that nothing else has open.
@@ -65,16 +81,8 @@ pub fn make_own(
     let mut appender = Appender::load(&transaction)?;
     let (epoch, seq) = (before.epoch, appender.head().seq);
     let copy = OwnCopy { name: name.clone(), id, node, epoch, seq, at };
-    let started = Event::NodeStarted(NodeStarted {
-        node: Some(copy.name.clone()),
-        epoch: None,
-        instance: Some(copy.id.clone()),
-        versions: Versions::from([("tidemill".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
-    });
-    appender.append(&transaction, at, None, &started)?;
+    copy.begin(&transaction, &mut appender)?;
     let parked = park(&transaction, &mut appender, &copy)?;
-    let text = serde_json::to_string(&copy).expect("a struct of texts and numbers has JSON");
-    meta::put(&transaction, "copy", &text)?;
     meta::put(&transaction, "shipped", "0")?;
     let sql = "DELETE FROM tidemill_meta WHERE key IN ('node', 'epoch', 'instance')";
     transaction.execute(sql, []).map_err(failed)?;
