@@ -220,18 +220,9 @@ impl Driver {
         let (run, app) = (self.run.id.clone(), Arc::clone(&self.engine.app));
         let mut live = Live { life, core: RunCore::new(run, journal, created, app) };
         let is_crowded = check_live(&live.core, &asked).is_err();
-        let room = match is_crowded {
-            true => self.make_room(&live.core.journal).await,
-            false => Ok(Vec::new()),
-        };
-        let room = match room {
-            Ok(room) => room,
-            Err(error) => {
-                tracing::warn!(run = %self.run.id, %error, "its children cannot be found now");
-                self.put_back_cancel(asked_to_end);
-                self.pause().await;
-                return Next::Rebuild(None);
-            }
+        let Some(room) = self.room_if(is_crowded, &live.core.journal).await else {
+            self.put_back_cancel(asked_to_end);
+            return Next::Rebuild(None);
         };
         let opening = self.opening_turn(&mut live, (bodies, room), asked, asked_to_end.as_ref());
         let (mut pending, mut resumed) = match opening {
@@ -281,6 +272,22 @@ impl Driver {
         ends.extend(due);
         self.run.inbox.put_held(ends);
         Next::Live(Box::new(live))
+    }
+
+    /// What makes room for the children that the code asks for, if too many live; `None` after a pause
+    /// if they cannot be found now.
+    async fn room_if(&self, is_crowded: bool, journal: &Journal) -> Option<Vec<Event>> {
+        if !is_crowded {
+            return Some(Vec::new());
+        }
+        match self.make_room(journal).await {
+            Ok(room) => Some(room),
+            Err(error) => {
+                tracing::warn!(run = %self.run.id, %error, "its children cannot be found now");
+                self.pause().await;
+                None
+            }
+        }
     }
 
     /// The ends of timers that were due before the run was loaded, in the order in which they were; no

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::crashes::crashed;
+use super::place::until;
 use super::prefixes::{fsck, soon};
 use crate::engine::recovery::Instruments;
 use crate::{
@@ -235,12 +236,7 @@ async fn a_step_whose_process_died_before_it_began_is_too_late_in_the_next_one()
         let reader = tidemill_eventlog::open_reader(&place.path).unwrap();
         reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
     };
-    soon(async {
-        while started() == 0 {
-            tokio::time::sleep(MILLI).await;
-        }
-    })
-    .await;
+    until(|| started() > 0).await;
     let copy = crashed(&place.path, 1);
     node.shutdown().await.unwrap();
     drop(starting);
